@@ -1,0 +1,50 @@
+"""Networks as data, and the paper's method as functions on them. Imports msgspec and the standard library only."""
+
+from compoundnet.arch.blocks import BasicBlock, Block, Bottleneck, ConvBlock, FusedMBConv, MBConv, SeparableConv
+from compoundnet.arch.budget import Alternative, Plan, plan
+from compoundnet.arch.catalogue import canonical, families, network
+from compoundnet.arch.costs import Cost, StageCost, cost, operator_name, stage_costs
+from compoundnet.arch.errors import CompoundNetError, did_you_mean
+from compoundnet.arch.layers import Layer, has_identity_skip, unroll
+from compoundnet.arch.memory import inference_memory, training_memory
+from compoundnet.arch.scaling import Coefficients, compound, scale
+from compoundnet.arch.spec import Head, Network, Norm, Rules, Scaling, Stage, Stem, write_whole
+
+__all__ = [
+    "Alternative",
+    "BasicBlock",
+    "Block",
+    "Bottleneck",
+    "Coefficients",
+    "CompoundNetError",
+    "ConvBlock",
+    "Cost",
+    "FusedMBConv",
+    "Head",
+    "Layer",
+    "MBConv",
+    "Network",
+    "Norm",
+    "Plan",
+    "Rules",
+    "Scaling",
+    "SeparableConv",
+    "Stage",
+    "StageCost",
+    "Stem",
+    "canonical",
+    "compound",
+    "cost",
+    "did_you_mean",
+    "families",
+    "has_identity_skip",
+    "inference_memory",
+    "network",
+    "operator_name",
+    "plan",
+    "scale",
+    "stage_costs",
+    "training_memory",
+    "unroll",
+    "write_whole",
+]

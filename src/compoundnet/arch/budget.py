@@ -1,0 +1,206 @@
+"""The largest network that fits a budget (Eq. 2), scaled by one coefficient (Eq. 3)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import msgspec
+
+from compoundnet.arch.costs import Cost, cost
+from compoundnet.arch.errors import CompoundNetError
+from compoundnet.arch.memory import Precision
+from compoundnet.arch.scaling import MAX_RESOLUTION_FACTOR, Coefficients, compound, scale
+from compoundnet.arch.spec import MIN_RESOLUTION, Network
+
+PHI_RANGE = 40.0  # 2^40 times the multiply-adds is past any machine
+STEPS = 60
+
+
+class Bound(msgspec.Struct, frozen=True):
+    """One limit of a budget: which figure, at most how much."""
+
+    figure: str  # as the user knows it: "macs", "params", "memory" or "training memory"
+    field: str  # of Cost
+    limit: float
+
+    def exceeded_by(self, value: Cost) -> bool:
+        return bool(getattr(value, self.field) > self.limit)
+
+
+class Alternative(msgspec.Struct, frozen=True):
+    """The largest network of the same budget that scales one dimension alone."""
+
+    depth: float
+    width: float
+    resolution: int
+    params: int
+    macs: int
+    memory_bytes: int
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """The answer to Eq. 2. `binding` is the figure that stops the next larger network."""
+
+    network: Network
+    phi: float
+    depth: float
+    width: float
+    resolution: int
+    params: int
+    macs: int
+    memory_bytes: int
+    binding: str
+    alternatives: dict[str, Alternative | None]
+
+
+def plan(
+    network: Network,
+    *,
+    max_macs: float | None = None,
+    max_params: float | None = None,
+    max_memory: float | None = None,
+    batch: int = 1,
+    training: bool = False,
+    precision: Precision = "float32",
+    coefficients: Coefficients | None = None,
+) -> Plan:
+    """Scale `network` by the largest phi, below 0 too, that keeps every given bound.
+
+    max_macs    multiply-adds for one image
+    max_params  trainable parameters
+    max_memory  bytes, of inference over `batch` images, or of a training step with `training`
+
+    `Plan.alternatives` holds the depth-only, width-only and resolution-only network of the same budget; None where
+    that dimension alone cannot meet it or does not change the figures that are bound.
+    Raises CompoundNetError where even the smallest network exceeds a bound, saying which and what it needs.
+    """
+    coefficients = coefficients or Coefficients()
+    bounds = _bounds(max_macs, max_params, max_memory, training)
+
+    def measure(candidate: Network) -> Cost:
+        return cost(candidate, batch=batch, precision=precision)
+
+    def exceeded(candidate: Network) -> Bound | None:
+        value = measure(candidate)
+        return next((bound for bound in bounds if bound.exceeded_by(value)), None)
+
+    lowest = _lowest_phi(network, coefficients)
+    smallest = compound(network, lowest, coefficients)
+    if (broken := exceeded(smallest)) is not None:
+        least = getattr(measure(smallest), broken.field)
+        raise CompoundNetError(
+            f"no network of {network.name} fits: {broken.figure} of at most {broken.limit:,.0f} was asked,"
+            f" and the smallest (phi {lowest:.2f}, {smallest.resolution} px) needs {least:,}"
+        )
+
+    def at_phi(phi: float) -> Network:
+        return compound(network, phi, coefficients)
+
+    phi, blocked = _largest(at_phi, exceeded, lowest, _highest_phi(network, coefficients))
+    if blocked is None:
+        raise CompoundNetError(f"the given bounds do not limit {network.name}; give max_macs, the multiply-adds")
+    found = at_phi(phi)
+    value = measure(found)
+    depth, width, _ = coefficients.multipliers(phi)
+    return Plan(
+        network=found,
+        phi=phi,
+        depth=depth,
+        width=width,
+        resolution=found.resolution,
+        params=value.params,
+        macs=value.macs,
+        memory_bytes=value.training_memory_bytes if training else value.memory_bytes,
+        binding=blocked.figure,
+        alternatives={
+            dimension: _alternative(network, dimension, exceeded, measure, training)
+            for dimension in ("depth", "width", "resolution")
+        },
+    )
+
+
+def _bounds(max_macs: float | None, max_params: float | None, max_memory: float | None, training: bool) -> list[Bound]:
+    memory = ("training memory", "training_memory_bytes") if training else ("memory", "memory_bytes")
+    asked = [("macs", "macs", max_macs), ("params", "params", max_params), (*memory, max_memory)]
+    for figure, _, limit in asked:
+        if limit is not None and not (math.isfinite(limit) and limit > 0):
+            raise CompoundNetError(f"the bound on {figure} must be a number above 0, got {limit}")
+    bounds = [Bound(figure, field, limit) for figure, field, limit in asked if limit is not None]
+    if not bounds:
+        raise CompoundNetError("a budget needs at least one bound: max_macs, max_params or max_memory")
+    return bounds
+
+
+def _largest(
+    build: Callable[[float], Network], exceeded: Callable[[Network], Bound | None], low: float, high: float
+) -> tuple[float, Bound | None]:
+    """Bisect for the largest value that keeps the bounds, to four decimals, and the bound that stops the next one.
+
+    `low` must keep them. Every figure grows with the value, since each rounding rule is monotone.
+    """
+    blocked = exceeded(build(high))
+    if blocked is None:
+        return high, None
+    for _ in range(STEPS):
+        if high - low < 1e-7:
+            break
+        middle = (low + high) / 2
+        broken = exceeded(build(middle))
+        if broken is None:
+            low = middle
+        else:
+            high, blocked = middle, broken
+    short = math.floor(low * 1e4) / 1e4
+    return (short if exceeded(build(short)) is None else low), blocked
+
+
+def _lowest_phi(network: Network, coefficients: Coefficients) -> float:
+    if coefficients.gamma == 1:
+        return -PHI_RANGE
+    lowest = math.log(MIN_RESOLUTION / network.resolution) / math.log(coefficients.gamma)
+    return max(-PHI_RANGE, math.ceil(lowest * 1e4) / 1e4)
+
+
+def _highest_phi(network: Network, coefficients: Coefficients) -> float:
+    if coefficients.gamma == 1:
+        return PHI_RANGE
+    return min(PHI_RANGE, math.log(1e5 / network.resolution) / math.log(coefficients.gamma))
+
+
+def _alternative(
+    network: Network,
+    dimension: str,
+    exceeded: Callable[[Network], Bound | None],
+    measure: Callable[[Network], Cost],
+    training: bool,
+) -> Alternative | None:
+    if dimension == "resolution":
+        low, high = math.log(MIN_RESOLUTION), math.log(1e5)
+    else:
+        low, high = math.log(1e-3), math.log(1e5)
+
+    def build(exponent: float) -> Network:
+        value = math.exp(exponent)
+        if dimension == "depth":
+            return scale(network, depth=value)
+        if dimension == "width":
+            return scale(network, width=value)
+        return scale(network, resolution=max(MIN_RESOLUTION, MAX_RESOLUTION_FACTOR + 1, math.floor(value + 1e-9)))
+
+    if exceeded(build(low)) is not None:
+        return None
+    exponent, blocked = _largest(build, exceeded, low, high)
+    if blocked is None:
+        return None
+    found = build(exponent)
+    value = measure(found)
+    multiplier = math.exp(exponent)
+    return Alternative(
+        depth=multiplier if dimension == "depth" else 1.0,
+        width=multiplier if dimension == "width" else 1.0,
+        resolution=found.resolution,
+        params=value.params,
+        macs=value.macs,
+        memory_bytes=value.training_memory_bytes if training else value.memory_bytes,
+    )

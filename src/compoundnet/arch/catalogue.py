@@ -1,0 +1,98 @@
+"""The networks this project knows by name: one TOML file a family in `baselines/`.
+
+A file holds whole networks (the baselines) and variants (a baseline and its published multipliers). A new family is
+a new file and nothing else.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+
+import msgspec
+
+from compoundnet.arch.errors import CompoundNetError, did_you_mean
+from compoundnet.arch.scaling import scale
+from compoundnet.arch.spec import Network, _Part
+
+
+class Variant(_Part, frozen=True):
+    """A network by its published multipliers: `resolution` in pixels, `dropout` where it differs from the base's."""
+
+    name: str
+    base: str
+    depth: float = 1.0
+    width: float = 1.0
+    resolution: int | None = None
+    dropout: float | None = None
+
+
+class Repeated(_Part, frozen=True):
+    """A network that is its base but for the repeats of its stages (ResNet-101 of ResNet-50)."""
+
+    name: str
+    base: str
+    repeats: tuple[int, ...]
+
+
+class Family(_Part, frozen=True):
+    """One file of `baselines/`. `source` says where its figures come from."""
+
+    family: str
+    source: str
+    networks: tuple[Network, ...]
+    repeated: tuple[Repeated, ...] = ()
+    variants: tuple[Variant, ...] = ()
+
+
+@cache
+def families() -> dict[str, dict[str, Network]]:
+    """Every catalogue network, by family and name."""
+    files = resources.files("compoundnet.arch").joinpath("baselines").iterdir()
+    found: dict[str, dict[str, Network]] = {}
+    for file in sorted(files, key=lambda entry: entry.name):
+        family = msgspec.toml.decode(file.read_bytes(), type=Family)
+        found[family.family] = _expand(family)
+    return found
+
+
+def network(name: str) -> Network:
+    """The network of that name, or of that TOML file.
+
+    Underscores and capitals are accepted (`efficientnet_b0`, `EfficientNet-B0`). A name that ends in `.toml` or holds
+    a path separator is a file. Raises CompoundNetError with the nearest names.
+    """
+    if name.endswith(".toml") or "/" in name or "\\" in name:
+        return Network.load(name)
+    wanted = canonical(name)
+    known = {key: value for members in families().values() for key, value in members.items()}
+    if wanted not in known:
+        raise CompoundNetError(f"there is no network named {name!r}{did_you_mean(wanted, known)}")
+    return known[wanted]
+
+
+def canonical(name: str) -> str:
+    """A catalogue name as it is written here: lower case, words joined by hyphens."""
+    return name.strip().lower().replace("_", "-")
+
+
+def _expand(family: Family) -> dict[str, Network]:
+    members = {network.name: network for network in family.networks}
+    for item in family.repeated:
+        base = members[item.base]
+        stages = tuple(
+            msgspec.structs.replace(stage, repeats=repeats)
+            for stage, repeats in zip(base.stages, item.repeats, strict=True)
+        )
+        members[item.name] = base.replace(name=item.name, stages=stages)
+    for variant in family.variants:
+        base = members[variant.base]
+        scaled = scale(
+            base,
+            depth=variant.depth,
+            width=variant.width,
+            resolution=variant.resolution or base.resolution,
+            name=variant.name,
+        )
+        members[variant.name] = scaled if variant.dropout is None else scaled.replace(dropout=variant.dropout)
+    return members

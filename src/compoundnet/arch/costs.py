@@ -1,0 +1,153 @@
+"""What a network costs: parameters, multiply-adds, activations, memory, receptive field. Closed form, without torch."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import msgspec
+
+from compoundnet.arch.blocks import BasicBlock, Block, Bottleneck, ConvBlock, FusedMBConv, MBConv, SeparableConv
+from compoundnet.arch.errors import CompoundNetError
+from compoundnet.arch.layers import Group, segments
+from compoundnet.arch.memory import Precision, inference_memory, training_memory
+from compoundnet.arch.spec import Network
+
+
+class Cost(msgspec.Struct, frozen=True):
+    """Of one network at one batch size.
+
+    params                 trainable parameters
+    macs                   multiply-adds for one image, of convolutions and fully connected layers: the paper's FLOPS
+    activations            outputs of those layers for one image, elements
+    memory_bytes           peak of an inference pass over the batch, weights included
+    training_memory_bytes  peak of a training step over the batch, gradients and optimiser state included
+    receptive_field        side, in pixels of the input, of what one element of the last feature map sees (squeeze-
+                           excitation, which sees everything, left aside)
+    """
+
+    params: int
+    macs: int
+    activations: int
+    memory_bytes: int
+    training_memory_bytes: int
+    receptive_field: int
+
+
+class StageCost(msgspec.Struct, frozen=True):
+    """One row of the stage table, as in the paper's Table 1: `resolution` is the row's input side, in pixels."""
+
+    stage: int
+    operator: str
+    resolution: int
+    channels: int
+    layers: int
+    stride: int
+    params: int
+    macs: int
+    activations: int
+
+
+def cost(network: Network, *, batch: int = 1, precision: Precision = "float32") -> Cost:
+    """The cost of a network. `batch` and `precision` change the memory figures only."""
+    if batch < 1:
+        raise CompoundNetError(f"batch must be at least 1, got {batch}")
+    runs = segments(network)
+    return Cost(
+        params=sum(run.repeats * run.group.params for run in runs),
+        macs=sum(run.repeats * run.group.macs for run in runs),
+        activations=sum(run.repeats * run.group.activations for run in runs),
+        memory_bytes=inference_memory(network, batch, precision),
+        training_memory_bytes=training_memory(network, batch, precision),
+        receptive_field=receptive_field(network),
+    )
+
+
+def receptive_field(network: Network) -> int:
+    """Side, in pixels of the input, of what one element of the last feature map sees."""
+    field, jump = 1, 1
+    for run in segments(network):
+        reach, stride = _reach(run.group)
+        field += jump * reach * run.repeats  # only runs of one block have a stride
+        jump *= stride
+    return field
+
+
+def stage_costs(network: Network) -> tuple[StageCost, ...]:
+    """The stage table: stem, stages, head, each with its share of the cost."""
+    rows: list[StageCost] = []
+    for run in segments(network):
+        group = run.group
+        params, macs, activations = (run.repeats * value for value in (group.params, group.macs, group.activations))
+        if run.first:  # the rest of a stage whose first block is in already
+            last = rows.pop()
+            rows.append(
+                msgspec.structs.replace(
+                    last,
+                    layers=last.layers + run.repeats,
+                    params=last.params + params,
+                    macs=last.macs + macs,
+                    activations=last.activations + activations,
+                )
+            )
+            continue
+        operator, channels, stride = _describe(network, run.stage)
+        rows.append(
+            StageCost(
+                stage=len(rows) + 1,
+                operator=operator,
+                resolution=group.layers[0].in_size,
+                channels=channels,
+                layers=run.repeats,
+                stride=stride,
+                params=params,
+                macs=macs,
+                activations=activations,
+            )
+        )
+    return tuple(rows)
+
+
+@lru_cache(maxsize=8192)
+def _reach(group: Group) -> tuple[int, int]:
+    """(growth of the receptive field in units of the group's input step, stride) along the longest path."""
+    reach = {-1: (0, 1)}
+    for index, layer in enumerate(group.layers):
+        # What follows a global mean sees everything and says nothing about reach: squeeze-excitation, the classifier.
+        known = [reach[source] for source in layer.inputs if source in reach]
+        if layer.kind != "mean" and known:
+            grow, jump = max(known)
+            reach[index] = (grow + jump * (layer.kernel - 1), jump * layer.stride)
+    return reach[max(reach)]
+
+
+def _describe(network: Network, stage: int) -> tuple[str, int, int]:
+    """(operator, channels, stride) of a row of the stage table."""
+    if stage < 0:
+        stem = network.stem
+        pool = " & MaxPool" if stem.pool == "max" else ""
+        return f"Conv{stem.kernel}x{stem.kernel}{pool}", stem.channels, stem.stride
+    if stage == len(network.stages):
+        conv = "Conv1x1 & " if network.head.channels else ""
+        classifier = " & FC" if network.num_classes else ""
+        return f"{conv}Pooling{classifier}", network.features, 1
+    row = network.stages[stage]
+    return operator_name(row.block), row.channels, row.stride
+
+
+def operator_name(block: Block) -> str:
+    """A block as the paper writes it: `MBConv6, k3x3`. Squeeze-excitation goes without saying; its lack is said."""
+    kernel = f"k{block.kernel}x{block.kernel}"
+    match block:
+        case MBConv():
+            return f"MBConv{block.expansion}, {kernel}" + ("" if block.se else ", no SE")
+        case FusedMBConv():
+            return f"FusedMBConv{block.expansion}, {kernel}" + (", SE" if block.se else "")
+        case SeparableConv():
+            return f"SeparableConv, {kernel}"
+        case ConvBlock():
+            return f"Conv, {kernel}"
+        case BasicBlock():
+            return f"BasicBlock, {kernel}"
+        case Bottleneck():
+            groups = f", {block.groups} groups" if block.groups > 1 else ""
+            return f"Bottleneck, {kernel}{groups}"

@@ -1,0 +1,134 @@
+"""Peak memory of inference and of a training step, as eager torch holds tensors when it runs the built module.
+
+Inference (eval mode, gradients off): weights, the images, and at the worst layer the block's input, the layer's input,
+its output, the padded copy that uneven TensorFlow padding needs, and the folded weight; activations, gates and
+additions work in place there. Training: weights, gradients, optimiser state and every tensor that a backward formula
+reads again. Temporary work space inside a convolution library is not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Literal
+
+from compoundnet.arch.layers import Group, Layer, segments
+from compoundnet.arch.spec import Network
+
+Precision = Literal["float32", "bfloat16"]
+BYTES: dict[Precision, int] = {"float32": 4, "bfloat16": 2}
+# TF RMSProp, the paper's optimiser: a running square and a momentum buffer for every parameter.
+OPTIMIZER_SLOTS = 2
+
+
+def inference_memory(network: Network, batch: int = 1, precision: Precision = "float32") -> int:
+    """Peak bytes of one forward pass over `batch` images, weights and images included."""
+    runs = segments(network)
+    same = network.padding == "same"
+    weights = sum(run.repeats * _weights(run.group) for run in runs)
+    images = batch * network.in_channels * network.resolution**2
+    peak = max(batch * live + folded for run in runs for live, folded in _forward(run.group, same))
+    return (weights + images + peak) * BYTES[precision]
+
+
+def training_memory(network: Network, batch: int = 1, precision: Precision = "float32") -> int:
+    """Peak bytes of a training step over `batch` images with the paper's optimiser (two slots a parameter).
+
+    bfloat16 is mixed precision: weights, gradients and optimiser state stay float32, activations and a working copy
+    of the weights are bfloat16.
+    """
+    runs = segments(network)
+    same, silu = network.padding == "same", network.activation == "silu"
+    size = BYTES[precision]
+    params = sum(run.repeats * run.group.params for run in runs)
+    weights = sum(run.repeats * _weights(run.group) for run in runs)
+    held = sum(run.repeats * _saved(run.group, same, silu) for run in runs)
+    held = batch * size * (held + network.in_channels * network.resolution**2)
+    gradients = peak = 0
+    # Backward runs from the last block: what it needed is let go while the weights' gradients gather. Within a run of
+    # equal blocks both change evenly, so the peak lies at the run's first or last block.
+    for run in reversed(runs):
+        group = run.group
+        saved, block_gradients = batch * size * _saved(group, same, silu), 4 * group.params
+        working = batch * size * _backward(group) + block_gradients
+        rest = run.repeats - 1
+        peak = max(peak, held + gradients + working, held - rest * saved + gradients + rest * block_gradients + working)
+        held -= run.repeats * saved
+        gradients += run.repeats * block_gradients
+    working_copy = 2 * params if precision == "bfloat16" else 0
+    return 4 * weights + 4 * OPTIMIZER_SLOTS * params + working_copy + max(peak, gradients)
+
+
+def _weights(group: Group) -> int:
+    """Parameters and batch norm's running statistics."""
+    return group.params + sum(layer.params for layer in group.layers if layer.kind == "norm")
+
+
+@lru_cache(maxsize=8192)
+def _forward(group: Group, same: bool) -> tuple[tuple[int, int], ...]:
+    """For each layer that makes a new tensor: (elements alive for one image, elements of its folded weight)."""
+    layers = group.layers
+    block_input = layers[0].in_channels * layers[0].in_size ** 2
+    found = []
+    for index, layer in enumerate(layers):
+        if layer.kind not in ("conv", "linear", "maxpool", "mean"):
+            continue  # works in place
+        live = block_input + layer.outputs + _padded(layer, same) + _waiting_shortcut(layers, index)
+        if layer.inputs[0] >= 0:
+            live += layers[layer.inputs[0]].outputs
+        found.append((live, layer.params if layer.kind == "conv" and not layer.bias else 0))
+    return tuple(found)
+
+
+def _waiting_shortcut(layers: Sequence[Layer], running: int) -> int:
+    """Elements of a projected shortcut that waits for the addition while layer `running` works."""
+    for layer in layers[-2:]:
+        if layer.kind == "add" and 0 <= layer.inputs[1] < running:
+            return layers[layer.inputs[1]].outputs
+    return 0
+
+
+def _padded(layer: Layer, same: bool) -> int:
+    """Elements of the padded copy that an uneven TensorFlow padding makes."""
+    if not same or layer.kernel == 1 or layer.kind != "conv":
+        return 0
+    total = max((layer.out_size - 1) * layer.stride + layer.kernel - layer.in_size, 0)
+    return layer.in_channels * (layer.in_size + total) ** 2 if total % 2 else 0
+
+
+@lru_cache(maxsize=8192)
+def _saved(group: Group, same: bool, silu: bool) -> int:
+    """Elements that autograd keeps from these layers for backward, for one image."""
+    kept: set[int] = set()
+    padded = 0
+    for index, layer in enumerate(group.layers):
+        match layer.kind:
+            case "conv":
+                copy = _padded(layer, same)
+                padded += copy
+                if not copy:
+                    kept.update(layer.inputs)
+            case "norm" | "linear" | "multiply":
+                kept.update(layer.inputs)
+            case "activation" if silu:  # reads its input again
+                kept.update(layer.inputs)
+            case "activation":  # ReLU works in place: what it leaves is kept, its input is gone
+                kept.discard(layer.inputs[0])
+                kept.add(index)
+            case "gate":
+                kept.add(index)
+            case "maxpool":  # its input, and the winners' positions, eight bytes each
+                kept.update(layer.inputs)
+                padded += 2 * layer.outputs
+    first = group.layers[0]
+    # A block's input is an addition's or projection's output that only this block keeps; the image is counted apart.
+    block_input = first.in_channels * first.in_size**2 if -1 in kept and first.name != "stem.conv" else 0
+    return padded + block_input + sum(group.layers[index].outputs for index in kept if index >= 0)
+
+
+@lru_cache(maxsize=8192)
+def _backward(group: Group) -> int:
+    """Elements of gradients alive at the worst layer of the backward pass: its in, its out, a waiting shortcut."""
+    last = group.layers[-1]
+    waiting = last.outputs if last.kind == "add" else 0
+    return waiting + max(layer.outputs + layer.in_channels * layer.in_size**2 for layer in group.layers)

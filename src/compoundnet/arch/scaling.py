@@ -1,0 +1,134 @@
+"""Scaling a network in depth, width and resolution (Eq. 2), alone or together by one coefficient (Eq. 3).
+
+Rounding follows the authors' code (efficientnet_model.py: round_filters, round_repeats).
+"""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+from compoundnet.arch.blocks import check
+from compoundnet.arch.errors import CompoundNetError
+from compoundnet.arch.spec import MIN_RESOLUTION, Network, Rules, Scaling, Stage
+
+# A resolution up to this is read as a factor, above it as pixels. Figure 3 ends at 2.5.
+MAX_RESOLUTION_FACTOR = 8
+
+
+class Coefficients(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """alpha, beta, gamma of Eq. 3. The defaults are the paper's answer for EfficientNet-B0 (section 4, STEP 1)."""
+
+    alpha: float = 1.2
+    beta: float = 1.1
+    gamma: float = 1.15
+
+    def __post_init__(self) -> None:
+        for name in ("alpha", "beta", "gamma"):
+            value = getattr(self, name)
+            check(math.isfinite(value) and value >= 1, f"{name} must be at least 1 (Eq. 3), got {value}")
+
+    @property
+    def growth(self) -> float:
+        """alpha * beta^2 * gamma^2: by how much one step of phi multiplies the multiply-adds; Eq. 3 asks for 2."""
+        return self.alpha * self.beta**2 * self.gamma**2
+
+    def multipliers(self, phi: float) -> tuple[float, float, float]:
+        """(depth, width, resolution) = (alpha^phi, beta^phi, gamma^phi)."""
+        if not math.isfinite(phi) or abs(phi) > 100:
+            raise CompoundNetError(f"phi must be a number between -100 and 100, got {phi}")
+        return self.alpha**phi, self.beta**phi, self.gamma**phi
+
+
+def scale(
+    network: Network,
+    *,
+    depth: float = 1.0,
+    width: float = 1.0,
+    resolution: float = 1.0,
+    name: str | None = None,
+) -> Network:
+    """Scale a network: ceil(depth * L) repeats, width * C channels by its family's rules, and the resolution.
+
+    depth, width   multipliers above 0; below 1 shrinks
+    resolution     up to 8: a factor on the network's own, rounded to the nearest pixel; above: pixels, at least 32
+    name           of the result; by default the base's name with the multipliers
+
+    Raises CompoundNetError for a multiplier that is not a positive number and for a resolution under 32 px.
+    """
+    for label, value in (("depth", depth), ("width", width), ("resolution", resolution)):
+        if not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
+            raise CompoundNetError(f"{label} must be a number above 0, got {value}")
+    if depth > 1e6 or width > 1e6:
+        raise CompoundNetError(f"depth {depth:g} and width {width:g} must be at most a million")
+    pixels = _resolution(network.resolution, resolution)
+    rules = network.rules
+    last = len(network.stages) - 1
+    stages = tuple(
+        _scale_stage(stage, depth, width, rules, end=index in (0, last)) for index, stage in enumerate(network.stages)
+    )
+    stem_width = 1.0 if rules.fix_stem else width
+    head_width = 1.0 if rules.fix_head else max(1.0, width) if rules.head_grows_only else width
+    factor = resolution if resolution <= MAX_RESOLUTION_FACTOR else pixels / network.resolution
+    return network.replace(
+        name=name or f"{network.name}-d{depth:.4g}-w{width:.4g}-r{pixels}",
+        resolution=pixels,
+        stem=msgspec.structs.replace(network.stem, channels=round_channels(network.stem.channels, stem_width, rules)),
+        stages=stages,
+        head=msgspec.structs.replace(network.head, channels=round_channels(network.head.channels, head_width, rules)),
+        scaling=Scaling(base=network.name, depth=depth, width=width, resolution=factor),
+    )
+
+
+def compound(network: Network, phi: float, coefficients: Coefficients | None = None) -> Network:
+    """Scale by one coefficient (Eq. 3): 2^phi times the multiply-adds, shared out by alpha, beta and gamma."""
+    depth, width, factor = (coefficients or Coefficients()).multipliers(phi)
+    pixels = network.resolution * factor
+    if not MIN_RESOLUTION <= round(pixels) <= 1e6:
+        raise CompoundNetError(
+            f"phi {phi:g} gives a resolution of {pixels:.4g} px; it must lie between {MIN_RESOLUTION} and a million"
+        )
+    named = f"{network.name}-phi{phi:.4g}"
+    scaled = scale(network, depth=depth, width=width, resolution=round(pixels), name=named)
+    return scaled.replace(scaling=Scaling(base=network.name, depth=depth, width=width, resolution=factor))
+
+
+def round_channels(channels: int, width: float, rules: Rules) -> int:
+    """Nearest multiple of the divisor, at least one divisor, and one more where 10 % would be lost.
+
+    Width 1 changes nothing: a network's own channels need not be multiples.
+    """
+    if width == 1.0 or channels == 0:
+        return channels
+    divisor = rules.channel_divisor
+    # The product is cleaned of binary noise first: 0.7 * 40 is 27.999999999999996 and would round down.
+    wanted = round(channels * width, 9)
+    rounded = max(divisor, int(wanted + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * wanted else rounded
+
+
+def round_repeats(repeats: int, depth: float) -> int:
+    """ceil(depth * repeats), cleaned of binary noise: 1.1 * 10 is 11.000000000000002 and would give 12."""
+    return math.ceil(round(depth * repeats, 9)) or 1
+
+
+def _scale_stage(stage: Stage, depth: float, width: float, rules: Rules, *, end: bool) -> Stage:
+    fixed = rules.fix_end_repeats and end
+    return msgspec.structs.replace(
+        stage,
+        channels=round_channels(stage.channels, width, rules),
+        repeats=stage.repeats if fixed else round_repeats(stage.repeats, depth),
+    )
+
+
+def _resolution(own: int, resolution: float) -> int:
+    pixels = round(own * resolution) if resolution <= MAX_RESOLUTION_FACTOR else resolution
+    if pixels != int(pixels):
+        raise CompoundNetError(f"a resolution in pixels is a whole number, got {resolution}")
+    if not MIN_RESOLUTION <= pixels <= 1e6:
+        raise CompoundNetError(
+            f"resolution must lie between {MIN_RESOLUTION} px and a million, got {int(pixels)} px"
+            f" (a value up to {MAX_RESOLUTION_FACTOR} is a factor on the network's {own} px)"
+        )
+    return int(pixels)

@@ -1,0 +1,214 @@
+"""A ConvNet as data (Eq. 1): stem, stages, head and what holds for all of them; TOML in and out."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from compoundnet.arch.blocks import Block, check, check_kernel
+from compoundnet.arch.errors import CompoundNetError
+
+MIN_RESOLUTION = 32
+
+
+class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What all parts share: frozen, and an unknown field is an error."""
+
+
+class Stem(_Part, frozen=True):
+    """First convolution, with norm and activation; `pool` is ResNet's 3x3 stride-2 max pool after it."""
+
+    channels: int = 32
+    kernel: int = 3
+    stride: int = 2
+    pool: Literal["none", "max"] = "none"
+
+    def __post_init__(self) -> None:
+        check(self.channels >= 1, f"channels must be at least 1, got {self.channels}")
+        check_kernel(self.kernel)
+        check(1 <= self.stride <= 4, f"stride must be between 1 and 4, got {self.stride}")
+
+
+class Stage(_Part, frozen=True):
+    """`repeats` blocks of one type; only the first has the stride and changes the channels.
+
+    `skip`: whether a block whose input and output have one shape adds its input (`noskip` in the authors' code);
+    BasicBlock and Bottleneck always have their shortcut.
+    """
+
+    block: Block
+    channels: int
+    repeats: int = 1
+    stride: int = 1
+    skip: bool = True
+
+    def __post_init__(self) -> None:
+        check(self.channels >= 1, f"channels must be at least 1, got {self.channels}")
+        check(self.repeats >= 1, f"repeats must be at least 1, got {self.repeats}")
+        check(1 <= self.stride <= 4, f"stride must be between 1 and 4, got {self.stride}")
+
+
+class Head(_Part, frozen=True):
+    """What stands before the global pool: a 1x1 convolution with norm and activation, or nothing (`channels` 0)."""
+
+    channels: int = 0
+
+    def __post_init__(self) -> None:
+        check(self.channels >= 0, f"channels must be 0 (no convolution) or more, got {self.channels}")
+
+
+class Norm(_Part, frozen=True):
+    """Batch norm; `momentum` in torch's sense (TensorFlow's 0.99 is 0.01 here)."""
+
+    eps: float = 1e-3
+    momentum: float = 0.01
+
+    def __post_init__(self) -> None:
+        check(self.eps > 0, f"eps must be above 0, got {self.eps}")
+        check(0 < self.momentum <= 1, f"momentum must be above 0 and at most 1, got {self.momentum}")
+
+
+class Rules(_Part, frozen=True):
+    """How a family rounds when it is scaled.
+
+    Channels go to the nearest multiple of `channel_divisor`, at least one of it, and one more where that would
+    lose over 10 % (authors' round_filters). The `fix_*` fields are EfficientNet-Lite's: stem and head keep their
+    channels, the first and last stage their repeats (lite/efficientnet_lite_builder.py).
+    `head_grows_only`: the head keeps its channels below width 1 (MobileNetV2, as its authors' code has it).
+    """
+
+    channel_divisor: int = 8
+    fix_stem: bool = False
+    fix_head: bool = False
+    fix_end_repeats: bool = False
+    head_grows_only: bool = False
+
+    def __post_init__(self) -> None:
+        check(self.channel_divisor >= 1, f"channel_divisor must be at least 1, got {self.channel_divisor}")
+
+
+class Scaling(_Part, frozen=True):
+    """Where a scaled network came from: the base's name and the multipliers applied to it."""
+
+    base: str
+    depth: float = 1.0
+    width: float = 1.0
+    resolution: float = 1.0
+
+
+class Network(_Part, frozen=True, omit_defaults=True):
+    """A whole network. Everything else in this project is a function of it.
+
+    resolution   side of the square input, pixels
+    activation   after stem, blocks and head; squeeze-excitation uses it too
+    padding      "same": TensorFlow's, bottom and right first; "symmetric": torch's kernel // 2. The weights decide
+    dropout      before the classifier
+    survival     stochastic depth: probability that the deepest block is kept; falls linearly from 1
+    num_classes  0 leaves the classifier out
+    """
+
+    name: str
+    resolution: int
+    stem: Stem
+    stages: tuple[Stage, ...]
+    head: Head = Head()
+    activation: Literal["silu", "relu", "relu6"] = "silu"
+    norm: Norm = Norm()
+    padding: Literal["same", "symmetric"] = "same"
+    dropout: float = 0.0
+    survival: float = 1.0
+    in_channels: int = 3
+    num_classes: int = 1000
+    rules: Rules = Rules()
+    scaling: Scaling | None = None
+
+    def __post_init__(self) -> None:
+        check(
+            re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", self.name) is not None,
+            f"name may hold letters, digits and . _ + -, got {self.name!r}",
+        )
+        check(
+            self.resolution >= MIN_RESOLUTION,
+            f"resolution must be at least {MIN_RESOLUTION} px, got {self.resolution}",
+        )
+        check(len(self.stages) >= 1, "stages must hold at least one stage")
+        check(0 <= self.dropout < 1, f"dropout must be at least 0 and below 1, got {self.dropout}")
+        check(0 < self.survival <= 1, f"survival must be above 0 and at most 1, got {self.survival}")
+        check(self.in_channels >= 1, f"in_channels must be at least 1, got {self.in_channels}")
+        check(self.num_classes >= 0, f"num_classes must be 0 (no classifier) or more, got {self.num_classes}")
+
+    def replace(self, **fields: Any) -> Network:
+        """This network with other values in some fields, checked like new."""
+        changed = msgspec.structs.replace(self, **fields)
+        changed.__post_init__()  # structs.replace does not run it
+        return changed
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks over all stages."""
+        return sum(stage.repeats for stage in self.stages)
+
+    @property
+    def features(self) -> int:
+        """Channels that reach the global pool and the classifier."""
+        return self.head.channels or self.stages[-1].channels
+
+    @classmethod
+    def loads(cls, text: str | bytes, source: str = "<text>") -> Network:
+        """Read TOML. An unknown field, a wrong type or an impossible value is a CompoundNetError naming the field."""
+        try:
+            return msgspec.toml.decode(text, type=cls)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise CompoundNetError(f"{source}: {_readable(str(error))}") from error
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Network:
+        """Read a network's TOML file."""
+        try:
+            text = Path(path).read_bytes()
+        except OSError as error:
+            raise CompoundNetError(f"{path}: cannot be read: {error.strerror or error}") from error
+        return cls.loads(text, str(path))
+
+    def dumps(self) -> str:
+        """This network as TOML; `Network.loads` gives an equal network back."""
+        return msgspec.toml.encode(self).decode()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the TOML file whole or not at all."""
+        write_whole(path, self.dumps().encode())
+
+
+def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file under a temporary name and rename it, so that an interruption leaves the old file or none."""
+    target = Path(path)
+    try:
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    except OSError as error:
+        raise CompoundNetError(f"{target}: cannot be written: {error.strerror or error}") from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(temporary).chmod(0o666 & ~umask)  # mkstemp makes private files
+        Path(temporary).replace(target)
+    except BaseException as error:
+        Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise CompoundNetError(f"{target}: cannot be written: {error.strerror or error}") from error
+        raise
+
+
+def _readable(message: str) -> str:
+    """msgspec's "Expected ... - at `$.stages[0].channels`" with the field first."""
+    problem, _, path = message.rpartition(" - at `$")
+    if not problem:
+        return message
+    field = path.rstrip("`").lstrip(".")
+    return f"field {field}: {problem}" if field else problem
