@@ -13,7 +13,8 @@ class CompoundNetError(ValueError):
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """The end of an error message that names the closest known names, or lists them all where there are few."""
     names = sorted(known)
-    close = difflib.get_close_matches(given, names, n=3, cutoff=0.5)
+    likeness = {name: difflib.SequenceMatcher(None, given, name).ratio() for name in names}
+    close = sorted((name for name in names if likeness[name] >= 0.5), key=lambda name: -likeness[name])[:3]
     if close:
         return f"; did you mean {' or '.join(close)}?"
     return f"; known: {', '.join(names)}" if len(names) <= 12 else ""

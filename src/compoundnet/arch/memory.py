@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Literal
 
-from compoundnet.arch.layers import Group, Layer, segments
+from compoundnet.arch.layers import Group, Layer, Segment, segments
 from compoundnet.arch.spec import Network
 
 Precision = Literal["float32", "bfloat16"]
@@ -26,9 +26,14 @@ def inference_memory(network: Network, batch: int = 1, precision: Precision = "f
     runs = segments(network)
     same = network.padding == "same"
     weights = sum(run.repeats * _weights(run.group) for run in runs)
-    images = batch * network.in_channels * network.resolution**2
-    peak = max(batch * live + folded for run in runs for live, folded in _forward(run.group, same))
-    return (weights + images + peak) * BYTES[precision]
+    image = network.in_channels * network.resolution**2
+    # The stem's input is the images themselves; every later block's input lives beside them.
+    peak = max(
+        batch * (live + (image if run.stage >= 0 else 0)) + folded
+        for run in runs
+        for live, folded in _forward(run.group, same)
+    )
+    return (weights + peak) * BYTES[precision]
 
 
 def training_memory(network: Network, batch: int = 1, precision: Precision = "float32") -> int:
@@ -38,22 +43,22 @@ def training_memory(network: Network, batch: int = 1, precision: Precision = "fl
     of the weights are bfloat16.
     """
     runs = segments(network)
-    same, silu = network.padding == "same", network.activation == "silu"
+    same, in_place = network.padding == "same", network.activation == "relu"
     size = BYTES[precision]
     params = sum(run.repeats * run.group.params for run in runs)
     weights = sum(run.repeats * _weights(run.group) for run in runs)
-    held = sum(run.repeats * _saved(run.group, same, silu) for run in runs)
-    held = batch * size * (held + network.in_channels * network.resolution**2)
+    saved = [batch * size * value for value in _saved_by(runs, same, in_place)]
+    held = sum(run.repeats * value for run, value in zip(runs, saved, strict=True))
+    held += batch * size * network.in_channels * network.resolution**2
     gradients = peak = 0
     # Backward runs from the last block: what it needed is let go while the weights' gradients gather. Within a run of
     # equal blocks both change evenly, so the peak lies at the run's first or last block.
-    for run in reversed(runs):
-        group = run.group
-        saved, block_gradients = batch * size * _saved(group, same, silu), 4 * group.params
-        working = batch * size * _backward(group) + block_gradients
-        rest = run.repeats - 1
-        peak = max(peak, held + gradients + working, held - rest * saved + gradients + rest * block_gradients + working)
-        held -= run.repeats * saved
+    for run, block_saved in zip(reversed(runs), reversed(saved), strict=True):
+        block_gradients = 4 * run.group.params
+        working = batch * size * _backward(run.group) + block_gradients
+        change = (run.repeats - 1) * (block_gradients - block_saved)
+        peak = max(peak, held + gradients + working + max(0, change))
+        held -= run.repeats * block_saved
         gradients += run.repeats * block_gradients
     working_copy = 2 * params if precision == "bfloat16" else 0
     return 4 * weights + 4 * OPTIMIZER_SLOTS * params + working_copy + max(peak, gradients)
@@ -76,6 +81,8 @@ def _forward(group: Group, same: bool) -> tuple[tuple[int, int], ...]:
         live = block_input + layer.outputs + _padded(layer, same) + _waiting_shortcut(layers, index)
         if layer.inputs[0] >= 0:
             live += layers[layer.inputs[0]].outputs
+        if layer.kind == "maxpool":  # the winners' positions, eight bytes each
+            live += 2 * layer.outputs
         found.append((live, layer.params if layer.kind == "conv" and not layer.bias else 0))
     return tuple(found)
 
@@ -96,9 +103,19 @@ def _padded(layer: Layer, same: bool) -> int:
     return layer.in_channels * (layer.in_size + total) ** 2 if total % 2 else 0
 
 
+def _saved_by(runs: Sequence[Segment], same: bool, in_place: bool) -> list[int]:
+    """Elements that autograd keeps from one block of each run, for one image."""
+    found = []
+    input_kept = True  # the image is counted apart
+    for run in runs:
+        found.append(_saved(run.group, same, in_place, input_kept))
+        input_kept = in_place and run.group.layers[-1].kind == "activation"
+    return found
+
+
 @lru_cache(maxsize=8192)
-def _saved(group: Group, same: bool, silu: bool) -> int:
-    """Elements that autograd keeps from these layers for backward, for one image."""
+def _saved(group: Group, same: bool, in_place: bool, input_kept: bool) -> int:
+    """Elements that autograd keeps from these layers for backward; `input_kept`: the block before keeps the input."""
     kept: set[int] = set()
     padded = 0
     for index, layer in enumerate(group.layers):
@@ -110,19 +127,18 @@ def _saved(group: Group, same: bool, silu: bool) -> int:
                     kept.update(layer.inputs)
             case "norm" | "linear" | "multiply":
                 kept.update(layer.inputs)
-            case "activation" if silu:  # reads its input again
-                kept.update(layer.inputs)
-            case "activation":  # ReLU works in place: what it leaves is kept, its input is gone
+            case "activation" if in_place:  # ReLU: what it leaves is kept, its input is gone
                 kept.discard(layer.inputs[0])
                 kept.add(index)
+            case "activation":  # SiLU and ReLU6 read their input again
+                kept.update(layer.inputs)
             case "gate":
                 kept.add(index)
             case "maxpool":  # its input, and the winners' positions, eight bytes each
                 kept.update(layer.inputs)
                 padded += 2 * layer.outputs
     first = group.layers[0]
-    # A block's input is an addition's or projection's output that only this block keeps; the image is counted apart.
-    block_input = first.in_channels * first.in_size**2 if -1 in kept and first.name != "stem.conv" else 0
+    block_input = first.in_channels * first.in_size**2 if -1 in kept and not input_kept else 0
     return padded + block_input + sum(group.layers[index].outputs for index in kept if index >= 0)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -59,9 +60,12 @@ class ConvNet(nn.Module):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """The last feature map, float[N, num_features, h, w]: what the global pool reads, and what CAM draws."""
-        for feature_map in self._maps(x):
-            last = feature_map
-        return last if self.head is None else self.head(last)
+        x = self._stem(x)
+        if self.pool is not None:
+            x = self.pool(x)
+        for block in self._blocks():
+            x = block(x)
+        return x if self.head is None else self.head(x)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Logits of a feature map, or with `pre_logits` the pooled features that the classifier reads."""
@@ -71,18 +75,19 @@ class ConvNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(x))
 
-    def _maps(self, x: Tensor) -> Iterator[Tensor]:
-        """The stem's output and then each block's."""
-        _check_input(x, self.spec.in_channels)
-        x = self.stem(x)
-        yield x
-        if self.pool is not None:
-            x = self.pool(x)
+    def _stem(self, x: Tensor) -> Tensor:
+        if x.ndim != 4 or x.shape[1] != self.spec.in_channels:
+            raise CompoundNetError(
+                f"the input must be float[N, {self.spec.in_channels}, H, W], got shape {list(x.shape)}"
+            )
+        y: Tensor = self.stem(x)
+        return y
+
+    def _blocks(self) -> Iterator[Callable[[Tensor], Tensor]]:
         remember = self.checkpointing and self.training and torch.is_grad_enabled()
         for stage in self.stages:
             for block in stage:  # type: ignore[attr-defined]  # a Sequential
-                x = _checkpointed(block, x) if remember else block(x)
-                yield x
+                yield partial(_checkpointed, block) if remember else block
 
     def get_classifier(self) -> nn.Module:
         return self.classifier
@@ -126,7 +131,14 @@ class FeaturePyramid(ConvNet):
         self._maps_kept = [level.map for level in chosen]
 
     def forward(self, x: Tensor) -> list[Tensor]:  # type: ignore[override]  # a list is what a pyramid is for
-        maps = {index: level for index, level in enumerate(self._maps(x)) if index in self._maps_kept}
+        x = self._stem(x)
+        maps = {0: x}
+        if self.pool is not None:
+            x = self.pool(x)
+        for index, block in enumerate(self._blocks(), start=1):
+            x = block(x)
+            if index in self._maps_kept:
+                maps[index] = x
         return [maps[index] for index in self._maps_kept]
 
 
@@ -203,11 +215,6 @@ def _classifier(features: int, num_classes: int) -> nn.Module:
     return nn.Linear(features, num_classes) if num_classes else nn.Identity()
 
 
-def _check_input(x: Tensor, channels: int) -> None:
-    if x.ndim != 4 or x.shape[1] != channels:
-        raise CompoundNetError(f"the input must be float[N, {channels}, H, W], got shape {list(x.shape)}")
-
-
 def _checkpointed(block: nn.Module, x: Tensor) -> Tensor:
     def contexts() -> tuple[contextlib.AbstractContextManager[None], contextlib.AbstractContextManager[None]]:
         return contextlib.nullcontext(), _statistics_kept(block)
@@ -219,12 +226,14 @@ def _checkpointed(block: nn.Module, x: Tensor) -> Tensor:
 @contextlib.contextmanager
 def _statistics_kept(block: nn.Module) -> Iterator[None]:
     """While a block runs for the second time its batch norms must not count the same batch again."""
-    norms = [module for module in block.modules() if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm)]
-    tracked = [norm.track_running_stats for norm in norms]
+    norms = [m for m in block.modules() if isinstance(m, nn.BatchNorm2d | nn.SyncBatchNorm) and m.training]
+    momenta = [norm.momentum for norm in norms]
     for norm in norms:
-        norm.track_running_stats = norm.track_running_stats and not norm.training
+        norm.momentum = 0.0
     try:
         yield
     finally:
-        for norm, value in zip(norms, tracked, strict=True):
-            norm.track_running_stats = value
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+            if norm.num_batches_tracked is not None:
+                norm.num_batches_tracked.sub_(1)

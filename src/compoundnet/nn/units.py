@@ -91,7 +91,7 @@ def pad_same(x: Tensor, kernel: int, stride: int) -> tuple[Tensor, tuple[int, in
 class Activation(nn.Module):
     """SiLU, ReLU or ReLU6; works in place where that costs autograd nothing.
 
-    ReLU and ReLU6 need only their output for backward. SiLU needs its input, so it is in place with gradients off.
+    ReLU needs only its output for backward. SiLU and torch's ReLU6 need their input: in place with gradients off.
     """
 
     def __init__(self, name: str) -> None:
@@ -99,9 +99,10 @@ class Activation(nn.Module):
         self.name = name
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.name == "silu":
-            return F.silu(x, inplace=not torch.is_grad_enabled())
-        return F.relu6(x, inplace=True) if self.name == "relu6" else F.relu(x, inplace=True)
+        if self.name == "relu":
+            return F.relu(x, inplace=True)
+        inplace = not torch.is_grad_enabled()
+        return F.silu(x, inplace) if self.name == "silu" else F.relu6(x, inplace)
 
     def extra_repr(self) -> str:
         return self.name

@@ -1,0 +1,5 @@
+"""`python -m compoundnet`."""
+
+from compoundnet.cli.main import main
+
+main()

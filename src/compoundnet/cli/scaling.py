@@ -1,0 +1,123 @@
+"""`scale` and `plan`: a network scaled by hand, and the largest one that fits a budget."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from compoundnet import arch
+from compoundnet.arch.units import format_bytes, format_count, parse_bytes, parse_count
+from compoundnet.cli.networks import Json, NetworkName, report
+from compoundnet.cli.output import note, print_json, show, table
+
+Output = Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE.toml", help="Write the network there.")]
+_PAPER = arch.Coefficients()
+
+
+def scale(
+    network: NetworkName,
+    phi: Annotated[float | None, typer.Option(help="Compound coefficient (Eq. 3); below 0 shrinks.")] = None,
+    alpha: Annotated[float | None, typer.Option(help=f"Depth's base; {_PAPER.alpha} unless given.")] = None,
+    beta: Annotated[float | None, typer.Option(help=f"Width's base; {_PAPER.beta} unless given.")] = None,
+    gamma: Annotated[float | None, typer.Option(help=f"Resolution's base; {_PAPER.gamma} unless given.")] = None,
+    depth: Annotated[float | None, typer.Option(help="Multiplier of each stage's repeats.")] = None,
+    width: Annotated[float | None, typer.Option(help="Multiplier of the channels.")] = None,
+    resolution: Annotated[
+        float | None, typer.Option(help="Factor (up to 8) or pixels (32 and more) of the input side.")
+    ] = None,
+    output: Output = None,
+    json: Json = False,
+) -> None:
+    """Scale a network by one coefficient (--phi), or by depth, width and resolution."""
+    base = arch.network(network)
+    coefficients = {"alpha": alpha, "beta": beta, "gamma": gamma}
+    single = {"depth": depth, "width": width, "resolution": resolution}
+    given = {name: value for name, value in single.items() if value is not None}
+    if phi is not None:
+        if given:
+            raise typer.BadParameter(f"--phi sets all three dimensions; leave out --{' and --'.join(given)}")
+        scaled = arch.compound(base, phi, _coefficients(coefficients))
+    elif any(value is not None for value in coefficients.values()):
+        raise typer.BadParameter("--alpha, --beta and --gamma go with --phi")
+    elif not given:
+        raise typer.BadParameter("give --phi, or one or more of --depth, --width and --resolution")
+    else:
+        scaled = arch.scale(
+            base, depth=given.get("depth", 1.0), width=given.get("width", 1.0), resolution=given.get("resolution", 1.0)
+        )
+    if output is not None:
+        scaled.save(output)
+        note(f"wrote {output}")
+    report(scaled, json=json)
+
+
+def plan(
+    network: NetworkName,
+    max_macs: Annotated[str | None, typer.Option(metavar="N", help="Multiply-adds an image, such as 1.8G.")] = None,
+    max_params: Annotated[str | None, typer.Option(metavar="N", help="Parameters, such as 12M.")] = None,
+    max_memory: Annotated[str | None, typer.Option(metavar="BYTES", help="Peak memory, such as 200MB.")] = None,
+    batch: Annotated[int, typer.Option(help="Images at a time, for --max-memory.")] = 1,
+    training: Annotated[
+        bool, typer.Option("--training", help="--max-memory is a training step's, not inference's.")
+    ] = False,
+    output: Output = None,
+    json: Json = False,
+) -> None:
+    """The largest network that fits a budget (Eq. 2), by compound scaling of NETWORK."""
+    if max_macs is None and max_params is None and max_memory is None:
+        raise typer.BadParameter("give at least one bound: --max-macs, --max-params or --max-memory")
+    found = arch.plan(
+        arch.network(network),
+        max_macs=parse_count(max_macs) if max_macs else None,
+        max_params=parse_count(max_params) if max_params else None,
+        max_memory=parse_bytes(max_memory) if max_memory else None,
+        batch=batch,
+        training=training,
+    )
+    if output is not None:
+        found.network.save(output)
+        note(f"wrote {output}")
+    if json:
+        print_json(
+            {
+                "name": found.network.name,
+                **{field: getattr(found, field) for field in found.__struct_fields__ if field != "network"},
+            }
+        )
+        return
+    _print_plan(found, batch, training)
+
+
+def _coefficients(given: dict[str, float | None]) -> arch.Coefficients:
+    try:
+        return arch.Coefficients(**{name: value for name, value in given.items() if value is not None})
+    except ValueError as error:
+        raise arch.CompoundNetError(str(error)) from error
+
+
+def _print_plan(found: arch.Plan, batch: int, training: bool) -> None:
+    memory = f"memory, {'training' if training else 'inference'}, batch {batch}"
+    printed = table(
+        "scaled by", ">depth", ">width", ">resolution", ">parameters", ">FLOPs", f">{memory}", title=found.network.name
+    )
+
+    def add(label: str, row: arch.Plan | arch.Alternative) -> None:
+        printed.add_row(
+            label,
+            f"{row.depth:.3g}",
+            f"{row.width:.3g}",
+            f"{row.resolution} px",
+            format_count(row.params),
+            format_count(row.macs),
+            format_bytes(row.memory_bytes),
+        )
+
+    add(f"all three, phi {found.phi:.4g}", found)
+    for dimension, row in found.alternatives.items():
+        if row is None:
+            printed.add_row(f"{dimension} alone", *["-"] * 6)
+        else:
+            add(f"{dimension} alone", row)
+    show(printed, f"The bound on {found.binding} stops a larger one.")

@@ -1,0 +1,143 @@
+"""Scaling: the authors' rounding rules, Eq. 3, and what is impossible."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import networks
+
+from compoundnet import arch
+from compoundnet.arch.scaling import round_channels, round_repeats
+
+B0 = arch.network("efficientnet-b0")
+
+
+def authors_round_filters(filters: int, width: float) -> int:
+    """efficientnet_model.py: round_filters with divisor 8, as published."""
+    wanted = filters * width
+    rounded = max(8, int(wanted + 4) // 8 * 8)
+    return int(rounded + 8 if rounded < 0.9 * wanted else rounded)
+
+
+@pytest.mark.parametrize("width", [1.1, 1.2, 1.4, 1.6, 1.8, 2.0, 2.2, 4.3])
+@pytest.mark.parametrize("channels", [16, 24, 32, 40, 80, 112, 192, 320, 1280])
+def test_channels_round_as_the_authors_do(channels: int, width: float) -> None:
+    assert round_channels(channels, width, arch.Rules()) == authors_round_filters(channels, width)
+
+
+@pytest.mark.parametrize("depth", [1.1, 1.2, 1.4, 1.8, 2.2, 2.6, 3.1, 3.6, 5.3])
+@pytest.mark.parametrize("repeats", [1, 2, 3, 4])
+def test_repeats_round_up_as_the_authors_do(repeats: int, depth: float) -> None:
+    assert round_repeats(repeats, depth) == math.ceil(depth * repeats)
+
+
+def test_binary_noise_does_not_round() -> None:
+    assert round_repeats(10, 1.1) == 11  # 1.1 * 10 is 11.000000000000002
+    assert round_channels(40, 0.7, arch.Rules()) == 32  # 0.7 * 40 is 27.999999999999996, which would give 24
+
+
+@given(
+    channels=st.integers(1, 2000),
+    width=st.floats(0.01, 8),
+    step=st.floats(0, 1),
+    divisor=st.sampled_from([1, 2, 4, 8, 16]),
+)
+def test_channels_grow_with_width_and_never_lose_ten_percent(
+    channels: int, width: float, step: float, divisor: int
+) -> None:
+    rules = arch.Rules(channel_divisor=divisor)
+    if width == 1.0 or width + step == 1.0:
+        return
+    small, large = round_channels(channels, width, rules), round_channels(channels, width + step, rules)
+    assert small <= large
+    assert small >= 0.9 * channels * width - 1e-6
+    assert small % divisor == 0
+
+
+@pytest.mark.parametrize(
+    ("phi", "resolution"), [(0.5, 240), (1, 258), (3.5, 365), (5, 451), (6, 518), (7, 596), (-1, 195), (-3, 147)]
+)
+def test_compound_resolution_is_the_nearest_pixel(phi: float, resolution: int) -> None:
+    assert arch.compound(B0, phi).resolution == resolution
+
+
+def test_paper_coefficients_nearly_double() -> None:
+    assert arch.Coefficients().growth == pytest.approx(1.92, abs=0.002)
+    assert arch.Coefficients().multipliers(1) == pytest.approx((1.2, 1.1, 1.15))
+    for phi in range(5):
+        ratio = arch.cost(arch.compound(B0, phi + 1)).macs / arch.cost(arch.compound(B0, phi)).macs
+        assert 1.6 < ratio < 2.6  # rounding of channels and repeats is coarse on a small network
+
+
+def test_phi_zero_is_the_baseline() -> None:
+    same = arch.compound(B0, 0)
+    assert same.replace(name=B0.name, scaling=None) == B0
+
+
+def test_published_b3_by_its_multipliers() -> None:
+    b3 = arch.scale(B0, depth=1.4, width=1.2, resolution=300)
+    published = arch.network("efficientnet-b3")
+    assert b3.replace(name=published.name, dropout=published.dropout) == published
+
+
+def test_a_scaled_network_remembers_its_base() -> None:
+    scaled = arch.scale(B0, depth=1.4, width=1.2, resolution=300)
+    assert scaled.scaling is not None
+    assert (scaled.scaling.base, scaled.scaling.depth, scaled.scaling.width) == ("efficientnet-b0", 1.4, 1.2)
+    assert scaled.scaling.resolution == pytest.approx(300 / 224)
+
+
+def test_resolution_as_factor_or_pixels() -> None:
+    assert arch.scale(B0, resolution=1.3).resolution == 291
+    assert arch.scale(B0, resolution=2).resolution == 448
+    assert arch.scale(B0, resolution=300).resolution == 300
+
+
+def test_shrinking() -> None:
+    small = arch.scale(B0, depth=0.5, width=0.25, resolution=32)
+    assert [stage.repeats for stage in small.stages] == [1, 1, 1, 2, 2, 2, 1]
+    assert small.stages[0].channels == 8
+    assert arch.cost(small).params < 1_000_000
+
+
+def test_mobilenet_v2_head_grows_only() -> None:
+    v2 = arch.network("mobilenet-v2")
+    assert arch.scale(v2, width=0.5).head.channels == 1280
+    assert arch.scale(v2, width=1.4).head.channels == 1792
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"depth": 0}, "depth must be a number above 0, got 0"),
+        ({"width": -1.0}, "width must be a number above 0, got -1"),
+        ({"width": math.nan}, "width must be a number above 0, got nan"),
+        ({"resolution": math.inf}, "resolution must be a number above 0, got inf"),
+        ({"resolution": 16}, "between 32 px and a million, got 16 px"),
+        ({"resolution": 0.1}, "got 22 px"),
+        ({"resolution": 100.5}, "whole number, got 100.5"),
+    ],
+)
+def test_impossible_scales(arguments: dict[str, float], message: str) -> None:
+    with pytest.raises(arch.CompoundNetError, match=message):
+        arch.scale(B0, **arguments)  # type: ignore[arg-type]  # a dict of floats, no name among them
+
+
+@pytest.mark.parametrize("phi", [math.nan, math.inf, 1000.0, -20.0])
+def test_impossible_phi(phi: float) -> None:
+    with pytest.raises(arch.CompoundNetError, match="phi"):
+        arch.compound(B0, phi)
+
+
+def test_coefficients_below_one_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"beta must be at least 1 \(Eq. 3\), got 0.9"):
+        arch.Coefficients(beta=0.9)
+
+
+@given(networks, st.floats(0.3, 3), st.floats(0.3, 3))
+def test_any_network_scales_and_keeps_its_kind(network: arch.Network, depth: float, width: float) -> None:
+    scaled = arch.scale(network, depth=depth, width=width, resolution=64)
+    assert [stage.block for stage in scaled.stages] == [stage.block for stage in network.stages]
+    assert [stage.stride for stage in scaled.stages] == [stage.stride for stage in network.stages]
+    assert arch.cost(scaled).macs > 0

@@ -1,0 +1,71 @@
+"""TOML in and out: everything comes back equal, and every mistake names its field."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from strategies import networks
+
+from compoundnet import arch
+
+B0 = arch.network("efficientnet-b0")
+
+
+@given(networks)
+def test_round_trip(network: arch.Network) -> None:
+    assert arch.Network.loads(network.dumps()) == network
+
+
+def test_catalogue_round_trip(tmp_path: Path) -> None:
+    for members in arch.families().values():
+        for network in members.values():
+            network.save(tmp_path / "net.toml")
+            assert arch.Network.load(tmp_path / "net.toml") == network
+    assert [path.name for path in tmp_path.iterdir()] == ["net.toml"]  # no temporary file is left
+
+
+def test_a_path_is_a_network(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    B0.save(path)
+    assert arch.network(str(path)) == B0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("channels = 40", 'channels = "40"', r"field stages\[2\].channels: Expected `int`, got `str`"),
+        ("channels = 40", "channels = 0", r"field stages\[2\]: channels must be at least 1, got 0"),
+        ("kernel = 5", "kernel = 4", r"kernel must be odd and between 1 and 31, got 4"),
+        ("kernel = 5", "kernal = 5", r"field stages\[2\].block: Object contains unknown field `kernal`"),
+        ("dropout = 0.2", "dropout = 1.5", r"dropout must be at least 0 and below 1, got 1.5"),
+        ("dropout = 0.2", "dropuot = 0.2", r"unknown field `dropuot`"),
+        ("resolution = 224", "resolution = 16", r"resolution must be at least 32 px, got 16"),
+        ('type = "MBConv"', 'type = "MBConf"', r"Invalid value 'MBConf' - at|field stages\[0\].block.type"),
+        ("resolution = 224", "", r"missing required field `resolution`"),
+        ("resolution = 224", "resolution = ", r"net.toml: Invalid value"),
+    ],
+)
+def test_a_mistake_names_file_field_and_value(tmp_path: Path, old: str, new: str, message: str) -> None:
+    text = B0.dumps()
+    assert old in text
+    path = tmp_path / "net.toml"
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(arch.CompoundNetError, match=message) as caught:
+        arch.Network.load(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_file_says_so(tmp_path: Path) -> None:
+    with pytest.raises(arch.CompoundNetError, match=r"none\.toml: cannot be read: No such file"):
+        arch.network(str(tmp_path / "none.toml"))
+
+
+def test_a_folder_that_is_not_there_is_an_error_and_nothing_is_left(tmp_path: Path) -> None:
+    with pytest.raises(arch.CompoundNetError, match="cannot be written"):
+        B0.save(tmp_path / "none" / "net.toml")
+
+
+def test_replace_checks() -> None:
+    with pytest.raises(ValueError, match="survival"):
+        B0.replace(survival=0.0)
+    assert B0.replace(num_classes=10).num_classes == 10
