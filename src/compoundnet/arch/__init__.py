@@ -5,10 +5,11 @@ from compoundnet.arch.budget import Alternative, Plan, plan
 from compoundnet.arch.catalogue import canonical, families, network
 from compoundnet.arch.costs import Cost, StageCost, cost, operator_name, stage_costs
 from compoundnet.arch.errors import CompoundNetError, did_you_mean
+from compoundnet.arch.files import decode_toml, read_toml, write_whole
 from compoundnet.arch.layers import Layer, has_identity_skip, unroll
 from compoundnet.arch.memory import inference_memory, training_memory
 from compoundnet.arch.scaling import Coefficients, compound, scale
-from compoundnet.arch.spec import Head, Network, Norm, Rules, Scaling, Stage, Stem, write_whole
+from compoundnet.arch.spec import Head, Network, Norm, Rules, Scaling, Stage, Stem
 
 __all__ = [
     "Alternative",
@@ -35,6 +36,7 @@ __all__ = [
     "canonical",
     "compound",
     "cost",
+    "decode_toml",
     "did_you_mean",
     "families",
     "has_identity_skip",
@@ -42,6 +44,7 @@ __all__ = [
     "network",
     "operator_name",
     "plan",
+    "read_toml",
     "scale",
     "stage_costs",
     "training_memory",

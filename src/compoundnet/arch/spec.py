@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
-from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from compoundnet.arch.blocks import Block, check, check_kernel
-from compoundnet.arch.errors import CompoundNetError
+from compoundnet.arch.files import decode_toml, read_toml, write_whole
 
 MIN_RESOLUTION = 32
 
@@ -161,19 +159,12 @@ class Network(_Part, frozen=True, omit_defaults=True):
     @classmethod
     def loads(cls, text: str | bytes, source: str = "<text>") -> Network:
         """Read TOML. An unknown field, a wrong type or an impossible value is a CompoundNetError naming the field."""
-        try:
-            return msgspec.toml.decode(text, type=cls)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise CompoundNetError(f"{source}: {_readable(str(error))}") from error
+        return decode_toml(text, cls, source)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Network:
         """Read a network's TOML file."""
-        try:
-            text = Path(path).read_bytes()
-        except OSError as error:
-            raise CompoundNetError(f"{path}: cannot be read: {error.strerror or error}") from error
-        return cls.loads(text, str(path))
+        return read_toml(path, cls)
 
     def dumps(self) -> str:
         """This network as TOML; `Network.loads` gives an equal network back."""
@@ -182,33 +173,3 @@ class Network(_Part, frozen=True, omit_defaults=True):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the TOML file whole or not at all."""
         write_whole(path, self.dumps().encode())
-
-
-def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a file under a temporary name and rename it, so that an interruption leaves the old file or none."""
-    target = Path(path)
-    try:
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    except OSError as error:
-        raise CompoundNetError(f"{target}: cannot be written: {error.strerror or error}") from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)  # mkstemp makes private files
-        Path(temporary).replace(target)
-    except BaseException as error:
-        Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise CompoundNetError(f"{target}: cannot be written: {error.strerror or error}") from error
-        raise
-
-
-def _readable(message: str) -> str:
-    """msgspec's "Expected ... - at `$.stages[0].channels`" with the field first."""
-    problem, _, path = message.rpartition(" - at `$")
-    if not problem:
-        return message
-    field = path.rstrip("`").lstrip(".")
-    return f"field {field}: {problem}" if field else problem

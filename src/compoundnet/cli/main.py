@@ -20,6 +20,8 @@ _COMMANDS = {
     "plan": ("scaling", "plan"),
     "predict": ("predict", "predict"),
     "models": ("models", "app"),
+    "compare": ("compare", "compare"),
+    "reproduce": ("reproduce", "reproduce"),
 }
 
 

@@ -1,0 +1,90 @@
+"""Figures 1 and 5: the paper's accuracies against size and cost as measured here."""
+
+from __future__ import annotations
+
+import msgspec
+
+from compoundnet.arch.units import format_count
+from compoundnet.paper.digits import parse
+from compoundnet.paper.figures import Figure
+from compoundnet.paper.labels import Label, label_points
+from compoundnet.paper.plots import INK, OKABE_ITO, canvas, count_axis, encode
+from compoundnet.paper.results import Result
+from compoundnet.paper.tables import network_table
+
+FAMILY = "EfficientNet"
+
+
+class Point(msgspec.Struct, frozen=True):
+    """One network: `amount` is measured, `top1` is the paper's, a fraction."""
+
+    model: str
+    network: str | None
+    resolution: int | None
+    amount: float
+    top1: float
+
+
+def accuracy_against_size(name: str, results: tuple[Result, ...]) -> Figure:
+    """Figure 1: parameters."""
+    del results  # the accuracies are the paper's
+    return _draw(name, "Figure 1. Model size and ImageNet accuracy", "params", "parameters", "smaller")
+
+
+def accuracy_against_cost(name: str, results: tuple[Result, ...]) -> Figure:
+    """Figure 5: multiply-adds."""
+    del results
+    return _draw(name, "Figure 5. FLOPs and ImageNet accuracy", "macs", "FLOPs (multiply-adds) of one image", "cheaper")
+
+
+def _draw(name: str, title: str, figure: str, amount: str, less: str) -> Figure:
+    points = _points(figure)
+    ours = [point for point in points if point.model.startswith(FAMILY)]
+    others = [point for point in points if point not in ours]
+    description = _describe(title, amount, less, ours, others)
+    with canvas(height=5.4) as surface:
+        axes = surface.add_subplot()
+        axes.set_title(title)
+        axes.set_xlabel(f"{amount}, measured")
+        axes.set_ylabel("ImageNet top-1 in the paper, %")
+        family = [(point.amount, 100 * point.top1) for point in ours]
+        rest = [(point.amount, 100 * point.top1) for point in others]
+        axes.plot(*zip(*family, strict=True), color=OKABE_ITO["vermillion"], marker="o", linewidth=2.2, markersize=7)
+        axes.plot(*zip(*rest, strict=True), color=OKABE_ITO["blue"], marker="s", linewidth=0, markersize=6)
+        axes.set_ylim(75.3, 85.1)
+        count_axis(axes, [point.amount for point in points])
+        label_points(axes, [_label(point, first=point is ours[0]) for point in points], curve=family)
+        svg, png = encode(surface, description)
+    source = f"Tan & Le 2019, {title.partition('.')[0]}; accuracies from Table 2"
+    return Figure(name, title, source, description, [msgspec.to_builtins(point) for point in points], svg, png)
+
+
+def _points(figure: str) -> list[Point]:
+    """Table 2 with `figure` as measured and the printed top-1."""
+    points: list[Point] = []
+    for line in network_table("table2", ()).rows:
+        amount, top1 = line.cells[figure].measured, parse(line.cells["top1"].printed or "")
+        if isinstance(amount, int) and top1 is not None:
+            points.append(Point(line.label, line.network, line.resolution, amount, round(top1.amount, 6)))
+    return points
+
+
+def _label(point: Point, first: bool) -> Label:
+    if not point.model.startswith(FAMILY):
+        return Label(point.model, point.amount, 100 * point.top1, INK)
+    # The curve's first point carries the family's name, the others only what tells them apart.
+    text = point.model if first else point.model.removeprefix(f"{FAMILY}-")
+    return Label(text, point.amount, 100 * point.top1, OKABE_ITO["vermillion"], "bold")
+
+
+def _describe(title: str, amount: str, less: str, ours: list[Point], others: list[Point]) -> str:
+    beaten = [
+        other for other in others if any(point.top1 >= other.top1 and point.amount < other.amount for point in ours)
+    ]
+    low, high = ours[0], ours[-1]
+    return (
+        f"{title}: top-1 accuracy as the paper prints it against {amount} as measured here, on a logarithmic scale. "
+        f"The EfficientNets rise from {low.top1:.1%} at {format_count(low.amount)} (B0) to {high.top1:.1%} at "
+        f"{format_count(high.amount)} (B7). For {len(beaten)} of the {len(others)} other networks there is an "
+        f"EfficientNet that is {less} and at least as accurate."
+    )

@@ -1,0 +1,103 @@
+"""A table of the paper as rows of text: for the terminal, Markdown and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import msgspec
+
+from compoundnet.paper.tables import Cell, Line, Table
+
+
+class Sheet(msgspec.Struct, frozen=True):
+    """Some figures of a table side by side. A heading that starts with `>` is of a column of numbers; it has two
+    lines, what is measured above whose value it is."""
+
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+class Layout(msgspec.Struct, frozen=True):
+    """A table as sheets, with the reasons that its verdicts refer to by number."""
+
+    sheets: tuple[Sheet, ...]
+    reasons: tuple[str, ...]
+
+
+def lay_out(table: Table) -> Layout:
+    """One sheet a section: of every figure the paper's value, ours, their ratio and the verdict."""
+    numbers: dict[str, int] = {}
+    for figures in table.sections:
+        for line in table.rows:
+            for figure in figures:
+                if reason := line.cells[figure].reason:
+                    numbers.setdefault(reason, len(numbers) + 1)
+    sheets = tuple(_sheet(table, figures, numbers) for figures in table.sections)
+    return Layout(sheets, tuple(numbers))
+
+
+def summary(table: Table) -> str:
+    """`Verdicts: agrees 56, differs 38, needs data 48.`"""
+    counts = ", ".join(f"{verdict} {count}" for verdict, count in table.counts.items())
+    needed = " Accuracies come from result files: --results FOLDER." if "needs data" in table.counts else ""
+    return f"Verdicts: {counts}.{needed}"
+
+
+def markdown(table: Table) -> str:
+    """The whole as a Markdown document."""
+    layout = lay_out(table)
+    parts = [f"# {table.title}", f"{table.source}. {table.remark}"]
+    for sheet in layout.sheets:
+        rules = ["---:" if heading.startswith(">") else "---" for heading in sheet.headings]
+        headings = [heading.removeprefix(">").replace("\n", " ").strip() for heading in sheet.headings]
+        parts.append("\n".join(f"| {' | '.join(row)} |" for row in [headings, rules, *sheet.rows]))
+    parts.append(summary(table))
+    parts.append("\n".join(f"{number}. {reason}" for number, reason in enumerate(layout.reasons, 1)))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def comma_separated(table: Table) -> str:
+    """One line a figure of a row, numbers in full."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["row", "network", "resolution", "figure", "printed", "measured", "ratio", "verdict", "reason"])
+    for line in table.rows:
+        for figure, cell in line.cells.items():
+            writer.writerow(
+                [
+                    line.label,
+                    line.network,
+                    line.resolution,
+                    figure,
+                    cell.printed,
+                    cell.measured,
+                    cell.ratio,
+                    cell.verdict,
+                    cell.reason,
+                ]
+            )
+    return text.getvalue()
+
+
+def _sheet(table: Table, figures: tuple[str, ...], numbers: dict[str, int]) -> Sheet:
+    with_input = any(line.resolution is not None for line in table.rows)
+    compared = {figure: any(line.cells[figure].ratio is not None for line in table.rows) for figure in figures}
+    headings = [f"\n{table.columns['label']}", *([">\ninput"] if with_input else [])]
+    for figure in figures:
+        ratio = [">\nours/paper"] if compared[figure] else []
+        headings += [f">{table.columns[figure]}\npaper", ">\nours", *ratio, "\nverdict"]
+
+    def row(line: Line) -> tuple[str, ...]:
+        texts = [line.label, *([f"{line.resolution} px"] if with_input else [])]
+        for figure in figures:
+            cell = line.cells[figure]
+            texts += [cell.printed or "-", cell.shown or "-", *([_ratio(cell)] if compared[figure] else [])]
+            texts.append(cell.verdict + (f" ({numbers[cell.reason]})" if cell.reason else ""))
+        return tuple(texts)
+
+    return Sheet(tuple(headings), tuple(row(line) for line in table.rows))
+
+
+def _ratio(cell: Cell) -> str:
+    return "-" if cell.ratio is None else f"{cell.ratio:.3f}"

@@ -1,0 +1,41 @@
+"""Every table and figure that can be reproduced, by name. A new one is a line here and the function it names."""
+
+from __future__ import annotations
+
+import importlib
+
+from compoundnet.arch import CompoundNetError, canonical
+from compoundnet.paper.figures import Figure
+from compoundnet.paper.results import Result
+from compoundnet.paper.tables import Table
+
+# Name -> (module, function); the function takes (name, results). Imported when asked for, because figures need
+# matplotlib and tables do not.
+_REPRODUCTIONS = {
+    "table1": ("tables", "stage_table"),
+    "table2": ("tables", "network_table"),
+    "table3": ("tables", "network_table"),
+    "table6": ("tables", "dataset_table"),
+    "table7": ("tables", "network_table"),
+    "figure1": ("accuracy_plots", "accuracy_against_size"),
+    "figure2": ("scaling_diagram", "ways_of_scaling"),
+    "figure5": ("accuracy_plots", "accuracy_against_cost"),
+}
+
+
+def names() -> tuple[str, ...]:
+    """What `reproduce` knows."""
+    return tuple(_REPRODUCTIONS)
+
+
+def reproduce(name: str, results: tuple[Result, ...] = ()) -> Table | Figure:
+    """A table or figure of the paper, measured here. `results` fill the accuracy cells.
+
+    Raises CompoundNetError for a name that is not in `names()`.
+    """
+    wanted = canonical(name).replace("-", "").replace(" ", "")
+    if wanted not in _REPRODUCTIONS:
+        raise CompoundNetError(f"there is no reproduction named {name!r}; known: {', '.join(_REPRODUCTIONS)}")
+    module, function = _REPRODUCTIONS[wanted]
+    made: Table | Figure = getattr(importlib.import_module(f"compoundnet.paper.{module}"), function)(wanted, results)
+    return made

@@ -1,0 +1,108 @@
+"""The comparison networks by name: who builds them (networks.toml) and what they cost (measured.toml)."""
+
+from __future__ import annotations
+
+import importlib
+import tomllib
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from compoundnet.arch import CompoundNetError, canonical, did_you_mean
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How one network is built.
+
+    name         as one asks for it: `inception-v4`
+    title        as the paper's Table 2 prints it
+    resolution   side of the square input that its row of Table 2 is about, pixels
+    builder      the function or class that makes the module, by its full name, called with `arguments`
+    reference    who published it, and where its size is given
+    """
+
+    name: str
+    title: str
+    resolution: int
+    builder: str
+    arguments: dict[str, Any] = {}
+    reference: str
+
+    @property
+    def source(self) -> str:
+        """The library that builds it: `torchvision`, `timm` or `compoundnet`."""
+        return self.builder.partition(".")[0]
+
+    def build(self, num_classes: int = 1000) -> nn.Module:
+        """A module with fresh weights, in training mode; float[N, 3, H, W] to logits float[N, num_classes].
+
+        No auxiliary head. Under `torch.device("meta")` it takes no memory. Raises CompoundNetError where the
+        library it comes from is not installed.
+        """
+        if num_classes < 1:
+            raise CompoundNetError(f"num_classes must be at least 1, got {num_classes}")
+        module, _, function = self.builder.rpartition(".")
+        try:
+            make = getattr(importlib.import_module(module), function)
+        except ModuleNotFoundError as error:
+            if error.name != self.source:
+                raise
+            raise CompoundNetError(
+                f"{self.name} is built by {self.source}, which is not installed; "
+                "install it with: pip install 'compoundnet[peers]'"
+            ) from error
+        built: nn.Module = make(num_classes=num_classes, **self.arguments)
+        return built
+
+
+class ZooNetwork(Recipe, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A comparison network and its cost at `resolution` with 1000 classes.
+
+    params   trainable parameters
+    macs     multiply-adds of convolutions and fully connected layers for one image; the paper calls them FLOPs
+    """
+
+    params: int
+    macs: int
+
+
+def entries() -> dict[str, ZooNetwork]:
+    """Every comparison network by name, in the order of Table 2."""
+    return dict(_entries())
+
+
+def network(name: str) -> ZooNetwork:
+    """The comparison network of that name; underscores and capitals are accepted.
+
+    Raises CompoundNetError with the nearest names.
+    """
+    wanted = canonical(name)
+    known = _entries()
+    if wanted not in known:
+        raise CompoundNetError(f"there is no comparison network named {name!r}{did_you_mean(wanted, known)}")
+    return known[wanted]
+
+
+@cache
+def recipes() -> dict[str, Recipe]:
+    """How every network is built, by name."""
+    listed = msgspec.convert(_read("networks.toml")["networks"], list[Recipe])
+    return {recipe.name: recipe for recipe in listed}
+
+
+@cache
+def _entries() -> dict[str, ZooNetwork]:
+    measured = _read("measured.toml")
+    return {
+        name: msgspec.convert({**msgspec.structs.asdict(recipe), **measured[name]}, ZooNetwork)
+        for name, recipe in recipes().items()
+    }
+
+
+def _read(file: str) -> dict[str, Any]:
+    return tomllib.loads(resources.files("compoundnet.zoo").joinpath(file).read_text(encoding="utf-8"))
