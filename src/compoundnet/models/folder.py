@@ -1,0 +1,184 @@
+"""A model is a folder: network, weights, labels, preprocessing, and a README for people.
+
+network.toml          the network (`compoundnet.arch.Network`)
+weights.safetensors   its tensors under the names of the built module, float32
+labels.txt            one class a line; left out where the classes have no names
+preprocess.toml       what a picture goes through first (`Preprocess`)
+README.md             where it came from, licence, accuracy
+SHA256SUMS            the weights' checksum, in the form `sha256sum --check` reads
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from compoundnet.arch import CompoundNetError, Network
+from compoundnet.models.labels import check_labels, read_labels
+from compoundnet.models.preprocess import Preprocess
+from compoundnet.models.reading import check_sha256, sha256_of, tensor_shapes
+from compoundnet.models.tensors import COUNTER, check_tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_NETWORK, _WEIGHTS, _LABELS = "network.toml", "weights.safetensors", "labels.txt"
+_PREPROCESS, _README, _CHECKSUMS = "preprocess.toml", "README.md", "SHA256SUMS"
+_NEEDED = (_NETWORK, _WEIGHTS, _PREPROCESS)
+_FILES = frozenset((*_NEEDED, _LABELS, _README, _CHECKSUMS))
+
+
+class Model(msgspec.Struct, frozen=True):
+    """A model that is ready to use: `weights` is its safetensors file and fits `network`; `labels` by class index."""
+
+    name: str
+    network: Network
+    preprocess: Preprocess
+    labels: tuple[str, ...] | None
+    weights: Path
+
+    @property
+    def folder(self) -> Path:
+        return self.weights.parent
+
+
+def read_folder(folder: str | os.PathLike[str], name: str | None = None) -> Model:
+    """Read and check a model folder; `name` is the folder's own unless given. Does not import torch.
+
+    Raises CompoundNetError that names the file: one is missing or cannot be read, the weights are truncated, do not
+    match SHA256SUMS or are not this network's, the labels are not as many as the classes.
+    """
+    path = Path(folder)
+    if not path.is_dir():
+        raise CompoundNetError(_no_folder(path))
+    missing = [file for file in _NEEDED if not (path / file).is_file()]
+    if missing:
+        raise CompoundNetError(
+            f"{path} is not a model folder: it has no {' and no '.join(missing)}; `compoundnet models convert` makes "
+            "a model folder of a weights file"
+        )
+    network = Network.load(path / _NETWORK)
+    preprocess = Preprocess.load(path / _PREPROCESS)
+    labels = read_labels(path / _LABELS, network.num_classes) if (path / _LABELS).exists() else None
+    weights = path / _WEIGHTS
+    if (path / _CHECKSUMS).exists():
+        remedy = f"get the model again, or delete {_CHECKSUMS} if you changed the weights yourself"
+        check_sha256(weights, _recorded_sha256(path / _CHECKSUMS), remedy)
+    check_tensors(network, tensor_shapes(weights), str(weights))
+    return Model(name or path.resolve().name, network, preprocess, labels, weights)
+
+
+def write_folder(
+    folder: str | os.PathLike[str],
+    network: Network,
+    state: Mapping[str, Tensor],
+    preprocess: Preprocess,
+    *,
+    labels: Sequence[str] | None = None,
+    readme: str,
+    replace: bool = False,
+) -> Model:
+    """Write a model folder, whole or not at all, and return it as `read_folder` would.
+
+    state    the built network's `state_dict()`, on any device
+    replace  put it where another model folder is. A folder that holds anything else is never replaced
+
+    Raises CompoundNetError where the state is not the network's, the labels are not as many as its classes, or the
+    folder exists.
+    """
+    target = Path(folder)
+    check_tensors(network, {name: tuple(tensor.shape) for name, tensor in state.items()}, "the weights to write")
+    if labels is not None:
+        check_labels(tuple(labels), network.num_classes, "the labels to write")
+    check_target(target, replace)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    except OSError as error:
+        raise CompoundNetError(f"{target}: cannot be written: {error.strerror or error}") from error
+    try:
+        whole = scratch / target.name
+        whole.mkdir()  # not the scratch folder itself, which is private to its user
+        _write_files(whole, network, state, preprocess, labels, readme)
+        if target.exists():
+            target.rename(scratch / "replaced")
+        try:
+            whole.rename(target)
+        except OSError:
+            if (scratch / "replaced").exists():
+                (scratch / "replaced").rename(target)
+            raise
+    except OSError as error:
+        raise CompoundNetError(f"{target}: cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    names = None if labels is None else tuple(labels)
+    return Model(target.resolve().name, network, preprocess, names, target / _WEIGHTS)
+
+
+def check_target(target: Path, replace: bool) -> None:
+    """Raise a CompoundNetError where a model folder cannot be written to `target`, before any work is done."""
+    if not target.exists():
+        return
+    found = {entry.name for entry in target.iterdir()} if target.is_dir() else set()
+    if not target.is_dir() or (found and not found.issuperset(_NEEDED)):
+        raise CompoundNetError(f"{target} exists and is not a model folder; give another place")
+    if found and not replace:
+        raise CompoundNetError(f"{target} exists already; give another place, or --force to replace it")
+    others = sorted(found - _FILES)
+    if others:
+        raise CompoundNetError(f"{target} holds more than a model ({', '.join(others[:3])}); it is not replaced")
+
+
+def _write_files(
+    folder: Path,
+    network: Network,
+    state: Mapping[str, Tensor],
+    preprocess: Preprocess,
+    labels: Sequence[str] | None,
+    readme: str,
+) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    tensors = {
+        name: tensor.detach().to("cpu", torch.float32).contiguous()
+        for name, tensor in state.items()
+        if not name.endswith(COUNTER)
+    }
+    weights = folder / _WEIGHTS
+    network.save(folder / _NETWORK)
+    preprocess.save(folder / _PREPROCESS)
+    save_file(tensors, weights, metadata={"format": "pt"})
+    weights.chmod((folder / _NETWORK).stat().st_mode)  # safetensors makes private files
+    texts = {_README: readme, _CHECKSUMS: f"{sha256_of(weights)}  {_WEIGHTS}\n"}
+    if labels is not None:
+        texts[_LABELS] = "".join(f"{label}\n" for label in labels)
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8", newline="\n")
+
+
+def _recorded_sha256(path: Path) -> str:
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise CompoundNetError(f"{path}: cannot be read: {error.strerror or error}") from error
+    found = re.search(rf"^([0-9a-fA-F]{{64}}) [ *]{re.escape(_WEIGHTS)}$", text, re.MULTILINE)
+    if found is None:
+        raise CompoundNetError(f"{path}: has no line with the sha256 of {_WEIGHTS}")
+    return found[1]
+
+
+def _no_folder(path: Path) -> str:
+    if path.exists():
+        return (
+            f"{path} is a file, not a model folder; `compoundnet models convert` makes a model folder of a weights file"
+        )
+    return f"there is no folder {path}"

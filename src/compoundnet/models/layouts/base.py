@@ -1,0 +1,140 @@
+"""What a layout is: how another library names, orders and shapes the tensors of a network, as data.
+
+A layout says for each module of ours (`stages.2.0.depthwise.conv`) what theirs is called (`blocks.2.0.conv_dw`) and of
+what kind it is; `Leaf`s say once a kind what its tensors are called and how their axes lie. `convert` does the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from compoundnet.arch import BasicBlock, Block, Bottleneck, CompoundNetError, Network, Norm
+
+Kind = Literal["conv", "depthwise", "norm", "squeeze", "dense"]
+"""conv: without bias; depthwise: the same, a group a channel; squeeze: a 1x1 conv with bias; dense: the classifier."""
+
+
+class Module(NamedTuple):
+    """One module under our name and under theirs."""
+
+    ours: str
+    theirs: str
+    kind: Kind
+
+
+class Leaf(NamedTuple):
+    """One tensor of a module: what follows the module's name in our and in their state, and how the axes lie.
+
+    `theirs` includes the separator (`.weight`, `/kernel`). `axes`: ours is theirs.permute(axes); None leaves them.
+    """
+
+    ours: str
+    theirs: str
+    axes: tuple[int, ...] | None = None
+
+
+class Pair(NamedTuple):
+    """One tensor under our name and under theirs; ours is theirs.permute(axes)."""
+
+    ours: str
+    theirs: str
+    axes: tuple[int, ...] | None = None
+
+
+Leaves = Mapping[Kind, tuple[Leaf, ...]]
+
+_WEIGHT, _BIAS = Leaf(".weight", ".weight"), Leaf(".bias", ".bias")
+_BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
+
+TORCH_LEAVES: Leaves = MappingProxyType[Kind, tuple[Leaf, ...]](
+    {
+        "conv": (_WEIGHT,),
+        "depthwise": (_WEIGHT,),
+        "norm": (_WEIGHT, _BIAS, *(Leaf(f".{name}", f".{name}") for name in _BUFFERS)),
+        "squeeze": (_WEIGHT, _BIAS),
+        "dense": (_WEIGHT, _BIAS),
+    }
+)
+
+
+class Layout(msgspec.Struct, frozen=True):
+    """How one library lays out its weights.
+
+    name      as people type it
+    library   whose it is, for messages
+    adapt     the network as that library has it: its padding and norm
+    modules   every module with tensors, of an adapted network; raises `unsupported` where the library has no such one
+    leaves    the tensors of each kind of module
+    ignored   regular expression (full match) of their tensors that are no part of the network
+    version   of their module's class, for torch modules that refuse a state without one
+    """
+
+    name: str
+    library: str
+    adapt: Callable[[Network], Network]
+    modules: Callable[[Network], Iterable[Module]]
+    leaves: Leaves = TORCH_LEAVES
+    ignored: str = ""
+    version: int | None = None
+
+    def pairs(self, network: Network) -> tuple[Pair, ...]:
+        """Every tensor of an adapted network under both names."""
+        return tuple(
+            Pair(module.ours + leaf.ours, module.theirs + leaf.theirs, leaf.axes)
+            for module in self.modules(network)
+            for leaf in self.leaves[module.kind]
+        )
+
+
+def unsupported(library: str, network: Network, what: str) -> CompoundNetError:
+    """The error for a network that a library does not have."""
+    return CompoundNetError(f"{network.name} cannot be laid out as {library} does: {library} has no {what}")
+
+
+def conventions(padding: Literal["same", "symmetric"], norm: Norm) -> Callable[[Network], Network]:
+    """An `adapt` for a library with one padding and one norm."""
+    return lambda network: network.replace(padding=padding, norm=norm)
+
+
+class Position(msgspec.Struct, frozen=True):
+    """A block and where it stands. `ours` is its name in our state; `index` counts blocks over the whole network."""
+
+    ours: str
+    block: Block
+    stage: int
+    repeat: int
+    index: int
+    in_channels: int
+    out_channels: int
+    stride: int
+
+    @property
+    def has_shortcut(self) -> bool:
+        """Whether this is a ResNet block whose shortcut is a convolution."""
+        reshapes = self.stride != 1 or self.in_channels != self.out_channels
+        return isinstance(self.block, BasicBlock | Bottleneck) and reshapes
+
+
+def positions(network: Network) -> Iterator[Position]:
+    """The blocks in the order they run."""
+    channels, index = network.stem.channels, 0
+    for number, stage in enumerate(network.stages):
+        for repeat in range(stage.repeats):
+            stride = stage.stride if repeat == 0 else 1
+            name = f"stages.{number}.{repeat}"
+            yield Position(name, stage.block, number, repeat, index, channels, stage.channels, stride)
+            channels, index = stage.channels, index + 1
+
+
+def conv_norm(ours: str, conv: str, norm: str, kind: Literal["conv", "depthwise"] = "conv") -> tuple[Module, Module]:
+    """Our ConvNorm `ours` under their two names."""
+    return Module(f"{ours}.conv", conv, kind), Module(f"{ours}.norm", norm, "norm")
+
+
+def squeeze_excite(ours: str, reduce: str, expand: str) -> tuple[Module, Module]:
+    """Our SqueezeExcite `ours` under their two names."""
+    return Module(f"{ours}.reduce", reduce, "squeeze"), Module(f"{ours}.expand", expand, "squeeze")

@@ -1,0 +1,101 @@
+"""Weights between our names and another library's: `from_layout`, `to_layout`. Nothing is lost or guessed."""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from compoundnet.arch import CompoundNetError, Network
+from compoundnet.models.layouts.base import Layout, Pair
+from compoundnet.models.tensors import check_shapes, check_tensors, state_shapes
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def from_layout(
+    state: Mapping[str, Tensor], network: Network, layout: Layout, source: str = "the checkpoint"
+) -> tuple[Network, dict[str, Tensor]]:
+    """Weights in the library's layout, as (the network they belong to, the state that `build` of it loads).
+
+    The network comes back with the library's padding and norm, and with as many classes and input channels as the
+    weights have. A state without a classifier needs a network with num_classes 0. Raises CompoundNetError that says
+    which tensors are missing, extra or misshapen; `source` names the weights in it.
+    """
+    import torch
+
+    network = _fitted(state, layout.adapt(network), layout)
+    pairs = layout.pairs(network)
+    ours = state_shapes(network)
+    theirs = {pair.theirs: _permuted(ours[pair.ours], _inverse(pair.axes)) for pair in pairs}
+    kept = {name: tensor for name, tensor in state.items() if not re.fullmatch(layout.ignored, name)}
+    shapes = {name: tuple(tensor.shape) for name, tensor in kept.items()}
+    check_shapes(shapes, theirs, f"{source} does not hold {network.name} in the layout {layout.name}")
+    found = {pair.ours: _moved(kept[pair.theirs], pair.axes) for pair in pairs if pair.theirs in kept}
+    return network, {name: found[name] if name in found else torch.tensor(0) for name in ours}
+
+
+def to_layout(state: Mapping[str, Tensor], network: Network, layout: Layout) -> dict[str, Tensor]:
+    """The state of `build(network)` as the library's model of the same network loads it, strictly.
+
+    torchvision's MNASNet asks for a version as well, which the result has as torch's states do (`_metadata`); a
+    safetensors file loses it. Raises CompoundNetError where their model would compute something else (padding, norm's
+    eps), and where `state` is not of this network.
+    """
+    import torch
+
+    _check_same_function(network, layout)
+    check_tensors(network, {name: tuple(tensor.shape) for name, tensor in state.items()}, "the weights to lay out")
+    theirs = OrderedDict(
+        (pair.theirs, _moved(state[pair.ours], _inverse(pair.axes)) if pair.ours in state else torch.tensor(0))
+        for pair in layout.pairs(network)
+    )
+    if layout.version is not None:
+        theirs._metadata = {"": {"version": layout.version}}  # type: ignore[attr-defined]  # where torch reads it
+    return theirs
+
+
+def _fitted(state: Mapping[str, Tensor], network: Network, layout: Layout) -> Network:
+    """The network with the classes and input channels of the state, where it has them."""
+    pairs = {pair.ours: pair for pair in layout.pairs(network.replace(num_classes=network.num_classes or 1))}
+    match _shape_as_ours(state, pairs["classifier.weight"]):
+        case (int(classes), _) if classes > 0:
+            network = network.replace(num_classes=classes)
+    match _shape_as_ours(state, pairs["stem.conv.weight"]):
+        case (_, int(channels), _, _) if channels > 0:
+            network = network.replace(in_channels=channels)
+    return network
+
+
+def _shape_as_ours(state: Mapping[str, Tensor], pair: Pair) -> tuple[int, ...]:
+    """() where the state lacks the tensor or it has another number of axes."""
+    shape = tuple(state[pair.theirs].shape) if pair.theirs in state else ()
+    return _permuted(shape, pair.axes) if pair.axes is None or len(pair.axes) == len(shape) else ()
+
+
+def _check_same_function(network: Network, layout: Layout) -> None:
+    theirs = layout.adapt(network)
+    differences = []
+    if theirs.padding != network.padding:
+        differences.append(f"padding {theirs.padding} instead of {network.padding}")
+    if theirs.norm.eps != network.norm.eps:
+        differences.append(f"batch norm eps {theirs.norm.eps:g} instead of {network.norm.eps:g}")
+    if differences:
+        raise CompoundNetError(
+            f"{network.name} would give other logits in {layout.library}, which has {' and '.join(differences)}; "
+            f"it can take weights trained with these"
+        )
+
+
+def _moved(tensor: Tensor, axes: tuple[int, ...] | None) -> Tensor:
+    return tensor if axes is None else tensor.permute(axes).contiguous()
+
+
+def _permuted(shape: tuple[int, ...], axes: tuple[int, ...] | None) -> tuple[int, ...]:
+    return shape if axes is None else tuple(shape[axis] for axis in axes)
+
+
+def _inverse(axes: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    return None if axes is None else tuple(sorted(range(len(axes)), key=axes.__getitem__))

@@ -1,0 +1,68 @@
+"""timm: layout `timm` for its `tf_` models, which compute as the authors' do, `timm-native` for its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from compoundnet.arch import ConvBlock, FusedMBConv, MBConv, Network, Norm, SeparableConv
+from compoundnet.models.layouts.base import (
+    Layout,
+    Module,
+    Position,
+    conv_norm,
+    conventions,
+    positions,
+    squeeze_excite,
+    unsupported,
+)
+from compoundnet.models.layouts.resnet import is_resnet, resnet_modules
+
+
+def _modules(network: Network) -> Iterator[Module]:
+    if is_resnet(network):
+        yield from resnet_modules("timm", network)
+        return
+    yield from conv_norm("stem", "conv_stem", "bn1")
+    for at in positions(network):
+        yield from _block(network, at)
+    if network.head.channels:
+        yield from conv_norm("head", "conv_head", "bn2")
+    if network.num_classes:
+        yield Module("classifier", "classifier", "dense")
+
+
+def _block(network: Network, at: Position) -> Iterator[Module]:
+    ours, theirs = at.ours, f"blocks.{at.stage}.{at.repeat}"
+    match at.block:
+        case MBConv(expansion=1):  # timm's DepthwiseSeparableConv
+            yield from conv_norm(f"{ours}.depthwise", f"{theirs}.conv_dw", f"{theirs}.bn1", "depthwise")
+            yield from conv_norm(f"{ours}.project", f"{theirs}.conv_pw", f"{theirs}.bn2")
+        case MBConv():
+            yield from conv_norm(f"{ours}.expand", f"{theirs}.conv_pw", f"{theirs}.bn1")
+            yield from conv_norm(f"{ours}.depthwise", f"{theirs}.conv_dw", f"{theirs}.bn2", "depthwise")
+            yield from conv_norm(f"{ours}.project", f"{theirs}.conv_pwl", f"{theirs}.bn3")
+        case FusedMBConv(expansion=1):
+            yield from conv_norm(f"{ours}.expand", f"{theirs}.conv", f"{theirs}.bn1")
+        case FusedMBConv():
+            yield from conv_norm(f"{ours}.expand", f"{theirs}.conv_exp", f"{theirs}.bn1")
+            yield from conv_norm(f"{ours}.project", f"{theirs}.conv_pwl", f"{theirs}.bn2")
+        case SeparableConv():
+            yield from conv_norm(f"{ours}.depthwise", f"{theirs}.conv_dw", f"{theirs}.bn1", "depthwise")
+            yield from conv_norm(f"{ours}.pointwise", f"{theirs}.conv_pw", f"{theirs}.bn2")
+        case ConvBlock():
+            yield from conv_norm(f"{ours}.conv", f"{theirs}.conv", f"{theirs}.bn1")
+        case block:
+            raise unsupported("timm", network, f"{type(block).__name__} outside a ResNet")
+    if isinstance(at.block, MBConv | FusedMBConv) and at.block.se > 0:
+        yield from squeeze_excite(f"{ours}.se", f"{theirs}.se.conv_reduce", f"{theirs}.se.conv_expand")
+
+
+def _tensorflow(network: Network) -> Network:
+    """timm leaves torch's momentum 0.1 in its `tf_` models; these weights were trained with the authors' 0.01."""
+    if is_resnet(network):
+        raise unsupported("timm (tf_ models)", network, "ResNet; use the layout timm-native")
+    return network.replace(padding="same", norm=Norm(eps=1e-3, momentum=0.01))
+
+
+TIMM = Layout("timm", "timm (tf_ models)", _tensorflow, _modules)
+TIMM_NATIVE = Layout("timm-native", "timm", conventions("symmetric", Norm(eps=1e-5, momentum=0.1)), _modules)

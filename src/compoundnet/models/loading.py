@@ -1,0 +1,95 @@
+"""`open_model` finds a model by name or folder without torch; `load` makes the torch module of one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from compoundnet.arch import CompoundNetError
+from compoundnet.models import catalogue
+from compoundnet.models.fetch import fetch, is_fetched, location
+from compoundnet.models.folder import Model, read_folder
+from compoundnet.models.reading import read_safetensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from compoundnet.nn import ConvNet
+
+_STEM = "stem.conv.weight"
+
+
+def open_model(name_or_folder: str | os.PathLike[str]) -> Model:
+    """The model of that name (`compoundnet models list`), or in that folder.
+
+    A name is fetched where the cache lacks it; a folder that is called like one is meant by `./name`. The weights are
+    checked on the way: their checksum, and that they fit the network. Does not import torch once a model is fetched.
+    """
+    if not isinstance(name_or_folder, str) or _means_folder(name_or_folder):
+        return read_folder(name_or_folder)
+    try:
+        entry = catalogue.find(name_or_folder)
+    except CompoundNetError as error:
+        raise CompoundNetError(f"{error}, and there is no folder of that name") from error
+    if not is_fetched(entry):
+        return fetch(entry)
+    try:
+        return read_folder(location(entry), entry.name)
+    except CompoundNetError as error:
+        raise CompoundNetError(f"{error}; `compoundnet models fetch {entry.name}` makes it anew") from error
+
+
+def _means_folder(given: str) -> bool:
+    """A name of the catalogue is one, whatever lies around; a path separator says that a folder is meant."""
+    return "/" in given or os.sep in given or (catalogue.entry(given) is None and Path(given).exists())
+
+
+def load(
+    model: str | os.PathLike[str] | Model,
+    *,
+    num_classes: int | None = None,
+    in_chans: int | None = None,
+    features_only: bool = False,
+    out_indices: Sequence[int] | None = None,
+) -> ConvNet:
+    """The pretrained torch module of a model, in eval mode, on the CPU.
+
+    num_classes    another number gives a classifier with fresh weights; 0 leaves it out
+    in_chans       another number gives a stem made of the pretrained one (`adapt_stem`)
+    features_only  the trunk as a FeaturePyramid of the levels `out_indices`
+    """
+    import torch
+
+    from compoundnet.nn import build
+
+    if num_classes is not None and num_classes < 0:
+        raise CompoundNetError(f"num_classes must be 0 (no classifier) or more, got {num_classes}")
+    model = model if isinstance(model, Model) else open_model(model)
+    state = read_safetensors(model.weights)
+    if in_chans is not None and in_chans != model.network.in_channels:
+        state[_STEM] = adapt_stem(state[_STEM], in_chans)
+    with torch.device("meta"):  # every tensor comes from the file: none is made and initialised first
+        net = build(model.network, in_chans=in_chans, features_only=features_only, out_indices=out_indices)
+    wanted = net.state_dict().keys()
+    net.load_state_dict({name: tensor for name, tensor in state.items() if name in wanted}, assign=True)
+    if num_classes is not None and num_classes != net.num_classes and not features_only:
+        net.reset_classifier(num_classes)
+    return net.eval()
+
+
+def adapt_stem(weight: Tensor, in_chans: int) -> Tensor:
+    """The stem's weight float[out, channels, k, k] for another number of input channels.
+
+    More channels repeat the old ones in turn, each divided by how often it is there; fewer take an equal share of all.
+    Either way the sum over channels stays, so a grey picture gives the response of its RGB version.
+    """
+    channels = weight.shape[1]
+    if in_chans < 1:
+        raise CompoundNetError(f"in_chans must be at least 1, got {in_chans}")
+    if in_chans < channels:
+        return weight.sum(dim=1, keepdim=True).div(in_chans).repeat(1, in_chans, 1, 1)
+    sources = [index % channels for index in range(in_chans)]
+    times = weight.new_tensor([sources.count(source) for source in sources])
+    return weight[:, sources] / times[:, None, None]

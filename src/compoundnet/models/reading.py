@@ -1,0 +1,156 @@
+"""Safe readers of weights files. Nothing is unpickled that could run code; a damaged file is an error that says so."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import warnings
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compoundnet.arch import CompoundNetError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Where training programs keep the weights inside a checkpoint.
+_CONTAINERS = ("state_dict", "model_state_dict", "model")
+_ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
+
+
+def sha256_of(path: Path) -> str:
+    """The file's SHA-256, in hexadecimal."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def check_sha256(path: Path, expected: str, remedy: str) -> None:
+    """Raise a CompoundNetError that ends in `remedy` where the file's content is not the expected one."""
+    found = sha256_of(path)
+    if found != expected.lower():
+        raise CompoundNetError(
+            f"{path} is damaged or has been changed: its sha256 is {found}, and should be {expected.lower()}; {remedy}"
+        )
+
+
+def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes in a safetensors file, which must be whole. Reads the header only and does not import torch."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  # no mapping
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, error) from error
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, on the CPU."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, error) from error
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors or torch file (zip or legacy), told apart by content.
+
+    A checkpoint's `state_dict` or `model` entry is taken, and DistributedDataParallel's `module.` prefix dropped.
+    Raises CompoundNetError for a damaged file, a pickle that asks for code, and one that holds other things.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(9)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if start.startswith((_ZIP, _PICKLE)):
+        return _plain(_unpickle(path), path)
+    if start[8:9] == b"{":
+        return read_safetensors(path)
+    if start.startswith(b"\x89HDF"):
+        raise CompoundNetError(f"{path} is an HDF5 file, as Keras writes them; the layout for it is keras")
+    raise CompoundNetError(f"{path} is neither a safetensors nor a torch file, or it is damaged at its very start")
+
+
+def _unpickle(path: Path) -> Any:
+    import pickle
+
+    import torch
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickle protocols; what cannot be read is an error below
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # torch words it in several ways and gives no field; the name after GLOBAL is what the pickle wants to call.
+        wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if wanted is None:
+            raise CompoundNetError(
+                f"{path} holds something other than tensors, or it is damaged; nothing was read"
+            ) from error
+        if _breaks_off(path):  # perhaps inside the name of something harmless
+            raise _damaged(path, EOFError()) from error
+        raise CompoundNetError(
+            f"{path} is a pickle that wants to run {wanted[1]}; it was refused and nothing was run. Weights alone need "
+            "no code: where you trust the file's author, save them there with torch.save(model.state_dict(), ...) "
+            "or as safetensors"
+        ) from error
+    except Exception as error:  # a truncated file fails anywhere inside torch, with whatever that place raises
+        raise _damaged(path, error) from error
+
+
+def _breaks_off(path: Path) -> bool:
+    """Whether a legacy torch file ends inside one of its five pickles (magic number, protocol, system, data, keys)."""
+    import pickletools
+
+    with path.open("rb") as file:
+        try:
+            for _ in range(5):
+                if file.peek(1)[:1] == _PICKLE:
+                    deque(pickletools.genops(file), maxlen=0)  # reads the operations and does none of them
+        except ValueError:
+            return True
+    return False
+
+
+def _plain(content: Any, path: Path) -> dict[str, Tensor]:
+    import torch
+
+    for container in _CONTAINERS:
+        if isinstance(content, Mapping) and isinstance(content.get(container), Mapping):
+            content = content[container]
+            break
+    if not isinstance(content, Mapping) or not content:
+        raise CompoundNetError(
+            f"{path} holds {_described(content)}, not a dictionary of tensors by name (a state dict)"
+        )
+    others = [str(name) for name, value in content.items() if not isinstance(value, torch.Tensor)]
+    if others:
+        raise CompoundNetError(
+            f"{path} holds other things than tensors: {', '.join(others[:5])}; expected a state dict"
+        )
+    prefix = "module." if all(str(name).startswith("module.") for name in content) else ""
+    return {str(name).removeprefix(prefix): value for name, value in content.items()}
+
+
+def _described(content: Any) -> str:
+    return "an empty dictionary" if content == {} else f"a {type(content).__name__}"
+
+
+def _damaged(path: Path, error: Exception) -> CompoundNetError:
+    if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
+        return _unreadable(path, error)
+    reason = str(error).split(". ")[0].strip() or type(error).__name__
+    return CompoundNetError(f"{path} is truncated or damaged: {reason}; get the file again")
+
+
+def _unreadable(path: Path, error: OSError) -> CompoundNetError:
+    return CompoundNetError(f"{path}: cannot be read: {error.strerror or error}")

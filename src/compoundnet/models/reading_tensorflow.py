@@ -1,0 +1,115 @@
+"""The authors' checkpoints, by variable name. Nothing but this and `writing_tensorflow` needs TensorFlow."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compoundnet.arch import CompoundNetError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+AVERAGE = "/ExponentialMovingAverage"
+# Beside these a checkpoint of a training run holds the optimiser's slots and the step.
+_WEIGHTS = ("kernel", "depthwise_kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
+_EVERY_NETWORK_HAS = "stem/conv2d/kernel"
+_PART = re.compile(r"\.(index|data-\d+-of-\d+)$")
+
+
+def read_tensorflow(path: Path, *, raw: bool = False) -> dict[str, Tensor]:
+    """A checkpoint's weights in the layout `tensorflow`.
+
+    path  what its files' names have before `.index` and `.data-...`, one of these files, or a folder with the text file
+          `checkpoint`, which says the latest
+    raw   the trained weights instead of their moving average; the published accuracy is the average's, and B4 is
+          right on 79.7 % instead of 82.6 % of ImageNet without it (qubvel/efficientnet#19)
+
+    Raises CompoundNetError without TensorFlow, for a damaged checkpoint, and for one of another kind of model.
+    """
+    import torch
+
+    return {name: torch.from_numpy(array) for name, array in read_checkpoint(path, raw=raw).items()}
+
+
+def read_checkpoint(path: Path, *, raw: bool = False) -> dict[str, Any]:
+    """`read_tensorflow` with numpy arrays, float32; does not import torch."""
+    prefix = _prefix(path)
+    tf = import_tensorflow("reading")
+    try:
+        reader = tf.train.load_checkpoint(str(prefix))
+        chosen = choose(reader.get_variable_to_shape_map(), raw=raw, source=str(prefix))
+        return {name: reader.get_tensor(stored).astype("float32") for name, stored in chosen.items()}
+    except CompoundNetError:
+        raise
+    except (tf.errors.OpError, LookupError, ValueError, RuntimeError, TypeError) as error:
+        raise CompoundNetError(
+            f"{prefix} is truncated or damaged: {str(error).splitlines()[0]}; get its files again"
+        ) from error
+
+
+def choose(names: Iterable[str], *, raw: bool, source: str) -> dict[str, str]:
+    """Of a checkpoint's variables those that are the network, under their names in the layout.
+
+    The moving averages where there are any, unless `raw`. The whole model's scope (`efficientnet-b0/`) is left out.
+    """
+    names = list(names)
+    scope = _scope(names, source)
+    averaged = f"{scope}{_EVERY_NETWORK_HAS}{AVERAGE}" in names
+    if raw and f"{scope}{_EVERY_NETWORK_HAS}" not in names:
+        raise CompoundNetError(f"{source} holds moving averages only (as the authors' L2 does); leave out raw")
+    ending = AVERAGE if averaged and not raw else ""
+    weight = re.compile(rf"{re.escape(scope)}(.+/(?:{'|'.join(_WEIGHTS)})){ending}")
+    found = {name: weight.fullmatch(name) for name in sorted(names)}
+    return {match[1]: name for name, match in found.items() if match}
+
+
+def import_tensorflow(purpose: str) -> Any:
+    """The module tensorflow, or a CompoundNetError that says how to get it."""
+    try:
+        import tensorflow
+    except ModuleNotFoundError as error:
+        raise CompoundNetError(f"{purpose} TensorFlow checkpoints needs TensorFlow; pip install tensorflow") from error
+    return tensorflow
+
+
+def _scope(names: list[str], source: str) -> str:
+    scopes = {
+        name.removesuffix(AVERAGE).removesuffix(_EVERY_NETWORK_HAS)
+        for name in names
+        if re.fullmatch(rf"(.+/)?{_EVERY_NETWORK_HAS}({AVERAGE})?", name)
+    }
+    if len(scopes) != 1:
+        held = f"it holds {', '.join(sorted(names)[:3])} and so on" if names else "it is empty"
+        raise CompoundNetError(
+            f"{source} is not a checkpoint of one EfficientNet: {len(scopes)} of its variables are named "
+            f"{_EVERY_NETWORK_HAS}; {held}"
+        )
+    return scopes.pop()
+
+
+def _prefix(path: Path) -> Path:
+    prefix = _latest(path) if path.is_dir() else path.with_name(_PART.sub("", path.name))
+    if not prefix.with_name(f"{prefix.name}.index").is_file():
+        raise CompoundNetError(
+            f"{path}: there is no checkpoint; give what its files' names have before .index and .data-00000-of-00001"
+        )
+    return prefix
+
+
+def _latest(folder: Path) -> Path:
+    """The one that the text file `checkpoint` names; only its name counts, as the folder may have been moved."""
+    try:
+        text = (folder / "checkpoint").read_text("utf-8", errors="replace")
+    except OSError as error:
+        raise CompoundNetError(
+            f"{folder} is a folder without a readable file named checkpoint; give the checkpoint itself"
+        ) from error
+    found = re.search(r'^model_checkpoint_path: "([^"]+)"', text, re.MULTILINE)
+    if found is None:
+        raise CompoundNetError(
+            f"{folder / 'checkpoint'} does not say model_checkpoint_path; give the checkpoint itself"
+        )
+    return folder / Path(found[1]).name

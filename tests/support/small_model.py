@@ -1,0 +1,27 @@
+"""A model folder that is made in a moment: a narrow network with the authors' initial weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from compoundnet import arch, models
+
+
+def write_small_model(folder: Path, *, classes: int = 7, labelled: bool = True, in_channels: int = 3) -> models.Model:
+    """Seven classes named `class 0` and so on, 32 px."""
+    import torch
+
+    from compoundnet.nn import build
+
+    network = arch.scale(arch.network("efficientnet-b0"), width=0.1, depth=0.1, resolution=32)
+    network = network.replace(num_classes=classes, in_channels=in_channels)
+    torch.manual_seed(0)
+    labels = [f"class {index}" for index in range(classes)] if labelled else None
+    return models.write_folder(
+        folder,
+        network,
+        build(network).state_dict(),
+        models.Preprocess.authors(32),
+        labels=labels,
+        readme="For tests.\n",
+    )
