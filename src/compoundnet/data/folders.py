@@ -1,0 +1,47 @@
+"""Which pictures are meant by a list of files and folders."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from compoundnet.arch import CompoundNetError
+from compoundnet.data.images import image_suffixes
+
+
+def find_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """The pictures of these files and folders, in the order given.
+
+    A folder is walked with all below it, each level sorted by name; hidden files and folders are left out, and so is
+    what does not end as a picture does. A file is taken as it is, there or not: reading it says what is wrong with it.
+    Raises CompoundNetError for a folder without pictures, or one that cannot be listed.
+    """
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if not path.is_dir():
+            found.append(path)
+            continue
+        pictures = list(_walk(path, ()))
+        if not pictures:
+            raise CompoundNetError(f"{path}: there are no pictures in this folder or below it")
+        found += pictures
+    return found
+
+
+def _walk(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
+    real = folder.resolve()
+    if real in above:  # a link that leads back
+        return
+    try:
+        with os.scandir(folder) as listed:
+            entries = sorted(listed, key=lambda entry: entry.name)
+    except OSError as error:
+        raise CompoundNetError(f"{folder}: cannot be listed: {error.strerror or error}") from error
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from _walk(Path(entry), (*above, real))
+        elif Path(entry).suffix.lower() in image_suffixes() and entry.is_file():
+            yield Path(entry)
