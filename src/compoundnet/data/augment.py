@@ -1,0 +1,99 @@
+"""AutoAugment and RandAugment: which operations a picture gets, and how strong, as the authors' code chooses them.
+
+The policies and what a level means are data, in augment.toml. (timm's `v0` is of the same source, but its posterize
+refuses the 0 bits that one sub-policy asks for with Pillow 13, and its operations round and interpolate otherwise.)
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+
+import msgspec
+import numpy as np
+from PIL import Image
+
+from compoundnet.arch import did_you_mean
+from compoundnet.data.operations import OPERATIONS, cutout
+from compoundnet.data.randomness import below
+
+_TOP = 10  # the highest level a policy names
+
+
+class _Level(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    scale: float
+    offset: float = 0.0
+    whole: bool = False
+    signed: bool = False
+
+    def value(self, level: float, random: np.random.Generator) -> float:
+        """What a level from 0 to 10 (RandAugment goes beyond) means."""
+        value = level / _TOP * self.scale + self.offset
+        if self.whole:
+            return int(value)
+        return -value if self.signed and random.random() >= 0.5 else value
+
+
+class _RandAugmentFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    operations: tuple[str, ...]
+    levels: dict[str, _Level]
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    levels: dict[str, _Level]
+    policies: dict[str, tuple[tuple[tuple[str, float, int], ...], ...]]
+    randaugment: _RandAugmentFile
+
+
+@cache
+def _file() -> _File:
+    return msgspec.toml.decode(resources.files("compoundnet.data").joinpath("augment.toml").read_bytes(), type=_File)
+
+
+class AutoAugment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="autoaugment"):
+    """One sub-policy of a learned policy for each picture."""
+
+    policy: str = "v0"
+
+    def __post_init__(self) -> None:
+        policies = _file().policies
+        if self.policy not in policies:
+            raise ValueError(f"there is no policy named {self.policy!r}{did_you_mean(self.policy, policies)}")
+
+    def apply(self, image: Image.Image, random: np.random.Generator) -> Image.Image:
+        """The picture, RGB, after its sub-policy."""
+        policies = _file().policies[self.policy]
+        for name, probability, level in policies[below(random, len(policies))]:
+            if random.random() < probability:
+                image = _operate(image, name, level, _file().levels, random)
+        return image
+
+
+class RandAugment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="randaugment"):
+    """`layers` operations (N) drawn for each picture, of strength `magnitude` (M; AutoAugment goes to 10)."""
+
+    layers: int = 2
+    magnitude: float = 10
+
+    def __post_init__(self) -> None:
+        if self.layers < 1:
+            raise ValueError(f"layers must be at least 1, got {self.layers}")
+        if not 0 <= self.magnitude <= 30:
+            raise ValueError(f"magnitude must be from 0 to 30, got {self.magnitude}")
+
+    def apply(self, image: Image.Image, random: np.random.Generator) -> Image.Image:
+        """The picture, RGB, after its operations."""
+        ours = _file().randaugment
+        for _ in range(self.layers):
+            name = ours.operations[below(random, len(ours.operations))]
+            image = _operate(image, name, self.magnitude, _file().levels | ours.levels, random)
+        return image
+
+
+def _operate(
+    image: Image.Image, name: str, level: float, levels: dict[str, _Level], random: np.random.Generator
+) -> Image.Image:
+    value = levels[name].value(level, random) if name in levels else 0.0
+    if name == "Cutout":
+        return cutout(image, value, below(random, image.width), below(random, image.height))
+    return OPERATIONS[name](image, value)

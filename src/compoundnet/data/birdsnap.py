@@ -1,0 +1,53 @@
+"""Birdsnap: published lists of 49,829 photos on the web, many of which are gone. What is there is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from compoundnet.arch import CompoundNetError
+from compoundnet.data.catalogue import Facts
+from compoundnet.data.dataset import Split
+from compoundnet.data.sources import Files
+from compoundnet.data.strings import Strings
+
+_LISTS = ("species.txt", "images.txt", "test_images.txt")
+# Where get_birdsnap.py of the distribution puts photos, and where others unpack them.
+_PHOTOS = ("download/images", "images")
+
+
+def birdsnap_splits(facts: Facts, root: Path) -> dict[str, Split]:
+    """Photos of the lists that are there. Raises CompoundNetError where a list is missing or is not as published."""
+    for name in _LISTS:
+        if not (root / name).is_file():
+            raise CompoundNetError(f"{facts.title} is not in {root}: there is no {name}. {facts.get}")
+    folder = next((folder for folder in _PHOTOS if (root / folder).is_dir()), None)
+    if folder is None:
+        raise CompoundNetError(f"{facts.title} is not in {root}: there is no images/. {facts.get}")
+    species = sorted(_rows(root / "species.txt", ("id", "common")), key=lambda row: int(row[0]))
+    labels = {number: label for label, (number, _) in enumerate(species)}
+    classes = tuple(common for _, common in species)
+    test = {path for (path,) in _rows(root / "test_images.txt", ("path",))}
+    listed = _rows(root / "images.txt", ("path", "species_id"))
+    there = [(path, labels[number]) for path, number in listed if (root / folder / path).is_file()]
+    return {
+        split: _split(split, classes, root / folder, [row for row in there if (row[0] in test) == (split == "test")])
+        for split in ("train", "test")
+    }
+
+
+def _split(name: str, classes: tuple[str, ...], folder: Path, rows: list[tuple[str, int]]) -> Split:
+    names = Strings.of(path for path, _ in rows)
+    return Split(name, classes, np.array([label for _, label in rows], np.int64), Files(str(folder), names))
+
+
+def _rows(path: Path, columns: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """These columns of a tab-separated list whose first line names them."""
+    header, *lines = path.read_text(encoding="utf-8").splitlines() or [""]
+    names = header.split("\t")
+    missing = [column for column in columns if column not in names]
+    if missing:
+        raise CompoundNetError(f"{path}: there is no column {missing[0]!r}; found {', '.join(names)}")
+    places = [names.index(column) for column in columns]
+    return [tuple(line.split("\t")[place] for place in places) for line in lines if line]

@@ -1,0 +1,64 @@
+"""The data sets that are known by name: the facts of the paper's Table 6, from catalogue.toml."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+
+import msgspec
+
+from compoundnet.arch import CompoundNetError, canonical, did_you_mean
+from compoundnet.data.dataset import Metric, Split
+
+
+class Facts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is published about a data set. `sizes` are its splits' pictures; `printed`, where the paper differs."""
+
+    name: str
+    title: str
+    classes: int
+    sizes: dict[str, int]
+    metric: Metric
+    source: str
+    licence: str
+    get: str
+    downloads: bool = False
+    printed: dict[str, int] = {}
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    datasets: tuple[Facts, ...]
+
+
+@cache
+def known_datasets() -> dict[str, Facts]:
+    """Every data set of the catalogue, by name."""
+    content = resources.files("compoundnet.data").joinpath("catalogue.toml").read_bytes()
+    return {facts.name: facts for facts in msgspec.toml.decode(content, type=_File).datasets}
+
+
+def dataset_facts(name: str) -> Facts:
+    """One entry by name, or a CompoundNetError with the nearest names."""
+    known, wanted = known_datasets(), canonical(name)
+    if wanted not in known:
+        raise CompoundNetError(f"there is no data set named {name!r}{did_you_mean(wanted, known)}")
+    return known[wanted]
+
+
+def check_sizes(facts: Facts, splits: dict[str, Split], where: str, allow_missing: bool) -> tuple[str, ...]:
+    """Compare what was found with the published sizes: notes where pictures may be missing, else a CompoundNetError."""
+    differing = []
+    classes = len(next(iter(splits.values())).classes)
+    if classes != facts.classes:
+        differing.append(f"{classes:,} classes, published are {facts.classes:,}")
+    for name, published in facts.sizes.items():
+        found = len(splits[name]) if name in splits else 0
+        if found != published:
+            printed = f" (the paper prints {facts.printed[name]:,})" if name in facts.printed else ""
+            differing.append(f"{found:,} {name} pictures, published are {published:,}{printed}")
+    if not differing:
+        return ()
+    message = f"{where}: {facts.title} has here {'; '.join(differing)}"
+    if not allow_missing:
+        raise CompoundNetError(f"{message}. Complete it, or use it as it is with --allow-missing")
+    return (message,)

@@ -1,0 +1,127 @@
+"""Folders of class folders: the pictures of a class lie in a folder of its name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from compoundnet.arch import CompoundNetError, did_you_mean
+from compoundnet.data.dataset import Dataset, Split
+from compoundnet.data.holdout import hold_out_by_class
+from compoundnet.data.images import image_suffixes
+from compoundnet.data.sources import Files
+from compoundnet.data.strings import Strings
+
+# Folder names that mean a split.
+_SPLIT_FOLDERS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
+
+
+def open_folder(root: Path, name: str, *, test_fraction: float, seed: int) -> Dataset:
+    """A folder with train/ and val/ or test/, each of class folders, or of class folders alone.
+
+    Where only training pictures are there, a fraction of each class becomes the test split, by seed.
+    """
+    folders = split_folders(root)
+    if "train" not in folders:
+        if folders:
+            raise CompoundNetError(f"{root}: there is {folders.popitem()[1].name}/ but no train/ with class folders")
+        return with_test({"train": read_class_folders(root, "train")}, name, test_fraction, seed)
+    train = read_class_folders(folders["train"], "train")
+    splits, notes = {"train": train}, []
+    for split in ("val", "test"):
+        if split in folders:
+            splits[split] = read_class_folders(folders[split], split, train.classes)
+            missing = [train.classes[label] for label in np.flatnonzero(splits[split].counts() == 0)]
+            if missing:
+                notes.append(f"{folders[split]}: no pictures of {_some(missing)}")
+    made = with_test(splits, name, test_fraction, seed)
+    return Dataset(name, made.splits, notes=(*notes, *made.notes))
+
+
+def with_test(splits: dict[str, Split], name: str, test_fraction: float, seed: int) -> Dataset:
+    """The data set, with a test split made from the training pictures where it has neither test nor val."""
+    check_classes(splits["train"], name)
+    if len(splits) > 1:
+        return Dataset(name, splits)
+    rest, test = hold_out_by_class(splits["train"], test_fraction, seed)
+    note = (
+        f"{name}: there is no test split, so {len(test):,} of {len(test) + len(rest):,} pictures were held out for it"
+        f" ({test_fraction:.0%} of each class, seed {seed})"
+    )
+    return Dataset(name, {"train": rest, "test": test}, notes=(note,))
+
+
+def split_folders(root: Path) -> dict[str, Path]:
+    """The folders that mean a split. One named so that holds pictures itself is a class (a train, say)."""
+    found = {}
+    for split, names in _SPLIT_FOLDERS.items():
+        for name in names:
+            folder = root / name
+            if folder.is_dir() and _subfolders(folder):
+                found[split] = folder
+    return found
+
+
+def read_class_folders(folder: Path, split: str, classes: tuple[str, ...] | None = None) -> Split:
+    """The pictures of a folder's class folders, sorted by name. `classes` are those it may hold; its own by default."""
+    own = _subfolders(folder)
+    if not own:
+        raise CompoundNetError(
+            f"{folder}: there are no class folders here; expected one folder a class with its pictures inside"
+        )
+    given = tuple(own) if classes is None else classes
+    unknown = [name for name in own if name not in set(given)]
+    if unknown:
+        raise CompoundNetError(
+            f"{folder}: the class {_some(unknown)} is not among those of the training pictures"
+            f"{did_you_mean(unknown[0], given)} Rename the folder, or remove it"
+        )
+    labels, names = [], []
+    for label, name in enumerate(given):
+        pictures = list(_pictures(folder / name, name)) if name in own else []
+        if name in own and not pictures and classes is None:
+            raise CompoundNetError(f"class {name!r} is empty: no pictures in {folder / name}; add some, or remove it")
+        names += pictures
+        labels += [label] * len(pictures)
+    return Split(split, given, np.array(labels, np.int64), Files(str(folder), Strings.of(names)))
+
+
+def check_classes(train: Split, name: str) -> None:
+    """Raise where there is nothing to tell apart, or a class has no training picture."""
+    if len(train.classes) < 2:
+        raise CompoundNetError(f"{name}: there is only the class {train.classes[0]!r}; a classifier needs at least two")
+    empty = [train.classes[label] for label in np.flatnonzero(train.counts() == 0)]
+    if empty:
+        raise CompoundNetError(f"{name}: no training pictures of {_some(empty)}; add some, or remove the class")
+
+
+def _subfolders(folder: Path) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    except OSError as error:
+        raise CompoundNetError(f"{folder}: cannot be listed: {error.strerror or error}") from error
+
+
+def _pictures(folder: Path, prefix: str) -> Iterator[str]:
+    """Names of all pictures below, sorted at each level. Links to folders are not followed: they may lead back."""
+    try:
+        with os.scandir(folder) as listed:
+            entries = sorted(listed, key=lambda entry: entry.name)
+    except OSError as error:
+        raise CompoundNetError(f"{folder}: cannot be listed: {error.strerror or error}") from error
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            yield from _pictures(Path(entry.path), f"{prefix}/{entry.name}")
+        elif os.path.splitext(entry.name)[1].lower() in image_suffixes():  # noqa: PTH122  # a million times
+            yield f"{prefix}/{entry.name}"
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(map(repr, names[:5]))
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"

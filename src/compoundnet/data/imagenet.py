@@ -1,0 +1,44 @@
+"""ImageNet as ILSVRC 2012 unpacks: train/ and val/ with a folder for each synset, and test pictures without classes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from compoundnet.arch import CompoundNetError
+from compoundnet.data.catalogue import Facts
+from compoundnet.data.class_folders import read_class_folders
+from compoundnet.data.dataset import UNKNOWN, Split
+from compoundnet.data.folders import find_images
+from compoundnet.data.sources import Files
+from compoundnet.data.strings import Strings
+from compoundnet.models.labels import label_set
+
+_SYNSET = re.compile(r"n\d{8}")
+
+
+def imagenet_splits(facts: Facts, root: Path) -> dict[str, Split]:
+    """Training and validation pictures. Classes are the names that the pretrained models have, in synset order."""
+    splits: dict[str, Split] = {}
+    for name in ("train", "val"):
+        folder = root / name
+        if not folder.is_dir():
+            raise CompoundNetError(f"{facts.title} is not in {root}: there is no {name}/ and no shards. {facts.get}")
+        splits[name] = read_class_folders(folder, name, splits["train"].classes if splits else None)
+    synsets, names = splits["train"].classes, label_set("imagenet-1k")
+    # The label set is in the order of the 1,000 synsets sorted, which is how the folders sort.
+    if len(synsets) == len(names) and all(map(_SYNSET.fullmatch, synsets)):
+        return {key: Split(key, names, split.labels, split.source) for key, split in splits.items()}
+    return splits
+
+
+def imagenet_test_splits(facts: Facts, root: Path) -> dict[str, Split]:
+    """The pictures in the order of their names, which is the order the ImageNet server expects results in."""
+    folder = root / "test" if (root / "test").is_dir() else root
+    if not folder.is_dir():
+        raise CompoundNetError(f"{facts.title}: there is no folder {folder}. {facts.get}")
+    names = sorted(path.relative_to(folder).as_posix() for path in find_images([folder]))
+    labels = np.full(len(names), UNKNOWN, np.int64)
+    return {"test": Split("test", label_set("imagenet-1k"), labels, Files(str(folder), Strings.of(names)))}

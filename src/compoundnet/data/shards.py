@@ -1,0 +1,148 @@
+"""A data set as few large tar files: the WebDataset layout, and an index that says where each picture starts.
+
+A million small files overload a cluster's file system; a tar shard is read as one. Any WebDataset reader can stream
+these shards. Here the index lets pictures be read in any order, so that shuffling is exact over the whole data set and
+training resumes at any picture.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import tarfile
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+import msgspec
+import numpy as np
+
+from compoundnet.arch import CompoundNetError
+from compoundnet.data.dataset import Dataset, Metric, Split
+from compoundnet.data.holdout import draws
+from compoundnet.data.sources import Encoded, TarMembers
+from compoundnet.data.strings import Strings
+
+_INDEX = "shards.toml"
+_BLOCK = 512  # of a tar file, bytes
+
+
+class _Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """shards.toml. Each split's picture table is in SPLIT.npz beside it."""
+
+    format: int
+    name: str
+    metric: Metric
+    classes: tuple[str, ...]
+    shards: dict[str, tuple[str, ...]]
+
+
+def is_shards(folder: Path) -> bool:
+    """Whether `write_shards` wrote this folder."""
+    return (folder / _INDEX).is_file()
+
+
+def write_shards(
+    dataset: Dataset,
+    folder: str | os.PathLike[str],
+    *,
+    shard_bytes: int = 1 << 28,
+    progress: Callable[[int], object] = lambda _: None,
+) -> Path:
+    """Write a data set's pictures, as they are encoded, into FOLDER/SPLIT-NNNNNN.tar of about `shard_bytes` each.
+
+    Pictures are shuffled (by their names, so two runs write the same bytes), because readers that stream want that.
+    The folder appears whole or not at all. `progress` is called with 1 for each picture. Raises CompoundNetError where
+    the folder has something in it, a picture cannot be read, or the disk is full.
+    """
+    target = Path(folder).absolute()
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise CompoundNetError(f"{target}: is not an empty folder; give a new one")
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
+        partial.mkdir(parents=True)
+        shards = {name: _write_split(split, partial, shard_bytes, progress) for name, split in dataset.splits.items()}
+        index = _Index(1, dataset.name, dataset.metric, dataset.classes, shards)
+        (partial / _INDEX).write_bytes(msgspec.toml.encode(index))
+        partial.replace(target)
+    except OSError as error:
+        raise CompoundNetError(f"{error.filename or target}: {error.strerror or error}; nothing was written") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return target
+
+
+def open_shards(folder: Path) -> Dataset:
+    """The data set that `write_shards` wrote. Raises CompoundNetError where a shard is missing or cut."""
+    try:
+        index = msgspec.toml.decode((folder / _INDEX).read_bytes(), type=_Index)
+        splits = {name: _open_split(folder, name, index) for name in index.shards}
+    except (OSError, KeyError, ValueError) as error:
+        if isinstance(error, CompoundNetError):
+            raise
+        raise CompoundNetError(f"{folder}: these shards cannot be read: {error}; write them again") from error
+    return Dataset(index.name, splits, index.metric)
+
+
+def _write_split(split: Split, folder: Path, shard_bytes: int, progress: Callable[[int], object]) -> tuple[str, ...]:
+    order = np.argsort(draws(split, 0), kind="stable")
+    shards: list[str] = []
+    places: list[tuple[int, int, int]] = []
+    left = iter(enumerate(order.tolist()))
+    following = next(left, None)
+    while following is not None:
+        shards.append(f"{split.name}-{len(shards):06d}.tar")
+        with tarfile.open(folder / shards[-1], "w", format=tarfile.USTAR_FORMAT) as tar:
+            while following is not None and tar.offset < shard_bytes:
+                number, index = following
+                content, suffix = _encoded(split.read(index), split.picture_name(index))
+                places.append((len(shards) - 1, tar.offset + _BLOCK, len(content)))
+                _add(tar, f"{number:08d}{suffix}", content)
+                _add(tar, f"{number:08d}.cls", str(split.labels[index]).encode())
+                progress(1)
+                following = next(left, None)
+    names = Strings.of(split.picture_name(index) for index in order.tolist())
+    shard, start, size = np.array(places, np.int64).reshape(-1, 3).T
+    np.savez(
+        folder / f"{split.name}.npz",
+        text=names.text,
+        ends=names.ends,
+        labels=split.labels[order],
+        shard=shard,
+        start=start,
+        size=size,
+    )
+    return tuple(shards)
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    tar.addfile(member, io.BytesIO(content))
+
+
+def _encoded(picture: Encoded, name: str) -> tuple[bytes, str]:
+    """A file's bytes as they are; pixels as PNG, which loses nothing."""
+    if isinstance(picture, bytes):
+        return picture, PurePosixPath(name).suffix.lower() or ".jpg"
+    from PIL import Image
+
+    written = io.BytesIO()
+    Image.fromarray(picture).save(written, "png")
+    return written.getvalue(), ".png"
+
+
+def _open_split(folder: Path, name: str, index: _Index) -> Split:
+    with np.load(folder / f"{name}.npz", allow_pickle=False) as table:
+        names = Strings(table["text"], table["ends"])
+        labels, shard, start, size = (table[column] for column in ("labels", "shard", "start", "size"))
+    ends = start + size
+    for number, file in enumerate(index.shards[name]):
+        needed = int(ends[shard == number].max(initial=0))
+        path = folder / file
+        length = path.stat().st_size if path.is_file() else -1
+        if length < needed:
+            found = f"has {length:,} bytes, and {needed:,} are indexed" if length >= 0 else "is missing"
+            raise CompoundNetError(f"{path}: {found}; copy this shard again")
+    return Split(name, index.classes, labels, TarMembers(str(folder), index.shards[name], names, shard, start, size))

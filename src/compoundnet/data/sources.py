@@ -1,0 +1,96 @@
+"""Where a picture's bytes are: a file, a place in a tar shard, or memory. Each source names and reads its pictures."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from compoundnet.arch import CompoundNetError
+from compoundnet.data.strings import Strings
+
+# A picture before it is decoded: a file's bytes, or pixels uint8[H, W] or uint8[H, W, 3].
+Encoded = bytes | NDArray[np.uint8]
+
+
+class Source(Protocol):
+    """A numbered set of pictures that pickles small. `name` is relative, so that it is the same on every machine."""
+
+    def __len__(self) -> int: ...
+
+    def name(self, index: int) -> str:
+        """What the picture is called, with `/` between folders."""
+        ...
+
+    def read(self, index: int) -> Encoded:
+        """The picture before it is decoded. Raises OSError."""
+        ...
+
+
+class Files(msgspec.Struct, frozen=True, eq=False):
+    """Picture files: `root` and their names below it, or absolute names."""
+
+    root: str
+    names: Strings
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def name(self, index: int) -> str:
+        return self.names[index]
+
+    def read(self, index: int) -> Encoded:
+        return Path(self.root, self.names[index]).read_bytes()
+
+
+class Arrays(msgspec.Struct, frozen=True, eq=False):
+    """Pixels in memory, uint8[N, H, W] or uint8[N, H, W, 3]. The names are `label` and the number."""
+
+    label: str
+    pixels: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def name(self, index: int) -> str:
+        return f"{self.label}/{index:05d}"
+
+    def read(self, index: int) -> Encoded:
+        pixels: NDArray[np.uint8] = self.pixels[index]
+        return pixels
+
+
+class TarMembers(msgspec.Struct, frozen=True, eq=False):
+    """Pictures inside tar files: which file, where its bytes start in it and how many there are."""
+
+    root: str
+    shards: tuple[str, ...]
+    names: Strings
+    shard: NDArray[np.int64]
+    start: NDArray[np.int64]
+    size: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def name(self, index: int) -> str:
+        return self.names[index]
+
+    def read(self, index: int) -> Encoded:
+        path = Path(self.root, self.shards[self.shard[index]])
+        start, size = int(self.start[index]), int(self.size[index])
+        content = _mapped(str(path))[start : start + size].tobytes()
+        if len(content) != size:
+            raise CompoundNetError(f"{path}: ends before {self.name(index)}; copy this shard again")
+        return content
+
+
+# A shard is opened once by each process: on a network's file system opening costs more than reading a picture.
+@lru_cache(maxsize=256)
+def _mapped(path: str) -> NDArray[np.uint8]:
+    mapped: NDArray[Any] = np.memmap(path, dtype=np.uint8, mode="r")
+    return mapped

@@ -1,0 +1,78 @@
+"""The data sets that torchvision knows how to fetch and lay out. Only their lists are read: pictures stay on disk."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from compoundnet.arch import CompoundNetError
+from compoundnet.data.catalogue import Facts
+from compoundnet.data.dataset import Split
+from compoundnet.data.sources import Arrays, Files
+from compoundnet.data.strings import Strings
+
+
+class _Known(NamedTuple):
+    """torchvision's class, and those of its splits that make up the paper's training and test pictures."""
+
+    kind: str
+    train: tuple[str, ...] = ("train",)
+    test: tuple[str, ...] = ("test",)
+
+
+_IN_MEMORY = {"cifar10": "CIFAR10", "cifar100": "CIFAR100"}
+_IN_FILES = {
+    "stanford-cars": _Known("StanfordCars"),
+    "flowers": _Known("Flowers102", train=("train", "val")),
+    "fgvc-aircraft": _Known("FGVCAircraft", train=("trainval",)),
+    "oxford-iiit-pets": _Known("OxfordIIITPet", train=("trainval",)),
+    "food101": _Known("Food101"),
+}
+
+
+def torchvision_splits(facts: Facts, root: Path, download: bool) -> dict[str, Split]:
+    """The published splits. Raises CompoundNetError that says how to get the data where it is not under `root`."""
+    download = download and facts.downloads
+    try:
+        if facts.name in _IN_MEMORY:
+            return {name: _in_memory(facts.name, name, root, download) for name in ("train", "test")}
+        known = _IN_FILES[facts.name]
+        return {
+            name: _in_files(
+                name, [_torchvision(known.kind)(str(root), split=part, download=download) for part in parts], root
+            )
+            for name, parts in (("train", known.train), ("test", known.test))
+        }
+    except (RuntimeError, OSError) as error:  # torchvision's word for data that is not there, and a failed download's
+        if download:
+            raise CompoundNetError(f"{facts.title} cannot be downloaded into {root}: {error}") from error
+        raise CompoundNetError(f"{facts.title} cannot be read from {root} ({error}). {facts.get}") from error
+
+
+def _in_memory(name: str, split: str, root: Path, download: bool) -> Split:
+    made = _torchvision(_IN_MEMORY[name])(str(root), train=split == "train", download=download)
+    return Split(split, tuple(made.classes), np.array(made.targets, np.int64), Arrays(f"{name}/{split}", made.data))
+
+
+def _in_files(split: str, parts: list[Any], root: Path) -> Split:
+    paths: list[str | os.PathLike[str]] = []
+    labels: list[int] = []
+    for made in parts:
+        # torchvision has no public list of paths and labels, and iterating would decode every picture.
+        if hasattr(made, "_samples"):  # StanfordCars
+            paths += [path for path, _ in made._samples]
+            labels += [label for _, label in made._samples]
+        else:
+            paths += made._images if hasattr(made, "_images") else made._image_files
+            labels += made._labels
+    names = Strings.of(Path(path).relative_to(root).as_posix() for path in paths)
+    return Split(split, tuple(parts[0].classes), np.array(labels, np.int64), Files(str(root), names))
+
+
+def _torchvision(kind: str) -> Any:
+    from torchvision import datasets
+
+    return getattr(datasets, kind)

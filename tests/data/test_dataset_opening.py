@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pictures import write_classes, write_picture
+
+from compoundnet.arch import CompoundNetError
+from compoundnet.data.catalogue import known_datasets
+from compoundnet.data.dataset import Split
+from compoundnet.data.opening import open_dataset
+from compoundnet.data.sources import Files
+from compoundnet.data.strings import Strings
+from compoundnet.paper.printed import printed_table
+
+
+def test_digits_are_always_there() -> None:
+    digits = open_dataset("digits")
+    assert {name: len(split) for name, split in digits.splits.items()} == {"train": 1438, "test": 359}
+    assert digits.classes == tuple("0123456789")
+    assert digits.evaluation == "test"
+    picture = digits.split("test").read(0)
+    assert isinstance(picture, np.ndarray)
+    assert picture.shape == (8, 8)
+
+
+def test_a_folder_without_a_split_gets_one_by_seed_and_says_so(tmp_path: Path) -> None:
+    write_classes(tmp_path / "pets", count=10)
+    dataset = open_dataset(tmp_path / "pets", test_fraction=0.2)
+    assert len(dataset.split("train")) == 16
+    assert dataset.split("test").counts().tolist() == [2, 2]
+    assert "no test split" in dataset.notes[0]
+    assert "seed 0" in dataset.notes[0]
+    again = open_dataset(str(tmp_path / "pets"), test_fraction=0.2)
+    assert list(again.split("test").names()) == list(dataset.split("test").names())
+    other = open_dataset(tmp_path / "pets", test_fraction=0.2, seed=1)
+    assert list(other.split("test").names()) != list(dataset.split("test").names())
+
+
+def test_split_folders_are_used_by_any_of_their_names(tmp_path: Path) -> None:
+    write_classes(tmp_path / "training", 3)
+    write_classes(tmp_path / "valid", 2)
+    write_classes(tmp_path / "test", 1)
+    dataset = open_dataset(tmp_path)
+    assert {name: len(split) for name, split in dataset.splits.items()} == {"train": 6, "val": 4, "test": 2}
+    assert dataset.notes == ()
+    assert list(dataset.split("test").names()) == ["cat/0.jpg", "dog/0.jpg"]
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    write_classes(tmp_path, 5, ("bus", "train"))
+    assert open_dataset(tmp_path).classes == ("bus", "train")
+
+
+def test_labels_of_test_pictures_are_those_of_training(tmp_path: Path) -> None:
+    write_classes(tmp_path / "train", 2, ("ant", "bee", "cat"))
+    write_classes(tmp_path / "test", 2, ("ant", "cat"))
+    dataset = open_dataset(tmp_path)
+    assert dataset.split("test").labels.tolist() == [0, 0, 2, 2]
+    assert "no pictures of 'bee'" in dataset.notes[0]
+
+
+def test_a_class_that_training_does_not_know_is_an_error(tmp_path: Path) -> None:
+    write_classes(tmp_path / "train", 2, ("ant", "bee"))
+    write_classes(tmp_path / "test", 2, ("ant", "bees"))
+    with pytest.raises(CompoundNetError, match="'bees' is not among those of the training pictures; did you mean bee"):
+        open_dataset(tmp_path)
+
+
+def test_an_empty_class_is_named(tmp_path: Path) -> None:
+    write_classes(tmp_path, 2)
+    (tmp_path / "emu").mkdir()
+    with pytest.raises(CompoundNetError, match="class 'emu' is empty"):
+        open_dataset(tmp_path)
+
+
+def test_a_single_class_is_nothing_to_learn(tmp_path: Path) -> None:
+    write_classes(tmp_path, 4, ("cat",))
+    with pytest.raises(CompoundNetError, match="only the class 'cat'"):
+        open_dataset(tmp_path)
+
+
+def test_a_class_too_small_to_be_divided_is_named(tmp_path: Path) -> None:
+    write_classes(tmp_path, 4)
+    write_picture(tmp_path / "emu" / "0.png")
+    with pytest.raises(CompoundNetError, match="class 'emu' has 1 picture"):
+        open_dataset(tmp_path)
+
+
+def test_pictures_without_class_folders_are_an_error(tmp_path: Path) -> None:
+    write_picture(tmp_path / "cat.jpg")
+    with pytest.raises(CompoundNetError, match="no class folders"):
+        open_dataset(tmp_path)
+
+
+def test_a_test_folder_without_training_is_an_error(tmp_path: Path) -> None:
+    write_classes(tmp_path / "test")
+    with pytest.raises(CompoundNetError, match="no train/"):
+        open_dataset(tmp_path)
+
+
+def test_a_misspelt_name_is_put_right() -> None:
+    with pytest.raises(CompoundNetError, match="did you mean cifar10"):
+        open_dataset("cifar-10:/nowhere")
+
+
+def test_a_data_set_that_is_not_there_says_how_to_get_it(tmp_path: Path) -> None:
+    with pytest.raises(CompoundNetError, match="--download fetches"):
+        open_dataset(f"oxford-iiit-pets:{tmp_path}")
+    with pytest.raises(CompoundNetError, match="server is gone"):
+        open_dataset(f"stanford-cars:{tmp_path}", download=True)
+    with pytest.raises(CompoundNetError, match=r"Register at image-net\.org"):
+        open_dataset(f"imagenet:{tmp_path}")
+
+
+def test_the_catalogue_says_what_table_6_says() -> None:
+    """Sizes of the published splits, and where the paper prints another."""
+    printed = printed_table("table6")
+    known = {facts.title.split(" (")[0]: facts for facts in known_datasets().values()}
+    known["Flowers"] = known["Oxford 102 Flowers"]
+    for row in printed.rows:
+        facts = known[row.label]
+        assert row.published == {**facts.sizes, "classes": facts.classes}
+        paper = {column: int(value.replace(",", "")) for column, value in row.printed.items()}
+        assert paper == {**facts.sizes, **facts.printed, "classes": facts.classes}
+    assert known_datasets()["oxford-iiit-pets"].printed == {"test": 3369}
+
+
+def test_a_million_names_take_two_arrays() -> None:
+    count = 1_000_000
+    names = Strings.of(f"n{number // 1300:08d}/n{number // 1300:08d}_{number}.JPEG" for number in range(count))
+    split = Split("train", ("a", "b"), np.zeros(count, np.int64), Files("/data", names))
+    assert split.picture_name(999_999) == "n00000769/n00000769_999999.JPEG"
+    assert len(pickle.dumps(split)) < 48 * count
+    restored = pickle.loads(pickle.dumps(split))
+    assert restored.picture_name(123_456) == split.picture_name(123_456)
+
+
+def test_names_that_are_not_utf8_are_kept() -> None:
+    names = Strings.of(["a", "caf\udce9", "日本", ""])
+    assert list(names) == ["a", "caf\udce9", "日本", ""]

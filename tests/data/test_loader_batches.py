@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+import io
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import simplejpeg  # type: ignore[import-untyped]  # has no types
+import torch
+from pictures import write_classes, write_picture
+from PIL import Image
+
+from compoundnet.arch import CompoundNetError
+from compoundnet.data.augment import AutoAugment
+from compoundnet.data.images import read_image
+from compoundnet.data.loader import loader, normalise
+from compoundnet.data.opening import open_dataset
+from compoundnet.data.pixels import training_pixels
+from compoundnet.data.randomness import picture_random
+from compoundnet.data.training_transform import TrainingTransform
+from compoundnet.data.transforms import preprocess
+from compoundnet.data.workers import Batch
+from compoundnet.models import Preprocess
+
+TRAINING = TrainingTransform(16, augment=AutoAugment())
+# The picture as it is: what is left is decoding and resizing.
+WHOLE = TrainingTransform(32, area=(1, 1), aspect=(4 / 3, 4 / 3), flip=False)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_classes(tmp_path / "train", 13)
+    write_classes(tmp_path / "test", 7, suffix=".png")
+    return tmp_path
+
+
+def same(first: list[Batch], second: list[Batch]) -> bool:
+    return len(first) == len(second) and all(
+        torch.equal(one, other) for pair in zip(first, second, strict=True) for one, other in zip(*pair, strict=True)
+    )
+
+
+def test_workers_and_resuming_change_nothing(folder: Path) -> None:
+    """Bit for bit, in any epoch, with no worker, one or two, and from the middle of an epoch."""
+    split = open_dataset(folder).split("train")
+    here = loader(split, TRAINING, batch=4, seed=3)
+    expected = [list(here.at(epoch)) for epoch in range(2)]
+    assert not torch.equal(expected[0][0].images, expected[1][0].images)
+    for workers in (1, 2):
+        there = loader(split, TRAINING, batch=4, seed=3, workers=workers)
+        for epoch in range(2):
+            assert same([Batch(*map(torch.clone, batch)) for batch in there.at(epoch)], expected[epoch])
+        interrupted = iter(there.at(0))
+        next(interrupted)
+        assert same([Batch(*map(torch.clone, batch)) for batch in there.at(1, start_batch=2)], expected[1][2:])
+    assert len(here.at(1, start_batch=2)) == len(expected[1]) - 2
+
+
+def test_a_training_batch_is_uint8_with_channels_last(folder: Path) -> None:
+    split = open_dataset(folder).split("train")
+    batch = next(iter(loader(split, TRAINING, batch=5)))
+    assert (batch.images.dtype, tuple(batch.images.shape)) == (torch.uint8, (5, 3, 16, 16))
+    assert batch.images.is_contiguous(memory_format=torch.channels_last)
+    assert batch.labels.tolist() == split.labels[batch.indices.numpy()].tolist()
+
+
+def test_evaluation_gives_what_prediction_computes_in_order_and_each_once(folder: Path) -> None:
+    split = open_dataset(folder).split("test")
+    how = Preprocess.authors(24)
+    batches = [batch for rank in range(3) for batch in loader(split, how, batch=3, rank=rank, world=3, workers=rank)]
+    indices = torch.cat([batch.indices for batch in batches]).tolist()
+    assert sorted(indices) == list(range(14))
+    images = torch.cat([batch.images for batch in batches])
+    for place, index in enumerate(indices):
+        expected = preprocess(read_image(folder / "test" / split.picture_name(index)), how)
+        assert np.array_equal(images[place].numpy(), expected)
+
+
+def test_normalise_is_preprocessings_arithmetic() -> None:
+    how = Preprocess.authors_lite(8)
+    pixels = torch.arange(0, 192, dtype=torch.uint8).view(1, 8, 8, 3).repeat(3, 1, 1, 1).permute(0, 3, 1, 2)
+    expected = (pixels.double() / 255 - 127 / 255) / (128 / 255)
+    result = normalise(pixels, how)
+    assert torch.allclose(result.double(), expected, atol=1e-6)
+    assert result.is_contiguous(memory_format=torch.channels_last)
+    assert normalise(result, how) is result
+    again = normalise(pixels[:2], how, out=result)
+    assert again.data_ptr() == result.data_ptr()
+    assert torch.allclose(again.double(), expected[:2], atol=1e-6)
+
+
+def test_a_bad_picture_is_named_and_its_place_is_taken(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (folder / "train/cat/4.jpg").write_bytes(b"not a picture")
+    split = open_dataset(folder).split("train")
+    for workers in (0, 1):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            batches = list(loader(split, TRAINING, batch=13, workers=workers, max_bad=1))
+        assert [len(batch.images) for batch in batches] == [13, 13]
+        assert [record.getMessage() for record in caplog.records] == [
+            "cat/4.jpg: is empty or not a picture in a format that can be read; skipped (1 of at most 1)"
+        ]
+        seen = torch.cat([batch.indices for batch in batches]).tolist()
+        bad = list(split.names()).index("cat/4.jpg")
+        assert sorted(seen) == sorted([*range(bad), bad + 1, *range(bad + 1, 26)])
+
+
+def test_too_many_bad_pictures_stop_training(folder: Path) -> None:
+    for number in (2, 8):
+        (folder / f"train/dog/{number}.jpg").write_bytes(b"")
+    split = open_dataset(folder).split("train")
+    with pytest.raises(CompoundNetError, match=r"more than 1 pictures cannot be read: dog/[28]\.jpg.*data verify"):
+        list(loader(split, TRAINING, batch=13, max_bad=1, workers=1))
+    with pytest.raises(CompoundNetError, match=r"a picture cannot be read: dog/[28]\.jpg"):
+        list(loader(split, TRAINING, batch=13))
+
+
+def test_a_folder_that_has_gone_stops_at_once(folder: Path) -> None:
+    split = open_dataset(folder).split("train")
+    (folder / "train").rename(folder / "moved")
+    with pytest.raises(CompoundNetError, match=r"16 pictures in a row cannot be read, such as .*No such file"):
+        list(loader(split, TRAINING, batch=13, max_bad=100))
+
+
+def test_evaluation_never_skips(folder: Path) -> None:
+    split = open_dataset(folder).split("test")
+    with pytest.raises(ValueError, match="evaluation must count every picture"):
+        loader(split, Preprocess.authors(16), batch=2, max_bad=1)
+    (folder / "test/dog/0.png").write_bytes(b"")
+    with pytest.raises(CompoundNetError, match=r"dog/0\.png"):
+        list(loader(split, Preprocess.authors(16), batch=2))
+
+
+def encoded(image: Image.Image, kind: str = "jpeg", **options: Any) -> bytes:
+    written = io.BytesIO()
+    image.save(written, kind, **options)
+    return written.getvalue()
+
+
+def photo(folder: Path, size: tuple[int, int]) -> Image.Image:
+    return read_image(write_picture(folder / "photo.png", size=size))
+
+
+def difference(first: torch.Tensor, image: Image.Image) -> float:
+    expected = np.asarray(image.resize((32, 32), Image.Resampling.BICUBIC), np.float64)
+    return float(np.abs(first.permute(1, 2, 0).numpy() - expected).mean())
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_jpegs_are_read_as_pil_reads_them(tmp_path: Path, mode: str) -> None:
+    content = encoded(photo(tmp_path, (80, 60)).convert(mode), quality=95)
+    pixels = training_pixels(content, WHOLE, picture_random(0, 0, 0))
+    (tmp_path / "photo.jpg").write_bytes(content)
+    assert difference(pixels, read_image(tmp_path / "photo.jpg")) < 0.3
+
+
+@pytest.mark.parametrize("options", [{}, {"subsampling": 0}, {"progressive": True}])
+def test_the_fast_decoder_gives_pils_pixels(tmp_path: Path, options: dict[str, Any]) -> None:
+    content = encoded(photo(tmp_path, (83, 61)), **options)
+    with Image.open(io.BytesIO(content)) as image:
+        expected = np.asarray(image).astype(int)
+    assert np.abs(simplejpeg.decode_jpeg(content) - expected).max() <= 1
+
+
+def test_a_turned_jpeg_is_put_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = photo(tmp_path, (60, 80))
+    content = encoded(image, exif=exif, quality=95)
+    (tmp_path / "turned.jpg").write_bytes(content)
+    upright = read_image(tmp_path / "turned.jpg")
+    assert upright.size == (80, 60)
+    assert difference(training_pixels(content, WHOLE, picture_random(0, 0, 0)), upright) < 0.3
+
+
+def test_damaged_exif_data_does_not_stand_in_the_way(tmp_path: Path) -> None:
+    image = photo(tmp_path, (80, 60))
+    content = encoded(image, exif=b"Exif\x00\x00no TIFF header", quality=95)
+    (tmp_path / "damaged.jpg").write_bytes(content)
+    assert read_image(tmp_path / "damaged.jpg").size == (80, 60)
+    assert training_pixels(content, WHOLE, picture_random(0, 0, 0)).shape == (3, 32, 32)
+
+
+@pytest.mark.parametrize("size", [(640, 480), (1000, 750), (2000, 1500)])
+def test_a_large_jpeg_decoded_smaller_differs_little(tmp_path: Path, size: tuple[int, int]) -> None:
+    image = photo(tmp_path, size)
+    content = encoded(image, quality=95)
+    assert difference(training_pixels(content, WHOLE, picture_random(0, 0, 0)), image) < 1.5
+
+
+def test_a_truncated_jpeg_is_a_bad_picture(tmp_path: Path) -> None:
+    content = encoded(photo(tmp_path, (200, 150)), quality=95)
+    with pytest.raises((OSError, SyntaxError)):
+        training_pixels(content[: len(content) // 2], WHOLE, picture_random(0, 0, 0))
+
+
+def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = encoded(photo(tmp_path, (200, 150)))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
+    with pytest.raises(Image.DecompressionBombError):
+        training_pixels(content, WHOLE, picture_random(0, 0, 0))
+
+
+def test_flips_are_half(folder: Path) -> None:
+    split = open_dataset(folder).split("train")
+    whole = TrainingTransform(16, area=(1, 1), aspect=(4 / 3, 4 / 3))
+    content = split.read(0)
+    drawn = {
+        bytes(training_pixels(content, whole, picture_random(0, 0, index)).contiguous().numpy().tobytes()): index
+        for index in range(64)
+    }
+    assert len(drawn) == 2
+
+
+def test_digits_are_batches_like_any_other() -> None:
+    split = open_dataset("digits").split("train")
+    batch = next(iter(loader(split, TrainingTransform(32, flip=False), batch=8)))
+    assert batch.images.shape == (8, 3, 32, 32)
+    assert torch.equal(batch.images[:, 0], batch.images[:, 2])

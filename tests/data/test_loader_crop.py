@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from compoundnet.data.augment import AutoAugment, RandAugment
+from compoundnet.data.randomness import picture_random
+from compoundnet.data.training_transform import TrainingTransform
+from compoundnet.data.transforms import crop_box
+from compoundnet.models import Preprocess
+
+HOW = TrainingTransform(224)
+
+
+@given(width=st.integers(1, 900), height=st.integers(1, 900), seed=st.integers(0, 1000))
+def test_a_crop_is_inside_and_within_its_limits(width: int, height: int, seed: int) -> None:
+    left, top, right, bottom = HOW.crop(width, height, picture_random(seed, 0, 0))
+    assert 0 <= left < right <= width
+    assert 0 <= top < bottom <= height
+    if (left, top, right, bottom) == crop_box(width, height, Preprocess.authors(224).crop):
+        return
+    wide, tall = right - left, bottom - top
+    assert 0.1 * width * height <= wide * tall <= width * height
+    assert 3 / 4 - 0.5 / tall <= wide / tall <= 4 / 3 + 0.5 / tall
+
+
+def test_crops_are_spread_as_tensorflow_spreads_them() -> None:
+    """TensorFlow draws the height uniformly between what fits, not the area: small crops are likelier than in timm."""
+    boxes = [HOW.crop(500, 375, picture_random(0, 0, index)) for index in range(4000)]
+    areas = np.array([(right - left) * (bottom - top) / (500 * 375) for left, top, right, bottom in boxes])
+    assert areas.min() >= 0.1
+    assert areas.mean() == pytest.approx(TENSORFLOW_MEAN, abs=0.01)
+    assert np.quantile(areas, [0.1, 0.5, 0.9]) == pytest.approx(TENSORFLOW_QUANTILES, abs=0.02)
+
+
+# Of 20,000 boxes that tf.image.sample_distorted_bounding_box (TensorFlow 2.21) draws for these limits.
+TENSORFLOW_MEAN = 0.386
+TENSORFLOW_QUANTILES = [0.138, 0.352, 0.687]
+
+
+def test_a_picture_too_long_for_any_crop_gets_the_centre() -> None:
+    assert HOW.crop(2000, 20, picture_random(0, 0, 0)) == crop_box(2000, 20, 224 / 256)
+
+
+def test_the_whole_picture_can_be_asked_for() -> None:
+    whole = TrainingTransform(32, area=(1, 1), aspect=(1, 1))
+    assert whole.crop(8, 8, picture_random(0, 0, 0)) == (0, 0, 8, 8)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"size": 0}, {"area": (0.5, 0.2)}, {"area": (0, 1)}, {"aspect": (2, 1)}, {"attempts": 0}]
+)
+def test_impossible_limits_are_refused(fields: dict[str, object]) -> None:
+    with pytest.raises(msgspec.ValidationError, match=next(iter(fields))):
+        msgspec.convert({"size": 224} | fields, TrainingTransform)
+
+
+def test_it_is_data() -> None:
+    text = 'size = 300\nflip = false\n[augment]\nkind = "randaugment"\nmagnitude = 17\n'
+    made = msgspec.toml.decode(text, type=TrainingTransform)
+    assert made == TrainingTransform(300, flip=False, augment=RandAugment(magnitude=17))
+    assert msgspec.toml.decode('size = 224\naugment = {kind = "autoaugment"}', type=TrainingTransform).augment == (
+        AutoAugment("v0")
+    )

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from compoundnet.arch import CompoundNetError
+from compoundnet.data.order import Order
+from compoundnet.data.randomness import epoch_order, picture_random
+
+
+def ranks(count: int, batch: int, world: int, *, shuffle: bool, drop_last: bool) -> Sequence[Order]:
+    return [
+        Order(count=count, batch=batch, shuffle=shuffle, drop_last=drop_last, seed=5, rank=rank, world=world)
+        for rank in range(world)
+    ]
+
+
+def indices(order: Order, epoch: int = 0, start: int = 0) -> list[list[int]]:
+    return [batch.tolist() for batch in order.indices(epoch, start)]
+
+
+def test_the_order_is_the_same_on_every_machine() -> None:
+    """Golden: a change here changes every training run of the same seed."""
+    assert epoch_order(10, seed=0, epoch=0).tolist() == [7, 8, 4, 5, 3, 1, 9, 2, 6, 0]
+    assert epoch_order(10, seed=0, epoch=1).tolist() == [2, 8, 4, 5, 1, 7, 6, 9, 0, 3]
+    assert picture_random(seed=1, epoch=2, index=3).random(3).tolist() == [
+        0.06344102965932141,
+        0.707504754819708,
+        0.27756060377104574,
+    ]
+
+
+def test_pictures_epochs_and_seeds_draw_apart() -> None:
+    drawn = {
+        picture_random(seed, epoch, index).random() for seed in range(8) for epoch in range(8) for index in range(8)
+    }
+    assert len(drawn) == 512
+
+
+@given(count=st.integers(1, 200), batch=st.integers(1, 40), world=st.integers(1, 5), shuffle=st.booleans())
+def test_evaluation_sees_each_picture_exactly_once(count: int, batch: int, world: int, shuffle: bool) -> None:
+    orders = ranks(count, batch, world, shuffle=shuffle, drop_last=False)
+    seen = [index for order in orders for part in indices(order) for index in part]
+    assert sorted(seen) == list(range(count))
+    for order in orders:
+        assert len(indices(order)) == order.batches()
+        assert all(1 <= len(part) <= batch for part in indices(order))
+
+
+@given(count=st.integers(1, 200), batch=st.integers(1, 20), world=st.integers(1, 4), epoch=st.integers(0, 3))
+def test_processes_together_see_what_one_sees_with_their_total_batch(
+    count: int, batch: int, world: int, epoch: int
+) -> None:
+    if count < batch * world:
+        return
+    one = indices(ranks(count, batch * world, 1, shuffle=True, drop_last=True)[0], epoch)
+    several = [indices(order, epoch) for order in ranks(count, batch, world, shuffle=True, drop_last=True)]
+    assert [[index for part in parts for index in part] for parts in zip(*several, strict=True)] == one
+    assert all(len(part) == batch for parts in several for part in parts)
+
+
+@given(count=st.integers(20, 100), start=st.integers(0, 8), drop_last=st.booleans())
+def test_resuming_at_a_batch_gives_the_batches_that_were_left(count: int, start: int, drop_last: bool) -> None:
+    order = ranks(count, 10, 1, shuffle=True, drop_last=drop_last)[0]
+    assert indices(order, 3, start) == indices(order, 3)[start:]
+
+
+def test_epochs_differ_and_hold_the_same_pictures() -> None:
+    first, second = epoch_order(1000, 0, 0), epoch_order(1000, 0, 1)
+    assert np.array_equal(np.sort(first), np.sort(second))
+    assert (first == second).mean() < 0.02
+
+
+def test_a_batch_larger_than_the_data_says_what_fits() -> None:
+    with pytest.raises(CompoundNetError, match=r"30 pictures do not fill one batch of 16 on each of 2 processes.* 15"):
+        Order(count=30, batch=16, shuffle=True, drop_last=True, world=2)
