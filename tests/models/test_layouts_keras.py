@@ -49,6 +49,18 @@ def test_each_form_gives_keras_logits_of_raw_pictures(form: str, size: str) -> N
     check_close(logits(converted, state, images), EXPECTED[f"{size}logits"])
 
 
+def test_keras_2_13_calls_the_layers_by_another_name(tmp_path: Path) -> None:
+    """Keras 3 reads such files too (saving_lib.py, "2.13 compatibility")."""
+    path = tmp_path / "older.h5"
+    path.write_bytes((KERAS / "unnamed.weights.h5").read_bytes())
+    with h5py.File(path, "r+") as file:
+        file.move("layers", "_layer_checkpoint_dependencies")
+    found, expected = read_keras(path, tiny_network()), read_keras(KERAS / "unnamed.weights.h5", tiny_network())
+    assert found.preprocess == expected.preprocess
+    assert found.state.keys() == expected.state.keys()
+    assert all(found.state[name].equal(tensor) for name, tensor in expected.state.items())
+
+
 def test_crop_and_interpolation_are_the_authors() -> None:
     preprocess = read_keras(KERAS / "keras3.h5", tiny_network()).preprocess
     assert (preprocess.size, preprocess.crop, preprocess.interpolation) == (45, 45 / 77, "bicubic")

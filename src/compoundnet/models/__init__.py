@@ -7,10 +7,12 @@ from compoundnet.models.catalogue import Entry, entries, find
 from compoundnet.models.convert import convert
 from compoundnet.models.fetch import cache_folder, fetch, is_fetched
 from compoundnet.models.folder import Model, read_folder, write_folder
+from compoundnet.models.layouts import LAYOUTS, from_layout, layout, to_layout
 from compoundnet.models.loading import load, open_model
 from compoundnet.models.preprocess import Preprocess
 
 __all__ = [
+    "LAYOUTS",
     "Entry",
     "Model",
     "Preprocess",
@@ -19,9 +21,12 @@ __all__ = [
     "entries",
     "fetch",
     "find",
+    "from_layout",
     "is_fetched",
+    "layout",
     "load",
     "open_model",
     "read_folder",
+    "to_layout",
     "write_folder",
 ]

@@ -117,7 +117,7 @@ def find(name: str) -> Entry:
             f"no pretrained weights are known for {wanted}; `compoundnet models list` shows those that are"
         )
     close = did_you_mean(wanted, (one.name for one in entries()))
-    raise CompoundNetError(f"there is no model named {name!r}{close}; `compoundnet models list` shows all")
+    raise CompoundNetError(f"there is no model named {name!r}{close} (`compoundnet models list` shows all)")
 
 
 @cache
