@@ -3,7 +3,7 @@
 import pytest
 
 from compoundnet.arch import CompoundNetError
-from compoundnet.arch.units import format_bytes, format_count, parse_bytes, parse_count
+from compoundnet.arch.units import format_bytes, format_count, parse_bytes, parse_count, parse_duration
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,17 @@ def test_counts(text: str, value: float) -> None:
 )
 def test_bytes(text: str, value: float) -> None:
     assert parse_bytes(text) == value
+
+
+@pytest.mark.parametrize(("text", "value"), [("30ms", 30), ("0.5s", 500), ("1.5 S", 1500), ("800us", 0.8)])
+def test_durations_are_in_milliseconds(text: str, value: float) -> None:
+    assert parse_duration(text) == pytest.approx(value)
+
+
+@pytest.mark.parametrize("text", ["30", "ms", "0ms", "-1s", "30 min"])
+def test_not_a_duration(text: str) -> None:
+    with pytest.raises(CompoundNetError, match="is not a time such as"):
+        parse_duration(text)
 
 
 @pytest.mark.parametrize("text", ["", "G", "1.8X", "-5M", "0", "nan", "inf", "1,8G", "1.8GiB"])

@@ -6,6 +6,7 @@ from compoundnet.arch.catalogue import canonical, families, network
 from compoundnet.arch.costs import Cost, StageCost, cost, operator_name, stage_costs
 from compoundnet.arch.errors import CompoundNetError, did_you_mean
 from compoundnet.arch.files import decode_toml, read_toml, write_whole
+from compoundnet.arch.latency import LatencyModel
 from compoundnet.arch.layers import Layer, has_identity_skip, unroll
 from compoundnet.arch.memory import inference_memory, training_memory
 from compoundnet.arch.scaling import Coefficients, compound, scale
@@ -22,6 +23,7 @@ __all__ = [
     "Cost",
     "FusedMBConv",
     "Head",
+    "LatencyModel",
     "Layer",
     "MBConv",
     "Network",

@@ -9,23 +9,22 @@ import msgspec
 
 from compoundnet.arch.costs import Cost, cost
 from compoundnet.arch.errors import CompoundNetError
+from compoundnet.arch.latency import LatencyModel
 from compoundnet.arch.memory import Precision
 from compoundnet.arch.scaling import MAX_RESOLUTION_FACTOR, Coefficients, compound, scale
 from compoundnet.arch.spec import MIN_RESOLUTION, Network
 
 PHI_RANGE = 40.0  # 2^40 times the multiply-adds is past any machine
 STEPS = 60
+LATENCY = "latency in ms"
 
 
 class Bound(msgspec.Struct, frozen=True):
     """One limit of a budget: which figure, at most how much."""
 
-    figure: str  # as the user knows it: "macs", "params", "memory" or "training memory"
-    field: str  # of Cost
+    figure: str  # as the user knows it: "macs", "params", "memory", "training memory" or "latency in ms"
     limit: float
-
-    def exceeded_by(self, value: Cost) -> bool:
-        return bool(getattr(value, self.field) > self.limit)
+    of: Callable[[Network, Cost], float]
 
 
 class Alternative(msgspec.Struct, frozen=True):
@@ -60,6 +59,8 @@ def plan(
     max_macs: float | None = None,
     max_params: float | None = None,
     max_memory: float | None = None,
+    max_latency: float | None = None,
+    latency: LatencyModel | None = None,
     batch: int = 1,
     training: bool = False,
     precision: Precision = "float32",
@@ -70,28 +71,29 @@ def plan(
     max_macs    multiply-adds for one image
     max_params  trainable parameters
     max_memory  bytes, of inference over `batch` images, or of a training step with `training`
+    max_latency milliseconds for one image, as `latency` predicts them; `runtime.plan_within` fits and checks it
 
     `Plan.alternatives` holds the depth-only, width-only and resolution-only network of the same budget; None where
     that dimension alone cannot meet it or does not change the figures that are bound.
     Raises CompoundNetError where even the smallest network exceeds a bound, saying which and what it needs.
     """
     coefficients = coefficients or Coefficients()
-    bounds = _bounds(max_macs, max_params, max_memory, training)
+    bounds = _bounds(max_macs, max_params, max_memory, max_latency, latency, training)
 
     def measure(candidate: Network) -> Cost:
         return cost(candidate, batch=batch, precision=precision)
 
     def exceeded(candidate: Network) -> Bound | None:
         value = measure(candidate)
-        return next((bound for bound in bounds if bound.exceeded_by(value)), None)
+        return next((bound for bound in bounds if bound.of(candidate, value) > bound.limit), None)
 
     lowest = _lowest_phi(network, coefficients)
-    smallest = compound(network, lowest, coefficients)
-    if (broken := exceeded(smallest)) is not None:
-        least = getattr(measure(smallest), broken.field)
+    least_of_all = smallest(network, coefficients)
+    if (broken := exceeded(least_of_all)) is not None:
+        least = broken.of(least_of_all, measure(least_of_all))
         raise CompoundNetError(
-            f"no network of {network.name} fits: {broken.figure} of at most {broken.limit:,.0f} was asked,"
-            f" and the smallest (phi {lowest:.2f}, {smallest.resolution} px) needs {least:,}"
+            f"no network of {network.name} fits: {broken.figure} of at most {_written(broken.limit)} was asked,"
+            f" and the smallest (phi {lowest:.2f}, {least_of_all.resolution} px) needs {_written(least)}"
         )
 
     def at_phi(phi: float) -> Network:
@@ -120,16 +122,48 @@ def plan(
     )
 
 
-def _bounds(max_macs: float | None, max_params: float | None, max_memory: float | None, training: bool) -> list[Bound]:
-    memory = ("training memory", "training_memory_bytes") if training else ("memory", "memory_bytes")
-    asked = [("macs", "macs", max_macs), ("params", "params", max_params), (*memory, max_memory)]
-    for figure, _, limit in asked:
+def smallest(network: Network, coefficients: Coefficients | None = None) -> Network:
+    """The smallest network that `plan` can give: all bounds must let it pass."""
+    coefficients = coefficients or Coefficients()
+    return compound(network, _lowest_phi(network, coefficients), coefficients)
+
+
+def _bounds(
+    max_macs: float | None,
+    max_params: float | None,
+    max_memory: float | None,
+    max_latency: float | None,
+    latency: LatencyModel | None,
+    training: bool,
+) -> list[Bound]:
+    if (max_latency is None) != (latency is None):
+        raise CompoundNetError("max_latency goes with latency, the model that predicts it")
+
+    def memory(_: Network, value: Cost) -> float:
+        return value.training_memory_bytes if training else value.memory_bytes
+
+    def milliseconds(candidate: Network, value: Cost) -> float:
+        assert latency is not None
+        return latency.milliseconds(candidate, value)
+
+    asked: list[tuple[str, float | None, Callable[[Network, Cost], float]]] = [
+        ("macs", max_macs, lambda _, value: value.macs),
+        ("params", max_params, lambda _, value: value.params),
+        ("training memory" if training else "memory", max_memory, memory),
+        (LATENCY, max_latency, milliseconds),
+    ]
+    for figure, limit, _ in asked:
         if limit is not None and not (math.isfinite(limit) and limit > 0):
             raise CompoundNetError(f"the bound on {figure} must be a number above 0, got {limit}")
-    bounds = [Bound(figure, field, limit) for figure, field, limit in asked if limit is not None]
+    bounds = [Bound(figure, limit, of) for figure, limit, of in asked if limit is not None]
     if not bounds:
-        raise CompoundNetError("a budget needs at least one bound: max_macs, max_params or max_memory")
+        raise CompoundNetError("a budget needs at least one bound: max_macs, max_params, max_memory or max_latency")
     return bounds
+
+
+def _written(value: float) -> str:
+    """Whole where it counts something or is large; three digits of a small number of milliseconds."""
+    return f"{value:,.0f}" if value == int(value) or value >= 1000 else f"{value:.3g}"
 
 
 def _largest(

@@ -1,4 +1,4 @@
-"""Quantities as people write them: `1.8G` multiply-adds, `12M` parameters, `200MB` of memory; read and written."""
+"""Quantities as people write them: `1.8G` multiply-adds, `12M` parameters, `200MB` of memory, `30ms`; read, written."""
 
 from __future__ import annotations
 
@@ -21,6 +21,11 @@ def parse_bytes(text: str) -> float:
     """`200MB` (a million bytes each), `200MiB` (2^20), `2G` as bytes."""
     units = {suffix + end: factor for suffix, factor in (_FACTORS | _BINARY).items() for end in ("", "b")}
     return _parse(text, units | {"b": 1}, "a size such as 200MB, 1.5GB or 512MiB")
+
+
+def parse_duration(text: str) -> float:
+    """`30ms`, `0.5s`, `800us` as milliseconds."""
+    return _parse(text, {"us": 1e-3, "ms": 1, "s": 1e3}, "a time such as 30ms or 0.5s")
 
 
 def _parse(text: str, factors: dict[str, float], expected: str) -> float:

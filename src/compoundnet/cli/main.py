@@ -22,6 +22,9 @@ _COMMANDS = {
     "models": ("models", "app"),
     "compare": ("compare", "compare"),
     "reproduce": ("reproduce", "reproduce"),
+    "export": ("export", "export"),
+    "benchmark": ("benchmark", "benchmark"),
+    "data": ("data", "app"),
 }
 
 

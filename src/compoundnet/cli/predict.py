@@ -25,7 +25,8 @@ _LONG = 20
 
 def predict(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A name of `compoundnet models list`, or a model folder.")
+        str,
+        typer.Argument(metavar="MODEL", help="Name of `compoundnet models list`, model folder, or exported file."),
     ],
     paths: Annotated[
         list[str], typer.Argument(metavar="IMAGE_OR_FOLDER", help="Pictures, and folders of them at any depth.")
@@ -33,6 +34,14 @@ def predict(
     top: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Classes to tell of each picture; 5 unless given.")
     ] = None,
+    backend: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="onnxruntime unless given, torch, compile, openvino, or auto (the fastest)."),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Threads of the network; all cores unless given.")
+    ] = None,
+    device: Annotated[str, typer.Option(metavar="NAME", help="Where torch runs: cpu, cuda, cuda:1, mps.")] = "cpu",
     json: Json = False,
 ) -> None:
     """The most probable classes of pictures. One that cannot be read is reported and does not stop the others."""
@@ -43,7 +52,7 @@ def predict(
     # A picture that is large and no more than that is read; PIL refuses those of twice the size by itself.
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     pictures = data.find_images(paths)
-    predictor = runtime.Predictor(model, top=top)
+    predictor = runtime.Predictor(model, top=top, backend=backend, threads=threads, device=device)
     failures = 0
     with _json_list() if json else contextlib.nullcontext(_print_text) as tell:
         for result in _with_progress(predictor.many(pictures), len(pictures)):

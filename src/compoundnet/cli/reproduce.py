@@ -27,10 +27,13 @@ def reproduce(
             "-o", "--output", metavar="FOLDER", help="Write it there too. Figures go to the current folder otherwise."
         ),
     ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Of table4, only EfficientNet-B1 and ResNet-152: no minutes, no gigabytes.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")] = False,
 ) -> None:
     """A table or figure of the paper beside what is measured here, with a verdict on every figure."""
-    made = paper.reproduce(what, paper.read_results(results) if results is not None else ())
+    made = paper.reproduce(what, paper.read_results(results) if results is not None else (), quick=quick)
     if isinstance(made, paper.Table):
         if output is not None:
             _write(output, made.name, {"json": _encoded(made), "md": markdown(made), "csv": comma_separated(made)})

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from compoundnet import arch
-from compoundnet.arch.units import format_bytes, format_count, parse_bytes, parse_count
+from compoundnet.arch.units import format_bytes, format_count, parse_bytes, parse_count, parse_duration
 from compoundnet.cli.networks import Json, NetworkName, report
 from compoundnet.cli.output import note, print_json, show, table
 
@@ -58,6 +58,15 @@ def plan(
     max_macs: Annotated[str | None, typer.Option(metavar="N", help="Multiply-adds an image, such as 1.8G.")] = None,
     max_params: Annotated[str | None, typer.Option(metavar="N", help="Parameters, such as 12M.")] = None,
     max_memory: Annotated[str | None, typer.Option(metavar="BYTES", help="Peak memory, such as 200MB.")] = None,
+    max_latency: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Of one image on this machine, such as 30ms; the answer is timed first."),
+    ] = None,
+    backend: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="For --max-latency: onnxruntime unless given, torch, compile or openvino."),
+    ] = None,
+    threads: Annotated[int | None, typer.Option(metavar="N", help="For --max-latency: 1 unless given.")] = None,
     batch: Annotated[int, typer.Option(help="Images at a time, for --max-memory.")] = 1,
     training: Annotated[
         bool, typer.Option("--training", help="--max-memory is a training step's, not inference's.")
@@ -66,28 +75,44 @@ def plan(
     json: Json = False,
 ) -> None:
     """The largest network that fits a budget (Eq. 2), by compound scaling of NETWORK."""
-    if max_macs is None and max_params is None and max_memory is None:
-        raise typer.BadParameter("give at least one bound: --max-macs, --max-params or --max-memory")
-    found = arch.plan(
-        arch.network(network),
-        max_macs=parse_count(max_macs) if max_macs else None,
-        max_params=parse_count(max_params) if max_params else None,
-        max_memory=parse_bytes(max_memory) if max_memory else None,
-        batch=batch,
-        training=training,
-    )
+    if max_macs is None and max_params is None and max_memory is None and max_latency is None:
+        raise typer.BadParameter("give at least one bound: --max-macs, --max-params, --max-memory or --max-latency")
+    if max_latency is None and (backend is not None or threads is not None):
+        raise typer.BadParameter("--backend and --threads go with --max-latency")
+    base = arch.network(network)
+    bounds: dict[str, Any] = {
+        "max_macs": parse_count(max_macs) if max_macs else None,
+        "max_params": parse_count(max_params) if max_params else None,
+        "max_memory": parse_bytes(max_memory) if max_memory else None,
+        "batch": batch,
+        "training": training,
+    }
+    timing: dict[str, Any] = {}
+    if max_latency is None:
+        found = arch.plan(base, **bounds)
+    else:
+        from compoundnet.runtime.latency_bound import plan_within
+
+        limit = parse_duration(max_latency)
+        timed = plan_within(
+            base, limit, backend=backend or "onnxruntime", threads=1 if threads is None else threads, **bounds
+        )
+        found = timed.plan
+        timing = {name: getattr(timed, name) for name in ("latency", "predicted", "backend", "threads")}
     if output is not None:
         found.network.save(output)
         note(f"wrote {output}")
     if json:
-        print_json(
-            {
-                "name": found.network.name,
-                **{field: getattr(found, field) for field in found.__struct_fields__ if field != "network"},
-            }
-        )
+        fields = {field: getattr(found, field) for field in found.__struct_fields__ if field != "network"}
+        print_json({"name": found.network.name, **fields, **timing})
         return
     _print_plan(found, batch, training)
+    if timing:
+        latency = timing["latency"]
+        show(
+            f"Timed on {timing['backend']}, {timing['threads']} thread(s): median {latency.median:.1f} ms, p95"
+            f" {latency.p95:.1f} ms of {latency.runs} runs; the model predicted {timing['predicted']:.1f} ms."
+        )
 
 
 def _coefficients(given: dict[str, float | None]) -> arch.Coefficients:

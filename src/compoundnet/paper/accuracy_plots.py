@@ -52,7 +52,7 @@ def _draw(name: str, title: str, figure: str, amount: str, less: str) -> Figure:
         axes.plot(*zip(*family, strict=True), color=OKABE_ITO["vermillion"], marker="o", linewidth=2.2, markersize=7)
         axes.plot(*zip(*rest, strict=True), color=OKABE_ITO["blue"], marker="s", linewidth=0, markersize=6)
         axes.set_ylim(75.3, 85.1)
-        count_axis(axes, [point.amount for point in points])
+        count_axis(axes, "x", [point.amount for point in points])
         label_points(axes, [_label(point, first=point is ours[0]) for point in points], curve=family)
         svg, png = encode(surface, description)
     source = f"Tan & Le 2019, {title.partition('.')[0]}; accuracies from Table 2"

@@ -6,9 +6,9 @@ Pictures are 1600 px wide and stay legible at 600. Colours are Okabe & Ito's, wh
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,15 +71,29 @@ def encode(figure: Canvas, description: str) -> tuple[bytes, bytes]:
     return svg.getvalue(), png.getvalue()
 
 
-def count_axis(axes: Axes, amounts: Sequence[float]) -> None:
-    """A logarithmic x axis for counts, with ticks at 1, 2 and 5 times the powers of ten, written `20M` and `0.5B`."""
+def log_axis(axes: Axes, name: Literal["x", "y"], amounts: Sequence[float], text: Callable[[float], str]) -> None:
+    """Make an axis logarithmic, with room for labels beyond the amounts, and ticks that `text` writes.
+
+    Ticks stand at 1, 2 and 5 times the powers of ten, and in between where fewer than three of those are in range.
+    """
     from matplotlib.ticker import FixedLocator, NullLocator
 
     low, high = min(amounts) / 1.5, max(amounts) * 1.65
-    axes.set_xscale("log")
-    axes.set_xlim(low, high)
-    ticks = [step * 10.0**power for power in range(12) for step in (1, 2, 5) if low <= step * 10.0**power <= high]
-    axes.xaxis.set_major_locator(FixedLocator(ticks))
-    axes.xaxis.set_minor_locator(NullLocator())
-    unit, suffix = (1e9, "B") if high > 2e9 else (1e6, "M")
-    axes.set_xticklabels([f"{tick / unit:g}{suffix}" for tick in ticks])
+    getattr(axes, f"set_{name}scale")("log")
+    getattr(axes, f"set_{name}lim")(low, high)
+    ticks: list[float] = []
+    for steps in ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)):
+        if len(ticks) < 3:
+            ticks = [
+                step * 10.0**power for power in range(-3, 13) for step in steps if low <= step * 10.0**power <= high
+            ]
+    axis = axes.xaxis if name == "x" else axes.yaxis
+    axis.set_major_locator(FixedLocator(ticks))
+    axis.set_minor_locator(NullLocator())
+    axis.set_ticklabels([text(tick) for tick in ticks])
+
+
+def count_axis(axes: Axes, name: Literal["x", "y"], amounts: Sequence[float]) -> None:
+    """A logarithmic axis for counts, written `20M` and `0.5B`."""
+    unit, suffix = (1e9, "B") if max(amounts) * 1.65 > 2e9 else (1e6, "M")
+    log_axis(axes, name, amounts, lambda tick: f"{tick / unit:g}{suffix}")

@@ -15,7 +15,7 @@ from compoundnet.paper.measure import Measured, measure, measure_network
 from compoundnet.paper.printed import PrintedTable, Row, Variant, printed_table
 from compoundnet.paper.results import Result, find_result
 
-Verdict = Literal["agrees", "differs", "needs data", "not printed"]
+Verdict = Literal["agrees", "surpasses", "differs", "other machine", "needs data", "not printed"]
 Results = tuple[Result, ...]
 ACCURACIES = ("top1", "top5")
 
@@ -60,20 +60,25 @@ class Table(msgspec.Struct, frozen=True):
     rows: tuple[Line, ...]
 
 
-class _Subject(msgspec.Struct, frozen=True):
-    """What was measured for one row."""
+class Subject(msgspec.Struct, frozen=True):
+    """What was measured for one row.
+
+    sources   figure -> where its measurement comes from
+    verdicts  figure -> the verdict where its digits do not agree, if not that it differs
+    """
 
     figures: dict[str, float | str]
     network: str | None = None
     resolution: int | None = None
     sources: dict[str, str] = {}
+    verdicts: dict[str, Verdict] = {}
 
 
 def stage_table(name: str, results: Results) -> Table:
     """Table 1: the stages of EfficientNet-B0."""
     del results  # it has no accuracies
     subjects = [
-        _Subject(
+        Subject(
             {
                 "operator": stage.operator,
                 "resolution": f"{stage.resolution}x{stage.resolution}",
@@ -83,7 +88,7 @@ def stage_table(name: str, results: Results) -> Table:
         )
         for stage in arch.stage_costs(arch.network("efficientnet-b0"))
     ]
-    return _judged(name, printed_table(name), subjects)
+    return judged(name, printed_table(name), subjects)
 
 
 def network_table(name: str, results: Results) -> Table:
@@ -97,23 +102,30 @@ def network_table(name: str, results: Results) -> Table:
         if row.group is not None:
             head = measured[row.group]
             figures |= {"params_ratio": own.params / head.params, "macs_ratio": own.macs / head.macs}
-        result = find_result(results, own.name, printed.dataset)
-        sources = {}
-        if result is not None:
-            sources = dict.fromkeys(ACCURACIES, _origin(result))
-            if result.count == printed.images:
-                figures |= {key: value for key in ACCURACIES if (value := getattr(result, key)) is not None}
-            else:
-                sources = dict.fromkeys(ACCURACIES, f"{_origin(result)} The table is about all {printed.images:,}.")
-        subjects.append(_Subject(figures, own.name, own.resolution, sources))
-    return _judged(name, printed, subjects)
+        accuracies, sources = find_accuracies(results, own.name, printed)
+        figures |= accuracies
+        subjects.append(Subject(figures, own.name, own.resolution, sources))
+    return judged(name, printed, subjects)
 
 
 def dataset_table(name: str, results: Results) -> Table:
     """Table 6: the sizes of the published splits."""
     del results  # it has no accuracies
     printed = printed_table(name)
-    return _judged(name, printed, [_Subject(dict(row.published)) for row in printed.rows])
+    return judged(name, printed, [Subject(dict(row.published)) for row in printed.rows])
+
+
+def find_accuracies(
+    results: Results, network: str, printed: PrintedTable
+) -> tuple[dict[str, float | str], dict[str, str]]:
+    """A network's measured accuracies by figure, and where each comes from; none where nobody has measured them."""
+    result = find_result(results, network, printed.dataset)
+    if result is None:
+        return {}, {}
+    if result.count != printed.images:
+        return {}, dict.fromkeys(ACCURACIES, f"{_origin(result)} The table is about all {printed.images:,}.")
+    found: dict[str, float | str] = {key: value for key in ACCURACIES if (value := getattr(result, key)) is not None}
+    return found, dict.fromkeys(ACCURACIES, _origin(result))
 
 
 def _measure(row: Row, variant: Variant | None = None) -> Measured:
@@ -132,7 +144,7 @@ def _origin(result: Result) -> str:
     return f"{result.model or result.network} measured{measured} on {result.count:,} images."
 
 
-def _judged(name: str, printed: PrintedTable, subjects: list[_Subject]) -> Table:
+def judged(name: str, printed: PrintedTable, subjects: list[Subject]) -> Table:
     figures = [figure for section in printed.sections for figure in section]
     lines: dict[str, Line] = {}
     for row, subject in zip(printed.rows, subjects, strict=True):
@@ -158,7 +170,7 @@ def _judged(name: str, printed: PrintedTable, subjects: list[_Subject]) -> Table
     )
 
 
-def _judge(row: Row, subject: _Subject, figure: str) -> Cell:
+def _judge(row: Row, subject: Subject, figure: str) -> Cell:
     text = row.printed.get(figure)
     measured = subject.figures.get(figure)
     source = subject.sources.get(figure, "")
@@ -172,7 +184,8 @@ def _judge(row: Row, subject: _Subject, figure: str) -> Cell:
     if digits.agrees(text, measured):
         return Cell(text, measured, shown, ratio, "agrees", source)
     reason = row.reasons.get(figure, "") + (_variants(row, text) if figure == "macs" else "")
-    return Cell(text, measured, shown, ratio, "differs", " ".join(part for part in (reason, source) if part))
+    verdict = subject.verdicts.get(figure, "differs")
+    return Cell(text, measured, shown, ratio, verdict, " ".join(part for part in (reason, source) if part))
 
 
 def _alone(figure: str, measured: float | str) -> str:

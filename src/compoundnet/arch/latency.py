@@ -1,0 +1,42 @@
+"""How long one picture takes, as a linear function of what a network costs."""
+
+from __future__ import annotations
+
+import msgspec
+
+from compoundnet.arch.costs import Cost, cost
+from compoundnet.arch.layers import segments
+from compoundnet.arch.spec import Network
+
+FEATURES = ("macs", "activations", "params", "layers")
+
+
+class LatencyModel(msgspec.Struct, frozen=True):
+    """Milliseconds for each multiply-add, activation, parameter and layer; none is below 0.
+
+    So a network that is larger in every respect never counts as faster. `runtime.fit_latency` fits one to networks
+    that were timed.
+    """
+
+    macs: float = 0.0
+    activations: float = 0.0
+    params: float = 0.0
+    layers: float = 0.0
+
+    def __post_init__(self) -> None:
+        for feature in FEATURES:
+            if not getattr(self, feature) >= 0:
+                raise ValueError(f"{feature} must be at least 0 ms each, got {getattr(self, feature)}")
+
+    def milliseconds(self, network: Network, value: Cost | None = None) -> float:
+        """Of one picture through the network; `value` is its cost where that is known already."""
+        found = features(network, value)
+        each = (self.macs, self.activations, self.params, self.layers)
+        return sum(rate * amount for rate, amount in zip(each, found, strict=True))
+
+
+def features(network: Network, value: Cost | None = None) -> tuple[int, ...]:
+    """Multiply-adds, activations, parameters and layers of a network: what `FEATURES` names."""
+    value = value or cost(network)
+    layers = sum(run.repeats * len(run.group.layers) for run in segments(network))
+    return value.macs, value.activations, value.params, layers

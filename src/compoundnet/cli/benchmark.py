@@ -1,0 +1,98 @@
+"""`benchmark`: how long networks take here, beside one another and beside other libraries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+
+from compoundnet import arch
+from compoundnet.arch.units import format_count
+from compoundnet.cli.networks import Json
+from compoundnet.cli.output import note, print_json, show, table
+
+if TYPE_CHECKING:
+    from compoundnet.runtime.benchmark import Benchmark
+
+
+def benchmark(
+    networks: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL_OR_NETWORK...",
+            help="Names of `compoundnet list` or of the paper's comparison networks, TOML files, model folders,"
+            " exported files.",
+        ),
+    ],
+    backend: Annotated[
+        str, typer.Option(metavar="NAMES", help="Of torch, compile, onnxruntime, openvino; several with commas.")
+    ] = "onnxruntime",
+    threads: Annotated[int, typer.Option(metavar="N", help="Threads of each network.")] = 1,
+    batch: Annotated[int, typer.Option(metavar="N", help="Pictures at a time.")] = 1,
+    runs: Annotated[int, typer.Option(metavar="N", help="Rounds that count, after 3 that do not.")] = 20,
+    peers: Annotated[
+        bool, typer.Option("--peers", help="Also the same networks of timm, torchvision and efficientnet_pytorch.")
+    ] = False,
+    json: Json = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FOLDER", help="Write benchmark.json and plots (PNG, SVG) there."),
+    ] = None,
+) -> None:
+    """Time networks in interleaved rounds: mean as in the paper, median, 95th percentile and spread."""
+    from compoundnet.runtime.benchmark import benchmark as measure
+
+    backends = list(dict.fromkeys(name.strip() for name in backend.split(",")))
+    done = measure(networks, backends=backends, threads=threads, batch=batch, runs=runs, with_peers=peers)
+    for reason in done.left_out:
+        note(f"left out: {reason}")
+    if output is not None:
+        _write(done, output)
+    if json:
+        print_json(done)
+        return
+    _print(done)
+
+
+def _print(done: Benchmark) -> None:
+    least = min(found.latency.median for found in done.measurements)
+    printed = table(
+        "network", "library", "backend", ">input", ">FLOPs", ">mean ms", ">median", ">p95", ">spread", ">times fastest"
+    )
+    for found in done.measurements:
+        latency = found.latency
+        printed.add_row(
+            found.network,
+            found.library,
+            found.backend,
+            f"{found.size} px",
+            format_count(found.macs),
+            *(f"{value:.2f}" for value in (latency.mean, latency.median, latency.p95)),
+            f"{latency.spread:.1%}",
+            f"{latency.median / least:.2f}x",
+        )
+    setting = done.setting
+    show(printed)
+    show(
+        f"Batch {setting.batch}, {setting.threads} of {setting.cores} cores of {setting.processor},"
+        f" {setting.precision}, {setting.runs} interleaved rounds after {setting.warm_up}."
+    )
+    if any(found.weights == "random" for found in done.measurements):
+        show("Networks that were named without weights have random ones, which take as long.")
+
+
+def _write(done: Benchmark, folder: Path) -> None:
+    from compoundnet.paper.latency_plots import latency_plots
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise arch.CompoundNetError(f"{folder}: cannot be made: {error.strerror or error}") from error
+    contents = {"benchmark.json": msgspec.json.format(msgspec.json.encode(done), indent=2) + b"\n"}
+    for figure in latency_plots(done):
+        contents |= {f"{figure.name}.svg": figure.svg, f"{figure.name}.png": figure.png}
+    for name, content in contents.items():
+        arch.write_whole(folder / name, content)
+    note(f"wrote {', '.join(str(folder / name) for name in contents)}")

@@ -1,0 +1,82 @@
+"""Table 4: EfficientNet-B1 against ResNet-152 and B7 against GPipe's network, each pair timed here in the same rounds.
+
+Both sides of a pair run on ONNX Runtime, on one thread, one picture at a time, with random weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from compoundnet.arch import CompoundNetError
+from compoundnet.arch.units import format_bytes
+from compoundnet.paper import digits
+from compoundnet.paper.measure import measure
+from compoundnet.paper.printed import PrintedTable, Row, printed_table
+from compoundnet.paper.tables import Results, Subject, Table, Verdict, find_accuracies, judged
+
+BACKEND = "onnxruntime"
+# Group -> runs of each network. The paper takes the mean of 20; a run of GPipe's network takes up to 20 seconds.
+RUNS = {"EfficientNet-B1": 20, "EfficientNet-B7": 5}
+# What GPipe's network of 557M parameters takes at its peak, while it is exported.
+MEMORY = {"EfficientNet-B7": 10e9}
+Means = Mapping[str, float]
+
+
+def latency_table(name: str, results: Results) -> Table:
+    """Both pairs. Raises CompoundNetError where less memory is free than GPipe's network takes."""
+    return tabulate(name, results, time_groups(tuple(RUNS)))
+
+
+def quick_latency_table(name: str, results: Results) -> Table:
+    """The pair of EfficientNet-B1."""
+    return tabulate(name, results, time_groups(("EfficientNet-B1",)))
+
+
+def time_groups(groups: tuple[str, ...]) -> Means:
+    """Mean seconds of one picture by network, of the rows that are in these groups of the table."""
+    from compoundnet.runtime.benchmark import benchmark
+    from compoundnet.runtime.machine import free_memory
+
+    rows = printed_table("table4").rows
+    free = free_memory()
+    for group in groups:
+        if free is not None and free < MEMORY.get(group, 0):
+            raise CompoundNetError(
+                f"timing {group} against GPipe's network takes {format_bytes(MEMORY[group])} of memory, and"
+                f" {format_bytes(free)} are free; --quick leaves it out"
+            )
+    means: dict[str, float] = {}
+    for group in groups:
+        names = [row.network for row in rows if row.group == group and row.network is not None]
+        done = benchmark(names, backends=(BACKEND,), threads=1, batch=1, runs=RUNS[group])
+        means |= {found.network: found.latency.mean / 1e3 for found in done.measurements}
+    return means
+
+
+def tabulate(name: str, results: Results, means: Means) -> Table:
+    """The table with these mean seconds by network; a network without one needs data."""
+    from compoundnet.runtime.machine import processor
+
+    printed = printed_table(name)
+    origin = f"On one core of {processor()}, mean of {{runs}} runs on ONNX Runtime."
+    return judged(name, printed, [_row(row, printed, results, means, origin) for row in printed.rows])
+
+
+def _row(row: Row, printed: PrintedTable, results: Results, means: Means, origin: str) -> Subject:
+    assert row.network is not None and row.group is not None
+    own = measure(row.network)
+    figures, sources = find_accuracies(results, own.name, printed)
+    if own.name not in means:
+        return Subject(figures, own.name, own.resolution, {**sources, "latency": "Left out by --quick."})
+    figures["latency"] = means[own.name]
+    sources["latency"] = origin.format(runs=RUNS[row.group])
+    verdicts: dict[str, Verdict] = {"latency": "other machine"}
+    if row.label == row.group:
+        slower = next(other for other in printed.rows if other.group == row.group and other.label != row.label)
+        assert slower.network is not None
+        speedup = means[slower.network] / means[own.name]
+        claimed = digits.parse(row.printed["speedup"])
+        assert claimed is not None
+        figures["speedup"] = speedup
+        verdicts["speedup"] = "surpasses" if speedup > claimed.amount else "differs"
+    return Subject(figures, own.name, own.resolution, sources, verdicts)

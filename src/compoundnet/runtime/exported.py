@@ -1,0 +1,136 @@
+"""Exported files that are models by themselves: network, preprocessing and labels travel in their metadata.
+
+.onnx  metadata_props, keys `compoundnet.*`
+.xml   OpenVINO's IR (weights in the .bin beside it), rt_info/compoundnet
+.pt2   torch.export's archive, extra files `compoundnet.*`
+"""
+
+from __future__ import annotations
+
+import os
+import xml.etree.ElementTree as ET
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from compoundnet import models
+from compoundnet.arch import CompoundNetError, Network
+from compoundnet.models import Model, Preprocess
+from compoundnet.models.labels import check_labels
+
+PREFIX = "compoundnet."
+# Ending -> the backends that run such a file, the usual one first.
+BACKENDS = {".onnx": ("onnxruntime", "openvino"), ".xml": ("openvino",), ".pt2": ("torch", "compile")}
+
+
+class Exported(msgspec.Struct, frozen=True):
+    """A model in an exported file. `dynamic_size`: it takes pictures of any size, at least 32 px a side."""
+
+    name: str
+    network: Network
+    preprocess: Preprocess
+    labels: tuple[str, ...] | None
+    precision: str
+    dynamic_batch: bool
+    dynamic_size: bool
+    file: Path
+
+    def properties(self) -> dict[str, str]:
+        """What the file's metadata says of it."""
+        from compoundnet import __version__
+
+        found = {
+            "version": __version__,
+            "name": self.name,
+            "network": self.network.dumps(),
+            "preprocess": self.preprocess.dumps(),
+            "precision": self.precision,
+            "dynamic_batch": str(self.dynamic_batch).lower(),
+            "dynamic_size": str(self.dynamic_size).lower(),
+        }
+        if self.labels is not None:
+            found["labels"] = "\n".join(self.labels)
+        return {PREFIX + key: value for key, value in found.items()}
+
+
+def is_exported(model: str | os.PathLike[str]) -> bool:
+    """Whether it is named like an exported file."""
+    return Path(model).suffix.lower() in BACKENDS
+
+
+def open_any(model: str | os.PathLike[str] | Model | Exported) -> Model | Exported:
+    """A MODEL as the commands take it: a name of `compoundnet models list`, a model folder, or an exported file."""
+    if isinstance(model, Model | Exported):
+        return model
+    return open_exported(model) if is_exported(model) and not Path(model).is_dir() else models.open_model(model)
+
+
+def open_exported(path: str | os.PathLike[str]) -> Exported:
+    """Read the metadata of an exported file. Does not import torch.
+
+    Raises CompoundNetError where the file is not there, is damaged, or was not written by `compoundnet export`.
+    """
+    file = Path(path)
+    suffix = file.suffix.lower()
+    if suffix not in _READERS:
+        raise CompoundNetError(f"{file}: an exported model ends in {', '.join(_READERS)}")
+    if not file.is_file():
+        raise CompoundNetError(f"there is no file {file}")
+    return from_properties(_READERS[suffix](file), file)
+
+
+def from_properties(properties: Mapping[str, str], file: Path) -> Exported:
+    """The model that a file's metadata describes."""
+    found = {key.removeprefix(PREFIX): value for key, value in properties.items() if key.startswith(PREFIX)}
+    missing = [key for key in ("name", "network", "preprocess", "precision") if key not in found]
+    if missing:
+        raise CompoundNetError(
+            f"{file} is not an exported model of compoundnet: its metadata holds no {PREFIX}{missing[0]}."
+            " `compoundnet export MODEL -o FILE` writes one that knows its preprocessing and labels"
+        )
+    network = Network.loads(found["network"], f"{file}, {PREFIX}network")
+    labels = tuple(found["labels"].split("\n")) if "labels" in found else None
+    if labels is not None:
+        check_labels(labels, network.num_classes, f"{file}, {PREFIX}labels")
+    return Exported(
+        name=found["name"],
+        network=network,
+        preprocess=Preprocess.loads(found["preprocess"], f"{file}, {PREFIX}preprocess"),
+        labels=labels,
+        precision=found["precision"],
+        dynamic_batch=found.get("dynamic_batch") == "true",
+        dynamic_size=found.get("dynamic_size") == "true",
+        file=file,
+    )
+
+
+def _onnx(file: Path) -> dict[str, str]:
+    from compoundnet.runtime.run_onnxruntime import raw_session
+
+    return dict(raw_session(file).get_modelmeta().custom_metadata_map)
+
+
+def _openvino(file: Path) -> dict[str, str]:
+    weights = file.with_suffix(".bin")
+    if not weights.is_file():
+        raise CompoundNetError(f"{file} needs its weights, {weights.name}, beside it")
+    try:
+        tree = ET.parse(file)
+    except ET.ParseError as error:
+        raise CompoundNetError(f"{file} is not OpenVINO's IR, or it is damaged: {error}") from error
+    found = tree.getroot().findall("./rt_info/compoundnet/*")
+    return {PREFIX + element.tag: element.get("value", "") for element in found}
+
+
+def _torch(file: Path) -> dict[str, str]:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = [name for name in archive.namelist() if Path(name).name.startswith(PREFIX)]
+            return {Path(name).name: archive.read(name).decode() for name in names}
+    except (zipfile.BadZipFile, OSError, UnicodeDecodeError) as error:
+        raise CompoundNetError(f"{file} is not an archive of torch.export, or it is damaged: {error}") from error
+
+
+_READERS = {".onnx": _onnx, ".xml": _openvino, ".pt2": _torch}

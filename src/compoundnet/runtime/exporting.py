@@ -1,0 +1,245 @@
+"""A model as one file for another runtime, compared with torch before it appears under its name."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from compoundnet import data
+from compoundnet.arch import CompoundNetError, did_you_mean
+from compoundnet.models import Model, Preprocess, load, open_model
+from compoundnet.models.convert import default_preprocess
+from compoundnet.runtime.exported import Exported
+from compoundnet.runtime.sources import for_inference
+from compoundnet.runtime.verify import Comparison, compare, generated_pictures, noise, read_pictures, runner
+
+if TYPE_CHECKING:
+    from compoundnet.nn import ConvNet
+
+Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+# Format -> the ending of its file.
+FORMATS = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
+# Precision -> the largest difference from torch in float32, as a share of its largest logit. int8 is another function:
+# it is judged by how often the best class stays.
+LIMITS = {"float32": 1e-4, "float16": 2e-2, "int8": None}
+# So many of the pictures given are compared where the precision is not judged by all of them.
+_COMPARED = 16
+
+
+class Export(msgspec.Struct, frozen=True):
+    """A file that was written, and how far its logits are from torch's in float32.
+
+    difference  the largest one, as a share of torch's largest logit; it was allowed to be `limit`
+    agreement   share of the pictures whose best class is torch's, 0 to 1; None where there were none
+    pictures    how many it was compared on; `generated` where none were given and they are no photographs
+    """
+
+    file: str
+    format: str
+    precision: str
+    bytes: int
+    size: int
+    dynamic_batch: bool
+    dynamic_size: bool
+    difference: float
+    limit: float | None
+    agreement: float | None
+    pictures: int
+    generated: bool
+
+
+def export(
+    model: str | os.PathLike[str] | Model | ConvNet,
+    output: str | os.PathLike[str],
+    *,
+    format: str = "onnx",  # noqa: A002  # the option's name on the command line
+    dynamic_batch: bool = False,
+    dynamic_size: bool = False,
+    precision: str = "float32",
+    calibrate: Paths | None = None,
+    pictures: Paths | None = None,
+    preprocess: Preprocess | None = None,
+    labels: Sequence[str] | None = None,
+) -> Export:
+    """Write a model (name, folder, opened) or a network in memory to one file, which `predict` takes as a model.
+
+    output         ends in .onnx, .xml (OpenVINO, whose weights go to a .bin beside it) or .pt2 (torch), as the format
+    dynamic_batch  any number of pictures at a time instead of one
+    dynamic_size   any picture size from 32 px instead of the model's own
+    precision      float32; float16 weights and arithmetic with float32 in and out; int8, which needs `calibrate`
+    calibrate      pictures, or folders of them, that int8 is calibrated on: some hundred like those it will see
+    pictures       what it is compared on, beside noise; those of `calibrate`, or generated ones, unless given
+    preprocess, labels  of a network in memory; the authors' and none unless given
+
+    Raises CompoundNetError where the file differs from torch by more than LIMITS allows: then it is not written, and
+    an older file of that name stays.
+    """
+    target = _checked(Path(output), format, precision, calibrate)
+    calibration = [] if calibrate is None else _find(calibrate)
+    shown = calibration if pictures is None else _find(pictures)
+    net, described = _described(model, target, precision, dynamic_batch, dynamic_size, preprocess, labels)
+    how, channels = described.preprocess, described.network.in_channels
+    if channels != 3 and (calibration or shown):
+        raise CompoundNetError(f"{described.name} reads {channels} channels; pictures are for models that read 3 (RGB)")
+
+    def calibration_pictures() -> Iterable[NDArray[np.float32]]:
+        return read_pictures(calibration, how)
+
+    def compared_on() -> Iterable[NDArray[np.float32]]:
+        if channels != 3:
+            return ()
+        if not shown:
+            return generated_pictures(how)
+        return read_pictures(shown if precision == "int8" else shown[:_COMPARED], how)
+
+    try:
+        scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    except OSError as error:
+        raise CompoundNetError(f"{target}: cannot be written: {error.strerror or error}") from error
+    try:
+        file = scratch / target.name
+        _WRITERS[format](net, described, file, calibration_pictures)
+        noises = noise(channels, how.size, dynamic_batch=dynamic_batch, dynamic_size=dynamic_size)
+        found = compare(net, runner(file), noises, compared_on())
+        _check(found, precision, target)
+        return _kept(file, target, described, format, found, generated=not shown and found.pictures > 0)
+    except OSError as error:
+        raise CompoundNetError(f"{target}: cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _checked(target: Path, form: str, precision: str, calibrate: Paths | None) -> Path:
+    for what, given, known in (("format", form, FORMATS), ("precision", precision, LIMITS)):
+        if given not in known:
+            raise CompoundNetError(f"there is no {what} {given!r}{did_you_mean(given, known)}")
+    if target.suffix != FORMATS[form]:
+        raise CompoundNetError(f"a file of format {form} must end in {FORMATS[form]}, got {target.name}")
+    if precision == "int8" and form == "torch":
+        raise CompoundNetError("int8 is for the formats onnx and openvino; torch's takes float32 or float16")
+    if precision == "int8" and calibrate is None:
+        raise CompoundNetError("int8 is calibrated on pictures: give --calibrate a folder of some hundred")
+    if precision != "int8" and calibrate is not None:
+        raise CompoundNetError(f"calibration is for --precision int8, not {precision}")
+    if target.is_dir():
+        raise CompoundNetError(f"{target} is a folder; give the name of a file")
+    if not target.parent.is_dir():
+        raise CompoundNetError(f"{target}: there is no folder {target.parent}")
+    return target
+
+
+def _described(
+    model: str | os.PathLike[str] | Model | ConvNet,
+    target: Path,
+    precision: str,
+    dynamic_batch: bool,
+    dynamic_size: bool,
+    preprocess: Preprocess | None,
+    labels: Sequence[str] | None,
+) -> tuple[ConvNet, Exported]:
+    """The network in eval mode, norms not folded, and what the file will say of itself."""
+    if isinstance(model, str | os.PathLike):
+        model = open_model(model)
+    if isinstance(model, Model):
+        net = load(model)
+        name, network = model.name, model.network
+        preprocess, labels = preprocess or model.preprocess, model.labels if labels is None else labels
+    else:
+        net = for_inference(model)
+        name, network = model.spec.name, model.spec
+        preprocess = preprocess or default_preprocess(network)
+    names = None if labels is None else tuple(labels)
+    return net, Exported(name, network, preprocess, names, precision, dynamic_batch, dynamic_size, target)
+
+
+def _check(found: Comparison, precision: str, target: Path) -> None:
+    limit = LIMITS[precision]
+    if not np.isfinite(found.difference) or (limit is not None and found.difference > limit):
+        raise CompoundNetError(
+            f"{target.name} was not kept: its logits differ from torch's by {found.difference:.2g} of the largest one,"
+            f" and {limit or 'a finite number'} is allowed. Please report it, with the model and the versions"
+        )
+
+
+def _kept(file: Path, target: Path, described: Exported, form: str, found: Comparison, *, generated: bool) -> Export:
+    parts = sorted(file.parent.glob(f"{file.stem}.*"))  # .bin before .xml: whoever sees the graph has its weights
+    size = sum(part.stat().st_size for part in parts)
+    for part in parts:
+        part.replace(target.parent / part.name)
+    return Export(
+        file=str(target),
+        format=form,
+        precision=described.precision,
+        bytes=size,
+        size=described.preprocess.size,
+        dynamic_batch=described.dynamic_batch,
+        dynamic_size=described.dynamic_size,
+        difference=found.difference,
+        limit=LIMITS[described.precision],
+        agreement=found.agreement,
+        pictures=found.pictures,
+        generated=generated,
+    )
+
+
+def _find(paths: Paths) -> list[Path]:
+    listed = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    gone = [path for path in listed if not Path(path).exists()]
+    if gone:
+        raise CompoundNetError(f"{os.fspath(gone[0])}: there is no such folder or picture")
+    return data.find_images(listed)
+
+
+Pictures = Callable[[], Iterable[NDArray[np.float32]]]
+
+
+def _write_onnx(net: ConvNet, described: Exported, file: Path, calibration: Pictures) -> None:
+    import onnx
+
+    from compoundnet.runtime.onnx_graph import write_onnx
+
+    int8 = described.precision == "int8"
+    written = file.with_name("float32.onnx") if int8 else file
+    write_onnx(
+        net.fuse(),
+        written,
+        channels=described.network.in_channels,
+        size=described.preprocess.size,
+        dynamic_batch=described.dynamic_batch,
+        dynamic_size=described.dynamic_size,
+        half=described.precision == "float16",
+        properties=described.properties(),
+    )
+    if int8:
+        from compoundnet.runtime.quantise import quantise
+
+        quantise(written, file, calibration(), described.properties())
+        written.unlink()
+    onnx.checker.check_model(file, full_check=True)
+
+
+def _write_openvino(net: ConvNet, described: Exported, file: Path, calibration: Pictures) -> None:
+    from compoundnet.runtime.run_openvino import write_graph
+
+    graph = file.with_name("graph.onnx")
+    _write_onnx(net, described, graph, calibration)
+    write_graph(graph, file, described.properties())
+    graph.unlink()
+
+
+def _write_torch(net: ConvNet, described: Exported, file: Path, _: Pictures) -> None:
+    from compoundnet.runtime.torch_archive import write_archive
+
+    write_archive(net.fuse(), described, file)
+
+
+_WRITERS = {"onnx": _write_onnx, "openvino": _write_openvino, "torch": _write_torch}

@@ -1,0 +1,116 @@
+"""The largest network that a machine runs within a time: predicted by a fitted model, then timed before it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import msgspec
+import numpy as np
+
+from compoundnet import arch
+from compoundnet.arch.budget import LATENCY, smallest
+from compoundnet.runtime.benchmark import check_backend
+from compoundnet.runtime.latency import Latency, time_rounds
+from compoundnet.runtime.latency_fit import fitted_model
+from compoundnet.runtime.machine import check_threads
+from compoundnet.runtime.sessions import open_session
+from compoundnet.runtime.subjects import of_network
+
+_TRIES = 6
+# An answer within this share of the bound is not worth another try; latencies repeat no better.
+_CLOSE = 0.95
+# Of the limit, what a correction aims at: between close and over.
+_AIM = 0.98
+Timed = Callable[[arch.Network], Latency]
+
+
+class TimedPlan(msgspec.Struct, frozen=True):
+    """A plan, the latency of its network as timed and as the model predicted it, milliseconds, and where."""
+
+    plan: arch.Plan
+    latency: Latency
+    predicted: float
+    backend: str
+    threads: int
+
+
+def plan_within(
+    network: arch.Network,
+    max_latency: float,
+    *,
+    backend: str = "onnxruntime",
+    threads: int = 1,
+    max_macs: float | None = None,
+    max_params: float | None = None,
+    max_memory: float | None = None,
+    batch: int = 1,
+    training: bool = False,
+) -> TimedPlan:
+    """`arch.plan` with a bound on the milliseconds of one picture, the median of 20 runs here, and any others.
+
+    batch, training  of `max_memory`
+    Raises CompoundNetError where no network of the family is fast enough, with the least that one needs.
+    """
+    check_backend(backend)
+    threads = check_threads(threads)
+    model = fitted_model(network, backend=backend, threads=threads)
+
+    def plan(bound: float) -> arch.Plan:
+        return arch.plan(
+            network,
+            max_latency=bound,
+            latency=model,
+            max_macs=max_macs,
+            max_params=max_params,
+            max_memory=max_memory,
+            batch=batch,
+            training=training,
+        )
+
+    # The model's own figure for the smallest network, with room for rounding, is the least bound that it can plan for.
+    floor = model.milliseconds(smallest(network)) * (1 + 1e-9)
+    found, latency = refine(plan, lambda one: time_network(one, backend, threads), max_latency, floor)
+    return TimedPlan(found, latency, model.milliseconds(found.network), backend, threads)
+
+
+def refine(plan: Callable[[float], arch.Plan], timed: Timed, limit: float, floor: float) -> tuple[arch.Plan, Latency]:
+    """The largest plan whose network is timed within `limit`, looked for by the bound that is given to the model.
+
+    The bound is first the limit itself, then corrected by how far off the model was, and halved between the largest
+    that was kept and the least that was not; never below `floor`. Stops at one that comes close, or that another
+    bound stops. Raises CompoundNetError where not even the plan of `floor` is within the limit.
+    """
+    timed = cache(timed)  # near the answer several bounds give the same network
+    best: tuple[arch.Plan, Latency] | None = None
+    low, high = 0.0, float("inf")
+    bound = max(limit, floor)
+    for tries_left in reversed(range(_TRIES)):
+        found = plan(bound)
+        latency = timed(found.network)
+        if latency.median <= limit:
+            low, best = bound, (found, latency)
+            if latency.median >= _CLOSE * limit or found.binding != LATENCY:
+                break
+        elif bound <= floor:
+            break
+        else:
+            high = bound
+        corrected = bound * limit / latency.median * _AIM
+        bound = max(floor, corrected if low < corrected < high else (low + high) / 2)
+        if best is None and tries_left == 1:
+            bound = floor
+    if best is None:
+        raise arch.CompoundNetError(
+            f"no network of the family runs within {limit:.3g} ms here: the smallest ({found.resolution} px) takes"
+            f" {latency.median:.3g} ms"
+        )
+    return best
+
+
+def time_network(network: arch.Network, backend: str, threads: int) -> Latency:
+    """Of one picture, with random weights."""
+    run = open_session(of_network(network).source, backend, threads)
+    shape = (1, network.in_channels, network.resolution, network.resolution)
+    picture = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+    return time_rounds({network.name: lambda: run(picture)})[network.name]

@@ -1,0 +1,134 @@
+"""A torch module as an ONNX graph, through torch's exporter: default operators only, SAME padding inside Conv."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+import torch
+from torch import Tensor, nn
+
+from compoundnet.arch import CompoundNetError
+from compoundnet.nn.units import ConvNorm
+
+# Read by ONNX Runtime from 1.14 and OpenVINO from 2023 on; nothing later is of use to these networks. The operator
+# Swish of opset 24 takes ONNX Runtime 1.5 to 2 times as long as Sigmoid and Mul, which it fuses (docs/performance.md).
+_OPSET = 18
+INPUT, OUTPUT = "pictures", "logits"
+# An ONNX file with its weights inside is one protobuf message, which holds 2 GiB at most.
+_ONE_FILE = 2**31 - 2**24
+_EXTERNAL = "weights.bin"
+
+
+def write_onnx(
+    net: nn.Module,
+    path: Path,
+    *,
+    channels: int,
+    size: int,
+    dynamic_batch: bool = False,
+    dynamic_size: bool = False,
+    half: bool = False,
+    properties: Mapping[str, str] | None = None,
+    one_file: bool = True,
+) -> None:
+    """Write the graph of a module in eval mode: `pictures` float32[N, channels, H, W] in, `logits` float32[N, K] out.
+
+    N is 1 and H, W are `size` unless dynamic. `half`: weights and arithmetic in float16. `properties`
+    become the file's metadata. `one_file` False allows weights over 2 GB, which then go into weights.bin beside it.
+    """
+    model = _exported(Half(net) if half else net, channels, size, dynamic_batch, dynamic_size)
+    _strip(model)
+    model.metadata_props.update(properties or {})
+    size_of_weights = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
+    if size_of_weights <= _ONE_FILE:
+        ir.save(model, path)
+    elif one_file:
+        raise CompoundNetError(
+            f"the weights take {size_of_weights / 2**30:.1f} GiB, and an ONNX file holds 2 GiB at most; export with"
+            " --precision float16, or to --format openvino or torch"
+        )
+    else:
+        ir.save(model, path, external_data=_EXTERNAL)
+
+
+class Half(nn.Module):
+    """A copy of a module in float16, which takes and gives float32."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = copy.deepcopy(net).half()
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.net(x.half())
+        return logits.float()
+
+
+def _exported(net: nn.Module, channels: int, size: int, dynamic_batch: bool, dynamic_size: bool) -> ir.Model:
+    same: list[str] = []
+    if dynamic_size:
+        net, same = _without_same(net)
+    dynamic = {0: "batch"} if dynamic_batch else {}
+    dynamic |= {2: "height", 3: "width"} if dynamic_size else {}
+    example = torch.zeros(2 if dynamic_batch else 1, channels, size, size)
+    with warnings.catch_warnings(), torch.inference_mode(False), torch.enable_grad():
+        warnings.simplefilter("ignore")  # the exporter's own, about its future
+        program = torch.onnx.export(
+            net,
+            (example,),
+            dynamo=True,
+            opset_version=_OPSET,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes=(dynamic,) if dynamic else None,
+            verbose=False,
+        )
+    assert program is not None
+    _set_same(program.model, same)
+    return program.model
+
+
+def _without_same(net: nn.Module) -> tuple[nn.Module, list[str]]:
+    """A copy whose convolutions all pad symmetrically, and the weights' names of those that should pad as TensorFlow.
+
+    The output's size is the same either way: ceil(input / stride).
+    """
+    net = copy.deepcopy(net)
+    changed = []
+    for name, module in net.named_modules():
+        if isinstance(module, ConvNorm) and module.pad_same:
+            module.pad_same = False
+            changed.append(f"{name}.conv.weight")
+    return net, changed
+
+
+def _set_same(model: ir.Model, weights: list[str]) -> None:
+    """Give the convolutions with these weights ONNX's SAME_UPPER, which is TensorFlow's SAME at any input size."""
+    missing = set(weights)
+    for node in model.graph:
+        weight = node.inputs[1].name if node.op_type == "Conv" and node.inputs[1] is not None else None
+        if weight in missing:
+            node.attributes.pop("pads")
+            node.attributes["auto_pad"] = ir.AttrString("auto_pad", "SAME_UPPER")
+            missing.remove(weight)
+    assert not missing, missing
+
+
+def _strip(model: ir.Model) -> None:
+    """Leave out what the exporter notes for debugging: it is as long as the graph, and names files of this machine."""
+    from compoundnet import __version__
+
+    model.producer_name, model.producer_version, model.doc_string = "compoundnet", __version__, None
+    model.metadata_props.clear()
+    model.graph.metadata_props.clear()
+    values: list[Any] = [*model.graph.inputs, *model.graph.initializers.values()]
+    for node in model.graph:
+        node.metadata_props.clear()
+        node.doc_string = None
+        values += node.outputs
+    for value in values:
+        value.metadata_props.clear()

@@ -1,0 +1,101 @@
+"""The same network in timm, torchvision and efficientnet_pytorch: as users run it there, and as their ONNX export."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import tempfile
+import tomllib
+import warnings
+from collections.abc import Callable
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Run = Callable[[NDArray[np.float32]], object]
+# How each is run: in torch in the two orders of memory (which is faster depends on library and network), and exported.
+WAYS = ("eager", "eager, channels last", "onnxruntime")
+
+
+class Peer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A library: the function that makes its networks, and its names for ours."""
+
+    library: str
+    maker: str
+    networks: dict[str, str]
+
+    @property
+    def is_installed(self) -> bool:
+        return importlib.util.find_spec(self.library) is not None
+
+    def build(self, network: str) -> nn.Module:
+        """Its module of our network of that name, random weights, in eval mode."""
+        package, *path = self.maker.split(".")
+        made: Any = importlib.import_module(package)
+        for name in path:
+            made = getattr(made, name)
+        module: nn.Module = made(self.networks[network]).eval()
+        return module
+
+
+@cache
+def peers() -> tuple[Peer, ...]:
+    """Every library that is known here, whether installed or not."""
+    text = resources.files("compoundnet.runtime").joinpath("peers.toml").read_text(encoding="utf-8")
+    return tuple(msgspec.convert(tomllib.loads(text)["peers"], list[Peer]))
+
+
+def peers_of(network: str) -> tuple[Peer, ...]:
+    """The libraries that have the network of that name."""
+    return tuple(peer for peer in peers() if network in peer.networks)
+
+
+def open_peer(module: nn.Module, way: str, *, size: int, batch: int, threads: int) -> Run:
+    """A call of a peer's module in one of `WAYS`, on float32[batch, 3, size, size]."""
+    if way == "onnxruntime":
+        return _exported(module, size, batch, threads)
+    return _eager(module, threads, channels_last=way != "eager")
+
+
+def _eager(module: nn.Module, threads: int, *, channels_last: bool) -> Run:
+    import torch
+
+    order = torch.channels_last if channels_last else torch.contiguous_format
+    net: Any = module.to(memory_format=order)
+
+    def run(pictures: NDArray[np.float32]) -> object:
+        before = torch.get_num_threads()  # of the whole process
+        torch.set_num_threads(threads)
+        try:
+            with torch.inference_mode():
+                return net(torch.from_numpy(pictures).contiguous(memory_format=order))
+        finally:
+            torch.set_num_threads(before)
+
+    return run
+
+
+def _exported(module: nn.Module, size: int, batch: int, threads: int) -> Run:
+    """torch's exporter as it comes, and ONNX Runtime with all of its optimisations."""
+    import torch
+
+    from compoundnet.runtime.run_onnxruntime import raw_session
+
+    if "set_swish" in dir(module):  # efficientnet_pytorch: its default cannot be exported, as its README says
+        plain: Any = module
+        plain.set_swish(memory_efficient=False)
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter, about what it converts
+        file = Path(folder) / "peer.onnx"
+        torch.onnx.export(module, (torch.zeros(batch, 3, size, size),), file, dynamo=True, verbose=False)
+        session = raw_session(file, optimise=True, threads=threads)
+    name = session.get_inputs()[0].name
+    return lambda pictures: session.run(None, {name: pictures})

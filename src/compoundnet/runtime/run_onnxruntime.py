@@ -1,0 +1,148 @@
+"""Runs a network on ONNX Runtime, compiled for this processor once and kept in the cache.
+
+Pictures go through one at a time, and as many at once as there are threads: on a CPU a batch in one piece is slower
+(its maps do not stay in the processor's cache), and threads that share one picture wait for one another.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compoundnet.arch import CompoundNetError
+from compoundnet.runtime.blocked import keep_blocked, pad_squeezed
+from compoundnet.runtime.cache import stored
+from compoundnet.runtime.machine import instruction_sets
+from compoundnet.runtime.sources import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import onnx
+    import onnxruntime
+
+_LOG = logging.getLogger(__name__)
+_MODEL, _WEIGHTS = "model.onnx", "weights.bin"
+# Above this the graph with `keep_blocked` is not the same function, and is not used.
+_SAME = 1e-5
+# Rewritten graphs of an older version of this module are not to be found in the cache.
+_VERSION = "1"
+
+
+def open_onnxruntime(source: Source, threads: int) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """Logits of pictures, on that many threads."""
+    identity = source.identified("compoundnet", "onnx", "onnxruntime", *(["torch"] if source.module else []))
+    if identity is not None:
+        identity |= {"processor": instruction_sets(), "version": _VERSION}
+    with stored("onnxruntime", source.name, identity, lambda folder: _compile(source, folder)) as folder:
+        # Loaded at once, also the second: the folder may be a temporary one.
+        alone = raw_session(folder / _MODEL, threads=threads)
+        beside = alone if threads == 1 else raw_session(folder / _MODEL)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="compoundnet-onnxruntime") if threads > 1 else None
+
+    def run(pictures: NDArray[np.float32]) -> NDArray[np.float32]:
+        singles = [pictures[index : index + 1] for index in range(len(pictures))]
+        if pool is None or len(singles) == 1:
+            logits = [_run(alone, one) for one in singles]
+        else:
+            logits = list(pool.map(lambda one: _run(beside, one), singles))
+        return np.concatenate(logits)
+
+    return run
+
+
+def raw_session(file: Path, *, optimise: bool = False, threads: int = 1) -> onnxruntime.InferenceSession:
+    """ONNX Runtime's own session of a file, as it is or with all of its own optimisations; nothing is kept.
+
+    Raises CompoundNetError where it cannot be loaded.
+    """
+    import onnxruntime
+
+    options = _options(threads)
+    if not optimise:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return _session(file, options)
+
+
+def _run(session: onnxruntime.InferenceSession, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
+    logits: NDArray[np.float32] = session.run(None, {session.get_inputs()[0].name: pictures})[0]
+    return logits
+
+
+def _options(threads: int) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors; they come as exceptions too
+    # Threads wait for work actively, but only while a picture is under way.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    return options
+
+
+def _session(file: Path, options: Any) -> onnxruntime.InferenceSession:
+    import onnxruntime
+
+    try:
+        return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    except _loading_errors() as error:
+        reason = str(error).splitlines()[0]
+        raise CompoundNetError(f"{file} is no ONNX file, or it is damaged; ONNX Runtime says: {reason}") from error
+
+
+def _loading_errors() -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises for a file that it cannot load; it gives them no common class."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as errors
+
+    return (errors.Fail, errors.InvalidArgument, errors.InvalidGraph, errors.InvalidProtobuf, errors.NotImplemented)
+
+
+def _compile(source: Source, folder: Path) -> None:
+    """Write the graph that this processor runs fastest."""
+    import onnx
+
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        plain = Path(scratch) / "plain.onnx"
+        model = _graph(source, plain)
+        pad_squeezed(model)
+        onnx.save_model(model, plain)
+        options = _options(1)
+        options.optimized_model_filepath = str(folder / _MODEL)
+        options.add_session_config_entry("session.optimized_model_external_initializers_file_name", _WEIGHTS)
+        options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
+        _session(plain, options)
+    optimised = onnx.load(folder / _MODEL, load_external_data=False)
+    if not keep_blocked(optimised):
+        return
+    blocked = folder / "blocked.onnx"
+    onnx.save_model(optimised, blocked)
+    shape = (1, source.channels, source.input_size, source.input_size)
+    example = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+    expected, found = (_run(raw_session(file), example) for file in (folder / _MODEL, blocked))
+    if np.abs(found - expected).max() <= _SAME * np.abs(expected).max():
+        blocked.replace(folder / _MODEL)
+    else:
+        _LOG.warning("%s: squeeze-excitation in channel blocks gives other results here; it is left out", source.name)
+        blocked.unlink()
+
+
+def _graph(source: Source, scratch: Path) -> onnx.ModelProto:
+    """The source's ONNX graph for one picture at a time; `scratch` is a place for it while it is made."""
+    import onnx
+
+    if source.exported is None:
+        assert source.module is not None and source.size is not None
+        from compoundnet.runtime.onnx_graph import write_onnx
+
+        write_onnx(source.module(), scratch, channels=source.channels, size=source.size, one_file=False)
+        return onnx.load(scratch, load_external_data=False)
+    model = onnx.load(source.exported.file)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    return model

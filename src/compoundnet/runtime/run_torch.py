@@ -1,0 +1,95 @@
+"""Runs a network with torch, as it is or compiled by torch.compile; on a CPU or a GPU."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compoundnet.arch import CompoundNetError
+from compoundnet.runtime.sources import Source
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
+def open_torch(source: Source, threads: int, device: str = "cpu", *, compiled: bool = False) -> Run:
+    """Logits of pictures. On a CPU the network's threads are set for each call and given back after it."""
+    import torch
+
+    where = _device(device)
+    one_by_one = source.exported is not None and not source.exported.dynamic_batch
+    net: Any = _module(source).to(memory_format=torch.channels_last).to(where)
+    if compiled:
+        net = torch.compile(net)
+
+    def run(pictures: NDArray[np.float32]) -> NDArray[np.float32]:
+        before = torch.get_num_threads()  # of the whole process
+        torch.set_num_threads(threads)
+        try:
+            with torch.inference_mode():
+                batch = torch.from_numpy(pictures).to(where, memory_format=torch.channels_last)
+                found = torch.cat([net(one) for one in batch.split(1)]) if one_by_one else net(batch)
+                logits: NDArray[np.float32] = found.float().cpu().numpy()
+        except torch.OutOfMemoryError as error:
+            raise CompoundNetError(
+                f"a batch of {len(pictures)} does not fit the memory of {device}; give a smaller one"
+            ) from error
+        finally:
+            torch.set_num_threads(before)
+        return logits
+
+    return _explained(run) if compiled else run
+
+
+def open_compiled(source: Source, threads: int, device: str = "cpu") -> Run:
+    """The same through torch.compile, which generates code in the first call for each batch size: about a minute."""
+    return open_torch(source, threads, device, compiled=True)
+
+
+def _module(source: Source) -> nn.Module:
+    if source.module is not None:
+        return source.module()
+    import torch
+
+    assert source.exported is not None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch.export's own, about its archive's format
+            return torch.export.load(source.exported.file).module()
+    except Exception as error:  # a damaged archive fails anywhere inside torch
+        raise CompoundNetError(f"{source.exported.file} cannot be loaded, it is damaged: {error}") from error
+
+
+def _device(name: str) -> torch.device:
+    import torch
+
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise CompoundNetError(f"torch cannot use the device {name!r} on this machine: {reason}") from error
+    return device
+
+
+def _explained(run: Run) -> Run:
+    """Says what is missing where torch.compile has no compiler."""
+
+    def explained(pictures: NDArray[np.float32]) -> NDArray[np.float32]:
+        from torch._inductor.exc import InvalidCxxCompiler
+
+        try:
+            return run(pictures)
+        except InvalidCxxCompiler as error:
+            raise CompoundNetError(
+                "torch.compile needs a C++ compiler, and there is none; install g++, or take another backend"
+            ) from error
+
+    return explained

@@ -1,0 +1,148 @@
+"""Where a session's network comes from: a model, a torch module, or an exported file."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import importlib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from typing import TYPE_CHECKING, TypeVar
+
+from compoundnet.arch import CompoundNetError, Network
+from compoundnet.arch.spec import MIN_RESOLUTION
+from compoundnet.models import Model
+from compoundnet.models.reading import sha256_of
+from compoundnet.runtime.exported import Exported, open_any
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Module = TypeVar("Module", bound="nn.Module")
+
+
+@dataclass(frozen=True)
+class Source:
+    """What backends need to know of a network.
+
+    size       side of the square input it is compiled for, pixels; None: an exported file that takes any
+    network    None for a torch module that is not ours
+    identity   what its results depend on; None where that cannot be known, and then nothing compiled of it is kept
+    module     makes the torch module in eval mode, batch norms folded; None for an exported file
+    exported   the exported file, else None
+    """
+
+    name: str
+    channels: int
+    size: int | None
+    network: Network | None
+    identity: Mapping[str, str] | None
+    module: Callable[[], nn.Module] | None = None
+    exported: Exported | None = None
+
+    @property
+    def input_size(self) -> int:
+        """Side of the pictures to try it with."""
+        if self.size is not None:
+            return self.size
+        assert self.exported is not None
+        return self.exported.preprocess.size
+
+    def identified(self, *packages: str) -> dict[str, str] | None:
+        """The identity of what these packages make of it, in their installed versions."""
+        if self.identity is None:
+            return None
+        return {**self.identity, **{package: _version(package) for package in packages}}
+
+
+def find_source(model: str | os.PathLike[str] | Model | Exported | nn.Module, size: int | None = None) -> Source:
+    """The source of whatever a session may be asked for; `size` is the model's own unless given.
+
+    Raises CompoundNetError where there is no such model, or `size` does not fit it.
+    """
+    if size is not None and size < MIN_RESOLUTION:
+        raise CompoundNetError(f"size must be at least {MIN_RESOLUTION} px, got {size}")
+    if not isinstance(model, str | os.PathLike | Model | Exported):
+        return _of_module(model, size)
+    found = open_any(model)
+    return _of_exported(found, size) if isinstance(found, Exported) else _of_model(found, size)
+
+
+def _of_model(model: Model, size: int | None) -> Source:
+    def module() -> nn.Module:
+        from compoundnet.models import load
+
+        return load(model).fuse()
+
+    size = size or model.preprocess.size
+    identity = {"weights": sha256_of(model.weights), "network": model.network.dumps(), "size": str(size)}
+    return Source(model.name, model.network.in_channels, size, model.network, identity, module=module)
+
+
+def _of_exported(model: Exported, size: int | None) -> Source:
+    own = model.preprocess.size
+    if size not in (None, own) and not model.dynamic_size:
+        raise CompoundNetError(
+            f"{model.file} takes {own} px pictures only, not {size} px; `compoundnet export --dynamic-size` makes one"
+            " that takes any"
+        )
+    identity = {"file": sha256_of(model.file)}
+    if model.file.suffix.lower() == ".xml":
+        identity["weights"] = sha256_of(model.file.with_suffix(".bin"))
+    return Source(
+        model.name,
+        model.network.in_channels,
+        None if model.dynamic_size else own,
+        model.network,
+        identity,
+        exported=model,
+    )
+
+
+def _of_module(module: nn.Module, size: int | None) -> Source:
+    from compoundnet.nn import ConvNet
+
+    if isinstance(module, ConvNet):
+        net = for_inference(module)
+        size = size or net.spec.resolution
+        identity = {"weights": _digest(net), "network": net.spec.dumps(), "size": str(size)}
+        return Source(net.spec.name, net.spec.in_channels, size, net.spec, identity, module=net.fuse)
+    if size is None:
+        raise CompoundNetError(
+            f"a {type(module).__name__} does not say which picture size it is for; give size= in pixels"
+        )
+    return Source(type(module).__name__, 3, size, None, None, module=lambda: for_inference(module))
+
+
+def for_inference(module: Module) -> Module:
+    """The module in eval mode, in float32 and on the CPU: itself where it is that, else a copy."""
+    import torch
+
+    from compoundnet.nn import FeaturePyramid
+
+    if isinstance(module, FeaturePyramid):
+        raise CompoundNetError(f"{module.spec.name} with features_only gives feature maps; a session gives logits")
+    ready = not module.training and all(
+        tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.int64)
+        for tensor in module.state_dict().values()
+    )
+    return module if ready else copy.deepcopy(module).eval().to("cpu", torch.float32)
+
+
+def _digest(module: nn.Module) -> str:
+    import torch
+
+    digest = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # installed under another name, such as onnxruntime-gpu
+        return str(importlib.import_module(package).__version__)

@@ -1,0 +1,136 @@
+"""Compares an exported file with the torch module it was made of, on noise and on pictures."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from compoundnet import data
+from compoundnet.arch.spec import MIN_RESOLUTION
+from compoundnet.models import Preprocess
+from compoundnet.runtime.run_onnxruntime import raw_session
+from compoundnet.runtime.run_openvino import compile_graph, read_graph
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import nn
+
+    Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+_GENERATED = 4
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """How far a file's logits are from torch's.
+
+    difference  largest absolute difference, divided by torch's largest absolute logit
+    agreement   share of the pictures with the same best class, 0 to 1; None without pictures
+    pictures    how many there were beside the noise
+    """
+
+    difference: float
+    agreement: float | None
+    pictures: int
+
+
+def compare(net: nn.Module, run: Run, noise: Iterable[NDArray[np.float32]], pictures: Iterable[Picture]) -> Comparison:
+    """Both on batches of noise float32[N, C, H, W] and on pictures float32[C, H, W], which may be many."""
+    import torch
+
+    largest = furthest = 0.0
+    agreed = count = 0
+
+    def both(batch: NDArray[np.float32]) -> bool:
+        nonlocal largest, furthest
+        with torch.inference_mode():
+            expected = net(torch.from_numpy(batch.copy())).numpy()
+        found = run(batch)
+        largest = max(largest, float(np.abs(expected).max()))
+        # A value that is not a number differs by infinity.
+        furthest = max(furthest, float(np.nan_to_num(np.abs(found - expected), nan=np.inf).max()))
+        return bool((found.argmax(axis=1) == expected.argmax(axis=1)).all())
+
+    for batch in noise:
+        both(batch)
+    for picture in pictures:
+        agreed += both(picture[None])
+        count += 1
+    return Comparison(furthest / (largest or 1.0), agreed / count if count else None, count)
+
+
+Picture = NDArray[np.float32]
+
+
+def noise(channels: int, size: int, *, dynamic_batch: bool, dynamic_size: bool) -> Iterator[NDArray[np.float32]]:
+    """Batches of normal noise, in each of the shapes that an exported file takes."""
+    shapes = [(1, size, size)]
+    if dynamic_batch:
+        shapes.append((3, size, size))
+    if dynamic_size:  # SAME padding depends on whether a side is even or odd, at every stride
+        shapes += [(1, size + 1, size + 2), (1, max(MIN_RESOLUTION, size - 5), size + 19)]
+    random = np.random.default_rng(0)
+    for count, height, width in shapes:
+        yield random.standard_normal((count, channels, height, width), dtype=np.float32)
+
+
+def read_pictures(paths: Sequence[Path], how: Preprocess) -> Iterator[Picture]:
+    """Pictures as the network reads them, one at a time."""
+    for path in paths:
+        yield data.preprocess(data.read_image(path), how)
+
+
+def generated_pictures(how: Preprocess) -> Iterator[Picture]:
+    """Pictures like photographs in what a network is sensitive to: colours that vary together, and contrast that falls
+    as 1 / frequency (Field 1987), with 8-bit values. For where there are no photographs.
+    """
+    random = np.random.default_rng(0)
+    side = 2 * how.size
+    rows, columns = np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None, :]
+    amplitude = 1 / np.maximum(np.hypot(rows, columns), 1 / side)
+    for _ in range(_GENERATED):
+        grey, *colours = (
+            np.fft.irfft2(amplitude * np.exp(2j * np.pi * random.random(amplitude.shape)), s=(side, side))
+            for _ in range(4)
+        )
+        planes = np.stack([grey / grey.std() + 0.3 * colour / colour.std() for colour in colours], axis=-1)
+        pixels = np.clip(np.rint(118 + 55 * planes), 0, 255).astype(np.uint8)
+        yield data.preprocess(Image.fromarray(pixels), how)
+
+
+def runner(file: Path) -> Run:
+    """Runs an exported file as it is, on the library that it is for."""
+    return {".onnx": _onnx, ".xml": _openvino, ".pt2": _torch}[file.suffix](file)
+
+
+def _onnx(file: Path) -> Run:
+    session = raw_session(file, optimise=True)
+    name = session.get_inputs()[0].name
+    return lambda pictures: session.run(None, {name: pictures})[0]
+
+
+def _openvino(file: Path) -> Run:
+    compiled = compile_graph(read_graph(file), threads=1)
+    return lambda pictures: compiled([pictures])[0].copy()
+
+
+def _torch(file: Path) -> Run:
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.export's own, about its archive's format
+        net = torch.export.load(file).module()
+
+    def run(pictures: NDArray[np.float32]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            logits: NDArray[np.float32] = net(torch.from_numpy(pictures.copy())).numpy()
+        return logits
+
+    return run

@@ -1,0 +1,87 @@
+"""`export`: what it says, as text and as JSON, and that `predict` takes what it wrote."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command import run
+from PIL import Image
+from small_model import write_small_model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_small_model(tmp_path_factory.mktemp("models") / "small").folder
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    for index in range(3):
+        pixels = np.random.default_rng(index).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{index}.png")
+    return folder
+
+
+def test_predict_takes_what_export_wrote(model: Path, photos: Path, tmp_path: Path) -> None:
+    file = tmp_path / "small.onnx"
+    done = run("export", model, "--pictures", photos, "-o", file)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith(f"wrote {file}: onnx, float32, ")
+    assert lines[1] == "input: one picture of 32 px"
+    assert lines[2].startswith("largest difference from torch on noise and 3 pictures: ")
+    assert lines[2].endswith("of the largest logit (limit 0.0001)")
+    assert lines[3] == "same best class as torch on 100.0% of them"
+    by_file, by_folder = (
+        run("predict", given, photos, "--json", "--threads", "1", "--backend", backend)
+        for given, backend in ((file, "onnxruntime"), (model, "torch"))
+    )
+    assert by_file.returncode == 0, by_file.stderr
+    for found, expected in zip(json.loads(by_file.stdout), json.loads(by_folder.stdout), strict=True):
+        assert [one["label"] for one in found["predictions"]] == [one["label"] for one in expected["predictions"]]
+
+
+def test_json_is_the_report(model: Path, tmp_path: Path) -> None:
+    file = tmp_path / "small.pt2"
+    done = run("export", model, "--format", "torch", "--dynamic-batch", "--json", "-o", file)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["file"] == str(file)
+    assert report["bytes"] == file.stat().st_size
+    assert (report["format"], report["precision"], report["dynamic_batch"], report["dynamic_size"]) == (
+        "torch",
+        "float32",
+        True,
+        False,
+    )
+    assert report["difference"] < report["limit"] == 1e-4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["-o", "a.bin"], "error: a file of format onnx must end in .onnx, got a.bin"),
+        (["--format", "tflite", "-o", "a.tflite"], "error: there is no format 'tflite'; known: onnx, openvino, torch"),
+        (["--precision", "int8", "-o", "a.onnx"], "error: int8 is calibrated on pictures: give --calibrate a folder"),
+        (["--precision", "int8", "--calibrate", "gone", "-o", "a.onnx"], "error: gone: there is no such folder or"),
+    ],
+)
+def test_errors_are_one_line_and_nothing_is_written(
+    arguments: list[str], told: str, model: Path, tmp_path: Path
+) -> None:
+    done = run("export", model, *arguments, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith(told)
+    assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_is_not_ours_is_told(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.onnx").write_bytes(b"something else")
+    done = run("predict", tmp_path / "a.onnx", photos)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {tmp_path / 'a.onnx'} is no ONNX file, or it is damaged")

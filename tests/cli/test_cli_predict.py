@@ -1,0 +1,128 @@
+"""predict, as a process: what it prints, where, and its exit codes."""
+
+import io
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command import run
+from PIL import Image
+from small_model import write_small_model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_small_model(tmp_path_factory.mktemp("models") / "small").folder
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `a.png`, `b/c.jpg` and the broken `b/broken.png`."""
+    folder = tmp_path_factory.mktemp("photos")
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 50, 3), dtype=np.uint8)
+    (folder / "b").mkdir()
+    Image.fromarray(pixels).save(folder / "a.png")
+    Image.fromarray(pixels[::-1]).save(folder / "b" / "c.jpg")
+    (folder / "b" / "broken.png").write_bytes((folder / "a.png").read_bytes()[:2000])
+    return folder
+
+
+def test_the_classes_of_one_picture(model: Path, photos: Path) -> None:
+    done = run("predict", model, photos / "a.png")
+    assert (done.returncode, done.stderr) == (0, "")
+    first, *lines = done.stdout.splitlines()
+    assert first == str(photos / "a.png")
+    assert len(lines) == 5
+    rows = [re.fullmatch(r"\s+([\d.]+)%\s+(\d)\s+class \2", line) for line in lines]
+    assert all(rows)
+    shares = [float(row[1]) for row in rows if row]
+    assert shares == sorted(shares, reverse=True)
+
+
+def test_one_unreadable_file_does_not_stop_the_others(model: Path, photos: Path) -> None:
+    done = run("predict", model, photos, photos / "missing.png", photos / "a.png", "--top", "1")
+    assert done.returncode == 1
+    told = [line for line in done.stdout.splitlines() if not line.startswith(" ")]
+    assert told == [str(photos / "a.png"), str(photos / "b" / "c.jpg"), str(photos / "a.png")]
+    broken, missing, summary = done.stderr.splitlines()
+    assert broken.startswith(f"error: {photos / 'b' / 'broken.png'}: cannot be decoded: ")
+    assert missing == f"error: {photos / 'missing.png'}: cannot be read: No such file or directory"
+    assert summary == "2 of 5 pictures could not be read"
+
+
+def test_json_is_one_document_in_input_order(model: Path, photos: Path) -> None:
+    done = run("predict", model, photos / "b" / "c.jpg", photos, "--json", "--top", "2")
+    assert done.returncode == 1
+    documents = json.loads(done.stdout)
+    names = ["b/c.jpg", "a.png", "b/broken.png", "b/c.jpg"]
+    assert [document["path"] for document in documents] == [str(photos / name) for name in names]
+    assert documents[2].keys() == {"path", "error"}
+    assert documents[0] == documents[3]
+    for found in documents[0]["predictions"]:
+        assert found.keys() == {"index", "label", "probability"}
+        assert found["label"] == f"class {found['index']}"
+        assert 0 < found["probability"] < 1
+    assert len(documents[0]["predictions"]) == 2
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stderr", "stdout", "count", "shown"),
+    [
+        (Terminal, io.StringIO, 30, True),
+        (Terminal, io.StringIO, 3, False),  # done before it could be read
+        (Terminal, Terminal, 30, False),  # the results themselves scroll by
+        (io.StringIO, io.StringIO, 30, False),
+    ],
+)
+def test_a_progress_bar_on_a_terminal(
+    stderr: type[io.StringIO], stdout: type[io.StringIO], count: int, shown: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from compoundnet.cli.predict import _with_progress
+
+    monkeypatch.setenv("TERM", "xterm")
+    errors, results = stderr(), stdout()
+    monkeypatch.setattr(sys, "stderr", errors)
+    monkeypatch.setattr(sys, "stdout", results)
+    assert list(_with_progress(iter(range(count)), count)) == list(range(count))
+    assert ("predicting" in errors.getvalue()) == shown
+    assert results.getvalue() == ""
+
+
+def test_a_name_in_bytes_that_are_no_text(model: Path, photos: Path, tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.png")
+    try:
+        (tmp_path / name).write_bytes((photos / "a.png").read_bytes())
+    except OSError:
+        pytest.skip("this file system has no such names")
+    done = run("predict", model, tmp_path)
+    assert done.returncode == 0
+    assert "caf�.png" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["efficientnet-lit0", "a.png"], 1, "error: there is no model named 'efficientnet-lit0'; did you mean"),
+        (["MODEL", "empty"], 1, "error: empty: there are no pictures in this folder or below it"),
+        (["MODEL", "a.png", "--top", "8"], 1, "error: top must be 1 to 7, the classes of the model, got 8"),
+        (["MODEL", "a.png", "--top", "0"], 2, "greater than or equal to 1"),
+        (["MODEL"], 2, "Missing argument"),
+        (["a.png", "a.png"], 1, "a.png is a file, not a model folder"),
+    ],
+)
+def test_bad_input(model: Path, photos: Path, arguments: list[str], code: int, message: str) -> None:
+    (photos / "empty").mkdir(exist_ok=True)
+    done = run("predict", *(str(model) if word == "MODEL" else word for word in arguments), cwd=photos)
+    assert done.returncode == code
+    assert done.stdout == ""
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,31 @@
+"""The plots of a benchmark: which networks each shows, and what it says to those who do not see it."""
+
+from __future__ import annotations
+
+from compoundnet.paper.latency_plots import latency_plots
+from compoundnet.runtime.benchmark import Benchmark, Measurement
+from compoundnet.runtime.latency import setting, summarise
+
+
+def timed(*networks: str) -> Benchmark:
+    measurements = [
+        Measurement(network, "compoundnet", backend, "random", 224, 5_000_000, 10**8 * index, summarise([3.0 * index]))
+        for index, network in enumerate(networks, 1)
+        for backend in ("onnxruntime", "torch")
+    ]
+    peer = Measurement(networks[0], "timm", "eager", "random", 224, 5_000_000, 10**8, summarise([9.0]))
+    return Benchmark(setting(threads=1, batch=1), (*measurements, peer), ())
+
+
+def test_accuracy_is_of_the_networks_that_table_2_prints_one_for() -> None:
+    accuracy, flops = latency_plots(timed("efficientnet-b0", "efficientnet-b1", "efficientnet-lite0"))
+    assert (accuracy.name, flops.name) == ("accuracy-latency", "flops-latency")
+    assert [point["network"] for point in accuracy.points] == ["efficientnet-b0"] * 2 + ["efficientnet-b1"] * 2
+    assert accuracy.points[0]["top1"] == 0.771
+    assert len(flops.points) == 6  # ours only, on both backends
+    assert "efficientnet-lite0 on torch 9 ms, 300M" in flops.description
+    assert accuracy.png.startswith(b"\x89PNG") and b"<svg" in accuracy.svg
+
+
+def test_one_network_makes_no_plot() -> None:
+    assert latency_plots(timed("efficientnet-b0")) == ()

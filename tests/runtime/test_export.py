@@ -1,0 +1,336 @@
+"""Exported files: equal to torch, made of standard operators, models by themselves; or not written at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import onnx
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from random_net import random_net, reduced, small_network
+from small_model import write_small_model
+
+import compoundnet
+from compoundnet import arch, models, nn, runtime
+from compoundnet.runtime import exporting
+from compoundnet.runtime.verify import generated_pictures
+
+LABELS = [f"class {index}" for index in range(10)]
+FAMILIES = ["efficientnet-b0", "efficientnet-lite0", "mobilenet-v2", "resnet-50"]
+
+
+@pytest.fixture(scope="module")
+def net() -> nn.ConvNet:
+    return random_net(small_network())
+
+
+@pytest.fixture(scope="module")
+def exported(net: nn.ConvNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("exported") / "small.onnx"
+    runtime.export(net, file, labels=LABELS)
+    return file
+
+
+def pictures(*shape: int) -> NDArray[np.float32]:
+    return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+
+
+def logits(net: nn.ConvNet, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    with torch.inference_mode():
+        found: NDArray[np.float32] = net(torch.from_numpy(batch)).numpy()
+    return found
+
+
+def difference(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    return float(np.abs(found - expected).max() / np.abs(expected).max())
+
+
+def run_onnx(file: Path, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    found: NDArray[np.float32] = session.run(None, {"pictures": batch})[0]
+    return found
+
+
+def photo_folder(folder: Path, count: int = 4) -> Path:
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for index in range(count):
+        small = Image.fromarray(random.integers(0, 256, (8, 8, 3), dtype=np.uint8))
+        small.resize((80, 70), Image.Resampling.BICUBIC).save(folder / f"{index}.png")
+    return folder
+
+
+# What is in an ONNX file.
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_onnx_is_plain_and_equal(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "net.onnx"
+    net = random_net(reduced(name))
+    done = runtime.export(net, file)
+    model = onnx.load(file)
+    onnx.checker.check_model(model, full_check=True)
+    assert {node.domain for node in model.graph.node} == {""}
+    assert [opset.domain for opset in model.opset_import] == [""]
+    operators = {node.op_type for node in model.graph.node}
+    # No Pad, no BatchNormalization, nothing that computes shapes.
+    assert operators <= {"Conv", "Sigmoid", "Mul", "Clip", "Relu", "Add", "MaxPool", "ReduceMean", "Gemm"}
+    batch = pictures(1, 3, 64, 64)
+    assert difference(run_onnx(file, batch), logits(net, batch)) < 1e-5
+    assert difference(runtime.session(file, threads=1)(batch), logits(net, batch)) < 1e-5
+    assert done.difference < 1e-5
+    assert done.bytes == file.stat().st_size
+
+
+def test_same_padding_is_in_the_convolution(exported: Path) -> None:
+    stem = next(node for node in onnx.load(exported).graph.node if node.op_type == "Conv")
+    attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in stem.attribute}
+    assert attributes["strides"] == [2, 2]
+    assert attributes["pads"] == [0, 0, 1, 1]
+
+
+def test_input_and_output_have_names_and_shapes(exported: Path) -> None:
+    graph = onnx.load(exported).graph
+    shapes = {
+        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in (*graph.input, *graph.output)
+    }
+    assert shapes == {"pictures": [1, 3, 64, 64], "logits": [1, 10]}
+
+
+def test_onnx_says_nothing_of_the_machine_it_was_made_on(exported: Path) -> None:
+    content = exported.read_bytes()
+    assert str(Path(compoundnet.__file__).parent).encode() not in content
+    assert b"stack_trace" not in content
+
+
+@pytest.mark.parametrize("stride", [2, 3])
+def test_onnx_same_upper_is_tensorflows_same(stride: int, tmp_path: Path) -> None:
+    stages = tuple(arch.Stage(arch.MBConv(expansion=1, kernel=kernel), 8, stride=stride) for kernel in (3, 5))
+    net = random_net(arch.Network("probe", 32, arch.Stem(8, kernel=7, stride=stride), stages, num_classes=5))
+    runtime.export(net, tmp_path / "probe.onnx", dynamic_size=True)
+    for height in range(32, 32 + stride**3 + 1):
+        batch = pictures(1, 3, height, 45)
+        assert difference(run_onnx(tmp_path / "probe.onnx", batch), logits(net, batch)) < 1e-5
+
+
+# Dynamic dimensions, other formats and precisions.
+
+FORMATS = [("onnx", ".onnx"), ("torch", ".pt2"), ("openvino", ".xml")]
+
+
+@pytest.mark.parametrize(("form", "suffix"), FORMATS)
+def test_formats_are_equal_to_torch_and_models_by_themselves(
+    form: str, suffix: str, net: nn.ConvNet, tmp_path: Path
+) -> None:
+    if form == "openvino":
+        pytest.importorskip("openvino")
+    file = tmp_path / f"net{suffix}"
+    done = runtime.export(net, file, format=form, labels=LABELS)
+    assert (done.format, done.precision, done.size) == (form, "float32", 64)
+    assert done.difference < 1e-5
+    assert done.pictures == 4
+    assert done.generated
+    found = runtime.open_exported(file)
+    assert found.network == net.spec
+    assert found.labels == tuple(LABELS)
+    assert found.preprocess == models.Preprocess.authors(64)
+    batch = pictures(2, 3, 64, 64)
+    assert difference(runtime.session(file, threads=1)(batch), logits(net, batch)) < 1e-5
+
+
+@pytest.mark.parametrize(("form", "suffix"), FORMATS)
+def test_any_batch_and_size(form: str, suffix: str, net: nn.ConvNet, tmp_path: Path) -> None:
+    if form == "openvino":
+        pytest.importorskip("openvino")
+    file = tmp_path / f"any{suffix}"
+    done = runtime.export(net, file, format=form, dynamic_batch=True, dynamic_size=True)
+    assert done.dynamic_batch
+    assert done.dynamic_size
+    session = runtime.session(file, threads=1)
+    for shape in [(1, 3, 64, 64), (3, 3, 32, 32), (2, 3, 33, 50), (1, 3, 71, 96)]:
+        assert difference(session(pictures(*shape)), logits(net, pictures(*shape))) < 1e-5
+
+
+def test_dynamic_batch_alone_keeps_the_size(net: nn.ConvNet, tmp_path: Path) -> None:
+    runtime.export(net, tmp_path / "batch.onnx", dynamic_batch=True)
+    batch = pictures(5, 3, 64, 64)
+    assert difference(run_onnx(tmp_path / "batch.onnx", batch), logits(net, batch)) < 1e-5
+    (shape,) = (value.type.tensor_type.shape for value in onnx.load(tmp_path / "batch.onnx").graph.input)
+    assert [dim.dim_value or dim.dim_param for dim in shape.dim] == ["batch", 3, 64, 64]
+
+
+@pytest.mark.parametrize(("form", "suffix"), FORMATS)
+def test_float16_is_half_as_large_and_takes_float32(form: str, suffix: str, net: nn.ConvNet, tmp_path: Path) -> None:
+    if form == "openvino":
+        pytest.importorskip("openvino")
+    file = tmp_path / f"half{suffix}"
+    done = runtime.export(net, file, format=form, precision="float16")
+    assert 1e-5 < done.difference < 2e-2
+    # The graph itself takes some 10 kB as ONNX, 40 kB as IR and 80 kB as an archive.
+    parameters = sum(tensor.numel() for tensor in net.fuse().parameters())
+    assert 2 * parameters < done.bytes < 2 * parameters + 200_000
+    found = runtime.session(file, threads=1)(pictures(1, 3, 64, 64))
+    assert found.dtype == np.float32
+
+
+@pytest.mark.parametrize(("form", "suffix"), [("onnx", ".onnx"), ("openvino", ".xml")])
+def test_int8_is_calibrated_and_says_how_often_it_agrees(
+    form: str, suffix: str, net: nn.ConvNet, tmp_path: Path
+) -> None:
+    if form == "openvino":
+        pytest.importorskip("openvino")
+    calibration = photo_folder(tmp_path / "photos")
+    file = tmp_path / f"int8{suffix}"
+    done = runtime.export(net, file, format=form, precision="int8", calibrate=calibration, labels=LABELS)
+    assert done.limit is None
+    assert done.pictures == 4
+    assert not done.generated
+    assert done.agreement is not None
+    assert 0 <= done.agreement <= 1
+    assert 1e-4 < done.difference < 0.5
+    assert runtime.open_exported(file).labels == tuple(LABELS)
+    assert runtime.session(file)(pictures(2, 3, 64, 64)).shape == (2, 10)
+    if form == "onnx":
+        model = onnx.load(file)
+        assert {node.domain for node in model.graph.node} == {""}
+        scales = {tensor.name: tensor.dims for tensor in model.graph.initializer if tensor.name.endswith("_scale")}
+        assert any(name.startswith("head") and list(dims) == [net.num_features] for name, dims in scales.items())
+    assert sorted(path.suffix for path in tmp_path.glob("int8.*")) == sorted(
+        {".onnx"} if form == "onnx" else {".xml", ".bin"}
+    )
+
+
+# An exported file is a MODEL.
+
+
+def test_predict_takes_it_with_its_preprocessing_and_labels(tmp_path: Path) -> None:
+    model = write_small_model(tmp_path / "small")
+    photos = sorted(photo_folder(tmp_path / "photos").iterdir())
+    runtime.export(model, tmp_path / "small.onnx")
+    runtime.export(model, tmp_path / "small.pt2", format="torch")
+    expected = list(runtime.Predictor(model).many(photos))
+    for file in ("small.onnx", "small.pt2"):
+        for found, wanted in zip(runtime.Predictor(tmp_path / file).many(photos), expected, strict=True):
+            assert isinstance(found, runtime.Prediction)
+            assert isinstance(wanted, runtime.Prediction)
+            assert [one.label for one in found.predictions] == [one.label for one in wanted.predictions]
+            assert [one.probability for one in found.predictions] == pytest.approx(
+                [one.probability for one in wanted.predictions], abs=1e-5
+            )
+
+
+def test_a_model_without_labels_has_none_in_the_file(tmp_path: Path) -> None:
+    model = write_small_model(tmp_path / "small", labelled=False)
+    runtime.export(tmp_path / "small", tmp_path / "small.onnx")
+    found = runtime.open_exported(tmp_path / "small.onnx")
+    assert found.labels is None
+    assert found.name == model.name
+
+
+def test_a_model_that_does_not_read_rgb_is_compared_on_noise(tmp_path: Path) -> None:
+    write_small_model(tmp_path / "grey", in_channels=1)
+    done = runtime.export(tmp_path / "grey", tmp_path / "grey.onnx")
+    assert (done.pictures, done.agreement) == (0, None)
+    with pytest.raises(arch.CompoundNetError, match="reads 1 channels"):
+        runtime.export(tmp_path / "grey", tmp_path / "grey.onnx", pictures=photo_folder(tmp_path / "photos"))
+
+
+def test_own_pictures_are_what_it_is_compared_on(net: nn.ConvNet, tmp_path: Path) -> None:
+    done = runtime.export(net, tmp_path / "net.onnx", pictures=photo_folder(tmp_path / "photos", count=3))
+    document = msgspec.to_builtins(done)
+    assert (document["pictures"], document["generated"]) == (3, False)
+    assert document["file"] == str(tmp_path / "net.onnx")
+    assert document["limit"] == 1e-4
+
+
+def test_generated_pictures_have_the_statistics_of_photographs() -> None:
+    how = models.Preprocess.authors(64)
+    for picture in generated_pictures(how):
+        assert picture.shape == (3, 64, 64)
+        assert 0.3 < picture.std() < 2
+        # Neighbouring pixels are alike, and so are the colours of one pixel.
+        assert np.corrcoef(picture[0, :, 1:].ravel(), picture[0, :, :-1].ravel())[0, 1] > 0.8
+        assert np.corrcoef(picture[0].ravel(), picture[2].ravel())[0, 1] > 0.5
+
+
+# What cannot be exported, or is not an exported file.
+
+
+def test_one_over_the_limit_is_deleted_and_told(
+    net: nn.ConvNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "net.onnx").write_text("older")
+    monkeypatch.setitem(exporting.LIMITS, "float32", 1e-12)
+    with pytest.raises(arch.CompoundNetError, match=r"net\.onnx was not kept: its logits differ from torch's by"):
+        runtime.export(net, tmp_path / "net.onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]
+    assert (tmp_path / "net.onnx").read_text() == "older"
+
+
+@pytest.mark.parametrize(
+    ("file", "options", "message"),
+    [
+        ("a.onnx", {"format": "onx"}, "no format 'onx'; did you mean onnx"),
+        ("a.onnx", {"precision": "int4"}, "no precision 'int4'; did you mean int8"),
+        ("a.bin", {}, r"must end in \.onnx, got a\.bin"),
+        ("a.pt2", {"format": "torch", "precision": "int8"}, "int8 is for the formats onnx and openvino"),
+        ("a.onnx", {"precision": "int8"}, "give --calibrate a folder"),
+        ("a.onnx", {"calibrate": "."}, "calibration is for --precision int8, not float32"),
+        ("nowhere/a.onnx", {}, "there is no folder"),
+    ],
+)
+def test_impossible_wishes_are_told_before_any_work(
+    file: str, options: dict[str, Any], message: str, net: nn.ConvNet, tmp_path: Path
+) -> None:
+    with pytest.raises(arch.CompoundNetError, match=message):
+        runtime.export(net, tmp_path / file, **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_onnx_file_that_is_not_ours(tmp_path: Path, exported: Path) -> None:
+    model = onnx.load(exported)
+    del model.metadata_props[:]
+    onnx.save_model(model, tmp_path / "other.onnx")
+    with pytest.raises(arch.CompoundNetError, match="is not an exported model of compoundnet"):
+        runtime.Predictor(tmp_path / "other.onnx")
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".xml", ".pt2"])
+@pytest.mark.parametrize("content", [b"", b"not a model at all", b"\x08\x0a\x12" * 50])
+def test_damaged_files_are_told(suffix: str, content: bytes, tmp_path: Path) -> None:
+    file = tmp_path / f"a{suffix}"
+    file.write_bytes(content)
+    (tmp_path / "a.bin").write_bytes(b"")
+    with pytest.raises(arch.CompoundNetError, match=r"a\.(onnx|xml|pt2) is no"):
+        runtime.open_exported(file)
+
+
+def test_a_truncated_onnx_file_is_told(exported: Path, tmp_path: Path) -> None:
+    (tmp_path / "half.onnx").write_bytes(exported.read_bytes()[:-3000])
+    with pytest.raises(arch.CompoundNetError, match=r"half\.onnx is no ONNX file, or it is damaged"):
+        runtime.open_exported(tmp_path / "half.onnx")
+
+
+def test_missing_parts_are_told(tmp_path: Path) -> None:
+    with pytest.raises(arch.CompoundNetError, match="there is no file"):
+        runtime.open_any(tmp_path / "gone.onnx")
+    (tmp_path / "a.xml").write_text("<net/>")
+    with pytest.raises(arch.CompoundNetError, match=r"needs its weights, a\.bin"):
+        runtime.open_any(tmp_path / "a.xml")
+
+
+def test_labels_that_do_not_fit_the_network_are_told(exported: Path, tmp_path: Path) -> None:
+    model = onnx.load(exported)
+    labels = next(entry for entry in model.metadata_props if entry.key == "compoundnet.labels")
+    labels.value = "just one"
+    onnx.save_model(model, tmp_path / "few.onnx")
+    with pytest.raises(arch.CompoundNetError, match="holds 1 labels, and the network has 10 classes"):
+        runtime.open_exported(tmp_path / "few.onnx")

@@ -1,0 +1,95 @@
+"""benchmark: what is timed by which name, what is recorded, peers, and bad input."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from compoundnet import arch
+from compoundnet.runtime import sessions
+from compoundnet.runtime.benchmark import benchmark
+from compoundnet.runtime.peers import open_peer, peers, peers_of
+from compoundnet.runtime.subjects import subject
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> str:
+    file = tmp_path / "small.toml"
+    arch.scale(arch.network("efficientnet-b0"), depth=0.1, width=0.25, resolution=64).save(file)
+    return str(file)
+
+
+def test_networks_on_backends_in_one_result(small: str, empty_cache: Path) -> None:
+    done = benchmark([small], backends=("onnxruntime", "torch"), runs=2)
+    assert [(found.library, found.backend) for found in done.measurements] == [
+        ("compoundnet", "onnxruntime"),
+        ("compoundnet", "torch"),
+    ]
+    first = done.measurements[0]
+    assert (first.weights, first.size, first.latency.runs) == ("random", 64, 2)
+    assert first.macs == arch.cost(arch.network(small)).macs
+    assert done.left_out == ()
+    assert not empty_cache.exists()  # of random weights nothing is kept
+
+
+def test_random_weights_are_the_same_each_time_and_leave_torch_s_numbers_alone() -> None:
+    import torch
+
+    before = torch.get_rng_state()
+    made = [subject("mobilenet-v2").source.module for _ in range(2)]
+    one, other = (make().state_dict() for make in made if make is not None)
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_comparison_networks_are_known() -> None:
+    found = subject("amoebanet-b")
+    assert (found.size, found.params) == (480, 557_277_864)
+
+
+def test_a_network_without_peers_says_so(small: str) -> None:
+    done = benchmark([small], backends=("torch",), runs=1, with_peers=True)
+    assert len(done.measurements) == 1
+    assert "not known in other libraries" in done.left_out[0]
+
+
+def test_every_peer_s_network_is_ours() -> None:
+    known = {name for members in arch.families().values() for name in members} | {"resnet-152"}
+    assert {name for peer in peers() for name in peer.networks} <= known
+    assert [peer.library for peer in peers_of("efficientnet-b0")] == ["timm", "torchvision", "efficientnet_pytorch"]
+
+
+def test_a_peer_gives_the_same_logits_in_every_way() -> None:
+    pytest.importorskip("efficientnet_pytorch")
+    peer = next(peer for peer in peers() if peer.library == "efficientnet_pytorch")
+    module = peer.build("efficientnet-b0")
+    pictures = np.random.default_rng(0).standard_normal((1, 3, 64, 64), dtype=np.float32)
+    runs = [open_peer(module, way, size=64, batch=1, threads=1) for way in ("eager", "eager, channels last")]
+    plain, last = (np.asarray(run(pictures)) for run in runs)
+    assert plain.shape == (1, 1000)
+    assert np.abs(plain - last).max() <= 1e-4 * np.abs(plain).max()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"names": ["efficientnet-bo"]}, "no network named 'efficientnet-bo'; did you mean efficientnet-b0"),
+        ({"backends": ("onnxruntme",)}, "no backend named 'onnxruntme'; did you mean onnxruntime"),
+        ({"runs": 0}, "runs must be at least 1, got 0"),
+        ({"batch": 0}, "batch must be at least 1, got 0"),
+        ({"threads": 10_000}, "threads must be 1 to"),
+    ],
+)
+def test_bad_input(arguments: dict[str, object], message: str) -> None:
+    given: dict[str, object] = {"names": ["efficientnet-b0"], **arguments}
+    with pytest.raises(arch.CompoundNetError, match=message):
+        benchmark(**given)  # type: ignore[arg-type]  # the table above holds several types
+
+
+def test_a_backend_that_is_not_installed_names_the_extra(small: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    absent = sessions.BACKENDS["openvino"]._replace(package="no_such_package")
+    monkeypatch.setattr(sessions, "BACKENDS", {**sessions.BACKENDS, "openvino": absent})
+    with pytest.raises(arch.CompoundNetError, match=r"compoundnet\[openvino\]"):
+        benchmark([small], backends=("openvino",), runs=1)
