@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from compoundnet.arch import CompoundNetError
-from compoundnet.paper import Result, read_results
+from compoundnet.paper import read_results
 from compoundnet.paper.results import find_result
+from compoundnet.train.results import Result
 
 GOOD: dict[str, Any] = {"network": "resnet-50", "dataset": "imagenet", "top1": 0.76, "top5": 0.93, "count": 50_000}
 

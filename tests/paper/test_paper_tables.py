@@ -15,17 +15,18 @@ from compoundnet import arch, paper
 from compoundnet.paper.layout import comma_separated, lay_out, markdown
 from compoundnet.paper.printed import printed_table
 from compoundnet.paper.tables import Cell, Line, Table
+from compoundnet.train.results import Result
 
 TABLES = ("table1", "table2", "table3", "table6", "table7")
 
 
-def table(name: str, results: tuple[paper.Result, ...] = ()) -> Table:
+def table(name: str, results: tuple[Result, ...] = ()) -> Table:
     made = paper.reproduce(name, results)
     assert isinstance(made, Table)
     return made
 
 
-def line(name: str, label: str, results: tuple[paper.Result, ...] = ()) -> Line:
+def line(name: str, label: str, results: tuple[Result, ...] = ()) -> Line:
     return next(row for row in table(name, results).rows if row.label == label)
 
 
@@ -159,7 +160,7 @@ def test_reasons_that_count_batch_norm_say_what_counting_gives() -> None:
 
 def test_accuracies_need_data_until_a_result_fills_them() -> None:
     assert cell("table2", "EfficientNet-B0", "top1").verdict == "needs data"
-    result = paper.Result("efficientnet-b0", "imagenet", 0.7712, 50_000, top5=0.9290, measured_at="2026-01-02")
+    result = Result("efficientnet-b0", "imagenet", 0.7712, 50_000, top5=0.9290, measured_at="2026-01-02")
     filled = line("table2", "EfficientNet-B0", (result,)).cells
     assert (filled["top1"].shown, filled["top1"].verdict) == ("77.12%", "agrees")
     assert (filled["top5"].shown, filled["top5"].verdict) == ("92.90%", "differs")
@@ -170,17 +171,17 @@ def test_accuracies_need_data_until_a_result_fills_them() -> None:
 def test_a_scaled_network_finds_its_own_result() -> None:
     by_depth = line("table7", "by depth (d=4)")
     assert by_depth.network is not None
-    result = paper.Result(by_depth.network, "imagenet", 0.79, 50_000)
+    result = Result(by_depth.network, "imagenet", 0.79, 50_000)
     assert line("table7", "by depth (d=4)", (result,)).cells["top1"].verdict == "agrees"
     assert line("table7", "by width (w=2)", (result,)).cells["top1"].verdict == "needs data"
 
 
 def test_a_result_on_part_of_the_images_or_on_other_data_fills_nothing() -> None:
-    part = paper.Result("efficientnet-b0", "imagenet", 0.771, 1_000)
+    part = Result("efficientnet-b0", "imagenet", 0.771, 1_000)
     top1 = line("table2", "EfficientNet-B0", (part,)).cells["top1"]
     assert (top1.verdict, top1.measured) == ("needs data", None)
     assert "1,000 images. The table is about all 50,000." in top1.reason
-    other = paper.Result("efficientnet-b0", "imagenette", 0.771, 50_000)
+    other = Result("efficientnet-b0", "imagenette", 0.771, 50_000)
     assert line("table2", "EfficientNet-B0", (other,)).cells["top1"].reason == ""
 
 

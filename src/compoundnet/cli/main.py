@@ -25,6 +25,8 @@ _COMMANDS = {
     "export": ("export", "export"),
     "benchmark": ("benchmark", "benchmark"),
     "data": ("data", "app"),
+    "train": ("train", "train"),
+    "evaluate": ("evaluate", "evaluate"),
 }
 
 

@@ -6,6 +6,8 @@ labels.txt            one class a line; left out where the classes have no names
 preprocess.toml       what a picture goes through first (`Preprocess`)
 README.md             where it came from, licence, accuracy
 SHA256SUMS            the weights' checksum, in the form `sha256sum --check` reads
+
+Training adds how it went: recipe.toml, log.csv, curves.png, result.json.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ if TYPE_CHECKING:
 _NETWORK, _WEIGHTS, _LABELS = "network.toml", "weights.safetensors", "labels.txt"
 _PREPROCESS, _README, _CHECKSUMS = "preprocess.toml", "README.md", "SHA256SUMS"
 _NEEDED = (_NETWORK, _WEIGHTS, _PREPROCESS)
-_FILES = frozenset((*_NEEDED, _LABELS, _README, _CHECKSUMS))
+_EXTRAS = ("recipe.toml", "log.csv", "curves.png", "result.json")
+_FILES = frozenset((*_NEEDED, _LABELS, _README, _CHECKSUMS, *_EXTRAS))
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -84,11 +87,13 @@ def write_folder(
     labels: Sequence[str] | None = None,
     readme: str,
     replace: bool = False,
+    extras: Mapping[str, bytes] | None = None,
 ) -> Model:
     """Write a model folder, whole or not at all, and return it as `read_folder` would.
 
     state    the built network's `state_dict()`, on any device
     replace  put it where another model folder is. A folder that holds anything else is never replaced
+    extras   more files by name: recipe.toml, log.csv, curves.png, result.json
 
     Raises CompoundNetError where the state is not the network's, the labels are not as many as its classes, or the
     folder exists.
@@ -107,6 +112,8 @@ def write_folder(
         whole = scratch / target.name
         whole.mkdir()  # not the scratch folder itself, which is private to its user
         _write_files(whole, network, state, preprocess, labels, readme)
+        for name, content in (extras or {}).items():
+            (whole / name).write_bytes(content)
         if target.exists():
             target.rename(scratch / "replaced")
         try:

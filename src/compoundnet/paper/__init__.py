@@ -3,7 +3,7 @@
 from compoundnet.paper.figures import Figure
 from compoundnet.paper.measure import Measured, measure
 from compoundnet.paper.registry import names, reproduce
-from compoundnet.paper.results import Result, read_results
+from compoundnet.paper.results import read_results
 from compoundnet.paper.tables import Cell, Line, Table
 
 __all__ = [
@@ -11,7 +11,6 @@ __all__ = [
     "Figure",
     "Line",
     "Measured",
-    "Result",
     "Table",
     "measure",
     "names",

@@ -9,8 +9,8 @@ from compoundnet.paper.digits import parse
 from compoundnet.paper.figures import Figure
 from compoundnet.paper.labels import Label, label_points
 from compoundnet.paper.plots import INK, OKABE_ITO, canvas, count_axis, encode
-from compoundnet.paper.results import Result
 from compoundnet.paper.tables import network_table
+from compoundnet.train.results import Result
 
 FAMILY = "EfficientNet"
 

@@ -6,8 +6,8 @@ import importlib
 
 from compoundnet.arch import CompoundNetError, canonical
 from compoundnet.paper.figures import Figure
-from compoundnet.paper.results import Result
 from compoundnet.paper.tables import Table
+from compoundnet.train.results import Result
 
 # Name -> (module, function); the function takes (name, results). Imported when asked for, because figures need
 # matplotlib and tables do not.

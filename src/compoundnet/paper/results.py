@@ -1,4 +1,4 @@
-"""Result files, one evaluation each: what fills the accuracy cells of the paper's tables."""
+"""Result files (`compoundnet evaluate -o`), one evaluation each: they fill the accuracy cells of the paper's tables."""
 
 from __future__ import annotations
 
@@ -9,38 +9,7 @@ from typing import Any
 import msgspec
 
 from compoundnet.arch import CompoundNetError
-
-
-class Result(msgspec.Struct, frozen=True):
-    """One evaluation, one JSON file. A file may hold more fields than these.
-
-    network         name of the network, as `compoundnet list` or `scale` gives it
-    dataset         what it was evaluated on; `imagenet` is the validation set of ILSVRC 2012
-    top1, top5      fractions of the images, from 0 to 1
-    mean_per_class  mean over the classes of the fraction that is right
-    count           images
-    model           the weights: a name of `compoundnet models list`, or a model folder
-    measured_at     date and time, ISO 8601
-    version         of compoundnet
-    """
-
-    network: str
-    dataset: str
-    top1: float
-    count: int
-    top5: float | None = None
-    mean_per_class: float | None = None
-    model: str = ""
-    measured_at: str = ""
-    version: str = ""
-
-    def __post_init__(self) -> None:
-        for name in ("top1", "top5", "mean_per_class"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value <= 1:
-                raise ValueError(f"{name} is a fraction from 0 to 1, got {value}")
-        if self.count < 1:
-            raise ValueError(f"count must be at least 1, got {self.count}")
+from compoundnet.train.results import Result
 
 
 def read_results(folder: Path) -> tuple[Result, ...]:

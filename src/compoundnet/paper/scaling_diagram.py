@@ -11,7 +11,7 @@ from compoundnet.arch.units import format_count
 from compoundnet.paper.figures import Figure
 from compoundnet.paper.plots import OKABE_ITO, QUIET, canvas, encode
 from compoundnet.paper.printed import Row, printed_table
-from compoundnet.paper.results import Result
+from compoundnet.train.results import Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

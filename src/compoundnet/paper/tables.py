@@ -13,7 +13,8 @@ from compoundnet.arch.units import format_count
 from compoundnet.paper import digits
 from compoundnet.paper.measure import Measured, measure, measure_network
 from compoundnet.paper.printed import PrintedTable, Row, Variant, printed_table
-from compoundnet.paper.results import Result, find_result
+from compoundnet.paper.results import find_result
+from compoundnet.train.results import Result
 
 Verdict = Literal["agrees", "surpasses", "differs", "other machine", "needs data", "not printed"]
 Results = tuple[Result, ...]

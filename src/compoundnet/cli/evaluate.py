@@ -1,0 +1,117 @@
+"""`evaluate`: how often a model is right."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import msgspec
+import typer
+
+from compoundnet.cli.output import note, print_json, show, table
+
+if TYPE_CHECKING:
+    from compoundnet.train import Evaluation
+
+
+def evaluate(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A name of `compoundnet models list`, or a model folder.")
+    ],
+    data: Annotated[
+        str,
+        typer.Argument(metavar="DATA", help="A name of `compoundnet data list`, a folder or a manifest."),
+    ],
+    split: Annotated[
+        str | None, typer.Option(metavar="NAME", help="train, val or test; test unless given, val where there is none.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="RESULT.json", help="A result file, as `reproduce` reads them."),
+    ] = None,
+    confusion: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw the confusion matrix.")] = None,
+    submission: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The ImageNet server's format, of imagenet-test:FOLDER."),
+    ] = None,
+    devkit: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="ILSVRC 2012's development kit, which numbers the classes.")
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures at a time on each process.")] = 64,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that decode pictures, for each of those.")] = 0,
+    devices: Annotated[int, typer.Option(min=0, help="GPUs (or CPU processes); 0: all GPUs.")] = 0,
+    accelerator: Annotated[Literal["auto", "cpu", "gpu"], typer.Option(help="What to run on.")] = "auto",
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Take a data set that differs from the published counts.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")] = False,
+) -> None:
+    """Top-1, top-5 and mean per-class accuracy of a model on pictures, each counted once."""
+    from compoundnet import arch, train
+    from compoundnet.data import open_dataset
+    from compoundnet.models import open_model
+    from compoundnet.train.evaluation import draw_confusion
+    from compoundnet.train.results import write_result
+    from compoundnet.train.submission import DEVKIT
+    from compoundnet.train.submission import submission as submit
+
+    opened, dataset = open_model(model), open_dataset(data, allow_missing=allow_missing)
+    chosen = dataset.split(split or dataset.evaluation)
+    fabric = train.launch(train.Hardware(devices, accelerator=accelerator))
+    first = fabric.is_global_zero
+    with _progress(len(chosen), fabric.world_size, first) as done:
+        if submission is not None:
+            root = devkit or Path(getattr(chosen.source, "root", ".")) / DEVKIT
+            content = submit(opened, chosen, root, fabric, batch=batch, workers=workers, done=done)
+        else:
+            found = train.evaluate(opened, chosen, dataset.name, fabric=fabric, batch=batch, workers=workers, done=done)
+    if not first:
+        return
+    for text in dataset.notes:
+        note(text)
+    if submission is not None:
+        arch.write_whole(submission, content)
+        note(f"wrote {submission}: {len(chosen):,} lines")
+        return
+    classes = [msgspec.to_builtins(score) for score in found.classes]
+    if output is not None:
+        arch.write_whole(output, write_result(found.result, split=chosen.name, classes=classes))
+    if confusion is not None:
+        arch.write_whole(confusion, draw_confusion(found, f"{found.result.network} on {dataset.name}"))
+    if json:
+        print_json(msgspec.to_builtins(found.result) | {"split": chosen.name, "classes": classes})
+    else:
+        _print(found, chosen.name)
+
+
+def _print(found: Evaluation, split: str) -> None:
+    printed = table("class", ">pictures", ">right", ">accuracy", "most often taken for")
+    for score in found.classes:
+        confused = f"{score.most_confused} ({score.times})" if score.most_confused else ""
+        printed.add_row(
+            score.label, f"{score.count:,}", f"{score.right:,}", f"{score.right / score.count:.1%}", confused
+        )
+    result = found.result
+    top5 = f", top-5 {result.top5:.2%}" if result.top5 is not None else ""
+    show(
+        printed,
+        f"{result.model} on {result.dataset} ({split}, {result.count:,} pictures): top-1 {result.top1:.2%}{top5},"
+        f" mean per class {result.mean_per_class:.2%}",
+    )
+
+
+@contextlib.contextmanager
+def _progress(pictures: int, processes: int, first: bool) -> Iterator[Callable[[int], object]]:
+    """Takes how many more pictures this process has done; a bar on stderr where that is a terminal."""
+    if not first or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("evaluating", total=pictures)
+        yield lambda count: bar.advance(task, count * processes)

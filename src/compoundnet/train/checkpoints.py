@@ -1,0 +1,77 @@
+"""Checkpoints of a run: each written whole or not at all, the last few kept."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from compoundnet.arch import CompoundNetError
+
+_log = logging.getLogger(__name__)
+_NAME = re.compile(r"step-(\d{9})\.pt")
+
+
+class Checkpoints:
+    """Files `step-NNNNNNNNN.pt` in `folder`."""
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        self.folder, self._keep = folder, keep
+
+    def paths(self) -> list[Path]:
+        """Oldest first."""
+        return sorted(path for path in self.folder.glob("step-*.pt") if _NAME.fullmatch(path.name))
+
+    def save(self, state: dict[str, Any], step: int) -> None:
+        """Write one and remove those beyond `keep`. Where it fails, the earlier ones stay (CompoundNetError)."""
+        path = self.folder / f"step-{step:09d}.pt"
+        temporary = path.with_suffix(".part")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                torch.save(state, file)
+                file.flush()
+                os.fsync(file.fileno())  # before the rename, so that a power cut leaves no empty file of that name
+            temporary.replace(path)
+        except (OSError, RuntimeError) as error:  # torch raises RuntimeError when a write fails
+            temporary.unlink(missing_ok=True)
+            raise CompoundNetError(
+                f"{path}: the checkpoint cannot be saved: {_reason(error)}. {self._left()}"
+            ) from error
+        for old in self.paths()[: -self._keep]:
+            old.unlink()
+
+    def load(self) -> dict[str, Any] | None:
+        """The newest that can be read, None where there is none. One that is damaged is named and passed over."""
+        for path in reversed(self.paths()):
+            try:
+                state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+                return state
+            except Exception as error:  # damaged bytes make the reader raise whatever it trips over
+                _log.warning("%s cannot be read (%s); going back to the one before", path, _reason(error))
+        return None
+
+    def clear(self) -> None:
+        """Remove all of them, and what an interrupted save left."""
+        for path in [*self.paths(), *self.folder.glob("step-*.part")]:
+            path.unlink()
+
+    def _left(self) -> str:
+        paths = self.paths()
+        if not paths:
+            return "Make room and start again"
+        return f"{paths[-1].name} is the last good one: make room, and go on from it with --resume"
+
+
+def _reason(error: BaseException) -> str:
+    """What the operating system said, where it did."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

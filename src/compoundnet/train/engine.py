@@ -1,0 +1,316 @@
+"""The training loop.
+
+Whatever is random depends on the seed and on the place in the run (step, part, process), not on what came before, and
+the learning rate on the step alone. So the state of a run is small and plain (`_state`), and a run that goes on from
+any checkpoint is bit for bit the run that was not interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from compoundnet.arch import CompoundNetError
+from compoundnet.data.loader import loader, normalise
+from compoundnet.nn import ConvNet
+from compoundnet.train.average import Average
+from compoundnet.train.checkpoints import Checkpoints
+from compoundnet.train.counting import count, total
+from compoundnet.train.hardware import is_sharded
+from compoundnet.train.identity import check_identity, identity
+from compoundnet.train.logs import Logs
+from compoundnet.train.optimizer import make_optimizer, set_learning_rate
+from compoundnet.train.place import Place, random_seed
+from compoundnet.train.schedule import frozen_steps, learning_rate
+from compoundnet.train.sharding import load_network, load_optimizer, network_state, optimizer_state
+from compoundnet.train.signals import InterruptedRunError, Stop
+from compoundnet.train.sync_norm import synchronise
+from compoundnet.train.task import Task
+from compoundnet.train.watching import Epoch, Watcher
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
+    from compoundnet.data.workers import Batch
+
+
+class Engine:
+    """One run of a task on `fabric`'s processes, each of which makes one and calls `run`."""
+
+    def __init__(
+        self,
+        task: Task,
+        fabric: Fabric,
+        checkpoints: Checkpoints,
+        logs: Logs,
+        *,
+        workers: int = 0,
+        watcher: Watcher | None = None,
+    ) -> None:
+        recipe = task.recipe
+        self._task, self._recipe, self._fabric = task, recipe, fabric
+        self._checkpoints, self._logs, self._workers = checkpoints, logs, workers
+        self._watcher = (watcher or Watcher()) if fabric.is_global_zero else Watcher()
+        parts = fabric.world_size * recipe.accumulate
+        if recipe.batch % parts:
+            raise CompoundNetError(
+                f"a batch of {recipe.batch} cannot be shared equally by {fabric.world_size} processes in"
+                f" {recipe.accumulate} parts; give a multiple of {parts} (--set batch=...)"
+            )
+        self._loader = loader(
+            task.train, task.transform, batch=recipe.batch // parts, seed=recipe.seed, workers=workers,
+            rank=fabric.global_rank, world=fabric.world_size, max_bad=recipe.max_bad,
+            pin_memory=fabric.device.type == "cuda",
+        )  # fmt: skip
+        self.epoch_steps = len(self._loader) // recipe.accumulate
+        if not self.epoch_steps:
+            raise CompoundNetError(
+                f"{len(task.train)} training pictures do not fill one batch of {recipe.batch}; give a smaller one"
+                f" (--set batch={max(1, len(task.train) // 2)})"
+            )
+        self.steps = recipe.steps or max(1, round(recipe.epochs * self.epoch_steps))
+        self._frozen_steps = frozen_steps(recipe, self.epoch_steps)
+        self._place = Place()
+        self._best: dict[str, Tensor] = {}
+        self._identity = identity(task)
+        self._make_net()
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """The chosen ones: of the best evaluation, or the last."""
+        return self._best if self._recipe.select == "best" else network_state(self._average.net)
+
+    @property
+    def history(self) -> list[Epoch]:
+        """One entry an epoch so far."""
+        return [msgspec.convert(row, Epoch) for row in self._place.history]
+
+    @property
+    def evaluable(self) -> ConvNet:
+        """A whole network to evaluate with, holding the average."""
+        if self._whole is not self._average.net:
+            self._whole.load_state_dict(network_state(self._average.net))
+        return self._whole
+
+    def resume(self) -> bool:
+        """Go on from the newest checkpoint; False where there is none. One of another run is a CompoundNetError."""
+        state = self._checkpoints.load()
+        if state is None:
+            return False
+        check_identity(state["identity"], self._identity, str(self._checkpoints.folder))
+        self._place = Place(**state["place"])
+        # The phase of the step that was done last: the optimiser's state is of that one.
+        self._enter_phase(frozen=0 < self._place.step <= self._frozen_steps)
+        load_network(self._net, state["net"])
+        load_network(self._average.net, state["average"])
+        load_optimizer(self._net, self._optimizer, state["optimizer"])
+        self._fabric.strategy.precision.load_state_dict(state["precision"])
+        self._best = state["best"]
+        return True
+
+    def run(self) -> None:
+        """Train to the end, saving on the way.
+
+        Raises InterruptedRunError after SIGTERM or Ctrl-C, with everything saved; CompoundNetError at a loss that is
+        not finite, a checkpoint that cannot be saved, or too many bad pictures: the last good checkpoint stays.
+        """
+        self._logs.start(self._place.step)
+        self._watcher.started(self._place.step, self.steps, self._recipe.batch)
+        self._saved_at = time.monotonic()
+        with Stop() as stop, self._logs:
+            while not self._done():
+                stopping = self._stretch(stop)
+                ended = self._place.step % self.epoch_steps == 0 or self._place.step >= self.steps
+                if ended:
+                    self._end_epoch()
+                if stopping or self._save_is_due() or (ended and self._save_after_epoch()):
+                    self._save()
+                if stopping and not self._done():
+                    raise InterruptedRunError(
+                        f"stopped after step {self._place.step} of {self.steps}, as asked; {self._last_good()}"
+                    )
+
+    def _make_net(self) -> None:
+        recipe, fabric = self._recipe, self._fabric
+        net = self._task.make_net()
+        self._sharded = is_sharded(fabric)
+        if recipe.channels_last and not self._sharded:  # FSDP cuts contiguous tensors only
+            net = net.to(memory_format=torch.channels_last)
+        net = net.to(fabric.device)
+        self._average = Average(net, recipe.ema_decay)
+        self._whole = self._average.net
+        if fabric.world_size > 1 and recipe.sync_norm and recipe.norm == "train":
+            synchronise(net)
+        net.set_grad_checkpointing(recipe.checkpointing)
+        self._net = net
+        if self._sharded:
+            self._whole = Average(self._average.net, 0).net
+            self._module = fabric.setup_module(self._forward())
+            fabric.setup_module(self._average.net)
+        self._enter_phase(frozen=self._frozen_steps > 0)
+
+    def _forward(self) -> nn.Module:
+        return torch.compile(self._net) if self._recipe.compile else self._net  # type: ignore[return-value]  # a module still
+
+    def _enter_phase(self, frozen: bool) -> None:
+        """Frozen trunk, or all of it: what learns, in which mode, with an optimiser of its own."""
+        net = self._net
+        net.requires_grad_(not frozen)
+        net.classifier.requires_grad_(True)
+        net.train(not frozen)
+        net.dropout.train()
+        for layer in net.modules():
+            if isinstance(layer, nn.modules.batchnorm._BatchNorm) and self._recipe.norm == "frozen":
+                layer.eval()
+        if not self._sharded:  # DDP looks at requires_grad when it wraps
+            self._module = self._fabric.setup_module(self._forward())
+        self._optimizer = make_optimizer(net, self._recipe)
+        self._prepared: Any = self._fabric.setup_optimizers(self._optimizer)
+
+    def _stretch(self, stop: Stop) -> bool:
+        """Steps to the end of the epoch, or until it is time to save or to stop; whether it is to stop."""
+        place, started = self._place, time.monotonic()
+        epoch, within = divmod(place.step, self.epoch_steps)
+        batches = iter(self._loader.at(epoch, within * self._recipe.accumulate))
+        pending, stopping = None, False
+        for _ in range(min(self.epoch_steps - within, self.steps - place.step)):
+            if place.step == self._frozen_steps > 0:
+                self._enter_phase(frozen=False)
+            stats = self._step(batches, stop)
+            if pending is not None:
+                # Looked at once the next step is under way, so that a GPU does not wait for it.
+                stopping = self._settle(pending, place.step)
+            place.step += 1
+            pending = stats
+            if stopping or self._save_is_due():
+                break
+        assert pending is not None
+        stopping = self._settle(pending, place.step) or stopping
+        place.seconds += time.monotonic() - started
+        return stopping
+
+    def _step(self, batches: Iterator[Batch], stop: Stop) -> Tensor:
+        """One step of the optimiser; float64[4] over all processes: summed loss, right answers, pictures, stop."""
+        recipe, fabric, step = self._recipe, self._fabric, self._place.step
+        set_learning_rate(self._optimizer, learning_rate(recipe, step, self.steps, self.epoch_steps))
+        stats = torch.zeros(4, dtype=torch.float64, device=fabric.device)
+        for part in range(recipe.accumulate):
+            images, labels, _ = next(batches)
+            images = images.to(fabric.device, non_blocking=True)
+            labels = labels.to(fabric.device, non_blocking=True)
+            images = normalise(images, self._task.preprocess)
+            if recipe.channels_last:
+                images = images.contiguous(memory_format=torch.channels_last)
+            torch.manual_seed(random_seed(recipe.seed, step, part, fabric.global_rank))
+            with self._reduction(last=part == recipe.accumulate - 1):
+                logits = self._module(images).float()
+                loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+                fabric.backward(loss / recipe.accumulate)
+            stats[0] += loss.detach() * len(labels)
+            stats[1] += (logits.detach().argmax(1) == labels).sum()
+            stats[2] += len(labels)
+        stats[3] += stop.asked
+        if recipe.clip_norm:
+            fabric.clip_gradients(self._module, self._prepared, max_norm=recipe.clip_norm, error_if_nonfinite=False)
+        self._prepared.step()
+        self._prepared.zero_grad()
+        if recipe.ema_decay:
+            self._average.update(self._net, step + 1)
+        return total(fabric, stats)
+
+    def _reduction(self, last: bool) -> contextlib.AbstractContextManager[object]:
+        """Gradients are summed over the processes with the last part of a batch."""
+        # Never entered to do nothing: under FSDP leaving it would turn the sum off (Lightning 2.6).
+        if last or self._fabric.world_size == 1:
+            return contextlib.nullcontext()
+        return self._fabric.no_backward_sync(self._module)
+
+    def _settle(self, stats: Tensor, step: int) -> bool:
+        """Take a step's figures in; whether any process was asked to stop."""
+        loss, right, seen, stop = stats.tolist()
+        if not math.isfinite(loss):
+            raise CompoundNetError(
+                f"the loss is {loss} at step {step}; {self._last_good()}. A lower learning rate usually helps:"
+                f" --set lr={self._recipe.lr / 3:.2g}"
+                + (", or --set precision=bf16" if self._recipe.precision == "fp16" else "")
+            )
+        place = self._place
+        place.loss, place.right, place.seen = place.loss + loss, place.right + int(right), place.seen + int(seen)
+        self._logs.step(step, loss / seen, learning_rate(self._recipe, step - 1, self.steps, self.epoch_steps))
+        self._watcher.stepped(step, loss / seen)
+        return bool(stop)
+
+    def _end_epoch(self) -> None:
+        place, recipe = self._place, self._recipe
+        epoch = -(-place.step // self.epoch_steps)
+        if not recipe.ema_decay:
+            self._average.follow(self._net)
+        held = None
+        if self._task.held is not None and (epoch % recipe.evaluate_epochs == 0 or place.step >= self.steps):
+            held = count(
+                self.evaluable, self._task.held, self._task.preprocess, self._fabric,
+                batch=max(1, recipe.batch // self._fabric.world_size // recipe.accumulate), workers=self._workers,
+            )  # fmt: skip
+            place.evaluations_since_best += 1
+            if held.top1 > place.best_score:
+                place.best_score, place.evaluations_since_best = held.top1, 0
+                if recipe.select == "best":
+                    whole = network_state(self._average.net)
+                    self._best = {name: tensor.detach().cpu().clone() for name, tensor in whole.items()}
+        ended = Epoch(
+            epoch, place.step, learning_rate(recipe, place.step - 1, self.steps, self.epoch_steps),
+            place.loss / place.seen, place.right / place.seen,
+            None if held is None else held.loss, None if held is None else held.top1, place.seen / place.seconds,
+        )  # fmt: skip
+        place.history.append(msgspec.to_builtins(ended))
+        place.loss, place.right, place.seen, place.seconds = 0.0, 0, 0, 0.0
+        self._logs.epoch(self.history)
+        self._watcher.epoch_ended(ended)
+
+    def _save_after_epoch(self) -> bool:
+        return self._done() or self._place.step // self.epoch_steps % self._recipe.save_epochs == 0
+
+    def _done(self) -> bool:
+        patience = self._recipe.patience
+        return self._place.step >= self.steps or (patience > 0 and self._place.evaluations_since_best >= patience)
+
+    def _save_is_due(self) -> bool:
+        """By the first process's clock, for all."""
+        due = time.monotonic() - self._saved_at >= self._recipe.save_minutes * 60
+        return bool(self._fabric.broadcast(due)) if self._fabric.world_size > 1 else due
+
+    def _save(self) -> None:
+        state, failure = self._state(), ""
+        if self._fabric.is_global_zero:
+            try:
+                self._checkpoints.save(state, self._place.step)
+            except CompoundNetError as error:
+                failure = str(error)
+        failure = self._fabric.broadcast(failure)
+        if failure:
+            raise CompoundNetError(failure)
+        self._saved_at = time.monotonic()
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "identity": self._identity,
+            "place": dataclasses.asdict(self._place),
+            "net": network_state(self._net),
+            "average": network_state(self._average.net),
+            "optimizer": optimizer_state(self._net, self._optimizer),
+            "precision": self._fabric.strategy.precision.state_dict(),
+            "best": self._best,
+        }
+
+    def _last_good(self) -> str:
+        paths = self._checkpoints.paths()
+        return f"--resume goes on from {paths[-1]}" if paths else "no checkpoint was saved yet"

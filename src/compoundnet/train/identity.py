@@ -1,0 +1,55 @@
+"""What a checkpoint must agree in with the run that goes on from it."""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+import numpy as np
+
+from compoundnet.arch import CompoundNetError
+from compoundnet.train.task import Task
+
+# How often checkpoints are saved changes no weight.
+_FREE = ("save_minutes", "save_epochs", "keep")
+_SAMPLE = 1000
+
+
+def identity(task: Task) -> str:
+    """Recipe, network and data of a task, as JSON. Of the pictures a sample of names and labels takes part."""
+    names = hashlib.sha256()
+    for split in filter(None, (task.train, task.held)):
+        for index in np.linspace(0, len(split) - 1, _SAMPLE, dtype=int):
+            names.update(f"{split.picture_name(int(index))}:{split.labels[index]}\n".encode(errors="replace"))
+    parts = {
+        "network": msgspec.to_builtins(task.network),
+        "data": {
+            "name": task.dataset,
+            "classes": list(task.train.classes),
+            "training pictures": len(task.train),
+            "held-out pictures": len(task.held) if task.held is not None else 0,
+            "digest of their names": names.hexdigest(),
+        },
+        "recipe": {name: value for name, value in task.recipe.fields().items() if name not in _FREE},
+        "start": {"model": task.start.name if task.start is not None else "new weights"},
+    }
+    return msgspec.json.encode(parts).decode()
+
+
+def check_identity(found: str, expected: str, where: str) -> None:
+    """Raise where a checkpoint is of another task, naming what differs."""
+    ours, theirs = msgspec.json.decode(expected), msgspec.json.decode(found)
+    for part, mine in ours.items():
+        its = theirs[part]
+        for name in mine | its:
+            if mine.get(name) != its.get(name):
+                raise CompoundNetError(
+                    f"{where}: is a run with another {part}: {name} is {_short(its.get(name))} there and"
+                    f" {_short(mine.get(name))} here. Resume with the settings it was started with, give another output"
+                    " (-o), or --force to begin anew"
+                )
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,63 @@
+"""`--set key=value`: a recipe with other values in some fields."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from compoundnet.arch import CompoundNetError, did_you_mean
+from compoundnet.train.recipe import Recipe
+
+
+def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
+    """The recipe after `key=value` settings.
+
+    The value is written as in TOML (`0.1`, `true`, `[0.5, 1.0]`); text needs no quotes, and `none` empties a field that
+    may be empty. A dot leads into a part: `optimizer.eps=0.01`; changing a part's `kind` starts from that kind's
+    defaults. Setting `epochs` clears `steps`, and the other way round.
+    """
+    fields: dict[str, Any] = recipe.fields()
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        key = key.strip()
+        if not equals or not key:
+            raise CompoundNetError(f"--set {setting}: expected key=value, such as lr=0.01")
+        _set(fields, key.split("."), _value(text.strip()), setting)
+    try:
+        return msgspec.convert(fields, Recipe)
+    except msgspec.ValidationError as error:
+        problem, _, path = str(error).rpartition(" - at `$.")
+        where = f"field {path.rstrip('`')}: {problem}" if problem else str(error)
+        raise CompoundNetError(f"--set: {where}") from error
+
+
+def _set(fields: dict[str, Any], keys: list[str], value: Any, setting: str) -> None:
+    first, *rest = keys
+    if first not in Recipe.__struct_fields__:
+        raise CompoundNetError(
+            f"--set {setting}: a recipe has no field {first!r}{did_you_mean(first, Recipe.__struct_fields__)}"
+        )
+    if not rest:
+        fields[first] = value
+        for one, other in (("epochs", "steps"), ("steps", "epochs")):
+            if first == one:
+                fields[other] = 0
+        return
+    part = fields.get(first)
+    if len(rest) > 1 or (part is not None and not isinstance(part, dict)):
+        raise CompoundNetError(f"--set {setting}: {first} has no parts")
+    name = rest[0]
+    kept = part if isinstance(part, dict) and not (name == "kind" and part.get("kind") != value) else {}
+    fields[first] = {**kept, name: value}
+
+
+def _value(text: str) -> Any:
+    if text.lower() == "none":
+        return None
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text

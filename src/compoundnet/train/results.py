@@ -1,0 +1,58 @@
+"""A result: one evaluation, one JSON file."""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from compoundnet.train.counting import Counts
+
+
+class Result(msgspec.Struct, frozen=True):
+    """One evaluation, one JSON file. A file may hold more fields than these.
+
+    network         name of the network, as `compoundnet list` or `scale` gives it
+    dataset         what it was evaluated on; `imagenet` is the validation set of ILSVRC 2012
+    top1, top5      fractions of the images, from 0 to 1
+    mean_per_class  mean over the classes of the fraction that is right
+    count           images
+    model           the weights: a name of `compoundnet models list`, or a model folder
+    measured_at     date and time, ISO 8601
+    version         of compoundnet
+    """
+
+    network: str
+    dataset: str
+    top1: float
+    count: int
+    top5: float | None = None
+    mean_per_class: float | None = None
+    model: str = ""
+    measured_at: str = ""
+    version: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("top1", "top5", "mean_per_class"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(f"{name} is a fraction from 0 to 1, got {value}")
+        if self.count < 1:
+            raise ValueError(f"count must be at least 1, got {self.count}")
+
+
+def make_result(network: str, dataset: str, counts: Counts, model: str) -> Result:
+    """Of counted answers, dated now."""
+    from compoundnet import __version__
+
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return Result(
+        network, dataset, counts.top1, counts.count, counts.top5, counts.mean_per_class, model, now, __version__
+    )
+
+
+def write_result(result: Result, **more: object) -> bytes:
+    """The JSON file of a result, with more fields after its own."""
+    return msgspec.json.format(msgspec.json.encode(msgspec.to_builtins(result) | more), indent=2) + b"\n"

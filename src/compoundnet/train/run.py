@@ -1,0 +1,161 @@
+"""`train`: a run from its task to the model folder."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+from filelock import FileLock, Timeout
+
+from compoundnet.arch import CompoundNetError
+from compoundnet.models import Model, read_folder, write_folder
+from compoundnet.models.folder import check_target
+from compoundnet.train.checkpoints import Checkpoints
+from compoundnet.train.counting import count
+from compoundnet.train.engine import Engine
+from compoundnet.train.hardware import Hardware, launch
+from compoundnet.train.logs import Logs, as_csv, draw_curves
+from compoundnet.train.results import Result, make_result, write_result
+from compoundnet.train.task import Task
+from compoundnet.train.watching import Epoch, Watcher
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+    from torch import Tensor
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """A finished run: the model folder, the log, and the result on the test pictures where there are any."""
+
+    model: Model
+    history: tuple[Epoch, ...]
+    result: Result | None
+
+
+def run_folder(output: Path) -> Path:
+    """Where a run keeps checkpoints and logs: beside the model folder that it will write."""
+    return output.with_name(f"{output.name}.run")
+
+
+def train(
+    task: Task,
+    output: Path,
+    *,
+    fabric: Fabric | None = None,
+    workers: int = 0,
+    resume: bool = False,
+    replace: bool = False,
+    watcher: Watcher | None = None,
+) -> Outcome:
+    """Train, evaluate once on the test pictures, and write the model folder `output`. All processes call it alike.
+
+    fabric   of `launch`; one process unless given
+    workers  processes that decode pictures, for each training process
+    resume   go on from the last checkpoint in `run_folder(output)`; begin where there is none
+    replace  begin anew where a run or a model folder is
+
+    Raises CompoundNetError, as `Engine.run` says, with the checkpoints kept.
+    """
+    fabric = fabric or launch(Hardware(), task.recipe)
+    first, folder = fabric.is_global_zero, run_folder(output)
+    with _alone(folder, output) if first else contextlib.nullcontext():
+        checkpoints = Checkpoints(folder / "checkpoints", task.recipe.keep)
+        if resume:
+            check_target(output, True)
+        else:
+            _begin(output, checkpoints, replace, first)
+        fabric.barrier()  # before anyone looks for checkpoints that the first process clears
+        engine = Engine(task, fabric, checkpoints, Logs(folder if first else None), workers=workers, watcher=watcher)
+        if resume and not engine.resume() and first and watcher is not None:
+            watcher.said(f"there is no checkpoint in {checkpoints.folder}; beginning at the first step")
+        engine.run()
+        net, weights, history = engine.evaluable, engine.weights, engine.history
+        net.load_state_dict(weights)
+        result = None
+        if task.test is not None:
+            counts = count(net, task.test, task.preprocess, fabric, workers=workers)
+            result = make_result(task.network.name, task.dataset, counts, str(output))
+        if first:
+            _write(task, output, weights, history, result, resume or replace)
+    fabric.barrier()
+    return Outcome(read_folder(output), tuple(history), result)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path, output: Path) -> Iterator[None]:
+    """Only one run at a time writes to an output; the system lets go of the lock when its process is killed."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / "lock", blocking=False)
+        lock.acquire()
+    except OSError as error:
+        if isinstance(error, Timeout):
+            raise CompoundNetError(
+                f"another process is training {output}; wait for it, or give another output (-o)"
+            ) from error
+        raise CompoundNetError(f"{folder}: cannot be written: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _write(
+    task: Task, output: Path, weights: dict[str, Tensor], history: list[Epoch], result: Result | None, replace: bool
+) -> None:
+    extras = {
+        "recipe.toml": task.recipe.dumps().encode(),
+        "log.csv": as_csv(history),
+        "curves.png": draw_curves(history, f"{task.network.name} on {task.dataset}"),
+    }
+    if result is not None:
+        extras["result.json"] = write_result(result)
+    readme = _readme(task, output.name, history, result)
+    write_folder(
+        output,
+        task.network,
+        weights,
+        task.preprocess,
+        labels=task.train.classes,
+        readme=readme,
+        replace=replace,
+        extras=extras,
+    )
+
+
+def _begin(output: Path, checkpoints: Checkpoints, replace: bool, first: bool) -> None:
+    check_target(output, replace)
+    if checkpoints.paths() and not replace:
+        raise CompoundNetError(
+            f"{checkpoints.folder} holds checkpoints of a run for {output}: --resume goes on with it, --force begins"
+            " anew, and another output (-o) leaves it alone"
+        )
+    if first:
+        checkpoints.clear()
+
+
+def _readme(task: Task, name: str, history: list[Epoch], result: Result | None) -> str:
+    recipe, source = task.recipe, task.start.name if task.start is not None else "scratch"
+    lines = [
+        f"# {name}",
+        "",
+        f"{task.network.name} with {task.network.num_classes} classes, input {task.preprocess.size} px, trained by"
+        f" compoundnet from {source} on {task.dataset} ({len(task.train):,} pictures, recipe `{recipe.name}`, seed"
+        f" {recipe.seed}, {history[-1].step:,} steps of {recipe.batch}). The whole recipe is in recipe.toml, the log in"
+        " log.csv and curves.png.",
+        "",
+    ]
+    if result is not None:
+        lines += [
+            f"Measured once, at the end, on {result.count:,} test pictures: top-1 {result.top1:.2%}, mean per class"
+            f" {result.mean_per_class:.2%}"
+            + (f", top-5 {result.top5:.2%}" if result.top5 is not None else "")
+            + " (result.json).",
+            "",
+        ]
+    if task.start is not None:
+        lines += [f"The licence of the weights it started from ({source}) holds for these too.", ""]
+    return "\n".join(lines)

@@ -1,0 +1,44 @@
+"""Learning rate and EMA decay as functions of the step alone, so that resuming needs nothing but the step."""
+
+from __future__ import annotations
+
+import math
+
+from compoundnet.train.recipe import Cosine, Recipe, Staircase
+
+
+def peak_lr(recipe: Recipe) -> float:
+    """The learning rate that the schedule starts from: scaled linearly with the total batch."""
+    return recipe.lr * recipe.batch / recipe.lr_batch if recipe.lr_batch else recipe.lr
+
+
+def learning_rate(recipe: Recipe, step: int, total: int, epoch_steps: float) -> float:
+    """Of the step number `step`, the first being 0, of `total` steps with `epoch_steps` an epoch.
+
+    As utils.py's build_learning_rate: the schedule counts from step 0, and warm-up, a line from 0, replaces its first
+    part. Steps with a frozen trunk come before all of it.
+    """
+    frozen = frozen_steps(recipe, epoch_steps)
+    if step < frozen:
+        return peak_lr(recipe)
+    step, total = step - frozen, max(1, total - frozen)
+    warmup = int(recipe.warmup_epochs * epoch_steps)
+    if step < warmup:
+        return peak_lr(recipe) * step / warmup
+    match recipe.schedule:
+        case Staircase(factor, epochs):
+            return peak_lr(recipe) * factor ** math.floor(step / (epochs * epoch_steps))
+        case Cosine():
+            return peak_lr(recipe) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / total)))
+        case _:
+            return peak_lr(recipe)
+
+
+def frozen_steps(recipe: Recipe, epoch_steps: float) -> int:
+    """Steps at the start that train the classifier alone."""
+    return int(recipe.frozen_epochs * epoch_steps)
+
+
+def average_decay(decay: float, steps: int) -> float:
+    """Of the moving average, after `steps` steps: tf.train.ExponentialMovingAverage with num_updates."""
+    return min(decay, (1 + steps) / (10 + steps))

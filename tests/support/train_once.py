@@ -1,0 +1,43 @@
+"""Trains the small network in a process of its own: `python train_once.py OUTPUT [--resume] [--fsdp] [KEY=VALUE ...]`.
+
+Under torchrun it takes part in the run; PAUSE seconds after each step leave time for a signal to arrive.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import torch
+from small_train import small_dataset, small_network, small_recipe
+
+from compoundnet.train import Hardware, Watcher, launch, plan_task, train
+from compoundnet.train.signals import InterruptedRunError
+
+
+class Slow(Watcher):
+    """Says each step."""
+
+    def stepped(self, step: int, loss: float) -> None:
+        print(step, flush=True)
+        time.sleep(float(os.environ.get("PAUSE", "0")))
+
+
+def main() -> None:
+    output, *rest = sys.argv[1:]
+    torch.set_num_threads(1)
+    recipe = small_recipe(*(word for word in rest if not word.startswith("--")))
+    hardware = Hardware(accelerator="cpu", strategy="fsdp" if "--fsdp" in rest else "auto")
+    fabric = launch(hardware, recipe)
+    task = plan_task(recipe, small_dataset(), network=small_network())
+    try:
+        train(task, Path(output), fabric=fabric, resume="--resume" in rest, watcher=Slow())
+    except InterruptedRunError as error:
+        print(error, file=sys.stderr)
+        sys.exit(3)
+
+
+if __name__ == "__main__":
+    main()

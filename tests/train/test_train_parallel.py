@@ -1,0 +1,68 @@
+"""Several processes do what one does: the same weights at the same total batch, every picture counted once."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from small_train import small_dataset, small_network, small_recipe
+
+from compoundnet.train import plan_task, train
+
+SUPPORT = Path(__file__).parent.parent / "support"
+# What is random by process, dropout and stochastic depth, is off; the rest is as in training. In float64's place a step
+# size at which float32's rounding does not grow: the same run twice on other thread counts differs as much.
+SETTINGS = ["survival=1", "dropout=0", "lr=0.04"]
+
+pytestmark = pytest.mark.slow  # each test starts several processes of torch
+
+
+def torchrun(processes: int, script: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes),
+         str(SUPPORT / script), *map(str, arguments)],
+        capture_output=True, text=True, timeout=240, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done
+
+
+@pytest.mark.parametrize("strategy", [[], ["--fsdp"]])
+def test_two_processes_reach_the_weights_of_one(tmp_path: Path, strategy: list[str]) -> None:
+    train(plan_task(small_recipe(*SETTINGS), small_dataset(), network=small_network()), tmp_path / "one")
+    torchrun(2, "train_once.py", tmp_path / "two", *strategy, *SETTINGS)
+    one, two = (load_file(tmp_path / name / "weights.safetensors") for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, rtol=1e-3, atol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("strategy", [[], ["--fsdp"]])
+def test_two_processes_resume_to_the_bit(tmp_path: Path, strategy: list[str]) -> None:
+    torchrun(2, "train_once.py", tmp_path / "whole", *strategy)
+    every = "save_epochs=1", "keep=9"
+    torchrun(2, "train_once.py", tmp_path / "cut", *strategy, *every)
+    for path in sorted((tmp_path / "cut.run" / "checkpoints").iterdir())[1:]:
+        path.unlink()
+    torchrun(2, "train_once.py", tmp_path / "cut", "--resume", *strategy, *every)
+    one, two = ((tmp_path / name / "weights.safetensors").read_bytes() for name in ("whole", "cut"))
+    assert one == two
+
+
+def test_one_two_and_three_processes_count_the_same(tmp_path: Path) -> None:
+    train(plan_task(small_recipe("epochs=1"), small_dataset(), network=small_network()), tmp_path / "model")
+    results = []
+    for processes in (1, 2, 3):
+        torchrun(processes, "evaluate_once.py", tmp_path / "model", tmp_path / f"result{processes}")
+        for rank in range(processes):
+            found = json.loads((tmp_path / f"result{processes}.{rank}").read_text())
+            del found["measured_at"]
+            results.append(found)
+    assert results[0]["count"] == 31
+    assert all(found == results[0] for found in results)

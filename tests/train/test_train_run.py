@@ -1,0 +1,127 @@
+"""A whole run: it learns, and writes a model folder that holds how."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small_train import CLASSES, small_dataset, small_network, small_recipe
+
+from compoundnet.arch import CompoundNetError, decode_toml
+from compoundnet.data import Dataset, Split
+from compoundnet.data.sources import Arrays
+from compoundnet.models import load, open_model
+from compoundnet.train import Recipe, find_recipe, override, plan_task, train
+
+
+def test_it_learns_and_writes_all_of_it(tmp_path: Path) -> None:
+    recipe = override(find_recipe("quick"), ["epochs=6", "batch=10", "save_epochs=2", "lr=0.01"])
+    task = plan_task(recipe, small_dataset(train=150), network=small_network(num_classes=1000))
+    outcome = train(task, tmp_path / "model")
+    assert outcome.result is not None and outcome.result.top1 >= 0.9
+    opened = open_model(tmp_path / "model")
+    assert opened.labels == CLASSES and opened.network.num_classes == 3
+    assert opened.network.stages == small_network().stages
+    assert decode_toml((tmp_path / "model" / "recipe.toml").read_bytes(), Recipe, "recipe.toml") == recipe
+    assert (tmp_path / "model" / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert len((tmp_path / "model" / "log.csv").read_text().splitlines()) == 1 + 6
+    assert f"top-1 {outcome.result.top1:.2%}" in (tmp_path / "model" / "README.md").read_text()
+    assert list((tmp_path / "model.run" / "tensorboard").iterdir())
+
+
+def test_fine_tuning_starts_from_the_model(tmp_path: Path) -> None:
+    base = plan_task(small_recipe("epochs=1"), small_dataset(), network=small_network())
+    train(base, tmp_path / "base")
+    start = open_model(tmp_path / "base")
+    other = small_dataset()
+    two = Dataset("two", {name: Split(name, ("a", "b"), split.labels % 2, split.source)
+                          for name, split in other.splits.items()})  # fmt: skip
+    recipe = override(find_recipe("finetune"), ["epochs=1", "batch=8", "frozen_epochs=1"])
+    task = plan_task(recipe, two, start=start)
+    assert task.preprocess.mean == start.preprocess.mean and task.network.num_classes == 2
+    train(task, tmp_path / "tuned")
+    # One epoch, frozen: the classifier is new, the trunk is the old one.
+    before, after = load(start).state_dict(), load(tmp_path / "tuned").state_dict()
+    for name, tensor in before.items():
+        if name.startswith("classifier."):
+            assert after[name].shape != tensor.shape
+        elif not name.endswith("num_batches_tracked"):
+            torch.testing.assert_close(after[name], tensor, rtol=1e-5, atol=1e-6)
+
+
+def test_batch_norm_policies(tmp_path: Path) -> None:
+    kornblith = plan_task(
+        override(find_recipe("kornblith"), ["batch=10", "minival=0"]), small_dataset(train=200), network=small_network()
+    )
+    assert kornblith.make_net().stem.norm.momentum == 0.1  # 20 steps an epoch: min(10 / 20, 0.1)
+    many = plan_task(override(find_recipe("kornblith"), ["batch=1"]), small_dataset(train=300), network=small_network())
+    assert many.make_net().stem.norm.momentum == pytest.approx(10 / 300)
+
+
+def test_accumulated_parts_are_one_batch(tmp_path: Path) -> None:
+    """With batch norm's statistics fixed, and nothing random, two halves give the gradient of the whole."""
+    settings = ["epochs=1", "norm=frozen", "survival=1", "dropout=0", "optimizer.kind=sgd", "ema_decay=0"]
+    weights = []
+    for parts in (1, 2):
+        task = plan_task(small_recipe(f"accumulate={parts}", *settings), small_dataset(), network=small_network())
+        train(task, tmp_path / str(parts))
+        weights.append(load(tmp_path / str(parts)).state_dict())
+    for name, tensor in weights[0].items():
+        torch.testing.assert_close(weights[1][name], tensor, rtol=1e-3, atol=1e-5)
+
+
+def test_checkpointing_changes_no_weight(tmp_path: Path) -> None:
+    for name in ("false", "true"):
+        task = plan_task(small_recipe("epochs=1", f"checkpointing={name}"), small_dataset(), network=small_network())
+        train(task, tmp_path / name)
+    one, two = (load(tmp_path / name).state_dict() for name in ("false", "true"))
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["batch=64", "minival=12"], "48 training pictures do not fill one batch of 64|do not fill one batch"),
+        (["accumulate=3"], r"a batch of 8 cannot be shared equally by 1 processes in 3 parts; give a multiple of 3"),
+        (["minival=60"], "cannot hold 60"),
+    ],
+)
+def test_what_cannot_be_trained_says_what_to_do(tmp_path: Path, settings: list[str], message: str) -> None:
+    with pytest.raises(CompoundNetError, match=message):
+        train(plan_task(small_recipe(*settings), small_dataset(), network=small_network()), tmp_path / "model")
+
+
+def test_one_class_or_none_is_refused() -> None:
+    pixels = np.zeros((4, 8, 8, 3), np.uint8)
+    one = Split("train", ("only",), np.zeros(4, np.int64), Arrays("x", pixels))
+    recipe = small_recipe("minival=0", "select=last", "patience=0")
+    with pytest.raises(CompoundNetError, match="only the class 'only'"):
+        plan_task(recipe, Dataset("one", {"train": one}), network=small_network())
+    empty = Split("train", ("a", "b"), np.zeros(4, np.int64), Arrays("x", pixels))
+    with pytest.raises(CompoundNetError, match="no training picture is left of the class 'b'"):
+        plan_task(recipe, Dataset("two", {"train": empty}), network=small_network())
+    with pytest.raises(CompoundNetError, match="either --network NAME"):
+        plan_task(recipe, small_dataset())
+
+
+def test_a_model_folder_is_not_overwritten(tmp_path: Path) -> None:
+    task = plan_task(small_recipe("epochs=1"), small_dataset(), network=small_network())
+    train(task, tmp_path / "model")
+    with pytest.raises(CompoundNetError, match="exists already"):
+        train(task, tmp_path / "model")
+    train(task, tmp_path / "model", replace=True)
+
+
+def test_one_output_is_trained_by_one_process_at_a_time(tmp_path: Path) -> None:
+    from filelock import FileLock
+
+    task = plan_task(small_recipe("epochs=1"), small_dataset(), network=small_network())
+    (tmp_path / "model.run").mkdir()
+    with (
+        FileLock(tmp_path / "model.run" / "lock"),
+        pytest.raises(CompoundNetError, match="another process is training"),
+    ):
+        train(task, tmp_path / "model")
