@@ -8,6 +8,8 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 
+from compoundnet.runtime.machine import processor
+
 
 def compare(title: str, subjects: Mapping[str, Callable[[], object]], ours: str, rounds: int = 15) -> dict[str, float]:
     """Run every subject once a round, print median milliseconds and the ratio to `ours`, and return the medians."""
@@ -30,11 +32,4 @@ def compare(title: str, subjects: Mapping[str, Callable[[], object]], ours: str,
 
 def machine() -> str:
     """What the figures were measured on, as far as they depend on it."""
-    model = platform.processor() or platform.machine()
-    try:
-        with open("/proc/cpuinfo") as file:  # noqa: PTH123  # a pseudo-file
-            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
-        model = names[0] if names else model
-    except OSError:
-        pass
-    return f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    return f"{processor()}, {os.cpu_count()} cores, Python {platform.python_version()}"

@@ -10,6 +10,7 @@ import numpy as np
 
 from compoundnet.arch import CompoundNetError, did_you_mean
 from compoundnet.data.dataset import Dataset, Split
+from compoundnet.data.folders import visible
 from compoundnet.data.holdout import hold_out_by_class
 from compoundnet.data.images import image_suffixes
 from compoundnet.data.sources import Files
@@ -99,23 +100,12 @@ def check_classes(train: Split, name: str) -> None:
 
 
 def _subfolders(folder: Path) -> list[str]:
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
-    except OSError as error:
-        raise CompoundNetError(f"{folder}: cannot be listed: {error.strerror or error}") from error
+    return [entry.name for entry in visible(folder) if entry.is_dir()]
 
 
 def _pictures(folder: Path, prefix: str) -> Iterator[str]:
     """Names of all pictures below, sorted at each level. Links to folders are not followed: they may lead back."""
-    try:
-        with os.scandir(folder) as listed:
-            entries = sorted(listed, key=lambda entry: entry.name)
-    except OSError as error:
-        raise CompoundNetError(f"{folder}: cannot be listed: {error.strerror or error}") from error
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
+    for entry in visible(folder):
         if entry.is_dir(follow_symlinks=False):
             yield from _pictures(Path(entry.path), f"{prefix}/{entry.name}")
         elif os.path.splitext(entry.name)[1].lower() in image_suffixes():  # noqa: PTH122  # a million times

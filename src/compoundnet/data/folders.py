@@ -29,18 +29,20 @@ def find_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     return found
 
 
+def visible(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
+    """What is in a folder but hidden things, sorted by name. Raises CompoundNetError where it cannot be listed."""
+    try:
+        with os.scandir(folder) as listed:
+            return sorted((entry for entry in listed if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    except OSError as error:
+        raise CompoundNetError(f"{os.fspath(folder)}: cannot be listed: {error.strerror or error}") from error
+
+
 def _walk(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
     real = folder.resolve()
     if real in above:  # a link that leads back
         return
-    try:
-        with os.scandir(folder) as listed:
-            entries = sorted(listed, key=lambda entry: entry.name)
-    except OSError as error:
-        raise CompoundNetError(f"{folder}: cannot be listed: {error.strerror or error}") from error
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
+    for entry in visible(folder):
         if entry.is_dir():
             yield from _walk(Path(entry), (*above, real))
         elif Path(entry).suffix.lower() in image_suffixes() and entry.is_file():

@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from compoundnet.arch import decode_toml, read_toml, write_whole
+from compoundnet.arch.blocks import check
 
 # Mean and standard deviation of ImageNet's training pictures, as the authors' preprocessing.py has them.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -33,12 +34,12 @@ class Preprocess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     std: tuple[float, ...] = IMAGENET_STD
 
     def __post_init__(self) -> None:
-        _check(self.size >= 1, f"size must be at least 1 px, got {self.size}")
-        _check(0 < self.crop <= 1, f"crop must be above 0 and at most 1, got {self.crop}")
+        check(self.size >= 1, f"size must be at least 1 px, got {self.size}")
+        check(0 < self.crop <= 1, f"crop must be above 0 and at most 1, got {self.crop}")
         for name, values in (("mean", self.mean), ("std", self.std)):
-            _check(len(values) in (1, 3), f"{name} must hold 1 or 3 values, got {len(values)}")
-            _check(all(map(math.isfinite, values)), f"{name} must be finite, got {list(values)}")
-        _check(all(value > 0 for value in self.std), f"std must be above 0, got {list(self.std)}")
+            check(len(values) in (1, 3), f"{name} must hold 1 or 3 values, got {len(values)}")
+            check(all(map(math.isfinite, values)), f"{name} must be finite, got {list(values)}")
+        check(all(value > 0 for value in self.std), f"std must be above 0, got {list(self.std)}")
 
     @classmethod
     def authors(cls, size: int) -> Preprocess:
@@ -67,8 +68,3 @@ class Preprocess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the TOML file whole or not at all."""
         write_whole(path, self.dumps().encode())
-
-
-def _check(holds: bool, message: str) -> None:
-    if not holds:
-        raise ValueError(message)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from compoundnet.arch import CompoundNetError, decode_toml, did_you_mean
+from compoundnet.arch.blocks import check
 from compoundnet.data.augment import AutoAugment, RandAugment
 
 
@@ -127,24 +128,24 @@ class Recipe(_Part, frozen=True):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _check((self.epochs > 0) != (self.steps > 0), "give either epochs or steps, above 0, and leave the other 0")
+        check((self.epochs > 0) != (self.steps > 0), "give either epochs or steps, above 0, and leave the other 0")
         for name in ("batch", "accumulate", "evaluate_epochs", "save_epochs", "keep"):
-            _check(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
+            check(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("lr", "save_minutes"):
-            _check(getattr(self, name) > 0, f"{name} must be above 0, got {getattr(self, name)}")
+            check(getattr(self, name) > 0, f"{name} must be above 0, got {getattr(self, name)}")
         for name in ("lr_batch", "warmup_epochs", "weight_decay", "frozen_epochs", "clip_norm", "minival", "patience",
                      "max_bad"):  # fmt: skip
-            _check(getattr(self, name) >= 0, f"{name} must not be negative, got {getattr(self, name)}")
+            check(getattr(self, name) >= 0, f"{name} must not be negative, got {getattr(self, name)}")
         for name in ("label_smoothing", "ema_decay", "dropout"):
-            _check(0 <= (getattr(self, name) or 0) < 1, f"{name} must be from 0 to below 1, got {getattr(self, name)}")
+            check(0 <= (getattr(self, name) or 0) < 1, f"{name} must be from 0 to below 1, got {getattr(self, name)}")
         for name in ("layer_decay", "survival", "crop"):
             value = getattr(self, name)
-            _check(value is None or 0 < value <= 1, f"{name} must be above 0 and at most 1, got {value}")
-        _check(
+            check(value is None or 0 < value <= 1, f"{name} must be above 0 and at most 1, got {value}")
+        check(
             self.norm_momentum == "kornblith" or 0 <= self.norm_momentum <= 1,
             f"norm_momentum must be from 0 to 1, got {self.norm_momentum}",
         )
-        _check(
+        check(
             self.minival > 0 or (self.select == "last" and self.patience == 0),
             "select = 'best' and patience judge by held-out pictures: give minival, a count or a fraction",
         )
@@ -176,8 +177,3 @@ def find_recipe(name: str) -> Recipe:
     if name not in recipes():
         raise CompoundNetError(f"there is no recipe named {name!r}{did_you_mean(name, recipes())}")
     return recipes()[name]
-
-
-def _check(holds: bool, message: str) -> None:
-    if not holds:
-        raise ValueError(message)
