@@ -1,4 +1,4 @@
-"""Eager inference at batch 1 and a training step at batch 16, on one thread, against timm, torchvision, like for like.
+"""Eager inference at batch 1 on one thread against timm, torchvision and efficientnet_pytorch, like for like.
 
 SAME padding against timm's `tf_` models and efficientnet_pytorch, symmetric padding against torchvision and timm's own;
 each library in the better of the two memory formats.
@@ -48,21 +48,6 @@ def inference(net: nn.Module, image: torch.Tensor) -> Callable[[], object]:
     return run
 
 
-def training(net: nn.Module, images: torch.Tensor) -> Callable[[], object]:
-    net = net.train()
-    optimizer = torch.optim.SGD(net.parameters(), lr=1e-4, momentum=0.9)
-    labels = torch.arange(len(images))
-
-    def run() -> object:
-        optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(net(images), labels)
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    return run
-
-
 def better(
     title: str, prepare: Callable[[nn.Module, torch.Tensor], Callable[[], object]], size: str, batch: int
 ) -> None:
@@ -89,7 +74,6 @@ def main() -> None:
     torch.set_num_threads(parser.parse_args().threads)
     for size in ("b0", "b4"):
         better(f"inference of {size.upper()}, batch 1", inference, size, 1)
-    better("training step of B0, batch 16", training, "b0", 16)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ import msgspec
 from compoundnet.arch.units import format_count
 from compoundnet.paper.digits import parse
 from compoundnet.paper.figures import Figure
-from compoundnet.paper.labels import Label, label_points
-from compoundnet.paper.plots import INK, OKABE_ITO, canvas, count_axis, encode, log_axis
+from compoundnet.plots.labels import Label, label_points
+from compoundnet.plots.canvas import INK, OKABE_ITO, canvas, count_axis, encode, log_axis
 from compoundnet.paper.printed import printed_table
 
 if TYPE_CHECKING:

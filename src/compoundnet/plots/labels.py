@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from compoundnet.paper.plots import DPI, INK, QUIET
+from compoundnet.plots.canvas import DPI, INK, QUIET
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
