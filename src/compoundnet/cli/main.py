@@ -27,6 +27,7 @@ _COMMANDS = {
     "data": ("data", "app"),
     "train": ("train", "train"),
     "evaluate": ("evaluate", "evaluate"),
+    "explain": ("explain", "explain"),
 }
 
 

@@ -7,9 +7,9 @@ import msgspec
 from compoundnet.arch.units import format_count
 from compoundnet.paper.digits import parse
 from compoundnet.paper.figures import Figure
-from compoundnet.plots.labels import Label, label_points
-from compoundnet.plots.canvas import INK, OKABE_ITO, canvas, count_axis, encode
 from compoundnet.paper.tables import network_table
+from compoundnet.plots.canvas import INK, OKABE_ITO, canvas, count_axis, encode
+from compoundnet.plots.labels import Label, label_points
 from compoundnet.train.results import Result
 
 FAMILY = "EfficientNet"

@@ -9,9 +9,9 @@ import msgspec
 from compoundnet.arch.units import format_count
 from compoundnet.paper.digits import parse
 from compoundnet.paper.figures import Figure
-from compoundnet.plots.labels import Label, label_points
-from compoundnet.plots.canvas import INK, OKABE_ITO, canvas, count_axis, encode, log_axis
 from compoundnet.paper.printed import printed_table
+from compoundnet.plots.canvas import INK, OKABE_ITO, canvas, count_axis, encode, log_axis
+from compoundnet.plots.labels import Label, label_points
 
 if TYPE_CHECKING:
     from compoundnet.runtime.benchmark import Benchmark

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from compoundnet.arch import Network, cost, network, scale
 from compoundnet.arch.units import format_count
 from compoundnet.paper.figures import Figure
-from compoundnet.plots.canvas import OKABE_ITO, QUIET, canvas, encode
 from compoundnet.paper.printed import Row, printed_table
+from compoundnet.plots.canvas import OKABE_ITO, QUIET, canvas, encode
 from compoundnet.train.results import Result
 
 if TYPE_CHECKING:

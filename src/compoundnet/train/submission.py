@@ -65,7 +65,7 @@ def class_numbers(devkit: Path) -> NDArray[np.int64]:
             f"a submission numbers classes as ILSVRC 2012's development kit does, and there is no {path}; unpack"
             f" {DEVKIT}.tar.gz from image-net.org there, or say where it is with --devkit"
         )
-    from scipy.io import loadmat  # type: ignore[import-untyped]  # has no types
+    from scipy.io import loadmat
 
     try:
         synsets: Any = loadmat(path, squeeze_me=True)["synsets"]
