@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from compoundnet import arch, paper
-from compoundnet.plots.labels import Label, label_points
 from compoundnet.plots.canvas import canvas
+from compoundnet.plots.labels import Label, label_points
 
 FIGURES = ("figure1", "figure2", "figure5")
 

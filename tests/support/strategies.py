@@ -11,8 +11,8 @@ kernels = st.sampled_from([1, 3, 5, 7])
 blocks: st.SearchStrategy[arch.Block] = st.one_of(
     st.builds(arch.MBConv, kernel=kernels, expansion=st.integers(1, 6), se=st.sampled_from([0.0, 0.1, 0.25, 1.0])),
     st.builds(arch.FusedMBConv, kernel=kernels, expansion=st.integers(1, 4), se=st.sampled_from([0.0, 0.25])),
-    st.builds(arch.SeparableConv, kernel=kernels),
-    st.builds(arch.ConvBlock, kernel=kernels),
+    st.builds(arch.SeparableConv, kernel=kernels, se=st.sampled_from([0.0, 0.25])),
+    st.builds(arch.ConvBlock, kernel=kernels, se=st.sampled_from([0.0, 0.25])),
     st.builds(arch.BasicBlock, kernel=kernels),
     st.builds(
         arch.Bottleneck, kernel=kernels, ratio=st.sampled_from([0.25, 0.5, 1.0]), groups=st.sampled_from([1, 2, 4])
@@ -25,7 +25,7 @@ stages = st.builds(
     channels=st.integers(1, 24),
     repeats=st.integers(1, 3),
     stride=st.integers(1, 3),
-    skip=st.booleans(),
+    skip=st.sampled_from([True, False, "pool"]),
 )
 
 networks: st.SearchStrategy[arch.Network] = st.builds(

@@ -94,7 +94,7 @@ def test_a_result_file_is_what_reproduce_reads(tmp_path: Path) -> None:
 
 def write_devkit(folder: Path) -> dict[int, int]:
     """A meta.mat of the development kit's shape: leaves numbered against the order of their names; and that order."""
-    from scipy.io import savemat  # type: ignore[import-untyped]  # has no types
+    from scipy.io import savemat
 
     kind = [("ILSVRC2012_ID", "O"), ("WNID", "O"), ("num_children", "O")]
     rows = [(1000 - place, f"n{place:08d}", 0) for place in range(1000)] + [(1001, "n99999999", 3)]

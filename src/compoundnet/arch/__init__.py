@@ -7,9 +7,9 @@ from compoundnet.arch.costs import Cost, StageCost, cost, operator_name, stage_c
 from compoundnet.arch.errors import CompoundNetError, did_you_mean
 from compoundnet.arch.files import decode_toml, read_toml, write_whole
 from compoundnet.arch.latency import LatencyModel
-from compoundnet.arch.layers import Layer, has_identity_skip, unroll
+from compoundnet.arch.layers import Layer, added_input, unroll
 from compoundnet.arch.memory import inference_memory, training_memory
-from compoundnet.arch.scaling import Coefficients, compound, scale
+from compoundnet.arch.scaling import Coefficients, FoundCoefficients, compound, scale
 from compoundnet.arch.spec import Head, Network, Norm, Rules, Scaling, Stage, Stem
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "CompoundNetError",
     "ConvBlock",
     "Cost",
+    "FoundCoefficients",
     "FusedMBConv",
     "Head",
     "LatencyModel",
@@ -35,13 +36,13 @@ __all__ = [
     "Stage",
     "StageCost",
     "Stem",
+    "added_input",
     "canonical",
     "compound",
     "cost",
     "decode_toml",
     "did_you_mean",
     "families",
-    "has_identity_skip",
     "inference_memory",
     "network",
     "operator_name",

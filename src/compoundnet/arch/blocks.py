@@ -61,21 +61,28 @@ class FusedMBConv(_Block, frozen=True, tag="FusedMBConv"):
 
 
 class SeparableConv(_Block, frozen=True, tag="SeparableConv"):
-    """Depthwise convolution and 1x1 convolution, each with norm and activation (MobileNetV1)."""
+    """Depthwise convolution and 1x1 convolution, each with norm and activation (MobileNetV1).
+
+    Squeeze-excitation (MnasNet's search space has it on every operator) stands between the two, as in MBConv.
+    """
 
     kernel: int = 3
+    se: float = 0.0
 
     def __post_init__(self) -> None:
         check_kernel(self.kernel)
+        check_se(self.se)
 
 
 class ConvBlock(_Block, frozen=True, tag="ConvBlock"):
-    """One full convolution with norm and activation."""
+    """One full convolution with norm and activation, and after it squeeze-excitation."""
 
     kernel: int = 3
+    se: float = 0.0
 
     def __post_init__(self) -> None:
         check_kernel(self.kernel)
+        check_se(self.se)
 
 
 class BasicBlock(_Block, frozen=True, tag="BasicBlock"):

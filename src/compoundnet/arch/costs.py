@@ -143,9 +143,9 @@ def operator_name(block: Block) -> str:
         case FusedMBConv():
             return f"FusedMBConv{block.expansion}, {kernel}" + (", SE" if block.se else "")
         case SeparableConv():
-            return f"SeparableConv, {kernel}"
+            return f"SeparableConv, {kernel}" + (", SE" if block.se else "")
         case ConvBlock():
-            return f"Conv, {kernel}"
+            return f"Conv, {kernel}" + (", SE" if block.se else "")
         case BasicBlock():
             return f"BasicBlock, {kernel}"
         case Bottleneck():

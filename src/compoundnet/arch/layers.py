@@ -20,6 +20,9 @@ from compoundnet.arch.blocks import (
 )
 from compoundnet.arch.spec import Head, Network, Stem
 
+Skip = bool | Literal["pool"]  # Stage.skip
+POOLED_KERNEL = 3  # of a pooled skip
+
 Kind = Literal["conv", "linear", "norm", "activation", "gate", "multiply", "add", "maxpool", "mean"]
 
 
@@ -143,10 +146,12 @@ class Group:
 
 
 @lru_cache(maxsize=4096)
-def block_group(block: Block, in_channels: int, out_channels: int, stride: int, skip: bool, size: int) -> Group:
+def block_group(block: Block, in_channels: int, out_channels: int, stride: int, skip: Skip, size: int) -> Group:
     """One block of a stage."""
     trace = Trace(in_channels, size)
     same_shape = stride == 1 and in_channels == out_channels
+    added = added_input(block, in_channels, out_channels, stride, skip)
+    pooled = trace.maxpool("pool", -1, POOLED_KERNEL, stride) if added == "pooled" else -1
     match block:
         case MBConv():
             middle = in_channels * block.expansion
@@ -165,9 +170,13 @@ def block_group(block: Block, in_channels: int, out_channels: int, stride: int, 
                 x = trace.conv_norm("project", x, out_channels, activation=False)
         case SeparableConv():
             x = trace.conv_norm("depthwise", -1, in_channels, block.kernel, stride, groups=in_channels)
+            if block.se > 0:
+                x = trace.squeeze_excite("se", x, squeeze_channels(in_channels, block.se))
             x = trace.conv_norm("pointwise", x, out_channels)
         case ConvBlock():
             x = trace.conv_norm("conv", -1, out_channels, block.kernel, stride)
+            if block.se > 0:
+                x = trace.squeeze_excite("se", x, squeeze_channels(in_channels, block.se))
         case BasicBlock():
             shortcut = -1 if same_shape else trace.conv_norm("shortcut", -1, out_channels, 1, stride, activation=False)
             x = trace.conv_norm("first", -1, out_channels, block.kernel, stride)
@@ -180,14 +189,20 @@ def block_group(block: Block, in_channels: int, out_channels: int, stride: int, 
             x = trace.conv_norm("spatial", x, middle, block.kernel, stride, groups=block.groups)
             x = trace.conv_norm("expand", x, out_channels, activation=False)
             trace.activation("act", trace.add("add", x, shortcut))
-    if has_identity_skip(block, in_channels, out_channels, stride, skip):
-        trace.add("add", x, -1)
+    if added != "nothing":
+        trace.add("add", x, pooled)
     return Group(trace.layers)
 
 
-def has_identity_skip(block: Block, in_channels: int, out_channels: int, stride: int, skip: bool) -> bool:
-    """Whether a block adds its unchanged input at its end; the ResNet blocks bring their own shortcut."""
-    return skip and stride == 1 and in_channels == out_channels and not isinstance(block, (BasicBlock, Bottleneck))
+def added_input(
+    block: Block, in_channels: int, out_channels: int, stride: int, skip: Skip
+) -> Literal["nothing", "unchanged", "pooled"]:
+    """What a block adds of its input at its end; the ResNet blocks bring their own shortcut."""
+    if not skip or in_channels != out_channels or isinstance(block, (BasicBlock, Bottleneck)):
+        return "nothing"
+    if skip == "pool":
+        return "pooled"
+    return "unchanged" if stride == 1 else "nothing"
 
 
 @lru_cache(maxsize=256)

@@ -41,6 +41,27 @@ class Coefficients(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.alpha**phi, self.beta**phi, self.gamma**phi
 
 
+class FoundCoefficients(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A file of coefficients: the result of a search, or written by hand.
+
+    network  the baseline that they were found for; None where the file does not say
+    about    on what they were found, and how sure that is
+    """
+
+    alpha: float
+    beta: float
+    gamma: float
+    network: Network | None = None
+    about: str = ""
+
+    def __post_init__(self) -> None:
+        Coefficients(self.alpha, self.beta, self.gamma)
+
+    @property
+    def coefficients(self) -> Coefficients:
+        return Coefficients(self.alpha, self.beta, self.gamma)
+
+
 def scale(
     network: Network,
     *,

@@ -35,15 +35,16 @@ class Stem(_Part, frozen=True):
 class Stage(_Part, frozen=True):
     """`repeats` blocks of one type; only the first has the stride and changes the channels.
 
-    `skip`: whether a block whose input and output have one shape adds its input (`noskip` in the authors' code);
-    BasicBlock and Bottleneck always have their shortcut.
+    `skip`: whether a block whose input and output have one shape adds its input (`noskip` in the authors' code), or
+    "pool": every block that keeps its channels adds its input max-pooled 3x3 at the block's stride (MnasNet's search
+    space). BasicBlock and Bottleneck always have their own shortcut.
     """
 
     block: Block
     channels: int
     repeats: int = 1
     stride: int = 1
-    skip: bool = True
+    skip: bool | Literal["pool"] = True
 
     def __post_init__(self) -> None:
         check(self.channels >= 1, f"channels must be at least 1, got {self.channels}")

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from compoundnet import arch
 from compoundnet.arch.blocks import squeeze_channels
+from compoundnet.arch.layers import POOLED_KERNEL, Skip
 from compoundnet.nn.units import Activation, ConvNorm, SqueezeExcite, StochasticDepth, add
 
 
@@ -46,66 +47,86 @@ class Units:
         )
 
 
-class MBConv(nn.Module):
-    def __init__(self, units: Units, block: arch.MBConv, shape: Shape) -> None:
+class AddingBlock(nn.Module):
+    """A block that may add its input, or its pooled input, to what its branch makes of it."""
+
+    def __init__(self, shape: Shape) -> None:
         super().__init__()
+        self.depth = None if shape.added == "nothing" else StochasticDepth(shape.survival)
+        pooled = shape.added == "pooled"
+        self.pool = nn.MaxPool2d(POOLED_KERNEL, shape.stride, POOLED_KERNEL // 2) if pooled else None
+
+    def branch(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.depth is None:
+            return self.branch(x)
+        shortcut = x if self.pool is None else self.pool(x)
+        return add(self.depth(self.branch(x)), shortcut)
+
+
+class MBConv(AddingBlock):
+    def __init__(self, units: Units, block: arch.MBConv, shape: Shape) -> None:
+        super().__init__(shape)
         middle = shape.in_channels * block.expansion
         self.expand = units.conv(shape.in_channels, middle) if block.expansion > 1 else None
         self.depthwise = units.conv(middle, middle, block.kernel, shape.stride, groups=middle)
         self.se = units.squeeze_excite(middle, shape.in_channels, block.se)
         self.project = units.conv(middle, shape.out_channels, act=False)
-        self.depth = StochasticDepth(shape.survival) if shape.skip else None
 
-    def forward(self, x: Tensor) -> Tensor:
+    def branch(self, x: Tensor) -> Tensor:
         y = x if self.expand is None else self.expand(x)
         y = self.depthwise(y)
         if self.se is not None:
             y = self.se(y)
-        y = self.project(y)
-        return y if self.depth is None else add(self.depth(y), x)
+        projected: Tensor = self.project(y)
+        return projected
 
 
-class FusedMBConv(nn.Module):
+class FusedMBConv(AddingBlock):
     def __init__(self, units: Units, block: arch.FusedMBConv, shape: Shape) -> None:
-        super().__init__()
+        super().__init__(shape)
         expanded = block.expansion > 1
         middle = shape.in_channels * block.expansion if expanded else shape.out_channels
         self.expand = units.conv(shape.in_channels, middle, block.kernel, shape.stride)
         self.se = units.squeeze_excite(middle, shape.in_channels, block.se)
         self.project = units.conv(middle, shape.out_channels, act=False) if expanded else None
-        self.depth = StochasticDepth(shape.survival) if shape.skip else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.expand(x)
+    def branch(self, x: Tensor) -> Tensor:
+        y: Tensor = self.expand(x)
         if self.se is not None:
             y = self.se(y)
         if self.project is not None:
             y = self.project(y)
-        return y if self.depth is None else add(self.depth(y), x)
+        return y
 
 
-class SeparableConv(nn.Module):
+class SeparableConv(AddingBlock):
     def __init__(self, units: Units, block: arch.SeparableConv, shape: Shape) -> None:
-        super().__init__()
+        super().__init__(shape)
         channels = shape.in_channels
         self.depthwise = units.conv(channels, channels, block.kernel, shape.stride, groups=channels)
+        self.se = units.squeeze_excite(channels, channels, block.se)
         self.pointwise = units.conv(channels, shape.out_channels)
-        self.depth = StochasticDepth(shape.survival) if shape.skip else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.pointwise(self.depthwise(x))
-        return y if self.depth is None else add(self.depth(y), x)
+    def branch(self, x: Tensor) -> Tensor:
+        y = self.depthwise(x)
+        if self.se is not None:
+            y = self.se(y)
+        mixed: Tensor = self.pointwise(y)
+        return mixed
 
 
-class ConvBlock(nn.Module):
+class ConvBlock(AddingBlock):
     def __init__(self, units: Units, block: arch.ConvBlock, shape: Shape) -> None:
-        super().__init__()
+        super().__init__(shape)
         self.conv = units.conv(shape.in_channels, shape.out_channels, block.kernel, shape.stride)
-        self.depth = StochasticDepth(shape.survival) if shape.skip else None
+        self.se = units.squeeze_excite(shape.out_channels, shape.in_channels, block.se)
 
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.conv(x)
-        return y if self.depth is None else add(self.depth(y), x)
+    def branch(self, x: Tensor) -> Tensor:
+        y: Tensor = self.conv(x)
+        return y if self.se is None else self.se(y)
 
 
 class BasicBlock(nn.Module):
@@ -141,13 +162,13 @@ class Bottleneck(nn.Module):
 
 
 class Shape:
-    """Where a block stands: channels in and out, stride, whether it adds its input, how often it survives."""
+    """Where a block stands: channels in and out, stride, what it adds of its input, how often it survives."""
 
     def __init__(
-        self, block: arch.Block, in_channels: int, out_channels: int, stride: int, skip: bool, survival: float
+        self, block: arch.Block, in_channels: int, out_channels: int, stride: int, skip: Skip, survival: float
     ) -> None:
         self.in_channels, self.out_channels, self.stride, self.survival = in_channels, out_channels, stride, survival
-        self.skip = arch.has_identity_skip(block, in_channels, out_channels, stride, skip)
+        self.added = arch.added_input(block, in_channels, out_channels, stride, skip)
 
 
 _MODULES: dict[type, Callable[..., nn.Module]] = {

@@ -83,6 +83,8 @@ class Layout(msgspec.Struct, frozen=True):
 
     def pairs(self, network: Network) -> tuple[Pair, ...]:
         """Every tensor of an adapted network under both names."""
+        if any(stage.skip == "pool" for stage in network.stages):
+            raise unsupported(self.library, network, "pooled skip")
         return tuple(
             Pair(module.ours + leaf.ours, module.theirs + leaf.theirs, leaf.axes)
             for module in self.modules(network)

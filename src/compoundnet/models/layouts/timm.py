@@ -49,11 +49,12 @@ def _block(network: Network, at: Position) -> Iterator[Module]:
         case SeparableConv():
             yield from conv_norm(f"{ours}.depthwise", f"{theirs}.conv_dw", f"{theirs}.bn1", "depthwise")
             yield from conv_norm(f"{ours}.pointwise", f"{theirs}.conv_pw", f"{theirs}.bn2")
-        case ConvBlock():
+        case ConvBlock(se=0):
             yield from conv_norm(f"{ours}.conv", f"{theirs}.conv", f"{theirs}.bn1")
         case block:
-            raise unsupported("timm", network, f"{type(block).__name__} outside a ResNet")
-    if isinstance(at.block, MBConv | FusedMBConv) and at.block.se > 0:
+            outside = "with squeeze-excitation" if isinstance(block, ConvBlock) else "outside a ResNet"
+            raise unsupported("timm", network, f"{type(block).__name__} {outside}")
+    if isinstance(at.block, MBConv | FusedMBConv | SeparableConv) and at.block.se > 0:
         yield from squeeze_excite(f"{ours}.se", f"{theirs}.se.conv_reduce", f"{theirs}.se.conv_expand")
 
 
