@@ -1,10 +1,12 @@
-"""One cache of models for all tests, apart from the user's own."""
+"""One cache of models for all tests, apart from the user's own; a PostgreSQL server for those that want one."""
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
+import postgresql
 import pytest
 
 
@@ -20,3 +22,14 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("COMPOUNDNET_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """HOST:PORT."""
+    if postgresql.programs() is None:
+        pytest.skip("PostgreSQL's server is not installed (Debian: apt-get install postgresql)")
+    if importlib.util.find_spec("psycopg") is None:
+        pytest.skip("psycopg is not installed (compoundnet[postgresql])")
+    with postgresql.server() as host:
+        yield host

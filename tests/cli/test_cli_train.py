@@ -77,7 +77,7 @@ def test_resume_of_a_finished_run_and_a_second_run(trained: Path) -> None:
 def test_recipes_are_listed() -> None:
     done = run("train", "--list-recipes", "--json")
     listed = {recipe["name"]: recipe for recipe in json.loads(done.stdout)}
-    assert list(listed) == ["finetune", "imagenet", "kornblith", "quick"]
+    assert list(listed) == ["finetune", "imagenet", "kornblith", "proxy", "quick"]
     assert listed["imagenet"]["optimizer"] == {"kind": "rmsprop", "decay": 0.9, "momentum": 0.9, "eps": 0.001}
     assert "kornblith" in run("train", "--list-recipes").stdout
 

@@ -30,12 +30,12 @@ def test_the_kornblith_recipe_is_the_transfer_protocol() -> None:
     assert recipe.augment is None and recipe.flip
 
 
-@pytest.mark.parametrize("name", ["finetune", "imagenet", "kornblith", "quick"])
+@pytest.mark.parametrize("name", ["finetune", "imagenet", "kornblith", "proxy", "quick"])
 def test_a_recipe_survives_toml(name: str) -> None:
     recipe = find_recipe(name)
     assert recipe.name == name
     assert decode_toml(recipe.dumps(), Recipe, "text") == recipe
-    assert list(recipes()) == ["finetune", "imagenet", "kornblith", "quick"]
+    assert list(recipes()) == ["finetune", "imagenet", "kornblith", "proxy", "quick"]
 
 
 def test_settings_are_typed_and_reach_into_parts() -> None:

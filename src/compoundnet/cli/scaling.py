@@ -17,11 +17,23 @@ _PAPER = arch.Coefficients()
 
 
 def scale(
-    network: NetworkName,
+    network: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NETWORK]",
+            help="A name of `compoundnet list`, or a TOML file; --coefficients may hold it already.",
+        ),
+    ] = None,
     phi: Annotated[float | None, typer.Option(help="Compound coefficient (Eq. 3); below 0 shrinks.")] = None,
     alpha: Annotated[float | None, typer.Option(help=f"Depth's base; {_PAPER.alpha} unless given.")] = None,
     beta: Annotated[float | None, typer.Option(help=f"Width's base; {_PAPER.beta} unless given.")] = None,
     gamma: Annotated[float | None, typer.Option(help=f"Resolution's base; {_PAPER.gamma} unless given.")] = None,
+    found: Annotated[
+        Path | None,
+        typer.Option(
+            "--coefficients", metavar="FILE.toml", help="alpha, beta, gamma (and NETWORK) of `search coefficients`."
+        ),
+    ] = None,
     depth: Annotated[float | None, typer.Option(help="Multiplier of each stage's repeats.")] = None,
     width: Annotated[float | None, typer.Option(help="Multiplier of the channels.")] = None,
     resolution: Annotated[
@@ -31,16 +43,16 @@ def scale(
     json: Json = False,
 ) -> None:
     """Scale a network by one coefficient (--phi), or by depth, width and resolution."""
-    base = arch.network(network)
     coefficients = {"alpha": alpha, "beta": beta, "gamma": gamma}
+    base, from_file = _base(network, found, [name for name, value in coefficients.items() if value is not None])
     single = {"depth": depth, "width": width, "resolution": resolution}
     given = {name: value for name, value in single.items() if value is not None}
     if phi is not None:
         if given:
             raise typer.BadParameter(f"--phi sets all three dimensions; leave out --{' and --'.join(given)}")
-        scaled = arch.compound(base, phi, _coefficients(coefficients))
-    elif any(value is not None for value in coefficients.values()):
-        raise typer.BadParameter("--alpha, --beta and --gamma go with --phi")
+        scaled = arch.compound(base, phi, from_file or _coefficients(coefficients))
+    elif from_file is not None or any(value is not None for value in coefficients.values()):
+        raise typer.BadParameter("--coefficients, --alpha, --beta and --gamma go with --phi")
     elif not given:
         raise typer.BadParameter("give --phi, or one or more of --depth, --width and --resolution")
     else:
@@ -113,6 +125,22 @@ def plan(
             f"Timed on {timing['backend']}, {timing['threads']} thread(s): median {latency.median:.1f} ms, p95"
             f" {latency.p95:.1f} ms of {latency.runs} runs; the model predicted {timing['predicted']:.1f} ms."
         )
+
+
+def _base(network: str | None, found: Path | None, single: list[str]) -> tuple[arch.Network, arch.Coefficients | None]:
+    """The network to scale, and the coefficients of a file."""
+    if found is None:
+        if network is None:
+            raise typer.BadParameter("give the network to scale", param_hint="NETWORK")
+        return arch.network(network), None
+    if single:
+        raise typer.BadParameter(f"--coefficients sets all three; leave out --{' and --'.join(single)}")
+    held = arch.read_toml(found, arch.FoundCoefficients)
+    if network is None and held.network is None:
+        raise typer.BadParameter(f"{found} names no network; give the one to scale", param_hint="NETWORK")
+    base = arch.network(network) if network is not None else held.network
+    assert base is not None
+    return base, held.coefficients
 
 
 def _coefficients(given: dict[str, float | None]) -> arch.Coefficients:

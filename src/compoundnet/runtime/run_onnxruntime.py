@@ -7,6 +7,7 @@ Pictures go through one at a time, and as many at once as there are threads: on 
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
     import onnx
     import onnxruntime
+
+# ONNX Runtime sends telemetry (1.32 does, on Linux too) and keeps a device id in the home folder, unless this stands in
+# the environment before it is imported; its disable_telemetry_events() comes too late.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _LOG = logging.getLogger(__name__)
 _MODEL, _WEIGHTS = "model.onnx", "weights.bin"

@@ -43,6 +43,10 @@ if TYPE_CHECKING:
     from compoundnet.data.workers import Batch
 
 
+class DivergedError(CompoundNetError):
+    """The loss is no longer a finite number."""
+
+
 class Engine:
     """One run of a task on `fabric`'s processes, each of which makes one and calls `run`."""
 
@@ -120,8 +124,9 @@ class Engine:
     def run(self) -> None:
         """Train to the end, saving on the way.
 
-        Raises InterruptedRunError after SIGTERM or Ctrl-C, with everything saved; CompoundNetError at a loss that is
-        not finite, a checkpoint that cannot be saved, or too many bad pictures: the last good checkpoint stays.
+        Raises InterruptedRunError after SIGTERM or Ctrl-C, with everything saved; DivergedError at a loss that is
+        not finite; CompoundNetError at a checkpoint that cannot be saved, or too many bad pictures: the last good
+        checkpoint stays.
         """
         self._logs.start(self._place.step)
         self._watcher.started(self._place.step, self.steps, self._recipe.batch)
@@ -238,7 +243,7 @@ class Engine:
         """Take a step's figures in; whether any process was asked to stop."""
         loss, right, seen, stop = stats.tolist()
         if not math.isfinite(loss):
-            raise CompoundNetError(
+            raise DivergedError(
                 f"the loss is {loss} at step {step}; {self._last_good()}. A lower learning rate usually helps:"
                 f" --set lr={self._recipe.lr / 3:.2g}"
                 + (", or --set precision=bf16" if self._recipe.precision == "fp16" else "")

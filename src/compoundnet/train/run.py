@@ -79,7 +79,7 @@ def train(
             counts = count(net, task.test, task.preprocess, fabric, workers=workers)
             result = make_result(task.network.name, task.dataset, counts, str(output))
         if first:
-            _write(task, output, weights, history, result, resume or replace)
+            write_model(task, output, weights, history, result, replace=resume or replace)
     fabric.barrier()
     return Outcome(read_folder(output), tuple(history), result)
 
@@ -103,9 +103,10 @@ def _alone(folder: Path, output: Path) -> Iterator[None]:
         lock.release()
 
 
-def _write(
-    task: Task, output: Path, weights: dict[str, Tensor], history: list[Epoch], result: Result | None, replace: bool
+def write_model(
+    task: Task, output: Path, weights: dict[str, Tensor], history: list[Epoch], result: Result | None, *, replace: bool
 ) -> None:
+    """The model folder of a finished run."""
     extras = {
         "recipe.toml": task.recipe.dumps().encode(),
         "log.csv": as_csv(history),

@@ -1,0 +1,59 @@
+"""`search coefficients`: STEP 1 of the paper's section 4."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from compoundnet.arch import CompoundNetError
+from compoundnet.cli.networks import Json, NetworkName
+from compoundnet.cli.output import note
+from compoundnet.cli.search_start import Data, Output, RecipeName, Settings, Storage, Workers, Yes, lasting, start
+
+
+def coefficients(
+    network: NetworkName,
+    data: Data,
+    grid: Annotated[
+        str, typer.Option(metavar="LOW:HIGH:STEP", help="Of each of alpha, beta and gamma.")
+    ] = "1.0:1.4:0.05",
+    tolerance: Annotated[
+        str, typer.Option(metavar="T", help="How far alpha * beta^2 * gamma^2 may be from 2.")
+    ] = "0.1",
+    phi: Annotated[float, typer.Option(help="Compound coefficient at which the points are compared.")] = 1.0,
+    seeds: Annotated[int, typer.Option(min=1, metavar="K", help="Trainings of each network, averaged.")] = 1,
+    seed: Annotated[int, typer.Option(help="The first of them.")] = 0,
+    recipe: RecipeName = "proxy",
+    settings: Settings = None,
+    storage: Storage = None,
+    workers: Workers = 1,
+    output: Output = Path("study"),
+    yes: Yes = False,
+    json: Json = False,
+) -> None:
+    """Find alpha, beta and gamma of a baseline (STEP 1): train every point of a grid, rank by held-out accuracy.
+
+    STEP 2 is `compoundnet scale --coefficients STUDY/result.toml --phi P`. The same command again goes on.
+    """
+    from compoundnet import arch
+    from compoundnet.search import CoefficientSearch
+    from compoundnet.search.grid import describe
+    from compoundnet.search.storage import is_begun
+    from compoundnet.train import find_recipe, override
+
+    chosen = override(find_recipe(recipe), settings or [])
+    try:
+        search = CoefficientSearch(
+            arch.network(network), lasting(data), chosen, grid, tolerance, phi=phi, seeds=seeds, seed=seed
+        )
+    except CompoundNetError:
+        raise
+    except ValueError as error:
+        raise CompoundNetError(str(error)) from error
+    for point in search.points if not is_begun(output) else ():
+        if point.merged:
+            others = " and ".join(describe(other) for other in point.merged)
+            note(f"{point.label} stands for {others} too: the same network after rounding")
+    start(search, output, storage=storage, workers=workers, yes=yes, json=json)

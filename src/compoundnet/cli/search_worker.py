@@ -1,0 +1,53 @@
+"""`search worker`: one more process, on this machine or another, that works on a study."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from compoundnet.cli.output import note
+
+
+def worker(
+    storage: Annotated[
+        str,
+        typer.Option(
+            "--storage",
+            metavar="URL",
+            envvar="COMPOUNDNET_STORAGE",
+            help="postgresql://USER@HOST/DATABASE, or a STUDY folder of this machine.",
+        ),
+    ],
+    study: Annotated[
+        str | None,
+        typer.Option("--study", metavar="NAME", help="At a URL: the name of the folder it was started with."),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="DATA", help="Where the study's pictures are on this machine.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing of finished trials.")] = False,
+    parent: Annotated[int | None, typer.Option("--parent", hidden=True)] = None,
+) -> None:
+    """Join a study: work on its trials until none is left. Ctrl-C gives the trial back."""
+    from compoundnet.data import open_dataset
+    from compoundnet.search import open_study, work
+    from compoundnet.train.signals import InterruptedRunError
+
+    opened = open_study(storage, study)
+    try:
+        finished = work(
+            opened,
+            open_dataset(data or opened.search.data),
+            say=(lambda _: None) if quiet else note,
+            # The process that started this one is gone: whoever continues the study starts workers of its own.
+            go_on=lambda: parent is None or os.getppid() == parent,
+        )
+    except InterruptedRunError as error:
+        note("stopped, as asked; the trial waits again")
+        raise typer.Exit(3) from error
+    finally:
+        opened.store.close()
+    if not quiet:
+        note(f"{finished} trial{'s' * (finished != 1)} finished here; none is left")

@@ -1,0 +1,137 @@
+"""The search for a baseline (section 4): networks of a space, proposed by a sampler, trained for a short time, and
+valued by the multi-objective reward, or by accuracy and cost apart."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from compoundnet.arch import CompoundNetError, Network
+from compoundnet.arch.blocks import check
+from compoundnet.arch.units import format_count
+from compoundnet.search.finished import Entry, entries
+from compoundnet.search.measuring import Measured
+from compoundnet.search.objective import Objective
+from compoundnet.search.ranking import front
+from compoundnet.search.settings import Job
+from compoundnet.search.space import Space
+from compoundnet.train import Recipe
+
+if TYPE_CHECKING:
+    import optuna
+
+# Networks drawn to tell the cost of a search by.
+_DRAWN = 20
+# Before the median prunes anything: finished trials, and the part of the epochs in which a slow start is forgiven.
+_STARTUP_TRIALS, _WARMUP = 5, 1 / 3
+
+
+class Architecture(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="architecture"):
+    """space      with the data's classes in its base
+    proposals  trials; a network that is proposed again counts, and takes the value it has
+    pruner     "median": give a network up whose reward falls behind the median at its epoch;
+               "hyperband": Li et al. 2018
+    pareto     two values, accuracy and multiply-adds, instead of the reward. The result is still the best by reward
+    seed       of the sampler, and of every network's weights
+    """
+
+    space: Space
+    data: str
+    recipe: Recipe
+    objective: Objective
+    proposals: int = 100
+    sampling: Literal["reinforce", "evolution", "nsga2", "random"] = "reinforce"
+    pruning: Literal["median", "hyperband", "none"] = "median"
+    pareto: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check(self.proposals >= 1, f"trials must be at least 1, got {self.proposals}")
+        check(self.seed >= 0, f"seed must not be negative, got {self.seed}")
+        check(self.space.size() > 1, f"the space {self.space.name} holds one network: there is nothing to choose")
+        if self.pareto:
+            check(
+                self.sampling in ("nsga2", "random"),
+                f"{self.sampling} maximises one reward; a Pareto search needs the sampler nsga2 or random",
+            )
+            check(self.pruning == "none", "a Pareto search has no single value to prune by; give the pruner none")
+        self.objective.check_meets(self.space)
+
+    def trials(self) -> int:
+        return self.proposals
+
+    def networks(self) -> tuple[Network, ...]:
+        drawn = random.Random(self.seed)
+        choices = self.space.choices()
+        return tuple(
+            self.space.network({name: drawn.choice(options) for name, options in choices.items()})
+            for _ in range(min(_DRAWN, self.proposals))
+        )
+
+    def sampler(self) -> optuna.samplers.BaseSampler:
+        from compoundnet.search.samplers import make_sampler
+
+        return make_sampler(self.sampling, self.space.choices(), seed=self.seed, trials=self.proposals)
+
+    def pruner(self) -> optuna.pruners.BasePruner:
+        from optuna.pruners import HyperbandPruner, MedianPruner, NopPruner
+
+        epochs = max(1, round(self.recipe.epochs))
+        match self.pruning:
+            case "median":
+                return MedianPruner(_STARTUP_TRIALS, n_warmup_steps=int(epochs * _WARMUP))
+            case "hyperband":
+                return HyperbandPruner(min_resource=1, max_resource=epochs)
+            case "none":
+                return NopPruner()
+
+    def directions(self) -> list[str]:
+        return ["maximize", "minimize"] if self.pareto else ["maximize"]
+
+    def propose(self, trial: optuna.Trial) -> Job:
+        choices = self.space.choices()
+        drawn: dict[str, Any] = {name: trial.suggest_categorical(name, choices[name]) for name in choices}
+        network = self.space.network(drawn)
+        return Job(network, self.seed, network.name)
+
+    def values(self, job: Job, measured: Measured, /) -> tuple[float, ...]:  # noqa: ARG002
+        if self.pareto:
+            return measured.accuracy, float(measured.macs)
+        return (self.objective.reward(measured.accuracy, measured.macs),)
+
+    def ranked(self, found: Sequence[Entry]) -> list[Entry]:
+        """The best reward first, of equal ones the cheapest. Of a Pareto search too, which has one answer then."""
+        return sorted(found, key=lambda entry: (-self.reward(entry), entry.macs))
+
+    def reward(self, entry: Entry) -> float:
+        """Of a network that was trained to its end."""
+        return self.objective.reward(entry.accuracy, entry.macs)
+
+    def result(self, study: optuna.Study) -> str:
+        """The best network by reward, as NETWORK reads it; what is known of it stands in comments above."""
+        found = self.ranked(entries(study.get_trials(deepcopy=False)))
+        if not found or found[0].sample is None:
+            raise CompoundNetError(
+                f"none of the {self.proposals} proposed networks was trained to its end, so there is no best one: give"
+                " another recipe, or --pruner none"
+            )
+        target = f"{format_count(self.objective.target_macs)})^{self.objective.exponent:g}"
+        lines = [
+            f"Found by compoundnet search architecture on {self.data}, space {self.space.name}, recipe"
+            f" {self.recipe.name}, sampler {self.sampling}, {self.proposals} trials, seed {self.seed}.",
+            f"Reward: accuracy * (multiply-adds / {target}. Accuracy on held-out training pictures.",
+            self._line(found[0]),
+        ]
+        if self.pareto:
+            lines += ["Networks that no other beats in accuracy and multiply-adds:", *map(self._line, front(found))]
+        return "".join(f"# {' '.join(line.split())}\n" for line in lines) + found[0].network.dumps()
+
+    def _line(self, entry: Entry) -> str:
+        pictures = entry.sample.pictures if entry.sample is not None else 0
+        return (
+            f"{entry.network.name}: accuracy {entry.accuracy:.2%} of {pictures:,} pictures, {format_count(entry.macs)}"
+            f" multiply-adds, {format_count(entry.params)} parameters, reward {self.reward(entry):.4f}"
+        )

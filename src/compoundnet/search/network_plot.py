@@ -1,0 +1,66 @@
+"""A network drawn as its stages, the image at the top and the classes at the bottom."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from compoundnet.arch import Network, StageCost, cost, stage_costs
+from compoundnet.arch.units import format_count
+from compoundnet.plots.canvas import OKABE_ITO, QUIET, canvas, encode
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# A row a stage, in units of a row's height; its blocks share it as thin bars.
+_ROW, _GAP = 1.0, 0.12
+# Bars of more blocks than this cannot be told apart, so the text alone says how many.
+_MOST_BARS = 12
+
+
+def draw_network(network: Network, title: str) -> tuple[bytes, bytes]:
+    """(SVG, PNG). One bar a layer, as long as its channels are many (square root), as dark as its share of the cost."""
+    rows, whole = stage_costs(network), cost(network)
+    widest = max(math.sqrt(row.channels) for row in rows)
+    listed = "; ".join(f"{row.operator}, {row.channels} channels, {row.layers} layers" for row in rows)
+    description = (
+        f"{title}: {network.name} at {network.resolution} px, {format_count(whole.macs)} multiply-adds,"
+        f" {format_count(whole.params)} parameters. {listed}."
+    )
+    with canvas(height=1.5 + 0.52 * len(rows)) as surface:
+        axes = surface.add_subplot()
+        axes.set_title(title)
+        axes.set_axis_off()
+        for index, row in enumerate(rows):
+            _stage(axes, row, -index * (_ROW + _GAP), widest, row.macs / whole.macs)
+        bottom = -len(rows) * (_ROW + _GAP)
+        axes.text(
+            0, bottom - 0.05,
+            f"{network.resolution} px, {network.blocks} blocks, {format_count(whole.macs)} multiply-adds,"
+            f" {format_count(whole.params)} parameters.\nOne bar a layer. Length: channels (square root). Colour: share"
+            " of the multiply-adds.",
+            fontsize=10, color=QUIET, va="top", linespacing=1.4,
+        )  # fmt: skip
+        axes.set_xlim(-1.02, 2.12)
+        axes.set_ylim(bottom - 1.3, _ROW)
+        return encode(surface, description)
+
+
+def _stage(axes: Axes, row: StageCost, top: float, widest: float, share: float) -> None:
+    from matplotlib.colors import to_rgb
+
+    bars = min(row.layers, _MOST_BARS)
+    strength = 0.25 + 0.75 * min(1.0, share / 0.4)
+    color = tuple(1 - strength * (1 - channel) for channel in to_rgb(OKABE_ITO["blue"]))
+    length, height = math.sqrt(row.channels) / widest, _ROW / bars
+    for bar in range(bars):
+        axes.barh(
+            top - bar * height, length, height=-height * 0.86, left=0.5 - length / 2, align="edge", color=color
+        )  # fmt: skip
+    middle = top - _ROW / 2
+    axes.text(-0.04, middle, row.operator, ha="right", va="center", fontsize=11)
+    layers = f"{row.layers} layer{'s' * (row.layers > 1)}"
+    axes.text(
+        1.04, middle, f"{row.resolution} px, {row.channels} channels, {layers}, {share:.0%}", ha="left", va="center",
+        fontsize=11,
+    )  # fmt: skip

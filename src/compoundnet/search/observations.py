@@ -1,0 +1,149 @@
+"""Whether the paper's two observations hold in a study, as far as its seeds can tell.
+
+Observation 1: scaling up any of width, depth, resolution improves accuracy, but the gain diminishes.
+Observation 2: for better accuracy at the same cost all three must be balanced.
+A difference counts where its confidence interval leaves zero out; else it is noise, and is called so. Of a single
+seed nothing is concluded: how much another one would change is not known.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from compoundnet.search.statistics import CONFIDENCE, Interval, Sample, combination, difference
+
+
+class Dot(msgspec.Struct, frozen=True):
+    """A trained network on a curve: its multiply-adds, and its accuracies."""
+
+    macs: int
+    sample: Sample
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One comparison: what was compared, the difference of accuracies, and in words what that says."""
+
+    what: str
+    difference: Interval
+    says: str
+
+
+class Observation(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`holds` is None where the study cannot tell: too few networks, or differences within noise."""
+
+    number: int
+    statement: str
+    verdict: str
+    findings: tuple[Finding, ...]
+    holds: bool | None = None
+
+
+FIRST = "scaling any dimension improves accuracy, but the gain diminishes"
+SECOND = "at equal cost, balancing all dimensions is better than scaling one"
+_HOLDS, _FAILS, _NOISE = "It holds here.", "It does not hold here:", "It cannot be told from these trainings:"
+
+
+def first(curves: Sequence[tuple[str, Sequence[Dot]]]) -> Observation:
+    """Observation 1 on each curve from its cheapest network up: last against first; and gain for each doubling of cost
+    in its first half against that in its second."""
+    improvements, changes = [], []
+    for name, unordered in curves:
+        dots = sorted(unordered, key=lambda dot: dot.macs)
+        low, middle, high = dots[0], dots[len(dots) // 2], dots[-1]
+        if low.macs < high.macs:
+            improvements.append(_improves(name, low, high))
+        if low.macs < middle.macs < high.macs:
+            changes.append(_diminishes(name, low, middle, high))
+    observation = _judge(1, FIRST, improvements + changes, [dot for _, dots in curves for dot in dots])
+    if observation.holds and not changes:
+        open_ = "Scaling helps here; whether its gain diminishes would take three networks on a line."
+        return msgspec.structs.replace(observation, holds=None, verdict=open_)
+    return observation
+
+
+def second(pairs: Iterable[tuple[str, Sequence[tuple[Dot, Dot]]]]) -> Observation:
+    """Observation 2: for each rival the balanced networks and the rival's, matched in cost; differences are averaged
+    over the budgets."""
+    findings, dots = [], []
+    for name, matched in pairs:
+        if not matched:
+            continue
+        dots += [dot for pair in matched for dot in pair]
+        share = 1 / len(matched)
+        terms = [(sign * share, dot.sample) for pair in matched for sign, dot in zip((1.0, -1.0), pair, strict=True)]
+        gap = combination(*terms)
+        over = "" if len(matched) == 1 else f", mean over {len(matched)} budgets"
+        findings.append(Finding(f"balanced less {name}{over}", gap, _better(gap)))
+    return _judge(2, SECOND, findings, dots)
+
+
+def at_cost(dots: Sequence[Dot], macs: float) -> list[tuple[float, Sample]]:
+    """The curve's accuracy at a cost, straight between its neighbours on a logarithmic axis, as weighted samples."""
+    ordered = sorted(dots, key=lambda dot: dot.macs)
+    for lower, upper in itertools.pairwise(ordered):
+        if lower.macs <= macs <= upper.macs and lower.macs < upper.macs:
+            share = math.log(macs / lower.macs) / math.log(upper.macs / lower.macs)
+            return [(weight, dot.sample) for weight, dot in ((1 - share, lower), (share, upper)) if weight]
+    raise ValueError(f"no neighbours at {macs}")
+
+
+def second_on_curves(balanced: tuple[str, Sequence[Dot]], rivals: Sequence[tuple[str, Sequence[Dot]]]) -> Observation:
+    """Observation 2 where costs differ: width on the balanced baseline against width on the plain one (the first rival)
+    at the highest cost that both reach. The other rivals are told of and do not decide."""
+    findings, (name, dots) = [], balanced
+    for rival, others in rivals:
+        if len(dots) < 2 or len(others) < 2:
+            continue
+        macs = min(max(dot.macs for dot in curve) for curve in (dots, others))
+        if macs < max(min(dot.macs for dot in curve) for curve in (dots, others)):
+            continue
+        gap = combination(*at_cost(dots, macs), *((-weight, sample) for weight, sample in at_cost(others, macs)))
+        findings.append(Finding(f"({name}) less ({rival}) at {macs / 1e6:,.1f}M multiply-adds", gap, _better(gap)))
+    decisive = [finding for finding in findings if f"({rivals[0][0]})" in finding.what]
+    every = [*dots, *rivals[0][1]]
+    return msgspec.structs.replace(_judge(2, SECOND, decisive, every), findings=tuple(findings))
+
+
+def _improves(name: str, low: Dot, high: Dot) -> Finding:
+    gap = difference(high.sample, low.sample)
+    says = {1: "scaling helps", -1: "scaling harms", 0: "no difference beyond noise"}[gap.sign]
+    return Finding(f"{name}: {high.macs / low.macs:.3g} times the cost, less its start", gap, says)
+
+
+def _diminishes(name: str, low: Dot, middle: Dot, high: Dot) -> Finding:
+    early, late = math.log2(middle.macs / low.macs), math.log2(high.macs / middle.macs)
+    gap = combination((1 / early + 1 / late, middle.sample), (-1 / early, low.sample), (-1 / late, high.sample))
+    says = {1: "the gain diminishes", -1: "the gain grows", 0: "no change of the gain beyond noise"}[gap.sign]
+    return Finding(f"{name}: gain for each doubling of cost, first half less second", gap, says)
+
+
+def _better(gap: Interval) -> str:
+    return {1: "balanced is better", -1: "balanced is worse", 0: "no difference beyond noise"}[gap.sign]
+
+
+def _judge(number: int, statement: str, findings: Sequence[Finding], dots: Sequence[Dot]) -> Observation:
+    """It holds where every comparison says so, fails where any says the opposite, and is open otherwise.
+
+    That all hold needs no correction for their number: each must be beyond noise by itself.
+    """
+    against = [finding for finding in findings if finding.difference.sign < 0]
+    noise = [finding for finding in findings if finding.difference.sign == 0]
+    if not findings:
+        return Observation(number, statement, "It is not tested here: too few networks are finished.", ())
+    if any(len(dot.sample.accuracies) == 1 for dot in dots):
+        holds, verdict = None, f"{_NOISE} with a single seed the noise of training itself is not known."
+    elif against:
+        holds, verdict = False, f"{_FAILS} {_list(against)}."
+    elif noise:
+        holds, verdict = None, f"{_NOISE} {len(noise)} of {len(findings)} differences lie within noise."
+    else:
+        holds, verdict = True, f"{_HOLDS} Every difference is beyond noise ({CONFIDENCE:.0%} confidence)."
+    return Observation(number, statement, verdict, tuple(findings), holds)
+
+
+def _list(findings: Sequence[Finding]) -> str:
+    return "; ".join(f"{finding.what}: {finding.says}" for finding in findings)

@@ -1,0 +1,134 @@
+"""What a search has found so far, for people: tables and pictures in a folder. Of an unfinished one too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from compoundnet.arch import CompoundNetError, write_whole
+from compoundnet.search.architecture import Architecture
+from compoundnet.search.coefficients import CoefficientSearch
+from compoundnet.search.finished import Entry, entries
+from compoundnet.search.network_plot import draw_network
+from compoundnet.search.plots import draw_coefficients, draw_cost, draw_progress
+from compoundnet.search.ranking import cells, comma_separated, front, headings, ranking
+from compoundnet.search.study_figures import ScalingStudy
+from compoundnet.search.study_plots import draw_study
+from compoundnet.search.study_summary import Summary, summarise
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+    from compoundnet.search.storage import Opened
+
+# A report's picture: file name, what stands over it, and the two formats.
+Picture = tuple[str, str, tuple[bytes, bytes]]
+
+
+class Found(msgspec.Struct, frozen=True):
+    """State of a search.
+
+    kind      coefficients, architecture or study
+    trials    how many there will be; `finished` of them are, `pruned` of those before their end
+    ranking   networks that are trained, the best first
+    reward    whether they are ranked by another value than the accuracy
+    summary   of a scaling study
+    verdict   in words, of a coefficient search: whether the best can be told from the others
+    """
+
+    kind: str
+    data: str
+    trials: int
+    finished: int
+    pruned: int
+    ranking: tuple[Entry, ...]
+    reward: bool
+    summary: Summary | None = None
+    verdict: str = ""
+
+    @property
+    def progress(self) -> str:
+        """In a line."""
+        pruned = f", {self.pruned} of them pruned" if self.pruned else ""
+        return f"{self.finished} of {self.trials} trials are finished{pruned}"
+
+
+def find(opened: Opened) -> Found:
+    """Read the study once."""
+    from optuna.trial import TrialState
+
+    search, trials = opened.search, opened.study.get_trials(deepcopy=False)
+    all_ = entries(trials)
+    ranked = tuple(search.ranked(all_) if isinstance(search, Architecture) else ranking(all_, search.directions()))
+    states = [trial.state for trial in trials]
+    return Found(
+        type(search).__struct_config__.tag, search.data, len(trials),  # type: ignore[attr-defined]  # a Struct
+        sum(state.is_finished() for state in states), states.count(TrialState.PRUNED), ranked,
+        any(entry.values[0] != entry.accuracy and not entry.diverged for entry in ranked),
+        summarise(search, trials) if isinstance(search, ScalingStudy) else None,
+        search.verdict(opened.study) if isinstance(search, CoefficientSearch) and ranked else "",
+    )  # fmt: skip
+
+
+def write_report(opened: Opened, folder: Path) -> None:
+    """report.md, the tables as CSV, and the pictures as SVG and PNG. Where no trial is finished, report.md alone."""
+    found = find(opened)
+    pictures = _pictures(opened, found) if found.ranking else []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CompoundNetError(f"{folder}: cannot be made: {error.strerror or error}") from error
+    for name, _, (svg, png) in pictures:
+        write_whole(folder / f"{name}.svg", svg)
+        write_whole(folder / f"{name}.png", png)
+    if found.summary is not None:
+        write_whole(folder / "table.md", found.summary.markdown().encode())
+        write_whole(folder / "table.csv", found.summary.comma_separated().encode())
+    else:
+        write_whole(folder / "ranking.csv", comma_separated(found.ranking).encode())
+    write_whole(folder / "report.md", _markdown(found, pictures).encode())
+
+
+def _pictures(opened: Opened, found: Found) -> list[Picture]:
+    search, ranked = opened.search, found.ranking
+    if isinstance(search, ScalingStudy):
+        by_network = {entry.network: entry for entry in ranked}
+        if not any(entry.sample is not None for entry in ranked):
+            return []
+        return [(f"figure{search.figure}", search.lines.title, draw_study(search, by_network))]
+    pictures: list[Picture] = [("cost", "Accuracy against cost", draw_cost(ranked, f"Search on {search.data}"))]
+    if len(search.directions()) == 1:
+        what = "reward" if found.reward else "top-1, fraction"
+        rewards = _rewards(opened.study.get_trials(deepcopy=False))
+        pictures.append(("progress", "Progress", draw_progress(rewards, what)))
+    if isinstance(search, CoefficientSearch):
+        of = {entry.network: entry for entry in ranked}
+        grid = [(point, of[point.network]) for point in search.points if point.network in of]
+        pictures.append(("coefficients", "Grid", draw_coefficients(grid)))
+    pictures.append(("network", "The best network", draw_network(ranked[0].network, f"The best: {ranked[0].point}")))
+    return pictures
+
+
+def _rewards(trials: Sequence[FrozenTrial]) -> list[tuple[int, float]]:
+    return [(trial.number, trial.values[0]) for trial in trials if "measured" in trial.user_attrs and trial.values]
+
+
+def _markdown(found: Found, pictures: Sequence[Picture]) -> str:
+    title = found.summary.title if found.summary is not None else f"Search of {found.kind}"
+    lines = [f"# {title}", "", f"On {found.data}. {found.progress}.", ""]
+    if found.verdict:
+        lines += [found.verdict, ""]
+    for name, heading, _ in pictures:
+        lines += [f"![{heading}]({name}.png)", ""]
+    if found.summary is not None:
+        return "\n".join([*lines, f"Multipliers: {found.summary.source}.", "", found.summary.markdown()])
+    head = headings(found.reward)
+    lines += ["## Ranking", "", f"| rank | {' | '.join(head)} | Pareto front |", f"|{'---|' * (len(head) + 2)}"]
+    kept = front(found.ranking)
+    for rank, entry in enumerate(found.ranking, start=1):
+        mark = "yes" if entry in kept else ""
+        lines.append(f"| {rank} | {' | '.join(cells(entry, found.reward))} | {mark} |")
+    return "\n".join([*lines, ""])

@@ -1,0 +1,33 @@
+"""What proposes architectures: samplers of optuna's by name. Their draws depend on the seed, the trial's number and the
+finished trials alone, so that any worker may join, die and be followed by another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler
+
+from compoundnet.search.samplers.evolution import EvolutionSampler
+from compoundnet.search.samplers.history import Value
+from compoundnet.search.samplers.numbered import NumberedSampler
+from compoundnet.search.samplers.reinforce import ReinforceSampler
+
+SamplerName = Literal["reinforce", "evolution", "nsga2", "random"]
+
+__all__ = ["EvolutionSampler", "NumberedSampler", "ReinforceSampler", "SamplerName", "make_sampler"]
+
+
+def make_sampler(name: SamplerName, choices: Mapping[str, tuple[Value, ...]], *, seed: int, trials: int) -> BaseSampler:
+    """The sampler of that name for a space's `choices`; `trials`: how many the whole search has."""
+    match name:
+        case "reinforce":
+            return ReinforceSampler(choices, seed=seed)
+        case "evolution":
+            return EvolutionSampler(choices, seed=seed)
+        case "nsga2":
+            # optuna's default population, fewer where that would leave no time for several generations.
+            population = max(2, min(50, trials // 4))
+            return NumberedSampler(lambda draw: NSGAIISampler(population_size=population, seed=draw), seed=seed)
+        case "random":
+            return NumberedSampler(lambda draw: RandomSampler(seed=draw), seed=seed)

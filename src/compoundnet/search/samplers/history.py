@@ -1,0 +1,103 @@
+"""What samplers learn from: a study's finished trials as numbers, in the order of the trials."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.samplers import BaseSampler
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+if TYPE_CHECKING:
+    from optuna import Study
+
+Value = str | int | float
+Picks = tuple[int, ...]
+"""The position of each choice's option, in the order of the choices."""
+
+# How often a sampler draws again where it has drawn what is known already: nothing could be learnt from that.
+_REDRAWS = 20
+
+
+class HistorySampler(BaseSampler, abc.ABC):
+    """Draws all choices at once, from the trials that are finished, by `draw`. Failed trials teach nothing.
+
+    choices  name -> options
+    seed     with the trial's number it decides what is random
+    """
+
+    def __init__(self, choices: Mapping[str, tuple[Value, ...]], *, seed: int) -> None:
+        self._choices = dict(choices)
+        self._seed = seed
+        self._space: dict[str, BaseDistribution] = {
+            name: CategoricalDistribution(options) for name, options in choices.items()
+        }
+        self._positions = [
+            (name, {option: position for position, option in enumerate(options)}) for name, options in choices.items()
+        ]
+        self.options = np.array([len(options) for options in choices.values()], dtype=np.int64)
+
+    @abc.abstractmethod
+    def draw(
+        self, picks: NDArray[np.int64], rewards: NDArray[np.float64], random: np.random.Generator
+    ) -> NDArray[np.int64]:
+        """One proposal, int[choices].
+
+        picks    int[trials, choices], of the finished trials
+        rewards  float[trials], higher is better; nan for a trial that was pruned
+        """
+
+    def propose(
+        self, picks: NDArray[np.int64], rewards: NDArray[np.float64], random: np.random.Generator
+    ) -> NDArray[np.int64]:
+        """What `draw` gives, drawn again while it is known already."""
+        known = set(map(tuple, picks.tolist()))
+        for _ in range(_REDRAWS):
+            drawn = self.draw(picks, rewards, random)
+            if tuple(drawn.tolist()) not in known:
+                break
+        return drawn
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:  # noqa: ARG002
+        return self._space
+
+    def sample_relative(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        search_space: dict[str, BaseDistribution],  # noqa: ARG002
+    ) -> dict[str, Any]:
+        if len(study.directions) != 1:
+            raise ValueError(f"{type(self).__name__} maximises one value; this study has {len(study.directions)}")
+        picks, rewards = self._history(study)
+        drawn = self.propose(picks, rewards, np.random.default_rng([self._seed, trial.number]))
+        return {name: options[pick] for (name, options), pick in zip(self._choices.items(), drawn, strict=True)}
+
+    def sample_independent(
+        self,
+        study: Study,  # noqa: ARG002
+        trial: FrozenTrial,  # noqa: ARG002
+        param_name: str,
+        param_distribution: BaseDistribution,  # noqa: ARG002
+    ) -> Any:
+        raise ValueError(f"{param_name} is none of the sampler's choices, or has other options there")
+
+    def _history(self, study: Study) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        sign = 1.0 if study.direction == StudyDirection.MAXIMIZE else -1.0
+        picks: list[list[int]] = []
+        rewards: list[float] = []
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)):
+            params = trial.params
+            try:
+                picks.append([positions[params[name]] for name, positions in self._positions])
+            except KeyError:  # a trial of somebody else's, over other choices
+                continue
+            complete = trial.state == TrialState.COMPLETE
+            rewards.append(sign * trial.value if complete and trial.value is not None else np.nan)
+        shape = (len(picks), len(self.options))
+        return np.array(picks, dtype=np.int64).reshape(shape), np.array(rewards, dtype=np.float64)

@@ -1,0 +1,51 @@
+"""optuna's own samplers, whose random numbers are a process's, made to depend on the trial's number instead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.trial import FrozenTrial, TrialState
+
+
+class NumberedSampler(BaseSampler):
+    """A sampler made anew for each trial.
+
+    make  a sampler of a seed
+    seed  with the trial's number it decides that
+    """
+
+    def __init__(self, make: Callable[[int], BaseSampler], *, seed: int) -> None:
+        self._make, self._seed = make, seed
+        self._made: tuple[int, BaseSampler] | None = None
+
+    def _of(self, trial: FrozenTrial) -> BaseSampler:
+        if self._made is None or self._made[0] != trial.number:
+            drawn = np.random.SeedSequence([self._seed, trial.number]).generate_state(1)[0]
+            self._made = trial.number, self._make(int(drawn))
+        return self._made[1]
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        self._of(trial).before_trial(study, trial)
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self._of(trial).infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return self._of(trial).sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self._of(trial).sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
+        self._of(trial).after_trial(study, trial, state, values)

@@ -1,0 +1,105 @@
+"""REINFORCE (Williams 1992) over the factored space, the lineage of Zoph & Le 2017 and MnasNet.
+
+The policy is one softmax a choice, all choices independent: MnasNet's recurrent controller has far more weights than a
+search of hundreds of trials can teach. One step of gradient ascent a batch; PPO's several clipped steps (MnasNet) were
+measured and found no more here (docs/search.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compoundnet.search.samplers.history import HistorySampler, Value
+
+# Chosen on synthetic objectives of their own (docs/search.md): trials a step of the policy, the step, the weight of the
+# policy's entropy, how much of the baseline a batch leaves as it was, and how many standard deviations count.
+BATCH = 5
+RATE = 2.0
+ENTROPY = 0.02
+BASELINE_DECAY = 0.8
+CLIP = 3.0
+
+
+class ReinforceSampler(HistorySampler):
+    """Policy gradient with a moving-average baseline, the policy rebuilt from the finished trials at each draw.
+
+    Trials are taken in the order of their numbers, so the policy is a function of what is finished, whoever ran it and
+    in whatever order it ended. A trial drawn from an older policy counts as if it were drawn from the present one.
+    """
+
+    def __init__(
+        self,
+        choices: Mapping[str, tuple[Value, ...]],
+        *,
+        seed: int,
+        batch: int = BATCH,
+        rate: float = RATE,
+        entropy: float = ENTROPY,
+    ) -> None:
+        super().__init__(choices, seed=seed)
+        self._batch, self._rate, self._entropy = batch, rate, entropy
+        # Options that a choice does not have: log-probability minus infinity.
+        self._absent = np.arange(self.options.max(initial=1)) >= self.options[:, None]
+
+    def propose(
+        self, picks: NDArray[np.int64], rewards: NDArray[np.float64], random: np.random.Generator
+    ) -> NDArray[np.int64]:
+        self._policy = self.policy(picks, rewards)  # once, however often it is drawn from
+        return super().propose(picks, rewards, random)
+
+    def draw(
+        self,
+        picks: NDArray[np.int64],  # noqa: ARG002  # the policy has learnt from them
+        rewards: NDArray[np.float64],  # noqa: ARG002
+        random: np.random.Generator,
+    ) -> NDArray[np.int64]:
+        summed = self._policy.cumsum(axis=1)
+        drawn = (random.random((len(self.options), 1)) * summed[:, -1:] >= summed).sum(axis=1)
+        within: NDArray[np.int64] = np.minimum(drawn, self.options - 1)
+        return within
+
+    def policy(self, picks: NDArray[np.int64], rewards: NDArray[np.float64]) -> NDArray[np.float64]:
+        """float[choices, options]: how likely each option is after these trials."""
+        logits = np.where(self._absent, -np.inf, 0.0)
+        baseline = spread = np.nan
+        for start in range(0, len(picks) - self._batch + 1, self._batch):
+            batch = rewards[start : start + self._batch]
+            judged = batch[~np.isnan(batch)]
+            if np.isnan(baseline) and len(judged):
+                baseline, spread = judged.mean(), judged.std()
+            advantages = _advantages(batch, baseline, spread)
+            logits = logits + self._rate * self._gradient(logits, picks[start : start + self._batch], advantages)
+            if len(judged):
+                baseline = BASELINE_DECAY * baseline + (1 - BASELINE_DECAY) * judged.mean()
+                spread = BASELINE_DECAY * spread + (1 - BASELINE_DECAY) * judged.std()
+        return _softmax(logits)
+
+    def _gradient(
+        self, logits: NDArray[np.float64], picks: NDArray[np.int64], advantages: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Of the expected reward and the weighted entropy by the logits."""
+        likely = _softmax(logits)
+        chosen = picks[:, :, None] == np.arange(likely.shape[1])
+        reward = (advantages[:, None, None] * (chosen - likely)).mean(axis=0)
+        surprise = np.log(np.maximum(likely, 1e-12))
+        mean = (likely * surprise).sum(axis=1, keepdims=True)
+        gradient: NDArray[np.float64] = reward - self._entropy * likely * (surprise - mean)
+        return gradient
+
+
+def _advantages(rewards: NDArray[np.float64], baseline: float, spread: float) -> NDArray[np.float64]:
+    """In standard deviations above the baseline. A pruned trial was given up as hopeless: it counts as the worst of its
+    batch, and no better than one deviation below the baseline."""
+    if np.isnan(baseline):  # nothing but pruned trials so far
+        return np.full(len(rewards), -1.0)
+    scaled = np.clip((rewards - baseline) / max(spread, 1e-12), -CLIP, CLIP)
+    return np.where(np.isnan(scaled), min(-1.0, np.nanmin(np.append(scaled, 0.0))), scaled)
+
+
+def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
+    likely: NDArray[np.float64] = raised / raised.sum(axis=1, keepdims=True)
+    return likely

@@ -1,0 +1,247 @@
+"""Search spaces as data: a base network, and what may be chosen for each of its blocks (MnasNet, section 4.1)."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib import resources
+from typing import Literal
+
+import msgspec
+
+from compoundnet.arch import (
+    Block,
+    CompoundNetError,
+    Network,
+    Stage,
+    added_input,
+    decode_toml,
+    did_you_mean,
+    read_toml,
+    scale,
+)
+from compoundnet.arch.blocks import check, check_kernel, check_se
+from compoundnet.arch.layers import block_group, head_group, segments, stem_group
+from compoundnet.arch.scaling import round_channels
+
+Value = str | int | float
+Choices = Mapping[str, Value]
+_SKIPS: dict[str, bool | Literal["pool"]] = {"none": False, "identity": True, "pool": "pool"}
+
+
+class BlockChoices(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What may be chosen for one block: a run of equal layers, which is a stage of the network.
+
+    operators  by their names in the space's `operators`
+    kernels    sides, pixels
+    se         squeeze-excitation ratios; 0 is none
+    skips      as `Stage.skip`, by name
+    filters    factors on the base's channels, which round as the base's rules say
+    layers     added to the base's repeats
+    """
+
+    operators: tuple[str, ...]
+    kernels: tuple[int, ...]
+    se: tuple[float, ...]
+    skips: tuple[Literal["none", "identity", "pool"], ...]
+    filters: tuple[float, ...]
+    layers: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            options = getattr(self, name)
+            check(len(options) > 0, f"{name} must hold at least one choice")
+            check(len(set(options)) == len(options), f"{name} holds a choice twice: {list(options)}")
+        for kernel in self.kernels:
+            check_kernel(kernel)
+        for ratio in self.se:
+            check_se(ratio)
+        for factor in self.filters:
+            check(0 < factor <= 64, f"filters are factors above 0 and at most 64, got {factor:g}")
+
+
+class Space(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Every network that is the base but for the choices of its blocks.
+
+    source     where the choices are from
+    base       stem, head, strides, and the channels and repeats that `filters` and `layers` are relative to; what its
+               own blocks are does not matter
+    operators  layer types by name; their kernels and squeeze-excitation ratios are chosen, not given
+    blocks     one for each stage of the base
+    """
+
+    name: str
+    source: str
+    base: Network
+    operators: dict[str, Block]
+    blocks: tuple[BlockChoices, ...]
+
+    def __post_init__(self) -> None:
+        stages = self.base.stages
+        check(
+            len(self.blocks) == len(stages),
+            f"blocks has {len(self.blocks)} entries; the base has {len(stages)} stages, each of which needs one",
+        )
+        for index, (block, stage) in enumerate(zip(self.blocks, stages, strict=True)):
+            where = f"blocks[{index}]"
+            for name in block.operators:
+                check(
+                    name in self.operators,
+                    f"{where}.operators: there is no operator named {name!r}{did_you_mean(name, self.operators)}",
+                )
+                squeezes = hasattr(self.operators[name], "se")
+                check(
+                    squeezes or not any(block.se),
+                    f"{where}.se must be [0.0]: {name} ({type(self.operators[name]).__name__}) has no"
+                    " squeeze-excitation",
+                )
+            fewest = stage.repeats + min(block.layers)
+            check(
+                fewest >= 1,
+                f"{where}.layers leaves {fewest} layers of the base's {stage.repeats}; at least 1 is needed",
+            )
+
+    def choices(self) -> dict[str, tuple[Value, ...]]:
+        """Every choice that there is to make, with its options: `block1.operator` and so on. Blocks count from 1."""
+        return {name: options for name, options in self._options() if len(options) > 1}
+
+    def size(self) -> int:
+        """How many ways there are to choose. Some lead to one network: channels round, a skip may have no place."""
+        return math.prod(len(options) for options in self.choices().values())
+
+    def network(self, choices: Choices, *, num_classes: int | None = None, resolution: int | None = None) -> Network:
+        """The member that has been chosen; its name holds a digest of what it is, so equal ones have equal names.
+
+        num_classes, resolution   other than the base's
+
+        Raises CompoundNetError for a choice that is missing, not the space's, or not among its options.
+        """
+        chosen = self._complete(choices)
+        channels, stages = self.base.stem.channels, []
+        for index in range(len(self.blocks)):
+            stages.append(self._stage(index, chosen, channels))
+            channels = stages[-1].channels
+        network = self.base.replace(
+            stages=tuple(stages),
+            num_classes=self.base.num_classes if num_classes is None else num_classes,
+            resolution=resolution or self.base.resolution,
+        )
+        digest = hashlib.blake2b(msgspec.json.encode(network), digest_size=4).hexdigest()
+        return network.replace(name=f"{self.name}-{digest}")
+
+    def fitted(self, *, num_classes: int | None = None, resolution: int | None = None, width: float = 1.0) -> Space:
+        """The space for other classes, at another resolution (pixels), with all channels times `width`."""
+        base = scale(self.base, width=width, resolution=resolution or self.base.resolution, name=self.base.name)
+        base = base.replace(scaling=None, num_classes=self.base.num_classes if num_classes is None else num_classes)
+        return msgspec.structs.replace(self, base=base)
+
+    def smallest(self) -> Network:
+        """The member with the fewest multiply-adds, exactly: the best way to each channel count, block after block."""
+        stem = stem_group(self.base.stem, self.base.in_channels, self.base.resolution)
+        size = stem.layers[-1].out_size
+        # Channels so far -> the cheapest way there.
+        ways: dict[int, tuple[int, dict[str, Value]]] = {self.base.stem.channels: (stem.macs, {})}
+        for index in range(len(self.blocks)):
+            reached: dict[int, tuple[int, dict[str, Value]]] = {}
+            for channels, (macs, before) in ways.items():
+                for here in self._block_options(index):
+                    stage = self._stage(index, here, channels)
+                    cost = macs + _macs(stage, channels, size)
+                    if stage.channels not in reached or cost < reached[stage.channels][0]:
+                        reached[stage.channels] = cost, before | here
+            ways, size = reached, -(-size // self.base.stages[index].stride)
+        ends = {
+            channels: macs + head_group(self.base.head, channels, self.base.num_classes, size).macs
+            for channels, (macs, _) in ways.items()
+        }
+        chosen = ways[min(ends, key=lambda channels: ends[channels])][1]
+        return self.network({name: value for name, value in chosen.items() if name in self.choices()})
+
+    def _options(self) -> Iterator[tuple[str, tuple[Value, ...]]]:
+        for number, block in enumerate(self.blocks, start=1):
+            for field in block.__struct_fields__:
+                yield f"block{number}.{_SINGULAR.get(field, field)}", getattr(block, field)
+
+    def _complete(self, choices: Choices) -> dict[str, Value]:
+        known = self.choices()
+        for name in choices:
+            if name not in known:
+                raise CompoundNetError(f"{self.name} has no choice named {name!r}{did_you_mean(name, known)}")
+        chosen: dict[str, Value] = {}
+        for name, options in self._options():
+            if name in known and name not in choices:
+                raise CompoundNetError(f"{self.name}: {name} has to be chosen, one of {list(options)}")
+            value = choices.get(name, options[0])
+            if value not in options:
+                raise CompoundNetError(f"{self.name}: {name} must be one of {list(options)}, got {value!r}")
+            chosen[name] = value
+        return chosen
+
+    def _block_options(self, index: int) -> Iterator[dict[str, Value]]:
+        """Every way to choose one block, but for its skip, which costs no multiply-adds."""
+        prefix = f"block{index + 1}."
+        names, options = zip(*((name, all_) for name, all_ in self._options() if name.startswith(prefix)), strict=True)
+        for values in itertools.product(
+            *(all_[:1] if name.endswith(".skip") else all_ for name, all_ in zip(names, options, strict=True))
+        ):
+            yield dict(zip(names, values, strict=True))
+
+    def _stage(self, index: int, chosen: Mapping[str, Value], in_channels: int) -> Stage:
+        base = self.base.stages[index]
+        at = {
+            field: chosen[f"block{index + 1}.{field}"]
+            for field in ("operator", "kernel", "se", "skip", "filters", "layers")
+        }
+        operator = self.operators[str(at["operator"])]
+        inner = {"kernel": at["kernel"]} | ({"se": at["se"]} if hasattr(operator, "se") else {})
+        stage = Stage(
+            block=msgspec.structs.replace(operator, **inner),
+            channels=round_channels(base.channels, float(at["filters"]), self.base.rules),
+            repeats=base.repeats + int(at["layers"]),
+            stride=base.stride,
+            skip=_SKIPS[str(at["skip"])],
+        )
+        # A skip that nothing comes of is none, so that networks that compute the same are equal.
+        return stage if _adds(stage, in_channels) else msgspec.structs.replace(stage, skip=False)
+
+
+_SINGULAR = {"operators": "operator", "kernels": "kernel", "skips": "skip"}
+
+
+def _adds(stage: Stage, in_channels: int) -> bool:
+    """Whether any block of a stage adds its input."""
+    first = added_input(stage.block, in_channels, stage.channels, stage.stride, stage.skip)
+    rest = added_input(stage.block, stage.channels, stage.channels, 1, stage.skip)
+    return first != "nothing" or (stage.repeats > 1 and rest != "nothing")
+
+
+def _macs(stage: Stage, in_channels: int, size: int) -> int:
+    first = block_group(stage.block, in_channels, stage.channels, stage.stride, stage.skip, size)
+    size = -(-size // stage.stride)
+    rest = block_group(stage.block, stage.channels, stage.channels, 1, stage.skip, size)
+    return first.macs + (stage.repeats - 1) * rest.macs
+
+
+def macs(network: Network) -> int:
+    """Multiply-adds for one image: `arch.cost` without the rest, for samplers that ask thousands of times."""
+    return sum(run.repeats * run.group.macs for run in segments(network))
+
+
+@cache
+def spaces() -> dict[str, Space]:
+    """The spaces that ship with the package, by name."""
+    folder = resources.files("compoundnet.search").joinpath("spaces")
+    read = [decode_toml(file.read_bytes(), Space, file.name) for file in folder.iterdir()]
+    return {space.name: space for space in sorted(read, key=lambda space: space.name)}
+
+
+def find_space(name: str) -> Space:
+    """A space by name, or in a TOML file."""
+    if name.endswith(".toml") or "/" in name:
+        return read_toml(name, Space)
+    if name not in spaces():
+        raise CompoundNetError(f"there is no search space named {name!r}{did_you_mean(name, spaces())}")
+    return spaces()[name]

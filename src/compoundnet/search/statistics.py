@@ -1,0 +1,92 @@
+"""What a few seeds can say about an accuracy: means, standard errors, intervals of a mean and of a difference.
+
+The spread over seeds is the noise of training. Where it cannot be seen (one seed, or seeds that agree to the last
+picture) the noise of having so many judged pictures is all that is known: the binomial standard error.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+
+import msgspec
+
+from compoundnet.arch.blocks import check
+
+CONFIDENCE = 0.95
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """Accuracies of one network, each a fraction, one for each seed; each judged on `pictures` pictures."""
+
+    accuracies: tuple[float, ...]
+    pictures: int
+
+    def __post_init__(self) -> None:
+        check(len(self.accuracies) >= 1, "a sample needs at least one accuracy")
+        check(self.pictures >= 1, f"a sample needs at least one picture, got {self.pictures}")
+
+
+class Interval(msgspec.Struct, frozen=True):
+    """A value with its standard error and a confidence interval around it."""
+
+    mean: float
+    error: float
+    low: float
+    high: float
+
+    @property
+    def sign(self) -> int:
+        """1 or -1 where the interval lies on one side of zero, 0 where it holds zero: noise, for all one knows."""
+        return 1 if self.low > 0 else -1 if self.high < 0 else 0
+
+
+def mean(accuracies: Sequence[float]) -> float:
+    """Over seeds."""
+    return statistics.fmean(accuracies)
+
+
+def standard_error(sample: Sample) -> float:
+    """Of the mean: over seeds; the binomial one where seeds show no spread."""
+    return math.sqrt(_variance(sample)[0])
+
+
+def interval(sample: Sample, confidence: float = CONFIDENCE) -> Interval:
+    """Student's t over seeds around the mean, cut at 0 and 1."""
+    variance, freedom = _variance(sample)
+    found = _around(mean(sample.accuracies), variance, freedom, confidence)
+    return Interval(found.mean, found.error, max(0.0, found.low), min(1.0, found.high))
+
+
+def difference(first: Sample, second: Sample, confidence: float = CONFIDENCE) -> Interval:
+    """Mean of the first less mean of the second, with Welch's interval (unequal variances)."""
+    return combination((1.0, first), (-1.0, second), confidence=confidence)
+
+
+def combination(*terms: tuple[float, Sample], confidence: float = CONFIDENCE) -> Interval:
+    """Sum of weight times mean over independent samples, with Welch's and Satterthwaite's degrees of freedom."""
+    parts = [(weight**2 * _variance(sample)[0], _variance(sample)[1]) for weight, sample in terms]
+    variance = sum(part for part, _ in parts)
+    shares = sum(part**2 / freedom for part, freedom in parts)
+    value = sum(weight * mean(sample.accuracies) for weight, sample in terms)
+    return _around(value, variance, variance**2 / shares if shares else math.inf, confidence)
+
+
+def _variance(sample: Sample) -> tuple[float, float]:
+    """(variance of the mean, degrees of freedom). The binomial one has known form, so no degree is lost."""
+    values = sample.accuracies
+    spread = statistics.variance(values) if len(values) > 1 else 0.0
+    if spread > 0:
+        return spread / len(values), len(values) - 1.0
+    # Two hits and two misses more (Agresti & Coull 1998): nothing missed does not mean nothing can be.
+    share = (mean(values) * sample.pictures + 2) / (sample.pictures + 4)
+    return share * (1 - share) / sample.pictures, math.inf
+
+
+def _around(value: float, variance: float, freedom: float, confidence: float) -> Interval:
+    from scipy import stats
+
+    error = math.sqrt(variance)
+    reach = float(stats.t.ppf((1 + confidence) / 2, freedom)) * error
+    return Interval(value, error, value - reach, value + reach)

@@ -1,0 +1,128 @@
+"""The paper's scaling studies (Figures 3, 4, 8) of any network on any data, as a search whose trials are listed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from compoundnet.arch import CompoundNetError, Network
+from compoundnet.arch.blocks import check
+from compoundnet.search.settings import Job
+from compoundnet.search.study_points import FigureNumber, Lines, Multipliers, label, scaled
+from compoundnet.train.recipe import Recipe
+
+if TYPE_CHECKING:
+    import optuna
+
+    from compoundnet.search.measuring import Measured
+
+BASELINE = (1.0, 1.0, 1.0)
+
+
+def _same(network: Network) -> Network:
+    """Without what does not change the network itself."""
+    return network.replace(name="network", scaling=None)
+
+
+class Place(msgspec.Struct, frozen=True):
+    """A network of a study: the line it is first found on, its multipliers, and the network."""
+
+    line: str
+    multipliers: Multipliers
+    network: Network
+
+    @property
+    def name(self) -> str:
+        """Of its model folder: `compound-d1.4-w1.2-r1.3`."""
+        if self.multipliers == BASELINE:
+            return "baseline"
+        multipliers = label(self.multipliers).replace("=", "").replace(", ", "-")
+        return f"{self.line}-{multipliers}"
+
+
+class ScalingStudy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="study"):
+    """Every network of `lines`, scaled from `network`, trained by `recipe` with each of `seeds` seeds.
+
+    Accuracies are of the test pictures: a study describes how networks compare, and chooses none.
+    """
+
+    figure: FigureNumber
+    network: Network
+    lines: Lines
+    data: str
+    recipe: Recipe
+    seeds: int = 3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check(self.seeds >= 1, f"seeds must be at least 1, got {self.seeds}")
+
+    def places(self) -> tuple[Place, ...]:
+        """Each different network once, the baseline first where the lines start at it."""
+        found: dict[Network, Place] = {}
+        for line, multipliers in self._listed():
+            network = scaled(self.network, multipliers)
+            found.setdefault(_same(network), Place(line, multipliers, network))
+        return tuple(found.values())
+
+    def at(self, multipliers: Multipliers) -> Place:
+        """The network of these multipliers, as `places` has it."""
+        wanted = _same(scaled(self.network, multipliers))
+        return next(place for place in self.places() if _same(place.network) == wanted)
+
+    def curve(self, name: str) -> list[Place]:
+        """The networks of a line; the baseline first where the lines start at it."""
+        listed = [self.at(multipliers) for line, multipliers in self._listed() if line in (name, "")]
+        return list(dict.fromkeys(listed))
+
+    def trials(self) -> int:
+        """Networks times seeds."""
+        return len(self.places()) * self.seeds
+
+    def networks(self) -> tuple[Network, ...]:
+        """All of them."""
+        return tuple(place.network for place in self.places())
+
+    def sampler(self) -> optuna.samplers.BaseSampler:
+        """Nothing is drawn: a trial's number says what it is."""
+        import optuna
+
+        return optuna.samplers.RandomSampler(self.seed)
+
+    def pruner(self) -> optuna.pruners.BasePruner:
+        """Every network is trained to the end."""
+        import optuna
+
+        return optuna.pruners.NopPruner()
+
+    def directions(self) -> list[str]:
+        """Of the accuracy."""
+        return ["maximize"]
+
+    def propose(self, trial: optuna.Trial) -> Job:
+        """All networks with the first seed, then all with the next: an unfinished study has whole curves."""
+        round_, index = divmod(trial.number, len(self.places()))
+        place = self.places()[index]
+        # Figure 7 looks into the networks of Table 7.
+        keep = place.name if self.figure == 8 and round_ == 0 else None
+        return Job(place.network, self.seed + round_, f"{place.line} {label(place.multipliers)}".strip(), "test", keep)
+
+    def values(self, job: Job, measured: Measured) -> tuple[float, ...]:
+        """The accuracy."""
+        del job
+        return (measured.accuracy,)
+
+    def result(self, study: optuna.Study) -> str:
+        """The table's figures and what the observations come to, as TOML."""
+        from compoundnet.search.study_summary import summarise
+
+        summary = summarise(self, study.get_trials(deepcopy=False))
+        if not any(row.accuracy for row in summary.rows):
+            raise CompoundNetError("no trial of this study is finished")
+        return summary.as_toml()
+
+    def _listed(self) -> list[tuple[str, Multipliers]]:
+        """(line, multipliers); the baseline belongs to no line, or to one that has it."""
+        listed = [(line.name, point) for line in self.lines.lines for point in line.points]
+        return listed if BASELINE in [point for _, point in listed] else [("", BASELINE), *listed]

@@ -1,0 +1,105 @@
+"""The networks of a scaling study: lines of multipliers, the paper's, one's own, or matched to budgets of cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cache
+from importlib import resources
+from typing import Literal
+
+import msgspec
+
+from compoundnet.arch import CompoundNetError, Network, cost, decode_toml, scale
+from compoundnet.arch.blocks import check
+from compoundnet.arch.scaling import MAX_RESOLUTION_FACTOR
+
+FigureNumber = Literal[3, 4, 8]
+# (depth, width, resolution)
+Multipliers = tuple[float, float, float]
+# Below this step multipliers differ by less than a channel or a pixel of any network.
+_FINE = 1e-4
+
+
+class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Networks of one curve, as multipliers of the baseline, from the cheapest up."""
+
+    name: str
+    points: tuple[Multipliers, ...]
+
+    def __post_init__(self) -> None:
+        check(len(self.points) >= 1, f"the line {self.name!r} holds no point")
+
+
+class Lines(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What one figure compares. Where no line has the baseline (1, 1, 1) itself, it is the start of each."""
+
+    title: str
+    source: str
+    lines: tuple[Line, ...]
+
+    def __post_init__(self) -> None:
+        check(len(self.lines) >= 1, "lines must hold at least one line")
+        names = [line.name for line in self.lines]
+        check(len(set(names)) == len(names), f"each line needs a name of its own, got {', '.join(names)}")
+
+
+@cache
+def paper_lines(figure: FigureNumber) -> Lines:
+    """The paper's, from study_figures.toml."""
+    file = resources.files("compoundnet.search").joinpath("study_figures.toml")
+    return decode_toml(file.read_bytes(), dict[str, Lines], file.name)[f"figure{figure}"]
+
+
+def at_budgets(network: Network, lines: Lines, budgets: Sequence[float]) -> Lines:
+    """Each line's last network, moved along its direction to where it costs nearest to `budgets` times the baseline.
+
+    The direction of (d, w, r) is (d^t, w^t, r^t), as in Eq. 3. Depth goes in whole layers and width in whole steps of
+    channels, so costs meet the budgets as nearly as that allows.
+    Raises CompoundNetError for a budget that is not above 1.
+    """
+    for budget in budgets:
+        if not (math.isfinite(budget) and 1 < budget <= 1e4):
+            raise CompoundNetError(f"a budget is a multiple of the baseline's cost, above 1; got {budget:g}")
+    wanted = [cost(network).macs * budget for budget in sorted(set(budgets))]
+    matched = tuple(
+        Line(line.name, tuple(_nearest(network, line.points[-1], macs) for macs in wanted)) for line in lines.lines
+    )
+    described = ", ".join(f"{budget:g}" for budget in sorted(set(budgets)))
+    return Lines(lines.title, f"{lines.source}; multipliers matched to {described} times the baseline's cost", matched)
+
+
+def _nearest(network: Network, direction: Multipliers, macs: float) -> Multipliers:
+    """Bisect for the last multipliers that cost at most `macs`, and take those or the next, whichever is nearer."""
+
+    def at(step: float) -> Multipliers:
+        depth, width, resolution = (round(multiplier**step, 4) for multiplier in direction)
+        return depth, width, resolution
+
+    def macs_at(step: float) -> int:
+        return cost(scaled(network, at(step))).macs
+
+    low, high = 0.0, 1.0
+    while macs_at(high) < macs:
+        if high > 64:
+            raise CompoundNetError(f"scaling by {direction} does not reach {macs:,.0f} multiply-adds")
+        low, high = high, high * 2
+    while high - low > _FINE:
+        middle = (low + high) / 2
+        low, high = (middle, high) if macs_at(middle) <= macs else (low, middle)
+    return at(min((low, high), key=lambda step: abs(math.log(macs_at(step) / macs))))
+
+
+def scaled(network: Network, multipliers: Multipliers) -> Network:
+    """The network of a point; the baseline itself at (1, 1, 1)."""
+    depth, width, resolution = multipliers
+    if multipliers == (1, 1, 1):
+        return network
+    pixels = resolution if resolution <= MAX_RESOLUTION_FACTOR else round(resolution * network.resolution)
+    return scale(network, depth=depth, width=width, resolution=pixels)
+
+
+def label(multipliers: Multipliers) -> str:
+    """What is not 1, such as `d=1.4, w=1.2, r=1.3`."""
+    parts = [f"{letter}={value:.4g}" for letter, value in zip("dwr", multipliers, strict=True) if value != 1]
+    return ", ".join(parts) or "baseline"

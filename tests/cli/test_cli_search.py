@@ -1,0 +1,90 @@
+"""`search coefficients` and `search worker` as a person runs them; `scale --coefficients` after them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from command import run
+from small_train import class_folders, small_network
+
+from compoundnet.arch import FoundCoefficients, read_toml
+
+SMALL = ("--grid", "1.0:1.4:0.2", "--set", "epochs=1", "--set", "batch=8")
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path]:
+    """A network file, and pictures."""
+    small_network().save(tmp_path / "small.toml")
+    return tmp_path / "small.toml", class_folders(tmp_path / "pictures", {"dark": 20, "grey": 20, "light": 20})
+
+
+def test_from_a_grid_to_a_scaled_network(files: tuple[Path, Path], tmp_path: Path) -> None:
+    """Two workers find the coefficients, the same command only shows them again, STEP 2 scales by them."""
+    study = tmp_path / "study"
+    command = ("search", "coefficients", *files, *SMALL, "--workers", "2", "-o", study)
+    first = run(*command, "--yes")
+    assert first.returncode == 0, first.stderr
+    assert "5 trials of 5 networks" in first.stderr and "multiply-adds of training, about" in first.stderr
+    assert first.stderr.count(" of 5: ") == 5
+    found = read_toml(study / "result.toml", FoundCoefficients)
+    assert abs(found.coefficients.growth - 2) <= 0.1
+    again = run(*command)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout == first.stdout
+    assert " of 5: " not in again.stderr
+
+    scaled = run("scale", "--coefficients", study / "result.toml", "--phi", "2", "-o", tmp_path / "scaled.toml")
+    assert scaled.returncode == 0, scaled.stderr
+    assert "small-phi2" in (tmp_path / "scaled.toml").read_text()
+
+    other = run(*command, "--phi", "2", "--yes")
+    assert other.returncode == 1
+    assert "holds another search: phi is 1.0 there and 2.0 here" in other.stderr
+
+    worker = run("search", "worker", COMPOUNDNET_STORAGE=str(study))
+    assert worker.returncode == 0 and "0 trials finished here; none is left" in worker.stderr
+
+
+def test_nothing_starts_unconfirmed(files: tuple[Path, Path], tmp_path: Path) -> None:
+    done = run("search", "coefficients", *files, *SMALL, "-o", tmp_path / "study")
+    assert done.returncode == 2
+    assert "multiply-adds of training" in done.stderr and "--yes" in done.stderr
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_grid_without_a_point_names_the_nearest(files: tuple[Path, Path]) -> None:
+    done = run("search", "coefficients", *files, "--grid", "1.0:1.1:0.1")
+    assert done.returncode == 1
+    assert "the nearest is alpha 1.1, beta 1.1, gamma 1.1" in done.stderr
+
+
+def test_a_server_that_is_away_is_said_before_anything_starts(files: tuple[Path, Path], tmp_path: Path) -> None:
+    pytest.importorskip("psycopg")
+    url = "postgresql://me:hush@127.0.0.1:1/db"
+    done = run("search", "coefficients", *files, *SMALL, "--yes", "-o", tmp_path / "study", COMPOUNDNET_STORAGE=url)
+    assert done.returncode == 1
+    assert "refused" in done.stderr and "hush" not in done.stderr
+    assert "COMPOUNDNET_STORAGE" not in os.environ
+
+
+def test_coefficients_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text("alpha = 1.2\nbeta = 1.1\ngamma = 1.15\n")
+    done = run("scale", "efficientnet-b0", "--coefficients", tmp_path / "own.toml", "--phi", "1", "--json")
+    assert done.stdout == run("scale", "efficientnet-b0", "--phi", "1", "--json").stdout
+    for wrong, message in (
+        (("--coefficients", tmp_path / "own.toml", "--phi", "1"), "names no network"),
+        (("efficientnet-b0", "--coefficients", tmp_path / "own.toml"), "go with --phi"),
+        (
+            ("efficientnet-b0", "--coefficients", tmp_path / "own.toml", "--phi", "1", "--beta", "1.2"),
+            "leave out --beta",
+        ),
+        (("--phi", "1"), "give the network"),
+    ):
+        failed = run("scale", *wrong)
+        assert failed.returncode == 2 and message in failed.stderr.replace("\n", " "), failed.stderr
+    (tmp_path / "own.toml").write_text("alpha = 0.9\nbeta = 1.1\ngamma = 1.15\n")
+    failed = run("scale", "efficientnet-b0", "--coefficients", tmp_path / "own.toml", "--phi", "1")
+    assert failed.returncode == 1 and "alpha must be at least 1" in failed.stderr

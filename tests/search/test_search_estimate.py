@@ -1,0 +1,39 @@
+"""What a search costs is known before it starts."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from small_search import small_search
+from small_train import small_dataset
+
+from compoundnet.arch import cost
+from compoundnet.search.estimate import estimate
+
+
+def test_networks_and_multiply_adds_are_exact() -> None:
+    search = small_search(seeds=2, epochs=2)
+    found = estimate(search, small_dataset(), workers=1)
+    assert (found.trials, found.networks) == (10, 5)
+    macs = [cost(network).macs for network in search.networks()]
+    assert (found.smallest, found.largest) == (min(macs), max(macs))
+    # Two epochs of 48 pictures, of which a step takes three passes' worth, and 12 held-out ones judged after each.
+    assert found.macs == pytest.approx(2 * sum(macs) * 2 * (3 * 48 + 12))
+
+
+def test_hours_are_shared_by_workers_as_far_as_there_are_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("compoundnet.search.estimate._seconds", lambda _: 0.5)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    hours = [estimate(small_search(), small_dataset(), workers).hours for workers in (1, 2, 8)]
+    # 12 steps and 2 x 12 / 8 / 3 steps' worth of judging, five times.
+    assert hours[0] == pytest.approx(5 * 13 * 0.5 / 3600)
+    assert hours[1] == hours[2] == pytest.approx(hours[0] / 2)
+
+
+def test_a_recipe_in_steps_is_counted_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("compoundnet.search.estimate._seconds", lambda _: 1.0)
+    search = small_search()
+    fields = search.recipe.fields() | {"epochs": 0, "steps": 9}
+    search = msgspec.structs.replace(search, recipe=msgspec.convert(fields, type(search.recipe)))
+    # Evaluations after steps 6 and 9.
+    assert estimate(search, small_dataset(), 1).hours == pytest.approx(5 * (9 + 1) / 3600)

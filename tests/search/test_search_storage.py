@@ -1,0 +1,140 @@
+"""Studies are found again, or it is said why not; passwords stay where they were given."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from urllib.parse import quote
+
+import msgspec
+import optuna
+import pytest
+from postgresql import PASSWORD, USER
+from small_search import small_search
+from small_train import small_dataset
+
+from compoundnet.arch import CompoundNetError
+from compoundnet.search.measuring import data_identity
+from compoundnet.search.settings import decode, encode
+from compoundnet.search.storage import create_study, open_study
+from compoundnet.search.store import Store
+
+DATA = data_identity(small_dataset())
+
+
+def test_a_search_is_what_its_study_says(tmp_path: Path) -> None:
+    created = create_study(small_search(), DATA, tmp_path / "study")
+    opened = open_study(tmp_path / "study")
+    assert opened.search == created.search == small_search()
+    assert decode(encode(small_search())) == small_search()
+    assert 'grid = "1.0:1.4:0.2"' in (tmp_path / "study" / "search.toml").read_text()
+
+
+def test_creating_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add = optuna.Study.add_trial
+    added: list[optuna.trial.FrozenTrial] = []
+
+    def interrupted(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+        if len(added) == 2:
+            raise KeyboardInterrupt
+        added.append(trial)
+        add(study, trial)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.Study, "add_trial", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            create_study(small_search(), DATA, tmp_path / "study")
+    opened = create_study(small_search(), DATA, tmp_path / "study")
+    assert [trial.number for trial in opened.study.trials] == [0, 1, 2, 3, 4]
+
+
+def test_a_folder_of_another_search_names_what_differs(tmp_path: Path) -> None:
+    create_study(small_search(), DATA, tmp_path / "study")
+    with pytest.raises(CompoundNetError, match=r"another search: seeds is 1 there and 2 here"):
+        create_study(small_search(seeds=2), DATA, tmp_path / "study")
+    with pytest.raises(CompoundNetError, match=r"recipe\.epochs is 2.* there and 3.* here"):
+        create_study(small_search(epochs=3), DATA, tmp_path / "study")
+    with pytest.raises(CompoundNetError, match="other pictures"):
+        create_study(small_search(), data_identity(small_dataset(train=61)), tmp_path / "study")
+    assert open_study(tmp_path / "study").search == small_search()
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(CompoundNetError, match="other files"):
+        create_study(small_search(), DATA, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_folder_without_a_study(tmp_path: Path) -> None:
+    with pytest.raises(CompoundNetError, match="no study here"):
+        open_study(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_study_is_said_to_be_one(tmp_path: Path) -> None:
+    (tmp_path / "study.db").write_bytes(b"not a database " * 100)
+    with pytest.raises(CompoundNetError, match="file is not a database"):
+        open_study(tmp_path)
+
+
+def test_a_search_of_an_unknown_kind() -> None:
+    with pytest.raises(CompoundNetError, match="no kind of search named 'coefficient'; did you mean coefficients"):
+        decode(encode(small_search()).replace('"kind":"coefficients"', '"kind":"coefficient"'))
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("mysql://me:hush@host/db", r"mysql://; expected postgresql://"),
+        ("postgresql://me:hu:sh@host:port/db", r"cannot be read; expected postgresql://"),
+        ("://hush", "cannot be read"),
+    ],
+)
+def test_a_url_that_is_none_is_not_repeated(url: str, message: str) -> None:
+    with pytest.raises(CompoundNetError, match=message) as caught:
+        Store(url)
+    assert "hush" not in str(caught.value) and "hu:sh" not in str(caught.value)
+
+
+def test_a_server_that_is_not_there(tmp_path: Path) -> None:
+    pytest.importorskip("psycopg")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound and not listening: nobody else can answer there
+        url = f"postgresql://me:hush@127.0.0.1:{taken.getsockname()[1]}/db"
+        with pytest.raises(CompoundNetError, match=r"cannot be used as storage: .*refused") as caught:
+            create_study(small_search(), DATA, tmp_path / "study", url)
+    assert "hush" not in str(caught.value)
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_wrong_password_is_never_printed(tmp_path: Path, server: str) -> None:
+    for url in (
+        f"postgresql://{USER}:hush@{server}/postgres",
+        f"postgresql://{USER}@{server}/postgres?password=hush",
+    ):
+        with pytest.raises(CompoundNetError, match="password authentication failed") as caught:
+            create_study(small_search(), DATA, tmp_path / "study", url)
+        assert "hush" not in str(caught.value)
+        assert caught.value.__cause__ is None and caught.value.__suppress_context__
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_study_on_a_server_is_found_from_its_folder(
+    tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"postgresql://{USER}:{quote(PASSWORD, safe='')}@{server}/postgres"
+    folder = tmp_path / "on-a-server"
+    create_study(small_search(), DATA, folder, url).store.close()
+    written = b"".join(path.read_bytes() for path in folder.iterdir())
+    assert PASSWORD.encode() not in written and quote(PASSWORD, safe="").encode() not in written
+    assert msgspec.toml.decode((folder / "storage.toml").read_bytes())["study"] == "on-a-server"
+    monkeypatch.setenv("PGPASSWORD", PASSWORD)
+    opened = open_study(folder)
+    assert opened.search == small_search()
+    assert PASSWORD not in opened.store.where
+    opened.store.close()
+    with pytest.raises(CompoundNetError, match=r"no study named 'on-the-server'; did you mean on-a-server"):
+        open_study(url, "on-the-server")
+    with pytest.raises(CompoundNetError, match="its study lies at postgresql://"):
+        create_study(small_search(), DATA, folder)
