@@ -28,6 +28,8 @@ _COMMANDS = {
     "train": ("train", "train"),
     "evaluate": ("evaluate", "evaluate"),
     "explain": ("explain", "explain"),
+    "serve": ("serve", "serve"),
+    "search": ("search", "app"),
 }
 
 

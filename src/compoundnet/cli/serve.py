@@ -1,0 +1,43 @@
+"""`serve`: a local page that plans, classifies and explains."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from typing import Annotated
+
+import typer
+
+from compoundnet.arch import CompoundNetError
+from compoundnet.cli.output import note
+
+_MODELS = ["efficientnet-lite0"]
+_NEEDED = ("starlette", "uvicorn")
+
+
+def serve(
+    port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="Of 127.0.0.1; 0 takes a free one.")] = 8000,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Name of `compoundnet models list`, model folder, or file of `export --with-cam` that the page may"
+            f" use; repeat it for several. {_MODELS[0]} unless given.",
+        ),
+    ] = None,
+) -> None:
+    """A page on this machine, for this machine only: plan a network, classify a photo, see where the class lies."""
+    if any(importlib.util.find_spec(name) is None for name in _NEEDED):
+        raise CompoundNetError("the page is not installed; `pip install 'compoundnet[serve]'` installs it")
+    from compoundnet import serve as page
+    from compoundnet.runtime import open_any
+
+    for name in model or []:
+        open_any(name)  # what cannot be used is said now, not when a photo is there
+    page.serve(model or _MODELS, port=port, started=_announce)
+
+
+def _announce(address: str) -> None:
+    print(address)
+    sys.stdout.flush()
+    note("Open it in a browser; Ctrl-C stops it.")

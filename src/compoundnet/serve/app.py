@@ -1,0 +1,111 @@
+"""The page's HTTP interface: the files of `static/`, and JSON under `/api/`.
+
+GET  /api/choices                                   baselines, models, and the limit of a photo's bytes
+GET  /api/scale?network=NAME&phi=1.3                `planning.Scaled`
+GET  /api/plan?network=NAME&max_macs=1.8G           the same, of the largest network within max_macs and max_params
+POST /api/explain?model=NAME&name=cat.jpg           the body is the photo: `classifying.Explained`
+
+What fails is `{"error": "..."}`: 400 for what was asked, 413 for a photo of too many bytes, 403 and 421 for a
+stranger (see `guard`), 404 and 405 for what is not there, 500 for a fault of ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+
+from compoundnet.arch import CompoundNetError
+from compoundnet.serve.classifying import Explainers
+from compoundnet.serve.guard import API, Guard
+from compoundnet.serve.planning import baselines, planned, scaled
+from compoundnet.serve.responses import document, problem
+
+MAX_BYTES = 20_000_000
+_STATIC = Path(__file__).parent / "static"
+
+
+def create_app(models: Sequence[str], port: int) -> ASGIApp:
+    """The page as an ASGI application.
+
+    models  that it may use, as the commands take them; the first is the one it starts with
+    port    where it is reached, which the Host header of every request must say
+    """
+    explainers = Explainers(models)
+    one_at_a_time = anyio.CapacityLimiter(1)  # a photo takes all cores, and a large one much memory
+
+    async def choices(_: Request) -> Response:
+        return document({"baselines": baselines(), "models": explainers.names, "max_bytes": MAX_BYTES})
+
+    def scale(request: Request) -> Response:
+        return document(scaled(_parameter(request, "network"), _parameter(request, "phi")))
+
+    def plan(request: Request) -> Response:
+        return document(planned(_parameter(request, "network"), request.query_params))
+
+    async def explain(request: Request) -> Response:
+        model = _parameter(request, "model")
+        name = request.query_params.get("name") or "the picture"
+        photo = await _body(request)
+        if photo is None:
+            return problem(f"{name}: is larger than {MAX_BYTES // 1_000_000} MB; make it smaller", 413)
+        answer = await anyio.to_thread.run_sync(explainers.explain, model, photo, name, limiter=one_at_a_time)
+        return document(answer)
+
+    app = Starlette(
+        routes=[
+            Route(f"{API}choices", choices),
+            Route(f"{API}scale", scale),
+            Route(f"{API}plan", plan),
+            Route(f"{API}explain", explain, methods=["POST"]),
+            Mount("/", StaticFiles(directory=_STATIC, html=True)),
+        ],
+        exception_handlers={CompoundNetError: _failed, HTTPException: _no_such_page, Exception: _broken},
+    )
+    return Guard(app, port)
+
+
+def _parameter(request: Request, name: str) -> str:
+    value = request.query_params.get(name)
+    if not value:
+        raise CompoundNetError(f"the address lacks {name}=")
+    return value
+
+
+async def _body(request: Request) -> bytes | None:
+    """The request's body; None where it is longer than allowed.
+
+    What is too much is read and dropped: a browser whose sending is cut off shows no answer.
+    """
+    received = bytearray()
+    too_long = False
+    async for chunk in request.stream():
+        too_long = too_long or len(received) + len(chunk) > MAX_BYTES
+        if too_long:
+            received.clear()
+        else:
+            received += chunk
+    return None if too_long else bytes(received)
+
+
+async def _failed(_: Request, error: Exception) -> Response:
+    return problem(str(error), 400)
+
+
+async def _no_such_page(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return problem(error.detail, error.status_code)
+
+
+async def _broken(_: Request, error: Exception) -> Response:
+    """uvicorn prints the traceback."""
+    return problem(f"this is a fault of compoundnet, not yours ({type(error).__name__}: {error})", 500)

