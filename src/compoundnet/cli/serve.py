@@ -21,8 +21,8 @@ def serve(
         list[str] | None,
         typer.Option(
             metavar="MODEL",
-            help="Name of `compoundnet models list`, model folder, or file of `export --with-cam` that the page may"
-            f" use; repeat it for several. {_MODELS[0]} unless given.",
+            help="Name of `compoundnet models list`, or model folder, that the page may use; repeat it for several."
+            f" {_MODELS[0]} unless given.",
         ),
     ] = None,
 ) -> None:
@@ -30,10 +30,10 @@ def serve(
     if any(importlib.util.find_spec(name) is None for name in _NEEDED):
         raise CompoundNetError("the page is not installed; `pip install 'compoundnet[serve]'` installs it")
     from compoundnet import serve as page
-    from compoundnet.runtime import open_any
+    from compoundnet.models import open_model
 
     for name in model or []:
-        open_any(name)  # what cannot be used is said now, not when a photo is there
+        open_model(name)  # what cannot be used is said now, not when a photo is there
     page.serve(model or _MODELS, port=port, started=_announce)
 
 

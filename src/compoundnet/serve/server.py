@@ -18,7 +18,7 @@ _PATIENCE = 2  # seconds that answers under way are given when the page is stopp
 def serve(models: Sequence[str], *, port: int = 8000, started: Callable[[str], None] = print) -> None:
     """Serve the page until SIGINT (Ctrl-C), and return then. Nothing of a photo is logged or kept.
 
-    models   that the page may use: names, model folders, exported files
+    models   that the page may use: names, or model folders
     port     0 takes a free one
     started  is called with the page's address once it can be opened
 
