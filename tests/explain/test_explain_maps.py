@@ -1,119 +1,188 @@
-"""Class activation maps: the identity that defines them, where they stand on the picture, and what goes wrong."""
+"""Class activation maps and Grad-CAM: the identities that define them, and where they point on known photos."""
 
 from __future__ import annotations
 
-from importlib import resources
+import tomllib
 from pathlib import Path
+from typing import Any
 
-import command
 import numpy as np
 import pytest
+import torch
+from known_photos import cat, need_lite0, package_file
 from PIL import Image
+from random_net import random_net, reduced
+from small_model import write_small_model
 
+from compoundnet import data, models, runtime, zoo
 from compoundnet.arch import CompoundNetError
-from compoundnet.explain import Explainer, grid, overlay, sheet
-from compoundnet.explain.undo import box, over_picture, peak
+from compoundnet.explain import Explainer, explain
+from compoundnet.explain.gradcam import last_map
 
-MODEL = "efficientnet-lite0"
-
-
-@pytest.fixture(scope="module")
-def explainer() -> Explainer:
-    return Explainer(MODEL)
+PHOTOS = tomllib.loads((Path(__file__).parent / "boxes.toml").read_text(encoding="utf-8"))["photos"]
+FAMILIES = ["efficientnet-b0", "efficientnet-lite0", "mobilenet-v2", "resnet-50"]
 
 
 @pytest.fixture(scope="module")
-def cat() -> Image.Image:
-    with resources.as_file(resources.files("skimage.data").joinpath("chelsea.png")) as path:
-        return Image.open(path).convert("RGB")
+def lite0() -> Explainer:
+    return Explainer(need_lite0(), threads=1)
 
 
-def test_a_maps_mean_and_bias_are_the_logit(explainer: Explainer, cat: Image.Image) -> None:
-    for found in explainer(cat, top=5).maps:
-        assert found.grid.mean() + found.bias == pytest.approx(found.logit, abs=1e-4)
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> models.Model:
+    return write_small_model(tmp_path_factory.mktemp("models") / "small")
 
 
-def test_the_maps_are_of_the_most_probable_classes_in_order(explainer: Explainer, cat: Image.Image) -> None:
-    found = explainer(cat, top=3)
-    assert [shown.index for shown in found.maps] == [guess.index for guess in found.predictions]
-    assert found.maps[0].label == "tiger cat"
+def noise(width: int = 90, height: int = 60) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
-def test_the_cat_is_where_the_map_of_tiger_cat_is_highest(explainer: Explainer, cat: Image.Image) -> None:
-    # The face, drawn by hand: eyes, nose and whiskers without the background on the right.
-    left, top, right, bottom = 90, 0, 330, 290
-    (found,) = explainer(cat, classes=["tiger cat"]).maps
-    x, y = found.peak
-    assert left <= x <= right and top <= y <= bottom
+# The identity.
 
 
-def test_it_is_grad_cam_on_a_network_with_a_pooled_linear_classifier(explainer: Explainer, cat: Image.Image) -> None:
-    """Selvaraju et al. 2017, section 3: gradients of the logit by the last map, averaged, are CAM's weights / area."""
-    import torch
-
-    from compoundnet import data
-
-    net = explainer._net
-    pixels = torch.from_numpy(data.preprocess(cat, explainer.model.preprocess))[None]
-    features = net.forward_features(pixels).detach().requires_grad_()
-    found = explainer(cat, top=1).maps[0]
-    (gradients,) = torch.autograd.grad(net.forward_head(features)[0, found.index], features)
-    gradcam = (gradients.mean((2, 3), keepdim=True) * features).sum(1)[0].detach().numpy()
-    assert np.corrcoef(gradcam.ravel(), found.grid.ravel())[0, 1] > 0.999
+def test_a_maps_mean_and_the_bias_are_the_logit_of_predict(lite0: Explainer) -> None:
+    bias = models.load(need_lite0()).get_parameter("classifier.bias").detach().numpy()
+    predicted = runtime.Predictor(need_lite0(), top=5, threads=1)(cat()).predictions
+    found = lite0(cat(), top=5)
+    for shown, expected in zip(found.maps, predicted, strict=True):
+        assert float(shown.grid.mean()) + bias[shown.index] == pytest.approx(shown.logit, abs=1e-4)
+        assert (shown.index, shown.label) == (expected.index, expected.label)
+        assert shown.probability == pytest.approx(expected.probability, abs=1e-5)
 
 
-@pytest.mark.parametrize(("width", "height"), [(300, 200), (200, 300), (640, 100), (33, 47)])
-def test_a_map_lies_where_the_crop_was_cut_out(width: int, height: int) -> None:
-    heat = np.zeros((7, 7), np.float32)
-    heat[1, 5] = 1
-    whole = over_picture(heat, width, height, 0.875)
-    side = int(0.875 * min(width, height))
-    left, top = (width - side + 1) // 2, (height - side + 1) // 2
-    assert whole.shape == (height, width)
-    assert np.isfinite(whole).sum() == side * side and np.isnan(whole[0, 0])
-    x, y = peak(whole)
-    assert x == pytest.approx(left + 5.5 / 7 * side, abs=side / 14 + 1)
-    assert y == pytest.approx(top + 1.5 / 7 * side, abs=side / 14 + 1)
-    found = box(whole)
-    assert found is not None and found[0] <= x < found[2] and found[1] <= y < found[3]
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_identity_holds_for_every_family(name: str) -> None:
+    net = random_net(reduced(name))
+    how = models.Preprocess.authors(64)
+    with torch.inference_mode():
+        logits = net(torch.from_numpy(data.preprocess(noise(), how))[None])[0]
+    bias = net.get_parameter("classifier.bias").detach()
+    for shown in Explainer(net, preprocess=how)(noise(), top=10).maps:
+        assert shown.logit == pytest.approx(float(logits[shown.index]), rel=1e-4, abs=1e-4)
+        assert float(shown.grid.mean()) + float(bias[shown.index]) == pytest.approx(shown.logit, rel=1e-4, abs=1e-4)
 
 
-def test_nothing_that_speaks_for_a_class_has_no_box() -> None:
-    assert box(np.full((4, 4), -1.0, np.float32)) is None
+@pytest.mark.parametrize("backend", ["onnxruntime", "torch"])
+def test_a_model_explains_alike_on_every_backend(backend: str, small: models.Model) -> None:
+    expected = Explainer(models.load(small), preprocess=small.preprocess, labels=small.labels)(noise()).maps
+    for shown, wanted in zip(Explainer(small, backend=backend)(noise()).maps, expected, strict=True):
+        assert (shown.label, shown.peak) == (wanted.label, wanted.peak)
+        np.testing.assert_allclose(shown.grid, wanted.grid, rtol=1e-4, atol=1e-5)
 
 
-def test_an_overlay_is_of_the_pictures_size_and_dark_where_nothing_was_seen(
-    explainer: Explainer, cat: Image.Image
-) -> None:
-    found = explainer(cat, top=1)
-    drawn = overlay(cat, found.maps[0])
-    assert drawn.size == cat.size
-    assert np.asarray(drawn)[150, 2].mean() < 0.4 * np.asarray(cat)[150, 2].mean()
+# Grad-CAM.
 
 
-def test_a_sheet_and_a_grid_are_pictures(explainer: Explainer, cat: Image.Image) -> None:
-    found = explainer(cat, top=2)
-    png, description = grid([[found, found]], ["one", "two"])
-    for content in (sheet(found), png):
-        assert content.startswith(b"\x89PNG")
-    assert "one, two" in description
+@pytest.mark.parametrize("photo", [cat, lambda: package_file("skimage", "data/coffee.png")])
+def test_cam_is_grad_cam_up_to_a_positive_factor(lite0: Explainer, photo: Any) -> None:
+    pytest.importorskip("pytorch_grad_cam")
+    by_gradients = Explainer(need_lite0(), method="gradcam", threads=1)(photo(), top=3).maps
+    for shown, other in zip(lite0(photo(), top=3).maps, by_gradients, strict=True):
+        assert shown.index == other.index
+        positive = np.maximum(shown.grid, 0)
+        assert np.corrcoef(positive.ravel(), other.grid.ravel())[0, 1] > 0.999
+        assert positive.max() / other.grid.max() > 0
+        assert shown.peak == other.peak
 
 
-def test_an_unknown_class_is_named_with_close_ones(explainer: Explainer, cat: Image.Image) -> None:
-    with pytest.raises(CompoundNetError, match="no class 'tiger ca'; did you mean tiger cat"):
-        explainer(cat, classes=["tiger ca"])
+def test_grad_cam_takes_the_comparison_networks() -> None:
+    pytest.importorskip("pytorch_grad_cam")
+    torch.manual_seed(0)
+    module = zoo.network("densenet-169").build(num_classes=5).eval()
+    found = Explainer(module, method="gradcam", preprocess=models.Preprocess.authors(64))(noise(), top=2)
+    assert [shown.label for shown in found.maps] == [str(shown.index) for shown in found.maps]
+    for shown in found.maps:
+        assert shown.grid.ndim == 2
+        assert np.isfinite(shown.grid).all()
+        assert shown.grid.min() >= 0
+    assert max(float(shown.grid.max()) for shown in found.maps) > 0
 
 
-def test_the_command_writes_maps_and_reports_what_it_cannot_read(tmp_path: Path, cat: Image.Image) -> None:
-    cat.save(tmp_path / "cat.png")
-    (tmp_path / "broken.png").write_bytes(b"no picture")
-    done = command.run("explain", MODEL, tmp_path / "cat.png", tmp_path / "broken.png", "-o", tmp_path / "out")
-    assert done.returncode == 1
-    assert "tiger cat" in done.stdout and "broken.png" in done.stderr
-    names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert {"001-cat.png", "001-cat-282.png", "maps.json"} <= names or {"002-cat.png", "maps.json"} <= names
+def test_grad_cam_leaves_the_module_as_it_was() -> None:
+    pytest.importorskip("pytorch_grad_cam")
+    net = random_net(reduced("resnet-50")).eval()
+    Explainer(net, method="gradcam", preprocess=models.Preprocess.authors(64))(noise())
+    assert all(parameter.grad is None for parameter in net.parameters())
+    assert not any(module._forward_hooks for module in net.modules())
 
 
-def test_a_command_without_a_picture_says_so(tmp_path: Path) -> None:
-    done = command.run("explain", MODEL)
-    assert done.returncode == 2
+def test_the_last_map_is_what_the_pool_reads() -> None:
+    net = random_net(reduced("efficientnet-b0")).eval()
+    assert last_map(net, 64) is net.head
+    with pytest.raises(CompoundNetError, match="Flatten makes no feature map of 64 px pictures"):
+        last_map(torch.nn.Flatten(), 64)
+
+
+# Known photos.
+
+
+@pytest.mark.parametrize("photo", PHOTOS, ids=lambda photo: photo["class"])
+def test_the_peak_lies_on_the_object(lite0: Explainer, photo: dict[str, Any]) -> None:
+    path = package_file(photo["package"], photo["file"])
+    (shown,) = lite0(path, classes=[photo["class"]]).maps
+    x, y = shown.peak
+    assert any(left <= x < right and top <= y < bottom for left, top, right, bottom in photo["boxes"]), shown.peak
+
+
+def test_ten_photos_and_the_cat_have_boxes() -> None:
+    assert len({photo["file"] for photo in PHOTOS}) == 11
+
+
+# Asking for classes.
+
+
+def test_classes_are_asked_for_by_label_or_number(small: models.Model) -> None:
+    explainer = Explainer(small)
+    found = explainer(noise(), classes=["CLASS 3", "0"])
+    assert [shown.label for shown in found.maps] == ["class 3", "class 0"]
+    assert len(found.predictions) == 3
+    with pytest.raises(CompoundNetError, match=r"no class 'klass 3'; did you mean class 3.*numbers, 0 to 6"):
+        explainer(noise(), classes=["klass 3"])
+    with pytest.raises(CompoundNetError, match="no class '7'"):
+        explainer(noise(), classes=["7"])
+    with pytest.raises(CompoundNetError, match="top must be at least 1, got 0"):
+        explainer(noise(), top=0)
+
+
+def test_a_model_of_few_classes_has_no_more_maps(small: models.Model) -> None:
+    assert len(Explainer(small)(noise(), top=50).maps) == 7
+
+
+def test_several_pictures_at_once(small: models.Model) -> None:
+    found = explain(small, [noise(), noise(60, 90)], top=2)
+    assert [(one.picture.size, len(one.maps), one.path) for one in found] == [((90, 60), 2, None), ((60, 90), 2, None)]
+
+
+# What cannot be explained.
+
+
+def test_what_cannot_be_explained_is_told(small: models.Model, tmp_path: Path) -> None:
+    with pytest.raises(CompoundNetError, match="no method 'gradcm'; did you mean gradcam"):
+        Explainer(small, method="gradcm")
+    with pytest.raises(CompoundNetError, match="from onnxruntime or torch, not from a backend 'openvino'"):
+        Explainer(small, backend="openvino")
+    with pytest.raises(CompoundNetError, match="only the backend torch has, not onnxruntime"):
+        Explainer(small, method="gradcam", backend="onnxruntime")
+    with pytest.raises(CompoundNetError, match="reads 1 channels and tells 7 classes"):
+        Explainer(write_small_model(tmp_path / "grey", in_channels=1))
+    with pytest.raises(CompoundNetError, match=r"a Conv2d does not say what its pictures.*give preprocess="):
+        Explainer(torch.nn.Conv2d(3, 3, 1))
+    with pytest.raises(CompoundNetError, match=r"Conv2d is not known to have a linear classifier.*method gradcam"):
+        Explainer(torch.nn.Conv2d(3, 3, 1), preprocess=models.Preprocess.authors(32))
+
+
+def test_networks_without_weights_are_told_what_to_do() -> None:
+    with pytest.raises(CompoundNetError, match="random weights would mean nothing; `compoundnet train DATA --network"):
+        Explainer("resnet-18")
+    with pytest.raises(CompoundNetError, match="takes a torch module that has weights"):
+        Explainer("inception-v4")
+    with pytest.raises(CompoundNetError, match="did you mean efficientnet-lite0"):
+        Explainer("efficientnet-lite00")
+
+
+def test_damaged_weights_are_told(small: models.Model) -> None:
+    net = models.load(small)
+    with torch.no_grad():
+        net.get_parameter("classifier.weight").fill_(float("nan"))
+    with pytest.raises(CompoundNetError, match="values that are not finite"):
+        Explainer(net)(noise())

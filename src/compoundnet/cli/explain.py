@@ -2,58 +2,77 @@
 
 from __future__ import annotations
 
-import json as jsonlib
+import sys
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
+from compoundnet import arch
 from compoundnet.cli.networks import Json
 from compoundnet.cli.output import note, print_json, show
 
 if TYPE_CHECKING:
-    from compoundnet.explain import Explainer
+    from compoundnet.explain import Explainer, Explanation
 
 
 def explain(
     given: Annotated[
         list[str],
         typer.Argument(
-            metavar="MODEL IMAGE...", help="A model, then pictures and folders of them; with --grid several models."
+            metavar="MODEL IMAGE_OR_FOLDER...",
+            help="A model (name of `compoundnet models list`, model folder, ONNX file of `export --with-cam`), then"
+            " pictures and folders of them. With --grid: MODEL... -- IMAGE_OR_FOLDER...",
         ),
     ],
     top: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="A map for each of the N most probable classes; 3.")
+        int | None, typer.Option(min=1, metavar="N", help="A map of each of the N most probable classes; 3.")
     ] = None,
     classes: Annotated[
-        list[str] | None, typer.Option("--class", metavar="NAME", help="A map of this class instead; repeatable.")
+        list[str] | None,
+        typer.Option("--class", metavar="NAME", help="A map of this class instead, by label or number; repeatable."),
     ] = None,
+    method: Annotated[
+        str, typer.Option(metavar="NAME", help="cam (class activation maps, exact for these networks) or gradcam.")
+    ] = "cam",
     grid: Annotated[
         bool, typer.Option("--grid", help="One picture, rows of photos and columns of models: the paper's Figure 7.")
     ] = False,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FOLDER", help="Where the pictures go.")] = Path(
         "explained"
     ),
+    backend: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of cam: onnxruntime unless given, or torch.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Threads of the network; all cores unless given.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Class activation maps (Zhou et al. 2016) over the original pictures, with each map's peak and box."""
+    """Draw what speaks for a class onto pictures, and tell where: for each map its peak and its box in pixels.
+
+    Writes FOLDER/NAME.cam.png for each picture (its first class), sheet.png with all classes side by side, and
+    maps.json. With --grid it writes grid.png, where all models show the same class of a picture.
+    """
+    from PIL import Image
+
     from compoundnet import data
-    from compoundnet.arch import CompoundNetError
     from compoundnet.explain import Explainer
 
-    if top is not None and classes:
-        raise typer.BadParameter("give either --top or --class")
+    if top is not None and (classes or grid):
+        raise typer.BadParameter("--top is for one model, without --class")
     models, paths = _split(given, grid)
-    if not paths:
-        raise typer.BadParameter("give at least one picture after the model", param_hint="IMAGE")
-    if not models:
-        raise typer.BadParameter("give at least one model before the pictures", param_hint="MODEL")
+    # A picture that is large and no more than that is read; PIL refuses those of twice the size by itself.
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     pictures = data.find_images(paths)
-    explainers = [Explainer(model) for model in models]
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CompoundNetError(f"{output}: cannot be written: {error.strerror or error}") from error
+    explainers = [Explainer(model, method=method, backend=backend, threads=threads) for model in models]
+    for explainer in explainers:
+        for name in classes or ():
+            explainer.index(name)
+    _make(output)
     if grid:
         _write_grid(explainers, pictures, classes, output, json)
     else:
@@ -61,62 +80,135 @@ def explain(
 
 
 def _split(given: list[str], grid: bool) -> tuple[list[str], list[str]]:
-    """(models, pictures). With a grid, whatever is a file or folder of pictures is one; model folders are models."""
+    """(models, pictures)."""
     if not grid:
-        return given[:1], given[1:]
-    first = next((at for at, text in enumerate(given) if _is_pictures(Path(text))), len(given))
-    return given[:first], given[first:]
+        models, paths = given[:1], given[1:]
+    elif "--" not in sys.argv:
+        raise typer.BadParameter("with --grid `--` stands between the models and the pictures: MODEL... -- IMAGE...")
+    else:  # the parser has dropped the separator
+        count = len(sys.argv) - sys.argv.index("--") - 1
+        models, paths = given[: len(given) - count], given[len(given) - count :]
+    if not models or not paths:
+        raise typer.BadParameter("give a model and at least one picture: MODEL IMAGE...")
+    return models, paths
 
 
-def _is_pictures(path: Path) -> bool:
-    return path.is_file() or (path.is_dir() and not (path / "network.toml").exists())
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise arch.CompoundNetError(f"{folder}: cannot be made: {error.strerror or error}") from error
 
 
 def _write_each(
     explainer: Explainer, pictures: list[Path], top: int | None, classes: list[str] | None, output: Path, json: bool
 ) -> None:
-    from compoundnet import data
-    from compoundnet.arch import write_whole
-    from compoundnet.explain import overlay, sheet
-    from compoundnet.explain.drawing import encode_png
+    from compoundnet.explain import BOX_SHARE, ROWS, sheet
 
-    facts, failures = [], 0
-    for number, path in enumerate(pictures, 1):
-        try:
-            found = explainer(path, top=top, classes=classes)
-        except data.UnreadableImageError as error:
-            failures += 1
-            note(f"error: {error}")
+    names = _names(pictures, explainer.method)
+    told: list[dict[str, Any]] = []
+    sheets: list[str] = []
+
+    def explained() -> Iterator[Explanation]:
+        """The pictures that can be read, one by one; each is written and told on the way."""
+        for path in pictures[len(told) : len(told) + ROWS]:
+            yield from _explained(explainer, path, top, classes, output / names[path], told, json)
+
+    while len(told) < len(pictures):
+        readable = explained()
+        first = next(readable, None)
+        if first is None:
             continue
-        stem = f"{number:03d}-{path.stem}" if len(pictures) > 1 else path.stem
-        for shown in found.maps:
-            write_whole(output / f"{stem}-{shown.index}.png", encode_png(overlay(found.picture, shown)))
-        write_whole(output / f"{stem}.png", sheet(found))
-        facts.append({"path": str(path), "sheet": f"{stem}.png", "maps": [shown.facts() for shown in found.maps]})
-        if not json:
-            show(str(path))
-            for shown in found.maps:
-                show(f"  {shown.probability:7.2%}  {shown.label}: peak at {shown.peak}, box {shown.box}")
-    write_whole(output / "maps.json", jsonlib.dumps(facts, indent=2).encode())
+        name = "sheet.png" if len(pictures) <= ROWS else f"sheet-{len(sheets) + 1}.png"
+        arch.write_whole(output / name, sheet(_chain(first, readable)))
+        sheets.append(name)
+    document = {
+        "model": explainer.name,
+        "method": explainer.method,
+        "box_share": BOX_SHARE,
+        "sheets": sheets,
+        "pictures": told,
+    }
+    arch.write_whole(output / "maps.json", msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
     if json:
-        print_json(facts)
-    else:
-        show(f"wrote {output}")
+        print_json(document)
+    failures = sum("error" in one for one in told)
+    note(f"wrote {', '.join(str(output / name) for name in [*sheets, 'maps.json'])}")
     if failures:
         note(f"{failures} of {len(pictures)} pictures could not be read")
         raise typer.Exit(1)
 
 
+def _chain(first: Explanation, rest: Iterator[Explanation]) -> Iterator[Explanation]:
+    yield first
+    yield from rest
+
+
+def _explained(
+    explainer: Explainer,
+    path: Path,
+    top: int | None,
+    classes: list[str] | None,
+    target: Path,
+    told: list[dict[str, Any]],
+    json: bool,
+) -> Iterator[Explanation]:
+    """The picture's explanation, once its overlay is written and it is told; none where it cannot be read."""
+    from compoundnet import data
+    from compoundnet.explain import card
+
+    try:
+        found = explainer(path, top=top, classes=classes)
+    except data.UnreadableImageError as error:
+        note(f"error: {error}")
+        told.append({"path": str(path), "error": error.reason})
+        return
+    arch.write_whole(target, card(found))
+    told.append(
+        {
+            "path": str(path),
+            "overlay": target.name,
+            "width": found.picture.width,
+            "height": found.picture.height,
+            "seen": found.maps[0].seen,
+            "maps": [shown.facts() for shown in found.maps],
+        }
+    )
+    if not json:
+        show("\n".join([str(path), *map(_line, told[-1]["maps"])]))
+    yield found
+
+
+def _line(shown: dict[str, Any]) -> str:
+    place = "nothing speaks for it" if shown["box"] is None else "peak at {}, {}".format(*shown["peak"])
+    box = "" if shown["box"] is None else ", box {}, {} to {}, {}".format(*shown["box"])
+    return f"  {shown['probability']:7.2%}  {shown['index']:4d}  {shown['label']}: {place}{box}"
+
+
+def _names(pictures: list[Path], method: str) -> dict[Path, str]:
+    """The file of each picture's overlay: its own name, numbered where another has it."""
+    names: dict[Path, str] = {}
+    taken: set[str] = set()
+    for path in pictures:
+        name, number = f"{path.stem}.{method}.png", 1
+        while name.casefold() in taken:  # capitals do not tell files apart everywhere
+            number += 1
+            name = f"{path.stem}-{number}.{method}.png"
+        taken.add(name.casefold())
+        names[path] = name
+    return names
+
+
 def _write_grid(
     explainers: list[Explainer], pictures: list[Path], classes: list[str] | None, output: Path, json: bool
 ) -> None:
-    from compoundnet.arch import write_whole
     from compoundnet.explain import grid
 
-    found = [[explainer(path, top=1, classes=classes) for explainer in explainers] for path in pictures]
-    png, description = grid(found, [explainer.model.name for explainer in explainers])
-    write_whole(output / "grid.png", png)
+    png, description = grid(explainers, pictures, classes=classes)
+    target = output / "grid.png"
+    arch.write_whole(target, png)
     if json:
-        print_json({"grid": str(output / "grid.png"), "description": description})
+        print_json({"grid": str(target), "description": description})
     else:
-        show(f"wrote {output / 'grid.png'}")
+        show(description)
+    note(f"wrote {target}")

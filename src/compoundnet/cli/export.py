@@ -31,6 +31,9 @@ def export(
     dynamic_size: Annotated[
         bool, typer.Option("--dynamic-size", help="Any picture size from 32 px, instead of the model's own.")
     ] = False,
+    with_cam: Annotated[
+        bool, typer.Option("--with-cam", help="Keep the last feature map as a second output: for `explain`. ONNX only.")
+    ] = False,
     precision: Annotated[
         str, typer.Option(metavar="NAME", help="float32, float16, or int8, which needs --calibrate.")
     ] = "float32",
@@ -54,6 +57,7 @@ def export(
         format=file_format,
         dynamic_batch=dynamic_batch,
         dynamic_size=dynamic_size,
+        with_cam=with_cam,
         precision=precision,
         calibrate=calibrate,
         pictures=pictures,
@@ -73,6 +77,8 @@ def _told(done: Export) -> str:
         f"largest difference from torch on noise and {what}: {done.difference:.2g} of the largest logit"
         + (f" (limit {done.limit:g})" if done.limit else ""),
     ]
+    if done.features:
+        lines.append("second output: features, which `compoundnet explain` makes maps of")
     if done.agreement is not None:
         lines.append(f"same best class as torch on {done.agreement:.1%} of them")
     return "\n".join(lines)

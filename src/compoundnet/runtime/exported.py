@@ -26,7 +26,11 @@ BACKENDS = {".onnx": ("onnxruntime", "openvino"), ".xml": ("openvino",), ".pt2":
 
 
 class Exported(msgspec.Struct, frozen=True):
-    """A model in an exported file. `dynamic_size`: it takes pictures of any size, at least 32 px a side."""
+    """A model in an exported file.
+
+    dynamic_size  it takes pictures of any size, at least 32 px a side
+    features      it gives the last feature map beside the logits, as class activation maps need it
+    """
 
     name: str
     network: Network
@@ -36,6 +40,7 @@ class Exported(msgspec.Struct, frozen=True):
     dynamic_batch: bool
     dynamic_size: bool
     file: Path
+    features: bool = False
 
     def properties(self) -> dict[str, str]:
         """What the file's metadata says of it."""
@@ -49,6 +54,7 @@ class Exported(msgspec.Struct, frozen=True):
             "precision": self.precision,
             "dynamic_batch": str(self.dynamic_batch).lower(),
             "dynamic_size": str(self.dynamic_size).lower(),
+            "features": str(self.features).lower(),
         }
         if self.labels is not None:
             found["labels"] = "\n".join(self.labels)
@@ -103,6 +109,7 @@ def from_properties(properties: Mapping[str, str], file: Path) -> Exported:
         dynamic_batch=found.get("dynamic_batch") == "true",
         dynamic_size=found.get("dynamic_size") == "true",
         file=file,
+        features=found.get("features") == "true",
     )
 
 

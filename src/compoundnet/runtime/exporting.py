@@ -41,6 +41,7 @@ class Export(msgspec.Struct, frozen=True):
     difference  the largest one, as a share of torch's largest logit; it was allowed to be `limit`
     agreement   share of the pictures whose best class is torch's, 0 to 1; None where there were none
     pictures    how many it was compared on; `generated` where none were given and they are no photographs
+    features    whether it gives the last feature map beside the logits
     """
 
     file: str
@@ -50,6 +51,7 @@ class Export(msgspec.Struct, frozen=True):
     size: int
     dynamic_batch: bool
     dynamic_size: bool
+    features: bool
     difference: float
     limit: float | None
     agreement: float | None
@@ -64,6 +66,7 @@ def export(
     format: str = "onnx",  # noqa: A002  # the option's name on the command line
     dynamic_batch: bool = False,
     dynamic_size: bool = False,
+    with_cam: bool = False,
     precision: str = "float32",
     calibrate: Paths | None = None,
     pictures: Paths | None = None,
@@ -75,6 +78,7 @@ def export(
     output         ends in .onnx, .xml (OpenVINO, whose weights go to a .bin beside it) or .pt2 (torch), as the format
     dynamic_batch  any number of pictures at a time instead of one
     dynamic_size   any picture size from 32 px instead of the model's own
+    with_cam       a second output, `features`: the last feature map float32[N, C, h, w], which `explain` needs
     precision      float32; float16 weights and arithmetic with float32 in and out; int8, which needs `calibrate`
     calibrate      pictures, or folders of them, that int8 is calibrated on: some hundred like those it will see
     pictures       what it is compared on, beside noise; those of `calibrate`, or generated ones, unless given
@@ -84,9 +88,14 @@ def export(
     an older file of that name stays.
     """
     target = _checked(Path(output), format, precision, calibrate)
+    if with_cam and (format != "onnx" or precision == "int8"):
+        raise CompoundNetError(
+            f"with-cam is for the format onnx in float32 or float16, got {format} in {precision}: leave one of them out"
+        )
     calibration = [] if calibrate is None else _find(calibrate)
     shown = calibration if pictures is None else _find(pictures)
     net, described = _described(model, target, precision, dynamic_batch, dynamic_size, preprocess, labels)
+    described = msgspec.structs.replace(described, features=with_cam)
     how, channels = described.preprocess, described.network.in_channels
     if channels != 3 and (calibration or shown):
         raise CompoundNetError(f"{described.name} reads {channels} channels; pictures are for models that read 3 (RGB)")
@@ -183,6 +192,7 @@ def _kept(file: Path, target: Path, described: Exported, form: str, found: Compa
         size=described.preprocess.size,
         dynamic_batch=described.dynamic_batch,
         dynamic_size=described.dynamic_size,
+        features=described.features,
         difference=found.difference,
         limit=LIMITS[described.precision],
         agreement=found.agreement,
@@ -217,6 +227,7 @@ def _write_onnx(net: ConvNet, described: Exported, file: Path, calibration: Pict
         dynamic_batch=described.dynamic_batch,
         dynamic_size=described.dynamic_size,
         half=described.precision == "float16",
+        features=described.features,
         properties=described.properties(),
     )
     if int8:

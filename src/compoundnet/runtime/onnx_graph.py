@@ -13,12 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from compoundnet.arch import CompoundNetError
+from compoundnet.nn import ConvNet
 from compoundnet.nn.units import ConvNorm
 
 # Read by ONNX Runtime from 1.14 and OpenVINO from 2023 on; nothing later is of use to these networks. The operator
 # Swish of opset 24 takes ONNX Runtime 1.5 to 2 times as long as Sigmoid and Mul, which it fuses (docs/performance.md).
 _OPSET = 18
-INPUT, OUTPUT = "pictures", "logits"
+INPUT, OUTPUT, FEATURES = "pictures", "logits", "features"
 # An ONNX file with its weights inside is one protobuf message, which holds 2 GiB at most.
 _ONE_FILE = 2**31 - 2**24
 _EXTERNAL = "weights.bin"
@@ -33,15 +34,21 @@ def write_onnx(
     dynamic_batch: bool = False,
     dynamic_size: bool = False,
     half: bool = False,
+    features: bool = False,
     properties: Mapping[str, str] | None = None,
     one_file: bool = True,
 ) -> None:
     """Write the graph of a module in eval mode: `pictures` float32[N, channels, H, W] in, `logits` float32[N, K] out.
 
-    N is 1 and H, W are `size` unless dynamic. `half`: weights and arithmetic in float16. `properties`
-    become the file's metadata. `one_file` False allows weights over 2 GB, which then go into weights.bin beside it.
+    N is 1 and H, W are `size` unless dynamic. `half`: weights and arithmetic in float16. `features`: a second output
+    of that name, the last feature map float32[N, C, h, w] of a ConvNet. `properties` become the file's metadata.
+    `one_file` False allows weights over 2 GB, which then go into weights.bin beside it.
     """
-    model = _exported(Half(net) if half else net, channels, size, dynamic_batch, dynamic_size)
+    if features:
+        assert isinstance(net, ConvNet)
+        net = WithFeatures(net)
+    outputs = [OUTPUT, FEATURES] if features else [OUTPUT]
+    model = _exported(Half(net) if half else net, outputs, channels, size, dynamic_batch, dynamic_size)
     _strip(model)
     model.metadata_props.update(properties or {})
     size_of_weights = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
@@ -63,12 +70,26 @@ class Half(nn.Module):
         super().__init__()
         self.net = copy.deepcopy(net).half()
 
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.net(x.half())
-        return logits.float()
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        found = self.net(x.half())
+        return found.float() if isinstance(found, Tensor) else tuple(one.float() for one in found)
 
 
-def _exported(net: nn.Module, channels: int, size: int, dynamic_batch: bool, dynamic_size: bool) -> ir.Model:
+class WithFeatures(nn.Module):
+    """A ConvNet that gives its last feature map beside the logits."""
+
+    def __init__(self, net: ConvNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.net.forward_features(x)
+        return self.net.forward_head(features), features
+
+
+def _exported(
+    net: nn.Module, outputs: list[str], channels: int, size: int, dynamic_batch: bool, dynamic_size: bool
+) -> ir.Model:
     same: list[str] = []
     if dynamic_size:
         net, same = _without_same(net)
@@ -83,7 +104,7 @@ def _exported(net: nn.Module, channels: int, size: int, dynamic_batch: bool, dyn
             dynamo=True,
             opset_version=_OPSET,
             input_names=[INPUT],
-            output_names=[OUTPUT],
+            output_names=outputs,
             dynamic_shapes=(dynamic,) if dynamic else None,
             verbose=False,
         )

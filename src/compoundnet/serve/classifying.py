@@ -82,7 +82,7 @@ class Explainers:
             close = did_you_mean(model, self.names)
             raise CompoundNetError(f"this page has no model {model!r}{close}; `compoundnet serve --model` adds one")
         if model not in self._opened:
-            self._opened[model] = Explainer(model)
+            self._opened[model] = Explainer(model, backend="torch")  # writes nothing into the cache
         return self._opened[model]
 
 

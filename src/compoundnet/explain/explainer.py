@@ -1,0 +1,198 @@
+"""A model that is ready to say what it looks at."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+import numpy as np
+from PIL import Image
+
+from compoundnet import arch, data, zoo
+from compoundnet.arch import CompoundNetError, did_you_mean
+from compoundnet.data.transforms import crop_box
+from compoundnet.explain.cam import cam
+from compoundnet.explain.maps import Explanation, Method, class_map
+from compoundnet.models import Model, Preprocess
+from compoundnet.models.convert import default_preprocess
+from compoundnet.runtime import ClassProbability, Exported, open_any
+from compoundnet.runtime.feature_session import feature_session
+from compoundnet.runtime.machine import check_threads
+from compoundnet.runtime.predict import softmax
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    Explainable: TypeAlias = str | os.PathLike[str] | Model | Exported | nn.Module
+
+Picture: TypeAlias = str | os.PathLike[str] | Image.Image
+
+METHODS = ("cam", "gradcam")
+_TOP = 3
+
+
+class Explainer:
+    """`Explainer("efficientnet-lite0")("cat.jpg").maps[0].peak`.
+
+    model       a name of `compoundnet models list`, a model folder, an ONNX file of `export --with-cam`, an opened one
+                of them, or a torch module
+    method      cam: class activation maps, exact for our networks; gradcam: Grad-CAM, for any torch module too
+    backend     of cam: onnxruntime or torch. onnxruntime unless given, for a module torch. gradcam is torch
+    threads     of the network; all cores unless given
+    preprocess  of a torch module: needed for one that is not ours
+    labels      of a torch module; the numbers of the classes unless given
+
+    Raises CompoundNetError where the model has no weights or does not classify RGB pictures, or cannot be explained
+    by the method.
+    """
+
+    def __init__(
+        self,
+        model: Explainable,
+        *,
+        method: str = "cam",
+        backend: str | None = None,
+        threads: int | None = None,
+        preprocess: Preprocess | None = None,
+        labels: Sequence[str] | None = None,
+    ) -> None:
+        if method not in METHODS:
+            raise CompoundNetError(f"there is no method {method!r}{did_you_mean(method, METHODS)}")
+        self.method = method
+        subject = _subject(model, preprocess, labels)
+        self.name, self.network, self.preprocess, self.labels = subject[:4]
+        self._see = _method(subject, method, backend, check_threads(threads))
+
+    def __call__(
+        self, picture: Picture, *, top: int | None = None, classes: Sequence[str] | None = None
+    ) -> Explanation:
+        """Maps of the `top` most probable classes (3 unless given), or of `classes` by label or number.
+
+        Raises UnreadableImageError for a file that cannot be read, CompoundNetError for a class that is not known.
+        """
+        if top is not None and top < 1:
+            raise CompoundNetError(f"top must be at least 1, got {top}")
+        path = None if isinstance(picture, Image.Image) else os.fspath(picture)
+        image = data.to_rgb(picture) if isinstance(picture, Image.Image) else data.read_image(picture)
+        seen = self._see(data.preprocess(image, self.preprocess))
+        if not np.isfinite(seen.logits).all():
+            raise CompoundNetError(f"{self.name} gives values that are not finite; its weights are damaged")
+        probabilities = softmax(seen.logits[None])[0]
+        best = np.argsort(-probabilities, kind="stable")[: top or _TOP].tolist()
+        predictions = tuple(ClassProbability(one, self.label(one), float(probabilities[one])) for one in best)
+        crop = crop_box(image.width, image.height, self.preprocess.crop)
+        maps = tuple(
+            class_map(one, self.label(one), float(probabilities[one]), seen, image.size, crop)
+            for one in (best if classes is None else [self.index(name) for name in classes])
+        )
+        return Explanation(path, self.name, self.method, image, predictions, maps)
+
+    def label(self, index: int) -> str:
+        """A class's label, its number where the model has none."""
+        return str(index) if self.labels is None else self.labels[index]
+
+    def knows(self, name: str) -> bool:
+        """Whether `index` finds a class of that name."""
+        try:
+            self.index(name)
+        except CompoundNetError:
+            return False
+        return True
+
+    def index(self, name: str) -> int:
+        """The class of a label, whatever its capitals, or of a number. Raises CompoundNetError with the nearest."""
+        wanted = name.casefold()
+        known = self.labels or ()
+        found = next((index for index, label in enumerate(known) if label.casefold() == wanted), None)
+        if found is not None:
+            return found
+        count = len(known) or (self.network.num_classes if self.network else None)
+        if name.isdecimal() and (count is None or int(name) < count):
+            return int(name)
+        close = did_you_mean(wanted, known) if known else ""
+        numbers = "" if count is None else f"; classes also have numbers, 0 to {count - 1}"
+        raise CompoundNetError(f"{self.name} has no class {name!r}{close}{numbers}")
+
+
+def explain(
+    model: Explainable,
+    images: Iterable[Picture],
+    *,
+    top: int | None = None,
+    classes: Sequence[str] | None = None,
+    method: str = "cam",
+    backend: str | None = None,
+    threads: int | None = None,
+) -> list[Explanation]:
+    """An `Explainer`'s answers to several pictures."""
+    explainer = Explainer(model, method=method, backend=backend, threads=threads)
+    return [explainer(image, top=top, classes=classes) for image in images]
+
+
+class _Subject(NamedTuple):
+    """What is explained; `model` is opened, or a torch module, and `network` None for one that is not ours."""
+
+    name: str
+    network: arch.Network | None
+    preprocess: Preprocess
+    labels: tuple[str, ...] | None
+    model: Model | Exported | nn.Module
+
+
+def _subject(model: Explainable, preprocess: Preprocess | None, labels: Sequence[str] | None) -> _Subject:
+    if isinstance(model, str | os.PathLike | Model | Exported):
+        found = _opened(model)
+        subject = _Subject(found.name, found.network, found.preprocess, found.labels, found)
+    else:
+        from compoundnet.nn import ConvNet
+
+        network = model.spec if isinstance(model, ConvNet) else None
+        name = type(model).__name__ if network is None else network.name
+        how = preprocess or (None if network is None else default_preprocess(network))
+        if how is None:
+            raise CompoundNetError(f"a {name} does not say what its pictures go through first; give preprocess=")
+        subject = _Subject(name, network, how, None if labels is None else tuple(labels), model)
+    network = subject.network
+    if network is not None and (network.in_channels != 3 or network.num_classes < 1):
+        raise CompoundNetError(
+            f"{subject.name} reads {network.in_channels} channels and tells {network.num_classes} classes; a map needs"
+            " a model that reads 3 (RGB) and tells at least 1"
+        )
+    return subject
+
+
+def _opened(model: str | os.PathLike[str] | Model | Exported) -> Model | Exported:
+    try:
+        return open_any(model)
+    except CompoundNetError as error:
+        wanted = arch.canonical(model) if isinstance(model, str) else ""
+        if wanted in zoo.entries():
+            remedy = "in Python, explain.Explainer takes a torch module that has weights"
+        elif any(wanted in members for members in arch.families().values()):
+            remedy = f"`compoundnet train DATA --network {wanted} -o FOLDER` makes a model folder"
+        else:
+            raise
+        raise CompoundNetError(f"{error}. Maps of random weights would mean nothing; {remedy}") from error
+
+
+def _method(subject: _Subject, method: str, backend: str | None, threads: int) -> Method:
+    model, ours = subject.model, subject.network is not None
+    if method == "cam":
+        if not ours:
+            raise CompoundNetError(
+                f"{subject.name} is not known to have a linear classifier over pooled features, which class activation"
+                " maps need; method gradcam is for any network"
+            )
+        return cam(feature_session(model, backend=backend, threads=threads))  # type: ignore[arg-type]  # ours: a ConvNet
+    if backend not in (None, "torch"):
+        raise CompoundNetError(f"method gradcam needs gradients, which only the backend torch has, not {backend}")
+    if isinstance(model, Exported):
+        raise CompoundNetError(f"{model.file} has no gradients, which method gradcam needs; give a model folder")
+    from compoundnet.explain.gradcam import gradcam
+
+    if isinstance(model, Model):
+        from compoundnet.models import load
+
+        return gradcam(load(model), subject.preprocess.size, threads)
+    return gradcam(model, subject.preprocess.size, threads)

@@ -1,0 +1,80 @@
+"""Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391) of any torch classifier, through the library pytorch-grad-cam."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from compoundnet.arch import CompoundNetError
+from compoundnet.explain.maps import Array, Method, Seen
+from compoundnet.runtime.sources import for_inference
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def gradcam(module: nn.Module, size: int, threads: int) -> Method:
+    """Maps of the last feature map that a module makes: the channels, weighted by the mean of the logit's gradient.
+
+    Only what speaks for the class is in them: values are 0 and above, and their unit is arbitrary.
+    Raises CompoundNetError where the library is not installed, or the module makes no feature map.
+    """
+    if importlib.util.find_spec("pytorch_grad_cam") is None:
+        raise CompoundNetError("Grad-CAM is not installed; `pip install 'compoundnet[explain]'` installs it")
+    import torch
+    from pytorch_grad_cam import GradCAM
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    net = copy.deepcopy(for_inference(module))  # the library leaves gradients in it
+    layer = last_map(net, size)
+
+    def see(pixels: Array) -> Seen:
+        batch = torch.from_numpy(pixels)[None]
+        with torch.inference_mode():
+            logits = net(batch)[0].numpy()
+
+        def map_of(index: int) -> Array:
+            before = torch.get_num_threads()  # of the whole process
+            torch.set_num_threads(threads)
+            maker = GradCAM(model=net, target_layers=[layer])
+            try:
+                targets = [ClassifierOutputTarget(index)]
+                maker(batch, targets)
+                # The library's own picture is stretched to the input's size and to 0..1; this is the map under it.
+                kept = maker.activations_and_grads
+                activations, gradients = kept.activations[0].numpy(), kept.gradients[0].numpy()
+                found: Any = maker.get_cam_image(batch, layer, targets, activations, gradients)
+            finally:
+                maker.activations_and_grads.release()
+                torch.set_num_threads(before)
+            positive: Array = np.maximum(found[0], 0)
+            return positive
+
+        return Seen(logits, map_of)
+
+    return see
+
+
+def last_map(net: nn.Module, size: int) -> nn.Module:
+    """The module whose output is the last feature map, float[N, C, h, w] with more than one place."""
+    import torch
+
+    found: list[nn.Module] = []
+
+    def note(module: nn.Module, _: Any, output: Any) -> None:
+        if isinstance(output, torch.Tensor) and output.ndim == 4 and output.shape[2] * output.shape[3] > 1:
+            found.append(module)
+
+    handles = [module.register_forward_hook(note) for module in net.modules()]
+    try:
+        with torch.inference_mode():
+            net(torch.zeros(1, 3, size, size))
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not found:
+        raise CompoundNetError(f"{type(net).__name__} makes no feature map of {size} px pictures; Grad-CAM needs one")
+    return found[-1]

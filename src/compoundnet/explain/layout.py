@@ -1,0 +1,132 @@
+"""A page of pictures in rows, each under its caption, with one scale of the colours below them all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from compoundnet.explain.drawing import UNSEEN, coloured
+from compoundnet.explain.undo import BOX_SHARE
+from compoundnet.plots.canvas import INK, QUIET
+
+# Pixels. The type is legible where a page is shown 600 px wide.
+PAGE, CARD = 1600, 960
+_TYPE, _LINE = 27, 34
+_GAP = 16
+_BAR = 26
+_PAPER = "white"
+# Of a picture's height to its width: a taller one is drawn narrower.
+_TALLEST = 1.5
+
+
+class Panel(NamedTuple):
+    """A picture under two captions: what it shows in ink, and a remark in grey."""
+
+    image: Image.Image
+    caption: str
+    remark: str = ""
+
+
+def fitted(picture: Image.Image, width: int) -> Image.Image:
+    """The picture as large as a panel of a column of that width takes it; small ones are enlarged."""
+    across = width - _GAP
+    scale = min(across / picture.width, across * _TALLEST / picture.height)
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    return picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=3)
+
+
+def page(
+    rows: Sequence[Sequence[Panel]], heading: str, heads: Sequence[str] | None = None, across: int = PAGE
+) -> Image.Image:
+    """The rows under a heading, with `heads` above the columns, on a page `across` wide and as high as they need."""
+    columns = max(len(heads or ()), *(len(row) for row in rows))
+    width = across // columns
+    captions = [[_wrapped(panel.caption, width - _GAP) for panel in row] for row in rows]
+    headers = [_wrapped(head, width - _GAP, bold=True, most=4) for head in heads or ()]
+    top = _GAP + _LINE + _GAP + max((len(lines) for lines in headers), default=0) * _LINE + (_GAP if heads else 0)
+    heights = [
+        max(len(lines) for lines in told) * _LINE + _LINE + max(panel.image.height for panel in row) + 2 * _GAP
+        for row, told in zip(rows, captions, strict=True)
+    ]
+    legend = _legend(across)
+    drawn = Image.new("RGB", (across, top + sum(heights) + legend.height), _PAPER)
+    pen = ImageDraw.Draw(drawn)
+    pen.text((_GAP // 2, _GAP), heading, fill=INK, font=_font(bold=True))
+    for column, lines in enumerate(headers):
+        _write(pen, column * width + _GAP // 2, _GAP + _LINE + _GAP, lines, INK, bold=True)
+    y = top
+    for row, told, height in zip(rows, captions, heights, strict=True):
+        lines_of_row = max(len(lines) for lines in told)
+        for column, (panel, lines) in enumerate(zip(row, told, strict=True)):
+            x = column * width + _GAP // 2
+            _write(pen, x, y + (lines_of_row - len(lines)) * _LINE, lines, INK)
+            _write(pen, x, y + lines_of_row * _LINE, _wrapped(panel.remark, width - _GAP, most=1), QUIET)
+            drawn.paste(panel.image, (x, y + (lines_of_row + 1) * _LINE + _GAP // 2))
+        y += height
+    drawn.paste(legend, (0, y))
+    return drawn
+
+
+@cache
+def _legend(across: int) -> Image.Image:
+    """The scale of the colours, over a grey of middle lightness as over the picture, and what the marks mean."""
+    explained = [
+        "of the map's largest value: how much a place speaks for the class. Grey: not at all, or against it.",
+        f"Ring: the largest value. Frame: the largest region above {BOX_SHARE:.0%} of it. Dark: outside the crop that"
+        " the network sees.",
+    ]
+    half = across // 2
+    lines = [line for text in explained for line in _wrapped(text, across - _GAP, most=4)]
+    drawn = Image.new("RGB", (across, _GAP + _BAR + _LINE + len(lines) * _LINE + _GAP), _PAPER)
+    pen = ImageDraw.Draw(drawn)
+    share = np.tile(np.linspace(0, 1, half, dtype=np.float32), (_BAR, 1))
+    bar = coloured(np.full((_BAR, half, 1), 127, np.float32), share)
+    drawn.paste(Image.fromarray(bar.round().astype(np.uint8)), (_GAP // 2, _GAP))
+    unseen = round(127 * UNSEEN)
+    swatch = (half + 3 * _GAP, _GAP, half + 3 * _GAP + 2 * _BAR, _GAP + _BAR - 1)
+    pen.rectangle(swatch, fill=(unseen, unseen, unseen))
+    pen.text((swatch[2] + _GAP // 2, _GAP - 4), "not seen", fill=QUIET, font=_font())
+    for place in (0, 0.25, 0.5, 0.75, 1):
+        x = _GAP // 2 + place * (half - 1)
+        anchor = "lt" if place == 0 else "rt" if place == 1 else "mt"
+        pen.text((x, _GAP + _BAR + 6), f"{place:.0%}", fill=QUIET, font=_font(), anchor=anchor)
+    _write(pen, _GAP // 2, _GAP + _BAR + _LINE, lines, QUIET)
+    return drawn
+
+
+def _write(pen: ImageDraw.ImageDraw, x: int, y: int, lines: Sequence[str], colour: str, *, bold: bool = False) -> None:
+    for number, line in enumerate(lines):
+        pen.text((x, y + number * _LINE), line, fill=colour, font=_font(bold=bold))
+
+
+def _wrapped(text: str, width: int, *, bold: bool = False, most: int = 2) -> list[str]:
+    """The text in at most so many lines, broken between words where that is possible; what is too long ends in "…"."""
+    font = _font(bold=bold)
+    lines: list[str] = []
+    rest = " ".join(text.split())
+    while rest and len(lines) < most:
+        fits = next((end for end in range(len(rest), 0, -1) if font.getlength(rest[:end]) <= width), 1)
+        last = len(lines) + 1 == most
+        if fits < len(rest):
+            if last:
+                fits = next((end for end in range(fits, 0, -1) if font.getlength(rest[:end] + "…") <= width), 1)
+                return [*lines, rest[:fits].rstrip() + "…"]
+            space = rest.rfind(" ", 1, fits + 1)
+            fits = space if space > 0 else fits
+        lines.append(rest[:fits].rstrip())
+        rest = rest[fits:].lstrip()
+    return lines
+
+
+@cache
+def _font(*, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """The type of the project's figures, which comes with matplotlib."""
+    from matplotlib import get_data_path
+
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return ImageFont.truetype(Path(get_data_path()) / "fonts" / "ttf" / name, _TYPE)

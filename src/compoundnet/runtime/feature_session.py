@@ -1,0 +1,146 @@
+"""Sessions that give the last feature map beside the logits: what class activation maps are made of."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compoundnet.arch import CompoundNetError, did_you_mean
+from compoundnet.models import Model
+from compoundnet.runtime.cache import stored
+from compoundnet.runtime.exported import Exported, open_any
+from compoundnet.runtime.machine import check_threads
+from compoundnet.runtime.sources import find_source, for_inference
+
+if TYPE_CHECKING:
+    from compoundnet.nn import ConvNet
+
+FEATURE_BACKENDS = ("onnxruntime", "torch")
+_MODEL = "features.onnx"
+Array: TypeAlias = NDArray[np.float32]
+
+
+class Features(NamedTuple):
+    """Of one picture: logits float32[classes], and the feature map float32[channels, h, w] they are made of."""
+
+    logits: Array
+    maps: Array
+
+
+class FeatureSession(NamedTuple):
+    """A network whose classifier is a linear layer over the mean of its last feature map, ready to run.
+
+    run     one picture, float32[3, size, size], as preprocessing gives it
+    weight  of the classifier, float32[classes, channels]
+    """
+
+    run: Callable[[Array], Features]
+    weight: Array
+
+
+def feature_session(
+    model: str | os.PathLike[str] | Model | Exported | ConvNet,
+    *,
+    backend: str | None = None,
+    threads: int | None = None,
+) -> FeatureSession:
+    """A session of a model (name, folder, ONNX file, or opened) or of a network in memory.
+
+    backend  onnxruntime or torch. Unless given onnxruntime, or torch for a network in memory
+    threads  of the network; all cores unless given
+
+    The first session of a model on onnxruntime exports it, which takes some seconds and torch; the graph is kept in
+    the cache, and later ones start without torch.
+
+    Raises CompoundNetError where there is no such model or backend, or an exported file did not keep the feature map.
+    """
+    threads = check_threads(threads)
+    if isinstance(model, str | os.PathLike):
+        model = open_any(model)
+    in_memory = not isinstance(model, Model | Exported)
+    backend = backend or ("torch" if in_memory else "onnxruntime")
+    if backend not in FEATURE_BACKENDS:
+        close = did_you_mean(backend, FEATURE_BACKENDS)
+        raise CompoundNetError(f"feature maps come from onnxruntime or torch, not from a backend {backend!r}{close}")
+    if isinstance(model, Exported):
+        return _of_exported(model, backend, threads)
+    if backend == "torch" or not isinstance(model, Model):
+        return _of_torch(model, backend, threads)
+    return _of_model(model, threads)
+
+
+def _of_model(model: Model, threads: int) -> FeatureSession:
+    """On ONNX Runtime, through a graph that the cache keeps."""
+    from safetensors import safe_open
+
+    source = find_source(model)
+    identity = source.identified("compoundnet", "onnx", "torch")
+    with stored("features", model.name, identity, lambda folder: _write(model, folder / _MODEL)) as folder:
+        run = _onnx(folder / _MODEL, threads)
+    with safe_open(model.weights, framework="numpy") as tensors:
+        return FeatureSession(run, tensors.get_tensor("classifier.weight"))
+
+
+def _write(model: Model, path: Path) -> None:
+    from compoundnet.models import load
+    from compoundnet.runtime.onnx_graph import write_onnx
+
+    size, channels = model.preprocess.size, model.network.in_channels
+    write_onnx(load(model).fuse(), path, channels=channels, size=size, features=True, one_file=False)
+
+
+def _of_exported(model: Exported, backend: str, threads: int) -> FeatureSession:
+    if backend != "onnxruntime":
+        raise CompoundNetError(f"feature maps of an exported file come from onnxruntime, not from {backend}")
+    if not model.features:
+        raise CompoundNetError(
+            f"{model.file} did not keep the feature map, which class activation maps are made of;"
+            " `compoundnet export --with-cam` writes an ONNX file that does"
+        )
+    import onnx
+
+    graph = onnx.load(model.file).graph
+    # The classifier is the only fully connected layer: squeeze-excitation's are convolutions.
+    (classifier,) = (node for node in graph.node if node.op_type == "Gemm")
+    weight = next(tensor for tensor in graph.initializer if tensor.name == classifier.input[1])
+    return FeatureSession(_onnx(model.file, threads), onnx.numpy_helper.to_array(weight).astype(np.float32))
+
+
+def _onnx(file: Path, threads: int) -> Callable[[Array], Features]:
+    from compoundnet.runtime.run_onnxruntime import raw_session
+
+    session = raw_session(file, optimise=True, threads=threads)
+    given = session.get_inputs()[0].name
+
+    def run(picture: Array) -> Features:
+        logits, maps = session.run(["logits", "features"], {given: picture[None]})
+        return Features(logits[0], maps[0])
+
+    return run
+
+
+def _of_torch(model: Model | ConvNet, backend: str, threads: int) -> FeatureSession:
+    import torch
+
+    from compoundnet.models import load
+
+    if backend != "torch":
+        raise CompoundNetError(f"a network in memory gives its feature maps on torch, not on {backend}")
+    net = (load(model) if isinstance(model, Model) else for_inference(model)).fuse()
+
+    def run(picture: Array) -> Features:
+        before = torch.get_num_threads()  # of the whole process
+        torch.set_num_threads(threads)
+        try:
+            with torch.inference_mode():
+                maps = net.forward_features(torch.from_numpy(picture)[None])
+                return Features(net.forward_head(maps)[0].numpy(), maps[0].numpy())
+        finally:
+            torch.set_num_threads(before)
+
+    return FeatureSession(run, net.get_parameter("classifier.weight").detach().numpy())

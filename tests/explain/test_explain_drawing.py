@@ -1,0 +1,138 @@
+"""Overlays, cards, sheets and grids: what is drawn where, and what a picture says of itself."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from random_net import random_net, reduced
+
+from compoundnet import arch, models, nn
+from compoundnet.arch import CompoundNetError
+from compoundnet.explain import ClassMap, Explainer, card, grid, overlay, sheet
+from compoundnet.explain.layout import PAGE
+from compoundnet.explain.sheet import title
+
+LABELS = [f"class {index}" for index in range(10)]
+
+
+def spot() -> ClassMap:
+    """All in one of 8 x 8 cells, over the middle of a picture of 200 x 100 px."""
+    cells = np.zeros((8, 8), np.float32)
+    cells[2, 5] = 3
+    return ClassMap(4, "spot", 0.9, 2.0, cells, (200, 100), (60, 10, 140, 90), (115, 35), (110, 30, 120, 40))
+
+
+def noise(width: int = 90, height: int = 60, seed: int = 0) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def opened(content: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(content))
+    image.load()
+    assert image.format == "PNG"
+    return image
+
+
+@pytest.fixture(scope="module")
+def explainer() -> Explainer:
+    return Explainer(random_net(reduced("efficientnet-b0")), preprocess=models.Preprocess.authors(64), labels=LABELS)
+
+
+def test_an_overlay_is_coloured_where_the_map_is_grey_elsewhere_and_dark_where_nothing_was_seen() -> None:
+    drawn = np.asarray(overlay(Image.new("RGB", (200, 100), (120, 120, 120)), spot())).astype(int)
+    assert drawn.shape == (100, 200, 3)
+    peak, nothing, outside = drawn[35, 115], drawn[80, 70], drawn[50, 20]
+    assert np.ptp(peak) > 60
+    assert list(nothing) == [120, 120, 120]
+    assert list(outside) == [42, 42, 42]
+
+
+def test_brighter_is_more_of_the_map() -> None:
+    cells = np.linspace(0, 1, 16, dtype=np.float32)[None].repeat(16, axis=0)
+    shown = ClassMap(0, "ramp", 1.0, 1.0, cells, (160, 160), (0, 0, 160, 160), (155, 5), (32, 0, 160, 160))
+    drawn = overlay(Image.new("RGB", (160, 160), (100, 100, 100)), shown).convert("L")
+    upper_half = np.asarray(drawn)[80, 90:150].astype(int)
+    assert (np.diff(upper_half) >= 0).all()
+    assert upper_half[-1] - upper_half[0] > 20
+
+
+def test_a_card_and_a_sheet_are_wide_enough_and_describe_themselves(explainer: Explainer) -> None:
+    found = explainer(noise(), top=2)
+    for content, width in ((card(found), 960), (sheet([found, explainer(noise(60, 90), top=2)]), 1600)):
+        image = opened(content)
+        assert image.width == width
+        assert found.maps[0].label in image.info["Description"]
+    assert found.maps[1].label in image.info["Description"]
+
+
+def test_a_sheet_grows_by_a_row_for_each_picture(explainer: Explainer) -> None:
+    one, two = (opened(sheet(explainer(noise(), top=3) for _ in range(count))).height for count in (1, 2))
+    rows = two - one
+    assert rows > 250
+    assert opened(sheet(explainer(noise(), top=3) for _ in range(3))).height == two + rows
+
+
+def test_many_classes_take_several_lines(explainer: Explainer) -> None:
+    assert opened(sheet([explainer(noise(), top=10)])).height > opened(sheet([explainer(noise(), top=5)])).height
+
+
+def test_an_extreme_picture_still_fits(explainer: Explainer) -> None:
+    for size in [(2000, 20), (20, 2000), (1, 1)]:
+        image = opened(sheet([explainer(noise(*size), top=3)]))
+        assert image.width == PAGE
+        assert image.height < 1200
+
+
+def test_a_sheet_of_nothing_is_told() -> None:
+    with pytest.raises(CompoundNetError, match="needs at least one picture"):
+        sheet([])
+
+
+# Figure 7.
+
+
+def test_a_grid_shows_one_class_of_a_picture_for_all_models(explainer: Explainer) -> None:
+    png, description = grid([explainer, explainer], [noise(), noise(seed=1)], titles=["small", "large"])
+    assert opened(png).width == PAGE
+    assert opened(png).info["Description"] == description
+    assert "2 pictures (rows) by small, large (columns)" in description
+    best = explainer(noise(), top=1).maps[0]
+    assert description.count(f"{best.label} {best.probability:.1%} by {explainer.name}") >= 2
+
+
+def test_a_grid_takes_a_class_for_each_picture_or_for_all(explainer: Explainer) -> None:
+    _, description = grid([explainer], [noise(), noise(seed=1)], classes=["class 3", "class 4"])
+    assert "picture: class 3 " in description
+    assert "picture: class 4 " in description
+    _, description = grid([explainer], [noise(), noise(seed=1)], classes=["class 5"])
+    assert description.count("picture: class 5 ") == 2
+
+
+def test_models_of_other_classes_show_their_own(explainer: Explainer) -> None:
+    other = Explainer(
+        random_net(reduced("resnet-50")),
+        preprocess=models.Preprocess.authors(64),
+        labels=[f"kind {index}" for index in range(10)],
+    )
+    _, description = grid([explainer, other], [noise()])
+    assert "class " in description
+    assert "kind " in description
+
+
+def test_a_grid_that_does_not_fit_is_told(explainer: Explainer) -> None:
+    with pytest.raises(CompoundNetError, match="at least one model and 1 to 50 pictures, got 0"):
+        grid([explainer], [])
+    with pytest.raises(CompoundNetError, match="one for each of its 1 pictures, got 2 classes"):
+        grid([explainer], [noise()], classes=["class 0", "class 1"])
+    with pytest.raises(CompoundNetError, match="needs as many titles, got 2"):
+        grid([explainer], [noise()], titles=["a", "b"])
+
+
+def test_a_column_is_headed_by_name_scaling_and_size() -> None:
+    network = arch.scale(arch.network("efficientnet-b0"), width=0.5, depth=1.4, resolution=64).replace(num_classes=3)
+    heading = title(Explainer(nn.build(network).eval()))
+    assert heading.startswith(f"{network.name}, d=1.4 w=0.5")
+    assert heading.endswith("64 px")

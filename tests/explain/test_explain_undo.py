@@ -1,0 +1,116 @@
+"""From the map over the network's input back to the picture, against pictures with one bright spot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from compoundnet import data
+from compoundnet.arch import Network
+from compoundnet.data.transforms import crop_box
+from compoundnet.explain import ClassMap, overlay
+from compoundnet.explain.maps import Array, Seen, class_map
+from compoundnet.explain.undo import box, over_picture, peak
+from compoundnet.models import Preprocess
+
+GRID = 14
+HOW = Preprocess.authors(224)
+
+
+def brightness(picture: Image.Image) -> ClassMap:
+    """The map of a network that looks for white: the mean of each of GRID x GRID cells of what it is given."""
+    pixels = data.preprocess(picture, HOW).mean(axis=0)
+    side = HOW.size // GRID
+    cells: Array = pixels.reshape(GRID, side, GRID, side).mean(axis=(1, 3))
+    crop = crop_box(picture.width, picture.height, HOW.crop)
+    return class_map(0, "white", 1.0, Seen(np.zeros(1, np.float32), lambda _: cells - cells.min()), picture.size, crop)
+
+
+def spotted(width: int, height: int, x: float, y: float) -> Image.Image:
+    """Black, with a white spot at a share of the centre crop's sides."""
+    left, top, right, bottom = crop_box(width, height, HOW.crop)
+    radius = max(0.5, (right - left) / 20)
+    centre = (left + x * (right - left), top + y * (bottom - top))
+    columns, rows = np.arange(width) + 0.5, np.arange(height)[:, None] + 0.5
+    near = (columns - centre[0]) ** 2 + (rows - centre[1]) ** 2 <= radius**2
+    return Image.fromarray(np.where(near, 255, 0).astype(np.uint8)).convert("RGB")
+
+
+@pytest.mark.parametrize(
+    ("width", "height"), [(640, 480), (480, 640), (1600, 200), (200, 1600), (224, 224), (301, 299), (31, 45), (14, 9)]
+)
+@pytest.mark.parametrize(("x", "y"), [(0.5, 0.5), (0.15, 0.8), (0.9, 0.25)])
+def test_the_peak_is_where_the_spot_is(width: int, height: int, x: float, y: float) -> None:
+    shown = brightness(spotted(width, height, x, y))
+    left, top, right, bottom = shown.seen
+    side = right - left
+    within = side / GRID + 1  # a cell, and a pixel of rounding
+    wanted = (left + x * side, top + y * side)
+    assert shown.peak == pytest.approx(wanted, abs=within)
+    assert shown.box is not None
+    assert shown.box[0] - 1 <= wanted[0] <= shown.box[2] + 1
+    assert shown.box[1] - 1 <= wanted[1] <= shown.box[3] + 1
+    assert shown.seen[0] <= shown.box[0] < shown.box[2] <= right
+    assert shown.seen[1] <= shown.box[1] < shown.box[3] <= bottom
+    row, column = np.unravel_index(np.nanargmax(shown.heat), shown.heat.shape)
+    assert (column, row) == pytest.approx(wanted, abs=within)
+
+
+@pytest.mark.parametrize(("width", "height"), [(640, 480), (480, 640), (1600, 200), (5, 40), (1, 1)])
+def test_the_map_covers_the_crop_and_no_more(width: int, height: int) -> None:
+    left, top, right, bottom = crop_box(width, height, HOW.crop)
+    heat = over_picture(np.ones((7, 7), np.float32), (left, top, right, bottom), (width, height))
+    assert heat.shape == (height, width)
+    seen = np.zeros((height, width), bool)
+    seen[top:bottom, left:right] = True
+    np.testing.assert_array_equal(np.isfinite(heat), seen)
+
+
+def test_it_is_bilinear_between_the_middles_of_the_cells() -> None:
+    heat = over_picture(np.array([[0, 1]], np.float32), (0, 0, 8, 8), (8, 8))
+    np.testing.assert_allclose(heat[0], [0, 0, 0.125, 0.375, 0.625, 0.875, 1, 1], atol=1e-6)
+
+
+def test_a_smaller_version_of_the_picture_has_the_map_in_the_same_place() -> None:
+    shown = brightness(spotted(640, 480, 0.15, 0.8))
+    whole = over_picture(shown.grid, shown.seen, shown.size)
+    half = over_picture(shown.grid, shown.seen, shown.size, (320, 240))
+    row, column = np.unravel_index(np.nanargmax(whole), whole.shape)
+    assert np.unravel_index(np.nanargmax(half), half.shape) == pytest.approx((row / 2, column / 2), abs=2)
+
+
+def test_the_box_is_the_largest_region_above_a_fifth() -> None:
+    grid = np.zeros((8, 8), np.float32)
+    grid[1, 1] = 1  # the largest value, in the smaller region
+    grid[4:7, 3:7] = 0.5
+    found = box(grid, (100, 50, 180, 130))
+    assert found is not None
+    assert found == pytest.approx((130, 90, 170, 120), abs=8)
+    assert peak(grid, (100, 50, 180, 130)) == (115, 65)
+
+
+def test_nothing_that_speaks_for_a_class_has_no_box_and_no_colour() -> None:
+    grid = np.full((4, 4), -1.0, np.float32)
+    assert box(grid, (0, 0, 40, 40)) is None
+    shown = ClassMap(0, "none", 0.1, -1.0, grid, (40, 40), (0, 0, 40, 40), (5, 5), None)
+    grey = Image.new("RGB", (40, 40), (90, 90, 90))
+    assert overlay(grey, shown).tobytes() == grey.tobytes()
+
+
+def test_a_photo_that_lies_on_its_side_is_upright(tmp_path: Path) -> None:
+    """The map is over the picture as read_image turns it."""
+    from random_net import random_net, reduced
+
+    from compoundnet.explain import Explainer
+
+    picture = spotted(200, 100, 0.3, 0.3)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture.save(tmp_path / "lying.jpg", exif=exif)
+    network: Network = reduced("efficientnet-b0")
+    found = Explainer(random_net(network), preprocess=Preprocess.authors(64))(tmp_path / "lying.jpg", top=1)
+    assert found.picture.size == found.maps[0].size == (100, 200)
+    assert found.maps[0].heat.shape == (200, 100)
