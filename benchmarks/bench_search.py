@@ -27,8 +27,8 @@ OUTPUT = Path(__file__).parent.parent / "docs/studies"
 class Uniform(HistorySampler):
     """Random search through the same interface; like the others it does not try a network twice."""
 
-    def draw(self, picks, rewards, random):  # type: ignore[no-untyped-def]  # the base's types  # noqa: ARG002
-        return random.integers(self.options)
+    def drawer(self, *_):  # type: ignore[no-untyped-def]  # the base's types
+        return lambda random: random.integers(self.options)
 
 
 SAMPLERS: dict[str, Callable[..., HistorySampler]] = {

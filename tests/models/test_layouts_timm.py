@@ -68,3 +68,13 @@ def test_fused_blocks_agree() -> None:
 def test_there_is_no_resnet_among_the_tf_models() -> None:
     with pytest.raises(CompoundNetError, match="timm-native"):
         from_layout({}, arch.network("resnet-18"), layout("timm"))
+
+
+def test_timm_has_no_pooled_skip_and_no_squeeze_excitation_in_a_plain_convolution() -> None:
+    for stage, lacking in (
+        (arch.Stage(arch.MBConv(), 16, skip="pool"), "pooled skip"),
+        (arch.Stage(arch.ConvBlock(se=0.25), 16), "ConvBlock with squeeze-excitation"),
+    ):
+        network = arch.Network("odd", 32, arch.Stem(16), (stage,))
+        with pytest.raises(CompoundNetError, match=f"odd cannot be laid out as timm does: timm has no {lacking}"):
+            layout("timm-native").pairs(network)

@@ -263,3 +263,23 @@ def test_a_step_of_training_changes_every_parameter() -> None:
     names = [name for name, _ in net.named_parameters()]
     changed = [not torch.equal(old, new) for old, new in zip(before, net.parameters(), strict=True)]
     assert [name for name, moved in zip(names, changed, strict=True) if not moved] == []
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_pooled_skip_adds_the_pooled_input(stride: int) -> None:
+    stage = arch.Stage(arch.MBConv(), 8, stride=stride, skip="pool")
+    network = arch.Network("pooled", 32, arch.Stem(8), (stage,))
+    torch.manual_seed(0)
+    block = part(cn.build(network).eval(), "stages.0.0")
+    x = torch.randn(2, 8, 9, 9)
+    with torch.no_grad():
+        added = block(x) - block.branch(x)
+    torch.testing.assert_close(added, nn.functional.max_pool2d(x, 3, stride, 1), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("channels", "stride", "added"), [(8, 1, True), (8, 2, True), (16, 1, False)])
+def test_a_pooled_skip_needs_equal_channels_alone(channels: int, stride: int, added: bool) -> None:
+    network = arch.Network(
+        "pooled", 32, arch.Stem(8), (arch.Stage(arch.ConvBlock(), channels, stride=stride, skip="pool"),)
+    )
+    assert any(layer.kind == "add" for layer in arch.unroll(network)) == added

@@ -14,19 +14,26 @@ from compoundnet.search import CoefficientSearch
 from compoundnet.search.measuring import Measured
 
 
-def study_of(search: CoefficientSearch, accuracies: dict[int, list[float]], pictures: int = 400) -> optuna.Study:
-    """Finished trials: the accuracies of each point, seed by seed."""
+def study_of(
+    search: CoefficientSearch, accuracies: dict[int, list[float]], pictures: int = 400, step: int = 0
+) -> optuna.Study:
+    """Finished trials: the accuracies of each point, seed by seed; each point costs `step` more than the one before."""
     study = optuna.create_study(direction="maximize")
     for number in range(search.trials()):
         seed, point = divmod(number, len(search.points))
         value = accuracies.get(point, [])[seed : seed + 1]
-        measured = [msgspec.to_builtins(Measured(each, pictures, 1, 1, 1.0)) for each in value]
-        state = optuna.trial.TrialState.COMPLETE if value else optuna.trial.TrialState.WAITING
-        study.add_trial(
-            optuna.trial.create_trial(
-                state=state, values=value or None, user_attrs={"measured": measured[0]} if measured else {}
-            )
-        )
+        if not value:
+            study.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.WAITING))
+            continue
+        attributes = {
+            "network": search.points[point].network.dumps(),
+            "point": search.points[point].label,
+            "seed": seed,
+            "measured": msgspec.to_builtins(
+                Measured(value[0], pictures, 1000 + step * point, 1, 1.0, (), value[0] == 0)
+            ),
+        }
+        study.add_trial(optuna.trial.create_trial(values=value, user_attrs=attributes))
     return study
 
 
@@ -44,9 +51,9 @@ def test_the_best_mean_is_first_with_its_standard_error() -> None:
     search = small_search(seeds=3)
     study = study_of(search, {0: [0.7, 0.72, 0.74], 1: [0.9, 0.92, 0.94], 2: [0.5, 0.5, 0.53]})
     ranking = search.ranking(study)
-    assert [entry.point for entry in ranking] == [search.points[1], search.points[0], search.points[2]]
+    assert [entry.point for entry in ranking] == [search.points[number].label for number in (1, 0, 2)]
     assert ranking[0].accuracy == pytest.approx(0.92)
-    assert ranking[0].error == pytest.approx(0.02 / math.sqrt(3))
+    assert f"92.00% ± {0.02 / math.sqrt(3):.2%}" in search.verdict(study)
 
 
 def test_it_says_that_the_best_is_separable() -> None:
@@ -66,7 +73,7 @@ def test_it_says_that_the_best_is_not_separable_from_the_next() -> None:
 def test_with_one_seed_the_error_is_the_binomial_one_and_it_is_said() -> None:
     search = small_search(seeds=1)
     study = study_of(search, {0: [0.8], 1: [0.9]}, pictures=400)
-    assert search.ranking(study)[0].error == pytest.approx(math.sqrt(0.9 * 0.1 / 400), rel=0.05)
+    assert f"90.00% ± {math.sqrt(0.9 * 0.1 / 400):.1%}"[:-1] in search.verdict(study)
     assert "binomial" in search.verdict(study)
 
 
@@ -78,6 +85,21 @@ def test_the_result_scales_the_network_it_was_found_for() -> None:
     assert found.network == search.network
     scaled = compound(found.network, search.phi, found.coefficients)
     assert scaled.stages == search.points[3].network.stages
+
+
+def test_it_says_that_points_cost_differently() -> None:
+    search = small_search()
+    accuracies = {0: [0.8], 1: [0.9]}
+    assert "dearer" not in search.verdict(study_of(search, accuracies, step=200))
+    assert "between 1.00k and 1.50k multiply-adds" in search.verdict(study_of(search, accuracies, step=500))
+
+
+def test_a_training_that_diverged_counts_as_nothing() -> None:
+    search = small_search(seeds=2)
+    study = study_of(search, {0: [0.9, 0.0], 1: [0.6, 0.62]})
+    assert search.ranking(study)[0].point == search.points[1].label
+    with pytest.raises(CompoundNetError, match="every training diverged"):
+        search.verdict(study_of(search, {0: [0.0, 0.0]}))
 
 
 def test_without_a_finished_trial_there_is_no_result() -> None:

@@ -97,6 +97,12 @@ def test_a_url_that_is_none_is_not_repeated(url: str, message: str) -> None:
     assert "hush" not in str(caught.value) and "hu:sh" not in str(caught.value)
 
 
+def test_a_folder_is_no_url(tmp_path: Path) -> None:
+    with pytest.raises(CompoundNetError, match="a folder is given as -o"):
+        create_study(small_search(), DATA, tmp_path / "study", str(tmp_path))
+    assert not (tmp_path / "study").exists()
+
+
 def test_a_server_that_is_not_there(tmp_path: Path) -> None:
     pytest.importorskip("psycopg")
     with socket.socket() as taken:

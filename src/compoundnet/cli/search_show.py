@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
@@ -61,14 +61,15 @@ def _print_ranking(found: Found) -> None:
     from compoundnet.search.ranking import cells, front, headings
 
     kept = front(found.ranking)
-    first, *rest = headings(found.reward)
+    first, *rest = headings(bool(found.rewards))
     printed = table(">", first, *(f">{heading}" for heading in rest), "Pareto")
-    for rank, entry in enumerate(found.ranking[:_SHOWN], start=1):
-        printed.add_row(str(rank), *cells(entry, found.reward), "front" if entry in kept else "")
-    show: list[Any] = [printed] if found.ranking else []
+    for rank, (entry, reward) in enumerate(found.rows()[:_SHOWN], start=1):
+        printed.add_row(str(rank), *cells(entry, reward), "front" if entry in kept else "")
+    if found.ranking:
+        print_text(printed)
     if len(found.ranking) > _SHOWN:
-        show.append(f"and {len(found.ranking) - _SHOWN} more; -o FOLDER writes all of them")
-    print_text(*show, *([found.verdict] if found.verdict else []), f"{found.progress}.")
+        print_text(f"and {len(found.ranking) - _SHOWN} more; -o FOLDER writes all of them")
+    print_text(*([found.verdict] if found.verdict else []), f"{found.progress}.")
 
 
 def _print_summary(summary: Summary, progress: str) -> None:
@@ -100,7 +101,7 @@ def _document(found: Found) -> dict[str, object]:
     return {
         "kind": found.kind, "data": found.data, "trials": found.trials, "finished": found.finished,
         "pruned": found.pruned, "verdict": found.verdict,
-        "ranking": [_entry(entry, entry in kept) for entry in found.ranking],
+        "ranking": [_entry(entry, entry in kept) | {"reward": reward} for entry, reward in found.rows()],
         "summary": msgspec.to_builtins(found.summary),
     }  # fmt: skip
 

@@ -32,8 +32,7 @@ _STARTUP_TRIALS, _WARMUP = 5, 1 / 3
 class Architecture(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="architecture"):
     """space      with the data's classes in its base
     proposals  trials; a network that is proposed again counts, and takes the value it has
-    pruner     "median": give a network up whose reward falls behind the median at its epoch;
-               "hyperband": Li et al. 2018
+    pruning    "median": give a network up whose reward is below the median at its epoch; "hyperband": Li et al. 2018
     pareto     two values, accuracy and multiply-adds, instead of the reward. The result is still the best by reward
     seed       of the sampler, and of every network's weights
     """
@@ -82,7 +81,7 @@ class Architecture(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_
         epochs = max(1, round(self.recipe.epochs))
         match self.pruning:
             case "median":
-                return MedianPruner(_STARTUP_TRIALS, n_warmup_steps=int(epochs * _WARMUP))
+                return MedianPruner(_STARTUP_TRIALS, n_warmup_steps=int(epochs * _WARMUP) + 1)
             case "hyperband":
                 return HyperbandPruner(min_resource=1, max_resource=epochs)
             case "none":
@@ -97,7 +96,7 @@ class Architecture(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_
         network = self.space.network(drawn)
         return Job(network, self.seed, network.name)
 
-    def values(self, job: Job, measured: Measured, /) -> tuple[float, ...]:  # noqa: ARG002
+    def values(self, _: Job, measured: Measured, /) -> tuple[float, ...]:
         if self.pareto:
             return measured.accuracy, float(measured.macs)
         return (self.objective.reward(measured.accuracy, measured.macs),)

@@ -6,37 +6,22 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from compoundnet.arch import CompoundNetError, FoundCoefficients, Network, cost
+from compoundnet.arch import CompoundNetError, FoundCoefficients, Network
 from compoundnet.arch.blocks import check
+from compoundnet.arch.units import format_count
+from compoundnet.search.finished import Entry, entries
 from compoundnet.search.grid import DEFAULT_GRID, DEFAULT_TOLERANCE, Point, points
 from compoundnet.search.measuring import Measured
+from compoundnet.search.ranking import ranking
 from compoundnet.search.settings import Job
-from compoundnet.search.statistics import Sample, difference, mean, standard_error
+from compoundnet.search.statistics import Sample, difference, standard_error
 from compoundnet.train import Recipe
 
 if TYPE_CHECKING:
     import optuna
 
-
-class Ranked(msgspec.Struct, frozen=True):
-    """A point with its accuracies, one a seed; `error` is the standard error of their mean."""
-
-    point: Point
-    accuracies: tuple[float, ...]
-    pictures: int
-    error: float
-    macs: int
-    params: int
-
-    @property
-    def accuracy(self) -> float:
-        """The mean."""
-        return mean(self.accuracies)
-
-    @property
-    def sample(self) -> Sample:
-        """For comparisons."""
-        return Sample(self.accuracies, self.pictures)
+# Beyond this ratio of multiply-adds, points on one side of the tolerance and the other (1.9 and 2.1) do not explain it.
+_UNEVEN = 1.25
 
 
 class CoefficientSearch(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="coefficients"):
@@ -93,59 +78,70 @@ class CoefficientSearch(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     def values(self, _: Job, measured: Measured, /) -> tuple[float, ...]:
         return (measured.accuracy,)
 
-    def ranking(self, study: optuna.Study) -> tuple[Ranked, ...]:
-        """Best first, as far as trials are finished; of equal ones the cheapest first."""
-        found: dict[int, list[Measured]] = {}
-        for trial in study.get_trials(deepcopy=False):
-            if "measured" in trial.user_attrs:
-                measured = msgspec.convert(trial.user_attrs["measured"], Measured)
-                found.setdefault(trial.number % len(self.points), []).append(measured)
-        ranked = [_rank(self.points[number], measured) for number, measured in found.items()]
-        return tuple(sorted(ranked, key=lambda entry: (-entry.accuracy, entry.macs)))
+    def ranking(self, study: optuna.Study) -> list[Entry]:
+        """Networks with their accuracies, the best mean first, as far as trials are finished."""
+        return ranking(entries(study.get_trials(deepcopy=False)), self.directions())
 
     def verdict(self, study: optuna.Study) -> str:
         """Whether the best is better than the others, or noise, in a sentence or two."""
-        ranking = self.ranking(study)
-        if not ranking:
+        ranked = self.ranking(study)
+        if not ranked:
             raise CompoundNetError("no trial is finished yet, so there is nothing to rank")
-        best, *others = ranking
-        level = [other for other in others if difference(best.sample, other.sample).sign == 0]
+        best, *others = ranked
+        if best.sample is None:
+            raise CompoundNetError(
+                f"every training diverged, so there is nothing to rank; give a lower learning rate"
+                f" (--set lr={self.recipe.lr / 3:.2g}) and another output (-o)"
+            )
+        level = [other for other in others if difference(_sample(best), _sample(other)).sign == 0]
         if not others:
-            return f"{_percent(best)} is the only point."
+            return f"{best.point} with {_percent(best)} is the only point. {_noise(best)}"
         if not level:
-            text = f"The best, with {_percent(best)}, is separable from all others (95 % confidence)."
+            text = f"The best, {best.point} with {_percent(best)}, is separable from all others (95 % confidence)."
         else:
             text = (
-                f"The best, with {_percent(best)}, is not separable from {len(level)} of the {len(others)} others (95 %"
-                f" confidence), the next being {level[0].point.label} with {_percent(level[0])}: they differ by less"
-                " than the noise."
+                f"The best, {best.point} with {_percent(best)}, is not separable from {len(level)} of the {len(others)}"
+                f" others (95 % confidence), the next being {level[0].point} with {_percent(level[0])}: they differ by"
+                " no more than noise would."
             )
-        return f"{text} {_noise(best)}"
+        return " ".join(part for part in (text, _noise(best), _uneven(ranked)) if part)
 
     def result(self, study: optuna.Study) -> str:
         """alpha, beta, gamma and the network they are of: what `scale --coefficients` reads."""
         verdict = self.verdict(study)
-        best = self.ranking(study)[0].point.coefficients
+        first = self.ranking(study)[0].point
+        best = next(point.coefficients for point in self.points if point.label == first)
         about = f"On {self.data}, recipe {self.recipe.name}, phi {self.phi:g}, {self.seeds} seed(s). {verdict}"
         found = FoundCoefficients(best.alpha, best.beta, best.gamma, self.network, about)
         return msgspec.toml.encode(found).decode()
 
 
-def _rank(point: Point, measured: list[Measured]) -> Ranked:
-    accuracies, pictures = tuple(entry.accuracy for entry in measured), measured[0].count
-    costs = cost(point.network)
-    error = standard_error(Sample(accuracies, pictures))
-    return Ranked(point, accuracies, pictures, error, costs.macs, costs.params)
+def _sample(entry: Entry) -> Sample:
+    """Its accuracies, with 0 for trainings that diverged."""
+    reached = entry.sample or Sample((0.0,), 1)
+    return Sample((*reached.accuracies, *[0.0] * entry.diverged), reached.pictures)
 
 
-def _percent(entry: Ranked) -> str:
-    return f"{entry.accuracy:.2%} ± {entry.error:.2%}"
+def _percent(entry: Entry) -> str:
+    return f"{entry.values[0]:.2%} ± {standard_error(_sample(entry)):.2%}"
 
 
-def _noise(best: Ranked) -> str:
-    if len(best.accuracies) == 1:
+def _uneven(ranked: list[Entry]) -> str:
+    """A small network's rounding undoes what the constraint is for: equal cost."""
+    costs = [entry.macs for entry in ranked]
+    if max(costs) <= _UNEVEN * min(costs):
+        return ""
+    return (
+        f"Rounding leaves the points between {format_count(min(costs))} and {format_count(max(costs))} multiply-adds,"
+        " so a better one may only be a dearer one."
+    )
+
+
+def _noise(best: Entry) -> str:
+    judged = f"judged on {_sample(best).pictures:,} pictures"
+    if best.seeds == 1:
         return (
-            f"± is the binomial standard error of one run judged on {best.pictures:,} pictures; it knows nothing of the"
+            f"± is the binomial standard error of one run {judged}; it knows nothing of the"
             " seeds' own spread: --seeds 3 would."
         )
-    return f"± is the standard error over {len(best.accuracies)} seeds, judged on {best.pictures:,} pictures."
+    return f"± is the standard error over {best.seeds} seeds, {judged}."

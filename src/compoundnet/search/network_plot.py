@@ -42,7 +42,7 @@ def draw_network(network: Network, title: str) -> tuple[bytes, bytes]:
             fontsize=10, color=QUIET, va="top", linespacing=1.4,
         )  # fmt: skip
         axes.set_xlim(-1.02, 2.12)
-        axes.set_ylim(bottom - 1.3, _ROW)
+        axes.set_ylim(bottom - 1.3, 0.2)
         return encode(surface, description)
 
 

@@ -103,9 +103,9 @@ def second_on_curves(balanced: tuple[str, Sequence[Dot]], rivals: Sequence[tuple
             continue
         gap = combination(*at_cost(dots, macs), *((-weight, sample) for weight, sample in at_cost(others, macs)))
         findings.append(Finding(f"({name}) less ({rival}) at {macs / 1e6:,.1f}M multiply-adds", gap, _better(gap)))
-    decisive = [finding for finding in findings if f"({rivals[0][0]})" in finding.what]
-    every = [*dots, *rivals[0][1]]
-    return msgspec.structs.replace(_judge(2, SECOND, decisive, every), findings=tuple(findings))
+    plain, others = rivals[0] if rivals else ("", ())
+    decisive = [finding for finding in findings if f"({plain})" in finding.what]
+    return msgspec.structs.replace(_judge(2, SECOND, decisive, [*dots, *others]), findings=tuple(findings))
 
 
 def _improves(name: str, low: Dot, high: Dot) -> Finding:

@@ -48,10 +48,17 @@ def draw_cost(ranked: Sequence[Entry], title: str) -> tuple[bytes, bytes]:
         axes.margins(y=0.12)
         axes.legend(loc="lower right", frameon=False, fontsize=10.5)
         labelled = sorted(kept, key=ranked.index)[:_LABELLED]
-        label_points(
-            axes, [Label(f"no. {ranked.index(one) + 1}", one.macs, 100 * one.accuracy) for one in labelled],
-        )  # fmt: skip
+        labels = [Label(f"no. {ranked.index(one) + 1}", one.macs, 100 * one.accuracy) for one in labelled]
+        label_points(axes, labels, curve=_steps(dots))
         return encode(surface, description)
+
+
+def _steps(dots: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The corners of the line through the front."""
+    corners = [dots[0]]
+    for x, y in dots[1:]:
+        corners += [(x, corners[-1][1]), (x, y)]
+    return corners
 
 
 def draw_progress(rewards: Sequence[tuple[int, float]], what: str) -> tuple[bytes, bytes]:
@@ -62,9 +69,9 @@ def draw_progress(rewards: Sequence[tuple[int, float]], what: str) -> tuple[byte
     values = [value for _, value in rewards]
     best = [max(values[: index + 1]) for index in range(len(values))]
     description = (
-        f"Progress: {what} of {len(values)} finished trials. The best is {best[-1]:.4f}, first reached by trial "
+        f"Progress: {what} of {len(values)} finished trials. The best is {best[-1]:.4f}, first reached by trial"
+        f" {numbers[values.index(best[-1])]}."
     )
-    description += f"{numbers[values.index(best[-1])]}."
     with canvas(height=4.6) as surface:
         axes = surface.add_subplot()
         axes.set_title("Progress of the search")
@@ -115,7 +122,7 @@ def draw_coefficients(grid: Sequence[tuple[Point, Entry]]) -> tuple[bytes, bytes
             axes.add_patch(_cell(column, row, colors(share), edge, 3.0 if chosen else 1.0))
             axes.text(
                 column, row, f"{100 * entry.accuracy:.1f} %\nγ {point.coefficients.gamma:.4g}", ha="center",
-                va="center", fontsize=9.5, color="white" if share > 0.55 else INK, zorder=4,
+                va="center", fontsize=9.5, color="white" if share > 0.7 else INK, zorder=4,
             )  # fmt: skip
         axes.set_xlim(-0.6, len(alphas) - 0.4)
         axes.set_ylim(-0.6, len(betas) - 0.4)

@@ -30,21 +30,17 @@ def front(found: Sequence[Entry]) -> list[Entry]:
     return kept
 
 
-def cells(entry: Entry, reward: bool) -> list[str]:
-    """A row for people: point, reward where it differs from the accuracy, accuracy, cost, size, seeds."""
-    shown = [entry.point]
-    if reward:
-        shown.append(f"{entry.values[0]:.4f}")
-    return [*shown, percent(entry.interval) or "diverged", format_count(entry.macs), format_count(entry.params),
-            str(entry.seeds)]  # fmt: skip
+def cells(entry: Entry, reward: float | None) -> list[str]:
+    """A row for people: point, reward where there is one, accuracy, cost, size, seeds."""
+    told = [entry.point, *([] if reward is None else [f"{reward:.4f}"])]
+    counts = [format_count(entry.macs), format_count(entry.params), str(entry.seeds)]
+    return [*told, percent(entry.interval) or "diverged", *counts]
 
 
 def headings(reward: bool) -> list[str]:
     """Of `cells`."""
-    return [
-        "point", *(["reward"] if reward else []), "top-1 (95 % interval)", "FLOPs (multiply-adds)", "parameters",
-        "seeds",
-    ]  # fmt: skip
+    told = ["reward"] if reward else []
+    return ["point", *told, "top-1 (95 % interval)", "FLOPs (multiply-adds)", "parameters", "seeds"]
 
 
 def comma_separated(ranked: Sequence[Entry]) -> str:

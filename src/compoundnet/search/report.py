@@ -34,7 +34,7 @@ class Found(msgspec.Struct, frozen=True):
     kind      coefficients, architecture or study
     trials    how many there will be; `finished` of them are, `pruned` of those before their end
     ranking   networks that are trained, the best first
-    reward    whether they are ranked by another value than the accuracy
+    rewards   of an architecture search: what each network of the ranking is ranked by
     summary   of a scaling study
     verdict   in words, of a coefficient search: whether the best can be told from the others
     """
@@ -45,9 +45,13 @@ class Found(msgspec.Struct, frozen=True):
     finished: int
     pruned: int
     ranking: tuple[Entry, ...]
-    reward: bool
+    rewards: tuple[float, ...] = ()
     summary: Summary | None = None
     verdict: str = ""
+
+    def rows(self) -> list[tuple[Entry, float | None]]:
+        """The ranking with each network's reward, None where there is none."""
+        return list(zip(self.ranking, self.rewards or [None] * len(self.ranking), strict=True))
 
     @property
     def progress(self) -> str:
@@ -61,16 +65,26 @@ def find(opened: Opened) -> Found:
     from optuna.trial import TrialState
 
     search, trials = opened.search, opened.study.get_trials(deepcopy=False)
-    all_ = entries(trials)
-    ranked = tuple(search.ranked(all_) if isinstance(search, Architecture) else ranking(all_, search.directions()))
+    reached = entries(trials)
+    ranked = tuple(
+        search.ranked(reached) if isinstance(search, Architecture) else ranking(reached, search.directions())
+    )
     states = [trial.state for trial in trials]
     return Found(
         type(search).__struct_config__.tag, search.data, len(trials),  # type: ignore[attr-defined]  # a Struct
         sum(state.is_finished() for state in states), states.count(TrialState.PRUNED), ranked,
-        any(entry.values[0] != entry.accuracy and not entry.diverged for entry in ranked),
+        tuple(search.reward(entry) for entry in ranked) if isinstance(search, Architecture) else (),
         summarise(search, trials) if isinstance(search, ScalingStudy) else None,
-        search.verdict(opened.study) if isinstance(search, CoefficientSearch) and ranked else "",
+        _verdict(opened, ranked),
     )  # fmt: skip
+
+
+def _verdict(opened: Opened, ranked: Sequence[Entry]) -> str:
+    if not isinstance(opened.search, CoefficientSearch) or not ranked:
+        return ""
+    if all(entry.sample is None for entry in ranked):
+        return "Every training diverged, so there is nothing to rank."
+    return opened.search.verdict(opened.study)
 
 
 def write_report(opened: Opened, folder: Path) -> None:
@@ -101,7 +115,7 @@ def _pictures(opened: Opened, found: Found) -> list[Picture]:
         return [(f"figure{search.figure}", search.lines.title, draw_study(search, by_network))]
     pictures: list[Picture] = [("cost", "Accuracy against cost", draw_cost(ranked, f"Search on {search.data}"))]
     if len(search.directions()) == 1:
-        what = "reward" if found.reward else "top-1, fraction"
+        what = "reward" if found.rewards else "top-1, a fraction"
         rewards = _rewards(opened.study.get_trials(deepcopy=False))
         pictures.append(("progress", "Progress", draw_progress(rewards, what)))
     if isinstance(search, CoefficientSearch):
@@ -125,10 +139,10 @@ def _markdown(found: Found, pictures: Sequence[Picture]) -> str:
         lines += [f"![{heading}]({name}.png)", ""]
     if found.summary is not None:
         return "\n".join([*lines, f"Multipliers: {found.summary.source}.", "", found.summary.markdown()])
-    head = headings(found.reward)
+    head = headings(bool(found.rewards))
     lines += ["## Ranking", "", f"| rank | {' | '.join(head)} | Pareto front |", f"|{'---|' * (len(head) + 2)}"]
     kept = front(found.ranking)
-    for rank, entry in enumerate(found.ranking, start=1):
+    for rank, (entry, reward) in enumerate(found.rows(), start=1):
         mark = "yes" if entry in kept else ""
-        lines.append(f"| {rank} | {' | '.join(cells(entry, found.reward))} | {mark} |")
+        lines.append(f"| {rank} | {' | '.join(cells(entry, reward))} | {mark} |")
     return "\n".join([*lines, ""])

@@ -116,6 +116,10 @@ def is_begun(folder: Path) -> bool:
 
 def check_folder(folder: Path, storage: str | None) -> None:
     """Raise where a folder may not hold the study that is to lie in it (or, with a URL, at that server)."""
+    if storage is not None and not is_url(storage):
+        raise CompoundNetError(
+            f"--storage is for postgresql://USER@HOST/DATABASE, got {storage}; a folder is given as -o, without it"
+        )
     if storage is None and (folder / _ELSEWHERE).exists():
         raise CompoundNetError(
             f"{folder}: its study lies at {read_toml(folder / _ELSEWHERE, Elsewhere).url}; give it as --storage, or"

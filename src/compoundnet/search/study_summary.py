@@ -154,7 +154,8 @@ def _notes(study: ScalingStudy, found: list[Entry], trials: Sequence[FrozenTrial
                  " is called noise.")  # fmt: skip
     diverged = sum(entry.diverged for entry in found)
     if diverged:
-        notes.append(f"{diverged} trainings diverged and are left out.")
+        left_out = "1 training diverged and is" if diverged == 1 else f"{diverged} trainings diverged and are"
+        notes.append(f"{left_out} left out.")
     if study.figure == 8:
         notes += _unequal(study, {entry.network: entry.macs for entry in found})
     return notes
@@ -174,8 +175,7 @@ def _unequal(study: ScalingStudy, macs: dict[Any, int]) -> list[str]:
 
 def _table(rows: Sequence[Row]) -> list[str]:
     lines = [
-        "| line | d | w | r | input | blocks | FLOPs (multiply-adds) | parameters | top-1"
-        " | gain over baseline | seeds |",
+        "| line | d | w | r | input | blocks | FLOPs (multiply-adds) | parameters | top-1, % | gain, points | seeds |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:

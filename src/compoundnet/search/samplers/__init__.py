@@ -8,7 +8,7 @@ from typing import Literal
 
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler
 
-from compoundnet.search.samplers.evolution import EvolutionSampler
+from compoundnet.search.samplers.evolution import POPULATION, TOURNAMENT, EvolutionSampler
 from compoundnet.search.samplers.history import Value
 from compoundnet.search.samplers.numbered import NumberedSampler
 from compoundnet.search.samplers.reinforce import ReinforceSampler
@@ -24,7 +24,10 @@ def make_sampler(name: SamplerName, choices: Mapping[str, tuple[Value, ...]], *,
         case "reinforce":
             return ReinforceSampler(choices, seed=seed)
         case "evolution":
-            return EvolutionSampler(choices, seed=seed)
+            # At most a quarter of the trials is spent on random networks.
+            population = max(5, min(POPULATION, trials // 4))
+            tournament = round(population * TOURNAMENT / POPULATION)
+            return EvolutionSampler(choices, seed=seed, population=population, tournament=tournament)
         case "nsga2":
             # optuna's default population, fewer where that would leave no time for several generations.
             population = max(2, min(50, trials // 4))

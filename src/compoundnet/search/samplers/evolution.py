@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,16 +30,20 @@ class EvolutionSampler(HistorySampler):
             raise ValueError(f"a tournament holds 1 to population ({population}) members, got {tournament}")
         self._population, self._tournament = population, tournament
 
-    def draw(
-        self, picks: NDArray[np.int64], rewards: NDArray[np.float64], random: np.random.Generator
-    ) -> NDArray[np.int64]:
+    def drawer(
+        self, picks: NDArray[np.int64], rewards: NDArray[np.float64]
+    ) -> Callable[[np.random.Generator], NDArray[np.int64]]:
         if len(picks) < self._population:
-            return random.integers(self.options)
-        picks, rewards = picks[-self._population :], rewards[-self._population :]
-        rivals = random.choice(self._population, self._tournament, replace=False)
+            return lambda random: random.integers(self.options)
+        alive = picks[-self._population :]
         # A pruned trial loses against any other.
-        fitness = np.where(np.isnan(rewards[rivals]), -np.inf, rewards[rivals])
-        child: NDArray[np.int64] = picks[rivals[fitness.argmax()]].copy()
-        mutated = random.integers(len(child))
-        child[mutated] = (child[mutated] + random.integers(1, self.options[mutated])) % self.options[mutated]
-        return child
+        fitness = np.nan_to_num(rewards[-self._population :], nan=-np.inf)
+
+        def draw(random: np.random.Generator) -> NDArray[np.int64]:
+            rivals = random.choice(self._population, self._tournament, replace=False)
+            child: NDArray[np.int64] = alive[rivals[fitness[rivals].argmax()]].copy()
+            mutated = random.integers(len(child))
+            child[mutated] = (child[mutated] + random.integers(1, self.options[mutated])) % self.options[mutated]
+            return child
+
+        return draw

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,15 +17,12 @@ if TYPE_CHECKING:
     from optuna import Study
 
 Value = str | int | float
-Picks = tuple[int, ...]
-"""The position of each choice's option, in the order of the choices."""
-
 # How often a sampler draws again where it has drawn what is known already: nothing could be learnt from that.
 _REDRAWS = 20
 
 
 class HistorySampler(BaseSampler, abc.ABC):
-    """Draws all choices at once, from the trials that are finished, by `draw`. Failed trials teach nothing.
+    """Draws all choices at once, from the trials that are finished, by `drawer`. Failed trials teach nothing.
 
     choices  name -> options
     seed     with the trial's number it decides what is random
@@ -43,27 +40,33 @@ class HistorySampler(BaseSampler, abc.ABC):
         self.options = np.array([len(options) for options in choices.values()], dtype=np.int64)
 
     @abc.abstractmethod
-    def draw(
-        self, picks: NDArray[np.int64], rewards: NDArray[np.float64], random: np.random.Generator
-    ) -> NDArray[np.int64]:
-        """One proposal, int[choices].
+    def drawer(
+        self, picks: NDArray[np.int64], rewards: NDArray[np.float64]
+    ) -> Callable[[np.random.Generator], NDArray[np.int64]]:
+        """What draws proposals, each int[choices].
 
-        picks    int[trials, choices], of the finished trials
+        picks    int[trials, choices], of the finished trials: the position of each choice's option
         rewards  float[trials], higher is better; nan for a trial that was pruned
         """
 
     def propose(
         self, picks: NDArray[np.int64], rewards: NDArray[np.float64], random: np.random.Generator
     ) -> NDArray[np.int64]:
-        """What `draw` gives, drawn again while it is known already."""
+        """One that is drawn, and drawn again while it is known already, each time with more choices made at random."""
+        draw = self.drawer(picks, rewards)
         known = set(map(tuple, picks.tolist()))
-        for _ in range(_REDRAWS):
-            drawn = self.draw(picks, rewards, random)
+        for again in range(_REDRAWS):
+            at_random = random.random(len(self.options)) < again / _REDRAWS
+            drawn = np.where(at_random, random.integers(self.options), draw(random))
             if tuple(drawn.tolist()) not in known:
                 break
         return drawn
 
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:  # noqa: ARG002
+    def infer_relative_search_space(
+        self,
+        study: Study,  # noqa: ARG002  # optuna's signature, as below
+        trial: FrozenTrial,  # noqa: ARG002
+    ) -> dict[str, BaseDistribution]:
         return self._space
 
     def sample_relative(

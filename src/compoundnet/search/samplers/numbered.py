@@ -40,6 +40,10 @@ class NumberedSampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
+        # NSGA-II writes a generation's parents into the study and then reads them in another order than it chose them
+        # in. Asked twice it always reads them, and a trial that is interrupted here is drawn the same again.
+        self._of(trial).sample_relative(study, trial, search_space)
+        self._made = None
         return self._of(trial).sample_relative(study, trial, search_space)
 
     def sample_independent(

@@ -7,7 +7,7 @@ measured and found no more here (docs/search.md).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,22 +44,16 @@ class ReinforceSampler(HistorySampler):
         # Options that a choice does not have: log-probability minus infinity.
         self._absent = np.arange(self.options.max(initial=1)) >= self.options[:, None]
 
-    def propose(
-        self, picks: NDArray[np.int64], rewards: NDArray[np.float64], random: np.random.Generator
-    ) -> NDArray[np.int64]:
-        self._policy = self.policy(picks, rewards)  # once, however often it is drawn from
-        return super().propose(picks, rewards, random)
+    def drawer(
+        self, picks: NDArray[np.int64], rewards: NDArray[np.float64]
+    ) -> Callable[[np.random.Generator], NDArray[np.int64]]:
+        summed = self.policy(picks, rewards).cumsum(axis=1)
 
-    def draw(
-        self,
-        picks: NDArray[np.int64],  # noqa: ARG002  # the policy has learnt from them
-        rewards: NDArray[np.float64],  # noqa: ARG002
-        random: np.random.Generator,
-    ) -> NDArray[np.int64]:
-        summed = self._policy.cumsum(axis=1)
-        drawn = (random.random((len(self.options), 1)) * summed[:, -1:] >= summed).sum(axis=1)
-        within: NDArray[np.int64] = np.minimum(drawn, self.options - 1)
-        return within
+        def draw(random: np.random.Generator) -> NDArray[np.int64]:
+            passed: NDArray[np.int64] = (random.random((len(self.options), 1)) * summed[:, -1:] >= summed).sum(axis=1)
+            return np.minimum(passed, self.options - 1)
+
+        return draw
 
     def policy(self, picks: NDArray[np.int64], rewards: NDArray[np.float64]) -> NDArray[np.float64]:
         """float[choices, options]: how likely each option is after these trials."""

@@ -1,0 +1,218 @@
+"""An architecture search trains no network twice, ends the same after an interruption, and gives a network."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import optuna
+import pytest
+from command import run as command
+from optuna.trial import TrialState
+from small_space import small_space
+from small_train import class_folders, small_dataset
+
+from compoundnet.arch import CompoundNetError, Network, cost, network, scale
+from compoundnet.search import run, worker
+from compoundnet.search.architecture import Architecture
+from compoundnet.search.finished import entries
+from compoundnet.search.measuring import Measured, data_identity
+from compoundnet.search.objective import Objective
+from compoundnet.search.settings import decode, encode
+from compoundnet.search.storage import Opened, create_study
+from compoundnet.search.worker import work
+from compoundnet.train import find_recipe, override
+
+DATA = small_dataset()
+
+
+def search(**fields: Any) -> Architecture:
+    """Of 24 networks at a target that they all miss a little."""
+    recipe = override(find_recipe("proxy"), ["epochs=2", "batch=8"])
+    settings: dict[str, Any] = {"objective": Objective(2e5), "proposals": 6, "pruning": "none"} | fields
+    return Architecture(small_space(), "greys", recipe, **settings)
+
+
+def created(made: Architecture, folder: Path) -> Opened:
+    return create_study(made, data_identity(DATA), folder)
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[Network]:
+    """The networks that were trained, in order; training takes no time, and larger networks are better."""
+    networks: list[Network] = []
+
+    def measured(given: Network, *_: object, epoch_done: Any, **__: object) -> Measured:
+        networks.append(given)
+        costs = cost(given)
+        accuracy = min(0.99, 0.5 + costs.params / 1e5)
+        epoch_done(1, accuracy / 2)
+        epoch_done(2, accuracy)
+        return Measured(accuracy, 100, costs.macs, costs.params, 0.1, ((1, accuracy / 2), (2, accuracy)))
+
+    monkeypatch.setattr(worker, "measure", measured)
+    return networks
+
+
+def test_settings_are_read_back() -> None:
+    made = search(sampling="evolution", pruning="hyperband", seed=4)
+    assert decode(encode(made)) == made
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"pareto": True}, "reinforce maximises one reward; a Pareto search needs the sampler nsga2 or random"),
+        (
+            {"pareto": True, "sampling": "nsga2", "pruning": "median"},
+            "no single value to prune by; give the pruner none",
+        ),
+        ({"objective": Objective(1000.0)}, "no network of the space tiny meets the target"),
+        ({"proposals": 0}, "trials must be at least 1, got 0"),
+        ({"seed": -1}, "seed must not be negative"),
+    ],
+)
+def test_settings_that_contradict_each_other(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        search(**fields)
+
+
+def test_a_space_of_one_network_is_no_search() -> None:
+    space = small_space()
+    single = tuple(
+        msgspec.structs.replace(block, operators=block.operators[:1], kernels=(3,), skips=("none",))
+        for block in space.blocks
+    )
+    with pytest.raises(ValueError, match="holds one network: there is nothing to choose"):
+        msgspec.structs.replace(search(), space=msgspec.structs.replace(space, blocks=single)).__post_init__()
+
+
+def test_every_network_has_the_same_seed_for_its_weights() -> None:
+    study = optuna.create_study(sampler=search().sampler())
+    jobs = [search(seed=7).propose(study.ask()) for _ in range(6)]
+    assert {job.seed for job in jobs} == {7}
+    assert len({job.network for job in jobs}) > 2
+    assert all(job.point == job.network.name for job in jobs)
+
+
+def test_the_reward_weighs_accuracy_with_cost(tmp_path: Path, trained: list[Network]) -> None:
+    made = search()
+    opened = created(made, tmp_path / "study")
+    work(opened, DATA)
+    assert trained
+    for trial in opened.study.trials:
+        given = Network.loads(trial.user_attrs["network"])
+        accuracy = trial.user_attrs["measured"]["accuracy"]
+        reward = accuracy * (cost(given).macs / 2e5) ** -0.07
+        assert trial.value == pytest.approx(reward)
+        # What is pruned by is the same value, epoch by epoch.
+        assert trial.intermediate_values == pytest.approx({1: reward / 2, 2: reward})
+
+
+def test_no_network_is_trained_twice(tmp_path: Path, trained: list[Network]) -> None:
+    made = search(proposals=30)
+    opened = created(made, tmp_path / "study")
+    assert work(opened, DATA) == 30
+    trials = opened.study.trials
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 30
+    assert len(trained) == len({given.replace(name="same") for given in trained}) <= 24
+    by_point: dict[str, set[float | None]] = {}
+    for trial in trials:
+        by_point.setdefault(trial.user_attrs["point"], set()).add(trial.value)
+    assert all(len(values) == 1 for values in by_point.values())
+    assert len(by_point) == len(trained)
+    assert {entry.seeds for entry in entries(trials)} == {1}
+
+
+def test_hopeless_networks_are_given_up(tmp_path: Path, trained: list[Network]) -> None:
+    opened = created(search(proposals=14, pruning="median", sampling="random"), tmp_path / "study")
+    work(opened, DATA)
+    states = [trial.state for trial in opened.study.trials]
+    assert states[:5] == [TrialState.COMPLETE] * 5
+    assert 0 < states.count(TrialState.PRUNED) < 9
+    pruned = [trial for trial in opened.study.trials if trial.state == TrialState.PRUNED]
+    complete = [trial.value for trial in opened.study.trials if trial.value is not None]
+    assert all(max(trial.intermediate_values.values()) < max(complete) for trial in pruned)
+
+
+def test_hyperband_gives_networks_up_too(tmp_path: Path, trained: list[Network]) -> None:
+    opened = created(search(proposals=8, pruning="hyperband", sampling="random"), tmp_path / "study")
+    work(opened, DATA)
+    assert trained
+    assert {trial.state for trial in opened.study.trials} == {TrialState.COMPLETE, TrialState.PRUNED}
+
+
+@pytest.mark.parametrize("sampling", ["reinforce", "nsga2"])
+def test_a_search_that_is_continued_ends_as_an_uninterrupted_one(
+    tmp_path: Path, trained: list[Network], sampling: str
+) -> None:
+    made = search(sampling=sampling, proposals=12, pruning="median")
+    whole = created(made, tmp_path / "whole")
+    work(whole, DATA)
+    for _ in range(2):
+        left = iter([True] * 6)
+        work(created(made, tmp_path / "parted"), DATA, go_on=partial(next, left, False))
+    parted = created(made, tmp_path / "parted").study.trials
+    assert [(trial.params, trial.value, trial.state) for trial in parted] == [
+        (trial.params, trial.value, trial.state) for trial in whole.study.trials
+    ]
+
+
+def test_the_winner_is_a_network(tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    opened = run(search(proposals=3), DATA, folder)
+    best = network(str(folder / "result.toml"))
+    assert best == Network.loads(opened.study.best_trial.user_attrs["network"])
+    assert scale(best, width=2.0).num_classes == 3
+    first, second, third = (folder / "result.toml").read_text().splitlines()[:3]
+    assert first.startswith("# Found by compoundnet search architecture on greys, space tiny, recipe proxy")
+    assert second.startswith("# Reward: accuracy * (multiply-adds / 200k)^-0.07")
+    assert f"reward {opened.study.best_value:.4f}" in third
+
+
+def test_a_pareto_search_has_two_values_and_one_answer(tmp_path: Path, trained: list[Network]) -> None:
+    made = search(sampling="nsga2", pareto=True, proposals=12)
+    opened = created(made, tmp_path / "study")
+    work(opened, DATA)
+    assert made.directions() == ["maximize", "minimize"]
+    assert trained
+    for trial in opened.study.trials:
+        measured = trial.user_attrs["measured"]
+        assert trial.values == [measured["accuracy"], measured["macs"]]
+    found = entries(opened.study.trials)
+    text = made.result(opened.study)
+    best = max(found, key=made.reward)
+    assert Network.loads(text) == best.network
+    listed = text.partition("Networks that no other beats")[2].partition("\nname =")[0]
+    assert {entry.network.name for entry in found if entry.network.name in listed} == {
+        trial.user_attrs["point"] for trial in opened.study.best_trials
+    }
+
+
+def test_a_search_that_trained_nothing_has_no_result() -> None:
+    with pytest.raises(CompoundNetError, match="none of the 6 proposed networks was trained to its end"):
+        search().result(optuna.create_study(direction="maximize"))
+
+
+def test_the_command_finds_a_network(tmp_path: Path) -> None:
+    data = class_folders(tmp_path / "data", {"dark": 12, "light": 12})
+    space = tmp_path / "mine.toml"
+    space.write_bytes(msgspec.toml.encode(small_space()))
+    arguments: list[str | Path] = [
+        "search", "architecture", data, "--space", space, "--set", "epochs=1", "--set", "batch=4",
+        "-o", tmp_path / "study",
+    ]  # fmt: skip
+    impossible = command(*arguments, "--target-macs", "1k", "--yes")
+    assert impossible.returncode == 1
+    assert "no network of the space tiny meets the target of 1.00k multiply-adds" in impossible.stderr
+    assert not (tmp_path / "study").exists()
+    contrary = command(*arguments, "--target-macs", "1M", "--pareto", "--sampler", "evolution", "--yes")
+    assert contrary.returncode == 1
+    assert "a Pareto search needs the sampler nsga2 or random" in contrary.stderr
+    done = command(*arguments, "--target-macs", "200k", "--trials", "2", "--yes")
+    assert done.returncode == 0, done.stderr
+    described = command("describe", tmp_path / "study" / "result.toml")
+    assert described.returncode == 0, described.stderr
+    assert "tiny-" in described.stdout

@@ -1,0 +1,117 @@
+"""Reports of finished, unfinished and barely begun searches."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from small_search import small_search
+from small_train import small_network
+from told_study import told_study
+
+from compoundnet.arch import CompoundNetError, cost, network
+from compoundnet.search.finished import Entry, entries
+from compoundnet.search.network_plot import draw_network
+from compoundnet.search.ranking import front, ranking
+from compoundnet.search.report import find, write_report
+from compoundnet.search.settings import Job
+from compoundnet.search.statistics import Sample
+
+
+def entry(point: str, macs: int, *accuracies: float) -> Entry:
+    value = sum(accuracies) / len(accuracies)
+    return Entry(point, small_network(), (value,), Sample(accuracies, 100), macs, 1, len(accuracies), 0)
+
+
+def by_cost(job: Job) -> float:
+    """Worse with every multiply-add, and a little by seed."""
+    return 0.9 - cost(job.network).macs / 1e8 + 0.001 * job.seed
+
+
+def test_the_front_holds_what_nothing_beats_in_both() -> None:
+    found = [
+        entry("a", 100, 0.5),
+        entry("b", 200, 0.4),
+        entry("c", 300, 0.6),
+        entry("d", 300, 0.55),
+        entry("e", 50, 0.5),
+    ]
+    assert [one.point for one in front(found)] == ["e", "c"]
+
+
+def test_of_equally_good_networks_the_cheaper_is_first() -> None:
+    found = [entry("a", 300, 0.6), entry("b", 200, 0.6), entry("c", 1, 0.5)]
+    assert [one.point for one in ranking(found, ["maximize"])] == ["b", "a", "c"]
+
+
+def test_seeds_of_a_network_are_one_entry(tmp_path: Path) -> None:
+    search = small_search(seeds=3)
+    opened = told_study(search, tmp_path, by_cost)
+    found = entries(opened.study.get_trials())
+    opened.store.close()
+    assert len(found) == len(search.points)
+    assert {one.seeds for one in found} == {3}
+
+
+def test_a_finished_search_is_told_in_full(tmp_path: Path) -> None:
+    search = small_search(seeds=2)
+    opened = told_study(search, tmp_path / "study", by_cost)
+    write_report(opened, tmp_path / "report")
+    opened.store.close()
+    names = {file.name for file in (tmp_path / "report").iterdir()}
+    pictures = {f"{name}.{kind}" for name in ("cost", "progress", "coefficients", "network") for kind in ("svg", "png")}
+    assert names == pictures | {"report.md", "ranking.csv"}
+    rows = list(csv.DictReader((tmp_path / "report" / "ranking.csv").read_text().splitlines()))
+    assert [int(row["macs"]) for row in rows] == sorted(int(row["macs"]) for row in rows)
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert search.verdict(opened.study) in text
+    assert all(f"({name}.png)" in text for name in ("cost", "progress", "coefficients", "network"))
+    with Image.open(tmp_path / "report" / "coefficients.png") as picture:
+        assert picture.width == 1600
+
+
+@pytest.mark.parametrize("trials", [1, 3])
+def test_an_unfinished_search_says_how_far_it_is(tmp_path: Path, trials: int) -> None:
+    search = small_search(seeds=2)
+    opened = told_study(search, tmp_path / "study", by_cost, trials=trials)
+    write_report(opened, tmp_path / "report")
+    opened.store.close()
+    assert f"{trials} of {search.trials()} trials are finished" in (tmp_path / "report" / "report.md").read_text()
+
+
+def test_a_search_without_a_finished_trial_has_no_pictures(tmp_path: Path) -> None:
+    opened = told_study(small_search(), tmp_path / "study", by_cost, trials=0)
+    write_report(opened, tmp_path / "report")
+    opened.store.close()
+    assert {file.name for file in (tmp_path / "report").iterdir()} == {"report.md", "ranking.csv"}
+
+
+def test_pruned_trials_are_counted_and_not_ranked(tmp_path: Path) -> None:
+    opened = told_study(small_search(), tmp_path, by_cost, trials=4, pruned=2)
+    found = find(opened)
+    opened.store.close()
+    assert (found.finished, found.pruned, len(found.ranking)) == (4, 2, 2)
+
+
+def test_a_search_all_of_whose_trainings_diverged_is_told(tmp_path: Path) -> None:
+    opened = told_study(small_search(), tmp_path / "study", lambda job: -1.0)
+    write_report(opened, tmp_path / "report")
+    opened.store.close()
+    assert "diverged" in (tmp_path / "report" / "report.md").read_text()
+
+
+def test_a_report_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    opened = told_study(small_search(), tmp_path / "study", by_cost)
+    with pytest.raises(CompoundNetError, match="cannot be made"):
+        write_report(opened, tmp_path / "file" / "report")
+    opened.store.close()
+
+
+def test_a_network_is_drawn_with_all_its_stages() -> None:
+    svg, _ = draw_network(network("efficientnet-b0"), "The baseline")
+    text = svg.decode()
+    assert "MBConv6, k5x5" in text
+    assert "Conv1x1 &amp; Pooling &amp; FC" in text

@@ -1,0 +1,216 @@
+"""Scaling studies: their networks, what they conclude from made-up accuracies, and one that trains."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+import pytest
+from small_train import small_dataset, small_network
+from told_study import Numbered, told_trials
+
+from compoundnet.arch import CompoundNetError, Network, cost, decode_toml, network
+from compoundnet.models import read_folder
+from compoundnet.search.observations import Observation
+from compoundnet.search.running import run
+from compoundnet.search.settings import Job, decode, encode
+from compoundnet.search.study_figures import ScalingStudy
+from compoundnet.search.study_points import FigureNumber, Lines, at_budgets, paper_lines, scaled
+from compoundnet.search.study_summary import Summary, summarise
+from compoundnet.train import find_recipe, override
+
+
+def study(
+    figure: FigureNumber, *, seeds: int = 3, budgets: tuple[float, ...] = (), lines: Lines | None = None
+) -> ScalingStudy:
+    base = small_network()
+    chosen = lines or paper_lines(figure)
+    if budgets:
+        chosen = at_budgets(base, chosen, budgets)
+    return ScalingStudy(figure, base, chosen, "greys", override(find_recipe("quick"), ["steps=2", "batch=8"]), seeds)
+
+
+def curve(gain: Callable[[float], float], balanced: float = 0.0, noise: float = 0.001) -> Callable[[Job], float]:
+    """Accuracy that grows with the logarithm (base 2) of the cost; more where more than one dimension is scaled."""
+    base, draw = cost(small_network()).macs, random.Random(0)
+
+    def accuracy(job: Job) -> float:
+        scaling = job.network.scaling
+        dimensions = (scaling.depth, scaling.width, scaling.resolution) if scaling else ()
+        extra = balanced if sum(value != 1 for value in dimensions) > 1 else 0.0
+        return 0.5 + gain(math.log2(cost(job.network).macs / base)) + extra + draw.gauss(0, noise)
+
+    return accuracy
+
+
+def conclude(search: ScalingStudy, accuracy: Callable[[Job], float]) -> tuple[Observation, ...]:
+    return summarise(search, told_trials(search, accuracy)).observations
+
+
+def saturating(doublings: float) -> float:
+    return 0.2 * (1 - math.exp(-doublings))
+
+
+def test_figure_8_is_table_7_of_the_paper() -> None:
+    places = study(8).places()
+    assert [(place.line, place.multipliers) for place in places] == [
+        ("", (1, 1, 1)), ("width", (1, 2, 1)), ("depth", (4, 1, 1)), ("resolution", (1, 1, 2)),
+        ("compound", (1.4, 1.2, 1.3)),
+    ]  # fmt: skip
+    assert places[0].network == small_network()
+
+
+def test_figure_3_scales_one_dimension_at_a_time_by_the_papers_multipliers() -> None:
+    lines = {line.name: [max(point) for point in line.points] for line in paper_lines(3).lines}
+    assert lines == {
+        "width": [1.4, 1.8, 2.6, 3.8, 5.0], "depth": [2, 3, 4, 6, 8], "resolution": [1.3, 1.5, 1.7, 1.9, 2.2, 2.5],
+    }  # fmt: skip
+    assert all(sorted(point)[:2] == [1, 1] for line in paper_lines(3).lines for point in line.points)
+
+
+def test_figure_4_scales_width_on_four_baselines() -> None:
+    assert {point[::2] for line in paper_lines(4).lines for point in line.points} == {
+        (1, 1), (2, 1), (1, 1.3), (2, 1.3)
+    }  # fmt: skip
+
+
+def test_budgets_are_met_by_every_way_of_scaling() -> None:
+    base = network("efficientnet-b0")
+    for line in at_budgets(base, paper_lines(8), (2, 4)).lines:
+        for budget, point in zip((2, 4), line.points, strict=True):
+            assert cost(scaled(base, point)).macs / cost(base).macs == pytest.approx(budget, rel=0.1)
+
+
+@pytest.mark.parametrize("budget", [1.0, 0.5, math.inf, math.nan])
+def test_a_budget_that_is_no_multiple_above_one_is_refused(budget: float) -> None:
+    with pytest.raises(CompoundNetError, match="above 1"):
+        at_budgets(small_network(), paper_lines(8), (budget,))
+
+
+def test_each_network_is_trained_once_with_each_seed_and_a_first_round_has_all() -> None:
+    search = study(8, seeds=2)
+    jobs = [search.propose(Numbered(number)) for number in range(search.trials())]  # type: ignore[arg-type]  # its number is all that is asked
+    assert [job.seed for job in jobs] == [0] * 5 + [1] * 5
+    assert len({(job.network, job.seed) for job in jobs}) == 10
+    assert {job.judge for job in jobs} == {"test"}
+
+
+def test_networks_that_round_to_the_same_are_trained_once() -> None:
+    lines = decode_toml(
+        'title = "t"\nsource = "s"\n[[lines]]\nname = "width"\npoints = [[1, 1.01, 1], [1, 1.02, 1], [1, 2, 1]]',
+        Lines,
+        "x",
+    )
+    search = study(3, lines=lines)
+    assert [place.multipliers for place in search.places()] == [(1, 1, 1), (1, 2, 1)]
+    assert [place.multipliers for place in search.curve("width")] == [(1, 1, 1), (1, 2, 1)]
+
+
+def test_a_study_survives_its_storage() -> None:
+    search = study(8, budgets=(2, 4))
+    assert decode(encode(search)) == search
+
+
+def test_saturating_curves_show_observation_1() -> None:
+    (first,) = conclude(study(3), curve(saturating))
+    assert first.holds
+    assert len(first.findings) == 6
+
+
+def test_curves_that_keep_rising_do_not_diminish() -> None:
+    (first,) = conclude(study(3), curve(lambda doublings: 0.02 * doublings**2))
+    assert first.holds is False
+    assert "the gain grows" in first.verdict
+
+
+def test_flat_curves_are_called_noise() -> None:
+    (first,) = conclude(study(3), curve(lambda _: 0.0, noise=0.02))
+    assert first.holds is None
+    assert "noise" in first.verdict
+
+
+def test_a_better_balanced_network_shows_observation_2() -> None:
+    _, second = conclude(study(8, budgets=(2, 4, 8)), curve(saturating, balanced=0.03))
+    assert second.holds
+    assert [finding.what.split()[2].rstrip(",") for finding in second.findings] == ["width", "depth", "resolution"]
+
+
+def test_a_worse_balanced_network_denies_observation_2() -> None:
+    _, second = conclude(study(8, budgets=(2, 4, 8)), curve(saturating, balanced=-0.1))
+    assert second.holds is False
+
+
+def test_figure_4_compares_width_on_the_balanced_baseline_at_equal_cost() -> None:
+    """Accuracy follows the cost alone, but for 0.05 on baselines with more than their width scaled."""
+    _, second = conclude(study(4), curve(lambda doublings: 0.02 * doublings, balanced=0.05))
+    assert second.holds
+    assert second.findings[0].difference.mean == pytest.approx(0.05, abs=0.01)
+
+
+def test_one_seed_concludes_nothing_however_large_the_differences() -> None:
+    observations = conclude(study(8, seeds=1), curve(saturating, balanced=0.2))
+    assert [one.holds for one in observations] == [None, None]
+    assert all("single seed" in one.verdict for one in observations)
+
+
+@pytest.mark.parametrize("figure", [3, 4, 8])
+def test_a_single_line_of_ones_own_has_nothing_to_be_compared_with(figure: FigureNumber) -> None:
+    text = 'title = "t"\nsource = "s"\n[[lines]]\nname = "width"\npoints = [[1, 2, 1], [1, 3, 1]]'
+    search = study(figure, seeds=2, lines=decode_toml(text, Lines, "x"))
+    summary = summarise(search, told_trials(search, curve(saturating)))
+    assert [one.holds for one in summary.observations if one.number == 2] == ([] if figure == 3 else [None])
+
+
+def test_costs_that_are_not_equal_are_said() -> None:
+    search = study(8, seeds=2)
+    macs = {cost(place.network).macs for place in search.places()[1:]}
+    assert max(macs) > 1.1 * min(macs)
+    notes = summarise(search, told_trials(search, curve(saturating))).notes
+    assert any("Costs of one budget differ" in note for note in notes)
+
+
+def test_trainings_that_diverged_are_left_out_and_said() -> None:
+    search = study(8, seeds=2)
+    summary = summarise(search, told_trials(search, lambda job: -1 if job.seed and "width" in job.point else 0.5))
+    assert [len(row.accuracies) for row in summary.rows] == [2, 1, 2, 2, 2]
+    assert "1 training diverged and is left out." in summary.notes
+
+
+def test_the_table_has_every_network_before_any_is_finished() -> None:
+    search = study(8)
+    summary = summarise(search, [])
+    assert [row.accuracy for row in summary.rows] == [None] * 5
+    assert len(list(csv.DictReader(io.StringIO(summary.comma_separated())))) == 5
+    with pytest.raises(CompoundNetError, match="no trial"):
+        search.result(optuna.create_study())
+
+
+def test_result_toml_holds_what_was_found() -> None:
+    search = study(8, seeds=2)
+    trials = told_trials(search, curve(saturating))
+    told = optuna.create_study(direction="maximize")
+    told.add_trials(trials)
+    assert decode_toml(search.result(told), Summary, "result.toml") == summarise(search, trials)
+
+
+def test_a_study_trains_to_the_end_and_keeps_the_networks_of_table_7(tmp_path: Path) -> None:
+    search = study(8, seeds=1)
+    opened = run(search, small_dataset(), tmp_path / "study")
+    trials = opened.study.get_trials()
+    opened.store.close()
+    assert [trial.state.name for trial in trials] == ["COMPLETE"] * 5
+    kept = {place.name: read_folder(tmp_path / "study" / "models" / place.name) for place in search.places()}
+    assert set(kept) == {"baseline", "width-w2", "depth-d4", "resolution-r2", "compound-d1.4-w1.2-r1.3"}
+    for place in search.places():
+        assert _stages(kept[place.name].network) == _stages(place.network)
+        assert kept[place.name].preprocess.size == place.network.resolution
+    assert {file.name for file in (tmp_path / "study").glob("figure8.*")} == {"figure8.svg", "figure8.png"}
+
+
+def _stages(net: Network) -> list[tuple[int, int]]:
+    return [(stage.channels, stage.repeats) for stage in net.stages]
