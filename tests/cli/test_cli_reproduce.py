@@ -76,3 +76,29 @@ def test_mistakes_are_one_line_and_exit_1(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     blocked = run("reproduce", "table1", "-o", tmp_path / "file" / "folder")
     assert blocked.returncode == 1 and "cannot be made" in blocked.stderr
+
+
+def test_a_study_s_claim_and_verdict_are_told(tmp_path: Path) -> None:
+    done = run("reproduce", "figure8", "-o", tmp_path)
+    assert done.returncode == 0
+    assert "The paper: Compound scaling is up to 2.5 points more accurate" in done.stdout
+    assert "Here: needs data. It takes trainings: compoundnet search study NETWORK DATA --figure 8" in done.stdout
+
+
+@pytest.mark.slow  # times two networks on ONNX Runtime
+def test_all_is_one_report_and_one_summary(tmp_path: Path) -> None:
+    done = run("reproduce", "all", "--quick", "--json", "-o", tmp_path / "new" / "mine.html")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["report"] == str(tmp_path / "new" / "mine.html")
+    assert document["failed"] == {} and document["skipped_by_quick"] == 3
+    assert document["tables"]["agrees"] > 100
+    assert (tmp_path / "new" / "mine.html").read_bytes().startswith(b"<!DOCTYPE html>")
+    assert done.stderr.count("\n") == 16  # a line of progress for each table and figure
+
+
+def test_a_report_that_cannot_be_written_is_said_before_anything_is_measured(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = run("reproduce", "all", "-o", tmp_path / "file" / "report.html")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "cannot be made" in done.stderr and done.stderr.count("\n") == 1

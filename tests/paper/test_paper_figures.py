@@ -13,7 +13,7 @@ from compoundnet import arch, paper
 from compoundnet.plots.canvas import canvas
 from compoundnet.plots.labels import Label, label_points
 
-FIGURES = ("figure1", "figure2", "figure5")
+FIGURES = tuple(f"figure{number}" for number in range(1, 9))
 
 
 def figure(name: str) -> paper.Figure:
@@ -41,7 +41,9 @@ def test_accuracy_plots_show_table2_as_measured(name: str, field: str) -> None:
     for model, network in (("EfficientNet-B7", "efficientnet-b7"), ("SENet", "senet-154"), ("GPipe", "amoebanet-b")):
         assert points[model]["amount"] == getattr(paper.measure(network), field)
     assert points["EfficientNet-B0"]["top1"] == 0.771
-    assert "For 16 of the 16 other networks" in figure(name).description
+    made = figure(name)
+    assert "For 16 of the 16 other networks" in made.description
+    assert (made.verdict, "For 16 of the 16" in made.reason) == ("agrees", True)
 
 
 def test_figure2_shows_the_networks_of_table7() -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from figure_study import figure_study
 
 from compoundnet.arch import CompoundNetError
 from compoundnet.paper import read_results
-from compoundnet.paper.results import find_result
 from compoundnet.train.results import Result
 
 GOOD: dict[str, Any] = {"network": "resnet-50", "dataset": "imagenet", "top1": 0.76, "top5": 0.93, "count": 50_000}
@@ -26,11 +26,25 @@ def test_results_are_read_oldest_first_and_other_files_are_left_alone(tmp_path: 
     write(tmp_path, "table2.json", {"name": "table2"})
     (tmp_path / "notes.txt").write_text("not a result")
     found = read_results(tmp_path)
-    assert [result.top1 for result in found] == [0.77, 0.76]
-    latest = find_result(found, "resnet-50", "imagenet")
+    assert [result.top1 for result in found.evaluations] == [0.77, 0.76]
+    latest = found.find("resnet-50", "imagenet")
     assert latest is not None
     assert latest.measured_at.startswith("2026-03")
-    assert find_result(found, "resnet-50", "food-101") is None
+    assert found.find("resnet-50", "food-101") is None
+
+
+def test_model_folders_and_studies_in_the_folder_are_read_too(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    write(tmp_path / "model", "result.json", GOOD)
+    write(tmp_path / "model", "other.json", GOOD)  # only result.json is a model folder's
+    figure_study(tmp_path / "study", 3)
+    (tmp_path / "search").mkdir()
+    (tmp_path / "search" / "search.toml").write_text('kind = "coefficients"\n')
+    found = read_results(tmp_path)
+    assert [result.network for result in found.evaluations] == ["resnet-50"]
+    assert [study.folder.name for study in found.of_figure(3)] == ["study"]
+    assert found.of_figure(8) == ()
+    assert read_results(tmp_path / "study").of_figure(3)[0].study == found.of_figure(3)[0].study
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,12 @@ from compoundnet.paper.printed import printed_table
 from compoundnet.paper.tables import Cell, Line, Table
 from compoundnet.train.results import Result
 
-TABLES = ("table1", "table2", "table3", "table6", "table7")
+TABLES = ("table1", "table2", "table3", "table5", "table6", "table7", "table8")
+FIRST = tuple(name for name in TABLES if name not in ("table5", "table8"))  # those that start without numpy too
 
 
 def table(name: str, results: tuple[Result, ...] = ()) -> Table:
-    made = paper.reproduce(name, results)
+    made = paper.reproduce(name, paper.Results(results))
     assert isinstance(made, Table)
     return made
 
@@ -212,7 +213,7 @@ def test_unknown_reproduction_lists_the_known() -> None:
 def test_tables_import_neither_torch_nor_matplotlib() -> None:
     code = (
         "import sys; from compoundnet import paper\n"
-        f"for name in {TABLES}: paper.reproduce(name)\n"
+        f"for name in {FIRST}: paper.reproduce(name)\n"
         "print(sorted({'torch', 'matplotlib', 'numpy', 'timm'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path.home())

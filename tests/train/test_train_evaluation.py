@@ -88,7 +88,7 @@ def test_pictures_without_published_classes_cannot_be_counted(tmp_path: Path) ->
 def test_a_result_file_is_what_reproduce_reads(tmp_path: Path) -> None:
     found = evaluate(model(tmp_path / "model"), small_dataset().split("test"), "greys")
     (tmp_path / "result.json").write_bytes(write_result(found.result, classes=[]))
-    assert read_results(tmp_path) == (found.result,)
+    assert read_results(tmp_path).evaluations == (found.result,)
     assert json.loads((tmp_path / "result.json").read_text())["classes"] == []
 
 

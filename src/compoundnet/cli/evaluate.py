@@ -32,6 +32,7 @@ def evaluate(
         Path | None,
         typer.Option("-o", "--output", metavar="RESULT.json", help="A result file, as `reproduce` reads them."),
     ] = None,
+    by: Annotated[str, typer.Option(metavar="NAME", help="Who measures, to stand in the result file.")] = "",
     confusion: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw the confusion matrix.")] = None,
     submission: Annotated[
         Path | None,
@@ -78,7 +79,8 @@ def evaluate(
         return
     classes = [msgspec.to_builtins(score) for score in found.classes]
     if output is not None:
-        arch.write_whole(output, write_result(found.result, split=chosen.name, classes=classes))
+        result = msgspec.structs.replace(found.result, by=by)
+        arch.write_whole(output, write_result(result, split=chosen.name, classes=classes))
     if confusion is not None:
         arch.write_whole(confusion, draw_confusion(found, f"{found.result.network} on {dataset.name}"))
     if json:

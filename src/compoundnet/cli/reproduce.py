@@ -12,19 +12,25 @@ from compoundnet import arch, paper
 from compoundnet.cli.output import note, print_json, show, table
 from compoundnet.paper.layout import comma_separated, lay_out, markdown, summary
 
+ALL = "all"
+
 
 def reproduce(
-    what: Annotated[str, typer.Argument(metavar="NAME", help=f"One of {', '.join(paper.names())}.")],
+    what: Annotated[str, typer.Argument(metavar="NAME", help=f"One of {', '.join(paper.names())}, or {ALL}.")],
     results: Annotated[
         Path | None,
         typer.Option(
-            metavar="FOLDER", help="Result files (JSON with network, dataset, top1, count), to fill accuracies."
+            metavar="FOLDER",
+            help="Result files of `evaluate`, model folders and folders of `search study`, to fill what needs data.",
         ),
     ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--output", metavar="FOLDER", help="Write it there too. Figures go to the current folder otherwise."
+            "-o",
+            "--output",
+            metavar="FOLDER",
+            help=f"Write it there too. Figures go to the current folder otherwise. Of {ALL}: a folder or a .html file.",
         ),
     ] = None,
     quick: Annotated[
@@ -32,8 +38,12 @@ def reproduce(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")] = False,
 ) -> None:
-    """A table or figure of the paper beside what is measured here, with a verdict on every figure."""
-    made = paper.reproduce(what, paper.read_results(results) if results is not None else (), quick=quick)
+    """A table or figure of the paper beside what is measured here, with verdicts; or all, as one HTML report."""
+    given = paper.read_results(results) if results is not None else None
+    if what == ALL:
+        _report(given, output, quick, json)
+        return
+    made = paper.reproduce(what, given, quick=quick)
     if isinstance(made, paper.Table):
         if output is not None:
             _write(output, made.name, {"json": _encoded(made), "md": markdown(made), "csv": comma_separated(made)})
@@ -47,14 +57,42 @@ def reproduce(
         print_json(document)
     else:
         show(f"{made.title} ({made.source})", made.description)
+        if made.claim:
+            show(f"The paper: {made.claim}", f"Here: {made.verdict}. {made.reason}")
 
 
-def _write(folder: Path, name: str, contents: dict[str, str | bytes]) -> list[str]:
-    """Write one file for each ending, making the folder; their paths."""
+def _report(given: paper.Results | None, output: Path | None, quick: bool, json: bool) -> None:
+    """Write the report; exit code 1 where a section of it could not be made."""
+    path = output if output is not None and output.suffix == ".html" else (output or Path()) / "report.html"
+    _make_folder(path.parent)
+    made = paper.make_report(given, quick=quick, say=note)
+    arch.write_whole(path, made.html)
+    facts = made.facts()
+    if json:
+        print_json({"report": str(path), **msgspec.to_builtins(facts)})
+    else:
+        for kind, counts in (("Tables", facts.tables), ("Figures", facts.figures)):
+            told = ", ".join(f"{verdict} {count}" for verdict, count in counts.items() if count)
+            show(f"{kind}: {told}.")
+        if facts.skipped_by_quick:
+            show(f"{facts.skipped_by_quick} of those that need data were left out by --quick.")
+        show(f"wrote {path}")
+    if made.failed:
+        note(f"error: {', '.join(made.failed)} could not be made; {path} says why")
+        raise typer.Exit(1)
+
+
+def _make_folder(folder: Path) -> None:
+    """With those above it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise arch.CompoundNetError(f"{folder}: cannot be made: {error.strerror or error}") from error
+
+
+def _write(folder: Path, name: str, contents: dict[str, str | bytes]) -> list[str]:
+    """Write one file for each ending, making the folder; their paths."""
+    _make_folder(folder)
     written = []
     for ending, content in contents.items():
         file = folder / f"{name}.{ending}"

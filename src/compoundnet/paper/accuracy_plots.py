@@ -7,10 +7,11 @@ import msgspec
 from compoundnet.arch.units import format_count
 from compoundnet.paper.digits import parse
 from compoundnet.paper.figures import Figure
-from compoundnet.paper.tables import network_table
+from compoundnet.paper.printed import printed_figure
+from compoundnet.paper.results import Results
+from compoundnet.paper.tables import Verdict, network_table
 from compoundnet.plots.canvas import INK, OKABE_ITO, canvas, count_axis, encode
 from compoundnet.plots.labels import Label, label_points
-from compoundnet.train.results import Result
 
 FAMILY = "EfficientNet"
 
@@ -25,23 +26,25 @@ class Point(msgspec.Struct, frozen=True):
     top1: float
 
 
-def accuracy_against_size(name: str, results: tuple[Result, ...]) -> Figure:
+def accuracy_against_size(name: str, results: Results) -> Figure:
     """Figure 1: parameters."""
     del results  # the accuracies are the paper's
-    return _draw(name, "Figure 1. Model size and ImageNet accuracy", "params", "parameters", "smaller")
+    return _draw(name, "params", "parameters", "smaller")
 
 
-def accuracy_against_cost(name: str, results: tuple[Result, ...]) -> Figure:
+def accuracy_against_cost(name: str, results: Results) -> Figure:
     """Figure 5: multiply-adds."""
     del results
-    return _draw(name, "Figure 5. FLOPs and ImageNet accuracy", "macs", "FLOPs (multiply-adds) of one image", "cheaper")
+    return _draw(name, "macs", "FLOPs (multiply-adds) of one image", "cheaper")
 
 
-def _draw(name: str, title: str, figure: str, amount: str, less: str) -> Figure:
-    points = _points(figure)
+def _draw(name: str, figure: str, amount: str, less: str) -> Figure:
+    printed, points = printed_figure(name), _points(figure)
+    title = printed.title
     ours = [point for point in points if point.model.startswith(FAMILY)]
     others = [point for point in points if point not in ours]
-    description = _describe(title, amount, less, ours, others)
+    found = _beaten(less, ours, others)
+    description = f"{_describe(title, amount, ours)} {found}"
     with canvas(height=5.4) as surface:
         axes = surface.add_subplot()
         axes.set_title(title)
@@ -55,14 +58,15 @@ def _draw(name: str, title: str, figure: str, amount: str, less: str) -> Figure:
         count_axis(axes, "x", [point.amount for point in points])
         label_points(axes, [_label(point, first=point is ours[0]) for point in points], curve=family)
         svg, png = encode(surface, description)
-    source = f"Tan & Le 2019, {title.partition('.')[0]}; accuracies from Table 2"
-    return Figure(name, title, source, description, [msgspec.to_builtins(point) for point in points], svg, png)
+    holds: Verdict = "agrees" if _worse(ours, others) == others else "differs"
+    facts = [msgspec.to_builtins(point) for point in points]
+    return Figure(name, title, printed.source, description, facts, svg, png, printed.claim, holds, found)
 
 
 def _points(figure: str) -> list[Point]:
     """Table 2 with `figure` as measured and the printed top-1."""
     points: list[Point] = []
-    for line in network_table("table2", ()).rows:
+    for line in network_table("table2", Results()).rows:
         amount, top1 = line.cells[figure].measured, parse(line.cells["top1"].printed or "")
         if isinstance(amount, int) and top1 is not None:
             points.append(Point(line.label, line.network, line.resolution, amount, round(top1.amount, 6)))
@@ -77,14 +81,24 @@ def _label(point: Point, first: bool) -> Label:
     return Label(text, point.amount, 100 * point.top1, OKABE_ITO["vermillion"], "bold")
 
 
-def _describe(title: str, amount: str, less: str, ours: list[Point], others: list[Point]) -> str:
-    beaten = [
-        other for other in others if any(point.top1 >= other.top1 and point.amount < other.amount for point in ours)
-    ]
+def _describe(title: str, amount: str, ours: list[Point]) -> str:
     low, high = ours[0], ours[-1]
     return (
         f"{title}: top-1 accuracy as the paper prints it against {amount} as measured here, on a logarithmic scale. "
         f"The EfficientNets rise from {low.top1:.1%} at {format_count(low.amount)} (B0) to {high.top1:.1%} at "
-        f"{format_count(high.amount)} (B7). For {len(beaten)} of the {len(others)} other networks there is an "
-        f"EfficientNet that is {less} and at least as accurate."
+        f"{format_count(high.amount)} (B7)."
     )
+
+
+def _beaten(less: str, ours: list[Point], others: list[Point]) -> str:
+    return (
+        f"For {len(_worse(ours, others))} of the {len(others)} other networks there is an EfficientNet that is {less}"
+        " and at least as accurate."
+    )
+
+
+def _worse(ours: list[Point], others: list[Point]) -> list[Point]:
+    """Those with an EfficientNet beside them that has less and is at least as accurate."""
+    return [
+        other for other in others if any(point.top1 >= other.top1 and point.amount < other.amount for point in ours)
+    ]

@@ -12,9 +12,11 @@ from compoundnet.arch.units import format_bytes
 from compoundnet.paper import digits
 from compoundnet.paper.measure import measure
 from compoundnet.paper.printed import PrintedTable, Row, printed_table
-from compoundnet.paper.tables import Results, Subject, Table, Verdict, find_accuracies, judged
+from compoundnet.paper.results import Results
+from compoundnet.paper.tables import Subject, Table, Verdict, find_accuracies, judged
 
 BACKEND = "onnxruntime"
+LEFT_OUT = "Left out by --quick."
 # Group -> runs of each network. The paper takes the mean of 20; a run of GPipe's network takes up to 20 seconds.
 RUNS = {"EfficientNet-B1": 20, "EfficientNet-B7": 5}
 # What GPipe's network of 557M parameters takes at its peak, while it is exported.
@@ -67,7 +69,8 @@ def _row(row: Row, printed: PrintedTable, results: Results, means: Means, origin
     own = measure(row.network)
     figures, sources = find_accuracies(results, own.name, printed)
     if own.name not in means:
-        return Subject(figures, own.name, own.resolution, {**sources, "latency": "Left out by --quick."})
+        missing: dict[str, str] = {figure: LEFT_OUT for figure in ("latency", "speedup") if figure in row.printed}
+        return Subject(figures, own.name, own.resolution, {**sources, **missing})
     figures["latency"] = means[own.name]
     sources["latency"] = origin.format(runs=RUNS[row.group])
     verdicts: dict[str, Verdict] = {"latency": "other machine"}

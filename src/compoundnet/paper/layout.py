@@ -7,6 +7,7 @@ import io
 
 import msgspec
 
+from compoundnet.paper import digits
 from compoundnet.paper.tables import Cell, Line, Table
 
 
@@ -85,19 +86,31 @@ def _sheet(table: Table, figures: tuple[str, ...], numbers: dict[str, int]) -> S
     compared = {figure: any(line.cells[figure].ratio is not None for line in table.rows) for figure in figures}
     headings = [f"\n{table.columns['label']}", *([">\ninput"] if with_input else [])]
     for figure in figures:
-        ratio = [">\nours/paper"] if compared[figure] else []
+        ratio = [f">\n{comparison_heading(table, figure)}"] if compared[figure] else []
         headings += [f">{table.columns[figure]}\npaper", ">\nours", *ratio, "\nverdict"]
 
     def row(line: Line) -> tuple[str, ...]:
         texts = [line.label, *([f"{line.resolution} px"] if with_input else [])]
         for figure in figures:
             cell = line.cells[figure]
-            texts += [cell.printed or "-", cell.shown or "-", *([_ratio(cell)] if compared[figure] else [])]
+            texts += [cell.printed or "-", cell.shown or "-", *([comparison(cell)] if compared[figure] else [])]
             texts.append(cell.verdict + (f" ({numbers[cell.reason]})" if cell.reason else ""))
         return tuple(texts)
 
     return Sheet(tuple(headings), tuple(row(line) for line in table.rows))
 
 
-def _ratio(cell: Cell) -> str:
-    return "-" if cell.ratio is None else f"{cell.ratio:.3f}"
+def comparison(cell: Cell) -> str:
+    """Ours over the paper's, such as `1.013`; of accuracies the difference in points, such as `+0.12`."""
+    if cell.ratio is None:
+        return "-"
+    printed = digits.parse(cell.printed or "")
+    if printed is not None and printed.unit == "%" and not isinstance(cell.measured, str | None):
+        return f"{100 * (cell.measured - printed.amount):+.2f}"
+    return f"{cell.ratio:.3f}"
+
+
+def comparison_heading(table: Table, figure: str) -> str:
+    """What `comparison` says of a figure's cells."""
+    percent = any((line.cells[figure].printed or "").endswith("%") for line in table.rows)
+    return "ours - paper" if percent else "ours/paper"

@@ -1,4 +1,4 @@
-"""The paper's tables as data files (`data/*.toml`): the one place where its printed numbers stand."""
+"""The paper's tables and figures as data files (`data/*.toml`): the one place where its printed numbers stand."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ class Row(_Part, frozen=True):
     printed     figure -> the text in print; a figure that is left out is not printed
     network     a name of the catalogue or of the comparison networks, scaled by `depth`, `width`, `resolution`
     group       label of the row that ratios are taken against
+    dataset     what its accuracies are measured on, where rows differ in that
     published   figure -> the value in the source itself, where there is nothing to measure
     reasons     figure -> why print and measurement differ, where that is known
     variants    other readings of the row, to be shown where its FLOPs differ
@@ -40,6 +41,7 @@ class Row(_Part, frozen=True):
     width: float = 1.0
     resolution: float = 1.0
     group: str | None = None
+    dataset: str | None = None
     published: dict[str, int] = {}
     reasons: dict[str, str] = {}
     variants: tuple[Variant, ...] = ()
@@ -63,8 +65,26 @@ class PrintedTable(_Part, frozen=True):
     images: int = 0
 
 
+class PrintedFigure(_Part, frozen=True):
+    """What the paper claims with a figure. `saturation`: the accuracy near which its curves flatten, a fraction."""
+
+    title: str
+    source: str
+    claim: str
+    saturation: float | None = None
+
+
 @cache
 def printed_table(name: str) -> PrintedTable:
     """`table2` from `data/table2.toml`."""
-    file = resources.files("compoundnet.paper").joinpath("data", f"{name}.toml")
-    return msgspec.toml.decode(file.read_bytes(), type=PrintedTable)
+    return msgspec.toml.decode(_read(f"{name}.toml"), type=PrintedTable)
+
+
+@cache
+def printed_figure(name: str) -> PrintedFigure:
+    """`figure1` from `data/figures.toml`."""
+    return msgspec.toml.decode(_read("figures.toml"), type=dict[str, PrintedFigure])[name]
+
+
+def _read(file: str) -> bytes:
+    return resources.files("compoundnet.paper").joinpath("data", file).read_bytes()

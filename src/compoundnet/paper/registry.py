@@ -6,8 +6,8 @@ import importlib
 
 from compoundnet.arch import CompoundNetError, canonical
 from compoundnet.paper.figures import Figure
+from compoundnet.paper.results import Results
 from compoundnet.paper.tables import Table
-from compoundnet.train.results import Result
 
 # Name -> (module, function); the function takes (name, results). Imported when asked for, because figures need
 # matplotlib and tables do not.
@@ -16,11 +16,18 @@ _REPRODUCTIONS = {
     "table2": ("tables", "network_table"),
     "table3": ("tables", "network_table"),
     "table4": ("latency_table", "latency_table"),
+    "table5": ("transfer_table", "transfer_table"),
     "table6": ("tables", "dataset_table"),
     "table7": ("tables", "network_table"),
+    "table8": ("server_table", "server_table"),
     "figure1": ("accuracy_plots", "accuracy_against_size"),
     "figure2": ("scaling_diagram", "ways_of_scaling"),
+    "figure3": ("scaling_curves", "one_dimension"),
+    "figure4": ("scaling_curves", "four_baselines"),
     "figure5": ("accuracy_plots", "accuracy_against_cost"),
+    "figure6": ("transfer_plots", "transfer_accuracies"),
+    "figure7": ("cam_figure", "activation_maps"),
+    "figure8": ("ways_of_scaling_plot", "ways_at_equal_cost"),
 }
 # The same without what takes minutes.
 _QUICK = {"table4": ("latency_table", "quick_latency_table")}
@@ -31,8 +38,13 @@ def names() -> tuple[str, ...]:
     return tuple(_REPRODUCTIONS)
 
 
-def reproduce(name: str, results: tuple[Result, ...] = (), *, quick: bool = False) -> Table | Figure:
-    """A table or figure of the paper, measured here. `results` fill the accuracy cells.
+def has_quick(name: str) -> bool:
+    """Whether something of it can be left out."""
+    return name in _QUICK
+
+
+def reproduce(name: str, results: Results | None = None, *, quick: bool = False) -> Table | Figure:
+    """A table or figure of the paper, measured here, and with what people have measured.
 
     quick  leave out what takes minutes and gigabytes: of table4, GPipe's network and the one it is compared with
 
@@ -44,5 +56,6 @@ def reproduce(name: str, results: tuple[Result, ...] = (), *, quick: bool = Fals
     if quick and wanted not in _QUICK:
         raise CompoundNetError(f"{wanted} has no quick half; {', '.join(_QUICK)} has")
     module, function = (_QUICK if quick else _REPRODUCTIONS)[wanted]
-    made: Table | Figure = getattr(importlib.import_module(f"compoundnet.paper.{module}"), function)(wanted, results)
+    make = getattr(importlib.import_module(f"compoundnet.paper.{module}"), function)
+    made: Table | Figure = make(wanted, results or Results())
     return made

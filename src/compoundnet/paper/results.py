@@ -1,41 +1,77 @@
-"""Result files (`compoundnet evaluate -o`), one evaluation each: they fill the accuracy cells of the paper's tables."""
+"""What people have measured: result files (`compoundnet evaluate -o`), which fill accuracy cells, and scaling studies
+(`compoundnet search study`), which fill Figures 3, 4, 7 and 8."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from compoundnet.arch import CompoundNetError
 from compoundnet.train.results import Result
 
+if TYPE_CHECKING:
+    from compoundnet.search.study_reading import StudyFolder
 
-def read_results(folder: Path) -> tuple[Result, ...]:
-    """The result files (`*.json` with a `top1`) of a folder, oldest measurement first. Other files are left alone.
+
+class Results(msgspec.Struct, frozen=True):
+    """`evaluations` oldest first; `folder` is where all was read from."""
+
+    evaluations: tuple[Result, ...] = ()
+    studies: tuple[StudyFolder, ...] = ()
+    folder: Path | None = None
+
+    def find(self, network: str, dataset: str | None) -> Result | None:
+        """The latest evaluation of a network on a dataset."""
+        found = [result for result in self.evaluations if result.network == network and result.dataset == dataset]
+        return found[-1] if found else None
+
+    def of_figure(self, number: int) -> tuple[StudyFolder, ...]:
+        """The studies of that figure."""
+        return tuple(study for study in self.studies if study.study.figure == number)
+
+
+def read_results(folder: Path) -> Results:
+    """Of a folder: its result files (`*.json` with a `top1`), those of model folders in it (`*/result.json`), and the
+    studies: its own folders, or it itself. Other files are left alone.
 
     Raises CompoundNetError for a result that is broken, naming the file and the field, and for a folder without any.
     """
     if not folder.is_dir():
         raise CompoundNetError(f"{folder} is not a folder; give the one that holds the result files")
-    results = []
-    for file in sorted(folder.glob("*.json")):
-        try:
-            document: Any = json.loads(file.read_bytes())
-        except ValueError as error:
-            raise CompoundNetError(f"{file}: not JSON: {error}") from error
-        if isinstance(document, dict) and "top1" in document:
-            try:
-                results.append(msgspec.convert(document, Result))
-            except msgspec.ValidationError as error:
-                raise CompoundNetError(f"{file}: not a result file: {error}") from error
-    if not results:
-        raise CompoundNetError(f"{folder} holds no result file (JSON with network, dataset, top1 and count)")
-    return tuple(sorted(results, key=lambda result: result.measured_at))
+    evaluations = [
+        result
+        for file in [*sorted(folder.glob("*.json")), *sorted(folder.glob("*/result.json"))]
+        if (result := _read(file)) is not None
+    ]
+    studies = tuple(_studies(folder))
+    if not evaluations and not studies:
+        raise CompoundNetError(
+            f"{folder} holds no result file (JSON with network, dataset, top1 and count) and no folder of"
+            " `compoundnet search study`"
+        )
+    return Results(tuple(sorted(evaluations, key=lambda result: result.measured_at)), studies, folder)
 
 
-def find_result(results: tuple[Result, ...], network: str, dataset: str | None) -> Result | None:
-    """The latest result of a network on a dataset."""
-    found = [result for result in results if result.network == network and result.dataset == dataset]
-    return found[-1] if found else None
+def _read(file: Path) -> Result | None:
+    try:
+        document: Any = json.loads(file.read_bytes())
+    except ValueError as error:
+        raise CompoundNetError(f"{file}: not JSON: {error}") from error
+    if not isinstance(document, dict) or "top1" not in document:
+        return None
+    try:
+        return msgspec.convert(document, Result)
+    except msgspec.ValidationError as error:
+        raise CompoundNetError(f"{file}: not a result file: {error}") from error
+
+
+def _studies(folder: Path) -> Iterator[StudyFolder]:
+    found = [inner for inner in (folder, *sorted(folder.iterdir())) if (inner / "search.toml").is_file()]
+    if found:
+        from compoundnet.search.study_reading import is_study, read_study
+
+        yield from (read_study(inner) for inner in found if is_study(inner))

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from compoundnet.arch import Network, cost, network, scale
 from compoundnet.arch.units import format_count
 from compoundnet.paper.figures import Figure
-from compoundnet.paper.printed import Row, printed_table
+from compoundnet.paper.printed import Row, printed_figure, printed_table
+from compoundnet.paper.results import Results
+from compoundnet.paper.tables import Verdict
 from compoundnet.plots.canvas import OKABE_ITO, QUIET, canvas, encode
-from compoundnet.train.results import Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-TITLE = "Figure 2. The ways of scaling a network"
 # Table 7's rows in the order of the figure: baseline, width, depth, resolution, compound.
 ORDER = (0, 2, 1, 3, 4)
 NAMES = ("baseline", "width", "depth", "resolution", "compound")
@@ -33,7 +33,7 @@ class Bar(NamedTuple):
     bottom: float
 
 
-def ways_of_scaling(name: str, results: tuple[Result, ...]) -> Figure:
+def ways_of_scaling(name: str, results: Results) -> Figure:
     """Figure 2 as five stacks of blocks, the image below and the classifier above."""
     del results  # it has no accuracies
     rows = [printed_table("table7").rows[position] for position in ORDER]
@@ -41,9 +41,10 @@ def ways_of_scaling(name: str, results: tuple[Result, ...]) -> Figure:
     stacks = [list(_bars(each)) for each in networks]
     widest = max(bar.width for stack in stacks for bar in stack)
     highest = max(bar.bottom + bar.height for stack in stacks for bar in stack)
-    description = _describe(networks)
+    printed = printed_figure(name)
+    description = _describe(printed.title, networks)
     with canvas(height=6.2) as surface:
-        surface.suptitle(TITLE, x=0.008, ha="left", fontweight="bold", fontsize=14)
+        surface.suptitle(printed.title, x=0.008, ha="left", fontweight="bold", fontsize=14)
         panels = surface.subplots(1, len(rows), sharey=True)
         for position, axes in enumerate(panels):
             _panel(axes, position, rows[position], networks[position], stacks[position])
@@ -71,7 +72,24 @@ def ways_of_scaling(name: str, results: tuple[Result, ...]) -> Figure:
         }
         for position, (row, each) in enumerate(zip(rows, networks, strict=True))
     ]
-    return Figure(name, TITLE, "Tan & Le 2019, Figure 2; networks of Table 7", description, points, svg, png)
+    verdict, reason = _judge(networks)
+    return Figure(
+        name, printed.title, printed.source, description, points, svg, png, printed.claim, verdict, reason
+    )  # fmt: skip
+
+
+def _judge(networks: list[Network]) -> tuple[Verdict, str]:
+    """Whether each way changes its own dimension and no other, and compound scaling all three."""
+    base, width, depth, resolution, compound = (
+        ([stage.channels for stage in each.stages], [stage.repeats for stage in each.stages], each.resolution)
+        for each in networks
+    )
+    changed = [[own != of_base for own, of_base in zip(each, base, strict=True)] for each in
+               (width, depth, resolution, compound)]  # fmt: skip
+    alone = [[position == way for position in range(3)] for way in range(3)]
+    if changed == [*alone, [True] * 3]:
+        return "agrees", "So the networks are: channels, repeats and resolution of each differ from B0's as claimed."
+    return "differs", "Of a scaled network other dimensions differ from B0's than the way of scaling names."
 
 
 def _scaled(row: Row) -> Network:
@@ -136,10 +154,10 @@ def _key(axes: Axes, each: Network, stack: list[Bar]) -> None:
     )
 
 
-def _describe(networks: list[Network]) -> str:
+def _describe(title: str, networks: list[Network]) -> str:
     parts = [
         f"{name}: {each.blocks} blocks, widest stage {each.stages[-1].channels} channels, {each.resolution} px, "
         f"{format_count(cost(each).macs)} multiply-adds"
         for name, each in zip(NAMES, networks, strict=True)
     ]
-    return f"{TITLE}, as stacks of blocks with the image below. {'; '.join(parts)}."
+    return f"{title}, as stacks of blocks with the image below. {'; '.join(parts)}."

@@ -13,11 +13,10 @@ from compoundnet.arch.units import format_count
 from compoundnet.paper import digits
 from compoundnet.paper.measure import Measured, measure, measure_network
 from compoundnet.paper.printed import PrintedTable, Row, Variant, printed_table
-from compoundnet.paper.results import find_result
+from compoundnet.paper.results import Results
 from compoundnet.train.results import Result
 
 Verdict = Literal["agrees", "surpasses", "differs", "other machine", "needs data", "not printed"]
-Results = tuple[Result, ...]
 ACCURACIES = ("top1", "top5")
 
 
@@ -120,13 +119,13 @@ def find_accuracies(
     results: Results, network: str, printed: PrintedTable
 ) -> tuple[dict[str, float | str], dict[str, str]]:
     """A network's measured accuracies by figure, and where each comes from; none where nobody has measured them."""
-    result = find_result(results, network, printed.dataset)
+    result = results.find(network, printed.dataset)
     if result is None:
         return {}, {}
     if result.count != printed.images:
-        return {}, dict.fromkeys(ACCURACIES, f"{_origin(result)} The table is about all {printed.images:,}.")
+        return {}, dict.fromkeys(ACCURACIES, part_only(result, printed.images))
     found: dict[str, float | str] = {key: value for key in ACCURACIES if (value := getattr(result, key)) is not None}
-    return found, dict.fromkeys(ACCURACIES, _origin(result))
+    return found, dict.fromkeys(ACCURACIES, origin(result))
 
 
 def _measure(row: Row, variant: Variant | None = None) -> Measured:
@@ -140,9 +139,16 @@ def _measure(row: Row, variant: Variant | None = None) -> Measured:
     return measure_network(arch.scale(base, depth=row.depth, width=row.width, resolution=resolution))
 
 
-def _origin(result: Result) -> str:
-    measured = f" on {result.measured_at}" if result.measured_at else ""
-    return f"{result.model or result.network} measured{measured} on {result.count:,} images."
+def origin(result: Result) -> str:
+    """Which weights, when, by whom, on how many images."""
+    when = f" on {result.measured_at}" if result.measured_at else ""
+    who = f" by {result.by}" if result.by else ""
+    return f"{result.model or result.network} measured{when}{who} on {result.count:,} images."
+
+
+def part_only(result: Result, images: int) -> str:
+    """Why a result fills nothing: it is not on all images."""
+    return f"{origin(result)} The table is about all {images:,}."
 
 
 def judged(name: str, printed: PrintedTable, subjects: list[Subject]) -> Table:

@@ -22,6 +22,7 @@ class Result(msgspec.Struct, frozen=True):
     model           the weights: a name of `compoundnet models list`, or a model folder
     measured_at     date and time, ISO 8601
     version         of compoundnet
+    by              who measured it, as they want to be named
     """
 
     network: str
@@ -33,6 +34,7 @@ class Result(msgspec.Struct, frozen=True):
     model: str = ""
     measured_at: str = ""
     version: str = ""
+    by: str = ""
 
     def __post_init__(self) -> None:
         for name in ("top1", "top5", "mean_per_class"):

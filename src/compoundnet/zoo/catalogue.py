@@ -63,12 +63,14 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 class ZooNetwork(Recipe, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A comparison network and its cost at `resolution` with 1000 classes.
 
-    params   trainable parameters
-    macs     multiply-adds of convolutions and fully connected layers for one image; the paper calls them FLOPs
+    params      trainable parameters
+    macs        multiply-adds of convolutions and fully connected layers for one image; the paper calls them FLOPs
+    classifier  how many of the parameters are the last layer's
     """
 
     params: int
     macs: int
+    classifier: int
 
 
 def entries() -> dict[str, ZooNetwork]:

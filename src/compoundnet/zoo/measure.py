@@ -20,16 +20,18 @@ from compoundnet.zoo.catalogue import recipes
 HEADER = """\
 # Written by `python -m compoundnet.zoo.measure`: trainable parameters, and multiply-adds of convolutions and fully
 # connected layers for one image (torch.utils.flop_counter counts two operations each), at the resolution in
-# networks.toml and with 1000 classes.
+# networks.toml and with 1000 classes; `classifier`: how many of the parameters are the last layer's.
 
 """
 
 
 class Measured(msgspec.Struct, frozen=True):
-    """`params`: trainable parameters. `macs`: multiply-adds of convolutions and fully connected layers."""
+    """`params`: trainable parameters. `macs`: multiply-adds of convolutions and fully connected layers. `classifier`:
+    parameters of the last fully connected layer, which `params` includes."""
 
     params: int
     macs: int
+    classifier: int
 
 
 def measure(build: Callable[[], nn.Module], resolution: int) -> Measured:
@@ -38,9 +40,14 @@ def measure(build: Callable[[], nn.Module], resolution: int) -> Measured:
         module = build().eval()
         module(torch.empty(1, 3, resolution, resolution))
     return Measured(
-        params=sum(parameter.numel() for parameter in module.parameters()),
+        params=_params(module),
         macs=counter.get_total_flops() // 2,
+        classifier=_params([part for part in module.modules() if isinstance(part, nn.Linear)][-1]),
     )
+
+
+def _params(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def measure_all() -> dict[str, Measured]:

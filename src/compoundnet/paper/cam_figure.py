@@ -1,0 +1,125 @@
+"""Figure 7: class activation maps of the five networks of Table 7, as one's own study has trained and kept them."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import TYPE_CHECKING, Any
+from xml.sax.saxutils import escape
+
+from compoundnet.arch import CompoundNetError
+from compoundnet.paper.figures import Figure
+from compoundnet.paper.printed import PrintedFigure, printed_figure, printed_table
+from compoundnet.paper.results import Results
+from compoundnet.plots.canvas import GRID, INK, QUIET, canvas, encode
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from PIL import Image
+
+    from compoundnet.search.study_reading import StudyFolder
+
+ROWS = 4
+COMMAND = "compoundnet search study NETWORK DATA --figure 8 -o RESULTS/figure8"
+# No verdict: the claim is about what a person sees.
+_BY_EYE = "The paper prints no numbers with these maps, so the claim is for the eye to judge."
+
+
+def activation_maps(name: str, results: Results) -> Figure:
+    """A row a test picture of the study, a column a network; without trained networks a panel that says so.
+
+    Never of random weights: their maps would show nothing and look like something.
+    """
+    printed, studies = printed_figure(name), results.of_figure(8)
+    for study in reversed(studies):
+        models = _models(study)
+        if models:
+            return _maps(name, printed, study, models)
+    why = "" if not studies else f"{studies[-1].folder} holds no model of each way of scaling yet. "
+    return _missing(name, printed, why)
+
+
+def _models(study: StudyFolder) -> dict[str, Path]:
+    """Way of scaling -> the model folder of its dearest network; empty where one is missing."""
+    found: dict[str, Path] = {}
+    lines = ("baseline", *(line.name for line in study.study.lines.lines))
+    for line in lines:
+        own = [place for place in study.study.places() if (place.line or "baseline") == line]
+        kept = [model for place in own if (model := study.model(place)) is not None]
+        if not kept:
+            return {}
+        found[line] = kept[-1]
+    return found
+
+
+def _maps(name: str, printed: PrintedFigure, study: StudyFolder, models: dict[str, Path]) -> Figure:
+    from compoundnet.explain import grid
+    from compoundnet.models import open_model
+
+    pictures, labels = _photos(study)
+    opened = {line: open_model(folder) for line, folder in models.items()}
+    titles = [f"{line}, {model.preprocess.size} px" for line, model in opened.items()]
+    png, told = grid(list(opened.values()), pictures, classes=labels, titles=titles, backend="torch")
+    where = f"networks that {study.folder} has trained on {study.study.data}, seed {study.study.seed}"
+    description = f"{printed.title}, of {where}. {told}"
+    points: list[dict[str, Any]] = [
+        {"way": line, "network": model.network.name, "model": str(models[line])} for line, model in opened.items()
+    ]
+    return Figure(
+        name, printed.title, printed.source, description, points, _wrapped(png, description), png, printed.claim,
+        "not printed", f"Drawn from {where}. {_BY_EYE}",
+    )  # fmt: skip
+
+
+def _photos(study: StudyFolder) -> tuple[list[Image.Image], list[str]]:
+    """The first test picture of each of the first classes, and the classes: chosen by no one's taste."""
+    from compoundnet.data import open_dataset
+    from compoundnet.data.decoding import read_picture
+
+    dataset = open_dataset(study.study.data)
+    split = dataset.split(dataset.evaluation)
+    first: dict[int, int] = {}
+    for index, label in enumerate(split.labels.tolist()):
+        first.setdefault(label, index)
+    chosen = sorted(label for label in first if label >= 0)[:ROWS]
+    if not chosen:
+        raise CompoundNetError(f"{study.study.data} has no test picture of a known class to look at")
+    return [read_picture(split, first[label]) for label in chosen], [split.classes[label] for label in chosen]
+
+
+def _wrapped(png: bytes, description: str) -> bytes:
+    """The picture as SVG: photos stay pixels."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(png)) as picture:
+        width, height = picture.size
+    encoded = base64.b64encode(png).decode()
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}">'
+        f"<desc>{escape(description)}</desc>"
+        f'<image width="{width}" height="{height}" href="data:image/png;base64,{encoded}"/></svg>'
+    ).encode()
+
+
+def _missing(name: str, printed: PrintedFigure, why: str) -> Figure:
+    """Empty frames for the five networks, and how to fill them."""
+    rows = printed_table("table7").rows
+    reason = f"{why}It takes the five networks of Table 7, trained: {COMMAND}; then --results RESULTS"
+    description = (
+        f"{printed.title}: five empty frames, for {', '.join(row.label for row in rows)}. Needs data. {reason}"
+    )
+    with canvas(height=3.1) as surface:
+        surface.suptitle(printed.title, x=0.008, ha="left", fontweight="bold", fontsize=14)
+        for axes, row in zip(surface.subplots(1, len(rows)), rows, strict=True):
+            axes.set_title(row.label.replace(" (", "\n(").replace(", r", ",\nr"), loc="center", fontsize=10.5,
+                           fontweight="normal")  # fmt: skip
+            axes.set(xticks=[], yticks=[], box_aspect=1)
+            axes.spines[:].set(visible=True, color=QUIET, linestyle=(0, (4, 4)))
+            axes.set_facecolor(GRID)
+            axes.text(0.5, 0.5, "needs data", transform=axes.transAxes, ha="center", va="center", color=INK)
+        surface.supxlabel(f"No trained networks were given. This makes them:\n{COMMAND}", fontsize=10.5, color=INK)
+        svg, png = encode(surface, description)
+    return Figure(
+        name, printed.title, printed.source, description, [], svg, png, printed.claim, "needs data", reason
+    )  # fmt: skip

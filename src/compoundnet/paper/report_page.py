@@ -1,0 +1,180 @@
+"""The report as a page: what the template (templates/report.html.j2) is given."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import io
+from typing import TYPE_CHECKING, Any
+
+from compoundnet.arch.units import format_bytes, format_count
+from compoundnet.paper.figures import Figure
+from compoundnet.paper.layout import comparison, comparison_heading, lay_out
+from compoundnet.paper.results import Results
+from compoundnet.paper.tables import Cell, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from compoundnet.paper.report import Section
+
+# A larger picture is one of photos, and goes in as JPEG: the whole page is to stay under 5 MB.
+_LARGE = 700_000
+_QUALITY = 85
+# Verdict -> (sign, what it means).
+MEANINGS = {
+    "agrees": ("✓", "ours, rounded to the printed digits, is the printed figure; of a figure: its claim holds"),
+    "surpasses": ("▲", "ours is better than printed"),
+    "differs": ("≠", "ours is not the printed figure; the number leads to the reason, where one is known"),
+    "other machine": ("⇄", "seconds of this machine beside seconds of the paper's: they are not comparable"),
+    "needs data": ("○", "nobody has measured it yet; a result file or a study given with --results does"),
+    "not printed": ("–", "the paper prints no figure here"),
+}
+# Of so many cells of tables, or claims of figures: (one, several).
+_TOLD = {
+    "Tables": {
+        "agrees": ("agrees to the printed digits", "agree to the printed digits"),
+        "surpasses": ("is surpassed", "are surpassed"),
+        "differs": ("differs", "differ"),
+        "other machine": ("is in seconds of another machine", "are in seconds of another machine"),
+        "needs data": ("needs data", "need data"),
+    },
+    "Figures": {
+        "agrees": ("holds by what is measured", "hold by what is measured"),
+        "differs": ("does not", "do not"),
+        "needs data": ("needs data", "need data"),
+        "not printed": ("is for the eye to judge", "are for the eye to judge"),
+    },
+}
+
+
+def render(sections: Sequence[Section], results: Results, quick: bool) -> bytes:
+    """The HTML file: self-contained, without a script."""
+    import jinja2
+
+    from compoundnet.paper.report import VERDICTS, total
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("compoundnet.paper"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    kinds = {
+        "Tables": [section for section in sections if section.name.startswith("table")],
+        "Figures": [section for section in sections if section.name.startswith("figure")],
+    }
+    page = environment.get_template("report.html.j2").render(
+        kinds=kinds,
+        totals={kind: total(of_kind) for kind, of_kind in kinds.items()},
+        told=_TOLD,
+        verdicts=VERDICTS,
+        meanings=MEANINGS,
+        views={section.name: view(section) for section in sections},
+        skipped=sum(section.skipped for section in sections),
+        failed=[section for section in sections if section.problem],
+        left_out=[section for section in sections if section.made is None and not section.problem],
+        evaluations=results.evaluations,
+        studies=results.studies,
+        command=_command(results, quick),
+        made_at=datetime.datetime.now(datetime.UTC).isoformat(sep=" ", timespec="minutes"),
+        machine=machine(),
+        quick=quick,
+    )
+    return page.encode()
+
+
+def view(section: Section) -> dict[str, Any]:
+    """What the template needs of a section beside itself."""
+    if isinstance(section.made, Table):
+        layout = lay_out(section.made)
+        numbers = {reason: number for number, reason in enumerate(layout.reasons, 1)}
+        return {"sheets": [_sheet(section.made, figures, numbers) for figures in section.made.sections],
+                "reasons": layout.reasons}  # fmt: skip
+    if isinstance(section.made, Figure):
+        return {"picture": picture(section.made), "points": _points(section.made)}
+    return {}
+
+
+def picture(figure: Figure) -> str:
+    """A data address: SVG, or JPEG where the SVG is large."""
+    if len(figure.svg) <= _LARGE:
+        return f"data:image/svg+xml;base64,{base64.b64encode(figure.svg).decode()}"
+    from PIL import Image
+
+    content = io.BytesIO()
+    with Image.open(io.BytesIO(figure.png)) as image:
+        image.convert("RGB").save(content, "JPEG", quality=_QUALITY)
+    return f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}"
+
+
+def machine() -> dict[str, str]:
+    """What the measurements depend on."""
+    from compoundnet.runtime.latency import setting
+    from compoundnet.runtime.machine import free_memory
+
+    found, free = setting(threads=1, batch=1), free_memory()
+    load = f", load {found.load_average:.1f} when the report was finished" if found.load_average is not None else ""
+    return {
+        "processor": f"{found.processor}, {found.cores} cores{load}",
+        **({"memory": f"{format_bytes(free)} free"} if free is not None else {}),
+        "system": found.system,
+        **found.versions,
+    }
+
+
+def _sheet(table: Table, figures: tuple[str, ...], numbers: dict[str, int]) -> dict[str, Any]:
+    with_input = any(line.resolution is not None for line in table.rows)
+    columns = [
+        {
+            "heading": table.columns[figure],
+            "comparison": comparison_heading(table, figure)
+            if any(line.cells[figure].ratio is not None for line in table.rows)
+            else "",
+        }
+        for figure in figures
+    ]
+    rows = [
+        {
+            "label": line.label,
+            "input": f"{line.resolution} px" if line.resolution is not None else "–",
+            "cells": [_cell(line.cells[figure], numbers) for figure in figures],
+        }
+        for line in table.rows
+    ]
+    return {"label": table.columns["label"], "with_input": with_input, "columns": columns, "rows": rows}
+
+
+def _cell(cell: Cell, numbers: dict[str, int]) -> dict[str, Any]:
+    return {
+        "printed": cell.printed or "–",
+        "shown": cell.shown or "–",
+        "comparison": comparison(cell).replace("-", "–" if cell.ratio is None else "−"),
+        "verdict": cell.verdict,
+        "note": numbers.get(cell.reason),
+    }
+
+
+def _points(figure: Figure) -> dict[str, Any]:
+    """The figure's numbers as a table; a column that a point does not have stays empty."""
+    columns = list(dict.fromkeys(name for point in figure.points for name in point))
+    rows = [[_told(name, point.get(name)) for name in columns] for point in figure.points]
+    return {"columns": [name.replace("_", " ") for name in columns], "rows": rows}
+
+
+def _told(name: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float) and (name.startswith("top1") or name == "accuracy"):
+        return f"{value:.2%}"
+    if isinstance(value, int | float) and not isinstance(value, bool) and value >= 10_000:
+        return format_count(value)
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _command(results: Results, quick: bool) -> str:
+    given = f" --results {results.folder}" if results.folder is not None else ""
+    return f"compoundnet reproduce all{given}{' --quick' if quick else ''} -o report.html"

@@ -1,0 +1,200 @@
+"""Figures 3 and 4: B0 scaled by one dimension, and by width on four baselines.
+
+The paper draws an accuracy for each of these networks and prints those of Table 7 alone. So what is drawn here are the
+FLOPs of all, measured, the printed accuracies, and one's own study with all accuracies below.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from compoundnet import arch
+from compoundnet.paper.digits import parse
+from compoundnet.paper.figures import Figure
+from compoundnet.paper.printed import PrintedFigure, printed_figure, printed_table
+from compoundnet.paper.results import Results
+from compoundnet.paper.study_panels import COLOURS, HEIGHT, MARKERS, draw_study, judge, study_points
+from compoundnet.plots.canvas import INK, QUIET, canvas, count_axis, encode
+from compoundnet.plots.labels import Label, label_points
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from compoundnet.search.study_points import Multipliers
+
+NETWORK = "efficientnet-b0"
+BASELINE = (1.0, 1.0, 1.0)
+
+
+class Dot(NamedTuple):
+    """A network of a line: `macs` as measured, `top1` as printed, a fraction, where it is. `listed`: whether it is one
+    of the figure's own points, or of Table 7 alone."""
+
+    line: str
+    multipliers: Multipliers
+    macs: int
+    top1: float | None
+    listed: bool
+
+
+def one_dimension(name: str, results: Results) -> Figure:
+    """Figure 3."""
+    return _draw(name, 3, results)
+
+
+def four_baselines(name: str, results: Results) -> Figure:
+    """Figure 4."""
+    return _draw(name, 4, results)
+
+
+def printed_accuracies() -> dict[Multipliers, float]:
+    """(depth, width, resolution) -> top-1, of the networks of Table 7."""
+    found: dict[Multipliers, float] = {}
+    for row in printed_table("table7").rows:
+        top1 = parse(row.printed["top1"])
+        assert top1 is not None
+        found[row.depth, row.width, row.resolution] = round(top1.amount, 6)
+    return found
+
+
+def _draw(name: str, number: Literal[3, 4], results: Results) -> Figure:
+    printed, studies = printed_figure(name), results.of_figure(number)
+    lines = _lines(number)
+    description = _describe(printed, lines)
+    with canvas(height=6.4 + HEIGHT * len(studies)) as surface:
+        surface.suptitle(printed.title, x=0.008, ha="left", fontweight="bold", fontsize=14)
+        above, below, *own = surface.subplots(2 + len(studies), 1, height_ratios=[3.6, 2.4, *[HEIGHT] * len(studies)])
+        above.sharex(below)
+        above.tick_params(axis="x", labelbottom=False)
+        _accuracies(above, printed, lines)
+        _costs(below, lines)
+        count_axis(below, "x", [dot.macs for dots in lines.values() for dot in dots])
+        below.set_xlabel("FLOPs (multiply-adds) of one image, measured")
+        for axes, study in zip(own, studies, strict=True):
+            draw_study(axes, study)
+        _label_accuracies(above, lines)
+        svg, png = encode(surface, description)
+    verdict, reason = judge(number, studies)
+    points = [
+        {"line": dot.line, "depth": depth, "width": width, "resolution": resolution, "macs": dot.macs, "top1": dot.top1}
+        for dots in lines.values()
+        for dot in dots
+        for depth, width, resolution in [dot.multipliers]
+    ]
+    own_points = [point for study in studies for point in study_points(study)]
+    return Figure(
+        name, printed.title, printed.source, description, points + own_points, svg, png, printed.claim, verdict, reason
+    )  # fmt: skip
+
+
+def _lines(number: Literal[3, 4]) -> dict[str, list[Dot]]:
+    """The networks of each line from the smallest up, the baseline and what Table 7 prints of it among them."""
+    from compoundnet.search.study_points import paper_lines, scaled
+
+    base, known = arch.network(NETWORK), printed_accuracies()
+    found: dict[str, list[Dot]] = {}
+    for line in paper_lines(number).lines:
+        multipliers = set(line.points) | ({BASELINE} if number == 3 else set())
+        alone = [place for place in known if place != BASELINE and _on(line.name, place, number)]
+        found[line.name] = [
+            Dot(line.name, each, arch.cost(scaled(base, each)).macs, known.get(each), each in multipliers)
+            for each in sorted(multipliers | set(alone))
+        ]
+    return found
+
+
+def _on(line: str, multipliers: Multipliers, number: Literal[3, 4]) -> bool:
+    """Whether a network of Table 7 lies on a line, though the figure may not have it among its points."""
+    changed = [value != 1 for value in multipliers]
+    if number == 3:
+        return changed == [way == line for way in ("depth", "width", "resolution")]
+    return line == "d=1, r=1" and changed == [False, True, False]
+
+
+def _accuracies(axes: Axes, printed: PrintedFigure, lines: dict[str, list[Dot]]) -> None:
+    """What is printed: Table 7's accuracies, and where the paper says that the curves flatten."""
+    for position, dots in enumerate(lines.values()):
+        known = [(dot.macs, 100 * dot.top1) for dot in dots if dot.top1 is not None]
+        scaled = [(dot.macs, 100 * dot.top1) for dot in dots if dot.top1 is not None and dot.multipliers != BASELINE]
+        colour = COLOURS[position]
+        if scaled:
+            axes.plot(*zip(*known, strict=True), color=colour, linewidth=1.2, linestyle=(0, (4, 3)))
+            axes.plot(*zip(*scaled, strict=True), color=colour, marker=MARKERS[position], markersize=8, linewidth=0)
+    if printed.saturation is not None:
+        axes.axhline(100 * printed.saturation, color=QUIET, linewidth=1.2, linestyle=(0, (2, 2)))
+        axes.annotate(
+            "near here the paper's curves flatten",
+            (0.99, 100 * printed.saturation),
+            xycoords=("axes fraction", "data"),
+            ha="right", va="bottom", fontsize=10.5, color=QUIET,
+        )  # fmt: skip
+    baseline = next(dot for dots in lines.values() for dot in dots if dot.multipliers == BASELINE)
+    axes.plot([baseline.macs], [100 * (baseline.top1 or 0.0)], color=QUIET, marker="o", markersize=9)
+    axes.text(
+        0.01,
+        0.98,
+        "The paper draws the other networks' accuracies\nand does not print them.",
+        transform=axes.transAxes, va="top", fontsize=10.5, color=QUIET,
+    )  # fmt: skip
+    axes.set_ylim(76.6, 80.9)
+    axes.set_ylabel("ImageNet top-1 in\nthe paper's Table 7, %")
+
+
+def _label_accuracies(axes: Axes, lines: dict[str, list[Dot]]) -> None:
+    """Called when all limits are final."""
+    known = {dot.multipliers: dot for dots in lines.values() for dot in dots if dot.top1 is not None}
+    label_points(
+        axes, [Label(f"{_name(at)}: {dot.top1:.1%}", dot.macs, 100 * (dot.top1 or 0.0)) for at, dot in known.items()]
+    )
+
+
+def _costs(axes: Axes, lines: dict[str, list[Dot]]) -> None:
+    """A row of networks a line, each with its multiplier."""
+    axes.set_ylim(len(lines) - 0.45, -0.6)
+    axes.set_yticks(range(len(lines)), list(lines))
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="y", visible=False)
+    for row, all_dots in enumerate(lines.values()):
+        dots = [dot for dot in all_dots if dot.listed]
+        axes.plot(
+            [dot.macs for dot in dots],
+            [row] * len(dots),
+            color=COLOURS[row],
+            marker=MARKERS[row],
+            markersize=7,
+            linewidth=1.2,
+        )
+        for dot in dots:
+            axes.annotate(
+                _short(dot), (dot.macs, row), xytext=(0, 7), textcoords="offset points", ha="center",
+                va="bottom", fontsize=9.5, color=INK,
+            )  # fmt: skip
+
+
+def _short(dot: Dot) -> str:
+    """The multiplier that the dot's line is about; width where lines are baselines."""
+    depth, width, resolution = dot.multipliers
+    return f"{({'depth': depth, 'resolution': resolution}).get(dot.line, width):g}"
+
+
+def _name(multipliers: Multipliers) -> str:
+    parts = [f"{letter} = {value:g}" for letter, value in zip("dwr", multipliers, strict=True) if value != 1]
+    return ", ".join(parts) or "B0"
+
+
+def _describe(printed: PrintedFigure, lines: dict[str, list[Dot]]) -> str:
+    known = {dot.multipliers: dot for dots in lines.values() for dot in dots if dot.top1 is not None}
+    counts = "; ".join(
+        f"{name} from {_billions(dots[0].macs)} to {_billions(max(dot.macs for dot in dots))}"
+        for name, dots in lines.items()
+    )
+    accuracies = ", ".join(f"{_name(dot.multipliers)} {dot.top1:.1%}" for dot in known.values())
+    return (
+        f"{printed.title}. Below, the multiply-adds of every network of the figure as measured here: {counts}. Above,"
+        f" the ImageNet top-1 accuracies that the paper prints, in Table 7: {accuracies}. The paper draws the others"
+        " without printing them, so they are missing here."
+    )
+
+
+def _billions(macs: int) -> str:
+    return f"{macs / 1e9:.2f}B"

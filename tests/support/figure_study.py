@@ -1,0 +1,48 @@
+"""A finished scaling study's folder, with made-up accuracies and, where asked, models of random weights."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from random_net import random_net
+from small_train import small_network
+from told_study import told_study
+
+from compoundnet.arch import cost
+from compoundnet.models import Preprocess, write_folder
+from compoundnet.search.settings import Job
+from compoundnet.search.study_figures import ScalingStudy
+from compoundnet.search.study_points import FigureNumber, paper_lines
+from compoundnet.train import find_recipe
+
+
+def figure_study(
+    folder: Path, figure: FigureNumber, *, balanced: float = 0.1, finished: bool = True, models: bool = False
+) -> ScalingStudy:
+    """On `digits`. Gains saturate with cost; a network scaled in more than one dimension is `balanced` better."""
+    network = small_network(num_classes=10)
+    search = ScalingStudy(figure, network, paper_lines(figure), "digits", find_recipe("quick"))
+
+    def accuracy(job: Job) -> float:
+        scaling = job.network.scaling
+        dimensions = (scaling.depth, scaling.width, scaling.resolution) if scaling else ()
+        extra = balanced if sum(value != 1 for value in dimensions) > 1 else 0.0
+        doublings = math.log2(cost(job.network).macs / cost(network).macs)
+        return 0.6 + 0.2 * (1 - math.exp(-doublings)) + extra + 0.001 * (job.seed - 1)
+
+    opened = told_study(search, folder, accuracy, trials=None if finished else 1)
+    if finished:
+        (folder / "result.toml").write_text(opened.search.result(opened.study), encoding="utf-8")
+    opened.store.close()
+    for place in search.places() if models else ():
+        size = place.network.resolution
+        write_folder(
+            folder / "models" / place.name,
+            place.network,
+            random_net(place.network).state_dict(),
+            Preprocess.authors(size),
+            labels=[str(digit) for digit in range(10)],
+            readme="For tests.\n",
+        )
+    return search
