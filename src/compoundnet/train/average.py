@@ -23,12 +23,17 @@ class Average:
         self.decay = decay
         self.net: ConvNet = copy.deepcopy(net).eval().requires_grad_(False)
         self.net.set_grad_checkpointing(False)
+        self._source: ConvNet | None = None
+        self._pairs: tuple[list[Tensor], list[Tensor]] = ([], [])
 
     @torch.no_grad()
     def update(self, net: ConvNet, steps: int) -> None:
         """After step number `steps`, the first being 1."""
-        averages, values = _tensors(self.net), _tensors(net)
-        torch._foreach_lerp_(averages, values, 1 - average_decay(self.decay, steps))
+        # Listed once: a walk through all modules takes longer than the arithmetic on a small network. The tensors stay
+        # the same ones for as long as an optimiser may hold them.
+        if net is not self._source:
+            self._source, self._pairs = net, (_tensors(self.net), _tensors(net))
+        torch._foreach_lerp_(*self._pairs, 1 - average_decay(self.decay, steps))
 
     @torch.no_grad()
     def follow(self, net: ConvNet) -> None:
