@@ -13,10 +13,15 @@ from command import run
 from PIL import Image
 from small_model import write_small_model
 
+import compoundnet as cn
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_small_model(tmp_path_factory.mktemp("models") / "small").folder
+    """Its session is in the cache already, so that nothing tells of compiling it."""
+    folder = write_small_model(tmp_path_factory.mktemp("models") / "small").folder
+    cn.runtime.session(folder, threads=1)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +46,20 @@ def test_the_classes_of_one_picture(model: Path, photos: Path) -> None:
     assert all(rows)
     shares = [float(row[1]) for row in rows if row]
     assert shares == sorted(shares, reverse=True)
+
+
+def test_the_first_use_compiles_and_only_the_cache_is_written(model: Path, photos: Path, tmp_path: Path) -> None:
+    """Not ONNX Runtime's device id in the home folder either."""
+    places = {name: tmp_path / name for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME", "COMPOUNDNET_CACHE")}
+    for place in places.values():
+        place.mkdir()
+    paths = {name: str(place) for name, place in places.items()}
+    first, second = (run("predict", model, photos / "a.png", **paths) for _ in range(2))
+    assert first.returncode == 0
+    assert first.stderr == f"{model.name}: compiling for ONNX Runtime; this is done once and kept\n"
+    assert (second.returncode, second.stderr, second.stdout) == (0, "", first.stdout)
+    written = {name for name, place in places.items() if list(place.rglob("*"))}
+    assert written == {"COMPOUNDNET_CACHE"}
 
 
 def test_one_unreadable_file_does_not_stop_the_others(model: Path, photos: Path) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from compoundnet.arch import CompoundNetError
+from compoundnet.runtime import cache
 from compoundnet.runtime.cache import location, stored
 
 IDENTITY = {"weights": "abc", "version": "1"}
@@ -26,13 +29,60 @@ def refuse(_: Path) -> None:
 
 
 def get(make: Callable[[Path], None] = write, identity: dict[str, str] | None = IDENTITY) -> str:
-    with stored("kind", "name", identity, make) as folder:
+    with stored("kind", "name", identity, make, "writing a word") as folder:
         return (folder / "result").read_text()
 
 
 def test_made_once(empty_cache: Path) -> None:
     assert get() == "made"
     assert get(refuse) == "made"
+
+
+def test_making_is_told_and_finding_is_not(empty_cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        get()
+    assert caplog.messages == ["name: writing a word; this is done once and kept"]
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        get()
+    assert caplog.messages == []
+
+
+def entry(version: str, last_used: float) -> Path:
+    """An entry of 100 bytes and some, last used that many seconds ago."""
+    identity = {**IDENTITY, "version": version}
+    folder = location("kind", "name", identity)
+    get(lambda to: (to / "result").write_bytes(bytes(100)) and None, identity)
+    when = time.time() - last_used
+    os.utime(folder, (when, when))
+    return folder
+
+
+def test_entries_that_were_used_long_ago_make_room(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hours = 3600.0
+    older, oldest, newer = entry("older", 20 * hours), entry("oldest", 30 * hours), entry("newer", 10 * hours)
+    sizes = sum(file.stat().st_size for file in empty_cache.rglob("*") if file.is_file())
+    monkeypatch.setattr(cache, "_MOST_BYTES", sizes - 50)
+    added = entry("added", 0)
+    assert [folder.is_dir() for folder in (oldest, older, newer, added)] == [False, False, True, True]
+    assert not list(empty_cache.glob(f"sessions/.{oldest.name}*"))
+
+
+def test_use_makes_an_entry_stay(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    used, other = entry("used", 9e5), entry("other", 8e5)
+    get(refuse, {**IDENTITY, "version": "used"})
+    monkeypatch.setattr(cache, "_MOST_BYTES", 0)
+    get()
+    assert [folder.is_dir() for folder in (used, other)] == [True, False]
+
+
+def test_what_was_used_within_the_hour_stays_though_there_is_no_room(
+    empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "_MOST_BYTES", 0)
+    assert entry("one", 0).is_dir()
+    assert entry("two", 0).is_dir()
+    assert len(list((empty_cache / "sessions").glob("name-kind-*"))) == 2
 
 
 def test_another_identity_is_another_entry(empty_cache: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import sys
 from typing import Annotated, Any
@@ -63,6 +64,8 @@ def _app(arguments: list[str]) -> typer.Typer:
 
 def main() -> None:
     """Run the command line. Exit code 0: done, 1: it failed, 2: it was used wrongly."""
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("compoundnet").setLevel(logging.INFO)
     try:
         _app(sys.argv[1:])()
     except CompoundNetError as error:

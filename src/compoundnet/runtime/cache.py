@@ -2,6 +2,7 @@
 
 An entry is a folder, under the cache folder's `sessions`, that appears whole or not at all. Its `entry.json` says what
 it was made from and the checksum of each file, so a damaged entry, or one that someone else put there, is made anew.
+Its date is that of its last use: when one is added and all together are over 4 GiB, the longest unused ones go.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -24,6 +27,9 @@ from compoundnet.models.reading import sha256_of
 
 _LOG = logging.getLogger(__name__)
 _ENTRY = "entry.json"
+_MOST_BYTES = 4 << 30
+# What was used more lately may be in use by another process, which has looked for it and not opened it yet.
+_LEAST_UNUSED = 3600.0
 Identity = Mapping[str, str]
 
 
@@ -33,21 +39,23 @@ class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @contextmanager
-def stored(kind: str, name: str, identity: Identity | None, make: Callable[[Path], None]) -> Iterator[Path]:
+def stored(kind: str, name: str, identity: Identity | None, make: Callable[[Path], None], doing: str) -> Iterator[Path]:
     """A folder with what `make` writes into an empty one, made where the cache does not have it.
 
     identity  everything the content depends on; None where that is not known, and then nothing is kept
+    doing     what `make` does, for the note that it takes a while: "compiling for ONNX Runtime"
     """
     if identity is None:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             make(Path(folder))
             yield Path(folder)
         return
-    found = _found_or_made(location(kind, name, identity), identity, make)
+    note = f"{name}: {doing}; this is done once and kept"
+    found = _found_or_made(location(kind, name, identity), identity, make, note)
     if found is not None:
         yield found
         return
-    with stored(kind, name, None, make) as unkept:
+    with stored(kind, name, None, make, doing) as unkept:
         yield unkept
 
 
@@ -58,9 +66,11 @@ def location(kind: str, name: str, identity: Identity) -> Path:
     return cache_folder() / "sessions" / f"{readable}-{kind}-{digest}"
 
 
-def _found_or_made(folder: Path, identity: Identity, make: Callable[[Path], None]) -> Path | None:
+def _found_or_made(folder: Path, identity: Identity, make: Callable[[Path], None], note: str) -> Path | None:
     """The entry's folder; None where the cache cannot be written. Processes that want the same one wait."""
     if _problem(folder, identity) is None:
+        with suppress(OSError):  # a cache that is only read
+            os.utime(folder)
         return folder
     from filelock import FileLock
 
@@ -80,7 +90,10 @@ def _found_or_made(folder: Path, identity: Identity, make: Callable[[Path], None
         if problem is not None:
             if folder.exists():
                 _LOG.warning("the cache entry %s %s; making it anew", folder, problem)
+            _LOG.info("%s", note)
             _make(folder, identity, make)
+            with suppress(FileNotFoundError):  # another process removes them at the same time
+                _remove_old(folder.parent)
     except OSError as error:
         raise CompoundNetError(f"{folder}: cannot be written: {error.strerror or error}") from error
     finally:
@@ -103,6 +116,19 @@ def _make(folder: Path, identity: Identity, make: Callable[[Path], None]) -> Non
         scratch.rename(folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _remove_old(sessions: Path) -> None:
+    """Until the entries fit, the one that was used longest ago goes first."""
+    entries = sorted((path for path in sessions.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
+    sizes = [sum(file.stat().st_size for file in entry.rglob("*") if file.is_file()) for entry in entries]
+    excess = sum(sizes) - _MOST_BYTES
+    for entry, size in zip(entries, sizes, strict=True):
+        if excess <= 0 or time.time() - entry.stat().st_mtime < _LEAST_UNUSED:
+            return
+        shutil.rmtree(entry, ignore_errors=True)
+        (sessions / f".{entry.name}.lock").unlink(missing_ok=True)
+        excess -= size
 
 
 def _problem(folder: Path, identity: Identity) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -33,7 +34,8 @@ def fastest(source: Source, backends: Sequence[str], threads: int, batch: int) -
     identity = source.identified("compoundnet", *sorted({BACKENDS[backend].package for backend in installed}))
     if identity is not None:
         identity |= {"processor": f"{processor()} {instruction_sets()}", "threads": str(threads), "batch": str(batch)}
-    with stored("fastest", source.name, identity, lambda to: _measure(source, installed, threads, batch, to)) as folder:
+    make = partial(_measure, source, installed, threads, batch)
+    with stored("fastest", source.name, identity, make, f"timing {', '.join(installed)}") as folder:
         seconds = msgspec.json.decode((folder / _RESULT).read_bytes(), type=_Result).seconds
     return min(seconds, key=lambda backend: seconds[backend])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -80,18 +81,18 @@ def _of_model(model: Model, threads: int) -> FeatureSession:
 
     source = find_source(model)
     identity = source.identified("compoundnet", "onnx", "torch")
-    with stored("features", model.name, identity, lambda folder: _write(model, folder / _MODEL)) as folder:
+    with stored("features", model.name, identity, partial(_write, model), "exporting with its feature map") as folder:
         run = _onnx(folder / _MODEL, threads)
     with safe_open(model.weights, framework="numpy") as tensors:
         return FeatureSession(run, tensors.get_tensor("classifier.weight"))
 
 
-def _write(model: Model, path: Path) -> None:
+def _write(model: Model, folder: Path) -> None:
     from compoundnet.models import load
     from compoundnet.runtime.onnx_graph import write_onnx
 
     size, channels = model.preprocess.size, model.network.in_channels
-    write_onnx(load(model).fuse(), path, channels=channels, size=size, features=True, one_file=False)
+    write_onnx(load(model).fuse(), folder / _MODEL, channels=channels, size=size, features=True, one_file=False)
 
 
 def _of_exported(model: Exported, backend: str, threads: int) -> FeatureSession:

@@ -37,7 +37,8 @@ def fitted_model(network: Network, *, backend: str, threads: int) -> LatencyMode
     def make(folder: Path) -> None:
         (folder / _FILE).write_bytes(msgspec.json.encode(_time_and_fit(network, backend, threads)))
 
-    with stored("latency", network.name, identity, make) as folder:
+    doing = f"timing networks of its family on {backend}, for about a minute"
+    with stored("latency", network.name, identity, make, doing) as folder:
         return msgspec.json.decode((folder / _FILE).read_bytes(), type=LatencyModel)
 
 

@@ -10,6 +10,7 @@ import logging
 import os
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,8 @@ def open_onnxruntime(source: Source, threads: int) -> Callable[[NDArray[np.float
     identity = source.identified("compoundnet", "onnx", "onnxruntime", *(["torch"] if source.module else []))
     if identity is not None:
         identity |= {"processor": instruction_sets(), "version": _VERSION}
-    with stored("onnxruntime", source.name, identity, lambda folder: _compile(source, folder)) as folder:
+    make = partial(_compile, source)
+    with stored("onnxruntime", source.name, identity, make, "compiling for ONNX Runtime") as folder:
         # Loaded at once, also the second: the folder may be a temporary one.
         alone = raw_session(folder / _MODEL, threads=threads)
         beside = alone if threads == 1 else raw_session(folder / _MODEL)

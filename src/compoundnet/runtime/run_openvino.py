@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ _MODEL = "model.xml"
 def open_openvino(source: Source, threads: int) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
     """Logits of pictures, one at a time, on that many threads."""
     identity = source.identified("compoundnet", "openvino", *(["onnx", "torch"] if source.module else []))
-    with stored("openvino", source.name, identity, lambda folder: _convert(source, folder)) as folder:
+    with stored("openvino", source.name, identity, partial(_convert, source), "converting for OpenVINO") as folder:
         compiled = compile_graph(read_graph(folder / _MODEL), threads)
     request, output = compiled.create_infer_request(), compiled.output(0)
 
