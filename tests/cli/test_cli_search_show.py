@@ -51,7 +51,7 @@ def test_a_file_that_is_no_database_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_storage_that_cannot_be_reached_is_an_error_without_its_password(tmp_path: Path) -> None:
-    done = run("search", "show", "postgresql://me:secret@127.0.0.1:1/nowhere", "--name", "study")
+    done = run("search", "show", "postgresql://me:secret@127.0.0.1:1/nowhere", "--study", "study")
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
     assert "secret" not in done.stderr

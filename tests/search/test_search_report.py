@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import msgspec
 import pytest
 from PIL import Image
 from small_search import small_search
@@ -13,6 +14,7 @@ from told_study import told_study
 
 from compoundnet.arch import CompoundNetError, cost, network
 from compoundnet.search.finished import Entry, entries
+from compoundnet.search.grid import describe
 from compoundnet.search.network_plot import draw_network
 from compoundnet.search.ranking import front, ranking
 from compoundnet.search.report import find, write_report
@@ -70,6 +72,19 @@ def test_a_finished_search_is_told_in_full(tmp_path: Path) -> None:
     assert all(f"({name}.png)" in text for name in ("cost", "progress", "coefficients", "network"))
     with Image.open(tmp_path / "report" / "coefficients.png") as picture:
         assert picture.width == 1600
+
+
+def test_points_that_round_to_one_network_are_named_in_the_report(tmp_path: Path) -> None:
+    search = msgspec.structs.replace(small_search(), grid="1.0:1.4:0.1", tolerance="0.2")
+    merged = [point for point in search.points if point.merged]
+    assert merged
+    opened = told_study(search, tmp_path / "study", by_cost, trials=1)
+    write_report(opened, tmp_path / "report")
+    opened.store.close()
+    text = (tmp_path / "report" / "report.md").read_text()
+    for point in merged:
+        assert f"- {point.label} stands for " in text
+        assert all(describe(other) in text for other in point.merged)
 
 
 @pytest.mark.parametrize("trials", [1, 3])

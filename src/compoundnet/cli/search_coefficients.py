@@ -39,7 +39,6 @@ def coefficients(
     """
     from compoundnet import arch
     from compoundnet.search import CoefficientSearch
-    from compoundnet.search.grid import describe
     from compoundnet.search.storage import is_begun
     from compoundnet.train import find_recipe, override
 
@@ -53,7 +52,6 @@ def coefficients(
     except ValueError as error:
         raise CompoundNetError(str(error)) from error
     for point in search.points if not is_begun(output) else ():
-        if point.merged:
-            others = " and ".join(describe(other) for other in point.merged)
-            note(f"{point.label} stands for {others} too: the same network after rounding")
+        if point.note:
+            note(point.note)
     start(search, output, storage=storage, workers=workers, yes=yes, json=json)

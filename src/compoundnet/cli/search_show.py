@@ -22,8 +22,8 @@ _SHOWN = 15
 
 
 def show(
-    study: Annotated[str, typer.Argument(metavar="STUDY", help="A study's folder, or a storage URL with --name.")],
-    name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="Of the study at a storage URL.")] = None,
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="A study's folder, or a storage URL with --study.")],
+    name: Annotated[str | None, typer.Option("--study", metavar="NAME", help="Of the study at a storage URL.")] = None,
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", metavar="REPORT_FOLDER", help="Write report.md, tables and plots there."),
@@ -69,7 +69,7 @@ def _print_ranking(found: Found) -> None:
         print_text(printed)
     if len(found.ranking) > _SHOWN:
         print_text(f"and {len(found.ranking) - _SHOWN} more; -o FOLDER writes all of them")
-    print_text(*([found.verdict] if found.verdict else []), f"{found.progress}.")
+    print_text(*([found.verdict] if found.verdict else []), *found.notes, f"{found.progress}.")
 
 
 def _print_summary(summary: Summary, progress: str) -> None:
@@ -100,7 +100,7 @@ def _document(found: Found) -> dict[str, object]:
     kept = front(found.ranking)
     return {
         "kind": found.kind, "data": found.data, "trials": found.trials, "finished": found.finished,
-        "pruned": found.pruned, "verdict": found.verdict,
+        "pruned": found.pruned, "verdict": found.verdict, "notes": list(found.notes),
         "ranking": [_entry(entry, entry in kept) | {"reward": reward} for entry, reward in found.rows()],
         "summary": msgspec.to_builtins(found.summary),
     }  # fmt: skip

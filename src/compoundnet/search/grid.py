@@ -28,6 +28,12 @@ class Point(msgspec.Struct, frozen=True):
         """For people."""
         return describe(self.coefficients)
 
+    @property
+    def note(self) -> str:
+        """Which others it stands for; empty where none."""
+        others = " and ".join(describe(other) for other in self.merged)
+        return f"{self.label} stands for {others} too: the same network after rounding" if others else ""
+
 
 def describe(coefficients: Coefficients) -> str:
     """As text."""

@@ -37,6 +37,7 @@ class Found(msgspec.Struct, frozen=True):
     rewards   of an architecture search: what each network of the ranking is ranked by
     summary   of a scaling study
     verdict   in words, of a coefficient search: whether the best can be told from the others
+    notes     of a coefficient search: which points of the grid stand for others
     """
 
     kind: str
@@ -48,6 +49,7 @@ class Found(msgspec.Struct, frozen=True):
     rewards: tuple[float, ...] = ()
     summary: Summary | None = None
     verdict: str = ""
+    notes: tuple[str, ...] = ()
 
     def rows(self) -> list[tuple[Entry, float | None]]:
         """The ranking with each network's reward, None where there is none."""
@@ -76,6 +78,7 @@ def find(opened: Opened) -> Found:
         tuple(search.reward(entry) for entry in ranked) if isinstance(search, Architecture) else (),
         summarise(search, trials) if isinstance(search, ScalingStudy) else None,
         _verdict(opened, ranked),
+        tuple(point.note for point in search.points if point.note) if isinstance(search, CoefficientSearch) else (),
     )  # fmt: skip
 
 
@@ -135,6 +138,8 @@ def _markdown(found: Found, pictures: Sequence[Picture]) -> str:
     lines = [f"# {title}", "", f"On {found.data}. {found.progress}.", ""]
     if found.verdict:
         lines += [found.verdict, ""]
+    if found.notes:
+        lines += [*(f"- {note}" for note in found.notes), ""]
     for name, heading, _ in pictures:
         lines += [f"![{heading}]({name}.png)", ""]
     if found.summary is not None:
