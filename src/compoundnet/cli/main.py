@@ -64,8 +64,9 @@ def _app(arguments: list[str]) -> typer.Typer:
 
 def main() -> None:
     """Run the command line. Exit code 0: done, 1: it failed, 2: it was used wrongly."""
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("compoundnet").setLevel(logging.INFO)
+    ours = logging.getLogger("compoundnet")  # not the root: other libraries have handlers of their own
+    ours.addHandler(logging.StreamHandler())
+    ours.setLevel(logging.INFO)
     try:
         _app(sys.argv[1:])()
     except CompoundNetError as error:
