@@ -7,9 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from compoundnet import data as data
+    from compoundnet import explain as explain
     from compoundnet import models as models
     from compoundnet import nn as nn
+    from compoundnet import paper as paper
     from compoundnet import runtime as runtime
+    from compoundnet import search as search
+    from compoundnet import train as train
+    from compoundnet import zoo as zoo
     from compoundnet.arch import Coefficients as Coefficients
     from compoundnet.arch import CompoundNetError as CompoundNetError
     from compoundnet.arch import Cost as Cost
@@ -22,6 +27,7 @@ if TYPE_CHECKING:
     from compoundnet.arch import plan as plan
     from compoundnet.arch import scale as scale
     from compoundnet.arch import unroll as unroll
+    from compoundnet.explain import Explainer as Explainer
     from compoundnet.models import load as load
     from compoundnet.models import open_model as open_model
     from compoundnet.nn import build as build
@@ -34,6 +40,7 @@ _EXPORTS = {
     "Coefficients": "arch",
     "CompoundNetError": "arch",
     "Cost": "arch",
+    "Explainer": "explain",
     "Network": "arch",
     "Norm": "arch",
     "Plan": "arch",
@@ -48,7 +55,7 @@ _EXPORTS = {
     "scale": "arch",
     "unroll": "arch",
 }
-_PACKAGES = ("arch", "data", "models", "nn", "runtime")
+_PACKAGES = ("arch", "data", "explain", "models", "nn", "paper", "runtime", "search", "train", "zoo")
 
 
 def __getattr__(name: str) -> Any:

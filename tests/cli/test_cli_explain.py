@@ -30,18 +30,18 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_writes_an_overlay_a_picture_one_sheet_and_the_numbers(model: Path, photos: Path, tmp_path: Path) -> None:
     done = run("explain", model, photos, "--top", "2", "-o", tmp_path / "out", "--json")
     assert done.returncode == 0, done.stderr
-    assert done.stderr == f"wrote {tmp_path / 'out/sheet.png'}, {tmp_path / 'out/maps.json'}\n"
+    assert done.stderr.endswith(f"wrote {tmp_path / 'out/sheet.jpg'}, {tmp_path / 'out/maps.json'}\n")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "0.cam.png",
-        "1.cam.png",
+        "0.cam.jpg",
+        "1.cam.jpg",
         "maps.json",
-        "sheet.png",
+        "sheet.jpg",
     ]
     told = json.loads(done.stdout)
     assert told == json.loads((tmp_path / "out" / "maps.json").read_text())
-    assert (told["model"], told["method"], told["box_share"], told["sheets"]) == ("small", "cam", 0.2, ["sheet.png"])
+    assert (told["model"], told["method"], told["box_share"], told["sheets"]) == ("small", "cam", 0.2, ["sheet.jpg"])
     first = told["pictures"][0]
-    assert (first["path"], first["overlay"]) == (str(photos / "0.png"), "0.cam.png")
+    assert (first["path"], first["overlay"]) == (str(photos / "0.png"), "0.cam.jpg")
     assert (first["width"], first["height"]) == (50, 40)
     left, top, right, bottom = first["seen"]
     assert right - left == bottom - top == 20
@@ -67,7 +67,7 @@ def test_pictures_of_one_name_get_files_of_their_own(model: Path, photos: Path, 
     before = (tmp_path / "cat.png").read_bytes()
     done = run("explain", model, tmp_path / "cat.png", tmp_path / "deeper" / "cat.png", "--top", "1", "-o", tmp_path)
     assert done.returncode == 0, done.stderr
-    assert {"cat.cam.png", "cat-2.cam.png"} <= {path.name for path in tmp_path.iterdir()}
+    assert {"cat.cam.jpg", "cat-2.cam.jpg"} <= {path.name for path in tmp_path.iterdir()}
     assert (tmp_path / "cat.png").read_bytes() == before
 
 
@@ -80,7 +80,7 @@ def test_one_that_cannot_be_read_does_not_stop_the_others(model: Path, photos: P
     odd, sound = json.loads(done.stdout)["pictures"]
     assert odd == {"path": str(tmp_path / "odd.jpg"), "error": "is not a picture in a format that can be read"}
     assert len(sound["maps"]) == 3
-    assert (tmp_path / "out" / "sheet.png").exists()
+    assert (tmp_path / "out" / "sheet.jpg").exists()
 
 
 def test_an_exported_file_is_explained_without_torch(model: Path, photos: Path, tmp_path: Path) -> None:
@@ -98,9 +98,9 @@ def test_a_grid_has_its_models_before_the_dashes(model: Path, photos: Path, tmp_
     done = run("explain", model, model, "--grid", "-o", tmp_path, "--json", "--", photos / "0.png", photos / "1.png")
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
-    assert told["grid"] == str(tmp_path / "grid.png")
+    assert told["grid"] == str(tmp_path / "grid.jpg")
     assert told["description"].startswith("Class activation maps of 2 pictures (rows) by small, ")
-    with Image.open(tmp_path / "grid.png") as image:
+    with Image.open(tmp_path / "grid.jpg") as image:
         assert image.width == 1600
 
 

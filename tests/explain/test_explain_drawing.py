@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
+from known_photos import package_file
 from PIL import Image
 from random_net import random_net, reduced
 
 from compoundnet import arch, models, nn
 from compoundnet.arch import CompoundNetError
-from compoundnet.explain import ClassMap, Explainer, card, grid, overlay, sheet
+from compoundnet.explain import ClassMap, Drawn, Explainer, card, grid, overlay, sheet
+from compoundnet.explain.drawing import mark
 from compoundnet.explain.layout import PAGE
 from compoundnet.explain.sheet import title
 
@@ -29,10 +33,11 @@ def noise(width: int = 90, height: int = 60, seed: int = 0) -> Image.Image:
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
-def opened(content: bytes) -> Image.Image:
-    image = Image.open(io.BytesIO(content))
+def opened(drawn: Drawn) -> Image.Image:
+    """What a viewer makes of the JPEG."""
+    image = Image.open(io.BytesIO(drawn.jpeg()))
     image.load()
-    assert image.format == "PNG"
+    assert image.format == "JPEG"
     return image
 
 
@@ -50,6 +55,17 @@ def test_an_overlay_is_coloured_where_the_map_is_grey_elsewhere_and_dark_where_n
     assert list(outside) == [42, 42, 42]
 
 
+def test_ring_and_frame_mark_what_speaks_for_a_class_and_nothing_else() -> None:
+    plain = Image.new("RGB", (200, 100), (120, 120, 120))
+    marked = plain.copy()
+    mark(marked, spot())
+    assert marked.getpixel((115, 30)) == (255, 255, 255)  # the frame's upper edge
+    assert len(marked.getcolors() or ()) == 3
+    against = msgspec.structs.replace(spot(), grid=-spot().grid, box=None)
+    mark(plain, against)
+    assert plain.getcolors() == [(20_000, (120, 120, 120))]
+
+
 def test_brighter_is_more_of_the_map() -> None:
     cells = np.linspace(0, 1, 16, dtype=np.float32)[None].repeat(16, axis=0)
     shown = ClassMap(0, "ramp", 1.0, 1.0, cells, (160, 160), (0, 0, 160, 160), (155, 5), (32, 0, 160, 160))
@@ -61,11 +77,40 @@ def test_brighter_is_more_of_the_map() -> None:
 
 def test_a_card_and_a_sheet_are_wide_enough_and_describe_themselves(explainer: Explainer) -> None:
     found = explainer(noise(), top=2)
-    for content, width in ((card(found), 960), (sheet([found, explainer(noise(60, 90), top=2)]), 1600)):
-        image = opened(content)
+    for drawn, width in ((card(found), 960), (sheet([found, explainer(noise(60, 90), top=2)]), 1600)):
+        image = opened(drawn)
         assert image.width == width
-        assert found.maps[0].label in image.info["Description"]
-    assert found.maps[1].label in image.info["Description"]
+        assert found.maps[0].label in image.info["comment"].decode() == drawn.description
+    assert found.maps[1].label in drawn.description
+
+
+def test_a_description_longer_than_a_jpeg_can_hold_is_cut_between_letters() -> None:
+    drawn = Drawn(Image.new("RGB", (8, 8)), "é" * 40_000)
+    assert set(opened(drawn).info["comment"].decode()) == {"é"}
+
+
+def test_a_png_says_the_same() -> None:
+    content = Drawn(Image.new("RGB", (8, 8)), "tiger cat, 55 %").png()
+    with Image.open(io.BytesIO(content)) as image:
+        assert (image.format, image.info["Description"]) == ("PNG", "tiger cat, 55 %")
+
+
+def test_a_sheet_of_20_photos_is_one_that_can_be_sent_by_mail_and_stays_sharp(
+    explainer: Explainer, photos: list[Path]
+) -> None:
+    drawn = sheet(explainer(photos[number % len(photos)], top=3) for number in range(20))
+    content = drawn.jpeg()
+    assert len(content) < 4_000_000
+    # What compression loses of letters and frames: of 255 steps on average.
+    with Image.open(io.BytesIO(content)) as image:
+        lost = np.abs(np.asarray(image, np.int16) - np.asarray(drawn.image, np.int16))
+    assert lost.mean() < 3
+
+
+@pytest.fixture(scope="module")
+def photos() -> list[Path]:
+    """Photos of scikit-image, of much detail."""
+    return [package_file("skimage", f"data/{name}") for name in ("chelsea.png", "coffee.png", "astronaut.png")]
 
 
 def test_a_sheet_grows_by_a_row_for_each_picture(explainer: Explainer) -> None:
@@ -95,20 +140,21 @@ def test_a_sheet_of_nothing_is_told() -> None:
 
 
 def test_a_grid_shows_one_class_of_a_picture_for_all_models(explainer: Explainer) -> None:
-    png, description = grid([explainer, explainer], [noise(), noise(seed=1)], titles=["small", "large"])
-    assert opened(png).width == PAGE
-    assert opened(png).info["Description"] == description
+    drawn = grid([explainer, explainer], [noise(), noise(seed=1)], titles=["small", "large"])
+    assert opened(drawn).width == PAGE
+    description = drawn.description
     assert "2 pictures (rows) by small, large (columns)" in description
     best = explainer(noise(), top=1).maps[0]
     assert description.count(f"{best.label} {best.probability:.1%} by {explainer.name}") >= 2
 
 
 def test_a_grid_takes_a_class_for_each_picture_or_for_all(explainer: Explainer) -> None:
-    _, description = grid([explainer], [noise(), noise(seed=1)], classes=["class 3", "class 4"])
-    assert "picture: class 3 " in description
-    assert "picture: class 4 " in description
-    _, description = grid([explainer], [noise(), noise(seed=1)], classes=["class 5"])
-    assert description.count("picture: class 5 ") == 2
+    description = grid([explainer], [noise(), noise(seed=1)], classes=["class 3", "class 4"]).description
+    assert "picture 1: class 3 " in description
+    assert "picture 2: class 4 " in description
+    description = grid([explainer], [noise(), noise(seed=1)], classes=["class 5"]).description
+    assert "picture 1: class 5 " in description
+    assert "picture 2: class 5 " in description
 
 
 def test_models_of_other_classes_show_their_own(explainer: Explainer) -> None:
@@ -117,7 +163,7 @@ def test_models_of_other_classes_show_their_own(explainer: Explainer) -> None:
         preprocess=models.Preprocess.authors(64),
         labels=[f"kind {index}" for index in range(10)],
     )
-    _, description = grid([explainer, other], [noise()])
+    description = grid([explainer, other], [noise()]).description
     assert "class " in description
     assert "kind " in description
 

@@ -16,7 +16,7 @@ from small_model import write_small_model
 
 from compoundnet import data, models, runtime, zoo
 from compoundnet.arch import CompoundNetError
-from compoundnet.explain import Explainer, explain
+from compoundnet.explain import Explainer
 from compoundnet.explain.gradcam import last_map
 
 PHOTOS = tomllib.loads((Path(__file__).parent / "boxes.toml").read_text(encoding="utf-8"))["photos"]
@@ -146,11 +146,6 @@ def test_classes_are_asked_for_by_label_or_number(small: models.Model) -> None:
 
 def test_a_model_of_few_classes_has_no_more_maps(small: models.Model) -> None:
     assert len(Explainer(small)(noise(), top=50).maps) == 7
-
-
-def test_several_pictures_at_once(small: models.Model) -> None:
-    found = explain(small, [noise(), noise(60, 90)], top=2)
-    assert [(one.picture.size, len(one.maps), one.path) for one in found] == [((90, 60), 2, None), ((60, 90), 2, None)]
 
 
 # What cannot be explained.

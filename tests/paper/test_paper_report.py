@@ -104,7 +104,14 @@ def test_what_people_write_cannot_change_the_page(tmp_path: Path) -> None:
     page = paper.make_report(paper.read_results(tmp_path), without=others).html.decode()
     assert "<script>" not in page and "&lt;script&gt;x" in page
     assert "<b>Eve" not in page
-    assert f"--results {tmp_path}" in page
+
+
+def test_the_commands_on_the_page_can_be_pasted_into_a_shell(tmp_path: Path) -> None:
+    results = paper.Results(folder=tmp_path / "my results")
+    made = paper.make_report(results, without=[name for name in paper.names() if name != "table1"])
+    page = html.unescape(made.html.decode())
+    for name in ("table1", "all"):
+        assert f"compoundnet reproduce {name} --results '{tmp_path / 'my results'}'" in page
 
 
 def test_an_unknown_name_to_leave_out_is_refused() -> None:

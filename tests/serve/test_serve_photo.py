@@ -66,6 +66,21 @@ def test_the_classes_are_those_of_predict_and_each_has_its_map(server: Server, m
     assert photo.tobytes() not in {image.tobytes() for image in overlays}
 
 
+def test_an_exported_file_with_its_feature_map_shows_the_same(server: Server, model: Path, tmp_path: Path) -> None:
+    file = tmp_path / "with_cam.onnx"
+    runtime.export(model, file, with_cam=True)
+    expected = server.ask(address(model), encoded(picture())).json()
+    with served(file) as running:
+        told = running.ask(address(file), encoded(picture())).json()
+    assert told["model"] == str(file)
+    assert told["command"] == f"compoundnet explain {file} photo.png --top 5"
+    assert [found["label"] for found in told["classes"]] == [found["label"] for found in expected["classes"]]
+    for found, wanted in zip(told["classes"], expected["classes"], strict=True):
+        assert found["probability"] == pytest.approx(wanted["probability"], abs=1e-5)
+        pixels, others = (np.asarray(shown(one["overlay"]), np.int16) for one in (found, wanted))
+        assert np.abs(pixels - others).mean() < 1
+
+
 def test_a_photo_is_shown_upright_and_no_larger_than_a_million_pixels(server: Server, model: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera lay on its side

@@ -1,15 +1,23 @@
 """The server: who is let in, what it keeps to itself, how it starts and stops."""
 
+import io
+import os
 import re
+import signal
 import socket
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from command import run
 from page_server import Server, served
+from PIL import Image
+from small_model import write_small_model
 
 import compoundnet.serve
+from compoundnet import runtime
 
 
 @pytest.fixture(scope="module")
@@ -85,11 +93,54 @@ def test_a_model_that_is_not_known_is_said_before_the_page_starts() -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_ctrl_c_stops_it_with_exit_code_0_and_no_word() -> None:
+def test_a_file_that_did_not_keep_its_feature_map_is_told_how_to_make_one(tmp_path: Path) -> None:
+    small = write_small_model(tmp_path / "small").folder
+    runtime.export(small, tmp_path / "plain.onnx")
+    done = run("serve", "--port", "0", "--model", tmp_path / "plain.onnx")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"error: {tmp_path / 'plain.onnx'} did not keep the feature map")
+    assert "`compoundnet export --with-cam` writes an ONNX file that does" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_ctrl_c_and_sigterm_stop_it_with_exit_code_0_and_no_word(number: signal.Signals) -> None:
     with served() as running:
         assert running.ask("/").status == 200
-        code, stderr = running.interrupt()
+        code, stderr = running.interrupt(number)
     assert (code, stderr) == (0, "Open it in a browser; Ctrl-C stops it.\n")
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_they_stop_it_while_a_photo_is_looked_at(number: signal.Signals, tmp_path: Path) -> None:
+    for place in ("code", "tmp"):
+        (tmp_path / place).mkdir()
+    # A photo that takes an hour, and says when it is begun.
+    (tmp_path / "code" / "sitecustomize.py").write_text(
+        "import pathlib, time\n"
+        "from PIL import Image\n"
+        "def slow(*_):\n"
+        f"    pathlib.Path({str(tmp_path / 'begun')!r}).touch()\n"
+        "    time.sleep(3600)\n"
+        "Image.Image.thumbnail = slow\n"
+    )
+    places = os.pathsep.join(filter(None, (str(tmp_path / "code"), os.environ.get("PYTHONPATH"))))
+    photo = io.BytesIO()
+    Image.new("RGB", (90, 60)).save(photo, "PNG")
+    with served(PYTHONPATH=places, TMPDIR=str(tmp_path / "tmp")) as running, ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(running.ask, "/api/explain?model=efficientnet-lite0&name=slow.png", photo.getvalue())
+        while not (tmp_path / "begun").exists():
+            assert not asked.done(), asked.result()
+            time.sleep(0.05)
+        code, stderr = running.interrupt(number)  # waits a minute at most
+        answer = asked.result(timeout=60)
+    assert (code, stderr) == (0, "Open it in a browser; Ctrl-C stops it.\n")
+    assert answer.status == 503
+    assert answer.json() == {"error": "`compoundnet serve` was stopped before the photo was looked at"}
+    assert list((tmp_path / "tmp").rglob("*")) == []
 
 
 def test_without_its_libraries_it_names_the_extra(tmp_path: Path) -> None:

@@ -42,9 +42,9 @@ class Server(NamedTuple):
         finally:
             connection.close()
 
-    def interrupt(self) -> tuple[int, str]:
-        """Ctrl-C: the exit code, and what stood on stderr."""
-        self.process.send_signal(signal.SIGINT)
+    def interrupt(self, number: signal.Signals = signal.SIGINT) -> tuple[int, str]:
+        """Ctrl-C, or another signal: the exit code, and what stood on stderr."""
+        self.process.send_signal(number)
         _, stderr = self.process.communicate(timeout=60)
         return self.process.returncode, stderr
 

@@ -54,8 +54,8 @@ def explain(
 ) -> None:
     """Draw what speaks for a class onto pictures, and tell where: for each map its peak and its box in pixels.
 
-    Writes FOLDER/NAME.cam.png for each picture (its first class), sheet.png with all classes side by side, and
-    maps.json. With --grid it writes grid.png, where all models show the same class of a picture.
+    Writes FOLDER/NAME.cam.jpg for each picture (its first class), sheet.jpg with all classes side by side, and
+    maps.json. With --grid it writes grid.jpg, where all models show the same class of a picture.
     """
     from PIL import Image
 
@@ -119,8 +119,8 @@ def _write_each(
         first = next(readable, None)
         if first is None:
             continue
-        name = "sheet.png" if len(pictures) <= ROWS else f"sheet-{len(sheets) + 1}.png"
-        arch.write_whole(output / name, sheet(_chain(first, readable)))
+        name = "sheet.jpg" if len(pictures) <= ROWS else f"sheet-{len(sheets) + 1}.jpg"
+        arch.write_whole(output / name, sheet(_chain(first, readable)).jpeg())
         sheets.append(name)
     document = {
         "model": explainer.name,
@@ -163,7 +163,7 @@ def _explained(
         note(f"error: {error}")
         told.append({"path": str(path), "error": error.reason})
         return
-    arch.write_whole(target, card(found))
+    arch.write_whole(target, card(found).jpeg())
     told.append(
         {
             "path": str(path),
@@ -190,10 +190,10 @@ def _names(pictures: list[Path], method: str) -> dict[Path, str]:
     names: dict[Path, str] = {}
     taken: set[str] = set()
     for path in pictures:
-        name, number = f"{path.stem}.{method}.png", 1
+        name, number = f"{path.stem}.{method}.jpg", 1
         while name.casefold() in taken:  # capitals do not tell files apart everywhere
             number += 1
-            name = f"{path.stem}-{number}.{method}.png"
+            name = f"{path.stem}-{number}.{method}.jpg"
         taken.add(name.casefold())
         names[path] = name
     return names
@@ -204,11 +204,11 @@ def _write_grid(
 ) -> None:
     from compoundnet.explain import grid
 
-    png, description = grid(explainers, pictures, classes=classes)
-    target = output / "grid.png"
-    arch.write_whole(target, png)
+    drawn = grid(explainers, pictures, classes=classes)
+    target = output / "grid.jpg"
+    arch.write_whole(target, drawn.jpeg())
     if json:
-        print_json({"grid": str(target), "description": description})
+        print_json({"grid": str(target), "description": drawn.description})
     else:
-        show(description)
+        show(drawn.description)
     note(f"wrote {target}")

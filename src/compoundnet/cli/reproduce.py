@@ -58,7 +58,8 @@ def reproduce(
     else:
         show(f"{made.title} ({made.source})", made.description)
         if made.claim:
-            show(f"The paper: {made.claim}", f"Here: {made.verdict}. {made.reason}")
+            verdict = "" if made.verdict == "not printed" else f"{made.verdict}. "
+            show(f"The paper: {made.claim}", f"Here: {verdict}{made.reason}")
 
 
 def _report(given: paper.Results | None, output: Path | None, quick: bool, json: bool) -> None:

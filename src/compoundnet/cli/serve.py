@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from typing import Annotated
 
@@ -21,8 +22,8 @@ def serve(
         list[str] | None,
         typer.Option(
             metavar="MODEL",
-            help="Name of `compoundnet models list`, or model folder, that the page may use; repeat it for several."
-            f" {_MODELS[0]} unless given.",
+            help="Name of `compoundnet models list`, model folder, or ONNX file of `export --with-cam` that the page"
+            f" may use; repeat it for several. {_MODELS[0]} unless given.",
         ),
     ] = None,
 ) -> None:
@@ -30,11 +31,12 @@ def serve(
     if any(importlib.util.find_spec(name) is None for name in _NEEDED):
         raise CompoundNetError("the page is not installed; `pip install 'compoundnet[serve]'` installs it")
     from compoundnet import serve as page
-    from compoundnet.models import open_model
 
     for name in model or []:
-        open_model(name)  # what cannot be used is said now, not when a photo is there
+        page.check_model(name)  # what cannot be used is said now, not when a photo is there
     page.serve(model or _MODELS, port=port, started=_announce)
+    sys.stdout.flush()
+    os._exit(0)  # a thread that still looks at a photo would be waited for; it has nothing to save
 
 
 def _announce(address: str) -> None:

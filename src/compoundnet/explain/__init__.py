@@ -1,9 +1,11 @@
 """What a model looks at: class activation maps (Zhou et al. 2016) and Grad-CAM, drawn over the pictures they are of."""
 
 from compoundnet.explain.drawing import overlay
-from compoundnet.explain.explainer import METHODS, Explainer, explain
+from compoundnet.explain.drawn import Drawn
+from compoundnet.explain.explainer import METHODS, Explainer
 from compoundnet.explain.maps import ClassMap, Explanation
 from compoundnet.explain.sheet import ROWS, card, grid, sheet
+from compoundnet.explain.subject import Subject, find_subject
 from compoundnet.explain.undo import BOX_SHARE
 
 __all__ = [
@@ -11,10 +13,12 @@ __all__ = [
     "METHODS",
     "ROWS",
     "ClassMap",
+    "Drawn",
     "Explainer",
     "Explanation",
+    "Subject",
     "card",
-    "explain",
+    "find_subject",
     "grid",
     "overlay",
     "sheet",

@@ -47,17 +47,21 @@ def _share(heat: NDArray[np.float32], largest: float) -> NDArray[np.float32]:
 
 
 def mark(drawn: Image.Image, shown: ClassMap) -> None:
-    """Draw the peak as a ring and the box as a frame onto an overlay, each white on black so that it shows anywhere."""
+    """Draw the peak as a ring and the box as a frame onto an overlay, each white on black so that it shows anywhere.
+
+    Where nothing speaks for the class there is neither.
+    """
+    if shown.box is None:
+        return
     pen = ImageDraw.Draw(drawn)
     across, down = drawn.width / shown.size[0], drawn.height / shown.size[1]
     thin = max(1, round(max(drawn.size) / 300))
     x, y = (shown.peak[0] + 0.5) * across, (shown.peak[1] + 0.5) * down
     radius = 5 * thin
     for width, colour, grown in ((3 * thin, "black", thin), (thin, "white", 0)):
-        if shown.box is not None:
-            left, top, right, bottom = shown.box
-            frame = (left * across - grown, top * down - grown, right * across - 1 + grown, bottom * down - 1 + grown)
-            pen.rectangle(frame, outline=colour, width=width)
+        left, top, right, bottom = shown.box
+        frame = (left * across - grown, top * down - grown, right * across - 1 + grown, bottom * down - 1 + grown)
+        pen.rectangle(frame, outline=colour, width=width)
         ring = (x - radius - grown, y - radius - grown, x + radius + grown, y + radius + grown)
         pen.ellipse(ring, outline=colour, width=width)
 

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from PIL import Image
 
-from compoundnet import arch, data, zoo
+from compoundnet import data
 from compoundnet.arch import CompoundNetError, did_you_mean
 from compoundnet.data.transforms import crop_box
 from compoundnet.explain.cam import cam
 from compoundnet.explain.maps import Explanation, Method, class_map
+from compoundnet.explain.subject import Subject, find_subject
 from compoundnet.models import Model, Preprocess
-from compoundnet.models.convert import default_preprocess
-from compoundnet.runtime import ClassProbability, Exported, open_any
+from compoundnet.runtime import ClassProbability, Exported
 from compoundnet.runtime.feature_session import feature_session
 from compoundnet.runtime.machine import check_threads
 from compoundnet.runtime.predict import softmax
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    Explainable: TypeAlias = str | os.PathLike[str] | Model | Exported | nn.Module
+    from compoundnet.explain.subject import Explainable
 
 Picture: TypeAlias = str | os.PathLike[str] | Image.Image
 
@@ -60,7 +58,7 @@ class Explainer:
         if method not in METHODS:
             raise CompoundNetError(f"there is no method {method!r}{did_you_mean(method, METHODS)}")
         self.method = method
-        subject = _subject(model, preprocess, labels)
+        subject = find_subject(model, preprocess, labels)
         self.name, self.network, self.preprocess, self.labels = subject[:4]
         self._see = _method(subject, method, backend, check_threads(threads))
 
@@ -115,68 +113,7 @@ class Explainer:
         raise CompoundNetError(f"{self.name} has no class {name!r}{close}{numbers}")
 
 
-def explain(
-    model: Explainable,
-    images: Iterable[Picture],
-    *,
-    top: int | None = None,
-    classes: Sequence[str] | None = None,
-    method: str = "cam",
-    backend: str | None = None,
-    threads: int | None = None,
-) -> list[Explanation]:
-    """An `Explainer`'s answers to several pictures."""
-    explainer = Explainer(model, method=method, backend=backend, threads=threads)
-    return [explainer(image, top=top, classes=classes) for image in images]
-
-
-class _Subject(NamedTuple):
-    """What is explained; `model` is opened, or a torch module, and `network` None for one that is not ours."""
-
-    name: str
-    network: arch.Network | None
-    preprocess: Preprocess
-    labels: tuple[str, ...] | None
-    model: Model | Exported | nn.Module
-
-
-def _subject(model: Explainable, preprocess: Preprocess | None, labels: Sequence[str] | None) -> _Subject:
-    if isinstance(model, str | os.PathLike | Model | Exported):
-        found = _opened(model)
-        subject = _Subject(found.name, found.network, found.preprocess, found.labels, found)
-    else:
-        from compoundnet.nn import ConvNet
-
-        network = model.spec if isinstance(model, ConvNet) else None
-        name = type(model).__name__ if network is None else network.name
-        how = preprocess or (None if network is None else default_preprocess(network))
-        if how is None:
-            raise CompoundNetError(f"a {name} does not say what its pictures go through first; give preprocess=")
-        subject = _Subject(name, network, how, None if labels is None else tuple(labels), model)
-    network = subject.network
-    if network is not None and (network.in_channels != 3 or network.num_classes < 1):
-        raise CompoundNetError(
-            f"{subject.name} reads {network.in_channels} channels and tells {network.num_classes} classes; a map needs"
-            " a model that reads 3 (RGB) and tells at least 1"
-        )
-    return subject
-
-
-def _opened(model: str | os.PathLike[str] | Model | Exported) -> Model | Exported:
-    try:
-        return open_any(model)
-    except CompoundNetError as error:
-        wanted = arch.canonical(model) if isinstance(model, str) else ""
-        if wanted in zoo.entries():
-            remedy = "in Python, explain.Explainer takes a torch module that has weights"
-        elif any(wanted in members for members in arch.families().values()):
-            remedy = f"`compoundnet train DATA --network {wanted} -o FOLDER` makes a model folder"
-        else:
-            raise
-        raise CompoundNetError(f"{error}. Maps of random weights would mean nothing; {remedy}") from error
-
-
-def _method(subject: _Subject, method: str, backend: str | None, threads: int) -> Method:
+def _method(subject: Subject, method: str, backend: str | None, threads: int) -> Method:
     model, ours = subject.model, subject.network is not None
     if method == "cam":
         if not ours:

@@ -6,28 +6,26 @@ whose type they share.
 
 from __future__ import annotations
 
-import io
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
 from compoundnet import data
 from compoundnet.arch import CompoundNetError, Network
 from compoundnet.explain.drawing import mark, overlay
+from compoundnet.explain.drawn import Drawn
 from compoundnet.explain.explainer import Explainer, Picture
 from compoundnet.explain.layout import CARD, PAGE, Panel, fitted, page
 from compoundnet.explain.maps import ClassMap, Explanation
 
 if TYPE_CHECKING:
-    from compoundnet.explain.explainer import Explainable
+    from compoundnet.explain.subject import Explainable
 
 # More pictures would be smaller than a thumb.
 _COLUMNS = 6
-# zlib's: its usual 6 takes twice as long and saves a twentieth.
-_COMPRESSION = 4
 # So many of each model's best classes are considered for the one that all show.
 _GUESSES = 10
 METHOD_NAMES = {"cam": "Class activation maps", "gradcam": "Grad-CAM"}
@@ -35,14 +33,14 @@ METHOD_NAMES = {"cam": "Class activation maps", "gradcam": "Grad-CAM"}
 ROWS = 50
 
 
-def card(found: Explanation) -> bytes:
-    """PNG: the picture with the map of its first class, its name and probability, and the scale of the colours."""
+def card(found: Explanation) -> Drawn:
+    """The picture with the map of its first class, its name and probability, and the scale of the colours."""
     shown = found.maps[0]
-    return _encoded(page([[_panel(found.picture, shown, CARD)]], _heading(found), across=CARD), _told(found, [shown]))
+    return Drawn(page([[_panel(found.picture, shown, CARD)]], _heading(found), across=CARD), _told(found, [shown]))
 
 
-def sheet(explanations: Iterable[Explanation]) -> bytes:
-    """PNG: a row for each picture, with the picture and a map for each class. At most ROWS pictures.
+def sheet(explanations: Iterable[Explanation]) -> Drawn:
+    """A row for each picture, with the picture and a map for each class. At most ROWS pictures.
 
     One is read after the other, so they may come from a generator and need not fit memory.
     """
@@ -61,7 +59,7 @@ def sheet(explanations: Iterable[Explanation]) -> bytes:
         heading = _heading(found)
     if not rows:
         raise CompoundNetError("a sheet needs at least one picture")
-    return _encoded(page(rows, heading), "\n".join(described))
+    return Drawn(page(rows, heading), "\n".join(described))
 
 
 def grid(
@@ -73,8 +71,8 @@ def grid(
     method: str = "cam",
     backend: str | None = None,
     threads: int | None = None,
-) -> tuple[bytes, str]:
-    """The paper's Figure 7: (PNG, description). A row for each picture, a column for each model.
+) -> Drawn:
+    """The paper's Figure 7: a row for each picture, a column for each model.
 
     classes  the class shown of each picture, or one for all. Unless given the one that the models together find most
              probable; models of other classes than the first show their own best
@@ -99,12 +97,12 @@ def grid(
         picture = image if isinstance(image, Image.Image) else data.read_image(image)
         wanted = None if classes is None else classes[number % len(classes)]
         found = [one(picture, classes=[name]) for one, name in _chosen(explainers, picture, wanted)]
-        name = "picture" if isinstance(image, Image.Image) else Path(image).name
+        name = f"picture {number + 1}" if isinstance(image, Image.Image) else Path(image).name
         rows.append([_photo(picture, name, width), *(_panel(one.picture, one.maps[0], width) for one in found)])
         told.append(f"{name}: " + ", ".join(f"{_class(one.maps[0])} by {one.model}" for one in found))
     what = METHOD_NAMES[explainers[0].method]
     description = f"{what} of {len(rows)} pictures (rows) by {', '.join(heads)} (columns). {'; '.join(told)}."
-    return _encoded(page(rows, what, heads=["picture", *heads]), description), description
+    return Drawn(page(rows, what, heads=["picture", *heads]), description)
 
 
 def title(explainer: Explainer) -> str:
@@ -147,8 +145,8 @@ def _panel(picture: Image.Image, shown: ClassMap, width: int) -> Panel:
     """The map of a class, as wide as `width`."""
     drawn = overlay(fitted(picture, width), shown)
     mark(drawn, shown)
-    nothing = "" if shown.box is not None else ", nothing speaks for it"
-    return Panel(drawn, shown.label, f"{_percent(shown.probability)}{nothing}")
+    nowhere = "" if shown.box is not None else ", nowhere"
+    return Panel(drawn, shown.label, f"{_percent(shown.probability)}{nowhere}")
 
 
 def _percent(probability: float) -> str:
@@ -169,12 +167,3 @@ def _heading(found: Explanation) -> str:
 
 def _told(found: Explanation, shown: Sequence[ClassMap]) -> str:
     return f"{_heading(found)}, {_name(found)}: {', '.join(map(_class, shown))}."
-
-
-def _encoded(image: Image.Image, description: str) -> bytes:
-    """PNG, with what is in it as its description."""
-    about = PngImagePlugin.PngInfo()
-    about.add_itxt("Description", description)
-    content = io.BytesIO()
-    image.save(content, "PNG", pnginfo=about, compress_level=_COMPRESSION)
-    return content.getvalue()

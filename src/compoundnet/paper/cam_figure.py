@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
+    from compoundnet.explain import Drawn
     from compoundnet.search.study_reading import StudyFolder
 
 ROWS = 4
@@ -60,14 +60,14 @@ def _maps(name: str, printed: PrintedFigure, study: StudyFolder, models: dict[st
     pictures, labels = _photos(study)
     opened = {line: open_model(folder) for line, folder in models.items()}
     titles = [f"{line}, {model.preprocess.size} px" for line, model in opened.items()]
-    png, told = grid(list(opened.values()), pictures, classes=labels, titles=titles, backend="torch")
+    drawn = grid(list(opened.values()), pictures, classes=labels, titles=titles, backend="torch")
     where = f"networks that {study.folder} has trained on {study.study.data}, seed {study.study.seed}"
-    description = f"{printed.title}, of {where}. {told}"
+    drawn = drawn._replace(description=f"{printed.title}, of {where}. {drawn.description}")
     points: list[dict[str, Any]] = [
         {"way": line, "network": model.network.name, "model": str(models[line])} for line, model in opened.items()
     ]
     return Figure(
-        name, printed.title, printed.source, description, points, _wrapped(png, description), png, printed.claim,
+        name, printed.title, printed.source, drawn.description, points, _wrapped(drawn), drawn.png(), printed.claim,
         "not printed", f"Drawn from {where}. {_BY_EYE}",
     )  # fmt: skip
 
@@ -88,24 +88,24 @@ def _photos(study: StudyFolder) -> tuple[list[Image.Image], list[str]]:
     return [read_picture(split, first[label]) for label in chosen], [split.classes[label] for label in chosen]
 
 
-def _wrapped(png: bytes, description: str) -> bytes:
+def _wrapped(drawn: Drawn) -> bytes:
     """The picture as SVG: photos stay pixels."""
-    from PIL import Image
-
-    with Image.open(io.BytesIO(png)) as picture:
-        width, height = picture.size
-    encoded = base64.b64encode(png).decode()
+    width, height = drawn.image.size
+    encoded = base64.b64encode(drawn.jpeg()).decode()
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}">'
-        f"<desc>{escape(description)}</desc>"
-        f'<image width="{width}" height="{height}" href="data:image/png;base64,{encoded}"/></svg>'
+        f"<desc>{escape(drawn.description)}</desc>"
+        f'<image width="{width}" height="{height}" href="data:image/jpeg;base64,{encoded}"/></svg>'
     ).encode()
 
 
 def _missing(name: str, printed: PrintedFigure, why: str) -> Figure:
     """Empty frames for the five networks, and how to fill them."""
     rows = printed_table("table7").rows
-    reason = f"{why}It takes the five networks of Table 7, trained: {COMMAND}; then --results RESULTS"
+    reason = (
+        f"{why}It takes the five networks of Table 7, trained: {COMMAND}; then --results RESULTS. Of models that there"
+        " are already: compoundnet explain MODEL MODEL... --grid -- PHOTO..."
+    )
     description = (
         f"{printed.title}: five empty frames, for {', '.join(row.label for row in rows)}. Needs data. {reason}"
     )

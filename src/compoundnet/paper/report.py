@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -132,7 +133,7 @@ def make_report(
 def _make(name: str, results: Results, quick: bool, unwanted: bool) -> Section:
     command = f"compoundnet reproduce {name}{' --quick' if quick else ''}"
     if results.folder is not None:
-        command += f" --results {results.folder}"
+        command += f" --results {shlex.quote(str(results.folder))}"
     if unwanted:
         return Section(name, None, "", command, 0.0)
     start = time.monotonic()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import datetime
 import io
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from compoundnet.arch.units import format_bytes, format_count
@@ -28,7 +29,7 @@ MEANINGS = {
     "differs": ("≠", "ours is not the printed figure; the number leads to the reason, where one is known"),
     "other machine": ("⇄", "seconds of this machine beside seconds of the paper's: they are not comparable"),
     "needs data": ("○", "nobody has measured it yet; a result file or a study given with --results does"),
-    "not printed": ("–", "the paper prints no figure here"),
+    "not printed": ("–", "the paper prints no figure here; of a figure: its claim is for the eye to judge"),
 }
 # Of so many cells of tables, or claims of figures: (one, several).
 _TOLD = {
@@ -176,5 +177,5 @@ def _told(name: str, value: Any) -> str:
 
 
 def _command(results: Results, quick: bool) -> str:
-    given = f" --results {results.folder}" if results.folder is not None else ""
+    given = f" --results {shlex.quote(str(results.folder))}" if results.folder is not None else ""
     return f"compoundnet reproduce all{given}{' --quick' if quick else ''} -o report.html"

@@ -110,7 +110,7 @@ def _smaller(points: list[Point]) -> list[tuple[str, bool]]:
 
 def _told(found: list[tuple[str, bool]]) -> str:
     missing = [name for name, holds in found if not holds]
-    rest = f" Not for {' and '.join(missing)}." if missing else ""
+    rest = f" There is none for {', '.join(missing)}." if missing else ""
     return (
         f"By the paper's accuracies, for {len(found) - len(missing)} of {len(found)} networks of known size there is an"
         f" EfficientNet that is smaller, as measured, and at least as accurate.{rest}"

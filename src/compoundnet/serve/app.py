@@ -6,11 +6,12 @@ GET  /api/plan?network=NAME&max_macs=1.8G           the same, of the largest net
 POST /api/explain?model=NAME&name=cat.jpg           the body is the photo: `classifying.Explained`
 
 What fails is `{"error": "..."}`: 400 for what was asked, 413 for a photo of too many bytes, 403 and 421 for a
-stranger (see `guard`), 404 and 405 for what is not there, 500 for a fault of ours.
+stranger (see `guard`), 404 and 405 for what is not there, 500 for a fault of ours, 503 for a page that is stopped.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -55,10 +56,13 @@ def create_app(models: Sequence[str], port: int) -> ASGIApp:
     async def explain(request: Request) -> Response:
         model = _parameter(request, "model")
         name = request.query_params.get("name") or "the picture"
-        photo = await _body(request)
-        if photo is None:
-            return problem(f"{name}: is larger than {MAX_BYTES // 1_000_000} MB; make it smaller", 413)
-        answer = await anyio.to_thread.run_sync(explainers.explain, model, photo, name, limiter=one_at_a_time)
+        try:
+            photo = await _body(request)
+            if photo is None:
+                return problem(f"{name}: is larger than {MAX_BYTES // 1_000_000} MB; make it smaller", 413)
+            answer = await anyio.to_thread.run_sync(explainers.explain, model, photo, name, limiter=one_at_a_time)
+        except asyncio.CancelledError:  # nothing else cancels a request
+            return problem("`compoundnet serve` was stopped before the photo was looked at", 503)
         return document(answer)
 
     app = Starlette(

@@ -47,6 +47,28 @@ class Explained(msgspec.Struct, frozen=True):
     command: str
 
 
+def check_model(model: str) -> None:
+    """Raise CompoundNetError where a name, model folder or exported file cannot be had, or has no maps to show.
+
+    Does not import torch: of a model folder the weights are read when a photo is there.
+    """
+    from compoundnet.explain import Explainer, find_subject
+    from compoundnet.runtime import Exported
+
+    found = find_subject(model).model
+    if isinstance(found, Exported):
+        Explainer(found)  # its graph tells whether it kept the feature map
+
+
+def _open(model: str) -> Explainer:
+    from compoundnet.explain import Explainer, find_subject
+    from compoundnet.runtime import Exported
+
+    found = find_subject(model).model
+    # An exported file runs on ONNX Runtime alone; for another model that would write a graph into the cache.
+    return Explainer(found, backend=None if isinstance(found, Exported) else "torch")
+
+
 class Explainers:
     """The models that the page may use, each opened when it is first asked for and kept. Not for several threads."""
 
@@ -76,13 +98,11 @@ class Explainers:
         )
 
     def _explainer(self, model: str) -> Explainer:
-        from compoundnet.explain import Explainer
-
         if model not in self.names:
             close = did_you_mean(model, self.names)
             raise CompoundNetError(f"this page has no model {model!r}{close}; `compoundnet serve --model` adds one")
         if model not in self._opened:
-            self._opened[model] = Explainer(model, backend="torch")  # writes nothing into the cache
+            self._opened[model] = _open(model)
         return self._opened[model]
 
 

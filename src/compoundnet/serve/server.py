@@ -1,10 +1,11 @@
-"""Runs the page on 127.0.0.1 until it is interrupted."""
+"""Runs the page on 127.0.0.1 until it is asked to stop."""
 
 from __future__ import annotations
 
 import errno
 import socket
 from collections.abc import Callable, Sequence
+from types import FrameType
 
 import uvicorn
 
@@ -12,13 +13,21 @@ from compoundnet.arch import CompoundNetError
 from compoundnet.serve.app import create_app
 
 _HOST = "127.0.0.1"
-_PATIENCE = 2  # seconds that answers under way are given when the page is stopped
+
+
+class _Server(uvicorn.Server):
+    """Stops at once when it is asked to, by Ctrl-C or SIGTERM: an answer under way can be asked for again."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  # a signal handler's
+        self.should_exit = self.force_exit = True
 
 
 def serve(models: Sequence[str], *, port: int = 8000, started: Callable[[str], None] = print) -> None:
-    """Serve the page until SIGINT (Ctrl-C), and return then. Nothing of a photo is logged or kept.
+    """Serve the page until SIGINT (Ctrl-C) or SIGTERM, and return then. Nothing of a photo is logged or kept.
 
-    models   that the page may use: names, or model folders
+    A photo that is still looked at then goes on in its thread, which a process that ends by itself waits for.
+
+    models   that the page may use: names, model folders, or exported files with their feature map
     port     0 takes a free one
     started  is called with the page's address once it can be opened
 
@@ -34,13 +43,9 @@ def serve(models: Sequence[str], *, port: int = 8000, started: Callable[[str], N
             proxy_headers=False,
             ws="none",
             lifespan="off",
-            timeout_graceful_shutdown=_PATIENCE,
         )
         started(f"http://{_HOST}:{port}")  # the socket listens already: who comes early waits, and is served
-        try:
-            uvicorn.Server(config).run(sockets=[listening])
-        except KeyboardInterrupt:  # uvicorn stops what runs first, and raises it then
-            return
+        _Server(config).run(sockets=[listening])
 
 
 def _listen(port: int) -> socket.socket:
