@@ -17,7 +17,7 @@ from compoundnet.train import Hardware, find_recipe, launch, override, plan_task
 from compoundnet.train.counting import count
 
 PHOTOS = ("chelsea.png", "coffee.png", "rocket.jpg")
-# Handwritten digits are far from ImageNet's photos, so all layers learn at one rate; two epochs, to be done in a minute.
+# Handwritten digits are far from ImageNet's photos, so all layers learn at one rate. Two epochs take a minute.
 DIGITS = ["resolution=96", "epochs=2", "frozen_epochs=0.25", "warmup_epochs=0.5", "layer_decay=1", "ema_decay=0.98",
           "area=[0.8,1]", "flip=false", "minival=0"]  # fmt: skip
 

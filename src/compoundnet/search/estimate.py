@@ -78,9 +78,9 @@ def _seconds(task: Task) -> float:
     import itertools
     import statistics
 
-    from compoundnet.search.measuring import no_checkpoints, one_thread
+    from compoundnet.search.measuring import no_checkpoints
     from compoundnet.train.engine import Engine
-    from compoundnet.train.hardware import Hardware, launch
+    from compoundnet.train.hardware import Hardware, launch, one_thread
     from compoundnet.train.logs import Logs
     from compoundnet.train.watching import Watcher
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,23 +124,10 @@ def plan(network: Network, dataset: Dataset, recipe: Recipe, seed: int) -> Task:
     return msgspec.structs.replace(task, held=held)
 
 
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Sums are added in one order, whatever the machine has of cores."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
 def _train(task: Task, judge: Judge, epoch_done: Callable[[int, float], None] | None, keep: Path | None) -> Measured:
     from compoundnet.train.counting import count
     from compoundnet.train.engine import DivergedError, Engine
-    from compoundnet.train.hardware import Hardware, launch
+    from compoundnet.train.hardware import Hardware, launch, one_thread
     from compoundnet.train.logs import Logs
     from compoundnet.train.results import make_result
     from compoundnet.train.run import write_model

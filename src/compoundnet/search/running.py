@@ -15,6 +15,7 @@ from compoundnet.arch import CompoundNetError, write_whole
 from compoundnet.search.measuring import data_identity
 from compoundnet.search.storage import Opened, create_study
 from compoundnet.search.worker import line, work
+from compoundnet.train.hardware import one_gpu
 from compoundnet.train.signals import InterruptedRunError, Stop
 
 if TYPE_CHECKING:
@@ -91,23 +92,11 @@ def _work_together(opened: Opened, folder: Path, workers: int, say: Callable[[st
 def _start(opened: Opened, folder: Path, number: int, errors: IO[bytes]) -> subprocess.Popen[bytes]:
     store = opened.store
     place = str(folder.absolute()) if store.folder is not None else store.secret_url()
-    environment = {**os.environ, STORAGE_VARIABLE: place, **_one_gpu(number)}
+    environment = {**os.environ, STORAGE_VARIABLE: place, **one_gpu(number)}
     command = [sys.executable, "-m", "compoundnet", "search", "worker", "--quiet", "--parent", str(os.getpid())]
     if store.folder is None:
         command += ["--study", opened.study.study_name]
     return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors)
-
-
-def _one_gpu(number: int) -> dict[str, str]:
-    """Workers take the GPUs in turn."""
-    import torch
-
-    count = torch.cuda.device_count()
-    if not count:
-        return {}
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = visible.split(",") if visible else [str(index) for index in range(count)]
-    return {"CUDA_VISIBLE_DEVICES": names[number % len(names)]}
 
 
 def _failure(process: subprocess.Popen[bytes], errors: IO[bytes]) -> str | None:
