@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 from command import run
 from PIL import Image
+from safetensors.torch import load_file
 from small_train import class_folders, small_network
+
+from compoundnet.models import read_folder
 
 SETTINGS = ["epochs=2", "batch=4", "lr=0.01", "minival=0"]
 
@@ -53,6 +56,26 @@ def test_evaluate_prints_a_row_a_class(trained: Path) -> None:
     assert "(train, 32 pictures): top-1" in done.stdout
 
 
+def test_evaluate_takes_all_of_an_undivided_folder(trained: Path) -> None:
+    done = run("evaluate", "./model", "data", "--split", "all", "--json", cwd=trained)
+    assert (json.loads(done.stdout)["count"], json.loads(done.stdout)["split"]) == (40, "all")
+    divided = run("evaluate", "./model", "digits", "--split", "all", cwd=trained)
+    assert divided.returncode == 1 and "give one of them as --split" in divided.stderr
+
+
+@pytest.mark.slow
+def test_compiled_training_writes_plain_names(trained: Path) -> None:
+    arguments = ["train", "data", "--network", "./small.toml", *settings(*SETTINGS), "--compile"]
+    missing = run(*arguments, "-o", "none", cwd=trained, CXX="/nowhere", TORCHINDUCTOR_CACHE_DIR=str(trained / "cache"))
+    assert missing.returncode == 1
+    assert "needs a C++ compiler" in missing.stderr and "Traceback" not in missing.stderr
+    done = run(*arguments, "-o", "compiled", "--json", cwd=trained)
+    assert done.returncode == 0, done.stderr
+    assert read_folder(trained / "compiled").network == read_folder(trained / "model").network
+    plain, compiled = (load_file(trained / name / "weights.safetensors") for name in ("model", "compiled"))
+    assert plain.keys() == compiled.keys()
+
+
 @pytest.mark.slow
 def test_two_processes_are_started_and_count_the_same(trained: Path) -> None:
     one = run("evaluate", "./model", "data", "--json", cwd=trained)
@@ -72,6 +95,15 @@ def test_resume_of_a_finished_run_and_a_second_run(trained: Path) -> None:
     assert other.returncode == 1 and "another recipe: lr is 0.01 there and 0.02 here" in other.stderr
     same = run(*arguments, *settings(*SETTINGS), "--resume", "--json", cwd=trained)
     assert len(json.loads(same.stdout)["epochs"]) == 2
+
+
+def test_a_sweep_does_not_begin_where_its_model_could_not_be_written(trained: Path) -> None:
+    arguments = ["train", "data", "--network", "./small.toml", *settings(*SETTINGS)]
+    done = run(*arguments, "--sweep", "-o", "model", cwd=trained)
+    assert done.returncode == 1 and "model exists already" in done.stderr
+    assert not (trained / "model.run" / "sweep.db").exists()
+    alone = run(*arguments, "--sweep-workers", "2", "-o", "other", cwd=trained)
+    assert alone.returncode == 2 and "is for --sweep" in alone.stderr
 
 
 def test_recipes_are_listed() -> None:

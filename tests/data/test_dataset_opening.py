@@ -95,10 +95,16 @@ def test_pictures_without_class_folders_are_an_error(tmp_path: Path) -> None:
         open_dataset(tmp_path)
 
 
-def test_a_test_folder_without_training_is_an_error(tmp_path: Path) -> None:
-    write_classes(tmp_path / "test")
-    with pytest.raises(CompoundNetError, match="no train/"):
-        open_dataset(tmp_path)
+def test_a_test_folder_without_training_can_be_evaluated_on(tmp_path: Path) -> None:
+    write_classes(tmp_path / "data" / "test", count=2)
+    opened = open_dataset(tmp_path / "data")
+    assert (opened.evaluation, len(opened.split("test")), list(opened.splits)) == ("test", 4, ["test"])
+
+
+def test_an_undivided_folder_can_be_taken_whole(tmp_path: Path) -> None:
+    write_classes(tmp_path / "data", count=1)
+    opened = open_dataset(tmp_path / "data", test_fraction=0)
+    assert (opened.evaluation, len(opened.split("train")), opened.notes) == ("train", 2, ())
 
 
 def test_a_misspelt_name_is_put_right() -> None:

@@ -1,33 +1,159 @@
-"""The sweep: Kornblith's grid, and a small one that goes on after an interruption."""
+"""The sweep: Kornblith's grid, and small ones that go on after interruptions, one and several trials at a time."""
 
 from __future__ import annotations
 
+import os
+import pickle
+import signal
+import sqlite3
 from pathlib import Path
 
 import pytest
-from small_train import small_dataset, small_network
+from small_train import class_folders, small_dataset, small_network
 
 from compoundnet.arch import CompoundNetError
-from compoundnet.train import find_recipe, override
-from compoundnet.train.sweep import Grid, published_grid, sweep, with_values
+from compoundnet.data import Dataset, open_dataset
+from compoundnet.train import Epoch, Recipe, Watcher, find_recipe, override, plan_task
+from compoundnet.train.grid import Grid, Point, at_point, published_grid
+from compoundnet.train.identity import identity
+from compoundnet.train.signals import InterruptedRunError
+from compoundnet.train.sweep import sweep
+
+GRID = Grid(lrs=(1e-9, 0.1), decay_ratios=(0.0, 1e-4), held_out=0.2)
+
+
+def recipe(*settings: str) -> Recipe:
+    return override(find_recipe("kornblith"), ["steps=20", "batch=10", "precision=fp32", "area=[0.9, 1.0]", *settings])
+
+
+def data() -> Dataset:
+    return small_dataset(train=150)
+
+
+def scores(folder: Path) -> dict[tuple[str, ...], float]:
+    """What the study's file says, read without the code that wrote it."""
+    with sqlite3.connect(folder / "sweep.db") as database:
+        values = dict(database.execute("SELECT trial_id, value FROM trial_values"))
+        points: dict[int, list[str]] = {}
+        for trial, name, value in database.execute(
+            "SELECT trial_id, param_name, param_value FROM trial_params ORDER BY param_name"
+        ):
+            points.setdefault(trial, []).append(f"{name} {value}")
+    assert len(values) == len(points) == len(set(map(tuple, points.values())))  # no point twice
+    return {tuple(points[trial]): value for trial, value in values.items()}
+
+
+class Listening(Watcher):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def said(self, text: str) -> None:
+        self.lines.append(text)
+
+
+class Stopping(Watcher):
+    """Asks for a stop at the end of an epoch of the second trial."""
+
+    def __init__(self) -> None:
+        self.runs: list[int] = []
+
+    def started(self, step: int, steps: int, batch: int) -> None:
+        self.runs.append(step)
+
+    def epoch_ended(self, epoch: Epoch) -> None:
+        if len(self.runs) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def test_the_published_grid() -> None:
     grid = published_grid()
     assert grid.lrs == pytest.approx([10 ** (-4 + step / 2) for step in range(7)])
     assert grid.decay_ratios == pytest.approx([0, *(10 ** (-6 + step / 2) for step in range(7))])
-    point = with_values(find_recipe("kornblith"), 0.1, 1e-3, held_out=0.1)
+    assert len(grid.points()) == 56
+    point = at_point(find_recipe("kornblith"), Point(0.1, 1e-3), held_out=0.1)
     assert (point.lr, point.minival) == (0.1, 0.1)
     assert point.weight_decay == pytest.approx(1e-4)
 
 
-def test_a_sweep_goes_on_and_finds_the_rate_that_learns(tmp_path: Path) -> None:
-    recipe = override(find_recipe("kornblith"), ["steps=20", "batch=10", "precision=fp32", "area=[0.9, 1.0]"])
-    grid = Grid(lrs=(1e-9, 0.1), decay_ratios=(0.0,), held_out=0.2)
-    network, data = small_network(), small_dataset(train=150)
-    sweep(recipe, data, tmp_path / "model", network=network, grid=grid, trials=1)
-    best = sweep(recipe, data, tmp_path / "model", network=network, grid=grid)
-    assert (best.lr, best.weight_decay, best.minival) == (0.1, 0.0, 0)
-    assert sweep(recipe, data, tmp_path / "model", network=network, grid=grid) == best  # nothing is left to try
-    with pytest.raises(CompoundNetError, match="is a sweep with another recipe"):
-        sweep(override(recipe, ["steps=21"]), data, tmp_path / "model", network=network, grid=grid)
+def test_a_sweep_that_is_stopped_goes_on_where_it_was_and_finds_the_rate_that_learns(tmp_path: Path) -> None:
+    stopping, going_on = Stopping(), Stopping()
+    with pytest.raises(InterruptedRunError, match="the same command goes on"):
+        sweep(recipe(), data(), tmp_path / "model", network=small_network(), grid=GRID, watcher=stopping)
+    assert len(scores(tmp_path / "model.run")) == 1
+    going_on.runs = [0, 0]  # asks for no stop
+    best = sweep(recipe(), data(), tmp_path / "model", network=small_network(), grid=GRID, watcher=going_on)
+    after = going_on.runs[2:]
+    assert 0 < after[0] < 20 and after[1:] == [0, 0]  # the second trial where it was, the others from the start
+    assert (best.lr, best.minival) == (0.1, 0)
+    whole = sweep(recipe(), data(), tmp_path / "whole", network=small_network(), grid=GRID)
+    assert whole == best
+    assert scores(tmp_path / "whole.run") == scores(tmp_path / "model.run")
+
+
+def test_another_recipe_data_set_or_grid_is_refused_with_what_differs(tmp_path: Path) -> None:
+    point = Grid(lrs=(0.1,), decay_ratios=(0.0,), held_out=0.2)
+
+    def swept(*settings: str, pictures: int = 150, grid: Grid = point) -> Recipe:
+        data = small_dataset(train=pictures)
+        return sweep(recipe("steps=2", *settings), data, tmp_path / "model", network=small_network(), grid=grid)
+
+    best = swept()
+    assert swept("keep=5").lr == best.lr  # nothing is left to try, and checkpoints change no score
+    with pytest.raises(CompoundNetError, match="a sweep with another recipe: steps is 2 there and 3 here"):
+        swept("steps=3")
+    with pytest.raises(CompoundNetError, match="another data: training pictures is 150 there and 60 here"):
+        swept(pictures=60)
+    with pytest.raises(CompoundNetError, match="another grid"):
+        swept(grid=GRID)
+
+
+def test_a_rate_at_which_training_diverges_is_the_worst(tmp_path: Path) -> None:
+    grid = Grid(lrs=(1e30, 0.1), decay_ratios=(0.0,), held_out=0.2)
+    watcher = Listening()
+    best = sweep(recipe(), data(), tmp_path / "model", network=small_network(), grid=grid, watcher=watcher)
+    assert best.lr == 0.1
+    assert any("1e+30" in line and "diverged" in line for line in watcher.lines)
+
+
+def test_a_recipe_that_holds_pictures_out_still_does_afterwards(tmp_path: Path) -> None:
+    grid = Grid(lrs=(0.1,), decay_ratios=(0.0,), held_out=0.2)
+    given = recipe("steps=2", "minival=0.3", "select=best")
+    assert sweep(given, data(), tmp_path / "model", network=small_network(), grid=grid).minival == 0.3
+
+
+def test_torchrun_starts_no_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(CompoundNetError, match="--sweep-workers"):
+        sweep(recipe(), data(), tmp_path / "model", network=small_network(), grid=GRID)
+
+
+def test_the_identity_of_equal_networks_is_the_same() -> None:
+    made = small_network()
+    copied = pickle.loads(pickle.dumps(made))
+    assert copied == made
+    assert len({identity(plan_task(recipe(), data(), network=network)) for network in (made, copied)}) == 1
+
+
+@pytest.mark.slow
+def test_two_processes_find_what_one_does(tmp_path: Path) -> None:
+    one = sweep(recipe(), data(), tmp_path / "one", network=small_network(), grid=GRID)
+    watcher = Listening()
+    two = sweep(recipe(), data(), tmp_path / "two", network=small_network(), grid=GRID, processes=2, watcher=watcher)
+    assert one == two
+    assert scores(tmp_path / "one.run") == scores(tmp_path / "two.run")
+    assert [line.split(":")[1] for line in watcher.lines[1:5]] == [f" {done} of 4" for done in range(1, 5)]
+
+
+@pytest.mark.slow
+def test_processes_that_fail_say_why_and_leave_the_points(tmp_path: Path) -> None:
+    pictures = class_folders(tmp_path / "pictures", {"dark": 20, "light": 20})
+    for picture in (pictures / "dark").iterdir():
+        picture.write_bytes(b"")
+    watcher = Listening()
+    with pytest.raises(CompoundNetError, match=r"no process is left for 4 points of the sweep: .*cannot be read"):
+        sweep(
+            recipe("max_bad=0"), open_dataset(pictures), tmp_path / "model", network=small_network(), grid=GRID,
+            processes=2, watcher=watcher,
+        )  # fmt: skip
+    assert sum("one of 2 processes is gone" in line for line in watcher.lines) == 2

@@ -26,7 +26,11 @@ def evaluate(
         typer.Argument(metavar="DATA", help="A name of `compoundnet data list`, a folder or a manifest."),
     ],
     split: Annotated[
-        str | None, typer.Option(metavar="NAME", help="train, val or test; test unless given, val where there is none.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="train, val or test; test unless given, val where there is none. all: an undivided folder whole.",
+        ),
     ] = None,
     output: Annotated[
         Path | None,
@@ -59,8 +63,17 @@ def evaluate(
     from compoundnet.train.submission import DEVKIT
     from compoundnet.train.submission import submission as submit
 
-    opened, dataset = open_model(model), open_dataset(data, allow_missing=allow_missing)
-    chosen = dataset.split(split or dataset.evaluation)
+    opened = open_model(model)
+    if split == "all":
+        dataset = open_dataset(data, allow_missing=allow_missing, test_fraction=0)
+        if len(dataset.splits) > 1:
+            raise arch.CompoundNetError(
+                f"{dataset.name} is divided into {', '.join(dataset.splits)}: give one of them as --split"
+            )
+        chosen = msgspec.structs.replace(dataset.split(dataset.evaluation), name="all")
+    else:
+        dataset = open_dataset(data, allow_missing=allow_missing)
+        chosen = dataset.split(split or dataset.evaluation)
     fabric = train.launch(train.Hardware(devices, accelerator=accelerator))
     first = fabric.is_global_zero
     with _progress(len(chosen), fabric.world_size, first) as done:

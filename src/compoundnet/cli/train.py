@@ -10,7 +10,8 @@ import typer
 from compoundnet.cli.output import note, print_json, show, table
 
 if TYPE_CHECKING:
-    from compoundnet.train import Hardware, Outcome, Recipe
+    from compoundnet.data import Dataset
+    from compoundnet.train import Hardware, Outcome, Recipe, Task
 
 
 # The exit code of a run that was asked to stop and can be resumed: neither done nor failed.
@@ -42,6 +43,10 @@ def train(
     sweep: Annotated[
         bool, typer.Option("--sweep", help="First choose lr and weight decay on held-out pictures (Kornblith's grid).")
     ] = False,
+    sweep_workers: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Points of the sweep at a time, each on one GPU or in one thread."),
+    ] = None,
     devices: Annotated[int, typer.Option(min=0, help="GPUs (or CPU processes) a node; 0: all GPUs.")] = 0,
     nodes: Annotated[int, typer.Option(min=1, help="Machines. torchrun and SLURM say it themselves.")] = 1,
     strategy: Annotated[
@@ -63,8 +68,6 @@ def train(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")] = False,
 ) -> None:
     """Train a network from scratch, or fine-tune a model, and write a model folder."""
-    import logging
-
     from compoundnet.train.overrides import override
     from compoundnet.train.recipe import find_recipe
 
@@ -73,7 +76,8 @@ def train(
         return
     if data is None:
         raise typer.BadParameter("give the data to train on, or --list-recipes", param_hint="DATA")
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    if sweep_workers is not None and not sweep:
+        raise typer.BadParameter("is for --sweep; --devices N trains one model on N", param_hint="--sweep-workers")
     flags = [*(settings or []), *(["compile=true"] if compiled else [])]
     flags += ["checkpointing=true"] if checkpointing else []
     chosen = override(find_recipe(recipe or ("finetune" if start else "quick")), flags)
@@ -81,7 +85,9 @@ def train(
 
     _train(
         chosen,
-        _Given(data, start, network, output, resume, force, sweep, workers, download, allow_missing),
+        _Given(
+            data, start, network, output, resume, force, sweep_workers or int(sweep), workers, download, allow_missing
+        ),
         Hardware(devices, nodes, strategy, accelerator),
         json,
     )
@@ -94,7 +100,7 @@ class _Given(NamedTuple):
     output: Path
     resume: bool
     force: bool
-    sweep: bool
+    sweep: int  # points at a time; 0 without --sweep
     workers: int | None
     download: bool
     allow_missing: bool
@@ -113,14 +119,7 @@ def _train(recipe: Recipe, given: _Given, hardware: Hardware, json: bool) -> Non
     task = train.plan_task(recipe, dataset, network=network, start=start)
     workers = given.workers if given.workers is not None else _workers(len(task.train))
     if given.sweep:
-        if hardware != train.Hardware():
-            raise arch.CompoundNetError(
-                "a sweep runs each trial on one device: start the same command several times at once instead"
-            )
-        with Bar(quiet=False) as bar:
-            recipe = train.sweep(
-                recipe, dataset, given.output, network=network, start=start, workers=workers, watcher=bar
-            )
+        recipe = _sweep(task, dataset, given, hardware, workers)
         task = train.plan_task(recipe, dataset, network=network, start=start)
     fabric = train.launch(hardware, recipe)
     first = fabric.is_global_zero
@@ -143,6 +142,35 @@ def _train(recipe: Recipe, given: _Given, hardware: Hardware, json: bool) -> Non
         raise typer.Exit(_STOPPED) from error
     if first:
         _print_outcome(outcome, given.output, json)
+
+
+def _sweep(task: Task, dataset: Dataset, given: _Given, hardware: Hardware, workers: int) -> Recipe:
+    """The task's recipe with the learning rate and weight decay that do best."""
+    import os
+
+    from compoundnet import train
+    from compoundnet.cli.training_progress import Bar
+    from compoundnet.train.run import check_output
+    from compoundnet.train.signals import InterruptedRunError
+
+    check_output(given.output, resume=given.resume, replace=given.force)
+    try:
+        # The final training's other processes come by here too, when all is found.
+        with Bar(quiet=os.environ.get("LOCAL_RANK", "0") != "0") as bar:
+            return train.sweep(
+                task.recipe,
+                dataset,
+                given.output,
+                network=task.network if task.start is None else None,
+                start=task.start,
+                processes=given.sweep,
+                workers=workers,
+                accelerator=hardware.accelerator,
+                watcher=bar,
+            )
+    except InterruptedRunError as error:
+        note(str(error))
+        raise typer.Exit(_STOPPED) from error
 
 
 def _workers(pictures: int) -> int:

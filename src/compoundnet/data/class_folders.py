@@ -21,14 +21,19 @@ _SPLIT_FOLDERS = {"train": ("train", "training"), "val": ("val", "valid", "valid
 
 
 def open_folder(root: Path, name: str, *, test_fraction: float, seed: int) -> Dataset:
-    """A folder with train/ and val/ or test/, each of class folders, or of class folders alone.
+    """A folder with train/, val/ and test/ or some of them, each of class folders, or of class folders alone.
 
-    Where only training pictures are there, a fraction of each class becomes the test split, by seed.
+    Where only training pictures are there, a fraction of each class becomes the test split, by seed. Without training
+    pictures it can be evaluated on.
     """
     folders = split_folders(root)
     if "train" not in folders:
         if folders:
-            raise CompoundNetError(f"{root}: there is {folders.popitem()[1].name}/ but no train/ with class folders")
+            only: dict[str, Split] = {}
+            for split, folder in folders.items():
+                known = next(iter(only.values())).classes if only else None
+                only[split] = read_class_folders(folder, split, known)
+            return Dataset(name, only)
         return with_test({"train": read_class_folders(root, "train")}, name, test_fraction, seed)
     train = read_class_folders(folders["train"], "train")
     splits, notes = {"train": train}, []
@@ -44,6 +49,8 @@ def open_folder(root: Path, name: str, *, test_fraction: float, seed: int) -> Da
 
 def with_test(splits: dict[str, Split], name: str, test_fraction: float, seed: int) -> Dataset:
     """The data set, with a test split made from the training pictures where it has neither test nor val."""
+    if not test_fraction and len(splits) == 1:
+        return Dataset(name, splits)
     check_classes(splits["train"], name)
     if len(splits) > 1:
         return Dataset(name, splits)

@@ -29,11 +29,11 @@ def open_dataset(
     """The data set that `data` names. No picture is opened, so this is as fast as listing the files.
 
     data           a name of the catalogue (`digits`, `cifar10`), with `:FOLDER` where it lies (`food101:/data`; else
-                   the cache folder); a folder of class folders, with train/ and val/ or test/ or without; a folder
+                   the cache folder); a folder of class folders, with train/, val/ or test/ or without; a folder
                    that `write_shards` wrote; or a manifest .csv or .parquet of path, label and perhaps split
     download       fetch it where torchvision can and it is not there
     allow_missing  accept counts that differ from the published ones; `Dataset.notes` then says so
-    test_fraction  of each class, held out by `seed` where a folder or manifest has no test split
+    test_fraction  of each class, held out by `seed` where a folder or manifest has no test split; 0 makes none
 
     Raises CompoundNetError that says what was expected, and how to get data that needs a licence or a network.
     """

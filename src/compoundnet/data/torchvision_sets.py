@@ -48,8 +48,12 @@ def torchvision_splits(facts: Facts, root: Path, download: bool) -> dict[str, Sp
         }
     except (RuntimeError, OSError) as error:  # torchvision's word for data that is not there, and a failed download's
         if download:
-            raise CompoundNetError(f"{facts.title} cannot be downloaded into {root}: {error}") from error
-        raise CompoundNetError(f"{facts.title} cannot be read from {root} ({error}). {facts.get}") from error
+            raise CompoundNetError(
+                f"{facts.title} cannot be downloaded into {root}: {error}. Where there is no network, fetch it on"
+                " another machine and copy that folder"
+            ) from error
+        reason = str(error) if isinstance(error, OSError) else "it is not there, or not whole"
+        raise CompoundNetError(f"{facts.title} cannot be read from {root}: {reason}. {facts.get}") from error
 
 
 def _in_memory(name: str, split: str, root: Path, download: bool) -> Split:

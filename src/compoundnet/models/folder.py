@@ -153,6 +153,7 @@ def _write_files(
     readme: str,
 ) -> None:
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     tensors = {
@@ -163,7 +164,10 @@ def _write_files(
     weights = folder / _WEIGHTS
     network.save(folder / _NETWORK)
     preprocess.save(folder / _PREPROCESS)
-    save_file(tensors, weights, metadata={"format": "pt"})
+    try:
+        save_file(tensors, weights, metadata={"format": "pt"})
+    except SafetensorError as error:  # its word for a full disk
+        raise OSError(str(error)) from error
     weights.chmod((folder / _NETWORK).stat().st_mode)  # safetensors makes private files
     texts = {_README: readme, _CHECKSUMS: f"{sha256_of(weights)}  {_WEIGHTS}\n"}
     if labels is not None:

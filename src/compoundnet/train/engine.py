@@ -24,6 +24,7 @@ from compoundnet.data.loader import loader, normalise
 from compoundnet.nn import ConvNet
 from compoundnet.train.average import Average
 from compoundnet.train.checkpoints import Checkpoints
+from compoundnet.train.compiling import readable_compile_errors
 from compoundnet.train.counting import count, total
 from compoundnet.train.hardware import is_sharded
 from compoundnet.train.identity import check_identity, identity
@@ -94,6 +95,12 @@ class Engine:
         return self._best if self._recipe.select == "best" else network_state(self._average.net)
 
     @property
+    def score(self) -> float:
+        """Top-1 of the chosen weights on the held-out pictures."""
+        last = self._place.history[-1]["held_top1"]
+        return float(self._place.best_score if self._recipe.select == "best" else last)
+
+    @property
     def history(self) -> list[Epoch]:
         """One entry an epoch so far."""
         return [msgspec.convert(row, Epoch) for row in self._place.history]
@@ -131,7 +138,8 @@ class Engine:
         self._logs.start(self._place.step)
         self._watcher.started(self._place.step, self.steps, self._recipe.batch)
         self._saved_at = time.monotonic()
-        with Stop() as stop, self._logs:
+        compiling = readable_compile_errors() if self._recipe.compile else contextlib.nullcontext()
+        with Stop() as stop, self._logs, compiling:
             while not self._done():
                 stopping = self._stretch(stop)
                 ended = self._place.step % self.epoch_steps == 0 or self._place.step >= self.steps

@@ -96,8 +96,8 @@ def match_classes(model: Model, split: Split) -> NDArray[np.int64]:
     if unknown:
         raise CompoundNetError(
             f"{model.name} does not know {len(unknown)} of the {len(split.classes)} classes of these pictures, such as"
-            f" {unknown[0]!r}{did_you_mean(unknown[0], numbers)}. It knows {', '.join(map(repr, model.labels[:3]))}"
-            f"{' and so on' if len(numbers) > 3 else ''}: rename the class folders, or train on these pictures first"
+            f" {unknown[0]!r}{did_you_mean(unknown[0], numbers)}. Rename the class folders, or train on these pictures"
+            " first"
         )
     return np.array([numbers[name] for name in split.classes], np.int64)
 

@@ -7,8 +7,10 @@ Trainer spreads its place in the data over counters that do not restore it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -40,7 +42,7 @@ def launch(hardware: Hardware, recipe: Recipe | None = None) -> Fabric:
     """
     from lightning.fabric import Fabric
 
-    devices, nodes = _counts(hardware)
+    devices, nodes = process_counts(hardware)
     processes = devices * nodes
     one = processes == 1 and hardware.strategy == "auto"
     try:
@@ -59,6 +61,31 @@ def launch(hardware: Hardware, recipe: Recipe | None = None) -> Fabric:
     return fabric
 
 
+def one_gpu(number: int) -> dict[str, str]:
+    """Environment variables that give a process that is about to start one GPU; processes take them in turn."""
+    import torch
+
+    count = torch.cuda.device_count()
+    if not count:
+        return {}
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = visible.split(",") if visible else [str(index) for index in range(count)]
+    return {"CUDA_VISIBLE_DEVICES": names[number % len(names)]}
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Sums are added in one order, whatever the machine has of cores."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def is_sharded(fabric: Fabric) -> bool:
     """Whether the weights are shared out among the processes."""
     from lightning.fabric.strategies.model_parallel import ModelParallelStrategy
@@ -66,7 +93,7 @@ def is_sharded(fabric: Fabric) -> bool:
     return isinstance(fabric.strategy, ModelParallelStrategy)
 
 
-def _counts(hardware: Hardware) -> tuple[int, int]:
+def process_counts(hardware: Hardware) -> tuple[int, int]:
     """Processes a node, nodes: torchrun's or SLURM's where one of them has started this process."""
     import torch
     from lightning.fabric.plugins.environments.slurm import SLURMEnvironment

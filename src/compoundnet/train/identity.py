@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -22,7 +23,7 @@ def identity(task: Task) -> str:
         for index in np.linspace(0, len(split) - 1, _SAMPLE, dtype=int):
             names.update(f"{split.picture_name(int(index))}:{split.labels[index]}\n".encode(errors="replace"))
     parts = {
-        "network": msgspec.to_builtins(task.network),
+        "network": _every_field(task.network),
         "data": {
             "name": task.dataset,
             "classes": list(task.train.classes),
@@ -36,18 +37,34 @@ def identity(task: Task) -> str:
     return msgspec.json.encode(parts).decode()
 
 
+def _every_field(value: Any) -> Any:
+    """As plain values. msgspec leaves defaults out by object identity, so equal networks may be encoded differently."""
+    if isinstance(value, msgspec.Struct):
+        fields = {name: _every_field(getattr(value, name)) for name in value.__struct_fields__}
+        tag = value.__struct_config__.tag
+        return fields if tag is None else fields | {"kind": tag}
+    return [_every_field(item) for item in value] if isinstance(value, tuple) else value
+
+
 def check_identity(found: str, expected: str, where: str) -> None:
     """Raise where a checkpoint is of another task, naming what differs."""
+    differs = difference(found, expected)
+    if differs is not None:
+        raise CompoundNetError(
+            f"{where}: is a run with {differs}. Resume with the settings it was started with, give another output"
+            " (-o), or --force to begin anew"
+        )
+
+
+def difference(found: str, expected: str) -> str | None:
+    """The first thing in which two identities differ, as "another recipe: lr is 0.1 there and 0.2 here"."""
     ours, theirs = msgspec.json.decode(expected), msgspec.json.decode(found)
     for part, mine in ours.items():
         its = theirs[part]
         for name in mine | its:
             if mine.get(name) != its.get(name):
-                raise CompoundNetError(
-                    f"{where}: is a run with another {part}: {name} is {_short(its.get(name))} there and"
-                    f" {_short(mine.get(name))} here. Resume with the settings it was started with, give another output"
-                    " (-o), or --force to begin anew"
-                )
+                return f"another {part}: {name} is {_short(its.get(name))} there and {_short(mine.get(name))} here"
+    return None
 
 
 def _short(value: object) -> str:

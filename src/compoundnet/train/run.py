@@ -63,10 +63,9 @@ def train(
     first, folder = fabric.is_global_zero, run_folder(output)
     with _alone(folder, output) if first else contextlib.nullcontext():
         checkpoints = Checkpoints(folder / "checkpoints", task.recipe.keep)
-        if resume:
-            check_target(output, True)
-        else:
-            _begin(output, checkpoints, replace, first)
+        check_output(output, resume=resume, replace=replace)
+        if first and not resume:
+            checkpoints.clear()
         fabric.barrier()  # before anyone looks for checkpoints that the first process clears
         engine = Engine(task, fabric, checkpoints, Logs(folder if first else None), workers=workers, watcher=watcher)
         if resume and not engine.resume() and first and watcher is not None:
@@ -79,9 +78,25 @@ def train(
             counts = count(net, task.test, task.preprocess, fabric, workers=workers)
             result = make_result(task.network.name, task.dataset, counts, str(output))
         if first:
-            write_model(task, output, weights, history, result, replace=resume or replace)
+            try:
+                write_model(task, output, weights, history, result, replace=resume or replace)
+            except CompoundNetError as error:
+                raise CompoundNetError(
+                    f"{error}. What was trained is kept: put that right, and --resume writes it"
+                ) from error
     fabric.barrier()
     return Outcome(read_folder(output), tuple(history), result)
+
+
+def check_output(output: Path, *, resume: bool, replace: bool) -> None:
+    """Raise where `train` would refuse to write to `output`, before any work is done."""
+    check_target(output, resume or replace)
+    checkpoints = run_folder(output) / "checkpoints"
+    if Checkpoints(checkpoints, keep=1).paths() and not (resume or replace):
+        raise CompoundNetError(
+            f"{checkpoints} holds checkpoints of a run for {output}: --resume goes on with it, --force begins anew, and"
+            " another output (-o) leaves it alone"
+        )
 
 
 @contextlib.contextmanager
@@ -125,17 +140,6 @@ def write_model(
         replace=replace,
         extras=extras,
     )
-
-
-def _begin(output: Path, checkpoints: Checkpoints, replace: bool, first: bool) -> None:
-    check_target(output, replace)
-    if checkpoints.paths() and not replace:
-        raise CompoundNetError(
-            f"{checkpoints.folder} holds checkpoints of a run for {output}: --resume goes on with it, --force begins"
-            " anew, and another output (-o) leaves it alone"
-        )
-    if first:
-        checkpoints.clear()
 
 
 def _readme(task: Task, name: str, history: list[Epoch], result: Result | None) -> str:

@@ -2,43 +2,29 @@
 
 from __future__ import annotations
 
-import tomllib
-from importlib import resources
+import math
+import multiprocessing
+import os
+import sys
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Literal, NamedTuple
 
-import msgspec
-from filelock import FileLock
-
-from compoundnet.arch import CompoundNetError, Network, write_whole
+from compoundnet.arch import CompoundNetError, Network
 from compoundnet.data import Dataset
 from compoundnet.models import Model
-from compoundnet.train.checkpoints import Checkpoints
-from compoundnet.train.engine import Engine
-from compoundnet.train.hardware import Hardware, launch
-from compoundnet.train.logs import Logs
+from compoundnet.train.grid import Grid, Point, at_point, published_grid
+from compoundnet.train.hardware import Hardware, one_gpu, process_counts
 from compoundnet.train.recipe import Recipe
 from compoundnet.train.run import run_folder
-from compoundnet.train.task import plan_task
+from compoundnet.train.signals import InterruptedRunError, Stop
+from compoundnet.train.sweep_worker import Job, line, work
+from compoundnet.train.trials import Trials
 from compoundnet.train.watching import Watcher
 
-if TYPE_CHECKING:
-    import optuna
-
-
-class Grid(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`decay_ratios` are weight decay divided by learning rate. `held_out` is the share of the training pictures that
-    trials are judged on."""
-
-    lrs: tuple[float, ...]
-    decay_ratios: tuple[float, ...]
-    held_out: float
-
-
-def published_grid() -> Grid:
-    """Kornblith's, from kornblith_grid.toml."""
-    text = resources.files("compoundnet.train").joinpath("kornblith_grid.toml").read_text(encoding="utf-8")
-    return msgspec.convert(tomllib.loads(text), Grid)
+# Seconds between looks at what is finished.
+_POLL = 1.0
 
 
 def sweep(
@@ -49,90 +35,122 @@ def sweep(
     network: Network | None = None,
     start: Model | None = None,
     grid: Grid | None = None,
-    trials: int | None = None,
+    processes: int = 1,
     workers: int = 0,
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto",
     watcher: Watcher | None = None,
 ) -> Recipe:
-    """The recipe with the best values of the grid, still without held-out pictures: train with it on all of them.
+    """The recipe with the best values of the grid; it holds out what it held out before.
 
-    Trials are kept in `run_folder(output)/sweep.db`. Called again it goes on, each trial from its own last checkpoint;
-    called in several processes at once they share the trials.
-    trials  at most so many in this call; all of the grid by default
+    Trials are kept in `run_folder(output)/sweep.db`. Called again it goes on, each trial from its own last checkpoint.
+    processes  trials at a time, each on one device: GPUs are taken in turn, and on a CPU each trains in one thread.
+               The scores do not depend on it
+    workers    processes that decode pictures, for each trial
+
+    Raises InterruptedRunError when it is asked to stop; CompoundNetError where the folder holds another sweep, or
+    every process has failed. Both leave what is finished.
     """
-    import optuna
-
-    grid = grid or published_grid()
-    folder = run_folder(output)
-    folder.mkdir(parents=True, exist_ok=True)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    space = {"lr": list(grid.lrs), "decay_ratio": list(grid.decay_ratios)}
-    study = optuna.create_study(
-        study_name=f"{dataset.name}, {recipe.name}",
-        storage=f"sqlite:///{folder / 'sweep.db'}",
-        sampler=optuna.samplers.GridSampler(space, seed=recipe.seed),
-        direction="maximize",
-        load_if_exists=True,
-    )
-    fixed = {"recipe": msgspec.json.encode(recipe.fields()).decode(), "grid": msgspec.json.encode(grid).decode()}
-    for name, value in fixed.items():
-        if study.user_attrs.get(name, value) != value:
+    watcher = watcher or Watcher()
+    job = Job(recipe, dataset, run_folder(output), grid or published_grid(), network, start, workers, accelerator)
+    trials = job.open()
+    points, left = job.grid.points(), trials.left()
+    if left:
+        if math.prod(process_counts(Hardware(devices=1))) > 1:
             raise CompoundNetError(
-                f"{folder / 'sweep.db'} is a sweep with another {name}; give another output (-o), or remove that file"
+                "a sweep is started once, not by torchrun or SLURM for each GPU: start it alone with as many"
+                " --sweep-workers as GPUs; the same command under torchrun then trains with what it has chosen"
             )
-        study.set_user_attr(name, value)
-
-    def objective(trial: optuna.Trial) -> float:
-        chosen = with_values(
-            recipe, trial.suggest_categorical("lr", space["lr"]),
-            trial.suggest_categorical("decay_ratio", space["decay_ratio"]), held_out=grid.held_out,
-        )  # fmt: skip
-        score = _run(chosen, dataset, folder, network=network, start=start, workers=workers, watcher=watcher)
-        if watcher is not None:
-            watcher.said(
-                f"lr {chosen.lr:.3g}, weight decay {chosen.weight_decay:.3g}: {score:.2%} of held-out pictures"
-            )
-        return score
-
-    finished = [trial for trial in study.trials if trial.state == optuna.trial.TrialState.COMPLETE]
-    left = len(grid.lrs) * len(grid.decay_ratios) - len(finished)
-    if left > 0:
-        study.optimize(objective, n_trials=min(left, trials or left))
-    return with_values(recipe, study.best_params["lr"], study.best_params["decay_ratio"], held_out=0)
+        watcher.said(f"sweep: {len(left)} of {len(points)} points of the grid are to be tried")
+        try:
+            if processes == 1:
+                work(job, trials, watcher=watcher)
+            else:
+                _work_together(job, trials, min(processes, len(left)), watcher)
+        except InterruptedRunError as error:
+            raise InterruptedRunError("the sweep was stopped, as asked; the same command goes on") from error
+    best = trials.best()
+    score = trials.scores()[best]
+    if score is None:
+        raise CompoundNetError("training diverged at every point of the grid: look at the data, or give other settings")
+    watcher.said(f"sweep: the best is {best}: {score:.2%} of held-out pictures")
+    return at_point(recipe, best, held_out=recipe.minival)
 
 
-def with_values(recipe: Recipe, lr: float, decay_ratio: float, *, held_out: float) -> Recipe:
-    """The recipe at a point of the grid."""
-    changed = recipe.fields() | {"lr": lr, "weight_decay": lr * decay_ratio, "minival": held_out}
-    return msgspec.convert(changed, Recipe)
+class _Worker(NamedTuple):
+    process: SpawnProcess
+    failure: Connection
+
+    def reason(self) -> str | None:
+        """In a line, why it ended before the work was done; None where it did not."""
+        code = self.process.exitcode
+        if code is None or code == 0:
+            return None
+        if self.failure.poll():
+            try:
+                return str(self.failure.recv())
+            except EOFError:  # it had no time to say
+                pass
+        if code < 0:
+            hint = " (too little memory for so many?)" if code == -9 else ""
+            return f"it was killed by signal {-code}{hint}"
+        return f"it ended with exit code {code}"
 
 
-def _run(
-    recipe: Recipe,
-    dataset: Dataset,
-    folder: Path,
-    *,
-    network: Network | None,
-    start: Model | None,
-    workers: int,
-    watcher: Watcher | None,
-) -> float:
-    """The last evaluation's top-1. A trial that was interrupted goes on where it was.
+def _work_together(job: Job, trials: Trials, count: int, watcher: Watcher) -> None:
+    """Processes that share the points. They end by themselves, or after their trial if this one is killed."""
+    workers = [_start(job, number) for number in range(count)]
+    told = set(trials.scores())
+    reasons: dict[int, str] = {}
+    try:
+        with Stop() as stop:
+            while True:
+                running = [worker.process.sentinel for worker in workers if worker.process.is_alive()]
+                told = _tell_of_new(trials, told, watcher)
+                for number, worker in enumerate(workers):
+                    if number not in reasons and (reason := worker.reason()):
+                        reasons[number] = reason
+                        watcher.said(f"sweep: one of {count} processes is gone: {reason}")
+                if stop.asked:
+                    raise InterruptedRunError("stopped, as asked")
+                if not running:
+                    break
+                wait(running, timeout=_POLL)
+    finally:
+        for worker in workers:
+            worker.process.terminate()  # it saves its trial
+        for worker in workers:
+            worker.process.join()
+    left = trials.left()
+    if left:
+        said = "; ".join(sorted(set(reasons.values())))
+        raise CompoundNetError(
+            f"no process is left for {len(left)} points of the sweep: {said}. The same command goes on"
+        )
 
-    Several processes can be given the same point when few are left: the second waits, and takes the first one's score.
-    """
-    place = folder / "sweep" / f"lr={recipe.lr:.4g},decay={recipe.weight_decay:.4g}"
-    place.mkdir(parents=True, exist_ok=True)
-    score_file = place / "score"
-    with FileLock(place / "lock"):  # let go by the system when its process is killed
-        if score_file.exists():
-            return float(score_file.read_text())
-        task = plan_task(recipe, dataset, network=network, start=start)
-        checkpoints = Checkpoints(place / "checkpoints", recipe.keep)
-        engine = Engine(task, launch(Hardware(), recipe), checkpoints, Logs(place), workers=workers, watcher=watcher)
-        engine.resume()
-        engine.run()
-        score = engine.history[-1].held_top1
-        assert score is not None
-        write_whole(score_file, repr(score).encode())
-        checkpoints.clear()
-        return score
+
+def _start(job: Job, number: int) -> _Worker:
+    context = multiprocessing.get_context("spawn")
+    receive, send = context.Pipe(duplex=False)
+    process = context.Process(target=_process, args=(job, one_gpu(number), send))
+    process.start()
+    send.close()  # this process's copy, so that the other end's death is seen
+    return _Worker(process, receive)
+
+
+def _process(job: Job, variables: dict[str, str], failure: Connection) -> None:
+    os.environ.update(variables)
+    parent = multiprocessing.parent_process()
+    try:
+        # Where the parent is gone, whoever continues the sweep starts processes of its own.
+        work(job, job.open(), go_on=lambda: parent is not None and parent.is_alive())
+    except (CompoundNetError, OSError) as error:
+        failure.send(str(error))
+        sys.exit(1)
+
+
+def _tell_of_new(trials: Trials, told: set[Point], watcher: Watcher) -> set[Point]:
+    scores = trials.scores()
+    new = [point for point in scores if point not in told]
+    for done, point in enumerate(new, start=len(told) + 1):
+        watcher.said(line(point, scores[point], done, len(trials.grid.points())))
+    return set(scores)

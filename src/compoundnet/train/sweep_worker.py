@@ -1,0 +1,87 @@
+"""A process of a sweep: takes a free point, trains, tells the study; until every point is finished."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from compoundnet.arch import Network
+from compoundnet.data import Dataset
+from compoundnet.models import Model
+from compoundnet.train.checkpoints import Checkpoints
+from compoundnet.train.engine import DivergedError, Engine
+from compoundnet.train.grid import Grid, Point, at_point
+from compoundnet.train.hardware import Hardware, launch, one_thread
+from compoundnet.train.identity import identity
+from compoundnet.train.logs import Logs
+from compoundnet.train.recipe import Recipe
+from compoundnet.train.task import plan_task
+from compoundnet.train.trials import Trials
+from compoundnet.train.watching import Watcher
+
+# Seconds between looks at points that others work on.
+_POLL = 0.5
+
+
+class Job(NamedTuple):
+    """A sweep as each of its processes is given it."""
+
+    recipe: Recipe
+    dataset: Dataset
+    folder: Path
+    grid: Grid
+    network: Network | None
+    start: Model | None
+    workers: int
+    accelerator: Literal["auto", "cpu", "gpu"]
+
+    def open(self) -> Trials:
+        """The finished trials."""
+        task = plan_task(self.recipe, self.dataset, network=self.network, start=self.start)
+        return Trials(self.folder, self.grid, identity(task))
+
+
+def work(job: Job, trials: Trials, *, watcher: Watcher | None = None, go_on: Callable[[], bool] = lambda: True) -> None:
+    """Run trials until none is left. While others run the last ones it waits, in case one of them dies.
+
+    go_on  asked before each trial
+    """
+    while (left := trials.left()) and go_on():
+        for point in left:
+            with trials.held(point) as place:
+                if place is None:
+                    continue
+                score = _run(job, at_point(job.recipe, point, held_out=job.grid.held_out), place, watcher)
+                trials.add(point, score)
+                if watcher is not None:
+                    watcher.said(line(point, score, len(trials.scores()), len(trials.grid.points())))
+                break
+        else:
+            time.sleep(_POLL)
+
+
+def line(point: Point, score: float | None, done: int, points: int) -> str:
+    """What is said of a finished trial."""
+    outcome = "diverged" if score is None else f"{score:.2%} of held-out pictures"
+    return f"sweep: {done} of {points}: {point}: {outcome}"
+
+
+def _run(job: Job, recipe: Recipe, place: Path, watcher: Watcher | None) -> float | None:
+    """Top-1 of the weights that the recipe chooses; None where it diverges. A trial that was interrupted goes on."""
+    task = plan_task(recipe, job.dataset, network=job.network, start=job.start)
+    checkpoints = Checkpoints(place / "checkpoints", recipe.keep)
+    fabric = launch(Hardware(devices=1, accelerator=job.accelerator), recipe)
+    # The same score with any number of processes.
+    with one_thread() if fabric.device.type == "cpu" else contextlib.nullcontext():
+        engine = Engine(task, fabric, checkpoints, Logs(place), workers=job.workers, watcher=watcher)
+        engine.resume()
+        try:
+            engine.run()
+            score: float | None = engine.score
+        except DivergedError:
+            score = None
+    checkpoints.clear()
+    return score
