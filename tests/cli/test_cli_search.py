@@ -31,6 +31,7 @@ def test_from_a_grid_to_a_scaled_network(files: tuple[Path, Path], tmp_path: Pat
     assert first.stderr.count(" of 5: ") == 5
     found = read_toml(study / "result.toml", FoundCoefficients)
     assert abs(found.coefficients.growth - 2) <= 0.1
+    assert found.network is not None and found.network.num_classes == 3
     again = run(*command)
     assert again.returncode == 0, again.stderr
     assert again.stdout == first.stdout

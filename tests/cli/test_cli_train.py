@@ -56,6 +56,16 @@ def test_evaluate_prints_a_row_a_class(trained: Path) -> None:
     assert "(train, 32 pictures): top-1" in done.stdout
 
 
+def test_the_test_pictures_do_not_depend_on_the_seed_of_training(trained: Path) -> None:
+    arguments = ["train", "data", "--network", "./small.toml", *settings(*SETTINGS, "seed=5"), "-o", "seed5", "--json"]
+    measured = json.loads(run(*arguments, cwd=trained).stdout)["result"]
+    again = json.loads(run("evaluate", "./seed5", "data", "--json", cwd=trained).stdout)
+    assert (again["top1"], again["count"]) == (measured["top1"], measured["count"])
+    told = run("train", "data", "--network", "./small.toml", *settings(*SETTINGS, "seed=5"), "-o", "seed5", "--resume",
+               cwd=trained)  # fmt: skip
+    assert "20% of each class, seed 0" in told.stderr
+
+
 def test_evaluate_takes_all_of_an_undivided_folder(trained: Path) -> None:
     done = run("evaluate", "./model", "data", "--split", "all", "--json", cwd=trained)
     assert (json.loads(done.stdout)["count"], json.loads(done.stdout)["split"]) == (40, "all")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from small_train import small_dataset, small_network
 
-from compoundnet.arch import cost, scale
+from compoundnet.arch import Network, cost, scale
 from compoundnet.data.holdout import hold_out
 from compoundnet.search.measuring import Measured, fingerprint, measure, plan
 from compoundnet.train import Recipe, find_recipe, override
@@ -87,6 +87,7 @@ def test_the_fingerprint_is_of_what_decides_the_result() -> None:
     network, dataset = small_network(), small_dataset()
     base = fingerprint(network, dataset, recipe(), 0, "held")
     assert fingerprint(network.replace(name="renamed"), dataset, recipe(), 0, "held") == base
+    assert fingerprint(Network.loads(network.dumps()), dataset, recipe(), 0, "held") == base
     assert base not in {
         fingerprint(network.replace(resolution=40), dataset, recipe(), 0, "held"),
         fingerprint(network, small_dataset(train=61), recipe(), 0, "held"),

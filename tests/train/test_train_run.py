@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from small_train import CLASSES, small_dataset, small_network, small_recipe
 
 from compoundnet.arch import CompoundNetError, decode_toml
@@ -125,3 +126,19 @@ def test_one_output_is_trained_by_one_process_at_a_time(tmp_path: Path) -> None:
         pytest.raises(CompoundNetError, match="another process is training"),
     ):
         train(task, tmp_path / "model")
+
+
+def test_a_model_that_cannot_be_written_is_kept_and_written_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise SafetensorError("No space left on device")
+
+    task = plan_task(small_recipe("epochs=1"), small_dataset(), network=small_network())
+    with monkeypatch.context() as patch:
+        patch.setattr("safetensors.torch.save_file", full)
+        with pytest.raises(CompoundNetError, match=r"No space left on device\. .* --resume writes it"):
+            train(task, tmp_path / "model")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model.run"]
+    train(task, tmp_path / "model", resume=True)
+    assert open_model(tmp_path / "model").network.name == "small"

@@ -49,6 +49,7 @@ def evaluate(
     workers: Annotated[int, typer.Option(min=0, help="Processes that decode pictures, for each of those.")] = 0,
     devices: Annotated[int, typer.Option(min=0, help="GPUs (or CPU processes); 0: all GPUs.")] = 0,
     accelerator: Annotated[Literal["auto", "cpu", "gpu"], typer.Option(help="What to run on.")] = "auto",
+    download: Annotated[bool, typer.Option("--download", help="Fetch the data set where that is possible.")] = False,
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Take a data set that differs from the published counts.")
     ] = False,
@@ -65,14 +66,14 @@ def evaluate(
 
     opened = open_model(model)
     if split == "all":
-        dataset = open_dataset(data, allow_missing=allow_missing, test_fraction=0)
+        dataset = open_dataset(data, download=download, allow_missing=allow_missing, test_fraction=0)
         if len(dataset.splits) > 1:
             raise arch.CompoundNetError(
                 f"{dataset.name} is divided into {', '.join(dataset.splits)}: give one of them as --split"
             )
         chosen = msgspec.structs.replace(dataset.split(dataset.evaluation), name="all")
     else:
-        dataset = open_dataset(data, allow_missing=allow_missing)
+        dataset = open_dataset(data, download=download, allow_missing=allow_missing)
         chosen = dataset.split(split or dataset.evaluation)
     fabric = train.launch(train.Hardware(devices, accelerator=accelerator))
     first = fabric.is_global_zero

@@ -113,7 +113,8 @@ def _train(recipe: Recipe, given: _Given, hardware: Hardware, json: bool) -> Non
     from compoundnet.models import open_model
     from compoundnet.train.signals import InterruptedRunError
 
-    dataset = open_dataset(given.data, seed=recipe.seed, download=given.download, allow_missing=given.allow_missing)
+    # Not by the recipe's seed: runs with other seeds, and `evaluate`, hold the same test pictures out.
+    dataset = open_dataset(given.data, download=given.download, allow_missing=given.allow_missing)
     network = arch.network(given.network) if given.network is not None else None
     start = open_model(given.start) if given.start is not None else None
     task = train.plan_task(recipe, dataset, network=network, start=start)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from compoundnet.arch import CompoundNetError, Network, cost, write_whole
+from compoundnet.arch.plain import plain_values
 from compoundnet.data import Dataset
 from compoundnet.search.settings import Judge
 
@@ -88,7 +89,7 @@ def replay(measured: Measured, epoch_done: Callable[[int, float], None] | None) 
 def fingerprint(network: Network, dataset: Dataset, recipe: Recipe, seed: int, judge: Judge) -> str:
     """Of everything that decides a measurement; what a network is called and was scaled from does not."""
     parts = {
-        "network": msgspec.to_builtins(network.replace(name="network", scaling=None)),
+        "network": plain_values(network.replace(name="network", scaling=None)),
         "data": data_identity(dataset),
         "recipe": {key: value for key, value in recipe.fields().items() if key not in _FREE},
         "seed": seed,

@@ -61,16 +61,18 @@ def _steps(dots: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return corners
 
 
-def draw_progress(rewards: Sequence[tuple[int, float]], what: str) -> tuple[bytes, bytes]:
-    """Each finished trial's value by its number, and the best so far."""
+def draw_progress(rewards: Sequence[tuple[int, float]], pruned: Sequence[int], what: str) -> tuple[bytes, bytes]:
+    """Each finished trial's value by its number, the best so far, and a mark for each pruned trial."""
     from matplotlib.ticker import MaxNLocator
 
     numbers = [number + 1 for number, _ in rewards]
     values = [value for _, value in rewards]
     best = [max(values[: index + 1]) for index in range(len(values))]
+    given_up = [number + 1 for number in pruned]
+    last = max(numbers + given_up)
     description = (
         f"Progress: {what} of {len(values)} finished trials. The best is {best[-1]:.4f}, first reached by trial"
-        f" {numbers[values.index(best[-1])]}."
+        f" {numbers[values.index(best[-1])]}." + (f" {len(given_up)} more were given up early." if given_up else "")
     )
     with canvas(height=4.6) as surface:
         axes = surface.add_subplot()
@@ -81,12 +83,18 @@ def draw_progress(rewards: Sequence[tuple[int, float]], what: str) -> tuple[byte
             numbers, values, color=OKABE_ITO["blue"], marker="o", markersize=5.5, linewidth=0, label="a trial", zorder=2
         )
         axes.plot(
-            numbers, best, color=OKABE_ITO["vermillion"], linewidth=2.2, drawstyle="steps-post", label="best so far",
-            zorder=3,
+            [*numbers, last], [*best, best[-1]], color=OKABE_ITO["vermillion"], linewidth=2.2, drawstyle="steps-post",
+            label="best so far", zorder=3,
         )  # fmt: skip
+        if given_up:
+            axes.plot(
+                given_up, [0.02] * len(given_up), color="#595959", marker="|", markersize=9, linewidth=0,
+                transform=axes.get_xaxis_transform(), label="given up early",
+            )  # fmt: skip
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_xlim(0.5, max(numbers) + 0.5)
-        axes.legend(loc="lower right", frameon=False, fontsize=10.5)
+        axes.set_xlim(0.5, last + 0.5)
+        axes.margins(y=0.12)
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 0.05), frameon=False, fontsize=10.5)
         return encode(surface, description)
 
 

@@ -119,8 +119,9 @@ def _pictures(opened: Opened, found: Found) -> list[Picture]:
     pictures: list[Picture] = [("cost", "Accuracy against cost", draw_cost(ranked, f"Search on {search.data}"))]
     if len(search.directions()) == 1:
         what = "reward" if found.rewards else "top-1, a fraction"
-        rewards = _rewards(opened.study.get_trials(deepcopy=False))
-        pictures.append(("progress", "Progress", draw_progress(rewards, what)))
+        trials = opened.study.get_trials(deepcopy=False)
+        pruned = [trial.number for trial in trials if trial.state.name == "PRUNED"]
+        pictures.append(("progress", "Progress", draw_progress(_rewards(trials), pruned, what)))
     if isinstance(search, CoefficientSearch):
         of = {entry.network: entry for entry in ranked}
         grid = [(point, of[point.network]) for point in search.points if point.network in of]

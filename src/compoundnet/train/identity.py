@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
 
 import msgspec
 import numpy as np
 
 from compoundnet.arch import CompoundNetError
+from compoundnet.arch.plain import plain_values
 from compoundnet.train.task import Task
 
 # How often checkpoints are saved changes no weight.
@@ -23,7 +23,7 @@ def identity(task: Task) -> str:
         for index in np.linspace(0, len(split) - 1, _SAMPLE, dtype=int):
             names.update(f"{split.picture_name(int(index))}:{split.labels[index]}\n".encode(errors="replace"))
     parts = {
-        "network": _every_field(task.network),
+        "network": plain_values(task.network),
         "data": {
             "name": task.dataset,
             "classes": list(task.train.classes),
@@ -35,15 +35,6 @@ def identity(task: Task) -> str:
         "start": {"model": task.start.name if task.start is not None else "new weights"},
     }
     return msgspec.json.encode(parts).decode()
-
-
-def _every_field(value: Any) -> Any:
-    """As plain values. msgspec leaves defaults out by object identity, so equal networks may be encoded differently."""
-    if isinstance(value, msgspec.Struct):
-        fields = {name: _every_field(getattr(value, name)) for name in value.__struct_fields__}
-        tag = value.__struct_config__.tag
-        return fields if tag is None else fields | {"kind": tag}
-    return [_every_field(item) for item in value] if isinstance(value, tuple) else value
 
 
 def check_identity(found: str, expected: str, where: str) -> None:
