@@ -16,7 +16,7 @@ from compoundnet import arch, models, nn
 from compoundnet.arch import CompoundNetError
 from compoundnet.explain import ClassMap, Drawn, Explainer, card, grid, overlay, sheet
 from compoundnet.explain.drawing import mark
-from compoundnet.explain.layout import PAGE
+from compoundnet.explain.layout import PAGE, _wrapped
 from compoundnet.explain.sheet import title
 
 LABELS = [f"class {index}" for index in range(10)]
@@ -182,3 +182,7 @@ def test_a_column_is_headed_by_name_scaling_and_size() -> None:
     heading = title(Explainer(nn.build(network).eval()))
     assert heading.startswith(f"{network.name}, d=1.4 w=0.5")
     assert heading.endswith("64 px")
+
+
+def test_a_number_is_not_parted_from_its_unit() -> None:
+    assert [line.split() for line in _wrapped("resolution, 89 px", 190, bold=True)] == [["resolution,"], ["89", "px"]]

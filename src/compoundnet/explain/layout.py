@@ -108,7 +108,7 @@ def _wrapped(text: str, width: int, *, bold: bool = False, most: int = 2) -> lis
     """The text in at most so many lines, broken between words where that is possible; what is too long ends in "…"."""
     font = _font(bold=bold)
     lines: list[str] = []
-    rest = " ".join(text.split())
+    rest = " ".join(text.split()).replace(" px", "\N{NO-BREAK SPACE}px")  # a number keeps its unit
     while rest and len(lines) < most:
         fits = next((end for end in range(len(rest), 0, -1) if font.getlength(rest[:end]) <= width), 1)
         last = len(lines) + 1 == most
