@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,17 @@ from compoundnet.arch import CompoundNetError
 from compoundnet.data import open_dataset
 from compoundnet.models import load
 from compoundnet.train import Recipe, Watcher, plan_task, train
+from compoundnet.train.hardware import one_thread
 
 SCRIPT = Path(__file__).parent.parent / "support" / "train_once.py"
 EVERY_STEP = "save_minutes=0.000001"
+
+
+@pytest.fixture(autouse=True)
+def single_thread() -> Iterator[None]:
+    """As in the processes that are killed: another number of threads adds in another order, to other last bits."""
+    with one_thread():
+        yield
 
 
 class _Killed(BaseException):
