@@ -6,9 +6,9 @@ import json
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 from command import run
+from pictures import write_noise
 from PIL import Image
 from small_model import write_small_model
 
@@ -20,11 +20,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("photos")
-    for index in range(2):
-        pixels = np.random.default_rng(index).integers(0, 256, (40, 50, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / f"{index}.png")
-    return folder
+    return write_noise(tmp_path_factory.mktemp("photos"), 2)
 
 
 def test_it_writes_an_overlay_a_picture_one_sheet_and_the_numbers(model: Path, photos: Path, tmp_path: Path) -> None:

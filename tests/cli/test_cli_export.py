@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 from command import run
-from PIL import Image
+from pictures import write_noise
 from small_model import write_small_model
 
 
@@ -19,11 +18,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("photos")
-    for index in range(3):
-        pixels = np.random.default_rng(index).integers(0, 256, (40, 50, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / f"{index}.png")
-    return folder
+    return write_noise(tmp_path_factory.mktemp("photos"), 3)
 
 
 def test_predict_takes_what_export_wrote(model: Path, photos: Path, tmp_path: Path) -> None:

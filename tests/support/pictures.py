@@ -25,3 +25,11 @@ def write_classes(
         for number in range(count):
             write_picture(folder / name / f"{number}{suffix}", 100 * label + number)
     return folder
+
+
+def write_noise(folder: Path, count: int) -> Path:
+    """FOLDER/N.png, `count` of 50 x 40 px."""
+    for number in range(count):
+        pixels = np.random.default_rng(number).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    return folder

@@ -18,8 +18,8 @@ from small_train import class_folders, small_dataset, small_network, small_recip
 from compoundnet.arch import CompoundNetError
 from compoundnet.data import open_dataset
 from compoundnet.models import load
+from compoundnet.runtime.machine import torch_threads
 from compoundnet.train import Recipe, Watcher, plan_task, train
-from compoundnet.train.hardware import one_thread
 
 SCRIPT = Path(__file__).parent.parent / "support" / "train_once.py"
 EVERY_STEP = "save_minutes=0.000001"
@@ -28,7 +28,7 @@ EVERY_STEP = "save_minutes=0.000001"
 @pytest.fixture(autouse=True)
 def single_thread() -> Iterator[None]:
     """As in the processes that are killed: another number of threads adds in another order, to other last bits."""
-    with one_thread():
+    with torch_threads(1):
         yield
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from compoundnet.arch import CompoundNetError
 from compoundnet.explain.maps import Array, Method, Seen
+from compoundnet.runtime.machine import torch_threads
 from compoundnet.runtime.sources import for_inference
 
 if TYPE_CHECKING:
@@ -36,12 +37,11 @@ def gradcam(module: nn.Module, size: int, threads: int) -> Method:
         with torch.inference_mode():
             logits = net(batch)[0].numpy()
 
+        @torch_threads(threads)
         def map_of(index: int) -> Array:
-            before = torch.get_num_threads()  # of the whole process
-            torch.set_num_threads(threads)
             maker = GradCAM(model=net, target_layers=[layer])
+            targets = [ClassifierOutputTarget(index)]
             try:
-                targets = [ClassifierOutputTarget(index)]
                 maker(batch, targets)
                 # The library's own picture is stretched to the input's size and to 0..1; this is the map under it.
                 kept = maker.activations_and_grads
@@ -49,7 +49,6 @@ def gradcam(module: nn.Module, size: int, threads: int) -> Method:
                 found: Any = maker.get_cam_image(batch, layer, targets, activations, gradients)
             finally:
                 maker.activations_and_grads.release()
-                torch.set_num_threads(before)
             positive: Array = np.maximum(found[0], 0)
             return positive
 

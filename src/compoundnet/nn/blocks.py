@@ -57,6 +57,7 @@ class AddingBlock(nn.Module):
         self.pool = nn.MaxPool2d(POOLED_KERNEL, shape.stride, POOLED_KERNEL // 2) if pooled else None
 
     def branch(self, x: Tensor) -> Tensor:
+        """What is added to the input: each kind of block says."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:

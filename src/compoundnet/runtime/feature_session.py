@@ -15,7 +15,7 @@ from compoundnet.arch import CompoundNetError, did_you_mean
 from compoundnet.models import Model
 from compoundnet.runtime.cache import stored
 from compoundnet.runtime.exported import Exported, open_any
-from compoundnet.runtime.machine import check_threads
+from compoundnet.runtime.machine import check_threads, torch_threads
 from compoundnet.runtime.sources import find_source, for_inference
 
 if TYPE_CHECKING:
@@ -135,13 +135,8 @@ def _of_torch(model: Model | ConvNet, backend: str, threads: int) -> FeatureSess
     net = (load(model) if isinstance(model, Model) else for_inference(model)).fuse()
 
     def run(picture: Array) -> Features:
-        before = torch.get_num_threads()  # of the whole process
-        torch.set_num_threads(threads)
-        try:
-            with torch.inference_mode():
-                maps = net.forward_features(torch.from_numpy(picture)[None])
-                return Features(net.forward_head(maps)[0].numpy(), maps[0].numpy())
-        finally:
-            torch.set_num_threads(before)
+        with torch_threads(threads), torch.inference_mode():
+            maps = net.forward_features(torch.from_numpy(picture)[None])
+            return Features(net.forward_head(maps)[0].numpy(), maps[0].numpy())
 
     return FeatureSession(run, net.get_parameter("classifier.weight").detach().numpy())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -20,6 +22,22 @@ def check_threads(threads: int | None) -> int:
     if threads is not None and not 1 <= threads <= cores():
         raise CompoundNetError(f"threads must be 1 to {cores()}, the cores of this machine, got {threads}")
     return threads or cores()
+
+
+@contextlib.contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """torch computes on that many threads, which is a setting of the whole process, and then on as many as before.
+
+    With one, sums are added in one order, whatever the machine has of cores.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @cache

@@ -17,6 +17,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from compoundnet.runtime.machine import torch_threads
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -72,13 +74,8 @@ def _eager(module: nn.Module, threads: int, *, channels_last: bool) -> Run:
     net: Any = module.to(memory_format=order)
 
     def run(pictures: NDArray[np.float32]) -> object:
-        before = torch.get_num_threads()  # of the whole process
-        torch.set_num_threads(threads)
-        try:
-            with torch.inference_mode():
-                return net(torch.from_numpy(pictures).contiguous(memory_format=order))
-        finally:
-            torch.set_num_threads(before)
+        with torch_threads(threads), torch.inference_mode():
+            return net(torch.from_numpy(pictures).contiguous(memory_format=order))
 
     return run
 

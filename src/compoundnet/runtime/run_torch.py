@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compoundnet.arch import CompoundNetError
+from compoundnet.runtime.machine import torch_threads
 from compoundnet.runtime.sources import Source
 
 if TYPE_CHECKING:
@@ -30,10 +31,8 @@ def open_torch(source: Source, threads: int, device: str = "cpu", *, compiled: b
         net = torch.compile(net)
 
     def run(pictures: NDArray[np.float32]) -> NDArray[np.float32]:
-        before = torch.get_num_threads()  # of the whole process
-        torch.set_num_threads(threads)
         try:
-            with torch.inference_mode():
+            with torch_threads(threads), torch.inference_mode():
                 batch = torch.from_numpy(pictures).to(where, memory_format=torch.channels_last)
                 found = torch.cat([net(one) for one in batch.split(1)]) if one_by_one else net(batch)
                 logits: NDArray[np.float32] = found.float().cpu().numpy()
@@ -41,8 +40,6 @@ def open_torch(source: Source, threads: int, device: str = "cpu", *, compiled: b
             raise CompoundNetError(
                 f"a batch of {len(pictures)} does not fit the memory of {device}; give a smaller one"
             ) from error
-        finally:
-            torch.set_num_threads(before)
         return logits
 
     return _explained(run) if compiled else run

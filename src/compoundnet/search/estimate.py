@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from compoundnet.arch import Network, cost
+from compoundnet.runtime.machine import torch_threads
 from compoundnet.search.settings import is_listed
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def _seconds(task: Task) -> float:
 
     from compoundnet.search.measuring import no_checkpoints
     from compoundnet.train.engine import Engine
-    from compoundnet.train.hardware import Hardware, launch, one_thread
+    from compoundnet.train.hardware import Hardware, launch
     from compoundnet.train.logs import Logs
     from compoundnet.train.watching import Watcher
 
@@ -92,7 +93,7 @@ def _seconds(task: Task) -> float:
 
     short = msgspec.convert(task.recipe.fields() | {"epochs": 0, "steps": _STEPS, "lr": 1e-6}, type(task.recipe))
     probe = msgspec.structs.replace(task, recipe=short, held=None, test=None)
-    with one_thread():
+    with torch_threads(1):
         engine = Engine(probe, launch(Hardware(devices=1), short), no_checkpoints(), Logs(None), watcher=Clock())
         engine.run()
     return statistics.median(later - earlier for earlier, later in itertools.pairwise(times))

@@ -13,6 +13,7 @@ import msgspec
 from compoundnet.arch import CompoundNetError, Network, cost, write_whole
 from compoundnet.arch.plain import plain_values
 from compoundnet.data import Dataset
+from compoundnet.runtime.machine import torch_threads
 from compoundnet.search.settings import Judge
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def plan(network: Network, dataset: Dataset, recipe: Recipe, seed: int) -> Task:
 def _train(task: Task, judge: Judge, epoch_done: Callable[[int, float], None] | None, keep: Path | None) -> Measured:
     from compoundnet.train.counting import count
     from compoundnet.train.engine import DivergedError, Engine
-    from compoundnet.train.hardware import Hardware, launch, one_thread
+    from compoundnet.train.hardware import Hardware, launch
     from compoundnet.train.logs import Logs
     from compoundnet.train.results import make_result
     from compoundnet.train.run import write_model
@@ -148,7 +149,7 @@ def _train(task: Task, judge: Judge, epoch_done: Callable[[int, float], None] | 
         raise CompoundNetError(f"{task.dataset} has no test pictures with known classes to judge networks on")
     started, costs = time.monotonic(), cost(task.network)
     fabric = launch(Hardware(devices=1), task.recipe)
-    with one_thread():
+    with torch_threads(1):
         engine = Engine(task, fabric, no_checkpoints(), Logs(None), watcher=Ears())
         try:
             engine.run()

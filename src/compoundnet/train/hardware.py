@@ -7,10 +7,8 @@ Trainer spreads its place in the data over counters that do not restore it.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import warnings
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -71,19 +69,6 @@ def one_gpu(number: int) -> dict[str, str]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = visible.split(",") if visible else [str(index) for index in range(count)]
     return {"CUDA_VISIBLE_DEVICES": names[number % len(names)]}
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Sums are added in one order, whatever the machine has of cores."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def is_sharded(fabric: Fabric) -> bool:

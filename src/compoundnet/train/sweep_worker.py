@@ -11,10 +11,11 @@ from typing import Literal, NamedTuple
 from compoundnet.arch import Network
 from compoundnet.data import Dataset
 from compoundnet.models import Model
+from compoundnet.runtime.machine import torch_threads
 from compoundnet.train.checkpoints import Checkpoints
 from compoundnet.train.engine import DivergedError, Engine
 from compoundnet.train.grid import Grid, Point, at_point
-from compoundnet.train.hardware import Hardware, launch, one_thread
+from compoundnet.train.hardware import Hardware, launch
 from compoundnet.train.identity import identity
 from compoundnet.train.logs import Logs
 from compoundnet.train.recipe import Recipe
@@ -75,7 +76,7 @@ def _run(job: Job, recipe: Recipe, place: Path, watcher: Watcher | None) -> floa
     checkpoints = Checkpoints(place / "checkpoints", recipe.keep)
     fabric = launch(Hardware(devices=1, accelerator=job.accelerator), recipe)
     # The same score with any number of processes.
-    with one_thread() if fabric.device.type == "cpu" else contextlib.nullcontext():
+    with torch_threads(1) if fabric.device.type == "cpu" else contextlib.nullcontext():
         engine = Engine(task, fabric, checkpoints, Logs(place), workers=job.workers, watcher=watcher)
         engine.resume()
         try:
