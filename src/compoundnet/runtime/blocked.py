@@ -30,10 +30,16 @@ class _Graph:
         for node in graph.node:
             for name in node.input:
                 self.readers[name].append(node)
+        self.rows = {tensor.name: tensor.dims[0] for tensor in graph.initializer if tensor.dims}
 
     def only_reader(self, name: str, operator: str) -> onnx.NodeProto | None:
         found = self.readers[name]
         return found[0] if len(found) == 1 and found[0].op_type == operator else None
+
+    def channels(self, name: str) -> int | None:
+        """How many channels the blocked result of a convolution has, with those that only fill its last block."""
+        maker = self.maker.get(name)
+        return self.rows.get(maker.input[1]) if maker is not None and maker.op_type == "Conv" else None
 
 
 def pad_squeezed(model: onnx.ModelProto) -> None:
@@ -111,10 +117,10 @@ def _rewritten(graph: _Graph, product: onnx.NodeProto, name: str) -> _Rewritten 
         return None
     mean = next((node for node in graph.readers[out.output[0]] if node.op_type == "ReduceMean"), None)
     mean_back = None if mean is None else graph.only_reader(mean.output[0], "ReorderInput")
-    channels = next(attribute.i for attribute in out.attribute if attribute.name == "channels")
-    if mean is None or mean_back is None or len(graph.readers[out.output[0]]) != 2 or channels % _MULTIPLE:
-        return None
     blocked, gate = out.input[0], gate_out.input[0]
+    channels = graph.channels(gate)
+    if mean is None or mean_back is None or len(graph.readers[out.output[0]]) != 2 or channels is None:
+        return None
     pool = helper.make_node("GlobalAveragePool", [blocked], [mean_back.output[0]], domain=_BLOCKED)
     weight = helper.make_node("Reshape", [gate, f"{name}_shape"], [f"{name}_weight"])
     scale = helper.make_node(

@@ -38,7 +38,7 @@ _MODEL, _WEIGHTS = "model.onnx", "weights.bin"
 # Above this the graph with `keep_blocked` is not the same function, and is not used.
 _SAME = 1e-5
 # Rewritten graphs of an older version of this module are not to be found in the cache.
-_VERSION = "1"
+_VERSION = "2"
 
 
 def open_onnxruntime(source: Source, threads: int) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
