@@ -9,11 +9,13 @@ from compoundnet.runtime.latency import setting, summarise
 
 def timed(*networks: str) -> Benchmark:
     measurements = [
-        Measurement(network, "compoundnet", backend, "random", 224, 5_000_000, 10**8 * index, summarise([3.0 * index]))
+        Measurement(
+            network, network, "compoundnet", backend, "random", 224, 5_000_000, 10**8 * index, summarise([3.0 * index])
+        )
         for index, network in enumerate(networks, 1)
         for backend in ("onnxruntime", "torch")
     ]
-    peer = Measurement(networks[0], "timm", "eager", "random", 224, 5_000_000, 10**8, summarise([9.0]))
+    peer = Measurement(networks[0], networks[0], "timm", "eager", "random", 224, 5_000_000, 10**8, summarise([9.0]))
     return Benchmark(setting(threads=1, batch=1), (*measurements, peer), ())
 
 

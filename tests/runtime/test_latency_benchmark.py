@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_model import write_small_model
 
 from compoundnet import arch
-from compoundnet.runtime import sessions
+from compoundnet.runtime import export, sessions
 from compoundnet.runtime.benchmark import benchmark
 from compoundnet.runtime.peers import open_peer, peers, peers_of
 from compoundnet.runtime.subjects import subject
@@ -32,6 +33,24 @@ def test_networks_on_backends_in_one_result(small: str, empty_cache: Path) -> No
     assert first.macs == arch.cost(arch.network(small)).macs
     assert done.left_out == ()
     assert not empty_cache.exists()  # of random weights nothing is kept
+
+
+def test_networks_of_one_name_are_told_apart_by_their_files(small: str, tmp_path: Path) -> None:
+    other = tmp_path / "other.toml"
+    arch.network(small).replace(resolution=32).save(other)
+    done = benchmark([small, str(other), small], backends=("torch",), runs=1)
+    name = arch.network(small).name
+    assert [found.label for found in done.measurements] == [f"{name} ({small})", f"{name} ({other})"]
+    assert [(found.network, found.size) for found in done.measurements] == [(name, 64), (name, 32)]
+
+
+def test_two_exports_of_one_model_are_two_rows(tmp_path: Path) -> None:
+    model = write_small_model(tmp_path / "model")
+    files = [str(tmp_path / "a.onnx"), str(tmp_path / "b.onnx")]
+    for file in files:
+        export(model, file)
+    done = benchmark(files, runs=1)
+    assert [found.label for found in done.measurements] == [f"model ({file})" for file in files]
 
 
 def test_random_weights_are_the_same_each_time_and_leave_torch_s_numbers_alone() -> None:

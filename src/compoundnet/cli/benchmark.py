@@ -64,7 +64,7 @@ def _print(done: Benchmark) -> None:
     for found in done.measurements:
         latency = found.latency
         printed.add_row(
-            found.network,
+            found.label,
             found.library,
             found.backend,
             f"{found.size} px",

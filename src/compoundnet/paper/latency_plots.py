@@ -20,9 +20,13 @@ OWN = "compoundnet"
 
 
 class Point(msgspec.Struct, frozen=True):
-    """One network on one backend: `milliseconds`, the median; `macs` of an image; `top1` of the paper, a fraction."""
+    """One network on one backend: `milliseconds`, the median; `macs` of an image; `top1` of the paper, a fraction.
+
+    label  the network's name as the plot shows it
+    """
 
     network: str
+    label: str
     backend: str
     milliseconds: float
     macs: int
@@ -38,11 +42,11 @@ def latency_plots(done: Benchmark) -> tuple[Figure, ...]:
     known = [point for point in points if point.top1 is not None]
     where = f"{done.setting.threads} thread(s) of {done.setting.processor}, batch {done.setting.batch}"
     figures = []
-    if len({point.network for point in known}) > 1:
+    if len({point.label for point in known}) > 1:
         heights = [100 * (point.top1 or 0.0) for point in known]
         title, label = "ImageNet accuracy and latency", "ImageNet top-1 in the paper, %"
         figures.append(_draw("accuracy-latency", title, label, where, known, heights))
-    if len({point.network for point in points}) > 1:
+    if len({point.label for point in points}) > 1:
         heights = [float(point.macs) for point in points]
         title, label = "FLOPs and latency", "FLOPs (multiply-adds) of one image"
         figures.append(_draw("flops-latency", title, label, where, points, heights, logarithmic=True))
@@ -54,6 +58,7 @@ def _points(done: Benchmark) -> list[Point]:
     return [
         Point(
             found.network,
+            found.label,
             found.backend,
             found.latency.median,
             found.macs,
@@ -77,7 +82,7 @@ def _draw(
     description = (
         f"{title}: {height} against the median latency in milliseconds on {where}. "
         + "; ".join(
-            f"{point.network} on {point.backend} {point.milliseconds:.3g} ms, "
+            f"{point.label} on {point.backend} {point.milliseconds:.3g} ms, "
             + (format_count(value) if logarithmic else f"{value:.3g}")
             for point, value in zip(points, heights, strict=True)
         )
@@ -106,7 +111,7 @@ def _draw(
             count_axis(axes, "y", heights)
         log_axis(axes, "x", [point.milliseconds for point in points], "{:g}".format)
         labels = [
-            Label(point.network, point.milliseconds, value, INK)
+            Label(point.label, point.milliseconds, value, INK)
             for point, value in zip(points, heights, strict=True)
             if point.backend == backends[0]
         ]

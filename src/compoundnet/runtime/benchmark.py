@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import msgspec
@@ -17,9 +18,13 @@ from compoundnet.runtime.subjects import Subject, subject
 
 
 class Measurement(msgspec.Struct, frozen=True):
-    """One network in one library on one backend. `size` in pixels, `macs` of one image, `weights` random or trained."""
+    """One network in one library on one backend. `size` in pixels, `macs` of one image, `weights` random or trained.
+
+    label  the network's name, with what was given for it where several that were given have the same
+    """
 
     network: str
+    label: str
     library: str
     backend: str
     weights: str
@@ -58,43 +63,35 @@ def benchmark(
     threads = check_threads(threads)
     for backend in backends:
         check_backend(backend)
-    subjects = {found.name: found for found in map(subject, names)}
+    subjects = _labelled({name: subject(name) for name in names})
     calls: dict[str, Callable[[], object]] = {}
-    described: dict[str, tuple[Subject, str, str]] = {}
+    described: dict[str, Callable[[Latency], Measurement]] = {}
     left_out: list[str] = []
 
-    def add(found: Subject, library: str, backend: str, run: Callable[..., object]) -> None:
+    def add(label: str, library: str, backend: str, run: Callable[..., object]) -> None:
+        found = subjects[label]
         shape = (batch, found.source.channels, found.size, found.size)
-        key = f"{found.name} {library} {backend}"
+        key = f"{label} {library} {backend}"
         calls[key] = partial(run, np.random.default_rng(0).standard_normal(shape, dtype=np.float32))
-        described[key] = found, library, backend
+        weights = found.weights if library == "compoundnet" else "random"
+        described[key] = partial(
+            Measurement, found.name, label, library, backend, weights, found.size, found.params, found.macs
+        )
 
-    for found in subjects.values():
+    for label, found in subjects.items():
         check_memory(found.source, batch)
         for backend in backends:
             if backend in usable(found.source):
-                add(found, "compoundnet", backend, open_session(found.source, backend, threads))
+                add(label, "compoundnet", backend, open_session(found.source, backend, threads))
             else:
-                left_out.append(f"{found.name} does not run on {backend}, only on {' or '.join(usable(found.source))}")
+                left_out.append(f"{label} does not run on {backend}, only on {' or '.join(usable(found.source))}")
         if with_peers:
-            left_out += _add_peers(found, threads, batch, add)
+            left_out += _add_peers(found, threads, batch, partial(add, label))
     if not calls:
         raise CompoundNetError(f"there is nothing to time: {'; '.join(left_out)}")
     state = setting(threads=threads, batch=batch, runs=runs)
     latencies = time_rounds(calls, runs=runs, warm_up=WARM_UP)
-    measurements = tuple(
-        Measurement(
-            found.name,
-            library,
-            backend,
-            found.weights if library == "compoundnet" else "random",
-            found.size,
-            found.params,
-            found.macs,
-            latencies[key],
-        )
-        for key, (found, library, backend) in described.items()
-    )
+    measurements = tuple(describe(latencies[key]) for key, describe in described.items())
     return Benchmark(state, measurements, tuple(left_out))
 
 
@@ -102,6 +99,14 @@ def check_backend(backend: str) -> None:
     """Raise a CompoundNetError where there is no such backend; opening a session says where it is not installed."""
     if backend not in BACKENDS:
         raise CompoundNetError(f"there is no backend named {backend!r}{did_you_mean(backend, BACKENDS)}")
+
+
+def _labelled(subjects: Mapping[str, Subject]) -> dict[str, Subject]:
+    """By a name for people, from by what was given: the float32 and int8 exports of one model have one name."""
+    times = Counter(found.name for found in subjects.values())
+    return {
+        found.name if times[found.name] == 1 else f"{found.name} ({given})": found for given, found in subjects.items()
+    }
 
 
 def _add_peers(found: Subject, threads: int, batch: int, add: Callable[..., None]) -> list[str]:
@@ -120,5 +125,5 @@ def _add_peers(found: Subject, threads: int, batch: int, add: Callable[..., None
             except Exception as error:  # another library's network may fail anywhere in torch's exporter
                 left_out.append(f"{found.name} of {peer.library} ({way}): {str(error).splitlines()[0]}")
                 continue
-            add(found, peer.library, way, run)
+            add(peer.library, way, run)
     return left_out
