@@ -261,6 +261,23 @@ def test_generated_pictures_have_the_statistics_of_photographs() -> None:
         assert np.corrcoef(picture[0].ravel(), picture[2].ravel())[0, 1] > 0.5
 
 
+@pytest.mark.parametrize("stem", ["a[1]*?", "float32", "graph"])
+@pytest.mark.parametrize(("form", "suffixes"), [("onnx", [".onnx"]), ("openvino", [".bin", ".xml"])])
+def test_the_file_has_the_name_given_whatever_it_is(
+    stem: str, form: str, suffixes: list[str], net: nn.ConvNet, tmp_path: Path
+) -> None:
+    if form == "openvino":
+        pytest.importorskip("openvino")
+    photos, target = photo_folder(tmp_path / "photos", count=1), tmp_path / "target"
+    target.mkdir()
+    file = target / f"{stem}{suffixes[-1]}"
+    done = runtime.export(net, file, format=form, precision="int8", calibrate=photos)
+    written = sorted(target.iterdir())
+    assert [path.name for path in written] == [f"{stem}{suffix}" for suffix in suffixes]
+    assert done.bytes == sum(path.stat().st_size for path in written) > 0
+    assert runtime.session(file, threads=1)(pictures(1, 3, 64, 64)).shape == (1, 10)
+
+
 # What cannot be exported, or is not an exported file.
 
 

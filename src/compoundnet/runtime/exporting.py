@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -180,7 +181,7 @@ def _check(found: Comparison, precision: str, target: Path) -> None:
 
 
 def _kept(file: Path, target: Path, described: Exported, form: str, found: Comparison, *, generated: bool) -> Export:
-    parts = sorted(file.parent.glob(f"{file.stem}.*"))  # .bin before .xml: whoever sees the graph has its weights
+    parts = sorted(file.parent.iterdir())  # .bin before .xml: whoever sees the graph has its weights
     size = sum(part.stat().st_size for part in parts)
     for part in parts:
         part.replace(target.parent / part.name)
@@ -215,13 +216,23 @@ Pictures = Callable[[], Iterable[NDArray[np.float32]]]
 def _write_onnx(net: ConvNet, described: Exported, file: Path, calibration: Pictures) -> None:
     import onnx
 
+    if described.precision == "int8":
+        from compoundnet.runtime.quantise import quantise
+
+        with _between(file) as float32:
+            _write_graph(net, described, float32)
+            quantise(float32, file, calibration(), described.properties())
+    else:
+        _write_graph(net, described, file)
+    onnx.checker.check_model(file, full_check=True)
+
+
+def _write_graph(net: ConvNet, described: Exported, file: Path) -> None:
     from compoundnet.runtime.onnx_graph import write_onnx
 
-    int8 = described.precision == "int8"
-    written = file.with_name("float32.onnx") if int8 else file
     write_onnx(
         net.fuse(),
-        written,
+        file,
         channels=described.network.in_channels,
         size=described.preprocess.size,
         dynamic_batch=described.dynamic_batch,
@@ -230,21 +241,21 @@ def _write_onnx(net: ConvNet, described: Exported, file: Path, calibration: Pict
         features=described.features,
         properties=described.properties(),
     )
-    if int8:
-        from compoundnet.runtime.quantise import quantise
-
-        quantise(written, file, calibration(), described.properties())
-        written.unlink()
-    onnx.checker.check_model(file, full_check=True)
 
 
 def _write_openvino(net: ConvNet, described: Exported, file: Path, calibration: Pictures) -> None:
     from compoundnet.runtime.run_openvino import write_graph
 
-    graph = file.with_name("graph.onnx")
-    _write_onnx(net, described, graph, calibration)
-    write_graph(graph, file, described.properties())
-    graph.unlink()
+    with _between(file) as graph:
+        _write_onnx(net, described, graph, calibration)
+        write_graph(graph, file, described.properties())
+
+
+@contextmanager
+def _between(file: Path) -> Iterator[Path]:
+    """A place for an ONNX file on the way to `file`: in a folder of its own, so that it is never the file itself."""
+    with tempfile.TemporaryDirectory(dir=file.parent) as folder:
+        yield Path(folder) / "graph.onnx"
 
 
 def _write_torch(net: ConvNet, described: Exported, file: Path, _: Pictures) -> None:
