@@ -312,6 +312,45 @@ def test_impossible_wishes_are_told_before_any_work(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("suffix", [".onnx", ".xml", ".pt2"])
+def test_an_exported_file_is_not_exported_again(suffix: str, tmp_path: Path) -> None:
+    (tmp_path / f"a{suffix}").touch()
+    told = rf"a\{suffix} is an exported file, which cannot be exported again; give what it was made of"
+    with pytest.raises(arch.CompoundNetError, match=told):
+        runtime.export(tmp_path / f"a{suffix}", tmp_path / "b.onnx")
+    assert not (tmp_path / "b.onnx").exists()
+
+
+def test_what_is_no_model_is_told(exported: Path, tmp_path: Path) -> None:
+    for given, told in [
+        (runtime.open_exported(exported), r"small\.onnx is an exported file"),
+        (torch.nn.Linear(3, 2), "or a network of compoundnet in memory, got Linear"),
+        (object(), "got object"),
+    ]:
+        with pytest.raises(arch.CompoundNetError, match=told):
+            runtime.export(given, tmp_path / "b.onnx")  # type: ignore[arg-type]  # what is tested
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"), [(["one"], "holds 1 labels, and the network has 10 classes"), (["a"] * 9 + [""], "is empty")]
+)
+def test_labels_are_checked_before_anything_is_written(
+    labels: list[str], told: str, net: nn.ConvNet, tmp_path: Path
+) -> None:
+    with pytest.raises(arch.CompoundNetError, match=f"the labels to write: .*{told}"):
+        runtime.export(net, tmp_path / "net.onnx", labels=labels)
+    assert not list(tmp_path.iterdir())
+
+
+def test_preprocess_and_labels_override_a_models(tmp_path: Path) -> None:
+    model = write_small_model(tmp_path / "small")
+    how, labels = models.Preprocess.authors(48), [f"other {index}" for index in range(model.network.num_classes)]
+    runtime.export(model, tmp_path / "small.onnx", preprocess=how, labels=labels)
+    found = runtime.open_exported(tmp_path / "small.onnx")
+    assert (found.preprocess, found.labels) == (how, tuple(labels))
+
+
 def test_an_onnx_file_that_is_not_ours(tmp_path: Path, exported: Path) -> None:
     model = onnx.load(exported)
     del model.metadata_props[:]

@@ -18,7 +18,8 @@ from compoundnet import data
 from compoundnet.arch import CompoundNetError, did_you_mean
 from compoundnet.models import Model, Preprocess, load, open_model
 from compoundnet.models.convert import default_preprocess
-from compoundnet.runtime.exported import Exported
+from compoundnet.models.labels import check_labels
+from compoundnet.runtime.exported import Exported, is_exported
 from compoundnet.runtime.sources import for_inference
 from compoundnet.runtime.verify import Comparison, compare, generated_pictures, noise, read_pictures, runner
 
@@ -83,10 +84,10 @@ def export(
     precision      float32; float16 weights and arithmetic with float32 in and out; int8, which needs `calibrate`
     calibrate      pictures, or folders of them, that int8 is calibrated on: some hundred like those it will see
     pictures       what it is compared on, beside noise; those of `calibrate`, or generated ones, unless given
-    preprocess, labels  of a network in memory; the authors' and none unless given
+    preprocess, labels  instead of a model's own; for a network in memory the authors' and none unless given
 
-    Raises CompoundNetError where the file differs from torch by more than LIMITS allows: then it is not written, and
-    an older file of that name stays.
+    Raises CompoundNetError where the labels are not as many as the classes, or the file differs from torch by more than
+    LIMITS allows: then it is not written, and an older file of that name stays.
     """
     target = _checked(Path(output), format, precision, calibrate)
     if with_cam and (format != "onnx" or precision == "int8"):
@@ -157,18 +158,37 @@ def _described(
     labels: Sequence[str] | None,
 ) -> tuple[ConvNet, Exported]:
     """The network in eval mode, norms not folded, and what the file will say of itself."""
-    if isinstance(model, str | os.PathLike):
-        model = open_model(model)
+    model = _opened(model)
     if isinstance(model, Model):
-        net = load(model)
         name, network = model.name, model.network
         preprocess, labels = preprocess or model.preprocess, model.labels if labels is None else labels
     else:
-        net = for_inference(model)
         name, network = model.spec.name, model.spec
         preprocess = preprocess or default_preprocess(network)
     names = None if labels is None else tuple(labels)
+    if names is not None:
+        check_labels(names, network.num_classes, "the labels to write")
+    net = load(model) if isinstance(model, Model) else for_inference(model)
     return net, Exported(name, network, preprocess, names, precision, dynamic_batch, dynamic_size, target)
+
+
+def _opened(model: object) -> Model | ConvNet:
+    if isinstance(model, str | os.PathLike) and not (is_exported(model) and Path(model).is_file()):
+        return open_model(model)
+    if isinstance(model, str | os.PathLike | Exported):
+        file = model.file if isinstance(model, Exported) else os.fspath(model)
+        raise CompoundNetError(
+            f"{file} is an exported file, which cannot be exported again; give what it was made of: a name of"
+            " `compoundnet models list`, or a model folder"
+        )
+    from compoundnet.nn import ConvNet
+
+    if not isinstance(model, Model | ConvNet):
+        raise CompoundNetError(
+            "export takes a model (name, folder, opened) or a network of compoundnet in memory, got"
+            f" {type(model).__name__}; torch.onnx.export writes other modules"
+        )
+    return model
 
 
 def _check(found: Comparison, precision: str, target: Path) -> None:
