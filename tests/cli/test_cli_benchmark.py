@@ -27,10 +27,10 @@ def test_a_folder_gets_the_result_and_plots(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert document == json.loads((tmp_path / "out" / "benchmark.json").read_text())
-    assert set(document["setting"]) >= {"processor", "cores", "pinned", "versions", "precision", "threads", "batch"}
-    assert [(row["network"], row["backend"]) for row in document["measurements"]] == [
-        ("efficientnet-b0", "torch"),
-        ("efficientnet-b1", "torch"),
+    assert set(document["setting"]) >= {"processor", "cores", "pinned", "versions", "threads", "batch"}
+    assert [(row["network"], row["backend"], row["precision"]) for row in document["measurements"]] == [
+        ("efficientnet-b0", "torch", "float32"),
+        ("efficientnet-b1", "torch", "float32"),
     ]
     assert set(document["measurements"][0]["latency"]) == {
         "mean", "median", "p95", "fastest", "slowest", "spread", "runs",

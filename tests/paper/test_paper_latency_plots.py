@@ -7,15 +7,21 @@ from compoundnet.runtime.benchmark import Benchmark, Measurement
 from compoundnet.runtime.latency import setting, summarise
 
 
+def one(
+    network: str, backend: str, index: int, *, library: str = "compoundnet", precision: str = "float32"
+) -> Measurement:
+    label = network if precision == "float32" else f"{network} ({precision}.onnx)"
+    latency, macs = summarise([3.0 * index]), 10**8 * index
+    return Measurement(network, label, library, backend, "random", precision, 224, 5_000_000, macs, latency)
+
+
 def timed(*networks: str) -> Benchmark:
     measurements = [
-        Measurement(
-            network, network, "compoundnet", backend, "random", 224, 5_000_000, 10**8 * index, summarise([3.0 * index])
-        )
+        one(network, backend, index)
         for index, network in enumerate(networks, 1)
         for backend in ("onnxruntime", "torch")
     ]
-    peer = Measurement(networks[0], networks[0], "timm", "eager", "random", 224, 5_000_000, 10**8, summarise([9.0]))
+    peer = one(networks[0], "eager", 3, library="timm")
     return Benchmark(setting(threads=1, batch=1), (*measurements, peer), ())
 
 
@@ -27,6 +33,16 @@ def test_accuracy_is_of_the_networks_that_table_2_prints_one_for() -> None:
     assert len(flops.points) == 6  # ours only, on both backends
     assert "efficientnet-lite0 on torch 9 ms, 300M" in flops.description
     assert accuracy.png.startswith(b"\x89PNG") and b"<svg" in accuracy.svg
+
+
+def test_the_paper_s_accuracy_is_not_an_int8_file_s() -> None:
+    networks = ("efficientnet-b0", "efficientnet-b1")
+    both = timed(*networks).measurements[:4] + tuple(
+        one(network, "onnxruntime", index, precision="int8") for index, network in enumerate(networks, 1)
+    )
+    accuracy, flops = latency_plots(Benchmark(setting(threads=1, batch=1), both, ()))
+    assert {point["precision"] for point in accuracy.points} == {"float32"}
+    assert [point["label"] for point in flops.points][-1] == "efficientnet-b1 (int8.onnx)"
 
 
 def test_one_network_makes_no_plot() -> None:

@@ -47,10 +47,11 @@ def test_networks_of_one_name_are_told_apart_by_their_files(small: str, tmp_path
 def test_two_exports_of_one_model_are_two_rows(tmp_path: Path) -> None:
     model = write_small_model(tmp_path / "model")
     files = [str(tmp_path / "a.onnx"), str(tmp_path / "b.onnx")]
-    for file in files:
-        export(model, file)
+    for file, precision in zip(files, ("float32", "float16"), strict=True):
+        export(model, file, precision=precision)
     done = benchmark(files, runs=1)
     assert [found.label for found in done.measurements] == [f"model ({file})" for file in files]
+    assert [found.precision for found in done.measurements] == ["float32", "float16"]
 
 
 def test_random_weights_are_the_same_each_time_and_leave_torch_s_numbers_alone() -> None:

@@ -59,14 +59,16 @@ def benchmark(
 def _print(done: Benchmark) -> None:
     least = min(found.latency.median for found in done.measurements)
     printed = table(
-        "network", "library", "backend", ">input", ">FLOPs", ">mean ms", ">median", ">p95", ">spread", ">times fastest"
-    )
+        "network", "library", "backend", "precision", ">input", ">FLOPs",
+        ">mean ms", ">median", ">p95", ">spread", ">times fastest",
+    )  # fmt: skip
     for found in done.measurements:
         latency = found.latency
         printed.add_row(
             found.label,
             found.library,
             found.backend,
+            found.precision,
             f"{found.size} px",
             format_count(found.macs),
             *(f"{value:.2f}" for value in (latency.mean, latency.median, latency.p95)),
@@ -77,7 +79,7 @@ def _print(done: Benchmark) -> None:
     show(printed)
     show(
         f"Batch {setting.batch}, {setting.threads} of {setting.cores} cores of {setting.processor},"
-        f" {setting.precision}, {setting.runs} interleaved rounds after {setting.warm_up}."
+        f" {setting.runs} interleaved rounds after {setting.warm_up}."
     )
     if any(found.weights == "random" for found in done.measurements):
         show("Networks that were named without weights have random ones, which take as long.")

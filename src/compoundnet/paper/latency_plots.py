@@ -20,14 +20,16 @@ OWN = "compoundnet"
 
 
 class Point(msgspec.Struct, frozen=True):
-    """One network on one backend: `milliseconds`, the median; `macs` of an image; `top1` of the paper, a fraction.
+    """One network on one backend: `milliseconds`, the median; `macs` of an image.
 
     label  the network's name as the plot shows it
+    top1   of the paper, a fraction; it is of float32, and other precisions have none
     """
 
     network: str
     label: str
     backend: str
+    precision: str
     milliseconds: float
     macs: int
     top1: float | None
@@ -60,9 +62,12 @@ def _points(done: Benchmark) -> list[Point]:
             found.network,
             found.label,
             found.backend,
+            found.precision,
             found.latency.median,
             found.macs,
-            None if (top1 := printed.get(found.network)) is None else round(top1.amount, 6),
+            round(top1.amount, 6)
+            if found.precision == "float32" and (top1 := printed.get(found.network)) is not None
+            else None,
         )
         for found in done.measurements
         if found.library == OWN
@@ -124,9 +129,13 @@ def _draw(
 
 
 def _lines(points: list[Point], heights: list[float], backend: str) -> list[list[tuple[float, float]]]:
-    """Of each family on a backend, (milliseconds, height) by time; a family is what names share before the last `-`."""
-    families: dict[str, list[tuple[float, float]]] = {}
+    """Of each family on a backend, (milliseconds, height) by time.
+
+    A family is of one precision, and what names share before the last `-`.
+    """
+    families: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for point, height in zip(points, heights, strict=True):
         if point.backend == backend:
-            families.setdefault(point.network.rpartition("-")[0], []).append((point.milliseconds, height))
+            family = point.network.rpartition("-")[0], point.precision
+            families.setdefault(family, []).append((point.milliseconds, height))
     return [sorted(line) for line in families.values()]

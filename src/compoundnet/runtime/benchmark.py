@@ -14,13 +14,14 @@ from compoundnet.runtime.latency import RUNS, WARM_UP, Latency, Setting, setting
 from compoundnet.runtime.machine import check_threads
 from compoundnet.runtime.peers import WAYS, open_peer, peers_of
 from compoundnet.runtime.sessions import BACKENDS, check_memory, open_session, usable
-from compoundnet.runtime.subjects import Subject, subject
+from compoundnet.runtime.subjects import FLOAT32, Subject, subject
 
 
 class Measurement(msgspec.Struct, frozen=True):
     """One network in one library on one backend. `size` in pixels, `macs` of one image, `weights` random or trained.
 
-    label  the network's name, with what was given for it where several that were given have the same
+    label      the network's name, with what was given for it where several that were given have the same
+    precision  an exported file's own, else float32
     """
 
     network: str
@@ -28,6 +29,7 @@ class Measurement(msgspec.Struct, frozen=True):
     library: str
     backend: str
     weights: str
+    precision: str
     size: int
     params: int
     macs: int
@@ -73,9 +75,10 @@ def benchmark(
         shape = (batch, found.source.channels, found.size, found.size)
         key = f"{label} {library} {backend}"
         calls[key] = partial(run, np.random.default_rng(0).standard_normal(shape, dtype=np.float32))
-        weights = found.weights if library == "compoundnet" else "random"
+        ours = library == "compoundnet"
+        weights, precision = (found.weights, found.precision) if ours else ("random", FLOAT32)
         described[key] = partial(
-            Measurement, found.name, label, library, backend, weights, found.size, found.params, found.macs
+            Measurement, found.name, label, library, backend, weights, precision, found.size, found.params, found.macs
         )
 
     for label, found in subjects.items():

@@ -57,7 +57,6 @@ class Setting(msgspec.Struct, frozen=True):
     batch: int
     runs: int
     warm_up: int
-    precision: str
     versions: dict[str, str]
 
 
@@ -102,7 +101,6 @@ def setting(*, threads: int, batch: int, runs: int = RUNS, warm_up: int = WARM_U
         batch=batch,
         runs=runs,
         warm_up=warm_up,
-        precision="float32",
         versions={"python": platform.python_version(), **installed(*_PACKAGES)},
     )
 

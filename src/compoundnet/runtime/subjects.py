@@ -20,6 +20,7 @@ from compoundnet.runtime.sources import Source, find_source
 if TYPE_CHECKING:
     from torch import nn
 
+FLOAT32 = "float32"
 _SEED = 0
 
 
@@ -32,6 +33,11 @@ class Subject(msgspec.Struct, frozen=True):
     params: int
     macs: int
     source: Source
+
+    @property
+    def precision(self) -> str:
+        exported = self.source.exported
+        return FLOAT32 if exported is None else exported.precision
 
 
 def subject(name: str) -> Subject:
