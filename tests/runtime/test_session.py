@@ -253,6 +253,18 @@ def test_auto_of_a_file_is_among_what_runs_it(net: nn.ConvNet, tmp_path: Path) -
     assert runtime.session(tmp_path / "a.onnx", backend="auto", threads=1).backend in ("onnxruntime", "openvino")
 
 
+def test_auto_of_a_file_that_nothing_installed_runs_says_what_to_install(
+    net: nn.ConvNet, tmp_path: Path, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs("openvino")
+    runtime.export(net, tmp_path / "a.xml", format="openvino")
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "openvino" else find(name))
+    with pytest.raises(arch.CompoundNetError, match="the backend openvino is not installed"):
+        runtime.session(tmp_path / "a.xml", backend="auto")
+    assert not list(empty_cache.glob("sessions/*-fastest-*"))
+
+
 # What cannot be.
 
 

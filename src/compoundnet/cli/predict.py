@@ -36,7 +36,10 @@ def predict(
     ] = None,
     backend: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="onnxruntime unless given, torch, compile, openvino, or auto (the fastest)."),
+        typer.Option(
+            metavar="NAME",
+            help="onnxruntime unless given, torch, compile, openvino, or auto (the fastest but compile).",
+        ),
     ] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Threads of the network; all cores unless given.")

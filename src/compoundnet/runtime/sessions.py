@@ -75,7 +75,8 @@ def session(
     """A session of a model (name, folder, exported file, or opened) or of a torch module in memory.
 
     backend  onnxruntime, torch, compile (torch.compile), openvino, or auto: the fastest here, measured once for each
-             model, number of threads and batch. Unless given onnxruntime, or what an exported file is for
+             model, number of threads and batch; not compile, which takes a minute in every process. Unless given
+             onnxruntime, or what an exported file is for
     threads  of the network; all cores unless given
     batch    how many pictures it will be given at a time: what auto measures, and what must fit memory
     size     side of the pictures in pixels; the model's own unless given, needed for a module that is not ours
