@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -357,6 +358,46 @@ def test_an_onnx_file_that_is_not_ours(tmp_path: Path, exported: Path) -> None:
     onnx.save_model(model, tmp_path / "other.onnx")
     with pytest.raises(arch.CompoundNetError, match="is not an exported model of compoundnet"):
         runtime.Predictor(tmp_path / "other.onnx")
+
+
+# Sound files that ONNX Runtime does not load, and what it says of them.
+
+
+def custom_domain(model: onnx.ModelProto) -> None:
+    model.graph.node[0].domain = "other.library"
+    model.opset_import.append(onnx.helper.make_opsetid("other.library", 1))
+
+
+def newer_opset(model: onnx.ModelProto) -> None:
+    model.opset_import[0].version = 99
+
+
+def newer_ir(model: onnx.ModelProto) -> None:
+    model.ir_version = 99
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (custom_domain, "other.library:Conv"),
+        (newer_opset, "ONNX Runtime only .* Opset 99 is under development"),
+        (newer_ir, "Unsupported model IR version: 99"),
+    ],
+)
+def test_files_that_onnx_runtime_cannot_load_are_told(
+    change: Callable[[onnx.ModelProto], None], told: str, exported: Path, tmp_path: Path
+) -> None:
+    model, file = onnx.load(exported), tmp_path / "newer.onnx"
+    change(model)
+    onnx.save_model(model, file)
+    with pytest.raises(arch.CompoundNetError, match=rf"newer\.onnx: ONNX Runtime cannot load it: .*{told}") as raised:
+        runtime.session(file, threads=1)
+    assert "onnxruntime_src" not in str(raised.value)
+    assert "::" not in str(raised.value)
+    del model.metadata_props[:]
+    onnx.save_model(model, file)
+    with pytest.raises(arch.CompoundNetError, match=r"newer\.onnx is not an exported model of compoundnet"):
+        runtime.Predictor(file)
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".xml", ".pt2"])

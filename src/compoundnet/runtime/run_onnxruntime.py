@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -94,21 +95,33 @@ def _options(threads: int) -> Any:
     return options
 
 
-def _session(file: Path, options: Any) -> onnxruntime.InferenceSession:
+def _session(file: Path, options: Any, name: str | None = None) -> onnxruntime.InferenceSession:
+    """`name` is what errors call it, where the file is one on the way."""
     import onnxruntime
+    from onnxruntime.capi.onnxruntime_pybind11_state import InvalidProtobuf
 
     try:
         return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    except InvalidProtobuf as error:
+        raise CompoundNetError(f"{name or file} is no ONNX file, or it is damaged") from error
     except _loading_errors() as error:
-        reason = str(error).splitlines()[0]
-        raise CompoundNetError(f"{file} is no ONNX file, or it is damaged; ONNX Runtime says: {reason}") from error
+        raise CompoundNetError(f"{name or file}: ONNX Runtime cannot load it: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What ONNX Runtime says, without its error code, the file's name, and the place in its C++ source."""
+    said = str(error).splitlines()[0].strip()
+    said = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", said)
+    said = re.sub(r"^Load model from .*? failed:", "", said)
+    # A whole path is followed by the function's signature, a file's name by the function's name.
+    return re.sub(r"^(/\S+:\d+ .*?\(.*?\)|\w+\.(cc|h):\d+ \w+) ", "", said)
 
 
 def _loading_errors() -> tuple[type[Exception], ...]:
     """What ONNX Runtime raises for a file that it cannot load; it gives them no common class."""
     from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
-    return (errors.Fail, errors.InvalidArgument, errors.InvalidGraph, errors.InvalidProtobuf, errors.NotImplemented)
+    return (errors.Fail, errors.InvalidArgument, errors.InvalidGraph, errors.NotImplemented)
 
 
 def _compile(source: Source, folder: Path) -> None:
@@ -124,7 +137,7 @@ def _compile(source: Source, folder: Path) -> None:
         options.optimized_model_filepath = str(folder / _MODEL)
         options.add_session_config_entry("session.optimized_model_external_initializers_file_name", _WEIGHTS)
         options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
-        _session(plain, options)
+        _session(plain, options, source.name if source.exported is None else str(source.exported.file))
     optimised = onnx.load(folder / _MODEL, load_external_data=False)
     if not keep_blocked(optimised):
         return
