@@ -19,7 +19,7 @@ from small_model import write_small_model
 import compoundnet
 from compoundnet import arch, models, nn, runtime
 from compoundnet.runtime import exporting
-from compoundnet.runtime.verify import generated_pictures
+from compoundnet.runtime.verify import generated_pictures, runner
 
 LABELS = [f"class {index}" for index in range(10)]
 FAMILIES = ["efficientnet-b0", "efficientnet-lite0", "mobilenet-v2", "resnet-50"]
@@ -209,6 +209,21 @@ def test_int8_is_calibrated_and_says_how_often_it_agrees(
     )
 
 
+@pytest.mark.parametrize(("form", "suffix"), [("onnx", ".onnx"), ("openvino", ".xml")])
+def test_int8_of_any_batch_and_size(form: str, suffix: str, net: nn.ConvNet, tmp_path: Path) -> None:
+    if form == "openvino":
+        pytest.importorskip("openvino")
+    calibration, file = photo_folder(tmp_path / "photos"), tmp_path / f"int8{suffix}"
+    done = runtime.export(
+        net, file, format=form, precision="int8", calibrate=calibration, dynamic_batch=True, dynamic_size=True
+    )
+    assert done.dynamic_batch
+    assert done.dynamic_size
+    run = runner(file)  # the file itself: a session gives it one picture at a time
+    for shape in [(1, 3, 64, 64), (3, 3, 64, 64), (2, 3, 33, 50), (1, 3, 71, 96)]:
+        assert 1e-4 < difference(run(pictures(*shape)), logits(net, pictures(*shape))) < 0.05
+
+
 # An exported file is a MODEL.
 
 
@@ -262,21 +277,26 @@ def test_generated_pictures_have_the_statistics_of_photographs() -> None:
         assert np.corrcoef(picture[0].ravel(), picture[2].ravel())[0, 1] > 0.5
 
 
-@pytest.mark.parametrize("stem", ["a[1]*?", "float32", "graph"])
-@pytest.mark.parametrize(("form", "suffixes"), [("onnx", [".onnx"]), ("openvino", [".bin", ".xml"])])
+@pytest.mark.parametrize(
+    ("form", "name", "written"),
+    [
+        ("onnx", "a[1]*?.onnx", ["a[1]*?.onnx"]),
+        ("onnx", "float32.onnx", ["float32.onnx"]),
+        ("onnx", "graph.onnx", ["graph.onnx"]),
+        ("openvino", "a[1]*?.xml", ["a[1]*?.bin", "a[1]*?.xml"]),
+    ],
+)
 def test_the_file_has_the_name_given_whatever_it_is(
-    stem: str, form: str, suffixes: list[str], net: nn.ConvNet, tmp_path: Path
+    form: str, name: str, written: list[str], net: nn.ConvNet, tmp_path: Path
 ) -> None:
     if form == "openvino":
         pytest.importorskip("openvino")
     photos, target = photo_folder(tmp_path / "photos", count=1), tmp_path / "target"
     target.mkdir()
-    file = target / f"{stem}{suffixes[-1]}"
-    done = runtime.export(net, file, format=form, precision="int8", calibrate=photos)
-    written = sorted(target.iterdir())
-    assert [path.name for path in written] == [f"{stem}{suffix}" for suffix in suffixes]
-    assert done.bytes == sum(path.stat().st_size for path in written) > 0
-    assert runtime.session(file, threads=1)(pictures(1, 3, 64, 64)).shape == (1, 10)
+    done = runtime.export(net, target / name, format=form, precision="int8", calibrate=photos)
+    assert sorted(path.name for path in target.iterdir()) == written
+    assert done.bytes == sum(path.stat().st_size for path in target.iterdir()) > 0
+    assert runtime.session(target / name, threads=1)(pictures(1, 3, 64, 64)).shape == (1, 10)
 
 
 # What cannot be exported, or is not an exported file.
