@@ -188,6 +188,18 @@ def test_compiled_once_without_layout_changes_around_squeeze_excitation(
     assert sum(node.op_type in ("ReorderInput", "ReorderOutput") for node in nodes) <= 2
 
 
+def test_openvino_compiles_once(net: nn.ConvNet, empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    needs("openvino")
+    from compoundnet.runtime import run_openvino
+
+    first = runtime.session(net, backend="openvino", threads=1)(pictures(1, 3, 64, 64))
+    monkeypatch.setattr(run_openvino, "compile_graph", refuse)
+    for threads in range(1, min(2, machine.cores()) + 1):
+        again = runtime.session(net, backend="openvino", threads=threads)(pictures(1, 3, 64, 64))
+        np.testing.assert_array_equal(again, first)
+    assert len(entries(empty_cache)) == 1
+
+
 def test_other_weights_sizes_and_versions_are_other_entries(net: nn.ConvNet, monkeypatch: pytest.MonkeyPatch) -> None:
     other = random_net(net.spec, seed=1)
     found = [find_source(given, size).identified("torch") for given, size in ((net, None), (other, None), (net, 32))]

@@ -1,7 +1,8 @@
-"""Runs a network on OpenVINO; the converted graph, and what OpenVINO compiles of it, are kept in the cache."""
+"""Runs a network on OpenVINO; what OpenVINO compiles of it is kept in the cache."""
 
 from __future__ import annotations
 
+import io
 import tempfile
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -13,19 +14,22 @@ from numpy.typing import NDArray
 
 from compoundnet.arch import CompoundNetError
 from compoundnet.runtime.cache import stored
+from compoundnet.runtime.machine import instruction_sets
 from compoundnet.runtime.sources import Source
 
 if TYPE_CHECKING:
     import openvino
 
-_MODEL = "model.xml"
+_COMPILED = "compiled.blob"
 
 
 def open_openvino(source: Source, threads: int) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
     """Logits of pictures, one at a time, on that many threads."""
     identity = source.identified("compoundnet", "openvino", *(["onnx", "torch"] if source.module else []))
-    with stored("openvino", source.name, identity, partial(_convert, source), "converting for OpenVINO") as folder:
-        compiled = compile_graph(read_graph(folder / _MODEL), threads)
+    if identity is not None:
+        identity |= {"processor": instruction_sets()}
+    with stored("openvino", source.name, identity, partial(_compile, source), "compiling for OpenVINO") as folder:
+        compiled = _import((folder / _COMPILED).read_bytes(), threads)
     request, output = compiled.create_infer_request(), compiled.output(0)
 
     def run(pictures: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -50,13 +54,7 @@ def compile_graph(graph: openvino.Model, threads: int) -> openvino.CompiledModel
     """The graph for the CPU, in float32 where the processor would take a narrower type by itself."""
     import openvino
 
-    config = {
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": threads,
-        "NUM_STREAMS": 1,
-        "INFERENCE_PRECISION_HINT": "f32",
-    }
-    return openvino.Core().compile_model(graph, "CPU", config)
+    return openvino.Core().compile_model(graph, "CPU", _config(threads))
 
 
 def write_graph(source: Path, target: Path, properties: Mapping[str, str]) -> None:
@@ -69,20 +67,38 @@ def write_graph(source: Path, target: Path, properties: Mapping[str, str]) -> No
     openvino.save_model(graph, target, compress_to_fp16=False)
 
 
-def _convert(source: Source, folder: Path) -> None:
+def _config(threads: int) -> dict[str, str | int]:
+    return {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "INFERENCE_PRECISION_HINT": "f32",
+    }
+
+
+def _compile(source: Source, folder: Path) -> None:
+    # Compiled for one thread, and the same for any: their number is told anew when it is read back.
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        compiled = compile_graph(_graph(source, Path(scratch) / "plain.onnx"), threads=1)
+        (folder / _COMPILED).write_bytes(compiled.export_model().getvalue())
+
+
+def _import(compiled: bytes, threads: int) -> openvino.CompiledModel:
     import openvino
 
+    return openvino.Core().import_model(io.BytesIO(compiled), "CPU", _config(threads))
+
+
+def _graph(source: Source, scratch: Path) -> openvino.Model:
+    """The source's graph for one picture at a time; `scratch` is a place for it while it is made."""
     if source.exported is not None:
         graph = read_graph(source.exported.file)
         shape = graph.input(0).partial_shape
         shape[0] = 1
         graph.reshape(shape)
-        openvino.save_model(graph, folder / _MODEL, compress_to_fp16=False)
-        return
+        return graph
     from compoundnet.runtime.onnx_graph import write_onnx
 
     assert source.module is not None and source.size is not None
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        onnx = Path(scratch) / "plain.onnx"
-        write_onnx(source.module(), onnx, channels=source.channels, size=source.size, one_file=False)
-        openvino.save_model(read_graph(onnx), folder / _MODEL, compress_to_fp16=False)
+    write_onnx(source.module(), scratch, channels=source.channels, size=source.size, one_file=False)
+    return read_graph(scratch)
