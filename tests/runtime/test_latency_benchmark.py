@@ -108,6 +108,14 @@ def test_bad_input(arguments: dict[str, object], message: str) -> None:
         benchmark(**given)  # type: ignore[arg-type]  # the table above holds several types
 
 
+def test_only_a_batch_in_one_piece_must_fit_memory(small: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "free_memory", lambda: 5_000_000)
+    assert len(benchmark([small], batch=64, runs=1).measurements) == 1
+    for options in ({"backends": ("torch",)}, {"with_peers": True}):
+        with pytest.raises(arch.CompoundNetError, match="a batch of 64 pictures needs about"):
+            benchmark([small], batch=64, runs=1, **options)  # type: ignore[arg-type]  # of several types, as above
+
+
 def test_a_backend_that_is_not_installed_names_the_extra(small: str, monkeypatch: pytest.MonkeyPatch) -> None:
     absent = sessions.BACKENDS["openvino"]._replace(package="no_such_package")
     monkeypatch.setattr(sessions, "BACKENDS", {**sessions.BACKENDS, "openvino": absent})

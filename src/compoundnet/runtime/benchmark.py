@@ -13,7 +13,7 @@ from compoundnet.arch import CompoundNetError, did_you_mean
 from compoundnet.runtime.latency import RUNS, WARM_UP, Latency, Setting, setting, time_rounds
 from compoundnet.runtime.machine import check_threads
 from compoundnet.runtime.peers import WAYS, open_peer, peers_of
-from compoundnet.runtime.sessions import BACKENDS, check_memory, open_session, usable
+from compoundnet.runtime.sessions import BACKENDS, check_memory, open_session, takes_batch, usable
 from compoundnet.runtime.subjects import FLOAT32, Subject, subject
 
 
@@ -82,7 +82,8 @@ def benchmark(
         )
 
     for label, found in subjects.items():
-        check_memory(found.source, batch)
+        if with_peers or any(takes_batch(backend) for backend in backends):
+            check_memory(found.source, batch)
         for backend in backends:
             if backend in usable(found.source):
                 add(label, "compoundnet", backend, open_session(found.source, backend, threads))

@@ -33,27 +33,29 @@ class Session:
     size     the only height and width it takes; None: any, at least 32
     """
 
-    def __init__(self, source: Source, backend: str, threads: int, run: Run) -> None:
+    def __init__(self, source: Source, backend: str, threads: int, run: Run, device: str = "cpu") -> None:
         self.backend = backend
         self.threads = threads
         self.size = None if backend in _ANY_SIZE and source.exported is None else source.size
         self._source, self._run = source, run
+        self._takes_memory = takes_batch(backend, device)
 
     def __call__(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
         """Raises CompoundNetError where the pictures are of another type or shape, or do not fit memory."""
         self._check(pictures)
-        if self.backend in _WHOLE_BATCH:
+        if self._takes_memory:
             check_memory(self._source, len(pictures))
         return self._run(np.require(pictures, requirements=["C", "W"]))
 
     def _check(self, pictures: NDArray[np.float32]) -> None:
         side = "H, W" if self.size is None else f"{self.size}, {self.size}"
-        shape, channels = pictures.shape, self._source.channels
+        channels = self._source.channels
+        wanted = f"the pictures must be a NumPy array float32[N, {channels}, {side}] with N at least 1"
+        if not isinstance(pictures, np.ndarray):
+            raise CompoundNetError(f"{wanted}, got a {type(pictures).__name__}")
+        shape = pictures.shape
         if pictures.dtype != np.float32 or len(shape) != 4 or shape[0] < 1 or shape[1] != channels:
-            raise CompoundNetError(
-                f"the pictures must be float32[N, {channels}, {side}] with N at least 1,"
-                f" got {pictures.dtype}{list(shape)}"
-            )
+            raise CompoundNetError(f"{wanted}, got {pictures.dtype}{list(shape)}")
         if self.size is not None and shape[2:] != (self.size, self.size):
             raise CompoundNetError(
                 f"this session is for pictures of {self.size} x {self.size} px, got {shape[2]} x {shape[3]}; size="
@@ -106,7 +108,7 @@ def session(
     if backend not in usable(source):
         assert source.exported is not None
         raise CompoundNetError(f"{source.exported.file} runs on {' or '.join(usable(source))}, not on {backend}")
-    if backend in _WHOLE_BATCH:
+    if takes_batch(backend, device):
         check_memory(source, batch)
     return open_session(source, backend, threads, device)
 
@@ -119,7 +121,7 @@ def open_session(source: Source, backend: str, threads: int, device: str = "cpu"
     module = importlib.import_module(f"compoundnet.runtime.{BACKENDS[backend].module}")
     opened = getattr(module, BACKENDS[backend].opener)
     arguments = (source, threads, device) if backend in _ANY_SIZE else (source, threads)
-    return Session(source, backend, threads, opened(*arguments))
+    return Session(source, backend, threads, opened(*arguments), device)
 
 
 def usable(source: Source) -> tuple[str, ...]:
@@ -129,6 +131,11 @@ def usable(source: Source) -> tuple[str, ...]:
 
 def is_installed(backend: str) -> bool:
     return _missing(backend) is None
+
+
+def takes_batch(backend: str, device: str = "cpu") -> bool:
+    """Whether a batch goes through the backend in one piece, in this machine's own memory."""
+    return backend in _WHOLE_BATCH and device == "cpu"
 
 
 def check_memory(source: Source, batch: int) -> None:
