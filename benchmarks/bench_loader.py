@@ -99,10 +99,7 @@ def torchvisions(folder: Path, augment: bool) -> Epoch:
 
 
 def _normalised(batches: Iterable[torch.Tensor]) -> Iterable[torch.Tensor]:
-    written = None
-    for images in batches:
-        written = normalise(images, HOW, written)
-        yield written
+    return (normalise(images, HOW) for images in batches)
 
 
 def _decoded(path: str) -> torch.Tensor:
