@@ -1,6 +1,7 @@
-"""Trains the small network in a process of its own: `python train_once.py OUTPUT [--resume] [--fsdp] [KEY=VALUE ...]`.
+"""Trains the small network in a process of its own: `python train_once.py OUTPUT [OPTION ...] [KEY=VALUE ...]`.
 
-Under torchrun it takes part in the run; PAUSE seconds after each step leave time for a signal to arrive.
+Options are --resume, --fsdp, and --worker: another process decodes the pictures. Under torchrun it takes part in the
+run; "{rank}" in OUTPUT is its number there. PAUSE seconds after each step leave time for a signal to arrive.
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ def main() -> None:
     hardware = Hardware(accelerator="cpu", strategy="fsdp" if "--fsdp" in rest else "auto")
     fabric = launch(hardware, recipe)
     task = plan_task(recipe, small_dataset(), network=small_network())
+    where, workers = Path(output.format(rank=fabric.global_rank)), int("--worker" in rest)
     try:
-        train(task, Path(output), fabric=fabric, resume="--resume" in rest, watcher=Slow())
+        train(task, where, fabric=fabric, workers=workers, resume="--resume" in rest, watcher=Slow())
     except InterruptedRunError as error:
         print(error, file=sys.stderr)
         sys.exit(3)

@@ -13,7 +13,9 @@ import torch
 from safetensors.torch import load_file
 from small_train import small_dataset, small_network, small_recipe
 
-from compoundnet.train import plan_task, train
+from compoundnet.models import load
+from compoundnet.train import Hardware, launch, plan_task, train
+from compoundnet.train.counting import count
 
 SUPPORT = Path(__file__).parent.parent / "support"
 # What is random by process, dropout and stochastic depth, is off; the rest is as in training. In float64's place a step
@@ -53,6 +55,28 @@ def test_two_processes_resume_to_the_bit(tmp_path: Path, strategy: list[str]) ->
     torchrun(2, "train_once.py", tmp_path / "cut", "--resume", *strategy, *every)
     one, two = ((tmp_path / name / "weights.safetensors").read_bytes() for name in ("whole", "cut"))
     assert one == two
+
+
+def test_without_synchronised_norm_the_written_network_is_the_evaluated_one(tmp_path: Path) -> None:
+    """Each process has other statistics then; what the log and result.json say is of those that are written."""
+    settings = ["sync_norm=false", "epochs=3", "lr=0.1", "patience=0", "select=last"]
+    torchrun(2, "train_once.py", tmp_path / "two", *settings)
+    task = plan_task(small_recipe(*settings), small_dataset(), network=small_network())
+    assert task.held is not None
+    written = count(load(tmp_path / "two"), task.held, task.preprocess, launch(Hardware(accelerator="cpu")))
+    last = (tmp_path / "two" / "log.csv").read_text().splitlines()[-1].split(",")
+    assert float(last[5]) == pytest.approx(written.loss, rel=1e-6)
+
+
+def test_a_machine_that_does_not_see_the_checkpoints_is_refused(tmp_path: Path) -> None:
+    torchrun(2, "train_once.py", tmp_path / "run0", "epochs=1")
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+         str(SUPPORT / "train_once.py"), str(tmp_path / "run{rank}"), "--resume", "epochs=1"],
+        capture_output=True, text=True, timeout=240, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "cannot be read by 1 of 2 processes: all machines must see the same output folder" in done.stderr
 
 
 def test_one_two_and_three_processes_count_the_same(tmp_path: Path) -> None:

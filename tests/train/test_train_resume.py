@@ -19,7 +19,10 @@ from compoundnet.arch import CompoundNetError
 from compoundnet.data import open_dataset
 from compoundnet.models import load
 from compoundnet.runtime.machine import torch_threads
-from compoundnet.train import Recipe, Watcher, plan_task, train
+from compoundnet.train import Recipe, Task, Watcher, plan_task, train
+from compoundnet.train.checkpoints import Checkpoints
+from compoundnet.train.engine import DivergedError
+from compoundnet.train.overrides import override
 
 SCRIPT = Path(__file__).parent.parent / "support" / "train_once.py"
 EVERY_STEP = "save_minutes=0.000001"
@@ -109,7 +112,7 @@ def test_the_last_checkpoints_are_kept_and_a_damaged_one_is_passed_over(
     run(tmp_path / "whole", small_recipe())
     run(tmp_path / "cut", recipe, kill_at=11)
     kept = sorted((tmp_path / "cut.run" / "checkpoints").iterdir())
-    assert [path.name for path in kept] == [f"step-{step:09d}.pt" for step in (8, 9, 10)]
+    assert [path.name for path in kept] == [f"step-{step:09d}.pt" for step in (6, 8, 10)]
     kept[-1].write_bytes(kept[-1].read_bytes()[:1000])
     run(tmp_path / "cut", recipe, resume=True)
     assert "step-000000010.pt cannot be read" in caplog.text
@@ -119,7 +122,7 @@ def test_the_last_checkpoints_are_kept_and_a_damaged_one_is_passed_over(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["lr=0.1"], "another recipe: lr is 0.4 there and 0.1 here"),
+        (["label_smoothing=0.2"], "another recipe: label_smoothing is 0.1 there and 0.2 here"),
         (["dropout=0.5"], "another network: dropout is 0.1 there and 0.5 here"),
         (["minival=9"], "another data: training pictures is 48 there and 51 here"),
     ],
@@ -138,11 +141,30 @@ def test_an_unfinished_run_is_not_overwritten(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
-    with pytest.raises(CompoundNetError, match=r"the loss is (nan|inf) at step \d+; --resume goes on from .*step-0"):
-        run(tmp_path / "model", small_recipe("lr=1e30", "warmup_epochs=0.5", "optimizer.kind=sgd", EVERY_STEP))
-    state = torch.load(next((tmp_path / "model.run" / "checkpoints").iterdir()), weights_only=True)
-    assert all(tensor.isfinite().all() for tensor in state["net"].values())
+    sgd = ["warmup_epochs=0.5", "optimizer.kind=sgd", EVERY_STEP]
+    with pytest.raises(CompoundNetError, match=r"(the loss is (nan|inf) at|a weight is not finite after) step \d+\. "):
+        run(tmp_path / "model", small_recipe("lr=1e30", *sgd))
+    kept = sorted((tmp_path / "model.run" / "checkpoints").iterdir())
+    assert kept
+    for path in kept:
+        assert all(tensor.isfinite().all() for tensor in torch.load(path, weights_only=True)["net"].values())
     assert not (tmp_path / "model").exists()
+
+
+def test_a_run_that_diverged_goes_on_as_its_message_says(tmp_path: Path) -> None:
+    """From the last checkpoint before the harm, at a lower rate, which is said."""
+    run(tmp_path / "model", small_recipe("lr=0.01", EVERY_STEP), kill_at=7)
+    with pytest.raises(DivergedError, match=r"go on from it with --resume --set lr=\S+ \(remove it, to go back"):
+        run(tmp_path / "model", small_recipe("lr=1e30", EVERY_STEP), resume=True)
+    for path in sorted((tmp_path / "model.run" / "checkpoints").iterdir())[1:]:
+        path.unlink()
+    said: list[str] = []
+    watcher = Watcher()
+    watcher.said = said.append  # type: ignore[assignment,method-assign]
+    task = plan_task(small_recipe("lr=0.001", EVERY_STEP), small_dataset(), network=small_network())
+    train(task, tmp_path / "model", resume=True, watcher=watcher)
+    assert said == ["going on with lr 0.001 instead of 0.01: from here on another run than it was"]
+    assert all(tensor.isfinite().all() for tensor in load(tmp_path / "model").state_dict().values())
 
 
 def test_a_full_disk_stops_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
@@ -167,6 +189,7 @@ def start(output: Path, *arguments: str, pause: float) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PAUSE": str(pause)},
+        start_new_session=True,  # a process group of its own
     )
 
 
@@ -189,26 +212,70 @@ def test_sigterm_saves_and_leaves_cleanly(tmp_path: Path) -> None:
     assert same_weights(tmp_path / "whole", tmp_path / "cut")
 
 
+def test_sigterm_of_the_whole_process_group(tmp_path: Path) -> None:
+    """As SLURM and `timeout` send it: what decodes pictures must not die before the last step has its batch."""
+    process = start(tmp_path / "cut", "--worker", pause=0.1)
+    wait_for_step(process, 2)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 3, errors
+    assert "as asked; --resume goes on from" in errors and "Traceback" not in errors
+
+
 @pytest.mark.slow
-def test_twenty_kills_at_random_moments(tmp_path: Path) -> None:
-    """kill -9 of the process, also while it writes a checkpoint, and resumed each time."""
-    run(tmp_path / "whole", small_recipe("epochs=12"))
+@pytest.mark.parametrize("decoding", [[], ["--worker"]])
+def test_twenty_kills_at_random_moments(tmp_path: Path, decoding: list[str]) -> None:
+    """kill -9 of the process, also before its first step and while it writes a checkpoint, and resumed each time."""
+    run(tmp_path / "whole", small_recipe("epochs=40"))
     random.seed(0)
-    kills = 0
-    for _ in range(60):
-        process = start(tmp_path / "cut", "--resume", EVERY_STEP, "epochs=12", pause=0.02)
-        wait_for_step(process, 1)
-        time.sleep(random.uniform(0, 0.25))
+    for number in range(20):
+        process = start(tmp_path / "cut", "--resume", EVERY_STEP, "epochs=40", *decoding, pause=0.02)
+        if number % 4:
+            wait_for_step(process, 1)
+        time.sleep(random.uniform(0, 0.25 if number % 4 else 5))
         process.kill()
         process.communicate(timeout=60)
-        if process.returncode == 0:
-            break
-        kills += 1
-        if kills == 20:
-            break
-    assert kills >= 10
-    run(tmp_path / "cut", small_recipe(EVERY_STEP, "epochs=12"), resume=True)
+        assert process.returncode == -signal.SIGKILL
+    run(tmp_path / "cut", small_recipe(EVERY_STEP, "epochs=40"), resume=True)
     assert same_weights(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_held_out_picture_that_cannot_be_read_loses_no_epoch(tmp_path: Path) -> None:
+    """The checkpoint is there before the epoch is judged, and judging goes on from it."""
+    data = class_folders(tmp_path / "data", {"dark": 20, "light": 20})
+    recipe = small_recipe("epochs=2", "minival=8")
+
+    def task() -> Task:
+        return plan_task(recipe, open_dataset(data), network=small_network())
+
+    train(task(), tmp_path / "whole")
+    held = task().held
+    assert held is not None
+    spoilt = Path(data, held.picture_name(3))
+    content = spoilt.read_bytes()
+    spoilt.write_bytes(content[:60])
+    with pytest.raises(CompoundNetError, match="a picture cannot be read"):
+        train(task(), tmp_path / "cut")
+    assert list((tmp_path / "cut.run" / "checkpoints").iterdir())
+    spoilt.write_bytes(content)
+    train(task(), tmp_path / "cut", resume=True)
+    assert same_weights(tmp_path / "whole", tmp_path / "cut")
+    assert (tmp_path / "cut" / "log.csv").read_text().count("\n") == 1 + 2
+
+
+def test_damaged_checkpoints_do_not_count_among_those_kept(tmp_path: Path) -> None:
+    """They are put aside: the ones written after them are newer than none."""
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    for step in (100, 200):
+        checkpoints.save({"step": step}, step)
+        checkpoints.path(step).write_bytes(b"no checkpoint")
+    assert checkpoints.load() is None
+    for step in (10, 20, 30):
+        checkpoints.save({"step": step}, step)
+    assert [path.name for path in checkpoints.paths()] == ["step-000000020.pt", "step-000000030.pt"]
+    assert checkpoints.load() == {"step": 30}
+    checkpoints.clear()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_corrupt_picture_is_named_and_skipped_up_to_the_limit(
@@ -226,6 +293,12 @@ def test_a_corrupt_picture_is_named_and_skipped_up_to_the_limit(
     train(task, tmp_path / "model")
     assert all(path.name in caplog.text for path in bad)
     strict = small_recipe("epochs=1", "minival=0", "select=last", "patience=0", "max_bad=1")
-    with pytest.raises(CompoundNetError, match="more than 1 pictures cannot be read"):
+    with pytest.raises(CompoundNetError, match=r"more than 1 pictures cannot be read: .*--set max_bad=N"):
         train(plan_task(strict, dataset, network=small_network()), tmp_path / "other")
+    # As the message advises. That the epoch is saved in between begins no new count.
+    with pytest.raises(CompoundNetError, match="more than 1 pictures cannot be read"):
+        often = override(strict, [EVERY_STEP])
+        train(plan_task(often, dataset, network=small_network()), tmp_path / "other", resume=True)
+    lenient = override(strict, ["max_bad=2"])
+    train(plan_task(lenient, dataset, network=small_network()), tmp_path / "other", resume=True)
     assert load(tmp_path / "model").num_classes == 2

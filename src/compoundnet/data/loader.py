@@ -24,39 +24,49 @@ class Loader:
     first batch and end when the last such loader is gone; so iterate one of them at a time.
     """
 
-    def __init__(self, order: Order, workers: Workers, max_bad: int, epoch: int, start_batch: int) -> None:
+    def __init__(self, order: Order, workers: Workers, refused: _Refused, epoch: int, start_batch: int) -> None:
         self.order, self.epoch, self.start_batch = order, epoch, start_batch
-        self._workers, self._max_bad = workers, max_bad
+        self._workers, self._refused = workers, refused
 
     def at(self, epoch: int, start_batch: int = 0) -> Loader:
         """This loader at another epoch and batch."""
-        return Loader(self.order, self._workers, self._max_bad, epoch, start_batch)
+        return Loader(self.order, self._workers, self._refused, epoch, start_batch)
 
     def __len__(self) -> int:
         """Batches from `start_batch` to the end of the epoch."""
         return max(0, self.order.batches() - self.start_batch)
 
     def __iter__(self) -> Iterator[Batch]:
-        bad: set[str] = set()
         requests = [Request(self.epoch, indices) for indices in self.order.indices(self.epoch, self.start_batch)]
         for batch, refused in self._workers.run(requests):
             for error in refused:
-                if error not in bad:
-                    bad.add(error)
-                    self._refuse(error, len(bad))
+                self._refused.add(self.epoch, error)
             if batch is None:
                 raise CompoundNetError(f"{len(refused)} pictures in a row cannot be read, such as {refused[0]}")
             yield batch
 
-    def _refuse(self, error: str, count: int) -> None:
-        """Name a bad picture, and stop where there are too many."""
-        if count <= self._max_bad:
-            _log.warning("%s; skipped (%d of at most %d)", error, count, self._max_bad)
+
+class _Refused:
+    """The pictures of an epoch that could not be read: each is named once, and there may be `most`."""
+
+    def __init__(self, most: int, training: bool) -> None:
+        self._most, self._training = most, training
+        self._epoch, self._errors = -1, set[str]()
+
+    def add(self, epoch: int, error: str) -> None:
+        """Raises CompoundNetError where it is one too many."""
+        if epoch != self._epoch:
+            self._epoch, self._errors = epoch, set()
+        if error in self._errors:
             return
-        limit = f"more than {self._max_bad} pictures cannot be read" if self._max_bad else "a picture cannot be read"
-        raise CompoundNetError(
-            f"{limit}: {error}. `compoundnet data verify` lists every such picture; repair or remove them"
-        )
+        self._errors.add(error)
+        if len(self._errors) <= self._most:
+            _log.warning("%s; skipped (%d of at most %d)", error, len(self._errors), self._most)
+            return
+        what = f"more than {self._most} pictures cannot be read" if self._most else "a picture cannot be read"
+        # A run that goes on must find the same pictures, so they are not to be removed from under it.
+        advice = "repair them, or allow for more with --set max_bad=N" if self._training else "repair or remove them"
+        raise CompoundNetError(f"{what}: {error}. `compoundnet data verify` lists every such picture; {advice}")
 
 
 def loader(
@@ -85,8 +95,9 @@ def loader(
     workers      processes that decode; 0 decodes in this one
     rank, world  this process among those that share the split: together they see each picture once
     shuffle, drop_last  what training does, and evaluation does not
-    max_bad      pictures of an epoch that may be unreadable: each is named in the log, and the next readable one takes
-                 its place. One more is a CompoundNetError. Only for training: evaluation counts every picture
+    max_bad      pictures of an epoch that this process may find unreadable: each is named in the log, and the next
+                 readable one takes its place. One more is a CompoundNetError. Only for training: evaluation counts
+                 every picture
     pin_memory   in page-locked memory, for an asynchronous copy to a GPU
     """
     training = isinstance(transform, TrainingTransform)
@@ -101,7 +112,8 @@ def loader(
         rank=rank,
         world=world,
     )
-    return Loader(order, Workers(split, transform, seed, workers, pin_memory), max_bad, epoch, start_batch)
+    refused = _Refused(max_bad, training)
+    return Loader(order, Workers(split, transform, seed, workers, pin_memory), refused, epoch, start_batch)
 
 
 def normalise(images: torch.Tensor, how: Preprocess) -> torch.Tensor:

@@ -9,6 +9,7 @@ thread needs to keep a GPU busy.
 
 from __future__ import annotations
 
+import signal
 import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -64,6 +65,7 @@ class Workers:
             sampler=_Queue(self._requests),
             num_workers=processes,
             persistent_workers=processes > 0,
+            worker_init_fn=_leave_signals_to_the_parent,
             pin_memory=pin_memory,
         )
 
@@ -76,6 +78,13 @@ class Workers:
             batches = iter(self._loader)
         for images, labels, indices, refused in batches:
             yield (None if images is None else Batch(images, labels, indices)), refused
+
+
+def _leave_signals_to_the_parent(_: int) -> None:
+    """SLURM, `timeout` and a terminal signal all processes of a run. The training process decides when to stop, after a
+    step that still needs this worker's batch; a worker ends with its parent."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class _Queue:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -13,6 +14,7 @@ import torch
 from compoundnet.arch import CompoundNetError
 
 _log = logging.getLogger(__name__)
+_DAMAGED = ".damaged"
 _NAME = re.compile(r"step-(\d{9})\.pt")
 
 
@@ -26,9 +28,13 @@ class Checkpoints:
         """Oldest first."""
         return sorted(path for path in self.folder.glob("step-*.pt") if _NAME.fullmatch(path.name))
 
+    def path(self, step: int) -> Path:
+        """Of the checkpoint after that step."""
+        return self.folder / f"step-{step:09d}.pt"
+
     def save(self, state: dict[str, Any], step: int) -> None:
         """Write one and remove those beyond `keep`. Where it fails, the earlier ones stay (CompoundNetError)."""
-        path = self.folder / f"step-{step:09d}.pt"
+        path = self.path(step)
         temporary = path.with_suffix(".part")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -45,19 +51,26 @@ class Checkpoints:
         for old in self.paths()[: -self._keep]:
             old.unlink()
 
-    def load(self) -> dict[str, Any] | None:
-        """The newest that can be read, None where there is none. One that is damaged is named and passed over."""
-        for path in reversed(self.paths()):
+    def load(self, step: int | None = None) -> dict[str, Any] | None:
+        """The newest that can be read, or the one after `step`; None where there is none.
+
+        One that is damaged is named, put aside as `.damaged`, so that it does not count among those kept, and passed
+        over.
+        """
+        for path in reversed(self.paths()) if step is None else [self.path(step)]:
             try:
                 state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
                 return state
             except Exception as error:  # damaged bytes make the reader raise whatever it trips over
-                _log.warning("%s cannot be read (%s); going back to the one before", path, _reason(error))
+                _log.warning("%s cannot be read (%s)", path, _reason(error, "it is damaged"))
+                if step is None:
+                    with contextlib.suppress(OSError):
+                        path.rename(path.with_suffix(_DAMAGED))
         return None
 
     def clear(self) -> None:
         """Remove all of them, and what an interrupted save left."""
-        for path in [*self.paths(), *self.folder.glob("step-*.part")]:
+        for path in self.folder.glob("step-*"):
             path.unlink()
 
     def _left(self) -> str:
@@ -67,11 +80,11 @@ class Checkpoints:
         return f"{paths[-1].name} is the last good one: make room, and go on from it with --resume"
 
 
-def _reason(error: BaseException) -> str:
-    """What the operating system said, where it did."""
+def _reason(error: BaseException, otherwise: str = "") -> str:
+    """What the operating system said, where it did; else the error's own words, unless others are given."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
         cause = cause.__cause__ or cause.__context__
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    return otherwise or (str(error) or type(error).__name__).splitlines()[0]

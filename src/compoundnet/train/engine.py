@@ -12,7 +12,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import torch
@@ -108,23 +108,26 @@ class Engine:
     @property
     def evaluable(self) -> ConvNet:
         """A whole network to evaluate with, holding the average."""
+        self._agree_on_statistics()
         if self._whole is not self._average.net:
             self._whole.load_state_dict(network_state(self._average.net))
         return self._whole
 
     def resume(self) -> bool:
         """Go on from the newest checkpoint; False where there is none. One of another run is a CompoundNetError."""
-        state = self._checkpoints.load()
+        state = self._found()
         if state is None:
             return False
-        check_identity(state["identity"], self._identity, str(self._checkpoints.folder))
+        for change in check_identity(state["identity"], self._identity, str(self._checkpoints.folder)):
+            self._watcher.said(f"going on with {change}: from here on another run than it was")
         self._place = Place(**state["place"])
         # The phase of the step that was done last: the optimiser's state is of that one.
         self._enter_phase(frozen=0 < self._place.step <= self._frozen_steps)
         load_network(self._net, state["net"])
         load_network(self._average.net, state["average"])
         load_optimizer(self._net, self._optimizer, state["optimizer"])
-        self._fabric.strategy.precision.load_state_dict(state["precision"])
+        if state["precision"]:  # of fp16; a run may go on in another one
+            self._fabric.strategy.precision.load_state_dict(state["precision"])
         self._best = state["best"]
         return True
 
@@ -137,20 +140,26 @@ class Engine:
         """
         self._logs.start(self._place.step)
         self._watcher.started(self._place.step, self.steps, self._recipe.batch)
-        self._saved_at = time.monotonic()
+        self._saved_at, self._saved_step = time.monotonic(), self._place.step
         compiling = readable_compile_errors() if self._recipe.compile else contextlib.nullcontext()
         with Stop() as stop, self._logs, compiling:
+            if self._place.seen and self._at_an_end():
+                self._end_epoch()
             while not self._done():
-                stopping = self._stretch(stop)
-                ended = self._place.step % self.epoch_steps == 0 or self._place.step >= self.steps
-                if ended:
-                    self._end_epoch()
-                if stopping or self._save_is_due() or (ended and self._save_after_epoch()):
+                wanted = self._stretch(stop)
+                ended = self._at_an_end()
+                # Saved before it is judged, which takes a while and may fail at a picture that cannot be read: a run
+                # that goes on from there judges first.
+                if wanted.stop or wanted.save or (ended and self._save_after_epoch()):
                     self._save()
-                if stopping and not self._done():
+                if wanted.stop:
                     raise InterruptedRunError(
                         f"stopped after step {self._place.step} of {self.steps}, as asked; {self._last_good()}"
                     )
+                if ended:
+                    self._end_epoch()
+            if self._saved_step != self._place.step:  # stopped early, after an epoch that was not to be saved
+                self._save()
 
     def _make_net(self) -> None:
         recipe, fabric = self._recipe, self._fabric
@@ -171,6 +180,12 @@ class Engine:
             fabric.setup_module(self._average.net)
         self._enter_phase(frozen=self._frozen_steps > 0)
 
+    def _agree_on_statistics(self) -> None:
+        """Without synchronised batch norm each process has statistics of its own: the first one's are written."""
+        if self._fabric.world_size > 1 and not self._recipe.sync_norm:
+            for buffer in self._average.net.buffers():
+                torch.distributed.broadcast(buffer, src=0)
+
     def _forward(self) -> nn.Module:
         return torch.compile(self._net) if self._recipe.compile else self._net  # type: ignore[return-value]  # a module still
 
@@ -189,33 +204,54 @@ class Engine:
         self._optimizer = make_optimizer(net, self._recipe)
         self._prepared: Any = self._fabric.setup_optimizers(self._optimizer)
 
-    def _stretch(self, stop: Stop) -> bool:
-        """Steps to the end of the epoch, or until it is time to save or to stop; whether it is to stop."""
+    def _found(self) -> dict[str, Any] | None:
+        """The newest checkpoint, the same on all processes; None where there is none.
+
+        The first process chooses it. The others must find it too: several machines need a folder that they share.
+        """
+        first = self._fabric.is_global_zero
+        state = self._checkpoints.load() if first else None
+        step = self._fabric.broadcast(None if state is None else state["place"]["step"])
+        if step is None:
+            return None
+        if not first:
+            state = self._checkpoints.load(step)
+        missing = int(total(self._fabric, torch.tensor(int(state is None), device=self._fabric.device)))
+        if missing:
+            raise CompoundNetError(
+                f"{self._checkpoints.path(step)} cannot be read by {missing} of {self._fabric.world_size} processes:"
+                " all machines must see the same output folder (-o)"
+            )
+        return state
+
+    def _stretch(self, stop: Stop) -> _Wanted:
+        """Steps to the end of the epoch, or until it is time to save or to stop."""
         place, started = self._place, time.monotonic()
         epoch, within = divmod(place.step, self.epoch_steps)
         batches = iter(self._loader.at(epoch, within * self._recipe.accumulate))
-        pending, stopping = None, False
+        pending, wanted = None, _Wanted(False, False)
         for _ in range(min(self.epoch_steps - within, self.steps - place.step)):
             if place.step == self._frozen_steps > 0:
                 self._enter_phase(frozen=False)
             stats = self._step(batches, stop)
             if pending is not None:
                 # Looked at once the next step is under way, so that a GPU does not wait for it.
-                stopping = self._settle(pending, place.step)
+                wanted = self._settle(pending, place.step)
             place.step += 1
             pending = stats
-            if stopping or self._save_is_due():
+            if any(wanted):
                 break
         assert pending is not None
-        stopping = self._settle(pending, place.step) or stopping
+        last = self._settle(pending, place.step)
         place.seconds += time.monotonic() - started
-        return stopping
+        return _Wanted(wanted.stop or last.stop, wanted.save or last.save)
 
     def _step(self, batches: Iterator[Batch], stop: Stop) -> Tensor:
-        """One step of the optimiser; float64[4] over all processes: summed loss, right answers, pictures, stop."""
+        """One step of the optimiser; float64[5] summed over all processes: loss, right answers, pictures, and how many
+        were asked to stop or want to save."""
         recipe, fabric, step = self._recipe, self._fabric, self._place.step
         set_learning_rate(self._optimizer, learning_rate(recipe, step, self.steps, self.epoch_steps))
-        stats = torch.zeros(4, dtype=torch.float64, device=fabric.device)
+        stats = torch.zeros(5, dtype=torch.float64, device=fabric.device)
         for part in range(recipe.accumulate):
             images, labels, _ = next(batches)
             images = images.to(fabric.device, non_blocking=True)
@@ -232,6 +268,7 @@ class Engine:
             stats[1] += (logits.detach().argmax(1) == labels).sum()
             stats[2] += len(labels)
         stats[3] += stop.asked
+        stats[4] += self._save_is_due()
         if recipe.clip_norm:
             fabric.clip_gradients(self._module, self._prepared, max_norm=recipe.clip_norm, error_if_nonfinite=False)
         self._prepared.step()
@@ -247,20 +284,16 @@ class Engine:
             return contextlib.nullcontext()
         return self._fabric.no_backward_sync(self._module)
 
-    def _settle(self, stats: Tensor, step: int) -> bool:
-        """Take a step's figures in; whether any process was asked to stop."""
-        loss, right, seen, stop = stats.tolist()
+    def _settle(self, stats: Tensor, step: int) -> _Wanted:
+        """Take a step's figures in; what any process wants."""
+        loss, right, seen, stop, save = stats.tolist()
         if not math.isfinite(loss):
-            raise DivergedError(
-                f"the loss is {loss} at step {step}; {self._last_good()}. A lower learning rate usually helps:"
-                f" --set lr={self._recipe.lr / 3:.2g}"
-                + (", or --set precision=bf16" if self._recipe.precision == "fp16" else "")
-            )
+            raise DivergedError(self._diverged(f"the loss is {loss} at step {step}"))
         place = self._place
         place.loss, place.right, place.seen = place.loss + loss, place.right + int(right), place.seen + int(seen)
         self._logs.step(step, loss / seen, learning_rate(self._recipe, step - 1, self.steps, self.epoch_steps))
         self._watcher.stepped(step, loss / seen)
-        return bool(stop)
+        return _Wanted(stop=stop > 0, save=save > 0)
 
     def _end_epoch(self) -> None:
         place, recipe = self._place, self._recipe
@@ -289,6 +322,10 @@ class Engine:
         self._logs.epoch(self.history)
         self._watcher.epoch_ended(ended)
 
+    def _at_an_end(self) -> bool:
+        """Of an epoch, or of the run."""
+        return self._place.step % self.epoch_steps == 0 or self._place.step >= self.steps
+
     def _save_after_epoch(self) -> bool:
         return self._done() or self._place.step // self.epoch_steps % self._recipe.save_epochs == 0
 
@@ -297,21 +334,26 @@ class Engine:
         return self._place.step >= self.steps or (patience > 0 and self._place.evaluations_since_best >= patience)
 
     def _save_is_due(self) -> bool:
-        """By the first process's clock, for all."""
+        """By the first process's clock."""
         due = time.monotonic() - self._saved_at >= self._recipe.save_minutes * 60
-        return bool(self._fabric.broadcast(due)) if self._fabric.world_size > 1 else due
+        return due and self._fabric.is_global_zero
 
     def _save(self) -> None:
-        state, failure = self._state(), ""
+        """Raises what went wrong on the first process, on all of them."""
+        state = self._state()
+        failure: CompoundNetError | None = None
         if self._fabric.is_global_zero:
             try:
+                # The last step's loss was of the weights before it.
+                if not all(tensor.isfinite().all() for tensor in state["net"].values()):
+                    raise DivergedError(self._diverged(f"a weight is not finite after step {self._place.step}"))
                 self._checkpoints.save(state, self._place.step)
             except CompoundNetError as error:
-                failure = str(error)
+                failure = error
         failure = self._fabric.broadcast(failure)
-        if failure:
-            raise CompoundNetError(failure)
-        self._saved_at = time.monotonic()
+        if failure is not None:
+            raise failure
+        self._saved_at, self._saved_step = time.monotonic(), self._place.step
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -327,3 +369,22 @@ class Engine:
     def _last_good(self) -> str:
         paths = self._checkpoints.paths()
         return f"--resume goes on from {paths[-1]}" if paths else "no checkpoint was saved yet"
+
+    def _diverged(self, what: str) -> str:
+        """What happened, and what to do: the same settings would come to the same end."""
+        change = f"--set lr={self._recipe.lr / 3:.2g}"
+        change += " or --set precision=bf16" if self._recipe.precision == "fp16" else ""
+        paths = self._checkpoints.paths()
+        if not paths:
+            return f"{what}, and no checkpoint was saved yet: begin again with {change}"
+        return (
+            f"{what}. The last good checkpoint is {paths[-1]}: go on from it with --resume {change} (remove it, to go"
+            f" back further), or begin again with --force {change}"
+        )
+
+
+class _Wanted(NamedTuple):
+    """What interrupts the steps."""
+
+    stop: bool
+    save: bool

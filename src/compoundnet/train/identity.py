@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -11,8 +12,10 @@ from compoundnet.arch import CompoundNetError
 from compoundnet.arch.plain import plain_values
 from compoundnet.train.task import Task
 
-# How often checkpoints are saved changes no weight.
-_FREE = ("save_minutes", "save_epochs", "keep")
+# These change no weight, or only which pictures may be missing.
+_FREE = ("save_minutes", "save_epochs", "keep", "checkpointing", "max_bad")
+# What may be changed on the way, to go on after a run that diverged. It is said.
+_STEERING = ("lr", "clip_norm", "precision")
 _SAMPLE = 1000
 
 
@@ -37,19 +40,28 @@ def identity(task: Task) -> str:
     return msgspec.json.encode(parts).decode()
 
 
-def check_identity(found: str, expected: str, where: str) -> None:
-    """Raise where a checkpoint is of another task, naming what differs."""
-    differs = difference(found, expected)
+def check_identity(found: str, expected: str, where: str) -> list[str]:
+    """Raise where a checkpoint is of another task, naming what differs; what may differ is returned.
+
+    As "lr 0.1 instead of 0.4".
+    """
+    ours, theirs = (msgspec.json.decode(text) for text in (expected, found))
+    settings = {name: (ours["recipe"].pop(name), theirs["recipe"].pop(name)) for name in _STEERING}
+    differs = _difference(theirs, ours)
     if differs is not None:
         raise CompoundNetError(
             f"{where}: is a run with {differs}. Resume with the settings it was started with, give another output"
             " (-o), or --force to begin anew"
         )
+    return [f"{name} {mine} instead of {its}" for name, (mine, its) in settings.items() if mine != its]
 
 
 def difference(found: str, expected: str) -> str | None:
     """The first thing in which two identities differ, as "another recipe: lr is 0.1 there and 0.2 here"."""
-    ours, theirs = msgspec.json.decode(expected), msgspec.json.decode(found)
+    return _difference(msgspec.json.decode(found), msgspec.json.decode(expected))
+
+
+def _difference(theirs: dict[str, Any], ours: dict[str, Any]) -> str | None:
     for part, mine in ours.items():
         its = theirs[part]
         for name in mine | its:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
+import logging
+import threading
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +19,7 @@ from compoundnet.train.watching import Epoch
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_log = logging.getLogger(__name__)
 # Steps between points in TensorBoard.
 _EVERY = 10
 
@@ -40,9 +44,8 @@ class Logs:
 
     def step(self, step: int, loss: float, lr: float) -> None:
         """After a step."""
-        if self._writer is not None and step % _EVERY == 0:
-            self._writer.add_scalar("loss", loss, step)
-            self._writer.add_scalar("lr", lr, step)
+        if step % _EVERY == 0:
+            self._show(step, loss=loss, lr=lr)
 
     def epoch(self, history: list[Epoch]) -> None:
         """After an epoch; the file is written anew from the whole history."""
@@ -50,17 +53,36 @@ class Logs:
             return
         write_whole(self._folder / "log.csv", as_csv(history))
         last = history[-1]
-        for name in ("top1", "held_loss", "held_top1", "pictures_per_second"):
-            if getattr(last, name) is not None:
-                self._writer.add_scalar(f"epoch/{name}", getattr(last, name), last.step)
-        self._writer.flush()
+        values = {name: getattr(last, name) for name in ("top1", "held_loss", "held_top1", "pictures_per_second")}
+        self._show(last.step, **{f"epoch/{name}": value for name, value in values.items() if value is not None})
+
+    def _show(self, step: int, **values: float) -> None:
+        """Write points for TensorBoard. Training goes on without it where they cannot be written, and says so."""
+        if self._writer is None:
+            return
+        try:
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, step)
+        except OSError as error:  # that of its thread, which writes
+            _log.warning("TensorBoard's files cannot be written (%s); going on without", error.strerror or error)
+            self._writer = None
 
     def __enter__(self) -> Logs:
+        self._hook = threading.excepthook
+        threading.excepthook = self._thread_failed
         return self
 
     def __exit__(self, *_: object) -> None:
+        threading.excepthook = self._hook
         if self._writer is not None:
-            self._writer.close()
+            with contextlib.suppress(OSError):
+                self._writer.close()
+
+    def _thread_failed(self, failure: threading.ExceptHookArgs) -> None:
+        """What TensorBoard's thread fails at is said by `_show`, without a traceback."""
+        if type(failure.thread).__module__.startswith("tensorboard.") and isinstance(failure.exc_value, OSError):
+            return
+        self._hook(failure)
 
 
 def as_csv(history: list[Epoch]) -> bytes:
