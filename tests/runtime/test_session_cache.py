@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -161,6 +162,38 @@ def test_what_fails_leaves_nothing(empty_cache: Path) -> None:
         get(fail)
     assert [path.name for path in (empty_cache / "sessions").iterdir() if path.is_dir()] == []
     assert get() == "made"
+
+
+def no_space(folder: Path) -> None:
+    (folder / "half").write_text("ma")
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_is_told_and_done_without(empty_cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def make(folder: Path) -> None:
+        (no_space if empty_cache in folder.parents else write)(folder)
+
+    assert get(make) == "made"
+    assert "cannot be written (No space left on device), so the next start takes as long" in caplog.text
+    assert [path.name for path in (empty_cache / "sessions").iterdir() if path.is_dir()] == []
+    assert get() == "made"
+    assert get(refuse) == "made"
+
+
+def test_no_space_for_temporary_files_either_is_an_error(empty_cache: Path) -> None:
+    with pytest.raises(CompoundNetError, match="cannot be written: No space left on device; TMPDIR names another"):
+        get(no_space)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX")
+def test_others_may_read_an_entry_where_the_user_s_mask_lets_them(empty_cache: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        get()
+    finally:
+        os.umask(before)
+    folder = location("kind", "name", IDENTITY)
+    assert [path.stat().st_mode & 0o777 for path in (folder, folder / "entry.json")] == [0o755, 0o644]
 
 
 def test_what_a_killed_process_left_is_cleared_away(empty_cache: Path) -> None:

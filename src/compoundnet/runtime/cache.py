@@ -47,7 +47,11 @@ def stored(kind: str, name: str, identity: Identity | None, make: Callable[[Path
     """
     if identity is None:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-            make(Path(folder))
+            try:
+                make(Path(folder))
+            except OSError as error:
+                reason = f"{error.strerror or error}; TMPDIR names another folder for temporary files"
+                raise CompoundNetError(f"{folder}: cannot be written: {reason}") from error
             yield Path(folder)
         return
     note = f"{name}: {doing}; this is done once and kept"
@@ -76,8 +80,15 @@ def _found_or_made(folder: Path, identity: Identity, make: Callable[[Path], None
 
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder.parent / f".{folder.name}.lock")
-        lock.acquire()
+        with FileLock(folder.parent / f".{folder.name}.lock"):
+            problem = _problem(folder, identity)
+            if problem is not None:
+                if folder.exists():
+                    _LOG.warning("the cache entry %s %s; making it anew", folder, problem)
+                _LOG.info("%s", note)
+                _make(folder, identity, make)
+                with suppress(OSError):  # another process removes them at the same time, or they are another user's
+                    _remove_old(folder.parent)
     except OSError as error:
         _LOG.warning(
             "the cache %s cannot be written (%s), so the next start takes as long; COMPOUNDNET_CACHE names another",
@@ -85,19 +96,6 @@ def _found_or_made(folder: Path, identity: Identity, make: Callable[[Path], None
             error.strerror or error,
         )
         return None
-    try:
-        problem = _problem(folder, identity)
-        if problem is not None:
-            if folder.exists():
-                _LOG.warning("the cache entry %s %s; making it anew", folder, problem)
-            _LOG.info("%s", note)
-            _make(folder, identity, make)
-            with suppress(FileNotFoundError):  # another process removes them at the same time
-                _remove_old(folder.parent)
-    except OSError as error:
-        raise CompoundNetError(f"{folder}: cannot be written: {error.strerror or error}") from error
-    finally:
-        lock.release()
     return folder
 
 
@@ -105,15 +103,17 @@ def _make(folder: Path, identity: Identity, make: Callable[[Path], None]) -> Non
     for leftover in folder.parent.glob(f".{folder.name}.*.part"):  # of a process that was killed while it wrote
         shutil.rmtree(leftover, ignore_errors=True)
     scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".part"))
+    whole = scratch / folder.name
     try:
-        make(scratch)
-        files = {str(path.relative_to(scratch)): sha256_of(path) for path in sorted(scratch.rglob("*"))}
-        (scratch / _ENTRY).write_bytes(msgspec.json.encode(_Entry(dict(identity), files)))
+        whole.mkdir()  # not the scratch folder itself, which is private to its user
+        make(whole)
+        files = {str(path.relative_to(whole)): sha256_of(path) for path in sorted(whole.rglob("*"))}
+        (whole / _ENTRY).write_bytes(msgspec.json.encode(_Entry(dict(identity), files)))
         if folder.is_dir() and not folder.is_symlink():
             shutil.rmtree(folder)
         else:
             folder.unlink(missing_ok=True)
-        scratch.rename(folder)
+        whole.rename(folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
