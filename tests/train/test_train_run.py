@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -142,3 +144,20 @@ def test_a_model_that_cannot_be_written_is_kept_and_written_later(
     assert [entry.name for entry in tmp_path.iterdir()] == ["model.run"]
     train(task, tmp_path / "model", resume=True)
     assert open_model(tmp_path / "model").network.name == "small"
+
+
+def test_a_disk_too_full_for_tensorboard_stops_nothing(tmp_path: Path) -> None:
+    """A limit on the size of files stands for a full disk. What the thread of TensorBoard's writer fails at is said."""
+    script = (
+        "import sys; from pathlib import Path; from compoundnet.train.logs import Logs\n"
+        "logs = Logs(Path(sys.argv[1]))\n"
+        "with logs.writing(0):\n"
+        "    for step in range(2000): logs.step(step, 0.5, 0.1)\n"
+        "print('went on')"
+    )
+    done = subprocess.run(
+        ["bash", "-c", f'ulimit -f 2; exec "{sys.executable}" -c "$0" "{tmp_path}"', script],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "went on\n"), done.stderr
+    assert done.stderr == "TensorBoard's files cannot be written (File too large); going on without\n"

@@ -138,11 +138,10 @@ class Engine:
         not finite; CompoundNetError at a checkpoint that cannot be saved, or too many bad pictures: the last good
         checkpoint stays.
         """
-        self._logs.start(self._place.step)
         self._watcher.started(self._place.step, self.steps, self._recipe.batch)
         self._saved_at, self._saved_step = time.monotonic(), self._place.step
         compiling = readable_compile_errors() if self._recipe.compile else contextlib.nullcontext()
-        with Stop() as stop, self._logs, compiling:
+        with Stop() as stop, self._logs.writing(self._place.step), compiling:
             if self._place.seen and self._at_an_end():
                 self._end_epoch()
             while not self._done():

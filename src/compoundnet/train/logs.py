@@ -8,6 +8,7 @@ import io
 import logging
 import threading
 import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,16 +32,22 @@ class Logs:
         self._folder = folder
         self._writer: Any = None
 
-    def start(self, step: int) -> None:
-        """Go on after `step`; TensorBoard drops what an interrupted run wrote beyond it."""
+    @contextlib.contextmanager
+    def writing(self, step: int) -> Iterator[None]:
+        """While entered, goes on after `step`; TensorBoard drops what an interrupted run wrote beyond it."""
         if self._folder is None:
+            yield
             return
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of TensorBoard's own dependencies
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._writer = SummaryWriter(str(self._folder / "tensorboard"), purge_step=step + 1)
+        hook = threading.excepthook
+        # TensorBoard writes in a thread of its own. What that fails at is raised here too, and said by `_attempt`.
+        threading.excepthook = lambda failure: None if _is_tensorboards(failure) else hook(failure)
+        try:
+            self._attempt(lambda: self._open(step))
+            yield
+        finally:
+            if self._writer is not None:
+                self._attempt(self._writer.close)
+            threading.excepthook = hook
 
     def step(self, step: int, loss: float, lr: float) -> None:
         """After a step."""
@@ -56,33 +63,36 @@ class Logs:
         values = {name: getattr(last, name) for name in ("top1", "held_loss", "held_top1", "pictures_per_second")}
         self._show(last.step, **{f"epoch/{name}": value for name, value in values.items() if value is not None})
 
+    def _open(self, step: int) -> None:
+        assert self._folder is not None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of TensorBoard's own dependencies
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(self._folder / "tensorboard"), purge_step=step + 1)
+
     def _show(self, step: int, **values: float) -> None:
-        """Write points for TensorBoard. Training goes on without it where they cannot be written, and says so."""
-        if self._writer is None:
-            return
-        try:
+        """Points for TensorBoard."""
+
+        def write() -> None:
             for name, value in values.items():
                 self._writer.add_scalar(name, value, step)
-        except OSError as error:  # that of its thread, which writes
+            self._writer.flush()
+
+        if self._writer is not None:
+            self._attempt(write)
+
+    def _attempt(self, work: Callable[[], object]) -> None:
+        """Training goes on without TensorBoard's files where they cannot be written, and says so."""
+        try:
+            work()
+        except OSError as error:
             _log.warning("TensorBoard's files cannot be written (%s); going on without", error.strerror or error)
             self._writer = None
 
-    def __enter__(self) -> Logs:
-        self._hook = threading.excepthook
-        threading.excepthook = self._thread_failed
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        threading.excepthook = self._hook
-        if self._writer is not None:
-            with contextlib.suppress(OSError):
-                self._writer.close()
-
-    def _thread_failed(self, failure: threading.ExceptHookArgs) -> None:
-        """What TensorBoard's thread fails at is said by `_show`, without a traceback."""
-        if type(failure.thread).__module__.startswith("tensorboard.") and isinstance(failure.exc_value, OSError):
-            return
-        self._hook(failure)
+def _is_tensorboards(failure: threading.ExceptHookArgs) -> bool:
+    return isinstance(failure.exc_value, OSError) and type(failure.thread).__module__.startswith("tensorboard.")
 
 
 def as_csv(history: list[Epoch]) -> bytes:
