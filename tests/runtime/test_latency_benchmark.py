@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from small_model import write_small_model
 
-from compoundnet import arch
+from compoundnet import arch, models
 from compoundnet.runtime import export, sessions
 from compoundnet.runtime.benchmark import benchmark
 from compoundnet.runtime.peers import open_peer, peers, peers_of
@@ -69,6 +69,26 @@ def test_comparison_networks_are_known() -> None:
     assert (found.size, found.params) == (480, 557_277_864)
 
 
+def test_a_name_is_a_network_s_then_a_model_s_whatever_lies_around(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("efficientnet-b0", "mine"):
+        write_small_model(tmp_path / name)
+    assert (subject("efficientnet-b0").weights, subject("efficientnet-b0").size) == ("random", 224)
+    for given in ("./efficientnet-b0", "mine"):
+        assert (subject(given).weights, subject(given).size) == ("trained", 32)
+    # A name of `models list` only; it is fetched, which this does without.
+    opened: list[str] = []
+
+    def open_model(name: str) -> models.Model:
+        opened.append(name)
+        return models.read_folder(tmp_path / "mine", name)
+
+    monkeypatch.setattr(models, "open_model", open_model)
+    assert (subject("efficientnet-b0.in1k").weights, opened) == ("trained", ["efficientnet-b0.in1k"])
+
+
 def test_a_network_without_peers_says_so(small: str) -> None:
     done = benchmark([small], backends=("torch",), runs=1, with_peers=True)
     assert len(done.measurements) == 1
@@ -95,7 +115,7 @@ def test_a_peer_gives_the_same_logits_in_every_way() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"names": ["efficientnet-bo"]}, "no network named 'efficientnet-bo'; did you mean efficientnet-b0"),
+        ({"names": ["efficientnet-bo"]}, "no network or model named 'efficientnet-bo'; did you mean efficientnet-b0"),
         ({"backends": ("onnxruntme",)}, "no backend named 'onnxruntme'; did you mean onnxruntime"),
         ({"runs": 0}, "runs must be at least 1, got 0"),
         ({"batch": 0}, "batch must be at least 1, got 0"),
@@ -113,7 +133,7 @@ def test_only_a_batch_in_one_piece_must_fit_memory(small: str, monkeypatch: pyte
     assert len(benchmark([small], batch=64, runs=1).measurements) == 1
     for options in ({"backends": ("torch",)}, {"with_peers": True}):
         with pytest.raises(arch.CompoundNetError, match="a batch of 64 pictures needs about"):
-            benchmark([small], batch=64, runs=1, **options)  # type: ignore[arg-type]  # of several types, as above
+            benchmark([small], batch=64, runs=1, **options)
 
 
 def test_a_backend_that_is_not_installed_names_the_extra(small: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,8 +22,8 @@ def benchmark(
         list[str],
         typer.Argument(
             metavar="MODEL_OR_NETWORK...",
-            help="Names of `compoundnet list` or of the paper's comparison networks, TOML files, model folders,"
-            " exported files.",
+            help="Names of `compoundnet list`, of the paper's comparison networks or of `compoundnet models list`, TOML"
+            " files, model folders, exported files.",
         ),
     ],
     backend: Annotated[

@@ -1,4 +1,4 @@
-"""What can be timed by name: a model folder, an exported file, a network of the catalogue, the zoo or a TOML file.
+"""What can be timed by name: a network of the catalogue, the zoo or a TOML file, a model, an exported file.
 
 Weights do not change how long a network takes, so one that is named without them gets random ones, the same each time.
 Nothing that is compiled of those is kept in the cache.
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from compoundnet import arch, zoo
+from compoundnet.models import catalogue
 from compoundnet.runtime.exported import is_exported
 from compoundnet.runtime.sources import Source, find_source
 
@@ -41,20 +42,24 @@ class Subject(msgspec.Struct, frozen=True):
 
 
 def subject(name: str) -> Subject:
-    """The network, model folder or exported file of that name.
+    """The network, model or exported file of that name: a network where a network and a model have the same.
 
-    Raises CompoundNetError with the nearest names where there is none.
+    As for a model, a name that is known is one, whatever lies around; a folder that is called like one is meant by
+    `./name`. Raises CompoundNetError with the nearest names where there is none.
     """
     wanted = arch.canonical(name)
     comparison = zoo.entries()
-    if is_exported(name) or Path(name).is_dir():
-        return _of_model(name)
+    networks = [key for members in arch.families().values() for key in members]
     if wanted in comparison:
         return _of_comparison(comparison[wanted])
-    if Path(name).suffix != ".toml" and not any(wanted in members for members in arch.families().values()):
-        known = [*(key for members in arch.families().values() for key in members), *comparison]
-        raise arch.CompoundNetError(f"there is no network named {name!r}{arch.did_you_mean(wanted, known)}")
-    return of_network(arch.network(name))
+    if wanted in networks:
+        return of_network(arch.network(name))
+    if is_exported(name) or catalogue.entry(name) is not None or Path(name).is_dir():
+        return _of_model(name)
+    if Path(name).suffix == ".toml":
+        return of_network(arch.network(name))
+    known = [*networks, *comparison, *(entry.name for entry in catalogue.entries())]
+    raise arch.CompoundNetError(f"there is no network or model named {name!r}{arch.did_you_mean(wanted, known)}")
 
 
 def of_network(network: arch.Network) -> Subject:
