@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pictures import write_classes, write_picture
+from split_names import names_of
 
 from compoundnet.arch import CompoundNetError
 from compoundnet.data.catalogue import known_datasets
@@ -34,9 +35,9 @@ def test_a_folder_without_a_split_gets_one_by_seed_and_says_so(tmp_path: Path) -
     assert "no test split" in dataset.notes[0]
     assert "seed 0" in dataset.notes[0]
     again = open_dataset(str(tmp_path / "pets"), test_fraction=0.2)
-    assert list(again.split("test").names()) == list(dataset.split("test").names())
+    assert names_of(again.split("test")) == names_of(dataset.split("test"))
     other = open_dataset(tmp_path / "pets", test_fraction=0.2, seed=1)
-    assert list(other.split("test").names()) != list(dataset.split("test").names())
+    assert names_of(other.split("test")) != names_of(dataset.split("test"))
 
 
 def test_split_folders_are_used_by_any_of_their_names(tmp_path: Path) -> None:
@@ -46,7 +47,7 @@ def test_split_folders_are_used_by_any_of_their_names(tmp_path: Path) -> None:
     dataset = open_dataset(tmp_path)
     assert {name: len(split) for name, split in dataset.splits.items()} == {"train": 6, "val": 4, "test": 2}
     assert dataset.notes == ()
-    assert list(dataset.split("test").names()) == ["cat/0.jpg", "dog/0.jpg"]
+    assert names_of(dataset.split("test")) == ["cat/0.jpg", "dog/0.jpg"]
 
 
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:
@@ -65,7 +66,15 @@ def test_labels_of_test_pictures_are_those_of_training(tmp_path: Path) -> None:
 def test_a_class_that_training_does_not_know_is_an_error(tmp_path: Path) -> None:
     write_classes(tmp_path / "train", 2, ("ant", "bee"))
     write_classes(tmp_path / "test", 2, ("ant", "bees"))
-    with pytest.raises(CompoundNetError, match="'bees' is not among those of the training pictures; did you mean bee"):
+    known = "'bees' is not among those of the training pictures: rename the folder, or remove it; did you mean bee"
+    with pytest.raises(CompoundNetError, match=known):
+        open_dataset(tmp_path)
+
+
+def test_where_no_class_is_like_an_unknown_one_all_are_named(tmp_path: Path) -> None:
+    write_classes(tmp_path / "train", 2, ("ant", "bee"))
+    write_classes(tmp_path / "test", 2, ("zzzz",))
+    with pytest.raises(CompoundNetError, match=r"rename the folder, or remove it; known: ant, bee$"):
         open_dataset(tmp_path)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from pictures import write_classes
+from split_names import names_of
 from typer.testing import CliRunner
 
 from compoundnet.arch import CompoundNetError
@@ -43,7 +44,7 @@ def test_a_good_data_set_has_none() -> None:
 def test_a_file_that_has_gone_is_a_bad_picture(tmp_path: Path) -> None:
     dataset = open_dataset(write_classes(tmp_path))
     (tmp_path / "cat/0.jpg").unlink()
-    split = next(name for name in dataset.splits if "cat/0.jpg" in list(dataset.split(name).names()))
+    split = next(name for name in dataset.splits if "cat/0.jpg" in names_of(dataset.split(name)))
     assert verify(dataset).bad == (BadPicture(split, "cat/0.jpg", "cannot be read: No such file or directory"),)
 
 

@@ -11,6 +11,7 @@ import simplejpeg  # type: ignore[import-untyped]  # has no types
 import torch
 from pictures import write_classes, write_picture
 from PIL import Image
+from split_names import names_of
 
 from compoundnet.arch import CompoundNetError
 from compoundnet.data.augment import AutoAugment
@@ -100,7 +101,7 @@ def test_a_bad_picture_is_named_and_its_place_is_taken(folder: Path, caplog: pyt
             "cat/4.jpg: is empty or not a picture in a format that can be read; skipped (1 of at most 1)"
         ]
         seen = torch.cat([batch.indices for batch in batches]).tolist()
-        bad = list(split.names()).index("cat/4.jpg")
+        bad = names_of(split).index("cat/4.jpg")
         assert sorted(seen) == sorted([*range(bad), bad + 1, *range(bad + 1, 26)])
 
 

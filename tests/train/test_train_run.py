@@ -104,8 +104,11 @@ def test_one_class_or_none_is_refused() -> None:
     with pytest.raises(CompoundNetError, match="only the class 'only'"):
         plan_task(recipe, Dataset("one", {"train": one}), network=small_network())
     empty = Split("train", ("a", "b"), np.zeros(4, np.int64), Arrays("x", pixels))
-    with pytest.raises(CompoundNetError, match="no training picture is left of the class 'b'"):
+    with pytest.raises(CompoundNetError, match=r"no training pictures of 'b'; add some, or remove the class$"):
         plan_task(recipe, Dataset("two", {"train": empty}), network=small_network())
+    single = Split("train", ("a", "b"), np.array([0, 0, 0, 1]), Arrays("x", pixels))
+    with pytest.raises(CompoundNetError, match=r"pictures of 'b'; .*, or hold fewer out \(--set minival=0\)"):
+        plan_task(small_recipe("minival=2"), Dataset("few", {"train": single}), network=small_network())
     with pytest.raises(CompoundNetError, match="either --network NAME"):
         plan_task(recipe, small_dataset())
 

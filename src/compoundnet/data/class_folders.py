@@ -84,8 +84,8 @@ def read_class_folders(folder: Path, split: str, classes: tuple[str, ...] | None
     unknown = [name for name in own if name not in set(given)]
     if unknown:
         raise CompoundNetError(
-            f"{folder}: the class {_some(unknown)} is not among those of the training pictures"
-            f"{did_you_mean(unknown[0], given)} Rename the folder, or remove it"
+            f"{folder}: the class {_some(unknown)} is not among those of the training pictures: rename the folder, or"
+            f" remove it{did_you_mean(unknown[0], given)}"
         )
     labels, names = [], []
     for label, name in enumerate(given):
@@ -97,13 +97,15 @@ def read_class_folders(folder: Path, split: str, classes: tuple[str, ...] | None
     return Split(split, given, np.array(labels, np.int64), Files(str(folder), Strings.of(names)))
 
 
-def check_classes(train: Split, name: str) -> None:
-    """Raise where there is nothing to tell apart, or a class has no training picture."""
+def check_classes(train: Split, name: str, or_else: str = "") -> None:
+    """Raise where there is nothing to tell apart, or a class has no training picture; `or_else` is more advice then."""
     if len(train.classes) < 2:
         raise CompoundNetError(f"{name}: there is only the class {train.classes[0]!r}; a classifier needs at least two")
     empty = [train.classes[label] for label in np.flatnonzero(train.counts() == 0)]
     if empty:
-        raise CompoundNetError(f"{name}: no training pictures of {_some(empty)}; add some, or remove the class")
+        raise CompoundNetError(
+            f"{name}: no training pictures of {_some(empty)}; add some, or remove the class{or_else}"
+        )
 
 
 def _subfolders(folder: Path) -> list[str]:

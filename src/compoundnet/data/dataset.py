@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from compoundnet.arch import CompoundNetError, did_you_mean
 from compoundnet.data.sources import Encoded, Source
-from compoundnet.data.strings import Strings
 
 Metric = Literal["top1", "mean_per_class"]
 
@@ -40,10 +39,6 @@ class Split(msgspec.Struct, frozen=True, eq=False):
     def picture_name(self, index: int) -> str:
         """What picture `index` is called, for messages and for rules that depend on the name."""
         return self.source.name(self._member(index))
-
-    def names(self) -> Strings:
-        """All of them."""
-        return Strings.of(self.picture_name(index) for index in range(len(self)))
 
     def read(self, index: int) -> Encoded:
         """Picture `index` before it is decoded. Raises OSError."""

@@ -14,9 +14,6 @@ from numpy.typing import NDArray
 from compoundnet.arch import CompoundNetError
 from compoundnet.data.dataset import Split
 
-# PAPER.md, Training: "25,000 random training images are held out as minival".
-MINIVAL = 25_000
-
 
 def hold_out(split: Split, amount: int | float, seed: int = 0, name: str = "minival") -> tuple[Split, Split]:
     """The split without the held-out pictures, and those: `amount` of them, or that fraction where it is below 1.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import msgspec
-import numpy as np
 import torch
 
 from compoundnet.arch import CompoundNetError, Network
 from compoundnet.data import Dataset, Split
+from compoundnet.data.class_folders import check_classes
 from compoundnet.data.dataset import UNKNOWN
 from compoundnet.data.holdout import hold_out
 from compoundnet.data.training_transform import TrainingTransform
@@ -87,7 +87,7 @@ def plan_task(recipe: Recipe, dataset: Dataset, *, network: Network | None = Non
     train, held = dataset.split("train"), None
     if recipe.minival:
         train, held = hold_out(train, recipe.minival, recipe.seed)
-    _check_labels(train, dataset.name)
+    check_classes(train, dataset.name, ", or hold fewer out (--set minival=0)" if held else "")
     test = dataset.splits.get(dataset.evaluation) if dataset.evaluation != "train" else None
     return Task(
         recipe, chosen, _preprocess(recipe, size, start), start, dataset.name, train, held,
@@ -101,16 +101,3 @@ def _preprocess(recipe: Recipe, size: int, start: Model | None) -> Preprocess:
     base = rule if start is None else start.preprocess
     crop = base.crop if size == base.size else rule.crop
     return Preprocess(size, recipe.crop or crop, base.interpolation, base.mean, base.std)
-
-
-def _check_labels(train: Split, name: str) -> None:
-    counts = train.counts()
-    if len(counts) < 2:
-        raise CompoundNetError(f"{name}: there is only the class {train.classes[0]!r}; a classifier needs at least two")
-    empty = [train.classes[label] for label in np.flatnonzero(counts == 0)]
-    if empty:
-        raise CompoundNetError(
-            f"{name}: no training picture is left of the class {empty[0]!r}"
-            + (f" and {len(empty) - 1} more" if len(empty) > 1 else "")
-            + "; add pictures, remove the class, or hold fewer out (--set minival=0)"
-        )

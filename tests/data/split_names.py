@@ -1,0 +1,10 @@
+"""What a split's pictures are called, for tests that compare splits."""
+
+from __future__ import annotations
+
+from compoundnet.data import Split
+
+
+def names_of(split: Split) -> list[str]:
+    """In the split's order."""
+    return [split.picture_name(index) for index in range(len(split))]
