@@ -8,12 +8,16 @@ import signal
 import sqlite3
 from pathlib import Path
 
+import msgspec
+import numpy as np
 import pytest
 from small_train import class_folders, small_dataset, small_network
 
 from compoundnet.arch import CompoundNetError
 from compoundnet.data import Dataset, open_dataset
+from compoundnet.data.dataset import Metric
 from compoundnet.train import Epoch, Recipe, Watcher, find_recipe, override, plan_task
+from compoundnet.train.counting import Counts
 from compoundnet.train.grid import Grid, Point, at_point, published_grid
 from compoundnet.train.identity import identity
 from compoundnet.train.signals import InterruptedRunError
@@ -113,6 +117,31 @@ def test_a_rate_at_which_training_diverges_is_the_worst(tmp_path: Path) -> None:
     best = sweep(recipe(), data(), tmp_path / "model", network=small_network(), grid=grid, watcher=watcher)
     assert best.lr == 0.1
     assert any("1e+30" in line and "diverged" in line for line in watcher.lines)
+
+
+@pytest.mark.parametrize(("metric", "best"), [("top1", 0.1), ("mean_per_class", 0.2)])
+def test_the_data_sets_metric_decides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, metric: Metric, best: float
+) -> None:
+    """Of 30 held-out pictures the first point has more right, the second more of the rare classes."""
+    confusions = iter([[[26, 0, 0], [2, 0, 0], [2, 0, 0]], [[20, 3, 3], [0, 2, 0], [0, 0, 2]]])
+    monkeypatch.setattr(
+        "compoundnet.train.sweep_worker.count", lambda *_, **__: Counts(np.array(next(confusions)), 0, 0.0)
+    )
+    judged = msgspec.structs.replace(data(), metric=metric)
+    grid = Grid(lrs=(0.1, 0.2), decay_ratios=(0.0,), held_out=0.2)
+    watcher = Listening()
+
+    def swept(dataset: Dataset) -> Recipe:
+        return sweep(
+            recipe("steps=1"), dataset, tmp_path / "model", network=small_network(), grid=grid, watcher=watcher
+        )
+
+    assert swept(judged).lr == best
+    assert ("mean per class" in watcher.lines[-1]) == (metric == "mean_per_class")
+    other: Metric = "top1" if metric == "mean_per_class" else "mean_per_class"
+    with pytest.raises(CompoundNetError, match=f"is a sweep with another metric than {other}"):
+        swept(msgspec.structs.replace(judged, metric=other))
 
 
 def test_a_recipe_that_holds_pictures_out_still_does_afterwards(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from compoundnet.train.hardware import Hardware, one_gpu, process_counts
 from compoundnet.train.recipe import Recipe
 from compoundnet.train.run import run_folder
 from compoundnet.train.signals import InterruptedRunError, Stop
-from compoundnet.train.sweep_worker import Job, line, work
+from compoundnet.train.sweep_worker import Job, in_words, line, work
 from compoundnet.train.trials import Trials
 from compoundnet.train.watching import Watcher
 
@@ -40,7 +40,7 @@ def sweep(
     accelerator: Literal["auto", "cpu", "gpu"] = "auto",
     watcher: Watcher | None = None,
 ) -> Recipe:
-    """The recipe with the best values of the grid; it holds out what it held out before.
+    """The recipe with the best values of the grid, by the data set's metric; it holds out what it held out before.
 
     Trials are kept in `run_folder(output)/sweep.db`. Called again it goes on, each trial from its own last checkpoint.
     processes  trials at a time, each on one device: GPUs are taken in turn, and on a CPU each trains in one thread.
@@ -72,7 +72,7 @@ def sweep(
     score = trials.scores()[best]
     if score is None:
         raise CompoundNetError("training diverged at every point of the grid: look at the data, or give other settings")
-    watcher.said(f"sweep: the best is {best}: {score:.2%} of held-out pictures")
+    watcher.said(f"sweep: the best is {best}: {in_words(score, trials.metric)}")
     return at_point(recipe, best, held_out=recipe.minival)
 
 
@@ -152,5 +152,5 @@ def _tell_of_new(trials: Trials, told: set[Point], watcher: Watcher) -> set[Poin
     scores = trials.scores()
     new = [point for point in scores if point not in told]
     for done, point in enumerate(new, start=len(told) + 1):
-        watcher.said(line(point, scores[point], done, len(trials.grid.points())))
+        watcher.said(line(trials, point, scores[point], done))
     return set(scores)

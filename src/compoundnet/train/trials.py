@@ -16,6 +16,7 @@ import msgspec
 from filelock import FileLock, Timeout
 
 from compoundnet.arch import CompoundNetError
+from compoundnet.data.dataset import Metric
 from compoundnet.train.grid import Grid, Point
 from compoundnet.train.identity import difference
 
@@ -29,11 +30,14 @@ _BUSY = 120
 class Trials:
     """The study in FOLDER/sweep.db, made where there is none, and FOLDER/sweep with a folder for each point.
 
-    task  its `identity`. Raises CompoundNetError where the study is of another, or of another grid
+    task    its `identity`
+    metric  what the scores are
+
+    Raises CompoundNetError where the study is of another task, grid or metric.
     """
 
-    def __init__(self, folder: Path, grid: Grid, task: str) -> None:
-        self._file, self._folder, self.grid = folder / "sweep.db", folder / "sweep", grid
+    def __init__(self, folder: Path, grid: Grid, task: str, metric: Metric) -> None:
+        self._file, self._folder, self.grid, self.metric = folder / "sweep.db", folder / "sweep", grid, metric
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -43,7 +47,7 @@ class Trials:
             self._check(task)
 
     def scores(self) -> dict[Point, float | None]:
-        """Of the finished points: the share of held-out pictures that was right, None where training diverged."""
+        """Of the finished points: the metric on the held-out pictures, None where training diverged."""
         with self._readable_errors():
             trials = self._study.get_trials(deepcopy=False)
         return {
@@ -110,11 +114,14 @@ class Trials:
         known, grid = self._study.user_attrs, msgspec.json.encode(self.grid).decode()
         if "grid" not in known:
             self._study.set_user_attr("task", task)
+            self._study.set_user_attr("metric", self.metric)
             self._study.set_user_attr("grid", grid)
             return
         differs = difference(known["task"], task)
         if differs is None and known["grid"] != grid:
             differs = "another grid"
+        if differs is None and known.get("metric") != self.metric:
+            differs = f"another metric than {self.metric}"
         if differs is not None:
             raise CompoundNetError(
                 f"{self._file} is a sweep with {differs}. Go on with the settings it was started with, give another"
