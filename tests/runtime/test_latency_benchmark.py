@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from numpy.typing import NDArray
 from small_model import write_small_model
 
 from compoundnet import arch, models
 from compoundnet.runtime import export, sessions
 from compoundnet.runtime.benchmark import benchmark
-from compoundnet.runtime.peers import open_peer, peers, peers_of
+from compoundnet.runtime.peers import WAYS, Peer, open_peer, peers, peers_of
 from compoundnet.runtime.subjects import subject
 
 
@@ -55,8 +57,6 @@ def test_two_exports_of_one_model_are_two_rows(tmp_path: Path) -> None:
 
 
 def test_random_weights_are_the_same_each_time_and_leave_torch_s_numbers_alone() -> None:
-    import torch
-
     before = torch.get_rng_state()
     made = [subject("mobilenet-v2").source.module for _ in range(2)]
     one, other = (make().state_dict() for make in made if make is not None)
@@ -92,24 +92,58 @@ def test_a_name_is_a_network_s_then_a_model_s_whatever_lies_around(
 def test_a_network_without_peers_says_so(small: str) -> None:
     done = benchmark([small], backends=("torch",), runs=1, with_peers=True)
     assert len(done.measurements) == 1
-    assert "not known in other libraries" in done.left_out[0]
+    assert done.left_out == (f"no peer is listed for {arch.network(small).name}",)
 
 
-def test_every_peer_s_network_is_ours() -> None:
-    known = {name for members in arch.families().values() for name in members} | {"resnet-152"}
-    assert {name for peer in peers() for name in peer.networks} <= known
-    assert [peer.library for peer in peers_of("efficientnet-b0")] == ["timm", "torchvision", "efficientnet_pytorch"]
+@pytest.mark.parametrize("peer", peers(), ids=lambda peer: peer.library)
+def test_a_peer_s_networks_have_as_many_parameters_as_ours(peer: Peer) -> None:
+    pytest.importorskip(peer.package)
+    with torch.device("meta"):
+        counts = {name: sum(one.numel() for one in peer.build(name).parameters()) for name in peer.networks}
+    assert counts == {name: subject(name).params for name in peer.networks}
+
+
+def test_the_libraries_that_have_efficientnet_b0() -> None:
+    libraries = ["timm", "timm tf_", "torchvision", "efficientnet_pytorch"]
+    assert [peer.library for peer in peers_of("efficientnet-b0")] == libraries
+
+
+def test_a_package_that_is_not_installed_is_told_once(small: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    absent = [
+        Peer(library, "no_such_package.make", {arch.network(small).name: "it"}) for library in ("it", "it, otherwise")
+    ]
+    monkeypatch.setattr("compoundnet.runtime.peers.peers", lambda: absent)
+    done = benchmark([small], backends=("torch",), runs=1, with_peers=True)
+    assert [reason.partition(";")[0] for reason in done.left_out] == ["no_such_package is not installed"]
+
+
+def test_a_peer_that_fails_without_a_word_is_left_out(small: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(Peer, "build", fail)
+    name = arch.network(small).name
+    monkeypatch.setattr("compoundnet.runtime.peers.peers", lambda: [Peer("it", "torch.make", {name: "it"})])
+    done = benchmark([small], backends=("torch",), runs=1, with_peers=True)
+    assert done.left_out[0] == f"{name} of it (eager): AssertionError"
 
 
 def test_a_peer_gives_the_same_logits_in_every_way() -> None:
     pytest.importorskip("efficientnet_pytorch")
     peer = next(peer for peer in peers() if peer.library == "efficientnet_pytorch")
-    module = peer.build("efficientnet-b0")
     pictures = np.random.default_rng(0).standard_normal((1, 3, 64, 64), dtype=np.float32)
-    runs = [open_peer(module, way, size=64, batch=1, threads=1) for way in ("eager", "eager, channels last")]
-    plain, last = (np.asarray(run(pictures)) for run in runs)
+    plain, *others = (logits_of(peer, way, pictures) for way in WAYS)
     assert plain.shape == (1, 1000)
-    assert np.abs(plain - last).max() <= 1e-4 * np.abs(plain).max()
+    assert len(others) == 2
+    for other in others:
+        assert np.abs(plain - other).max() <= 1e-4 * np.abs(plain).max()
+
+
+def logits_of(peer: Peer, way: str, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Of a module that is made anew, with the same weights: opening one in a way may change it."""
+    torch.manual_seed(0)
+    run = open_peer(peer.build("efficientnet-b0"), way, size=64, batch=1, threads=1)
+    return np.asarray(run(pictures)).reshape(1, -1)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from compoundnet.arch import CompoundNetError, did_you_mean
 from compoundnet.runtime.latency import RUNS, WARM_UP, Latency, Setting, setting, time_rounds
 from compoundnet.runtime.machine import check_threads
 from compoundnet.runtime.peers import WAYS, open_peer, peers_of
+from compoundnet.runtime.run_torch import first_line
 from compoundnet.runtime.sessions import BACKENDS, check_memory, open_session, takes_batch, usable
 from compoundnet.runtime.subjects import FLOAT32, Subject, subject
 
@@ -96,7 +97,7 @@ def benchmark(
     state = setting(threads=threads, batch=batch, runs=runs)
     latencies = time_rounds(calls, runs=runs, warm_up=WARM_UP)
     measurements = tuple(describe(latencies[key]) for key, describe in described.items())
-    return Benchmark(state, measurements, tuple(left_out))
+    return Benchmark(state, measurements, tuple(dict.fromkeys(left_out)))
 
 
 def check_backend(backend: str) -> None:
@@ -117,17 +118,17 @@ def _add_peers(found: Subject, threads: int, batch: int, add: Callable[..., None
     """Add every peer in every way; what had to be left out."""
     known = peers_of(found.name)
     if not known:
-        return [f"{found.name} is not known in other libraries"]
+        return [f"no peer is listed for {found.name}"]
     left_out = []
     for peer in known:
         if not peer.is_installed:
-            left_out.append(f"{peer.library} is not installed; `pip install 'compoundnet[peers]'` installs it")
+            left_out.append(f"{peer.package} is not installed; `pip install 'compoundnet[peers]'` installs it")
             continue
         for way in WAYS:
             try:
                 run = open_peer(peer.build(found.name), way, size=found.size, batch=batch, threads=threads)
             except Exception as error:  # another library's network may fail anywhere in torch's exporter
-                left_out.append(f"{found.name} of {peer.library} ({way}): {str(error).splitlines()[0]}")
+                left_out.append(f"{found.name} of {peer.library} ({way}): {first_line(error)}")
                 continue
             add(peer.library, way, run)
     return left_out

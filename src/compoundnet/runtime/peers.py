@@ -28,15 +28,19 @@ WAYS = ("eager", "eager, channels last", "onnxruntime")
 
 
 class Peer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A library: the function that makes its networks, and its names for ours."""
+    """A library: the function that makes its networks, and its names for ours. `library` is as it is shown."""
 
     library: str
     maker: str
     networks: dict[str, str]
 
     @property
+    def package(self) -> str:
+        return self.maker.partition(".")[0]
+
+    @property
     def is_installed(self) -> bool:
-        return importlib.util.find_spec(self.library) is not None
+        return importlib.util.find_spec(self.package) is not None
 
     def build(self, network: str) -> nn.Module:
         """Its module of our network of that name, random weights, in eval mode."""

@@ -50,6 +50,11 @@ def open_compiled(source: Source, threads: int, device: str = "cpu") -> Run:
     return open_torch(source, threads, device, compiled=True)
 
 
+def first_line(error: Exception) -> str:
+    """Of what it says; its type where it says nothing."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
 def _module(source: Source) -> nn.Module:
     if source.module is not None:
         return source.module()
@@ -71,7 +76,7 @@ def _device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise CompoundNetError(f"torch cannot use the device {name!r} on this machine: {reason}") from error
     return device
 
