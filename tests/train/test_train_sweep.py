@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 from small_train import class_folders, small_dataset, small_network
 
+import compoundnet.train
 from compoundnet.arch import CompoundNetError
+from compoundnet.cli import train as cli
 from compoundnet.data import Dataset, open_dataset
 from compoundnet.data.dataset import Metric
-from compoundnet.train import Epoch, Recipe, Watcher, find_recipe, override, plan_task
+from compoundnet.train import Epoch, Hardware, Recipe, Watcher, find_recipe, override, plan_task
 from compoundnet.train.counting import Counts
 from compoundnet.train.grid import Grid, Point, at_point, published_grid
 from compoundnet.train.identity import identity
@@ -142,6 +144,23 @@ def test_the_data_sets_metric_decides(
     other: Metric = "top1" if metric == "mean_per_class" else "mean_per_class"
     with pytest.raises(CompoundNetError, match=f"is a sweep with another metric than {other}"):
         swept(msgspec.structs.replace(judged, metric=other))
+
+
+@pytest.mark.parametrize("variable", ["RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"])
+def test_only_the_first_process_tells_of_the_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], variable: str
+) -> None:
+    def told(given: Recipe, *_: object, watcher: Watcher, **__: object) -> Recipe:
+        watcher.said("the best is ...")
+        return given
+
+    monkeypatch.setattr(compoundnet.train, "sweep", told)
+    given = cli._Given("greys", None, "small", tmp_path / "model", False, False, 1, 0, False, False)
+    task = plan_task(recipe(), data(), network=small_network())
+    for rank in ("0", "1"):
+        monkeypatch.setenv(variable, rank)
+        assert cli._sweep(task, data(), given, Hardware(), 0) == task.recipe
+        assert ("the best is" in capsys.readouterr().err) == (rank == "0")
 
 
 def test_a_recipe_that_holds_pictures_out_still_does_afterwards(tmp_path: Path) -> None:

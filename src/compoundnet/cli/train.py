@@ -156,8 +156,10 @@ def _sweep(task: Task, dataset: Dataset, given: _Given, hardware: Hardware, work
 
     check_output(given.output, resume=given.resume, replace=given.force)
     try:
-        # The final training's other processes come by here too, when all is found.
-        with Bar(quiet=os.environ.get("LOCAL_RANK", "0") != "0") as bar:
+        # The final training's other processes come by here too, when all is found. RANK is torchrun's number of them,
+        # LOCAL_RANK and NODE_RANK are Fabric's, SLURM_PROCID is SLURM's.
+        ranks = [os.environ.get(name, "0") for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")]
+        with Bar(quiet=any(rank != "0" for rank in ranks)) as bar:
             return train.sweep(
                 task.recipe,
                 dataset,

@@ -81,7 +81,7 @@ def in_words(score: float, metric: Metric) -> str:
 
 
 def _run(job: Job, recipe: Recipe, place: Path, watcher: Watcher | None) -> float | None:
-    """The score of the weights that the recipe chooses; None where it diverges. A trial that was interrupted goes on."""
+    """The score of the weights that the recipe chooses, None where it diverges. An interrupted trial goes on."""
     task = plan_task(recipe, job.dataset, network=job.network, start=job.start)
     checkpoints = Checkpoints(place / "checkpoints", recipe.keep)
     fabric = launch(Hardware(devices=1, accelerator=job.accelerator), recipe)
