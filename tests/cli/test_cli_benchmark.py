@@ -40,10 +40,13 @@ def test_a_folder_gets_the_result_and_plots(tmp_path: Path) -> None:
         assert (tmp_path / "out" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_text_says_that_weights_are_random(tmp_path: Path) -> None:
+def test_text_says_that_weights_are_random_and_why_there_is_no_plot(tmp_path: Path) -> None:
     (file,) = small(tmp_path, "tiny")
-    done = run("benchmark", file, "--backend", "torch", "--runs", "1")
+    done = run("benchmark", file, "--runs", "1", "-o", tmp_path / "out")
     assert "tiny" in done.stdout and "random ones, which take as long" in done.stdout
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["benchmark.json"]
+    assert "no plot is drawn of fewer than two networks" in done.stderr
+    assert "tiny: compiling for ONNX Runtime\n" in done.stderr
 
 
 @pytest.mark.parametrize(

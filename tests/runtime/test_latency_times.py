@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+
 import msgspec
 import pytest
 
 from compoundnet.arch import CompoundNetError
+from compoundnet.runtime import latency
 from compoundnet.runtime.latency import setting, summarise, time_rounds
 
 
@@ -22,6 +25,15 @@ def test_rounds_are_interleaved_and_the_warm_up_does_not_count() -> None:
     assert called == ["a", "b"] * 5
     assert list(times) == ["a", "b"]
     assert all(latency.runs == 3 and latency.fastest <= latency.median <= latency.p95 for latency in times.values())
+
+
+def test_a_long_wait_is_told(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    with caplog.at_level(logging.INFO):
+        time_rounds({"a": list})
+        assert caplog.messages == []
+        monkeypatch.setattr(latency, "_timed", lambda call: 500.0)
+        time_rounds({"a": list, "b": list})
+    assert caplog.messages == ["timing: 21 more rounds, about 21 s"]
 
 
 def test_no_rounds_is_an_error() -> None:

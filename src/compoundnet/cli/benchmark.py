@@ -93,7 +93,10 @@ def _write(done: Benchmark, folder: Path) -> None:
     except OSError as error:
         raise arch.CompoundNetError(f"{folder}: cannot be made: {error.strerror or error}") from error
     contents = {"benchmark.json": msgspec.json.format(msgspec.json.encode(done), indent=2) + b"\n"}
-    for figure in latency_plots(done):
+    figures = latency_plots(done)
+    if not figures:
+        note("no plot is drawn of fewer than two networks")
+    for figure in figures:
         contents |= {f"{figure.name}.svg": figure.svg, f"{figure.name}.png": figure.png}
     for name, content in contents.items():
         arch.write_whole(folder / name, content)

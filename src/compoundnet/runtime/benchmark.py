@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -16,6 +17,8 @@ from compoundnet.runtime.peers import WAYS, open_peer, peers_of
 from compoundnet.runtime.run_torch import first_line
 from compoundnet.runtime.sessions import BACKENDS, check_memory, open_session, takes_batch, usable
 from compoundnet.runtime.subjects import FLOAT32, Subject, subject
+
+_LOG = logging.getLogger(__name__)
 
 
 class Measurement(msgspec.Struct, frozen=True):
@@ -125,6 +128,7 @@ def _add_peers(found: Subject, threads: int, batch: int, add: Callable[..., None
             left_out.append(f"{peer.package} is not installed; `pip install 'compoundnet[peers]'` installs it")
             continue
         for way in WAYS:
+            _LOG.info("%s of %s (%s): opening", found.name, peer.library, way)
             try:
                 run = open_peer(peer.build(found.name), way, size=found.size, batch=batch, threads=threads)
             except Exception as error:  # another library's network may fail anywhere in torch's exporter

@@ -46,6 +46,7 @@ def stored(kind: str, name: str, identity: Identity | None, make: Callable[[Path
     doing     what `make` does, for the note that it takes a while: "compiling for ONNX Runtime"
     """
     if identity is None:
+        _LOG.info("%s: %s", name, doing)
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             try:
                 make(Path(folder))

@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from importlib import metadata
 
 import msgspec
@@ -19,7 +20,10 @@ import numpy as np
 from compoundnet.arch import CompoundNetError
 from compoundnet.runtime.machine import cores, processor
 
+_LOG = logging.getLogger(__name__)
 RUNS, WARM_UP = 20, 3
+# Seconds of waiting that a note tells of.
+_LONG = 5.0
 _PACKAGES = ("compoundnet", "torch", "onnxruntime", "openvino", "timm", "torchvision", "efficientnet_pytorch", "numpy")
 
 
@@ -65,13 +69,21 @@ def time_rounds(
 ) -> dict[str, Latency]:
     """Call every subject once a round, for `runs` rounds after `warm_up` rounds that do not count.
 
+    How long they will take is logged, where that is long: by the second, because the first call of anything is slower.
     Raises CompoundNetError where runs is less than 1.
     """
     if runs < 1:
         raise CompoundNetError(f"runs must be at least 1, got {runs}")
     taken: dict[str, list[float]] = {name: [] for name in subjects}
-    for name, milliseconds in _rounds(subjects, runs, warm_up):
-        taken[name].append(milliseconds)
+    for number in range(1, warm_up + runs + 1):
+        milliseconds = {name: _timed(call) for name, call in subjects.items()}
+        if number > warm_up:
+            for name, value in milliseconds.items():
+                taken[name].append(value)
+        left = warm_up + runs - number
+        seconds = left * sum(milliseconds.values()) / 1e3
+        if number == 2 and seconds > _LONG:
+            _LOG.info("timing: %d more rounds, about %.0f s", left, seconds)
     return {name: summarise(values) for name, values in taken.items()}
 
 
@@ -118,11 +130,8 @@ def installed(*packages: str) -> dict[str, str]:
     return found
 
 
-def _rounds(subjects: Mapping[str, Callable[[], object]], runs: int, warm_up: int) -> Iterator[tuple[str, float]]:
-    for round_ in range(-warm_up, runs):
-        for name, call in subjects.items():
-            start = time.perf_counter()
-            call()
-            milliseconds = (time.perf_counter() - start) * 1e3
-            if round_ >= 0:
-                yield name, milliseconds
+def _timed(call: Callable[[], object]) -> float:
+    """Milliseconds."""
+    start = time.perf_counter()
+    call()
+    return (time.perf_counter() - start) * 1e3

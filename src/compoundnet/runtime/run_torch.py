@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+_LOG = logging.getLogger(__name__)
 Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
@@ -46,7 +48,12 @@ def open_torch(source: Source, threads: int, device: str = "cpu", *, compiled: b
 
 
 def open_compiled(source: Source, threads: int, device: str = "cpu") -> Run:
-    """The same through torch.compile, which generates code in the first call for each batch size: about a minute."""
+    """The same through torch.compile, which generates code in the first call for each batch size: about a minute.
+
+    Inductor keeps what it compiled in a cache of its own, in which a later process finds most of it:
+    TORCHINDUCTOR_CACHE_DIR, or torchinductor_USER in the folder for temporary files.
+    """
+    _LOG.info("%s: torch.compile generates code in the first call, for up to a minute", source.name)
     return open_torch(source, threads, device, compiled=True)
 
 

@@ -77,8 +77,8 @@ def session(
     """A session of a model (name, folder, exported file, or opened) or of a torch module in memory.
 
     backend  onnxruntime, torch, compile (torch.compile), openvino, or auto: the fastest here, measured once for each
-             model, number of threads and batch; not compile, which takes a minute in every process. Unless given
-             onnxruntime, or what an exported file is for
+             model, number of threads and batch; not compile, which takes up to a minute in every process. Unless
+             given onnxruntime, or what an exported file is for
     threads  of the network; all cores unless given
     batch    how many pictures it will be given at a time: what auto measures, and what must fit memory
     size     side of the pictures in pixels; the model's own unless given, needed for a module that is not ours
@@ -86,7 +86,7 @@ def session(
 
     The first session of a model on onnxruntime or openvino exports and compiles it, which takes some seconds and
     torch; it is kept in the cache, and later ones start at once and without torch. A module that is not ours is
-    compiled anew every time.
+    compiled anew every time. What compile makes is kept by torch, in a cache of its own (`run_torch.open_compiled`).
 
     Raises CompoundNetError where there is no such model or backend, a backend is not installed, there are not so many
     cores, or the batch does not fit memory.
