@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
+import msgspec
 import pytest
+from given_times import given_times
 
 from compoundnet import arch
 from compoundnet.paper import latency_table
@@ -13,7 +17,7 @@ MEANS = {"resnet-152": 0.4, "efficientnet-b1": 0.05, "amoebanet-b": 16.0, "effic
 
 
 def test_speedups_are_judged_and_seconds_are_another_machine_s() -> None:
-    b1, b7 = tabulate("table4", Results(), MEANS).rows[1::2]
+    b1, b7 = tabulate("table4", Results(), given_times(MEANS)).rows[1::2]
     assert [row.cells["speedup"].measured for row in (b1, b7)] == pytest.approx([8.0, 4.0])
     assert [row.cells["speedup"].verdict for row in (b1, b7)] == ["surpasses", "differs"]
     assert (b1.cells["latency"].printed, b1.cells["latency"].verdict) == ("0.098s", "other machine")
@@ -22,11 +26,20 @@ def test_speedups_are_judged_and_seconds_are_another_machine_s() -> None:
 
 
 def test_what_was_left_out_needs_data() -> None:
-    made = tabulate("table4", Results(), {"resnet-152": 0.4, "efficientnet-b1": 0.07})
+    made = tabulate("table4", Results(), given_times({"resnet-152": 0.4, "efficientnet-b1": 0.07}))
     assert made.rows[1].cells["speedup"].verdict == "agrees"  # 5.7x
     assert [line.cells["latency"].verdict for line in made.rows[2:]] == ["needs data"] * 2
     left_out = [made.rows[2].cells["latency"], made.rows[3].cells["latency"], made.rows[3].cells["speedup"]]
     assert {cell.reason for cell in left_out} == {"Left out by --quick."}
+
+
+def test_the_document_holds_every_figure_and_what_they_depend_on() -> None:
+    document = json.loads(msgspec.json.encode(tabulate("table4", Results(), given_times(MEANS))))
+    assert document["name"] == "table4" and len(document["rows"]) == 4
+    done = document["benchmarks"]["EfficientNet-B1"]
+    assert set(done["setting"]) >= {"processor", "pinned", "threads", "versions"}
+    first = done["measurements"][0]
+    assert (first["network"], first["precision"], first["latency"]["p95"]) == ("resnet-152", "float32", 400.0)
 
 
 def test_too_little_memory_is_said_before_anything_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:

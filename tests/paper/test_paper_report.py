@@ -8,19 +8,21 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from given_times import given_times
 
 from compoundnet import arch, paper
 from compoundnet.paper import latency_table, registry
 from compoundnet.paper.report import Section
+from compoundnet.runtime.benchmark import Benchmark
 
 MEANS = {"resnet-152": 0.4, "efficientnet-b1": 0.05, "amoebanet-b": 16.0, "efficientnet-b7": 4.0}
 
 
 @pytest.fixture(autouse=True)
 def _no_timing(monkeypatch: pytest.MonkeyPatch) -> None:
-    def time_groups(groups: tuple[str, ...]) -> dict[str, float]:
+    def time_groups(groups: tuple[str, ...]) -> dict[str, Benchmark]:
         names = ("resnet-152", "efficientnet-b1") if len(groups) == 1 else tuple(MEANS)
-        return {name: MEANS[name] for name in names}
+        return given_times({name: MEANS[name] for name in names})
 
     monkeypatch.setattr(latency_table, "time_groups", time_groups)
 
@@ -28,7 +30,7 @@ def _no_timing(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def quick() -> paper.Report:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(latency_table, "time_groups", lambda _: {"resnet-152": 0.4, "efficientnet-b1": 0.05})
+        patch.setattr(latency_table, "time_groups", lambda _: given_times({"resnet-152": 0.4, "efficientnet-b1": 0.05}))
         return paper.make_report(quick=True)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import browser
 import pytest
 from figure_study import figure_study
+from given_times import given_times
 
 from compoundnet import paper
 from compoundnet.paper import latency_table
@@ -23,7 +24,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     evaluations = (Result("efficientnet-b0", "cifar10", 0.9808, 10_000, model="mine", measured_at="2026-01-02"),)
     results = paper.Results(evaluations, paper.read_results(folder).studies, folder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(latency_table, "time_groups", lambda _: {"resnet-152": 0.4, "efficientnet-b1": 0.05})
+        patch.setattr(latency_table, "time_groups", lambda _: given_times({"resnet-152": 0.4, "efficientnet-b1": 0.05}))
         patch.setitem(paper.registry._REPRODUCTIONS, "table3", ("tables", "no_such_function"))
         made = paper.make_report(results, quick=True, without=["table6"])
     file = folder / "report.html"

@@ -6,6 +6,9 @@ Both sides of a pair run on ONNX Runtime, on one thread, one picture at a time, 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from compoundnet.arch import CompoundNetError
 from compoundnet.arch.units import format_bytes
@@ -15,27 +18,35 @@ from compoundnet.paper.printed import PrintedTable, Row, printed_table
 from compoundnet.paper.results import Results
 from compoundnet.paper.tables import Subject, Table, Verdict, find_accuracies, judged
 
+if TYPE_CHECKING:
+    from compoundnet.runtime.benchmark import Benchmark
+
 BACKEND = "onnxruntime"
 LEFT_OUT = "Left out by --quick."
 # Group -> runs of each network. The paper takes the mean of 20; a run of GPipe's network takes up to 20 seconds.
 RUNS = {"EfficientNet-B1": 20, "EfficientNet-B7": 5}
 # What GPipe's network of 557M parameters takes at its peak, while it is exported.
 MEMORY = {"EfficientNet-B7": 10e9}
-Means = Mapping[str, float]
 
 
-def latency_table(name: str, results: Results) -> Table:
+class LatencyTable(Table, frozen=True):
+    """Table 4, and by group all that was measured for it: the figures of every latency, and what they depend on."""
+
+    benchmarks: Mapping[str, Benchmark]
+
+
+def latency_table(name: str, results: Results) -> LatencyTable:
     """Both pairs. Raises CompoundNetError where less memory is free than GPipe's network takes."""
     return tabulate(name, results, time_groups(tuple(RUNS)))
 
 
-def quick_latency_table(name: str, results: Results) -> Table:
+def quick_latency_table(name: str, results: Results) -> LatencyTable:
     """The pair of EfficientNet-B1."""
     return tabulate(name, results, time_groups(("EfficientNet-B1",)))
 
 
-def time_groups(groups: tuple[str, ...]) -> Means:
-    """Mean seconds of one picture by network, of the rows that are in these groups of the table."""
+def time_groups(groups: tuple[str, ...]) -> dict[str, Benchmark]:
+    """By group, the latencies of one picture in the networks of its rows."""
     from compoundnet.runtime.benchmark import benchmark
     from compoundnet.runtime.machine import free_memory
 
@@ -47,24 +58,25 @@ def time_groups(groups: tuple[str, ...]) -> Means:
                 f"timing {group} against GPipe's network takes {format_bytes(MEMORY[group])} of memory, and"
                 f" {format_bytes(free)} are free; --quick leaves it out"
             )
-    means: dict[str, float] = {}
+    done = {}
     for group in groups:
         names = [row.network for row in rows if row.group == group and row.network is not None]
-        done = benchmark(names, backends=(BACKEND,), threads=1, batch=1, runs=RUNS[group])
-        means |= {found.network: found.latency.mean / 1e3 for found in done.measurements}
-    return means
+        done[group] = benchmark(names, backends=(BACKEND,), threads=1, batch=1, runs=RUNS[group])
+    return done
 
 
-def tabulate(name: str, results: Results, means: Means) -> Table:
-    """The table with these mean seconds by network; a network without one needs data."""
+def tabulate(name: str, results: Results, benchmarks: Mapping[str, Benchmark]) -> LatencyTable:
+    """The table with these latencies by group; a network without one needs data."""
     from compoundnet.runtime.machine import processor
 
     printed = printed_table(name)
     origin = f"On one core of {processor()}, mean of {{runs}} runs on ONNX Runtime."
-    return judged(name, printed, [_row(row, printed, results, means, origin) for row in printed.rows])
+    means = {found.network: found.latency.mean / 1e3 for done in benchmarks.values() for found in done.measurements}
+    made = judged(name, printed, [_row(row, printed, results, means, origin) for row in printed.rows])
+    return LatencyTable(**msgspec.structs.asdict(made), benchmarks=benchmarks)
 
 
-def _row(row: Row, printed: PrintedTable, results: Results, means: Means, origin: str) -> Subject:
+def _row(row: Row, printed: PrintedTable, results: Results, means: Mapping[str, float], origin: str) -> Subject:
     assert row.network is not None and row.group is not None
     own = measure(row.network)
     figures, sources = find_accuracies(results, own.name, printed)
