@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
+
+import msgspec
 import pytest
 
 from compoundnet.arch import CompoundNetError, decode_toml
 from compoundnet.data.augment import AutoAugment, RandAugment
 from compoundnet.train import Recipe, find_recipe, override, recipes
-from compoundnet.train.recipe import SGD, AdamW, Cosine, RMSProp, Staircase
+from compoundnet.train.recipe import SGD, AdamW, Constant, Cosine, RMSProp, Staircase
 from compoundnet.train.schedule import peak_lr
 
 
@@ -36,6 +41,25 @@ def test_a_recipe_survives_toml(name: str) -> None:
     assert recipe.name == name
     assert decode_toml(recipe.dumps(), Recipe, "text") == recipe
     assert list(recipes()) == ["finetune", "imagenet", "kornblith", "proxy", "quick"]
+
+
+def test_the_documentation_names_every_field_with_its_default() -> None:
+    """`--list-recipes` sends people there."""
+    text = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+    table = text.split("### All fields")[1].split("\n## ")[0]
+    documented = dict(re.findall(r"^\| `(\w+)` \| ([^|`]+) \|", table, flags=re.MULTILINE))
+    assert documented == {field.name: _shown(field) for field in msgspec.structs.fields(Recipe)}
+    for part in (RMSProp, SGD, AdamW, Staircase, Cosine, Constant, AutoAugment, RandAugment):
+        (row,) = [line for line in table.splitlines() if f"`{part.__struct_config__.tag}`" in line]
+        for field in msgspec.structs.fields(part):
+            assert f"`{field.name}` {_shown(field)}" in row
+
+
+def _shown(field: msgspec.structs.FieldInfo) -> str:
+    """As `--set` takes it."""
+    if field.required:
+        return "required"
+    return "none" if field.default is None else json.dumps(field.default).strip('"')
 
 
 def test_settings_are_typed_and_reach_into_parts() -> None:
