@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 import logging
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -217,3 +219,21 @@ def test_digits_are_batches_like_any_other() -> None:
     batch = next(iter(loader(split, TrainingTransform(32, flip=False), batch=8)))
     assert batch.images.shape == (8, 3, 32, 32)
     assert torch.equal(batch.images[:, 0], batch.images[:, 2])
+
+
+def test_a_process_that_still_holds_its_workers_ends(folder: Path) -> None:
+    """The workers heed their parent alone: not SLURM, which tells all processes of a run to end, but its own exit."""
+    script = (
+        "import os, signal, subprocess, sys; from pathlib import Path\n"
+        "from compoundnet.data.loader import loader; from compoundnet.data.opening import open_dataset\n"
+        "from compoundnet.data.training_transform import TrainingTransform\n"
+        "batches = loader(open_dataset(Path(sys.argv[1])).split('train'), TrainingTransform(16), batch=2, workers=1)\n"
+        "kept = iter(batches); next(kept)\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN); subprocess.run(['kill', '--', f'-{os.getpid()}'])\n"
+        "print(len([batches, *kept]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(folder)],
+        capture_output=True, text=True, timeout=120, check=False, start_new_session=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, "13\n", "")

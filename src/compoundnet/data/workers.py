@@ -9,7 +9,9 @@ thread needs to keep a GPU busy.
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -65,7 +67,7 @@ class Workers:
             sampler=_Queue(self._requests),
             num_workers=processes,
             persistent_workers=processes > 0,
-            worker_init_fn=_leave_signals_to_the_parent,
+            worker_init_fn=_heed_the_parent_alone,
             pin_memory=pin_memory,
         )
 
@@ -80,11 +82,20 @@ class Workers:
             yield (None if images is None else Batch(images, labels, indices)), refused
 
 
-def _leave_signals_to_the_parent(_: int) -> None:
-    """SLURM, `timeout` and a terminal signal all processes of a run. The training process decides when to stop, after a
-    step that still needs this worker's batch; a worker ends with its parent."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
+def _heed_the_parent_alone(_: int) -> None:
+    """SLURM, `timeout` and a terminal signal all processes of a run, but the training process decides when to stop:
+    after a step that still needs this worker's batch."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # macOS cannot tell who sent a signal
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_when_told, daemon=True).start()
+
+
+def _end_when_told() -> None:
+    """By SIGTERM from the parent, which sends it to the workers that are left when it exits."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 class _Queue:
