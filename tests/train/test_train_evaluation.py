@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -18,6 +19,7 @@ from compoundnet.data.sources import Arrays
 from compoundnet.models import Model, Preprocess, load, write_folder
 from compoundnet.nn import build
 from compoundnet.paper import read_results
+from compoundnet.runtime import export
 from compoundnet.train import Hardware, evaluate, launch
 from compoundnet.train.counting import Counts
 from compoundnet.train.evaluation import draw_confusion, match_classes
@@ -53,6 +55,35 @@ def test_every_picture_is_counted_as_the_network_says(tmp_path: Path) -> None:
     assert found.result.top1 == pytest.approx(float((predicted == labels).float().mean()))
     assert sum(score.count for score in found.classes) == 31 == found.result.count
     assert draw_confusion(found, "title").startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(("file", "form"), [("m.onnx", "onnx"), ("m.pt2", "torch")])
+def test_an_exported_file_is_as_right_as_its_model(tmp_path: Path, file: str, form: str) -> None:
+    opened, split = model(tmp_path / "model"), small_dataset(test=31).split("test")
+    export(opened, tmp_path / file, format=form)
+    expected = evaluate(opened, split, "greys", backend="torch", batch=8)
+    found = evaluate(tmp_path / file, split, "greys", batch=8, workers=1)
+    np.testing.assert_array_equal(found.confusion, expected.confusion)
+    assert found.labels == CLASSES
+    if form == "onnx":
+        with pytest.raises(CompoundNetError, match="runs on onnxruntime"):
+            evaluate(tmp_path / file, split, "greys", backend="torch")
+
+
+def test_memory_stays_flat_over_many_pictures(tmp_path: Path) -> None:
+    """Of 4,000 pictures of 96 px: kept, they would take 442 MB."""
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("this system does not tell a process's memory in /proc")
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+    large = msgspec.structs.replace(model(tmp_path / "model"), preprocess=Preprocess.authors(96))
+    evaluate(large, small_dataset(test=100).split("test"), "greys")  # libraries and their arenas are warm
+    before, sizes = resident(), list[int]()
+    evaluate(large, small_dataset(test=4000).split("test"), "greys", done=lambda _: sizes.append(resident()))
+    assert len(sizes) == 63
+    assert max(sizes) - before < 100e6
 
 
 def test_classes_are_matched_by_name(tmp_path: Path) -> None:

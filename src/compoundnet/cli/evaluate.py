@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 import typer
 
+from compoundnet.cli.decoding import decoding_processes
 from compoundnet.cli.output import note, print_json, show, table
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 def evaluate(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A name of `compoundnet models list`, or a model folder.")
+        str, typer.Argument(metavar="MODEL", help="Name of `compoundnet models list`, model folder, or exported file.")
     ],
     data: Annotated[
         str,
@@ -45,8 +46,20 @@ def evaluate(
     devkit: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="ILSVRC 2012's development kit, which numbers the classes.")
     ] = None,
+    backend: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="On a CPU onnxruntime unless given, torch, compile, openvino, or auto (the fastest but compile).",
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Threads of the network; all cores unless given.")
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Pictures at a time on each process.")] = 64,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that decode pictures, for each of those.")] = 0,
+    workers: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Processes that decode pictures, for each of those.")
+    ] = None,
     devices: Annotated[int, typer.Option(min=0, help="GPUs (or CPU processes); 0: all GPUs.")] = 0,
     accelerator: Annotated[Literal["auto", "cpu", "gpu"], typer.Option(help="What to run on.")] = "auto",
     download: Annotated[bool, typer.Option("--download", help="Fetch the data set where that is possible.")] = False,
@@ -58,13 +71,13 @@ def evaluate(
     """Top-1, top-5 and mean per-class accuracy of a model on pictures, each counted once."""
     from compoundnet import arch, train
     from compoundnet.data import open_dataset
-    from compoundnet.models import open_model
+    from compoundnet.runtime.exported import open_any
     from compoundnet.train.evaluation import draw_confusion
     from compoundnet.train.results import write_result
     from compoundnet.train.submission import DEVKIT
     from compoundnet.train.submission import submission as submit
 
-    opened = open_model(model)
+    opened = open_any(model)
     if split == "all":
         dataset = open_dataset(data, download=download, allow_missing=allow_missing, test_fraction=0)
         if len(dataset.splits) > 1:
@@ -77,12 +90,20 @@ def evaluate(
         chosen = dataset.split(split or dataset.evaluation)
     fabric = train.launch(train.Hardware(devices, accelerator=accelerator))
     first = fabric.is_global_zero
+    if workers is None:
+        workers = decoding_processes(len(chosen), worth=100)
     with _progress(len(chosen), fabric.world_size, first) as done:
         if submission is not None:
             root = devkit or Path(getattr(chosen.source, "root", ".")) / DEVKIT
-            content = submit(opened, chosen, root, fabric, batch=batch, workers=workers, done=done)
+            content = submit(
+                opened, chosen, root, fabric,
+                backend=backend, threads=threads, batch=batch, workers=workers, done=done,
+            )  # fmt: skip
         else:
-            found = train.evaluate(opened, chosen, dataset.name, fabric=fabric, batch=batch, workers=workers, done=done)
+            found = train.evaluate(
+                opened, chosen, dataset.name,
+                fabric=fabric, backend=backend, threads=threads, batch=batch, workers=workers, done=done,
+            )  # fmt: skip
     if not first:
         return
     for text in dataset.notes:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 
+from compoundnet.cli.decoding import decoding_processes
 from compoundnet.cli.output import note, print_json, show, table
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def _train(recipe: Recipe, given: _Given, hardware: Hardware, json: bool) -> Non
     network = arch.network(given.network) if given.network is not None else None
     start = open_model(given.start) if given.start is not None else None
     task = train.plan_task(recipe, dataset, network=network, start=start)
-    workers = given.workers if given.workers is not None else _workers(len(task.train))
+    workers = given.workers if given.workers is not None else decoding_processes(len(task.train), worth=5000)
     if given.sweep:
         recipe = _sweep(task, dataset, given, hardware, workers)
         task = train.plan_task(recipe, dataset, network=network, start=start)
@@ -174,13 +175,6 @@ def _sweep(task: Task, dataset: Dataset, given: _Given, hardware: Hardware, work
     except InterruptedRunError as error:
         note(str(error))
         raise typer.Exit(_STOPPED) from error
-
-
-def _workers(pictures: int) -> int:
-    """Processes that decode: none for a data set that decodes faster than they start."""
-    import os
-
-    return 0 if pictures < 5000 else max(1, min(16, (os.cpu_count() or 1) - 1))
 
 
 def _print_outcome(outcome: Outcome, output: Path, json: bool) -> None:

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn import functional as F
 
 from compoundnet.data import Split
@@ -54,9 +55,28 @@ class Counts(msgspec.Struct, frozen=True, eq=False):
         return float((self.confusion.diagonal()[present] / totals[present]).mean())
 
 
-@torch.inference_mode()
 def count(
     net: ConvNet,
+    split: Split,
+    preprocess: Preprocess,
+    fabric: Fabric,
+    *,
+    batch: int = 64,
+    workers: int = 0,
+) -> Counts:
+    """`count_answers` of a network that is on this process's device, whose classes are the split's."""
+
+    def answer(images: Tensor) -> Tensor:
+        logits: Tensor = net(images.to(fabric.device, memory_format=torch.channels_last))
+        return logits
+
+    return count_answers(answer, net.num_classes, split, preprocess, fabric, batch=batch, workers=workers)
+
+
+@torch.inference_mode()
+def count_answers(
+    answer: Callable[[Tensor], Tensor],
+    classes: int,
     split: Split,
     preprocess: Preprocess,
     fabric: Fabric,
@@ -68,10 +88,10 @@ def count(
 ) -> Counts:
     """Every picture once, on whichever process: all of them return the sums of all.
 
+    answer  logits [N, classes], on any device, of pictures float32[N, 3, S, S] on the CPU
     labels  the network's class of each of the split's classes; its own number by default
     done    is called with how many more pictures this process has seen
     """
-    classes = net.num_classes
     mapped = torch.from_numpy(np.arange(len(split.classes)) if labels is None else labels)
     confusion = torch.zeros(classes * classes, dtype=torch.int64, device=fabric.device)
     in_top5 = torch.zeros((), dtype=torch.int64, device=fabric.device)
@@ -80,7 +100,7 @@ def count(
         split, preprocess, batch=batch, workers=workers, rank=fabric.global_rank, world=fabric.world_size
     ):
         truth = mapped[numbers].to(fabric.device)
-        logits = net(images.to(fabric.device, memory_format=torch.channels_last)).float()
+        logits = answer(images).to(fabric.device, torch.float32)
         best = logits.topk(min(_TOP, classes)).indices
         confusion += torch.bincount(truth * classes + best[:, 0], minlength=classes * classes)
         in_top5 += (best == truth[:, None]).sum()
@@ -91,10 +111,10 @@ def count(
     return Counts(matrix, int(sums[1]), float(sums[2]) / max(1, int(matrix.sum())))
 
 
-def total(fabric: Fabric, value: torch.Tensor) -> torch.Tensor:
+def total(fabric: Fabric, value: Tensor) -> Tensor:
     """The sum over all processes."""
     if fabric.world_size == 1:
         return value
     summed = fabric.all_reduce(value.clone(), reduce_op="sum")
-    assert isinstance(summed, torch.Tensor)
+    assert isinstance(summed, Tensor)
     return summed

@@ -95,12 +95,6 @@ class Engine:
         return self._best if self._recipe.select == "best" else network_state(self._average.net)
 
     @property
-    def score(self) -> float:
-        """Top-1 of the chosen weights on the held-out pictures."""
-        last = self._place.history[-1]["held_top1"]
-        return float(self._place.best_score if self._recipe.select == "best" else last)
-
-    @property
     def history(self) -> list[Epoch]:
         """One entry an epoch so far."""
         return [msgspec.convert(row, Epoch) for row in self._place.history]
@@ -118,9 +112,15 @@ class Engine:
         state = self._found()
         if state is None:
             return False
-        for change in check_identity(state["identity"], self._identity, str(self._checkpoints.folder)):
-            self._watcher.said(f"going on with {change}: from here on another run than it was")
+        changes = check_identity(state["identity"], self._identity, str(self._checkpoints.folder))
         self._place = Place(**state["place"])
+        if changes and self._done():
+            raise CompoundNetError(
+                f"{self._checkpoints.folder}: is a finished run, which cannot go on with {changes[0]}. Give another"
+                " output (-o), or --force to begin anew"
+            )
+        for change in changes:
+            self._watcher.said(f"going on with {change}: from here on another run than it was")
         # The phase of the step that was done last: the optimiser's state is of that one.
         self._enter_phase(frozen=0 < self._place.step <= self._frozen_steps)
         load_network(self._net, state["net"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -13,15 +14,18 @@ from numpy.typing import NDArray
 from compoundnet.arch import CompoundNetError, did_you_mean
 from compoundnet.data import Split
 from compoundnet.data.dataset import UNKNOWN
-from compoundnet.models import Model, load
-from compoundnet.train.counting import Counts, count
+from compoundnet.models import Model
+from compoundnet.runtime.exported import Exported, open_any
+from compoundnet.runtime.machine import cores
+from compoundnet.runtime.sessions import session, usable
+from compoundnet.runtime.sources import find_source
+from compoundnet.train.counting import Counts, count_answers
 from compoundnet.train.hardware import Hardware, launch
 from compoundnet.train.results import Result, make_result
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
-
-    from compoundnet.nn import ConvNet
+    from torch import Tensor
 
 # Classes beyond which a confusion picture names none: the names would overlap.
 _NAMED = 40
@@ -47,19 +51,26 @@ class Evaluation(msgspec.Struct, frozen=True, eq=False):
 
 
 def evaluate(
-    model: Model,
+    model: str | os.PathLike[str] | Model | Exported,
     split: Split,
     dataset: str,
     *,
     fabric: Fabric | None = None,
+    backend: str | None = None,
+    threads: int | None = None,
     batch: int = 64,
     workers: int = 0,
     done: Callable[[int], object] = lambda _: None,
 ) -> Evaluation:
     """Of every picture of a split, once. With several processes all of them call it and get the same.
 
+    model             a name of `compoundnet models list`, a model folder, an exported file, or an opened one of them
+    backend, threads  what runs the network, see `session`: ONNX Runtime on a CPU and torch on a GPU unless given
+    batch, workers    pictures at a time, and the processes that decode them, of each process
+
     Raises CompoundNetError where the split's classes are not among the model's, or their names are not published.
     """
+    model = open_any(model)
     if (split.labels == UNKNOWN).any():
         raise CompoundNetError(
             f"the classes of {dataset}'s {split.name} pictures are not published, so nothing can be counted; write what"
@@ -67,22 +78,35 @@ def evaluate(
         )
     mapping = match_classes(model, split)
     fabric = fabric or launch(Hardware())
-    counts = count(
-        ready(model, fabric), split, model.preprocess, fabric, batch=batch, workers=workers, labels=mapping, done=done
-    )
+    counts = count_answers(
+        answers(model, fabric, backend, threads, batch), model.network.num_classes, split, model.preprocess, fabric,
+        batch=batch, workers=workers, labels=mapping, done=done,
+    )  # fmt: skip
     labels = model.labels or split.classes
     result = make_result(model.network.name, dataset, counts, model.name)
     return Evaluation(result, _scores(counts, labels), counts.confusion, labels)
 
 
-def ready(model: Model, fabric: Fabric) -> ConvNet:
-    """The model's network on a process's device, laid out for it."""
+def answers(
+    model: Model | Exported, fabric: Fabric, backend: str | None, threads: int | None, batch: int
+) -> Callable[[Tensor], Tensor]:
+    """A session of the model on a process's device, as `count_answers` calls it."""
     import torch
 
-    return load(model).to(memory_format=torch.channels_last).to(fabric.device)
+    # What does not run on torch runs on the CPU, also where there is a GPU.
+    on_torch = backend in (None, "torch", "compile") and "torch" in usable(find_source(model))
+    run = session(
+        model,
+        backend=backend,
+        # Launchers of several processes share the cores out among them.
+        threads=threads or min(torch.get_num_threads(), cores()),
+        batch=batch,
+        device=str(fabric.device) if on_torch else "cpu",
+    )
+    return lambda images: torch.from_numpy(run(images.numpy()))
 
 
-def match_classes(model: Model, split: Split) -> NDArray[np.int64]:
+def match_classes(model: Model | Exported, split: Split) -> NDArray[np.int64]:
     """int64[split's classes]: the model's number of each, by name; by place where the model's classes have no names."""
     if model.labels is None:
         if len(split.classes) != model.network.num_classes:

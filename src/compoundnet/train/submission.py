@@ -18,8 +18,9 @@ from compoundnet.data import Split
 from compoundnet.data.loader import loader
 from compoundnet.models import Model
 from compoundnet.models.labels import label_set
+from compoundnet.runtime.exported import Exported
 from compoundnet.train.counting import total
-from compoundnet.train.evaluation import ready
+from compoundnet.train.evaluation import answers
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -29,11 +30,13 @@ _GUESSES = 5
 
 
 def submission(
-    model: Model,
+    model: Model | Exported,
     split: Split,
     devkit: Path,
     fabric: Fabric,
     *,
+    backend: str | None = None,
+    threads: int | None = None,
     batch: int = 64,
     workers: int = 0,
     done: Callable[[int], object] = lambda _: None,
@@ -44,14 +47,13 @@ def submission(
             f"{model.name} does not have ImageNet's 1,000 classes in their order, as a submission needs"
         )
     numbers = class_numbers(devkit)
-    net = ready(model, fabric)
+    answer = answers(model, fabric, backend, threads, batch)
     guesses = torch.zeros(len(split), _GUESSES, dtype=torch.int64)
     with torch.inference_mode():
         for images, _, indices in loader(
             split, model.preprocess, batch=batch, workers=workers, rank=fabric.global_rank, world=fabric.world_size
         ):
-            logits = net(images.to(fabric.device, memory_format=torch.channels_last))
-            guesses[indices] = logits.topk(_GUESSES).indices.cpu()
+            guesses[indices] = answer(images).topk(_GUESSES).indices
             done(len(indices))
     whole = total(fabric, guesses.to(fabric.device)).cpu().numpy()
     return "".join(f"{' '.join(map(str, row))}\n" for row in numbers[whole]).encode()

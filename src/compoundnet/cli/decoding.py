@@ -1,0 +1,10 @@
+"""How many processes decode pictures, where nobody says."""
+
+from __future__ import annotations
+
+import os
+
+
+def decoding_processes(pictures: int, worth: int) -> int:
+    """For each process that runs the network: none for fewer pictures than are worth starting them for."""
+    return 0 if pictures < worth else max(1, min(16, (os.cpu_count() or 1) - 1))
