@@ -162,6 +162,13 @@ def test_wider_squeezed_channels_change_nothing(net: nn.ConvNet, tmp_path: Path)
 # The cache.
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_what_onnx_runtime_cannot_write_is_a_full_disk_to_the_cache(net: nn.ConvNet, tmp_path: Path) -> None:
+    (tmp_path / "weights.bin").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="ONNX Runtime cannot write there, most likely because it is full"):
+        run_onnxruntime._compile(find_source(net), tmp_path)
+
+
 def entries(cache: Path) -> list[Path]:
     return sorted(path for path in (cache / "sessions").iterdir() if path.is_dir())
 

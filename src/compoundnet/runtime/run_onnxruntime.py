@@ -6,6 +6,7 @@ Pictures go through one at a time, and as many at once as there are threads: on 
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -137,7 +138,12 @@ def _compile(source: Source, folder: Path) -> None:
         options.optimized_model_filepath = str(folder / _MODEL)
         options.add_session_config_entry("session.optimized_model_external_initializers_file_name", _WEIGHTS)
         options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
-        _session(plain, options, source.name if source.exported is None else str(source.exported.file))
+        try:
+            _session(plain, options, source.name if source.exported is None else str(source.exported.file))
+        except CompoundNetError as error:
+            if "Failed to write" not in str(error):
+                raise
+            raise OSError(errno.ENOSPC, "ONNX Runtime cannot write there, most likely because it is full") from error
     optimised = onnx.load(folder / _MODEL, load_external_data=False)
     if not keep_blocked(optimised):
         return
