@@ -21,7 +21,7 @@ from compoundnet.models import load
 from compoundnet.runtime.machine import torch_threads
 from compoundnet.train import Recipe, Task, Watcher, plan_task, train
 from compoundnet.train.checkpoints import Checkpoints
-from compoundnet.train.engine import DivergedError
+from compoundnet.train.diverging import DivergedError
 from compoundnet.train.overrides import override
 
 SCRIPT = Path(__file__).parent.parent / "support" / "train_once.py"

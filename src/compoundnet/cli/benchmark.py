@@ -48,12 +48,12 @@ def benchmark(
     done = measure(networks, backends=backends, threads=threads, batch=batch, runs=runs, with_peers=peers)
     for reason in done.left_out:
         note(f"left out: {reason}")
-    if output is not None:
-        _write(done, output)
     if json:
         print_json(done)
-        return
-    _print(done)
+    else:
+        _print(done)
+    if output is not None:  # last: a full disk takes nothing away that was measured
+        _write(done, output)
 
 
 def _print(done: Benchmark) -> None:

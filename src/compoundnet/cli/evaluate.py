@@ -77,6 +77,9 @@ def evaluate(
     from compoundnet.train.submission import DEVKIT
     from compoundnet.train.submission import submission as submit
 
+    for path in (output, confusion, submission):
+        if path is not None and not path.parent.is_dir():  # before the work whose result would have no place
+            raise arch.CompoundNetError(f"{path}: there is no folder {path.parent}")
     opened = open_any(model)
     if split == "all":
         dataset = open_dataset(data, download=download, allow_missing=allow_missing, test_fraction=0)
@@ -113,15 +116,15 @@ def evaluate(
         note(f"wrote {submission}: {len(chosen):,} lines")
         return
     classes = [msgspec.to_builtins(score) for score in found.classes]
+    if json:
+        print_json(msgspec.to_builtins(found.result) | {"split": chosen.name, "classes": classes})
+    else:
+        _print(found, chosen.name)
     if output is not None:
         result = msgspec.structs.replace(found.result, by=by)
         arch.write_whole(output, write_result(result, split=chosen.name, classes=classes))
     if confusion is not None:
         arch.write_whole(confusion, draw_confusion(found, f"{found.result.network} on {dataset.name}"))
-    if json:
-        print_json(msgspec.to_builtins(found.result) | {"split": chosen.name, "classes": classes})
-    else:
-        _print(found, chosen.name)
 
 
 def _print(found: Evaluation, split: str) -> None:

@@ -128,7 +128,8 @@ def plan(network: Network, dataset: Dataset, recipe: Recipe, seed: int) -> Task:
 
 def _train(task: Task, judge: Judge, epoch_done: Callable[[int, float], None] | None, keep: Path | None) -> Measured:
     from compoundnet.train.counting import count
-    from compoundnet.train.engine import DivergedError, Engine
+    from compoundnet.train.diverging import DivergedError
+    from compoundnet.train.engine import Engine
     from compoundnet.train.hardware import Hardware, launch
     from compoundnet.train.logs import Logs
     from compoundnet.train.results import make_result

@@ -22,10 +22,12 @@ from torch.nn import functional as F
 from compoundnet.arch import CompoundNetError
 from compoundnet.data.loader import loader, normalise
 from compoundnet.nn import ConvNet
+from compoundnet.train.agreeing import newest, on_first, share_statistics
 from compoundnet.train.average import Average
 from compoundnet.train.checkpoints import Checkpoints
 from compoundnet.train.compiling import readable_compile_errors
 from compoundnet.train.counting import count, total
+from compoundnet.train.diverging import diverged
 from compoundnet.train.hardware import is_sharded
 from compoundnet.train.identity import check_identity, identity
 from compoundnet.train.logs import Logs
@@ -42,10 +44,6 @@ if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
     from compoundnet.data.workers import Batch
-
-
-class DivergedError(CompoundNetError):
-    """The loss is no longer a finite number."""
 
 
 class Engine:
@@ -102,14 +100,15 @@ class Engine:
     @property
     def evaluable(self) -> ConvNet:
         """A whole network to evaluate with, holding the average."""
-        self._agree_on_statistics()
+        if not self._recipe.sync_norm:
+            share_statistics(self._average.net, self._fabric)
         if self._whole is not self._average.net:
             self._whole.load_state_dict(network_state(self._average.net))
         return self._whole
 
     def resume(self) -> bool:
         """Go on from the newest checkpoint; False where there is none. One of another run is a CompoundNetError."""
-        state = self._found()
+        state = newest(self._checkpoints, self._fabric)
         if state is None:
             return False
         changes = check_identity(state["identity"], self._identity, str(self._checkpoints.folder))
@@ -179,12 +178,6 @@ class Engine:
             fabric.setup_module(self._average.net)
         self._enter_phase(frozen=self._frozen_steps > 0)
 
-    def _agree_on_statistics(self) -> None:
-        """Without synchronised batch norm each process has statistics of its own: the first one's are written."""
-        if self._fabric.world_size > 1 and not self._recipe.sync_norm:
-            for buffer in self._average.net.buffers():
-                torch.distributed.broadcast(buffer, src=0)
-
     def _forward(self) -> nn.Module:
         return torch.compile(self._net) if self._recipe.compile else self._net  # type: ignore[return-value]  # a module still
 
@@ -202,26 +195,6 @@ class Engine:
             self._module = self._fabric.setup_module(self._forward())
         self._optimizer = make_optimizer(net, self._recipe)
         self._prepared: Any = self._fabric.setup_optimizers(self._optimizer)
-
-    def _found(self) -> dict[str, Any] | None:
-        """The newest checkpoint, the same on all processes; None where there is none.
-
-        The first process chooses it. The others must find it too: several machines need a folder that they share.
-        """
-        first = self._fabric.is_global_zero
-        state = self._checkpoints.load() if first else None
-        step = self._fabric.broadcast(None if state is None else state["place"]["step"])
-        if step is None:
-            return None
-        if not first:
-            state = self._checkpoints.load(step)
-        missing = int(total(self._fabric, torch.tensor(int(state is None), device=self._fabric.device)))
-        if missing:
-            raise CompoundNetError(
-                f"{self._checkpoints.path(step)} cannot be read by {missing} of {self._fabric.world_size} processes:"
-                " all machines must see the same output folder (-o)"
-            )
-        return state
 
     def _stretch(self, stop: Stop) -> _Wanted:
         """Steps to the end of the epoch, or until it is time to save or to stop."""
@@ -287,7 +260,7 @@ class Engine:
         """Take a step's figures in; what any process wants."""
         loss, right, seen, stop, save = stats.tolist()
         if not math.isfinite(loss):
-            raise DivergedError(self._diverged(f"the loss is {loss} at step {step}"))
+            raise diverged(f"the loss is {loss} at step {step}", self._recipe, self._checkpoints)
         place = self._place
         place.loss, place.right, place.seen = place.loss + loss, place.right + int(right), place.seen + int(seen)
         self._logs.step(step, loss / seen, learning_rate(self._recipe, step - 1, self.steps, self.epoch_steps))
@@ -338,21 +311,16 @@ class Engine:
         return due and self._fabric.is_global_zero
 
     def _save(self) -> None:
-        """Raises what went wrong on the first process, on all of them."""
-        state = self._state()
-        failure: CompoundNetError | None = None
-        if self._fabric.is_global_zero:
-            try:
-                # The last step's loss was of the weights before it.
-                if not all(tensor.isfinite().all() for tensor in state["net"].values()):
-                    raise DivergedError(self._diverged(f"a weight is not finite after step {self._place.step}"))
-                self._checkpoints.save(state, self._place.step)
-            except CompoundNetError as error:
-                failure = error
-        failure = self._fabric.broadcast(failure)
-        if failure is not None:
-            raise failure
-        self._saved_at, self._saved_step = time.monotonic(), self._place.step
+        state, step = self._state(), self._place.step
+
+        def write() -> None:
+            # The last step's loss was of the weights before it.
+            if not all(tensor.isfinite().all() for tensor in state["net"].values()):
+                raise diverged(f"a weight is not finite after step {step}", self._recipe, self._checkpoints)
+            self._checkpoints.save(state, step)
+
+        on_first(write, self._fabric)
+        self._saved_at, self._saved_step = time.monotonic(), step
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -368,18 +336,6 @@ class Engine:
     def _last_good(self) -> str:
         paths = self._checkpoints.paths()
         return f"--resume goes on from {paths[-1]}" if paths else "no checkpoint was saved yet"
-
-    def _diverged(self, what: str) -> str:
-        """What happened, and what to do: the same settings would come to the same end."""
-        change = f"--set lr={self._recipe.lr / 3:.2g}"
-        change += " or --set precision=bf16" if self._recipe.precision == "fp16" else ""
-        paths = self._checkpoints.paths()
-        if not paths:
-            return f"{what}, and no checkpoint was saved yet: begin again with {change}"
-        return (
-            f"{what}. The last good checkpoint is {paths[-1]}: go on from it with --resume {change} (remove it, to go"
-            f" back further), or begin again with --force {change}"
-        )
 
 
 class _Wanted(NamedTuple):

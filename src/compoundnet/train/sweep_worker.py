@@ -15,7 +15,8 @@ from compoundnet.models import Model
 from compoundnet.runtime.machine import torch_threads
 from compoundnet.train.checkpoints import Checkpoints
 from compoundnet.train.counting import count
-from compoundnet.train.engine import DivergedError, Engine
+from compoundnet.train.diverging import DivergedError
+from compoundnet.train.engine import Engine
 from compoundnet.train.grid import Grid, Point, at_point
 from compoundnet.train.hardware import Hardware, launch
 from compoundnet.train.identity import identity
