@@ -79,11 +79,10 @@ def test_memory_stays_flat_over_many_pictures(tmp_path: Path) -> None:
         return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
     large = msgspec.structs.replace(model(tmp_path / "model"), preprocess=Preprocess.authors(96))
-    evaluate(large, small_dataset(test=100).split("test"), "greys")  # libraries and their arenas are warm
-    before, sizes = resident(), list[int]()
+    sizes: list[int] = []
     evaluate(large, small_dataset(test=4000).split("test"), "greys", done=lambda _: sizes.append(resident()))
     assert len(sizes) == 63
-    assert max(sizes) - before < 100e6
+    assert max(sizes) - sizes[2] < 60e6  # libraries and their arenas are warm after a few batches
 
 
 def test_classes_are_matched_by_name(tmp_path: Path) -> None:
