@@ -90,3 +90,9 @@ def test_one_two_and_three_processes_count_the_same(tmp_path: Path) -> None:
             results.append(found)
     assert results[0]["count"] == 31
     assert all(found == results[0] for found in results)
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_processes_that_end_after_a_sum_end_well(number: int) -> None:
+    """One of gloo's threads aborted five of eight such runs, by asking for an interpreter that was gone."""
+    torchrun(3, "sums_once.py")

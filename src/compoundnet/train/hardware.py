@@ -7,6 +7,7 @@ Trainer spreads its place in the data over counters that do not restore it.
 
 from __future__ import annotations
 
+import atexit
 import os
 import warnings
 from typing import TYPE_CHECKING, Any, Literal
@@ -56,7 +57,18 @@ def launch(hardware: Hardware, recipe: Recipe | None = None) -> Fabric:
             fabric.launch()
     except (ValueError, RuntimeError) as error:  # what Fabric raises for devices that are not there
         raise CompoundNetError(f"this machine cannot run it so: {error}") from error
+    if fabric.world_size > 1:
+        atexit.register(_leave)
     return fabric
+
+
+def _leave() -> None:
+    """End gloo's threads before Python does: after the last sum one may still let go of a tensor, for which it needs
+    the interpreter's lock, and where that is gone the process aborts. Fabric does this for NCCL by itself."""
+    import torch.distributed as dist
+
+    if dist.is_initialized() and dist.get_backend() == "gloo":
+        dist.destroy_process_group()
 
 
 def one_gpu(number: int) -> dict[str, str]:
