@@ -1,6 +1,7 @@
 """Table 4: EfficientNet-B1 against ResNet-152 and B7 against GPipe's network, each pair timed here in the same rounds.
 
-Both sides of a pair run on ONNX Runtime, on one thread, one picture at a time, with random weights.
+Both sides of a pair run on ONNX Runtime, on one thread, one picture at a time, with random weights; the mean of 20
+runs, as in the paper.
 """
 
 from __future__ import annotations
@@ -23,8 +24,7 @@ if TYPE_CHECKING:
 
 BACKEND = "onnxruntime"
 LEFT_OUT = "Left out by --quick."
-# Group -> runs of each network. The paper takes the mean of 20; a run of GPipe's network takes up to 20 seconds.
-RUNS = {"EfficientNet-B1": 20, "EfficientNet-B7": 5}
+QUICK, FULL = ("EfficientNet-B1",), ("EfficientNet-B1", "EfficientNet-B7")
 # What GPipe's network of 557M parameters takes at its peak, while it is exported.
 MEMORY = {"EfficientNet-B7": 10e9}
 
@@ -37,12 +37,12 @@ class LatencyTable(Table, frozen=True):
 
 def latency_table(name: str, results: Results) -> LatencyTable:
     """Both pairs. Raises CompoundNetError where less memory is free than GPipe's network takes."""
-    return tabulate(name, results, time_groups(tuple(RUNS)))
+    return tabulate(name, results, time_groups(FULL))
 
 
 def quick_latency_table(name: str, results: Results) -> LatencyTable:
     """The pair of EfficientNet-B1."""
-    return tabulate(name, results, time_groups(("EfficientNet-B1",)))
+    return tabulate(name, results, time_groups(QUICK))
 
 
 def time_groups(groups: tuple[str, ...]) -> dict[str, Benchmark]:
@@ -61,16 +61,17 @@ def time_groups(groups: tuple[str, ...]) -> dict[str, Benchmark]:
     done = {}
     for group in groups:
         names = [row.network for row in rows if row.group == group and row.network is not None]
-        done[group] = benchmark(names, backends=(BACKEND,), threads=1, batch=1, runs=RUNS[group])
+        done[group] = benchmark(names, backends=(BACKEND,), threads=1, batch=1)
     return done
 
 
 def tabulate(name: str, results: Results, benchmarks: Mapping[str, Benchmark]) -> LatencyTable:
     """The table with these latencies by group; a network without one needs data."""
+    from compoundnet.runtime.latency import RUNS
     from compoundnet.runtime.machine import processor
 
     printed = printed_table(name)
-    origin = f"On one core of {processor()}, mean of {{runs}} runs on ONNX Runtime."
+    origin = f"On one core of {processor()}, mean of {RUNS} runs on ONNX Runtime."
     means = {found.network: found.latency.mean / 1e3 for done in benchmarks.values() for found in done.measurements}
     made = judged(name, printed, [_row(row, printed, results, means, origin) for row in printed.rows])
     return LatencyTable(**msgspec.structs.asdict(made), benchmarks=benchmarks)
@@ -84,7 +85,7 @@ def _row(row: Row, printed: PrintedTable, results: Results, means: Mapping[str, 
         missing: dict[str, str] = {figure: LEFT_OUT for figure in ("latency", "speedup") if figure in row.printed}
         return Subject(figures, own.name, own.resolution, {**sources, **missing})
     figures["latency"] = means[own.name]
-    sources["latency"] = origin.format(runs=RUNS[row.group])
+    sources["latency"] = origin
     verdicts: dict[str, Verdict] = {"latency": "other machine"}
     if row.label == row.group:
         slower = next(other for other in printed.rows if other.group == row.group and other.label != row.label)
