@@ -16,7 +16,8 @@ from compoundnet.arch import CompoundNetError
 from compoundnet.nn import ConvNet
 from compoundnet.nn.units import ConvNorm
 
-# Read by ONNX Runtime from 1.14 and OpenVINO from 2023 on; nothing later is of use to these networks. The operator
+# Read by ONNX Runtime from 1.14 and OpenVINO from 2023 on (the exporter's IR version 10 by ONNX Runtime from 1.18);
+# nothing later is of use to these networks. The operator
 # Swish of opset 24 takes ONNX Runtime 1.5 to 2 times as long as Sigmoid and Mul, which it fuses (docs/performance.md).
 _OPSET = 18
 INPUT, OUTPUT, FEATURES = "pictures", "logits", "features"
