@@ -350,8 +350,9 @@ def test_a_batch_that_does_not_fit_memory(net: nn.ConvNet, monkeypatch: pytest.M
         session(pictures(64, 3, 64, 64))
     # What a GPU holds is not this machine's memory; the device "meta" stands for one.
     sessions.Session(find_source(net), "torch", 1, lambda batch: batch, "meta")(pictures(64, 3, 64, 64))
-    # ONNX Runtime takes one picture at a time.
+    # ONNX Runtime takes one picture at a time, so that auto takes it, or OpenVINO.
     assert runtime.session(net, batch=64, threads=1)(pictures(64, 3, 64, 64)).shape == (64, 10)
+    assert runtime.session(net, backend="auto", batch=64, threads=1).backend != "torch"
 
 
 def test_a_file_runs_on_what_it_is_for(net: nn.ConvNet, tmp_path: Path) -> None:

@@ -104,7 +104,10 @@ def session(
     if backend == "auto":
         from compoundnet.runtime.fastest import fastest
 
-        backend = fastest(source, [name for name in usable(source) if name != "compile"], threads, batch)
+        able = [name for name in usable(source) if name != "compile"]
+        if _lacking(source, batch) is not None:
+            able = [name for name in able if not takes_batch(name, device)] or able
+        backend = fastest(source, able, threads, batch)
     if backend not in usable(source):
         assert source.exported is not None
         raise CompoundNetError(f"{source.exported.file} runs on {' or '.join(usable(source))}, not on {backend}")
@@ -140,15 +143,21 @@ def takes_batch(backend: str, device: str = "cpu") -> bool:
 
 def check_memory(source: Source, batch: int) -> None:
     """Raise a CompoundNetError where a batch needs more memory than is free."""
+    lacking = _lacking(source, batch)
+    if lacking is not None:
+        raise CompoundNetError(f"{lacking}; give a smaller batch")
+
+
+def _lacking(source: Source, batch: int) -> str | None:
+    """How much memory a batch needs and there is, where that is too little."""
     free = free_memory()
     if batch == 1 or source.network is None or source.size is None or free is None:
-        return
+        return None
     needed = inference_memory(source.network.replace(resolution=source.size), batch)
-    if needed > free:
-        raise CompoundNetError(
-            f"a batch of {batch} pictures needs about {format_bytes(needed)} of memory, and {format_bytes(free)} are"
-            " free; give a smaller batch"
-        )
+    if needed <= free:
+        return None
+    needs, has = format_bytes(needed), format_bytes(free)
+    return f"a batch of {batch} pictures needs about {needs} of memory, and {has} are free"
 
 
 class _Backend(NamedTuple):
