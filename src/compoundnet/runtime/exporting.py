@@ -203,6 +203,8 @@ def _check(found: Comparison, precision: str, target: Path) -> None:
 def _kept(file: Path, target: Path, described: Exported, form: str, found: Comparison, *, generated: bool) -> Export:
     parts = sorted(file.parent.iterdir())  # .bin before .xml: whoever sees the graph has its weights
     size = sum(part.stat().st_size for part in parts)
+    if len(parts) > 1:  # an old graph must not meet the new weights, should this be killed on the way
+        target.unlink(missing_ok=True)
     for part in parts:
         part.replace(target.parent / part.name)
     return Export(
