@@ -42,7 +42,7 @@ def test_the_paper_s_accuracy_is_not_an_int8_file_s() -> None:
     )
     accuracy, flops = latency_plots(Benchmark(setting(threads=1, batch=1), both, ()))
     assert {point["precision"] for point in accuracy.points} == {"float32"}
-    assert [point["label"] for point in flops.points][-1] == "efficientnet-b1 (int8.onnx)"
+    assert [point["label"] for point in flops.points][-1] == "efficientnet-b1 (int8.onnx), int8"
 
 
 def test_one_network_makes_no_plot() -> None:

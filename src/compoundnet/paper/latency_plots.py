@@ -60,7 +60,7 @@ def _points(done: Benchmark) -> list[Point]:
     return [
         Point(
             found.network,
-            found.label,
+            found.label if found.precision == "float32" else f"{found.label}, {found.precision}",
             found.backend,
             found.precision,
             found.latency.median,
