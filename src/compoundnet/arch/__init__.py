@@ -4,8 +4,8 @@ from compoundnet.arch.blocks import BasicBlock, Block, Bottleneck, ConvBlock, Fu
 from compoundnet.arch.budget import Alternative, Plan, plan
 from compoundnet.arch.catalogue import canonical, families, network
 from compoundnet.arch.costs import Cost, StageCost, cost, operator_name, stage_costs
-from compoundnet.arch.errors import CompoundNetError, did_you_mean
-from compoundnet.arch.files import decode_toml, read_toml, write_whole
+from compoundnet.arch.errors import CompoundNetError, did_you_mean, first_line
+from compoundnet.arch.files import check_folder_of, decode_toml, read_toml, write_whole
 from compoundnet.arch.latency import LatencyModel
 from compoundnet.arch.layers import Layer, added_input, unroll
 from compoundnet.arch.memory import inference_memory, training_memory
@@ -38,11 +38,13 @@ __all__ = [
     "Stem",
     "added_input",
     "canonical",
+    "check_folder_of",
     "compound",
     "cost",
     "decode_toml",
     "did_you_mean",
     "families",
+    "first_line",
     "inference_memory",
     "network",
     "operator_name",

@@ -10,6 +10,11 @@ class CompoundNetError(ValueError):
     """Something the user gave cannot be used. The command line prints it without a traceback."""
 
 
+def first_line(error: BaseException) -> str:
+    """Of what an error of another library says, which may go on for pages; its type where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """The end of an error message that names the closest known names, or lists them all where there are few."""
     names = sorted(known)

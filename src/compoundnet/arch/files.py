@@ -31,6 +31,13 @@ def read_toml(path: str | os.PathLike[str], kind: type[Value]) -> Value:
     return decode_toml(text, kind, str(path))
 
 
+def check_folder_of(path: str | os.PathLike[str]) -> None:
+    """Raise where a file has no folder to go to: to be asked before the work whose result it is."""
+    target = Path(path)
+    if not target.parent.is_dir():
+        raise CompoundNetError(f"{target}: there is no folder {target.parent}")
+
+
 def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
     """Write a file under a temporary name and rename it, so that an interruption leaves the old file or none."""
     target = Path(path)

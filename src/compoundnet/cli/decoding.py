@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
 
 def decoding_processes(pictures: int, worth: int) -> int:
     """For each process that runs the network: none for fewer pictures than are worth starting them for."""
-    return 0 if pictures < worth else max(1, min(16, (os.cpu_count() or 1) - 1))
+    from compoundnet.runtime.machine import cores
+
+    return 0 if pictures < worth else max(1, min(16, cores() - 1))

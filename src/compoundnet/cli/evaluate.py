@@ -12,6 +12,7 @@ import msgspec
 import typer
 
 from compoundnet.cli.decoding import decoding_processes
+from compoundnet.cli.networks import Json, Threads
 from compoundnet.cli.output import note, print_json, show, table
 
 if TYPE_CHECKING:
@@ -53,9 +54,7 @@ def evaluate(
             help="On a CPU onnxruntime unless given, torch, compile, openvino, or auto (the fastest but compile).",
         ),
     ] = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Threads of the network; all cores unless given.")
-    ] = None,
+    threads: Threads = None,
     batch: Annotated[int, typer.Option(min=1, help="Pictures at a time on each process.")] = 64,
     workers: Annotated[
         int | None, typer.Option(min=0, metavar="N", help="Processes that decode pictures, for each of those.")
@@ -66,7 +65,7 @@ def evaluate(
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Take a data set that differs from the published counts.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")] = False,
+    json: Json = False,
 ) -> None:
     """Top-1, top-5 and mean per-class accuracy of a model on pictures, each counted once."""
     from compoundnet import arch, train
@@ -78,8 +77,8 @@ def evaluate(
     from compoundnet.train.submission import submission as submit
 
     for path in (output, confusion, submission):
-        if path is not None and not path.parent.is_dir():  # before the work whose result would have no place
-            raise arch.CompoundNetError(f"{path}: there is no folder {path.parent}")
+        if path is not None:
+            arch.check_folder_of(path)
     opened = open_any(model)
     if split == "all":
         dataset = open_dataset(data, download=download, allow_missing=allow_missing, test_fraction=0)

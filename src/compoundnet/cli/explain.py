@@ -12,7 +12,7 @@ import msgspec
 import typer
 
 from compoundnet import arch
-from compoundnet.cli.networks import Json
+from compoundnet.cli.networks import Json, Threads
 from compoundnet.cli.output import note, print_json, show
 
 if TYPE_CHECKING:
@@ -47,9 +47,7 @@ def explain(
     backend: Annotated[
         str | None, typer.Option(metavar="NAME", help="Of cam: onnxruntime unless given, or torch.")
     ] = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Threads of the network; all cores unless given.")
-    ] = None,
+    threads: Threads = None,
     json: Json = False,
 ) -> None:
     """Draw what speaks for a class onto pictures, and tell where: for each map its peak and its box in pixels.

@@ -14,6 +14,9 @@ from compoundnet.cli.output import print_json, show, table
 NetworkName = Annotated[
     str, typer.Argument(metavar="NETWORK", help="A name of `compoundnet list`, or a network's TOML file.")
 ]
+Threads = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Threads of the network; all cores unless given.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 
 

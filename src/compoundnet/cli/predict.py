@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from compoundnet.cli.networks import Json
+from compoundnet.cli.networks import Json, Threads
 from compoundnet.cli.output import note, show
 
 if TYPE_CHECKING:
@@ -41,9 +41,7 @@ def predict(
             help="onnxruntime unless given, torch, compile, openvino, or auto (the fastest but compile).",
         ),
     ] = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Threads of the network; all cores unless given.")
-    ] = None,
+    threads: Threads = None,
     device: Annotated[str, typer.Option(metavar="NAME", help="Where torch runs: cpu, cuda, cuda:1, mps.")] = "cpu",
     json: Json = False,
 ) -> None:

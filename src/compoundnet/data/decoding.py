@@ -9,6 +9,7 @@ from functools import cache
 
 from PIL import Image, UnidentifiedImageError
 
+from compoundnet.arch import first_line
 from compoundnet.data.dataset import Split
 from compoundnet.data.images import UnreadableImageError, image_formats, to_rgb
 from compoundnet.data.sources import Encoded
@@ -54,4 +55,4 @@ def reason(error: Exception) -> str:
         return "is empty or not a picture in a format that can be read"
     if isinstance(error, OSError) and error.strerror:
         return f"cannot be read: {error.strerror}"
-    return f"cannot be decoded: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+    return f"cannot be decoded: {first_line(error)}"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from compoundnet.arch import CompoundNetError
+from compoundnet.arch import CompoundNetError, first_line
 from compoundnet.models.catalogue import Entry, Hub, Package
 from compoundnet.models.folder import Model, read_folder, write_folder
 from compoundnet.models.labels import label_set
@@ -112,19 +112,15 @@ def _downloaded(entry: Entry, hub: Hub) -> Path:
             f" `compoundnet models fetch {entry.name} --from {hub.file}`"
         ) from error
     except HfHubHTTPError as error:
-        raise CompoundNetError(f"{page} refused {hub.file}: {_first_line(error)}") from error
+        raise CompoundNetError(f"{page} refused {hub.file}: {first_line(error)}") from error
     except Exception as error:  # a connection that breaks raises what the HTTP library of the day raises
-        raise CompoundNetError(f"the download of {hub.file} from {page} broke off: {_first_line(error)}") from error
+        raise CompoundNetError(f"the download of {hub.file} from {page} broke off: {first_line(error)}") from error
 
 
 def _hub_sha256(path: Path) -> str | None:
     """What the hub says the content is: in its cache a large file is a link to one that is named by its sha256."""
     name = path.resolve().name
     return name if re.fullmatch("[0-9a-f]{64}", name) else None
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _readme(entry: Entry, sha256: str) -> str:

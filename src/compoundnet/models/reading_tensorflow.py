@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compoundnet.arch import CompoundNetError
+from compoundnet.arch import CompoundNetError, first_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,9 +45,7 @@ def read_checkpoint(path: Path, *, raw: bool = False) -> dict[str, Any]:
     except CompoundNetError:
         raise
     except (tf.errors.OpError, LookupError, ValueError, RuntimeError, TypeError) as error:
-        raise CompoundNetError(
-            f"{prefix} is truncated or damaged: {str(error).splitlines()[0]}; get its files again"
-        ) from error
+        raise CompoundNetError(f"{prefix} is truncated or damaged: {first_line(error)}; get its files again") from error
 
 
 def choose(names: Iterable[str], *, raw: bool, source: str) -> dict[str, str]:

@@ -10,11 +10,10 @@ from functools import partial
 import msgspec
 import numpy as np
 
-from compoundnet.arch import CompoundNetError, did_you_mean
+from compoundnet.arch import CompoundNetError, did_you_mean, first_line
 from compoundnet.runtime.latency import RUNS, WARM_UP, Latency, Setting, setting, time_rounds
 from compoundnet.runtime.machine import check_threads
 from compoundnet.runtime.peers import WAYS, open_peer, peers_of
-from compoundnet.runtime.run_torch import first_line
 from compoundnet.runtime.sessions import BACKENDS, check_memory, open_session, takes_batch, usable
 from compoundnet.runtime.subjects import FLOAT32, Subject, subject
 
@@ -88,11 +87,12 @@ def benchmark(
     for label, found in subjects.items():
         if with_peers or any(takes_batch(backend) for backend in backends):
             check_memory(found.source, batch)
+        known = usable(found.source.exported)
         for backend in backends:
-            if backend in usable(found.source):
+            if backend in known:
                 add(label, "compoundnet", backend, open_session(found.source, backend, threads))
             else:
-                left_out.append(f"{label} does not run on {backend}, only on {' or '.join(usable(found.source))}")
+                left_out.append(f"{label} does not run on {backend}, only on {' or '.join(known)}")
         if with_peers:
             left_out += _add_peers(found, threads, batch, partial(add, label))
     if not calls:

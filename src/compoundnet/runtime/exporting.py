@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compoundnet import data
-from compoundnet.arch import CompoundNetError, did_you_mean
+from compoundnet.arch import CompoundNetError, check_folder_of, did_you_mean
 from compoundnet.models import Model, Preprocess, load, open_model
 from compoundnet.models.convert import default_preprocess
 from compoundnet.models.labels import check_labels
@@ -143,8 +143,7 @@ def _checked(target: Path, form: str, precision: str, calibrate: Paths | None) -
         raise CompoundNetError(f"calibration is for --precision int8, not {precision}")
     if target.is_dir():
         raise CompoundNetError(f"{target} is a folder; give the name of a file")
-    if not target.parent.is_dir():
-        raise CompoundNetError(f"{target}: there is no folder {target.parent}")
+    check_folder_of(target)
     return target
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compoundnet.arch import CompoundNetError
+from compoundnet.arch import CompoundNetError, first_line
 from compoundnet.runtime.blocked import keep_blocked, pad_squeezed
 from compoundnet.runtime.cache import stored
 from compoundnet.runtime.machine import instruction_sets
@@ -111,8 +111,7 @@ def _session(file: Path, options: Any, name: str | None = None) -> onnxruntime.I
 
 def _reason(error: Exception) -> str:
     """What ONNX Runtime says, without its error code, the file's name, and the place in its C++ source."""
-    said = str(error).splitlines()[0].strip()
-    said = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", said)
+    said = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", first_line(error))
     said = re.sub(r"^Load model from .*? failed:", "", said)
     # A whole path is followed by the function's signature, a file's name by the function's name.
     return re.sub(r"^(/\S+:\d+ .*?\(.*?\)|\w+\.(cc|h):\d+ \w+) ", "", said)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compoundnet.arch import CompoundNetError
+from compoundnet.arch import CompoundNetError, first_line
 from compoundnet.runtime.machine import torch_threads
 from compoundnet.runtime.sources import Source
 
@@ -57,11 +57,6 @@ def open_compiled(source: Source, threads: int, device: str = "cpu") -> Run:
     return open_torch(source, threads, device, compiled=True)
 
 
-def first_line(error: Exception) -> str:
-    """Of what it says; its type where it says nothing."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
-
-
 def _module(source: Source) -> nn.Module:
     if source.module is not None:
         return source.module()
@@ -83,8 +78,7 @@ def _device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = first_line(error)
-        raise CompoundNetError(f"torch cannot use the device {name!r} on this machine: {reason}") from error
+        raise CompoundNetError(f"torch cannot use the device {name!r} on this machine: {first_line(error)}") from error
     return device
 
 

@@ -100,17 +100,18 @@ def session(
         raise CompoundNetError(f"batch must be at least 1, got {batch}")
     threads = check_threads(threads)
     source = find_source(model, size)
-    backend = backend or usable(source)[0]
+    known = usable(source.exported)
+    backend = backend or known[0]
     if backend == "auto":
         from compoundnet.runtime.fastest import fastest
 
-        able = [name for name in usable(source) if name != "compile"]
+        able = [name for name in known if name != "compile"]
         if _lacking(source, batch) is not None:
             able = [name for name in able if not takes_batch(name, device)] or able
         backend = fastest(source, able, threads, batch)
-    if backend not in usable(source):
+    if backend not in known:
         assert source.exported is not None
-        raise CompoundNetError(f"{source.exported.file} runs on {' or '.join(usable(source))}, not on {backend}")
+        raise CompoundNetError(f"{source.exported.file} runs on {' or '.join(known)}, not on {backend}")
     if takes_batch(backend, device):
         check_memory(source, batch)
     return open_session(source, backend, threads, device)
@@ -127,9 +128,9 @@ def open_session(source: Source, backend: str, threads: int, device: str = "cpu"
     return Session(source, backend, threads, opened(*arguments), device)
 
 
-def usable(source: Source) -> tuple[str, ...]:
-    """The backends that can run it, the usual one first."""
-    return tuple(BACKENDS) if source.exported is None else FILE_BACKENDS[source.exported.file.suffix.lower()]
+def usable(exported: Exported | None) -> tuple[str, ...]:
+    """The backends that can run an exported file, or a network that is none, the usual one first."""
+    return tuple(BACKENDS) if exported is None else FILE_BACKENDS[exported.file.suffix.lower()]
 
 
 def is_installed(backend: str) -> bool:

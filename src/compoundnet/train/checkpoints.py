@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from compoundnet.arch import CompoundNetError
+from compoundnet.arch import CompoundNetError, first_line
 
 _log = logging.getLogger(__name__)
 _DAMAGED = ".damaged"
@@ -46,7 +46,7 @@ class Checkpoints:
         except (OSError, RuntimeError) as error:  # torch raises RuntimeError when a write fails
             temporary.unlink(missing_ok=True)
             raise CompoundNetError(
-                f"{path}: the checkpoint cannot be saved: {_reason(error)}. {self._left()}"
+                f"{path}: the checkpoint cannot be saved: {_of_the_system(error) or first_line(error)}. {self._left()}"
             ) from error
         for old in self.paths()[: -self._keep]:
             old.unlink()
@@ -62,7 +62,7 @@ class Checkpoints:
                 state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
                 return state
             except Exception as error:  # damaged bytes make the reader raise whatever it trips over
-                _log.warning("%s cannot be read (%s)", path, _reason(error, "it is damaged"))
+                _log.warning("%s cannot be read (%s)", path, _of_the_system(error) or "it is damaged")
                 if step is None:
                     with contextlib.suppress(OSError):
                         path.rename(path.with_suffix(_DAMAGED))
@@ -80,11 +80,11 @@ class Checkpoints:
         return f"{paths[-1].name} is the last good one: make room, and go on from it with --resume"
 
 
-def _reason(error: BaseException, otherwise: str = "") -> str:
-    """What the operating system said, where it did; else the error's own words, unless others are given."""
+def _of_the_system(error: BaseException) -> str | None:
+    """What the operating system said, where it did."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
         cause = cause.__cause__ or cause.__context__
-    return otherwise or (str(error) or type(error).__name__).splitlines()[0]
+    return None

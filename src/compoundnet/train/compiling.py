@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from compoundnet.arch import CompoundNetError
+from compoundnet.arch import CompoundNetError, first_line
 
 
 @contextlib.contextmanager
@@ -17,6 +17,6 @@ def readable_compile_errors() -> Iterator[None]:
         yield
     except TorchDynamoException as error:
         raise CompoundNetError(
-            f"torch.compile failed: {str(error).splitlines()[0]}. It needs a C++ compiler (Debian, Ubuntu: apt install"
+            f"torch.compile failed: {first_line(error)}. It needs a C++ compiler (Debian, Ubuntu: apt install"
             " g++; macOS: xcode-select --install; another one: the variable CXX); or train without --compile"
         ) from error

@@ -18,7 +18,6 @@ from compoundnet.models import Model
 from compoundnet.runtime.exported import Exported, open_any
 from compoundnet.runtime.machine import cores
 from compoundnet.runtime.sessions import session, usable
-from compoundnet.runtime.sources import find_source
 from compoundnet.train.counting import Counts, count_answers
 from compoundnet.train.hardware import Hardware, launch
 from compoundnet.train.results import Result, make_result
@@ -94,7 +93,9 @@ def answers(
     import torch
 
     # What does not run on torch runs on the CPU, also where there is a GPU.
-    on_torch = backend in (None, "torch", "compile") and "torch" in usable(find_source(model))
+    on_torch = backend in (None, "torch", "compile") and "torch" in usable(
+        model if isinstance(model, Exported) else None
+    )
     run = session(
         model,
         backend=backend,
