@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from landscape import Landscape
 
-from compoundnet.arch import write_whole
+from compoundnet.base import write_whole
 from compoundnet.plots.canvas import OKABE_ITO, QUIET, canvas, encode
 from compoundnet.search.samplers import EvolutionSampler, ReinforceSampler
 from compoundnet.search.samplers.history import HistorySampler

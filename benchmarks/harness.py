@@ -8,7 +8,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 
-from compoundnet.runtime.machine import processor
+from compoundnet.base.machine import processor
 
 
 def compare(title: str, subjects: Mapping[str, Callable[[], object]], ours: str, rounds: int = 15) -> dict[str, float]:

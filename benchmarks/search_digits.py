@@ -17,7 +17,7 @@ import optuna
 from bench_search import OUTPUT
 from harness import machine
 
-from compoundnet.arch import write_whole
+from compoundnet.base import write_whole
 from compoundnet.data import open_dataset
 from compoundnet.plots.canvas import OKABE_ITO, canvas, encode
 from compoundnet.search.measuring import measure

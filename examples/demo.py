@@ -9,8 +9,8 @@ from importlib import resources
 from pathlib import Path
 
 import compoundnet as cn
-from compoundnet import paper
-from compoundnet.arch.units import format_count
+from compoundnet import base, paper
+from compoundnet.base import format_count
 from compoundnet.data import open_dataset
 from compoundnet.models import open_model
 from compoundnet.train import Hardware, find_recipe, launch, override, plan_task, train
@@ -58,7 +58,7 @@ def fine_tune() -> None:
 def write_report(path: Path) -> None:
     """All but Table 4, whose networks take a minute to export and time."""
     made = paper.make_report(quick=True, without=["table4"])
-    cn.arch.write_whole(path, made.html)
+    base.write_whole(path, made.html)
     counts = made.facts().tables
     print(f"\nThe paper's tables and figures beside what was measured here: {path}")
     print(f"  {counts['agrees']} printed figures agree, {counts['differs']} differ, {counts['needs data']} need data")

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from compoundnet import train as train
     from compoundnet import zoo as zoo
     from compoundnet.arch import Coefficients as Coefficients
-    from compoundnet.arch import CompoundNetError as CompoundNetError
     from compoundnet.arch import Cost as Cost
     from compoundnet.arch import Network as Network
     from compoundnet.arch import Norm as Norm
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from compoundnet.arch import plan as plan
     from compoundnet.arch import scale as scale
     from compoundnet.arch import unroll as unroll
+    from compoundnet.base import CompoundNetError as CompoundNetError
     from compoundnet.explain import Explainer as Explainer
     from compoundnet.models import load as load
     from compoundnet.models import open_model as open_model
@@ -38,7 +38,7 @@ __version__ = "0.1.0"
 # Name -> package that has it. Loaded on first use (PEP 562), so that planning a network never imports torch.
 _EXPORTS = {
     "Coefficients": "arch",
-    "CompoundNetError": "arch",
+    "CompoundNetError": "base",
     "Cost": "arch",
     "Explainer": "explain",
     "Network": "arch",
@@ -55,7 +55,7 @@ _EXPORTS = {
     "scale": "arch",
     "unroll": "arch",
 }
-_PACKAGES = ("arch", "data", "explain", "models", "nn", "paper", "runtime", "search", "train", "zoo")
+_PACKAGES = ("arch", "base", "data", "explain", "models", "nn", "paper", "runtime", "search", "train", "zoo")
 
 
 def __getattr__(name: str) -> Any:

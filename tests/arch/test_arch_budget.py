@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compoundnet import arch
+from compoundnet import arch, base
 
 B0 = arch.network("efficientnet-b0")
 
@@ -58,18 +58,18 @@ def test_resolution_alone_cannot_answer_a_bound_on_parameters() -> None:
 
 
 def test_what_cannot_fit_names_the_bound_and_the_least() -> None:
-    with pytest.raises(arch.CompoundNetError, match=r"params of at most 1,000 was asked.*needs [0-9,]+") as caught:
+    with pytest.raises(base.CompoundNetError, match=r"params of at most 1,000 was asked.*needs [0-9,]+") as caught:
         arch.plan(B0, max_macs=1e9, max_params=1000)
     least = int(str(caught.value).rsplit("needs ", 1)[1].replace(",", ""))
     assert arch.plan(B0, max_params=least).params == least
 
 
 def test_bad_budgets() -> None:
-    with pytest.raises(arch.CompoundNetError, match="at least one bound"):
+    with pytest.raises(base.CompoundNetError, match="at least one bound"):
         arch.plan(B0)
-    with pytest.raises(arch.CompoundNetError, match="must be a number above 0, got -1"):
+    with pytest.raises(base.CompoundNetError, match="must be a number above 0, got -1"):
         arch.plan(B0, max_macs=-1)
-    with pytest.raises(arch.CompoundNetError, match="batch must be at least 1"):
+    with pytest.raises(base.CompoundNetError, match="batch must be at least 1"):
         arch.plan(B0, max_macs=1e9, batch=0)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from compoundnet import arch
+from compoundnet import arch, base
 
 # Recomputed from the authors' rules and equal to torchvision's published num_params (B0 to B7, ResNets, MobileNetV2);
 # B8, L2 and Lite from the authors' multipliers; MnasNet as torchvision and timm count them.
@@ -121,7 +121,7 @@ def test_spellings(name: str) -> None:
 
 
 def test_unknown_name_suggests_the_nearest() -> None:
-    with pytest.raises(arch.CompoundNetError, match=r"'efficientnet-bo'; did you mean efficientnet-b0"):
+    with pytest.raises(base.CompoundNetError, match=r"'efficientnet-bo'; did you mean efficientnet-b0"):
         arch.network("efficientnet-bo")
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import networks
 
-from compoundnet import arch
+from compoundnet import arch, base
 from compoundnet.arch.scaling import round_channels, round_repeats
 
 B0 = arch.network("efficientnet-b0")
@@ -120,13 +120,13 @@ def test_mobilenet_v2_head_grows_only() -> None:
     ],
 )
 def test_impossible_scales(arguments: dict[str, float], message: str) -> None:
-    with pytest.raises(arch.CompoundNetError, match=message):
+    with pytest.raises(base.CompoundNetError, match=message):
         arch.scale(B0, **arguments)  # type: ignore[arg-type]  # a dict of floats, no name among them
 
 
 @pytest.mark.parametrize("phi", [math.nan, math.inf, 1000.0, -20.0])
 def test_impossible_phi(phi: float) -> None:
-    with pytest.raises(arch.CompoundNetError, match="phi"):
+    with pytest.raises(base.CompoundNetError, match="phi"):
         arch.compound(B0, phi)
 
 

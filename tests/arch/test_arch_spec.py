@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from strategies import networks
 
-from compoundnet import arch
+from compoundnet import arch, base
 
 B0 = arch.network("efficientnet-b0")
 
@@ -50,18 +50,18 @@ def test_a_mistake_names_file_field_and_value(tmp_path: Path, old: str, new: str
     assert old in text
     path = tmp_path / "net.toml"
     path.write_text(text.replace(old, new, 1))
-    with pytest.raises(arch.CompoundNetError, match=message) as caught:
+    with pytest.raises(base.CompoundNetError, match=message) as caught:
         arch.Network.load(path)
     assert str(path) in str(caught.value)
 
 
 def test_a_missing_file_says_so(tmp_path: Path) -> None:
-    with pytest.raises(arch.CompoundNetError, match=r"none\.toml: cannot be read: No such file"):
+    with pytest.raises(base.CompoundNetError, match=r"none\.toml: cannot be read: No such file"):
         arch.network(str(tmp_path / "none.toml"))
 
 
 def test_a_folder_that_is_not_there_is_an_error_and_nothing_is_left(tmp_path: Path) -> None:
-    with pytest.raises(arch.CompoundNetError, match="cannot be written"):
+    with pytest.raises(base.CompoundNetError, match="cannot be written"):
         B0.save(tmp_path / "none" / "net.toml")
 
 

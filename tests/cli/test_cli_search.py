@@ -9,7 +9,8 @@ import pytest
 from command import run
 from small_train import class_folders, small_network
 
-from compoundnet.arch import FoundCoefficients, read_toml
+from compoundnet.arch import FoundCoefficients
+from compoundnet.base import read_toml
 
 SMALL = ("--grid", "1.0:1.4:0.2", "--set", "epochs=1", "--set", "batch=8")
 

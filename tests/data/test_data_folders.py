@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from compoundnet import data
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError
 
 
 def touch(folder: Path, *names: str) -> None:

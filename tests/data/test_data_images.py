@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from compoundnet import data
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError
 
 Pixels = NDArray[np.uint8]
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from split_names import names_of
 
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError
 from compoundnet.data.dataset import Split
 from compoundnet.data.holdout import draws, hold_out, hold_out_by_class
 from compoundnet.data.opening import open_dataset

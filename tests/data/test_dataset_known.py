@@ -12,7 +12,7 @@ import pytest
 from pictures import write_classes, write_picture
 from torchvision import datasets as torchvision_datasets
 
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError
 from compoundnet.data.dataset import UNKNOWN, Dataset, Split
 from compoundnet.data.opening import open_dataset
 from compoundnet.models.labels import label_set

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pictures import write_classes
 
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError
 from compoundnet.data.dataset import Dataset
 from compoundnet.data.opening import open_dataset
 

@@ -8,7 +8,7 @@ import pytest
 from pictures import write_classes, write_picture
 from split_names import names_of
 
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError
 from compoundnet.data.catalogue import known_datasets
 from compoundnet.data.dataset import Split
 from compoundnet.data.opening import open_dataset

@@ -7,7 +7,7 @@ import pytest
 from pictures import write_classes
 from split_names import names_of
 
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError
 from compoundnet.data.decoding import read_picture
 from compoundnet.data.opening import open_dataset
 from compoundnet.data.shards import write_shards

@@ -8,7 +8,7 @@ from pictures import write_classes
 from split_names import names_of
 from typer.testing import CliRunner
 
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError
 from compoundnet.cli.data import app
 from compoundnet.data.opening import open_dataset
 from compoundnet.data.verifying import BadPicture, verify

@@ -15,7 +15,7 @@ from pictures import write_classes, write_picture
 from PIL import Image
 from split_names import names_of
 
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError
 from compoundnet.data.augment import AutoAugment
 from compoundnet.data.images import read_image
 from compoundnet.data.loader import loader, normalise

@@ -13,7 +13,7 @@ from PIL import Image
 from random_net import random_net, reduced
 
 from compoundnet import arch, models, nn
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError
 from compoundnet.explain import ClassMap, Drawn, Explainer, card, grid, overlay, sheet
 from compoundnet.explain.drawing import mark
 from compoundnet.explain.layout import PAGE, _wrapped

@@ -13,7 +13,7 @@ from PIL import Image
 from random_net import random_net, small_network
 
 from compoundnet import nn, runtime
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError
 from compoundnet.explain import Explainer
 from compoundnet.models import Preprocess
 

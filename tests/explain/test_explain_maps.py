@@ -15,7 +15,7 @@ from random_net import random_net, reduced
 from small_model import write_small_model
 
 from compoundnet import data, models, runtime, zoo
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError
 from compoundnet.explain import Explainer
 from compoundnet.explain.gradcam import last_map
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from compoundnet import arch
-from compoundnet.arch import CompoundNetError, Network
+from compoundnet.arch import Network
+from compoundnet.base import CompoundNetError
 from compoundnet.models.layouts import LAYOUTS, from_layout, layout, to_layout
 from compoundnet.nn import build
 

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from fixture_network import FIXTURES, check_close, logits, tiny_network
 
-from compoundnet.arch import CompoundNetError, Network, SeparableConv, Stage, Stem, network
+from compoundnet.arch import Network, SeparableConv, Stage, Stem, network
+from compoundnet.base import CompoundNetError
 from compoundnet.models import Preprocess, reading_keras
 from compoundnet.models.layouts import from_layout, layout
 from compoundnet.models.reading_keras import published_md5, read_keras

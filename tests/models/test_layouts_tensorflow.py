@@ -16,7 +16,8 @@ import torch
 from fixture_network import FIXTURES, check_close, logits, tiny_network
 from torch import Tensor
 
-from compoundnet.arch import CompoundNetError, SeparableConv, Stage, network
+from compoundnet.arch import SeparableConv, Stage, network
+from compoundnet.base import CompoundNetError
 from compoundnet.models.layouts import from_layout, layout, to_layout
 from compoundnet.models.reading_tensorflow import AVERAGE, choose, read_checkpoint, read_tensorflow
 from compoundnet.models.writing_tensorflow import write_tensorflow

@@ -7,7 +7,7 @@ import timm
 from layout_parity import EFFICIENTNET_V2_S, check_parity
 
 from compoundnet import arch
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError
 from compoundnet.models.layouts import from_layout, layout
 
 slow = pytest.mark.slow

@@ -8,7 +8,7 @@ from layout_parity import EFFICIENTNET_V2_S, check_parity
 from torch import nn
 
 from compoundnet import arch
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError
 from compoundnet.models.layouts import layout
 
 slow = pytest.mark.slow

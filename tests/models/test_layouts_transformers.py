@@ -8,7 +8,8 @@ from torch import nn
 from transformers import EfficientNetConfig, EfficientNetForImageClassification
 
 from compoundnet import arch
-from compoundnet.arch import CompoundNetError, Network
+from compoundnet.arch import Network
+from compoundnet.base import CompoundNetError
 from compoundnet.models.layouts import layout
 
 LAYOUT = layout("transformers")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from compoundnet.arch import CompoundNetError, canonical, network
+from compoundnet.arch import canonical, network
+from compoundnet.base import CompoundNetError
 from compoundnet.models import entries, find
 from compoundnet.models.catalogue import Entry, Hub, Package
 from compoundnet.models.labels import label_set

@@ -11,7 +11,8 @@ import torch
 from small_models import lite0_file, small_folder, small_network
 from torch import Tensor
 
-from compoundnet.arch import CompoundNetError, Network, network, scale
+from compoundnet.arch import Network, network, scale
+from compoundnet.base import CompoundNetError
 from compoundnet.models import Preprocess, convert, load, open_model, read_folder
 from compoundnet.models.layouts import layout, to_layout
 from compoundnet.nn import build

@@ -16,8 +16,9 @@ import safetensors.torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 from small_models import lite0_file, small_folder
 
-from compoundnet.arch import CompoundNetError
-from compoundnet.models import cache_folder, fetch, find, is_fetched, load, open_model
+from compoundnet.base import CompoundNetError
+from compoundnet.base.cache import cache_folder
+from compoundnet.models import fetch, find, is_fetched, load, open_model
 from compoundnet.models.fetch import location
 from compoundnet.models.layouts import layout, to_layout
 from compoundnet.nn import build

@@ -12,7 +12,8 @@ import safetensors.torch
 import torch
 from small_models import small_folder, small_network, small_state
 
-from compoundnet.arch import CompoundNetError, families
+from compoundnet.arch import families
+from compoundnet.base import CompoundNetError
 from compoundnet.models import Preprocess, load, read_folder, write_folder
 from compoundnet.models.tensors import expected_tensors
 from compoundnet.nn import build

@@ -11,7 +11,7 @@ from PIL import Image
 from small_models import lite0_file, small_folder
 from torch import Tensor
 
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError
 from compoundnet.models import Model, Preprocess, load, open_model
 from compoundnet.models.loading import adapt_stem
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError
 from compoundnet.models import Preprocess
 
 

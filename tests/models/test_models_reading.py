@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from small_models import lite0_file
 from torch import Tensor, nn
 
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError
 from compoundnet.models.reading import check_sha256, read_state, sha256_of, tensor_shapes
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.arange(70_000, dtype=torch.int64)}

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import compoundnet as cn
-from compoundnet import arch
+from compoundnet import arch, base
 
 B0 = arch.network("efficientnet-b0")
 SMALL = arch.scale(B0, width=0.25, depth=0.5, resolution=64).replace(num_classes=7)
@@ -128,12 +128,12 @@ def test_a_pyramid_builds_no_deeper_than_asked() -> None:
 
 @pytest.mark.parametrize("indices", [(), (5,), (-6,)])
 def test_levels_that_are_not_there(indices: tuple[int, ...]) -> None:
-    with pytest.raises(arch.CompoundNetError, match="out_indices must be one or more of 0 to 4"):
+    with pytest.raises(base.CompoundNetError, match="out_indices must be one or more of 0 to 4"):
         cn.build(B0, features_only=True, out_indices=indices)
 
 
 def test_out_indices_needs_features_only() -> None:
-    with pytest.raises(arch.CompoundNetError, match="features_only=True"):
+    with pytest.raises(base.CompoundNetError, match="features_only=True"):
         cn.build(B0, out_indices=(1,))
 
 
@@ -156,7 +156,7 @@ def test_other_channels_and_classes() -> None:
     net = cn.build(SMALL, num_classes=4, in_chans=5)
     assert net(torch.randn(2, 5, 64, 64)).shape == (2, 4)
     assert (net.spec.in_channels, net.spec.num_classes) == (5, 4)
-    with pytest.raises(arch.CompoundNetError, match=r"float\[N, 5, H, W\], got shape \[2, 3, 64, 64\]"):
+    with pytest.raises(base.CompoundNetError, match=r"float\[N, 5, H, W\], got shape \[2, 3, 64, 64\]"):
         net(torch.randn(2, 3, 64, 64))
 
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from given_times import given_times
 
-from compoundnet import arch
+from compoundnet import base
 from compoundnet.paper import latency_table
 from compoundnet.paper.latency_table import tabulate, time_groups
 from compoundnet.paper.results import Results
@@ -44,5 +44,5 @@ def test_the_document_holds_every_figure_and_what_they_depend_on() -> None:
 
 def test_too_little_memory_is_said_before_anything_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(latency_table.MEMORY, "EfficientNet-B7", 1e18)
-    with pytest.raises(arch.CompoundNetError, match="--quick leaves it out"):
+    with pytest.raises(base.CompoundNetError, match="--quick leaves it out"):
         time_groups(("EfficientNet-B1", "EfficientNet-B7"))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from compoundnet import arch, paper
+from compoundnet import arch, base, paper
 
 
 def test_a_catalogue_network_has_all_its_cost() -> None:
@@ -27,7 +27,7 @@ def test_a_file_is_measured(tmp_path: Path) -> None:
 
 
 def test_a_misspelt_name_is_matched_against_both() -> None:
-    with pytest.raises(arch.CompoundNetError, match="did you mean densenet-169"):
+    with pytest.raises(base.CompoundNetError, match="did you mean densenet-169"):
         paper.measure("densnet-169")
-    with pytest.raises(arch.CompoundNetError, match="did you mean resnet-50"):
+    with pytest.raises(base.CompoundNetError, match="did you mean resnet-50"):
         paper.measure("resnet50")

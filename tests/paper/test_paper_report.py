@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from given_times import given_times
 
-from compoundnet import arch, paper
+from compoundnet import base, paper
 from compoundnet.paper import latency_table, registry
 from compoundnet.paper.report import Section
 from compoundnet.runtime.benchmark import Benchmark
@@ -117,5 +117,5 @@ def test_the_commands_on_the_page_can_be_pasted_into_a_shell(tmp_path: Path) -> 
 
 
 def test_an_unknown_name_to_leave_out_is_refused() -> None:
-    with pytest.raises(arch.CompoundNetError, match="'table9'"):
+    with pytest.raises(base.CompoundNetError, match="'table9'"):
         paper.make_report(without=["table9"])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from figure_study import figure_study
 
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError
 from compoundnet.paper import read_results
 from compoundnet.train.results import Result
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from compoundnet import arch, paper
+from compoundnet import arch, base, paper
 from compoundnet.paper.layout import comma_separated, lay_out, markdown
 from compoundnet.paper.printed import printed_table
 from compoundnet.paper.tables import Cell, Line, Table
@@ -206,7 +206,7 @@ def test_a_table_is_plain_data() -> None:
 
 
 def test_unknown_reproduction_lists_the_known() -> None:
-    with pytest.raises(arch.CompoundNetError, match="'table9'; known: table1, table2"):
+    with pytest.raises(base.CompoundNetError, match="'table9'; known: table1, table2"):
         paper.reproduce("table9")
 
 

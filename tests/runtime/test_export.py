@@ -16,7 +16,7 @@ from random_net import random_net, reduced, small_network
 from small_model import write_small_model
 
 import compoundnet
-from compoundnet import arch, models, nn, runtime
+from compoundnet import arch, base, models, nn, runtime
 from compoundnet.runtime import exporting
 from compoundnet.runtime.verify import generated_pictures, runner
 
@@ -254,7 +254,7 @@ def test_a_model_that_does_not_read_rgb_is_compared_on_noise(tmp_path: Path) -> 
     write_small_model(tmp_path / "grey", in_channels=1)
     done = runtime.export(tmp_path / "grey", tmp_path / "grey.onnx")
     assert (done.pictures, done.agreement) == (0, None)
-    with pytest.raises(arch.CompoundNetError, match="reads 1 channels"):
+    with pytest.raises(base.CompoundNetError, match="reads 1 channels"):
         runtime.export(tmp_path / "grey", tmp_path / "grey.onnx", pictures=photo_folder(tmp_path / "photos"))
 
 
@@ -306,7 +306,7 @@ def test_one_over_the_limit_is_deleted_and_told(
 ) -> None:
     (tmp_path / "net.onnx").write_text("older")
     monkeypatch.setitem(exporting.LIMITS, "float32", 1e-12)
-    with pytest.raises(arch.CompoundNetError, match=r"net\.onnx was not kept: its logits differ from torch's by"):
+    with pytest.raises(base.CompoundNetError, match=r"net\.onnx was not kept: its logits differ from torch's by"):
         runtime.export(net, tmp_path / "net.onnx")
     assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]
     assert (tmp_path / "net.onnx").read_text() == "older"
@@ -327,7 +327,7 @@ def test_one_over_the_limit_is_deleted_and_told(
 def test_impossible_wishes_are_told_before_any_work(
     file: str, options: dict[str, Any], message: str, net: nn.ConvNet, tmp_path: Path
 ) -> None:
-    with pytest.raises(arch.CompoundNetError, match=message):
+    with pytest.raises(base.CompoundNetError, match=message):
         runtime.export(net, tmp_path / file, **options)
     assert not list(tmp_path.iterdir())
 
@@ -336,7 +336,7 @@ def test_impossible_wishes_are_told_before_any_work(
 def test_an_exported_file_is_not_exported_again(suffix: str, tmp_path: Path) -> None:
     (tmp_path / f"a{suffix}").touch()
     told = rf"a\{suffix} is an exported file, which cannot be exported again; give what it was made of"
-    with pytest.raises(arch.CompoundNetError, match=told):
+    with pytest.raises(base.CompoundNetError, match=told):
         runtime.export(tmp_path / f"a{suffix}", tmp_path / "b.onnx")
     assert not (tmp_path / "b.onnx").exists()
 
@@ -347,7 +347,7 @@ def test_what_is_no_model_is_told(exported: Path, tmp_path: Path) -> None:
         (torch.nn.Linear(3, 2), "or a network of compoundnet in memory, got Linear"),
         (object(), "got object"),
     ]:
-        with pytest.raises(arch.CompoundNetError, match=told):
+        with pytest.raises(base.CompoundNetError, match=told):
             runtime.export(given, tmp_path / "b.onnx")  # type: ignore[arg-type]  # what is tested
     assert not list(tmp_path.iterdir())
 
@@ -358,7 +358,7 @@ def test_what_is_no_model_is_told(exported: Path, tmp_path: Path) -> None:
 def test_labels_are_checked_before_anything_is_written(
     labels: list[str], told: str, net: nn.ConvNet, tmp_path: Path
 ) -> None:
-    with pytest.raises(arch.CompoundNetError, match=f"the labels to write: .*{told}"):
+    with pytest.raises(base.CompoundNetError, match=f"the labels to write: .*{told}"):
         runtime.export(net, tmp_path / "net.onnx", labels=labels)
     assert not list(tmp_path.iterdir())
 

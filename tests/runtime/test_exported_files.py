@@ -9,7 +9,7 @@ import onnx
 import pytest
 from random_net import random_net, small_network
 
-from compoundnet import arch, runtime
+from compoundnet import base, runtime
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def test_an_onnx_file_that_is_not_ours(tmp_path: Path, exported: Path) -> None:
     model = onnx.load(exported)
     del model.metadata_props[:]
     onnx.save_model(model, tmp_path / "other.onnx")
-    with pytest.raises(arch.CompoundNetError, match="is not an exported model of compoundnet"):
+    with pytest.raises(base.CompoundNetError, match="is not an exported model of compoundnet"):
         runtime.Predictor(tmp_path / "other.onnx")
 
 
@@ -57,13 +57,13 @@ def test_files_that_onnx_runtime_cannot_load_are_told(
     model, file = onnx.load(exported), tmp_path / "newer.onnx"
     change(model)
     onnx.save_model(model, file)
-    with pytest.raises(arch.CompoundNetError, match=rf"newer\.onnx: ONNX Runtime cannot load it: .*{told}") as raised:
+    with pytest.raises(base.CompoundNetError, match=rf"newer\.onnx: ONNX Runtime cannot load it: .*{told}") as raised:
         runtime.session(file, threads=1)
     assert "onnxruntime_src" not in str(raised.value)
     assert "::" not in str(raised.value)
     del model.metadata_props[:]
     onnx.save_model(model, file)
-    with pytest.raises(arch.CompoundNetError, match=r"newer\.onnx is not an exported model of compoundnet"):
+    with pytest.raises(base.CompoundNetError, match=r"newer\.onnx is not an exported model of compoundnet"):
         runtime.Predictor(file)
 
 
@@ -73,21 +73,21 @@ def test_damaged_files_are_told(suffix: str, content: bytes, tmp_path: Path) -> 
     file = tmp_path / f"a{suffix}"
     file.write_bytes(content)
     (tmp_path / "a.bin").write_bytes(b"")
-    with pytest.raises(arch.CompoundNetError, match=r"a\.(onnx|xml|pt2) is no"):
+    with pytest.raises(base.CompoundNetError, match=r"a\.(onnx|xml|pt2) is no"):
         runtime.open_exported(file)
 
 
 def test_a_truncated_onnx_file_is_told(exported: Path, tmp_path: Path) -> None:
     (tmp_path / "half.onnx").write_bytes(exported.read_bytes()[:-3000])
-    with pytest.raises(arch.CompoundNetError, match=r"half\.onnx is no ONNX file, or it is damaged"):
+    with pytest.raises(base.CompoundNetError, match=r"half\.onnx is no ONNX file, or it is damaged"):
         runtime.open_exported(tmp_path / "half.onnx")
 
 
 def test_missing_parts_are_told(tmp_path: Path) -> None:
-    with pytest.raises(arch.CompoundNetError, match="there is no file"):
+    with pytest.raises(base.CompoundNetError, match="there is no file"):
         runtime.open_any(tmp_path / "gone.onnx")
     (tmp_path / "a.xml").write_text("<net/>")
-    with pytest.raises(arch.CompoundNetError, match=r"needs its weights, a\.bin"):
+    with pytest.raises(base.CompoundNetError, match=r"needs its weights, a\.bin"):
         runtime.open_any(tmp_path / "a.xml")
 
 
@@ -96,5 +96,5 @@ def test_labels_that_do_not_fit_the_network_are_told(exported: Path, tmp_path: P
     labels = next(entry for entry in model.metadata_props if entry.key == "compoundnet.labels")
     labels.value = "just one"
     onnx.save_model(model, tmp_path / "few.onnx")
-    with pytest.raises(arch.CompoundNetError, match="holds 1 labels, and the network has 10 classes"):
+    with pytest.raises(base.CompoundNetError, match="holds 1 labels, and the network has 10 classes"):
         runtime.open_exported(tmp_path / "few.onnx")

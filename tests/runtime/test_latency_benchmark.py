@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from small_model import write_small_model
 
-from compoundnet import arch, models
+from compoundnet import arch, base, models
 from compoundnet.runtime import export, sessions
 from compoundnet.runtime.benchmark import benchmark
 from compoundnet.runtime.peers import WAYS, Peer, open_peer, peers, peers_of
@@ -158,7 +158,7 @@ def logits_of(peer: Peer, way: str, pictures: NDArray[np.float32]) -> NDArray[np
 )
 def test_bad_input(arguments: dict[str, object], message: str) -> None:
     given: dict[str, object] = {"names": ["efficientnet-b0"], **arguments}
-    with pytest.raises(arch.CompoundNetError, match=message):
+    with pytest.raises(base.CompoundNetError, match=message):
         benchmark(**given)  # type: ignore[arg-type]  # the table above holds several types
 
 
@@ -166,12 +166,12 @@ def test_only_a_batch_in_one_piece_must_fit_memory(small: str, monkeypatch: pyte
     monkeypatch.setattr(sessions, "free_memory", lambda: 5_000_000)
     assert len(benchmark([small], batch=64, runs=1).measurements) == 1
     for options in ({"backends": ("torch",)}, {"with_peers": True}):
-        with pytest.raises(arch.CompoundNetError, match="a batch of 64 pictures needs about"):
+        with pytest.raises(base.CompoundNetError, match="a batch of 64 pictures needs about"):
             benchmark([small], batch=64, runs=1, **options)
 
 
 def test_a_backend_that_is_not_installed_names_the_extra(small: str, monkeypatch: pytest.MonkeyPatch) -> None:
     absent = sessions.BACKENDS["openvino"]._replace(package="no_such_package")
     monkeypatch.setattr(sessions, "BACKENDS", {**sessions.BACKENDS, "openvino": absent})
-    with pytest.raises(arch.CompoundNetError, match=r"compoundnet\[openvino\]"):
+    with pytest.raises(base.CompoundNetError, match=r"compoundnet\[openvino\]"):
         benchmark([small], backends=("openvino",), runs=1)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from compoundnet import arch
+from compoundnet import arch, base
 from compoundnet.arch.budget import smallest
 from compoundnet.arch.latency import FEATURES
 from compoundnet.runtime import latency_fit
@@ -40,7 +40,7 @@ def test_no_rate_is_below_zero_where_that_would_fit_better() -> None:
 
 
 def test_times_that_cannot_be_are_refused() -> None:
-    with pytest.raises(arch.CompoundNetError, match="times above 0"):
+    with pytest.raises(base.CompoundNetError, match="times above 0"):
         fit_latency(NETWORKS[:1], [0.0])
 
 
@@ -110,7 +110,7 @@ def test_another_bound_that_binds_is_not_searched_past() -> None:
 
 
 def test_a_bound_that_nothing_meets_names_the_least_that_is_needed() -> None:
-    with pytest.raises(arch.CompoundNetError, match=r"within 0\.01 ms here: the smallest \(32 px\) takes 7 ms"):
+    with pytest.raises(base.CompoundNetError, match=r"within 0\.01 ms here: the smallest \(32 px\) takes 7 ms"):
         search(0.01, lambda _: 7.0)
 
 

@@ -7,7 +7,7 @@ import logging
 import msgspec
 import pytest
 
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError
 from compoundnet.runtime import latency
 from compoundnet.runtime.latency import setting, summarise, time_rounds
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from random_net import random_net, small_network
 from small_model import write_small_model
 
-from compoundnet import arch, models, nn, runtime
+from compoundnet import arch, base, models, nn, runtime
 from compoundnet.runtime import fastest, machine, onnx_graph, run_onnxruntime, sessions
 from compoundnet.runtime.blocked import pad_squeezed
 from compoundnet.runtime.sources import find_source
@@ -109,7 +109,7 @@ def test_a_module_that_is_not_ours() -> None:
     for backend in ("onnxruntime", "torch"):
         found = runtime.session(module, backend=backend, size=40)(pictures(2, 3, 40, 40))
         assert difference(found, expected) < 1e-5
-    with pytest.raises(arch.CompoundNetError, match="a Sequential does not say which picture size"):
+    with pytest.raises(base.CompoundNetError, match="a Sequential does not say which picture size"):
         runtime.session(module)
 
 
@@ -118,7 +118,7 @@ def test_a_network_in_training_stays_in_training(net: nn.ConvNet) -> None:
     found = runtime.session(training, threads=1)(pictures(1, 3, 64, 64))
     assert difference(found, logits(net, pictures(1, 3, 64, 64))) < 1e-5
     assert training.training
-    with pytest.raises(arch.CompoundNetError, match="gives feature maps; a session gives logits"):
+    with pytest.raises(base.CompoundNetError, match="gives feature maps; a session gives logits"):
         runtime.session(nn.build(net.spec, features_only=True))
 
 
@@ -279,7 +279,7 @@ def test_auto_of_a_file_that_nothing_installed_runs_says_what_to_install(
     runtime.export(net, tmp_path / "a.xml", format="openvino")
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "openvino" else find(name))
-    with pytest.raises(arch.CompoundNetError, match="the backend openvino is not installed"):
+    with pytest.raises(base.CompoundNetError, match="the backend openvino is not installed"):
         runtime.session(tmp_path / "a.xml", backend="auto")
     assert not list(empty_cache.glob("sessions/*-fastest-*"))
 
@@ -301,12 +301,12 @@ def test_auto_of_a_file_that_nothing_installed_runs_says_what_to_install(
     ],
 )
 def test_pictures_of_another_shape_or_type(backend: str, batch: Any, message: str, net: nn.ConvNet) -> None:
-    with pytest.raises(arch.CompoundNetError, match=message):
+    with pytest.raises(base.CompoundNetError, match=message):
         runtime.session(net, backend=backend, threads=1)(batch)
 
 
 def test_pictures_of_another_size_than_it_was_compiled_for(net: nn.ConvNet) -> None:
-    with pytest.raises(arch.CompoundNetError, match="for pictures of 64 x 64 px, got 96 x 96; size= makes one"):
+    with pytest.raises(base.CompoundNetError, match="for pictures of 64 x 64 px, got 96 x 96; size= makes one"):
         runtime.session(net, threads=1)(pictures(1, 3, 96, 96))
 
 
@@ -323,7 +323,7 @@ def test_pictures_of_another_size_than_it_was_compiled_for(net: nn.ConvNet) -> N
     ],
 )
 def test_impossible_wishes(options: dict[str, Any], message: str, net: nn.ConvNet) -> None:
-    with pytest.raises(arch.CompoundNetError, match=message):
+    with pytest.raises(base.CompoundNetError, match=message):
         runtime.session(net, **options)
 
 
@@ -336,17 +336,17 @@ def test_a_backend_that_is_not_installed(
 ) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == backend else find(name))
-    with pytest.raises(arch.CompoundNetError, match=f"the backend {backend} is not installed; `{remedy}`"):
+    with pytest.raises(base.CompoundNetError, match=f"the backend {backend} is not installed; `{remedy}`"):
         runtime.session(net, backend=backend)
 
 
 def test_a_batch_that_does_not_fit_memory(net: nn.ConvNet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "free_memory", lambda: 5_000_000)
     message = "a batch of 64 pictures needs about .* give a smaller batch"
-    with pytest.raises(arch.CompoundNetError, match=message):
+    with pytest.raises(base.CompoundNetError, match=message):
         runtime.session(net, backend="torch", batch=64)
     session = runtime.session(net, backend="torch", threads=1)
-    with pytest.raises(arch.CompoundNetError, match=message):
+    with pytest.raises(base.CompoundNetError, match=message):
         session(pictures(64, 3, 64, 64))
     # What a GPU holds is not this machine's memory; the device "meta" stands for one.
     sessions.Session(find_source(net), "torch", 1, lambda batch: batch, "meta")(pictures(64, 3, 64, 64))
@@ -358,7 +358,7 @@ def test_a_batch_that_does_not_fit_memory(net: nn.ConvNet, monkeypatch: pytest.M
 def test_a_file_runs_on_what_it_is_for(net: nn.ConvNet, tmp_path: Path) -> None:
     runtime.export(net, tmp_path / "a.pt2", format="torch")
     assert runtime.session(tmp_path / "a.pt2").backend == "torch"
-    with pytest.raises(arch.CompoundNetError, match=r"a\.pt2 runs on torch or compile, not on onnxruntime"):
+    with pytest.raises(base.CompoundNetError, match=r"a\.pt2 runs on torch or compile, not on onnxruntime"):
         runtime.session(tmp_path / "a.pt2", backend="onnxruntime")
-    with pytest.raises(arch.CompoundNetError, match=r"takes 64 px pictures only, not 96 px.*--dynamic-size"):
+    with pytest.raises(base.CompoundNetError, match=r"takes 64 px pictures only, not 96 px.*--dynamic-size"):
         runtime.session(tmp_path / "a.pt2", size=96)

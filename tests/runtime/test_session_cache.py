@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError
 from compoundnet.runtime import cache
 from compoundnet.runtime.cache import location, stored
 

@@ -14,7 +14,8 @@ from optuna.trial import TrialState
 from small_space import small_space
 from small_train import class_folders, small_dataset
 
-from compoundnet.arch import CompoundNetError, Network, cost, network, scale
+from compoundnet.arch import Network, cost, network, scale
+from compoundnet.base import CompoundNetError
 from compoundnet.search import run, worker
 from compoundnet.search.architecture import Architecture
 from compoundnet.search.finished import entries

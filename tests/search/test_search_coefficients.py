@@ -9,7 +9,8 @@ import optuna
 import pytest
 from small_search import small_search
 
-from compoundnet.arch import CompoundNetError, FoundCoefficients, compound, decode_toml
+from compoundnet.arch import FoundCoefficients, compound
+from compoundnet.base import CompoundNetError, decode_toml
 from compoundnet.search import CoefficientSearch
 from compoundnet.search.measuring import Measured
 

@@ -6,7 +6,8 @@ from decimal import Decimal
 
 import pytest
 
-from compoundnet.arch import Coefficients, CompoundNetError, compound, network
+from compoundnet.arch import Coefficients, compound, network
+from compoundnet.base import CompoundNetError
 from compoundnet.search.grid import DEFAULT_GRID, DEFAULT_TOLERANCE, parse_grid, points, within
 
 

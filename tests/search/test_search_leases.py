@@ -158,7 +158,7 @@ def test_a_pruned_trial_is_finished(opened: Opened, monkeypatch: pytest.MonkeyPa
 
 
 def test_other_pictures_are_refused(opened: Opened) -> None:
-    from compoundnet.arch import CompoundNetError
+    from compoundnet.base import CompoundNetError
 
     with pytest.raises(CompoundNetError, match="other pictures"):
         work(opened, small_dataset(train=61))

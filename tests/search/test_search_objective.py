@@ -7,7 +7,7 @@ import math
 import pytest
 from small_space import small_space
 
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError
 from compoundnet.search.objective import Objective
 from compoundnet.search.space import macs
 

@@ -12,7 +12,8 @@ from small_search import small_search
 from small_train import small_network
 from told_study import told_study
 
-from compoundnet.arch import CompoundNetError, cost, network
+from compoundnet.arch import cost, network
+from compoundnet.base import CompoundNetError
 from compoundnet.search.finished import Entry, entries
 from compoundnet.search.grid import describe
 from compoundnet.search.network_plot import draw_network

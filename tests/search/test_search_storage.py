@@ -13,7 +13,7 @@ from postgresql import PASSWORD, USER
 from small_search import small_search
 from small_train import small_dataset
 
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError
 from compoundnet.search.measuring import data_identity
 from compoundnet.search.settings import decode, encode
 from compoundnet.search.storage import create_study, open_study

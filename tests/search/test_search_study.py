@@ -14,7 +14,8 @@ import pytest
 from small_train import small_dataset, small_network
 from told_study import Numbered, told_trials
 
-from compoundnet.arch import CompoundNetError, Network, cost, decode_toml, network
+from compoundnet.arch import Network, cost, network
+from compoundnet.base import CompoundNetError, decode_toml
 from compoundnet.models import read_folder
 from compoundnet.search.observations import Observation
 from compoundnet.search.running import run

@@ -15,7 +15,7 @@ from PIL import Image
 from small_model import write_small_model
 
 from compoundnet import runtime
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError
 from compoundnet.serve.app import MAX_BYTES
 from compoundnet.serve.classifying import Explainers, read_photo
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compoundnet.arch import decode_toml
+from compoundnet.base import decode_toml
 from compoundnet.search.space import Space
 
 # The first block chooses its operator; the second operator, kernel and skip.

@@ -11,7 +11,7 @@ import pytest
 import torch
 from small_train import CLASSES, small_dataset, small_network
 
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError
 from compoundnet.data import Dataset, Split
 from compoundnet.data.dataset import UNKNOWN
 from compoundnet.data.loader import loader

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from compoundnet.arch import CompoundNetError, decode_toml
+from compoundnet.base import CompoundNetError, decode_toml
 from compoundnet.data.augment import AutoAugment, RandAugment
 from compoundnet.train import Recipe, find_recipe, override, recipes
 from compoundnet.train.recipe import SGD, AdamW, Constant, Cosine, RMSProp, Staircase

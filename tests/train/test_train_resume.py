@@ -15,10 +15,10 @@ import pytest
 import torch
 from small_train import class_folders, small_dataset, small_network, small_recipe
 
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError
+from compoundnet.base.machine import torch_threads
 from compoundnet.data import open_dataset
 from compoundnet.models import load
-from compoundnet.runtime.machine import torch_threads
 from compoundnet.train import Recipe, Task, Watcher, plan_task, train
 from compoundnet.train.checkpoints import Checkpoints
 from compoundnet.train.diverging import DivergedError

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from small_train import CLASSES, small_dataset, small_network, small_recipe
 
-from compoundnet.arch import CompoundNetError, decode_toml
+from compoundnet.base import CompoundNetError, decode_toml
 from compoundnet.data import Dataset, Split
 from compoundnet.data.sources import Arrays
 from compoundnet.models import load, open_model

@@ -14,7 +14,7 @@ import pytest
 from small_train import class_folders, small_dataset, small_network
 
 import compoundnet.train
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError
 from compoundnet.cli import train as cli
 from compoundnet.data import Dataset, open_dataset
 from compoundnet.data.dataset import Metric

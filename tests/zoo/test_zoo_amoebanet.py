@@ -7,7 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from compoundnet.arch import CompoundNetError, Norm
+from compoundnet.arch import Norm
+from compoundnet.base import CompoundNetError
 from compoundnet.zoo.amoebanet import AmoebaNet, Cell
 from compoundnet.zoo.genotype import CellGenotype, amoebanets
 from compoundnet.zoo.operations import FactorisedReduction, SameConv2d, SamePool2d

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from compoundnet import zoo
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError
 
 # Rows of the paper's Table 2 that are neither EfficientNets nor networks of stages, in its order.
 TABLE_2 = [

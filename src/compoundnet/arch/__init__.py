@@ -4,8 +4,6 @@ from compoundnet.arch.blocks import BasicBlock, Block, Bottleneck, ConvBlock, Fu
 from compoundnet.arch.budget import Alternative, Plan, plan
 from compoundnet.arch.catalogue import canonical, families, network
 from compoundnet.arch.costs import Cost, StageCost, cost, operator_name, stage_costs
-from compoundnet.arch.errors import CompoundNetError, did_you_mean, first_line
-from compoundnet.arch.files import check_folder_of, decode_toml, read_toml, write_whole
 from compoundnet.arch.latency import LatencyModel
 from compoundnet.arch.layers import Layer, added_input, unroll
 from compoundnet.arch.memory import inference_memory, training_memory
@@ -18,7 +16,6 @@ __all__ = [
     "Block",
     "Bottleneck",
     "Coefficients",
-    "CompoundNetError",
     "ConvBlock",
     "Cost",
     "FoundCoefficients",
@@ -38,21 +35,15 @@ __all__ = [
     "Stem",
     "added_input",
     "canonical",
-    "check_folder_of",
     "compound",
     "cost",
-    "decode_toml",
-    "did_you_mean",
     "families",
-    "first_line",
     "inference_memory",
     "network",
     "operator_name",
     "plan",
-    "read_toml",
     "scale",
     "stage_costs",
     "training_memory",
     "unroll",
-    "write_whole",
 ]

@@ -8,11 +8,11 @@ from collections.abc import Callable
 import msgspec
 
 from compoundnet.arch.costs import Cost, cost
-from compoundnet.arch.errors import CompoundNetError
 from compoundnet.arch.latency import LatencyModel
 from compoundnet.arch.memory import Precision
 from compoundnet.arch.scaling import MAX_RESOLUTION_FACTOR, Coefficients, compound, scale
 from compoundnet.arch.spec import MIN_RESOLUTION, Network
+from compoundnet.base.errors import CompoundNetError
 
 PHI_RANGE = 40.0  # 2^40 times the multiply-adds is past any machine
 STEPS = 60

@@ -11,9 +11,9 @@ from importlib import resources
 
 import msgspec
 
-from compoundnet.arch.errors import CompoundNetError, did_you_mean
 from compoundnet.arch.scaling import scale
 from compoundnet.arch.spec import Network, _Part
+from compoundnet.base.errors import CompoundNetError, did_you_mean
 
 
 class Variant(_Part, frozen=True):

@@ -7,10 +7,10 @@ from functools import lru_cache
 import msgspec
 
 from compoundnet.arch.blocks import BasicBlock, Block, Bottleneck, ConvBlock, FusedMBConv, MBConv, SeparableConv
-from compoundnet.arch.errors import CompoundNetError
 from compoundnet.arch.layers import Group, segments
 from compoundnet.arch.memory import Precision, inference_memory, training_memory
 from compoundnet.arch.spec import Network
+from compoundnet.base.errors import CompoundNetError
 
 
 class Cost(msgspec.Struct, frozen=True):

@@ -9,9 +9,9 @@ import math
 
 import msgspec
 
-from compoundnet.arch.blocks import check
-from compoundnet.arch.errors import CompoundNetError
 from compoundnet.arch.spec import MIN_RESOLUTION, Network, Rules, Scaling, Stage
+from compoundnet.base.errors import CompoundNetError
+from compoundnet.base.values import check
 
 # A resolution up to this is read as a factor, above it as pixels. Figure 3 ends at 2.5.
 MAX_RESOLUTION_FACTOR = 8

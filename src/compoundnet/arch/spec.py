@@ -8,8 +8,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from compoundnet.arch.blocks import Block, check, check_kernel
-from compoundnet.arch.files import decode_toml, read_toml, write_whole
+from compoundnet.arch.blocks import Block, check_kernel
+from compoundnet.base.files import write_whole
+from compoundnet.base.toml import decode_toml, read_toml
+from compoundnet.base.values import check
 
 MIN_RESOLUTION = 32
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from compoundnet import arch
-from compoundnet.arch.units import format_count
+from compoundnet import base
+from compoundnet.base import format_count
 from compoundnet.cli.networks import Json
 from compoundnet.cli.output import note, print_json, show, table
 
@@ -88,10 +88,7 @@ def _print(done: Benchmark) -> None:
 def _write(done: Benchmark, folder: Path) -> None:
     from compoundnet.paper.latency_plots import latency_plots
 
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise arch.CompoundNetError(f"{folder}: cannot be made: {error.strerror or error}") from error
+    base.make_folder(folder)
     contents = {"benchmark.json": msgspec.json.format(msgspec.json.encode(done), indent=2) + b"\n"}
     figures = latency_plots(done)
     if not figures:
@@ -99,5 +96,5 @@ def _write(done: Benchmark, folder: Path) -> None:
     for figure in figures:
         contents |= {f"{figure.name}.svg": figure.svg, f"{figure.name}.png": figure.png}
     for name, content in contents.items():
-        arch.write_whole(folder / name, content)
+        base.write_whole(folder / name, content)
     note(f"wrote {', '.join(str(folder / name) for name in contents)}")

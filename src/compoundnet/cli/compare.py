@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from compoundnet import paper
-from compoundnet.arch.units import format_bytes, format_count
+from compoundnet.base import format_bytes, format_count
 from compoundnet.cli.networks import Json
 from compoundnet.cli.output import print_json, show, table
 

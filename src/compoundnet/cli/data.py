@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError
 from compoundnet.cli.networks import Json
 from compoundnet.cli.output import note, print_json, show, table
 from compoundnet.data.catalogue import Facts, dataset_facts, known_datasets

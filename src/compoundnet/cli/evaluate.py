@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 import typer
 
+from compoundnet import base
 from compoundnet.cli.decoding import decoding_processes
 from compoundnet.cli.networks import Json, Threads
 from compoundnet.cli.output import note, print_json, show, table
@@ -68,7 +69,7 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Top-1, top-5 and mean per-class accuracy of a model on pictures, each counted once."""
-    from compoundnet import arch, train
+    from compoundnet import train
     from compoundnet.data import open_dataset
     from compoundnet.runtime.exported import open_any
     from compoundnet.train.evaluation import draw_confusion
@@ -78,12 +79,12 @@ def evaluate(
 
     for path in (output, confusion, submission):
         if path is not None:
-            arch.check_folder_of(path)
+            base.check_folder_of(path)
     opened = open_any(model)
     if split == "all":
         dataset = open_dataset(data, download=download, allow_missing=allow_missing, test_fraction=0)
         if len(dataset.splits) > 1:
-            raise arch.CompoundNetError(
+            raise base.CompoundNetError(
                 f"{dataset.name} is divided into {', '.join(dataset.splits)}: give one of them as --split"
             )
         chosen = msgspec.structs.replace(dataset.split(dataset.evaluation), name="all")
@@ -111,7 +112,7 @@ def evaluate(
     for text in dataset.notes:
         note(text)
     if submission is not None:
-        arch.write_whole(submission, content)
+        base.write_whole(submission, content)
         note(f"wrote {submission}: {len(chosen):,} lines")
         return
     classes = [msgspec.to_builtins(score) for score in found.classes]
@@ -121,9 +122,9 @@ def evaluate(
         _print(found, chosen.name)
     if output is not None:
         result = msgspec.structs.replace(found.result, by=by)
-        arch.write_whole(output, write_result(result, split=chosen.name, classes=classes))
+        base.write_whole(output, write_result(result, split=chosen.name, classes=classes))
     if confusion is not None:
-        arch.write_whole(confusion, draw_confusion(found, f"{found.result.network} on {dataset.name}"))
+        base.write_whole(confusion, draw_confusion(found, f"{found.result.network} on {dataset.name}"))
 
 
 def _print(found: Evaluation, split: str) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from compoundnet import arch
+from compoundnet import base
 from compoundnet.cli.networks import Json, Threads
 from compoundnet.cli.output import note, print_json, show
 
@@ -70,7 +70,7 @@ def explain(
     for explainer in explainers:
         for name in classes or ():
             explainer.index(name)
-    _make(output)
+    base.make_folder(output)
     if grid:
         _write_grid(explainers, pictures, classes, output, json)
     else:
@@ -89,13 +89,6 @@ def _split(given: list[str], grid: bool) -> tuple[list[str], list[str]]:
     if not models or not paths:
         raise typer.BadParameter("give a model and at least one picture: MODEL IMAGE...")
     return models, paths
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise arch.CompoundNetError(f"{folder}: cannot be made: {error.strerror or error}") from error
 
 
 def _write_each(
@@ -118,7 +111,7 @@ def _write_each(
         if first is None:
             continue
         name = "sheet.jpg" if len(pictures) <= ROWS else f"sheet-{len(sheets) + 1}.jpg"
-        arch.write_whole(output / name, sheet(_chain(first, readable)).jpeg())
+        base.write_whole(output / name, sheet(_chain(first, readable)).jpeg())
         sheets.append(name)
     document = {
         "model": explainer.name,
@@ -127,7 +120,7 @@ def _write_each(
         "sheets": sheets,
         "pictures": told,
     }
-    arch.write_whole(output / "maps.json", msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
+    base.write_whole(output / "maps.json", msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
     if json:
         print_json(document)
     failures = sum("error" in one for one in told)
@@ -161,7 +154,7 @@ def _explained(
         note(f"error: {error}")
         told.append({"path": str(path), "error": error.reason})
         return
-    arch.write_whole(target, card(found).jpeg())
+    base.write_whole(target, card(found).jpeg())
     told.append(
         {
             "path": str(path),
@@ -204,7 +197,7 @@ def _write_grid(
 
     drawn = grid(explainers, pictures, classes=classes)
     target = output / "grid.jpg"
-    arch.write_whole(target, drawn.jpeg())
+    base.write_whole(target, drawn.jpeg())
     if json:
         print_json({"grid": str(target), "description": drawn.description})
     else:

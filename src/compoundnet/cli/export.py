@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from compoundnet.arch.units import format_bytes
+from compoundnet.base import format_bytes
 from compoundnet.cli.networks import Json
 from compoundnet.cli.output import print_json, show
 

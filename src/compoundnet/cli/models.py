@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from compoundnet import arch, models
-from compoundnet.arch.units import format_count
+from compoundnet.base import format_count
 from compoundnet.cli.networks import Json
 from compoundnet.cli.output import note, print_json, show, table
 

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from compoundnet import arch
-from compoundnet.arch.units import format_bytes, format_count
+from compoundnet import arch, base
+from compoundnet.base import format_bytes, format_count
 from compoundnet.cli.output import print_json, show, table
 
 NetworkName = Annotated[
@@ -29,7 +29,7 @@ def list_networks(
     if family is not None:
         wanted = arch.canonical(family)
         if wanted not in families:
-            raise arch.CompoundNetError(f"there is no family named {family!r}{arch.did_you_mean(wanted, families)}")
+            raise base.CompoundNetError(f"there is no family named {family!r}{base.did_you_mean(wanted, families)}")
         families = {wanted: families[wanted]}
     rows = [(name, network, arch.cost(network)) for name, members in families.items() for network in members.values()]
     if json:
@@ -73,7 +73,7 @@ def describe(
     try:
         value = value.replace(**{field: given for field, given in changes.items() if given is not None})
     except ValueError as error:
-        raise arch.CompoundNetError(str(error)) from error
+        raise base.CompoundNetError(str(error)) from error
     report(value, batch, json)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from compoundnet import arch, paper
+from compoundnet import base, paper
 from compoundnet.cli.output import note, print_json, show, table
 from compoundnet.paper.layout import comma_separated, lay_out, markdown, summary
 
@@ -65,9 +65,9 @@ def reproduce(
 def _report(given: paper.Results | None, output: Path | None, quick: bool, json: bool) -> None:
     """Write the report; exit code 1 where a section of it could not be made."""
     path = output if output is not None and output.suffix == ".html" else (output or Path()) / "report.html"
-    _make_folder(path.parent)
+    base.make_folder(path.parent)
     made = paper.make_report(given, quick=quick, say=note)
-    arch.write_whole(path, made.html)
+    base.write_whole(path, made.html)
     facts = made.facts()
     if json:
         print_json({"report": str(path), **msgspec.to_builtins(facts)})
@@ -83,21 +83,13 @@ def _report(given: paper.Results | None, output: Path | None, quick: bool, json:
         raise typer.Exit(1)
 
 
-def _make_folder(folder: Path) -> None:
-    """With those above it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise arch.CompoundNetError(f"{folder}: cannot be made: {error.strerror or error}") from error
-
-
 def _write(folder: Path, name: str, contents: dict[str, str | bytes]) -> list[str]:
     """Write one file for each ending, making the folder; their paths."""
-    _make_folder(folder)
+    base.make_folder(folder)
     written = []
     for ending, content in contents.items():
         file = folder / f"{name}.{ending}"
-        arch.write_whole(file, content.encode() if isinstance(content, str) else content)
+        base.write_whole(file, content.encode() if isinstance(content, str) else content)
         written.append(str(file))
     note(f"wrote {', '.join(written)}")
     return written

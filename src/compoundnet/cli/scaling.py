@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from compoundnet import arch
-from compoundnet.arch.units import format_bytes, format_count, parse_bytes, parse_count, parse_duration
+from compoundnet import arch, base
+from compoundnet.base import format_bytes, format_count, parse_bytes, parse_count, parse_duration, read_toml
 from compoundnet.cli.networks import Json, NetworkName, report
 from compoundnet.cli.output import note, print_json, show, table
 
@@ -135,7 +135,7 @@ def _base(network: str | None, found: Path | None, single: list[str]) -> tuple[a
         return arch.network(network), None
     if single:
         raise typer.BadParameter(f"--coefficients sets all three; leave out --{' and --'.join(single)}")
-    held = arch.read_toml(found, arch.FoundCoefficients)
+    held = read_toml(found, arch.FoundCoefficients)
     if network is None and held.network is None:
         raise typer.BadParameter(f"{found} names no network; give the one to scale", param_hint="NETWORK")
     base = arch.network(network) if network is not None else held.network
@@ -147,7 +147,7 @@ def _coefficients(given: dict[str, float | None]) -> arch.Coefficients:
     try:
         return arch.Coefficients(**{name: value for name, value in given.items() if value is not None})
     except ValueError as error:
-        raise arch.CompoundNetError(str(error)) from error
+        raise base.CompoundNetError(str(error)) from error
 
 
 def _print_plan(found: arch.Plan, batch: int, training: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError
 from compoundnet.cli.networks import Json
 from compoundnet.cli.search_start import Data, Output, RecipeName, Settings, Storage, Workers, Yes, lasting, start
 
@@ -48,7 +48,7 @@ def architecture(
 
     STUDY/result.toml is the best, a NETWORK for describe, plan, scale and train. The same command again goes on.
     """
-    from compoundnet.arch.units import parse_count
+    from compoundnet.base import parse_count
     from compoundnet.data import open_dataset
     from compoundnet.search.architecture import Architecture
     from compoundnet.search.objective import Objective

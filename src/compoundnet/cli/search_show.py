@@ -73,7 +73,7 @@ def _print_ranking(found: Found) -> None:
 
 
 def _print_summary(summary: Summary, progress: str) -> None:
-    from compoundnet.arch.units import format_count
+    from compoundnet.base import format_count
     from compoundnet.search.study_points import label
     from compoundnet.search.study_summary import percent, points
 

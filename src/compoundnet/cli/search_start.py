@@ -67,7 +67,7 @@ def start(search: Search, folder: Path, *, storage: str | None, workers: int, ye
 
 
 def _confirm(search: Search, dataset: Dataset, workers: int, yes: bool) -> None:
-    from compoundnet.arch.units import format_count
+    from compoundnet.base import format_count
     from compoundnet.search.estimate import estimate
 
     found = estimate(search, dataset, workers)

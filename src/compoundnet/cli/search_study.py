@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError, read_toml
 from compoundnet.cli.networks import Json, NetworkName
 from compoundnet.cli.search_start import Data, Output, RecipeName, Settings, Storage, Workers, Yes, lasting, start
 
@@ -59,7 +59,7 @@ def study(
     chosen = override(find_recipe(recipe), settings or [])
     # A classifier of the data's classes is what costs are matched with.
     baseline = arch.network(network).replace(num_classes=len(open_dataset(data).classes))
-    lines = arch.read_toml(points, Lines) if points is not None else paper_lines(known[figure])
+    lines = read_toml(points, Lines) if points is not None else paper_lines(known[figure])
     if budgets is not None:
         lines = at_budgets(baseline, lines, _numbers(budgets))
     search = ScalingStudy(known[figure], baseline, lines, lasting(data), chosen, seeds, seed)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError
 from compoundnet.cli.output import note
 
 _MODELS = ["efficientnet-lite0"]

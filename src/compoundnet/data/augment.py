@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from PIL import Image
 
-from compoundnet.arch import did_you_mean
+from compoundnet.base import did_you_mean
 from compoundnet.data.operations import OPERATIONS, cutout
 from compoundnet.data.randomness import below
 

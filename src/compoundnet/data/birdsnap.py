@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError
 from compoundnet.data.catalogue import Facts
 from compoundnet.data.dataset import Split
 from compoundnet.data.sources import Files

@@ -7,7 +7,8 @@ from importlib import resources
 
 import msgspec
 
-from compoundnet.arch import CompoundNetError, canonical, did_you_mean
+from compoundnet.arch import canonical
+from compoundnet.base import CompoundNetError, did_you_mean
 from compoundnet.data.dataset import Metric, Split
 
 

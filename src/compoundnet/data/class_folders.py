@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from compoundnet.arch import CompoundNetError, did_you_mean
+from compoundnet.base import CompoundNetError, did_you_mean
 from compoundnet.data.dataset import Dataset, Split
 from compoundnet.data.folders import visible
 from compoundnet.data.holdout import hold_out_by_class

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from compoundnet.arch import CompoundNetError, did_you_mean
+from compoundnet.base import CompoundNetError, did_you_mean
 from compoundnet.data.sources import Encoded, Source
 
 Metric = Literal["top1", "mean_per_class"]

@@ -9,7 +9,7 @@ from functools import cache
 
 from PIL import Image, UnidentifiedImageError
 
-from compoundnet.arch import first_line
+from compoundnet.base import first_line
 from compoundnet.data.dataset import Split
 from compoundnet.data.images import UnreadableImageError, image_formats, to_rgb
 from compoundnet.data.sources import Encoded

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError
 from compoundnet.data.catalogue import Facts
 from compoundnet.data.class_folders import read_class_folders
 from compoundnet.data.dataset import UNKNOWN, Split

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError
 
 # Formats that PIL opens but does not decode itself: it hands them to Ghostscript, to Windows, or to nobody.
 _NOT_DECODED = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})

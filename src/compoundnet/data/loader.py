@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import torch
 
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError
 from compoundnet.data.dataset import Split
 from compoundnet.data.order import Order
 from compoundnet.data.training_transform import TrainingTransform

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from compoundnet.arch import CompoundNetError, did_you_mean
+from compoundnet.base import CompoundNetError, did_you_mean
 from compoundnet.data.class_folders import with_test
 from compoundnet.data.dataset import Dataset, Split
 from compoundnet.data.sources import Files

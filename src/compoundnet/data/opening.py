@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from compoundnet.arch import CompoundNetError, canonical, did_you_mean
+from compoundnet.arch import canonical
+from compoundnet.base import CompoundNetError, did_you_mean
+from compoundnet.base.cache import cache_folder
 from compoundnet.data.birdsnap import birdsnap_splits
 from compoundnet.data.catalogue import Facts, check_sizes, known_datasets
 from compoundnet.data.class_folders import open_folder
@@ -15,7 +17,6 @@ from compoundnet.data.imagenet import imagenet_splits, imagenet_test_splits
 from compoundnet.data.manifest import SUFFIXES, open_manifest
 from compoundnet.data.shards import is_shards, open_shards
 from compoundnet.data.torchvision_sets import torchvision_splits
-from compoundnet.models import cache_folder
 
 
 def open_dataset(

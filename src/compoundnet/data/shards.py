@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -17,7 +16,7 @@ from pathlib import Path, PurePosixPath
 import msgspec
 import numpy as np
 
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError, whole_folder
 from compoundnet.data.dataset import Dataset, Metric, Split
 from compoundnet.data.holdout import draws
 from compoundnet.data.sources import Encoded, TarMembers
@@ -58,18 +57,10 @@ def write_shards(
     target = Path(folder).absolute()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise CompoundNetError(f"{target}: is not an empty folder; give a new one")
-    partial = target.with_name(f".{target.name}.partial")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
-        partial.mkdir(parents=True)
-        shards = {name: _write_split(split, partial, shard_bytes, progress) for name, split in dataset.splits.items()}
+    with whole_folder(target) as whole:
+        shards = {name: _write_split(split, whole, shard_bytes, progress) for name, split in dataset.splits.items()}
         index = _Index(1, dataset.name, dataset.metric, dataset.classes, shards)
-        (partial / _INDEX).write_bytes(msgspec.toml.encode(index))
-        partial.replace(target)
-    except OSError as error:
-        raise CompoundNetError(f"{error.filename or target}: {error.strerror or error}; nothing was written") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        (whole / _INDEX).write_bytes(msgspec.toml.encode(index))
     return target
 
 

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError
 from compoundnet.data.strings import Strings
 
 # A picture before it is decoded: a file's bytes, or pixels uint8[H, W] or uint8[H, W, 3].

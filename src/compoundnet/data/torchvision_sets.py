@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError
 from compoundnet.data.catalogue import Facts
 from compoundnet.data.dataset import Split
 from compoundnet.data.sources import Arrays, Files

@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image
 
 from compoundnet import data
-from compoundnet.arch import CompoundNetError, did_you_mean
+from compoundnet.base import CompoundNetError, did_you_mean
+from compoundnet.base.machine import check_threads
 from compoundnet.data.transforms import crop_box
 from compoundnet.explain.cam import cam
 from compoundnet.explain.maps import Explanation, Method, class_map
@@ -18,7 +19,6 @@ from compoundnet.explain.subject import Subject, find_subject
 from compoundnet.models import Model, Preprocess
 from compoundnet.runtime import ClassProbability, Exported
 from compoundnet.runtime.feature_session import feature_session
-from compoundnet.runtime.machine import check_threads
 from compoundnet.runtime.predict import softmax
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError
+from compoundnet.base.machine import torch_threads
 from compoundnet.explain.maps import Array, Method, Seen
-from compoundnet.runtime.machine import torch_threads
 from compoundnet.runtime.sources import for_inference
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from compoundnet import data
-from compoundnet.arch import CompoundNetError, Network
+from compoundnet.arch import Network
+from compoundnet.base import CompoundNetError
 from compoundnet.explain.drawing import mark, overlay
 from compoundnet.explain.drawn import Drawn
 from compoundnet.explain.explainer import Explainer, Picture

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from compoundnet import arch, zoo
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError
 from compoundnet.models import Model, Preprocess
 from compoundnet.models.convert import default_preprocess
 from compoundnet.runtime import Exported, open_any

@@ -5,7 +5,7 @@ Torch is imported where tensors are, so `open_model` on a model that is there do
 
 from compoundnet.models.catalogue import Entry, entries, find
 from compoundnet.models.convert import convert
-from compoundnet.models.fetch import cache_folder, fetch, is_fetched
+from compoundnet.models.fetch import fetch, is_fetched
 from compoundnet.models.folder import Model, read_folder, write_folder
 from compoundnet.models.layouts import LAYOUTS, from_layout, layout, to_layout
 from compoundnet.models.loading import load, open_model
@@ -16,7 +16,6 @@ __all__ = [
     "Entry",
     "Model",
     "Preprocess",
-    "cache_folder",
     "convert",
     "entries",
     "fetch",

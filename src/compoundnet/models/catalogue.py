@@ -9,7 +9,8 @@ from typing import Literal
 import msgspec
 
 from compoundnet import arch
-from compoundnet.arch import CompoundNetError, canonical, did_you_mean
+from compoundnet.arch import canonical
+from compoundnet.base import CompoundNetError, did_you_mean
 from compoundnet.models.preprocess import Preprocess
 
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from compoundnet.arch import CompoundNetError, Network
+from compoundnet.arch import Network
+from compoundnet.base import CompoundNetError
 from compoundnet.models.folder import Model, check_target, write_folder
 from compoundnet.models.labels import label_set, read_labels
 from compoundnet.models.preprocess import Preprocess

@@ -11,19 +11,12 @@ from pathlib import Path
 
 import msgspec
 
-from compoundnet.arch import CompoundNetError, first_line
+from compoundnet.base import CompoundNetError, first_line, remove_scratch, write_errors
+from compoundnet.base.cache import cache_folder
 from compoundnet.models.catalogue import Entry, Hub, Package
 from compoundnet.models.folder import Model, read_folder, write_folder
 from compoundnet.models.labels import label_set
 from compoundnet.models.reading import check_sha256, read_state, sha256_of
-
-
-def cache_folder() -> Path:
-    """$COMPOUNDNET_CACHE, else compoundnet under $XDG_CACHE_HOME, else ~/.cache/compoundnet."""
-    own = os.environ.get("COMPOUNDNET_CACHE")
-    if own:
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "compoundnet"
 
 
 def location(entry: Entry) -> Path:
@@ -46,18 +39,14 @@ def fetch(entry: Entry, file: Path | None = None) -> Model:
     from filelock import FileLock
 
     folder = location(entry)
-    try:
+    with write_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder.parent / f".{entry.name}.lock")
-        with lock:
+        with FileLock(folder.parent / f".{entry.name}.lock"):
             return _fetch(entry, folder, file)
-    except OSError as error:
-        raise CompoundNetError(f"{folder}: cannot be written: {error.strerror or error}") from error
 
 
 def _fetch(entry: Entry, folder: Path, file: Path | None) -> Model:
-    for leftover in folder.parent.glob(f".{folder.name}.*"):  # of a process that was killed while it wrote
-        shutil.rmtree(leftover, ignore_errors=True)
+    remove_scratch(folder)
     if folder.is_dir() and file is None:
         try:
             return read_folder(folder, entry.name)
@@ -70,10 +59,10 @@ def _fetch(entry: Entry, folder: Path, file: Path | None) -> Model:
     if expected is not None:
         check_sha256(path, expected, f"it is not the published file of {entry.name}; get it again")
     network, state = from_layout(read_state(path), entry.build_network(), layout(entry.layout), str(path))
-    if folder.is_dir():
-        shutil.rmtree(folder)
     labels = label_set(entry.labels)
-    made = write_folder(folder, network, state, entry.preprocess, labels=labels, readme=_readme(entry, sha256_of(path)))
+    readme = _readme(entry, sha256_of(path))
+    shutil.rmtree(folder, ignore_errors=True)  # damaged: `write_folder` replaces model folders only
+    made = write_folder(folder, network, state, entry.preprocess, labels=labels, readme=readme)
     return msgspec.structs.replace(made, name=entry.name)
 
 

@@ -14,15 +14,14 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from compoundnet.arch import CompoundNetError, Network
+from compoundnet.arch import Network
+from compoundnet.base import CompoundNetError, whole_folder
 from compoundnet.models.labels import check_labels, read_labels
 from compoundnet.models.preprocess import Preprocess
 from compoundnet.models.reading import check_sha256, sha256_of, tensor_shapes
@@ -103,29 +102,10 @@ def write_folder(
     if labels is not None:
         check_labels(tuple(labels), network.num_classes, "the labels to write")
     check_target(target, replace)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-    except OSError as error:
-        raise CompoundNetError(f"{target}: cannot be written: {error.strerror or error}") from error
-    try:
-        whole = scratch / target.name
-        whole.mkdir()  # not the scratch folder itself, which is private to its user
+    with whole_folder(target) as whole:
         _write_files(whole, network, state, preprocess, labels, readme)
         for name, content in (extras or {}).items():
             (whole / name).write_bytes(content)
-        if target.exists():
-            target.rename(scratch / "replaced")
-        try:
-            whole.rename(target)
-        except OSError:
-            if (scratch / "replaced").exists():
-                (scratch / "replaced").rename(target)
-            raise
-    except OSError as error:
-        raise CompoundNetError(f"{target}: cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     names = None if labels is None else tuple(labels)
     return Model(target.resolve().name, network, preprocess, names, target / _WEIGHTS)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
-from compoundnet.arch import CompoundNetError, did_you_mean
+from compoundnet.base import CompoundNetError, did_you_mean
 
 
 def label_set(name: str) -> tuple[str, ...]:

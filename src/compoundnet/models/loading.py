@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError
 from compoundnet.models import catalogue
 from compoundnet.models.fetch import fetch, is_fetched, location
 from compoundnet.models.folder import Model, read_folder

@@ -8,8 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from compoundnet.arch import decode_toml, read_toml, write_whole
-from compoundnet.arch.blocks import check
+from compoundnet.base import check, decode_toml, read_toml, write_whole
 
 # Mean and standard deviation of ImageNet's training pictures, as the authors' preprocessing.py has them.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError
 
 if TYPE_CHECKING:
     from torch import Tensor

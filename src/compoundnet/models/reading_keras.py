@@ -21,7 +21,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from compoundnet.arch import CompoundNetError, Network
+from compoundnet.arch import Network
+from compoundnet.base import CompoundNetError
 from compoundnet.models.layouts.keras import LAYOUT
 from compoundnet.models.preprocess import IMAGENET_STD, Preprocess
 

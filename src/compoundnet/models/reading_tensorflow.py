@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compoundnet.arch import CompoundNetError, first_line
+from compoundnet.base import CompoundNetError, first_line
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from compoundnet.arch import CompoundNetError, Network, unroll
+from compoundnet.arch import Network, unroll
+from compoundnet.base import CompoundNetError
 
 Shape = tuple[int, ...]
 

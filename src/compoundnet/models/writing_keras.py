@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from compoundnet.arch import CompoundNetError, Network, write_whole
+from compoundnet.arch import Network
+from compoundnet.base import CompoundNetError, write_whole
 from compoundnet.models.layouts.convert import to_layout
 from compoundnet.models.layouts.keras import LAYOUT
 from compoundnet.models.preprocess import Preprocess

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compoundnet.arch import CompoundNetError, Network
+from compoundnet.arch import Network
+from compoundnet.base import scratch_folder
 from compoundnet.models.layouts.convert import to_layout
 from compoundnet.models.layouts.tensorflow import LAYOUT
 from compoundnet.models.reading_tensorflow import AVERAGE, import_tensorflow
@@ -27,17 +27,14 @@ def write_tensorflow(path: Path, network: Network, state: Mapping[str, Tensor], 
     theirs = to_layout(state, network, LAYOUT)
     arrays = {f"{scope}/{name}": tensor.numpy(force=True) for name, tensor in theirs.items()}
     arrays |= {f"{name}{AVERAGE}": array for name, array in arrays.items()}
-    try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as temporary:
-            with tf.device("/CPU:0"):
-                tf.raw_ops.SaveV2(
-                    prefix=f"{temporary}/{path.name}",
-                    tensor_names=list(arrays),
-                    shape_and_slices=[""] * len(arrays),
-                    tensors=[tf.constant(array) for array in arrays.values()],
-                )
-            # The index last: without it there is no checkpoint.
-            for written in sorted(Path(temporary).iterdir(), key=lambda file: file.suffix == ".index"):
-                written.replace(path.parent / written.name)
-    except OSError as error:
-        raise CompoundNetError(f"{path}: cannot be written: {error.strerror or error}") from error
+    with scratch_folder(path) as scratch:
+        with tf.device("/CPU:0"):
+            tf.raw_ops.SaveV2(
+                prefix=f"{scratch}/{path.name}",
+                tensor_names=list(arrays),
+                shape_and_slices=[""] * len(arrays),
+                tensors=[tf.constant(array) for array in arrays.values()],
+            )
+        # The index last: without it there is no checkpoint.
+        for written in sorted(scratch.iterdir(), key=lambda file: file.suffix == ".index"):
+            written.replace(path.parent / written.name)

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from compoundnet.arch import CompoundNetError, Head, Network, Stage
+from compoundnet.arch import Head, Network, Stage
+from compoundnet.base import CompoundNetError
 from compoundnet.nn.blocks import Shape, Units, build_block
 from compoundnet.nn.init import initialise, initialise_classifier
 from compoundnet.nn.units import ConvNorm

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from compoundnet.arch.units import format_count
+from compoundnet.base import format_count
 from compoundnet.paper.digits import parse
 from compoundnet.paper.figures import Figure
 from compoundnet.paper.printed import printed_figure

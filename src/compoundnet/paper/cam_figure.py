@@ -6,7 +6,7 @@ import base64
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError
 from compoundnet.paper.figures import Figure
 from compoundnet.paper.printed import PrintedFigure, printed_figure, printed_table
 from compoundnet.paper.results import Results

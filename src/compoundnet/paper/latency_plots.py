@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from compoundnet.arch.units import format_count
+from compoundnet.base import format_count
 from compoundnet.paper.digits import parse
 from compoundnet.paper.figures import Figure
 from compoundnet.paper.printed import printed_table

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from compoundnet.arch import CompoundNetError
-from compoundnet.arch.units import format_bytes
+from compoundnet.base import CompoundNetError, format_bytes
 from compoundnet.paper import digits
 from compoundnet.paper.measure import measure
 from compoundnet.paper.printed import PrintedTable, Row, printed_table
@@ -47,8 +46,8 @@ def quick_latency_table(name: str, results: Results) -> LatencyTable:
 
 def time_groups(groups: tuple[str, ...]) -> dict[str, Benchmark]:
     """By group, the latencies of one picture in the networks of its rows."""
+    from compoundnet.base.machine import free_memory
     from compoundnet.runtime.benchmark import benchmark
-    from compoundnet.runtime.machine import free_memory
 
     rows = printed_table("table4").rows
     free = free_memory()
@@ -67,8 +66,8 @@ def time_groups(groups: tuple[str, ...]) -> dict[str, Benchmark]:
 
 def tabulate(name: str, results: Results, benchmarks: Mapping[str, Benchmark]) -> LatencyTable:
     """The table with these latencies by group; a network without one needs data."""
+    from compoundnet.base.machine import processor
     from compoundnet.runtime.latency import RUNS
-    from compoundnet.runtime.machine import processor
 
     printed = printed_table(name)
     origin = f"On one core of {processor()}, mean of {RUNS} runs on ONNX Runtime."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from compoundnet import arch, zoo
+from compoundnet import arch, base, zoo
 
 
 class Measured(msgspec.Struct, frozen=True):
@@ -28,8 +28,8 @@ def measure(name: str) -> Measured:
     catalogue = {key for members in arch.families().values() for key in members}
     is_file = name.endswith(".toml") or "/" in name or "\\" in name
     if wanted not in catalogue and not is_file:
-        nearest = arch.did_you_mean(wanted, [*catalogue, *comparison])
-        raise arch.CompoundNetError(f"there is no network named {name!r}{nearest}")
+        nearest = base.did_you_mean(wanted, [*catalogue, *comparison])
+        raise base.CompoundNetError(f"there is no network named {name!r}{nearest}")
     return measure_network(arch.network(name))
 
 

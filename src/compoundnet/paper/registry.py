@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 
-from compoundnet.arch import CompoundNetError, canonical
+from compoundnet.arch import canonical
+from compoundnet.base import CompoundNetError
 from compoundnet.paper.figures import Figure
 from compoundnet.paper.results import Results
 from compoundnet.paper.tables import Table

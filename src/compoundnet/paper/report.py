@@ -10,7 +10,7 @@ from typing import get_args
 
 import msgspec
 
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError
 from compoundnet.paper.figures import Figure
 from compoundnet.paper.latency_table import LEFT_OUT
 from compoundnet.paper.registry import has_quick, names, reproduce

@@ -8,7 +8,7 @@ import io
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from compoundnet.arch.units import format_bytes, format_count
+from compoundnet.base import format_bytes, format_count
 from compoundnet.paper.figures import Figure
 from compoundnet.paper.layout import comparison, comparison_heading, lay_out
 from compoundnet.paper.results import Results
@@ -112,8 +112,8 @@ def picture(figure: Figure) -> str:
 
 def machine() -> dict[str, str]:
     """What the measurements depend on."""
+    from compoundnet.base.machine import free_memory
     from compoundnet.runtime.latency import setting
-    from compoundnet.runtime.machine import free_memory
 
     found, free = setting(threads=1, batch=1), free_memory()
     load = f", load {found.load_average:.1f} when the report was finished" if found.load_average is not None else ""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from compoundnet.arch import Network, cost, network, scale
-from compoundnet.arch.units import format_count
+from compoundnet.base import format_count
 from compoundnet.paper.figures import Figure
 from compoundnet.paper.printed import Row, printed_figure, printed_table
 from compoundnet.paper.results import Results

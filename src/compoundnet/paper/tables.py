@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import msgspec
 
 from compoundnet import arch
-from compoundnet.arch.units import format_count
+from compoundnet.base import format_count
 from compoundnet.paper import digits
 from compoundnet.paper.measure import Measured, measure, measure_network
 from compoundnet.paper.printed import PrintedTable, Row, Variant, printed_table

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from compoundnet import arch
-from compoundnet.arch.units import format_count
+from compoundnet.base import format_count
 from compoundnet.data.catalogue import dataset_facts
 from compoundnet.paper.digits import parse
 from compoundnet.paper.figures import Figure

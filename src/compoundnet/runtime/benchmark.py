@@ -10,9 +10,9 @@ from functools import partial
 import msgspec
 import numpy as np
 
-from compoundnet.arch import CompoundNetError, did_you_mean, first_line
+from compoundnet.base import CompoundNetError, did_you_mean, first_line
+from compoundnet.base.machine import check_threads
 from compoundnet.runtime.latency import RUNS, WARM_UP, Latency, Setting, setting, time_rounds
-from compoundnet.runtime.machine import check_threads
 from compoundnet.runtime.peers import WAYS, open_peer, peers_of
 from compoundnet.runtime.sessions import BACKENDS, check_memory, open_session, takes_batch, usable
 from compoundnet.runtime.subjects import FLOAT32, Subject, subject

@@ -21,8 +21,8 @@ from pathlib import Path
 
 import msgspec
 
-from compoundnet.arch import CompoundNetError
-from compoundnet.models.fetch import cache_folder
+from compoundnet.base import CompoundNetError, UnwritableError, make_folder, remove_scratch, whole_folder, write_errors
+from compoundnet.base.cache import cache_folder
 from compoundnet.models.reading import sha256_of
 
 _LOG = logging.getLogger(__name__)
@@ -80,8 +80,7 @@ def _found_or_made(folder: Path, identity: Identity, make: Callable[[Path], None
     from filelock import FileLock
 
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.parent / f".{folder.name}.lock"):
+        with write_errors(folder), FileLock(make_folder(folder.parent) / f".{folder.name}.lock"):
             problem = _problem(folder, identity)
             if problem is not None:
                 if folder.exists():
@@ -90,33 +89,18 @@ def _found_or_made(folder: Path, identity: Identity, make: Callable[[Path], None
                 _make(folder, identity, make)
                 with suppress(OSError):  # another process removes them at the same time, or they are another user's
                     _remove_old(folder.parent)
-    except OSError as error:
-        _LOG.warning(
-            "the cache %s cannot be written (%s), so the next start takes as long; COMPOUNDNET_CACHE names another",
-            folder.parent,
-            error.strerror or error,
-        )
+    except UnwritableError as error:
+        _LOG.warning("%s, so the next start takes as long; COMPOUNDNET_CACHE names another cache", error)
         return None
     return folder
 
 
 def _make(folder: Path, identity: Identity, make: Callable[[Path], None]) -> None:
-    for leftover in folder.parent.glob(f".{folder.name}.*.part"):  # of a process that was killed while it wrote
-        shutil.rmtree(leftover, ignore_errors=True)
-    scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".part"))
-    whole = scratch / folder.name
-    try:
-        whole.mkdir()  # not the scratch folder itself, which is private to its user
+    remove_scratch(folder)
+    with whole_folder(folder) as whole:
         make(whole)
         files = {str(path.relative_to(whole)): sha256_of(path) for path in sorted(whole.rglob("*"))}
         (whole / _ENTRY).write_bytes(msgspec.json.encode(_Entry(dict(identity), files)))
-        if folder.is_dir() and not folder.is_symlink():
-            shutil.rmtree(folder)
-        else:
-            folder.unlink(missing_ok=True)
-        whole.rename(folder)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _remove_old(sessions: Path) -> None:

@@ -16,7 +16,8 @@ from pathlib import Path
 import msgspec
 
 from compoundnet import models
-from compoundnet.arch import CompoundNetError, Network
+from compoundnet.arch import Network
+from compoundnet.base import CompoundNetError
 from compoundnet.models import Model, Preprocess
 from compoundnet.models.labels import check_labels
 

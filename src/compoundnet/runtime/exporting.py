@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compoundnet import data
-from compoundnet.arch import CompoundNetError, check_folder_of, did_you_mean
+from compoundnet.base import CompoundNetError, check_folder_of, did_you_mean, scratch_folder
 from compoundnet.models import Model, Preprocess, load, open_model
 from compoundnet.models.convert import default_preprocess
 from compoundnet.models.labels import check_labels
@@ -112,21 +111,13 @@ def export(
             return generated_pictures(how)
         return read_pictures(shown if precision == "int8" else shown[:_COMPARED], how)
 
-    try:
-        scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-    except OSError as error:
-        raise CompoundNetError(f"{target}: cannot be written: {error.strerror or error}") from error
-    try:
+    with scratch_folder(target) as scratch:
         file = scratch / target.name
         _WRITERS[format](net, described, file, calibration_pictures)
         noises = noise(channels, how.size, dynamic_batch=dynamic_batch, dynamic_size=dynamic_size)
         found = compare(net, runner(file), noises, compared_on())
         _check(found, precision, target)
         return _kept(file, target, described, format, found, generated=not shown and found.pictures > 0)
-    except OSError as error:
-        raise CompoundNetError(f"{target}: cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _checked(target: Path, form: str, precision: str, calibrate: Paths | None) -> Path:

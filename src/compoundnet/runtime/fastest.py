@@ -11,8 +11,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from compoundnet.base.machine import instruction_sets, processor
 from compoundnet.runtime.cache import stored
-from compoundnet.runtime.machine import instruction_sets, processor
 from compoundnet.runtime.sessions import BACKENDS, Session, is_installed, open_session
 from compoundnet.runtime.sources import Source
 

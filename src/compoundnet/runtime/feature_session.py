@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from compoundnet.arch import CompoundNetError, did_you_mean
+from compoundnet.base import CompoundNetError, did_you_mean
+from compoundnet.base.machine import check_threads, torch_threads
 from compoundnet.models import Model
 from compoundnet.runtime.cache import stored
 from compoundnet.runtime.exported import Exported, open_any
-from compoundnet.runtime.machine import check_threads, torch_threads
 from compoundnet.runtime.sources import find_source, for_inference
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from importlib import metadata
 import msgspec
 import numpy as np
 
-from compoundnet.arch import CompoundNetError
-from compoundnet.runtime.machine import cores, processor
+from compoundnet.base import CompoundNetError
+from compoundnet.base.machine import cores, processor
 
 _LOG = logging.getLogger(__name__)
 RUNS, WARM_UP = 20, 3

@@ -8,12 +8,12 @@ from functools import cache
 import msgspec
 import numpy as np
 
-from compoundnet import arch
+from compoundnet import arch, base
 from compoundnet.arch.budget import LATENCY, smallest
+from compoundnet.base.machine import check_threads
 from compoundnet.runtime.benchmark import check_backend
 from compoundnet.runtime.latency import Latency, time_rounds
 from compoundnet.runtime.latency_fit import fitted_model
-from compoundnet.runtime.machine import check_threads
 from compoundnet.runtime.sessions import open_session
 from compoundnet.runtime.subjects import of_network
 
@@ -101,7 +101,7 @@ def refine(plan: Callable[[float], arch.Plan], timed: Timed, limit: float, floor
         if best is None and tries_left == 1:
             bound = floor
     if best is None:
-        raise arch.CompoundNetError(
+        raise base.CompoundNetError(
             f"no network of the family runs within {limit:.3g} ms here: the smallest ({found.resolution} px) takes"
             f" {latency.median:.3g} ms"
         )

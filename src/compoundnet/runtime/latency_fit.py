@@ -9,12 +9,13 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from compoundnet.arch import CompoundNetError, LatencyModel, Network, scale
+from compoundnet.arch import LatencyModel, Network, scale
 from compoundnet.arch.latency import FEATURES, features
 from compoundnet.arch.spec import MIN_RESOLUTION
+from compoundnet.base import CompoundNetError
+from compoundnet.base.machine import instruction_sets, processor
 from compoundnet.runtime.cache import stored
 from compoundnet.runtime.latency import installed, time_rounds
-from compoundnet.runtime.machine import instruction_sets, processor
 from compoundnet.runtime.sessions import BACKENDS, open_session
 from compoundnet.runtime.subjects import of_network
 

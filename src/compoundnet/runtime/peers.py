@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from compoundnet.runtime.machine import torch_threads
+from compoundnet.base.machine import torch_threads
 
 if TYPE_CHECKING:
     from torch import nn

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from compoundnet import data
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError
+from compoundnet.base.machine import cores
 from compoundnet.models import Model
 from compoundnet.runtime.ahead import ahead
 from compoundnet.runtime.exported import Exported, open_any
-from compoundnet.runtime.machine import cores
 from compoundnet.runtime.sessions import session
 
 _TOP = 5

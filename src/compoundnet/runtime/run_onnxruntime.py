@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compoundnet.arch import CompoundNetError, first_line
+from compoundnet.base import CompoundNetError, first_line
+from compoundnet.base.machine import instruction_sets
 from compoundnet.runtime.blocked import keep_blocked, pad_squeezed
 from compoundnet.runtime.cache import stored
-from compoundnet.runtime.machine import instruction_sets
 from compoundnet.runtime.sources import Source
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError
+from compoundnet.base.machine import instruction_sets
 from compoundnet.runtime.cache import stored
-from compoundnet.runtime.machine import instruction_sets
 from compoundnet.runtime.sources import Source
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compoundnet.arch import CompoundNetError, first_line
-from compoundnet.runtime.machine import torch_threads
+from compoundnet.base import CompoundNetError, first_line
+from compoundnet.base.machine import torch_threads
 from compoundnet.runtime.sources import Source
 
 if TYPE_CHECKING:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from compoundnet.arch import CompoundNetError, did_you_mean, inference_memory
+from compoundnet.arch import inference_memory
 from compoundnet.arch.spec import MIN_RESOLUTION
-from compoundnet.arch.units import format_bytes
+from compoundnet.base import CompoundNetError, did_you_mean, format_bytes
+from compoundnet.base.machine import check_threads, free_memory
 from compoundnet.models import Model
 from compoundnet.runtime.exported import BACKENDS as FILE_BACKENDS
 from compoundnet.runtime.exported import Exported
-from compoundnet.runtime.machine import check_threads, free_memory
 from compoundnet.runtime.sources import Source, find_source
 
 if TYPE_CHECKING:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING, TypeVar
 
-from compoundnet.arch import CompoundNetError, Network
+from compoundnet.arch import Network
 from compoundnet.arch.spec import MIN_RESOLUTION
+from compoundnet.base import CompoundNetError
 from compoundnet.models import Model
 from compoundnet.models.reading import sha256_of
 from compoundnet.runtime.exported import Exported, open_any

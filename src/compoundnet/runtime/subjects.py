@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from compoundnet import arch, zoo
+from compoundnet import arch, base, zoo
 from compoundnet.models import catalogue
 from compoundnet.runtime.exported import is_exported
 from compoundnet.runtime.sources import Source, find_source
@@ -59,7 +59,7 @@ def subject(name: str) -> Subject:
     if Path(name).suffix == ".toml":
         return of_network(arch.network(name))
     known = [*networks, *comparison, *(entry.name for entry in catalogue.entries())]
-    raise arch.CompoundNetError(f"there is no network or model named {name!r}{arch.did_you_mean(wanted, known)}")
+    raise base.CompoundNetError(f"there is no network or model named {name!r}{base.did_you_mean(wanted, known)}")
 
 
 def of_network(network: arch.Network) -> Subject:

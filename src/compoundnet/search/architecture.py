@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from compoundnet.arch import CompoundNetError, Network
-from compoundnet.arch.blocks import check
-from compoundnet.arch.units import format_count
+from compoundnet.arch import Network
+from compoundnet.base import CompoundNetError, check, format_count
 from compoundnet.search.finished import Entry, entries
 from compoundnet.search.measuring import Measured
 from compoundnet.search.objective import Objective

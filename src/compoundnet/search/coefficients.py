@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from compoundnet.arch import CompoundNetError, FoundCoefficients, Network
-from compoundnet.arch.blocks import check
-from compoundnet.arch.units import format_count
+from compoundnet.arch import FoundCoefficients, Network
+from compoundnet.base import CompoundNetError, check, format_count
 from compoundnet.search.finished import Entry, entries
 from compoundnet.search.grid import DEFAULT_GRID, DEFAULT_TOLERANCE, Point, points
 from compoundnet.search.measuring import Measured

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from compoundnet.arch import Network, cost
-from compoundnet.runtime.machine import torch_threads
+from compoundnet.base.machine import torch_threads
 from compoundnet.search.settings import is_listed
 
 if TYPE_CHECKING:

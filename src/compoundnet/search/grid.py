@@ -9,7 +9,8 @@ from itertools import product
 
 import msgspec
 
-from compoundnet.arch import Coefficients, CompoundNetError, Network, compound
+from compoundnet.arch import Coefficients, Network, compound
+from compoundnet.base import CompoundNetError
 
 DEFAULT_GRID, DEFAULT_TOLERANCE = "1.0:1.4:0.05", "0.1"
 _TARGET = Decimal(2)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from compoundnet.models import cache_folder
+from compoundnet.base.cache import cache_folder
 
 if TYPE_CHECKING:
     import optuna

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from compoundnet.arch import CompoundNetError, Network, cost, write_whole
-from compoundnet.arch.plain import plain_values
+from compoundnet.arch import Network, cost
+from compoundnet.base import CompoundNetError, plain_values, write_whole
+from compoundnet.base.machine import torch_threads
 from compoundnet.data import Dataset
-from compoundnet.runtime.machine import torch_threads
 from compoundnet.search.settings import Judge
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from compoundnet.arch import Network, StageCost, cost, stage_costs
-from compoundnet.arch.units import format_count
+from compoundnet.base import format_count
 from compoundnet.plots.canvas import OKABE_ITO, QUIET, canvas, encode
 
 if TYPE_CHECKING:

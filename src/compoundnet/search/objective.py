@@ -6,9 +6,7 @@ import math
 
 import msgspec
 
-from compoundnet.arch import CompoundNetError
-from compoundnet.arch.blocks import check
-from compoundnet.arch.units import format_count
+from compoundnet.base import CompoundNetError, check, format_count
 from compoundnet.search.space import Space, macs
 
 # The paper's w: "a hyperparameter for controlling the trade-off between accuracy and FLOPS".

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from compoundnet.arch.units import format_count
+from compoundnet.base import format_count
 from compoundnet.plots.canvas import GRID, INK, OKABE_ITO, QUIET, canvas, encode, log_axis
 from compoundnet.plots.labels import Label, label_points
 from compoundnet.search.finished import Entry

@@ -7,7 +7,7 @@ import csv
 import io
 from collections.abc import Sequence
 
-from compoundnet.arch.units import format_count
+from compoundnet.base import format_count
 from compoundnet.search.finished import Entry
 from compoundnet.search.study_summary import percent
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from compoundnet.arch import CompoundNetError, write_whole
+from compoundnet.base import make_folder, write_whole
 from compoundnet.search.architecture import Architecture
 from compoundnet.search.coefficients import CoefficientSearch
 from compoundnet.search.finished import Entry, entries
@@ -94,10 +94,7 @@ def write_report(opened: Opened, folder: Path) -> None:
     """report.md, the tables as CSV, and the pictures as SVG and PNG. Where no trial is finished, report.md alone."""
     found = find(opened)
     pictures = _pictures(opened, found) if found.ranking else []
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CompoundNetError(f"{folder}: cannot be made: {error.strerror or error}") from error
+    make_folder(folder)
     for name, _, (svg, png) in pictures:
         write_whole(folder / f"{name}.svg", svg)
         write_whole(folder / f"{name}.png", png)

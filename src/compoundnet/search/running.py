@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from compoundnet.arch import CompoundNetError, write_whole
+from compoundnet.base import CompoundNetError, write_whole
 from compoundnet.search.measuring import data_identity
 from compoundnet.search.storage import Opened, create_study
 from compoundnet.search.worker import line, work

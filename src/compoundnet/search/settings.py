@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
 
-from compoundnet.arch import CompoundNetError, Network, did_you_mean
+from compoundnet.arch import Network
+from compoundnet.base import CompoundNetError, did_you_mean
 
 if TYPE_CHECKING:
     import optuna

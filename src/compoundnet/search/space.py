@@ -12,20 +12,11 @@ from typing import Literal
 
 import msgspec
 
-from compoundnet.arch import (
-    Block,
-    CompoundNetError,
-    Network,
-    Stage,
-    added_input,
-    decode_toml,
-    did_you_mean,
-    read_toml,
-    scale,
-)
-from compoundnet.arch.blocks import check, check_kernel, check_se
+from compoundnet.arch import Block, Network, Stage, added_input, scale
+from compoundnet.arch.blocks import check_kernel, check_se
 from compoundnet.arch.layers import block_group, head_group, segments, stem_group
 from compoundnet.arch.scaling import round_channels
+from compoundnet.base import CompoundNetError, check, decode_toml, did_you_mean, read_toml
 
 Value = str | int | float
 Choices = Mapping[str, Value]

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from compoundnet.arch.blocks import check
+from compoundnet.base import check
 
 CONFIDENCE = 0.95
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from compoundnet.arch import CompoundNetError, did_you_mean, read_toml, write_whole
+from compoundnet.base import CompoundNetError, did_you_mean, make_folder, read_toml, write_whole
 from compoundnet.search.settings import Search, as_toml, check_same, decode, encode
 from compoundnet.search.store import DATABASE, Store, is_url, without_password
 
@@ -57,7 +57,7 @@ def create_study(search: Search, data: str, folder: Path, storage: str | None = 
     name = NAME if storage is None else study_name(folder)
     if storage is not None:
         store = Store(storage)  # before anything is written: it may not be reachable
-    _make(folder)
+    make_folder(folder)
     if storage is None:
         store = Store(folder)
     with store.readable_errors(), store.lock():
@@ -136,13 +136,6 @@ def check_folder(folder: Path, storage: str | None) -> None:
         and not (folder / f"{DATABASE}.lock").exists()
     ):
         raise CompoundNetError(f"{folder} holds other files and no study; give a new folder (-o)")
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CompoundNetError(f"{folder}: cannot be written: {error.strerror or error}") from error
 
 
 def _resolve(storage: str | Path, name: str | None) -> tuple[str | Path, str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage

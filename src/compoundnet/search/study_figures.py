@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from compoundnet.arch import CompoundNetError, Network
-from compoundnet.arch.blocks import check
+from compoundnet.arch import Network
+from compoundnet.base import CompoundNetError, check
 from compoundnet.search.settings import Job
 from compoundnet.search.study_points import FigureNumber, Lines, Multipliers, label, scaled
 from compoundnet.train.recipe import Recipe

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from compoundnet.arch import Network
-from compoundnet.arch.units import format_count
+from compoundnet.base import format_count
 from compoundnet.plots.canvas import INK, OKABE_ITO, QUIET, canvas, encode, log_axis
 from compoundnet.search.finished import Entry
 from compoundnet.search.statistics import CONFIDENCE

@@ -10,9 +10,9 @@ from typing import Literal
 
 import msgspec
 
-from compoundnet.arch import CompoundNetError, Network, cost, decode_toml, scale
-from compoundnet.arch.blocks import check
+from compoundnet.arch import Network, cost, scale
 from compoundnet.arch.scaling import MAX_RESOLUTION_FACTOR
+from compoundnet.base import CompoundNetError, check, decode_toml
 
 FigureNumber = Literal[3, 4, 8]
 # (depth, width, resolution)

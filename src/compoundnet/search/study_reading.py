@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from compoundnet.arch import read_toml
+from compoundnet.base import read_toml
 from compoundnet.search.study_figures import Place, ScalingStudy
 from compoundnet.search.study_summary import Row, Summary
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from compoundnet.arch.units import format_count
+from compoundnet.base import format_count
 from compoundnet.search.finished import Entry, entries
 from compoundnet.search.observations import Dot, Observation, first, second, second_on_curves
 from compoundnet.search.statistics import CONFIDENCE, Interval, difference

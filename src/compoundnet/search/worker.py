@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from compoundnet.arch import CompoundNetError, cost
+from compoundnet.arch import cost
+from compoundnet.base import CompoundNetError
 from compoundnet.search.leases import BEAT, PATIENCE, Heart, Holder, Watch, finish, give_back, take
 from compoundnet.search.measuring import Measured, data_identity, fingerprint, measure, replay
 

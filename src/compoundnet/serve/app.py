@@ -25,7 +25,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError
 from compoundnet.serve.classifying import Explainers
 from compoundnet.serve.guard import API, Guard
 from compoundnet.serve.planning import baselines, planned, scaled

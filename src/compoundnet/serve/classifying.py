@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from PIL import Image
 
-from compoundnet.arch import CompoundNetError, did_you_mean
+from compoundnet.base import CompoundNetError, did_you_mean
 from compoundnet.data import UnreadableImageError
 from compoundnet.data.decoding import decode, reason
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 import msgspec
 
-from compoundnet import arch
-from compoundnet.arch import Alternative, CompoundNetError, Cost, Network, StageCost
-from compoundnet.arch.units import parse_count
+from compoundnet import arch, base
+from compoundnet.arch import Alternative, Cost, Network, StageCost
+from compoundnet.base import CompoundNetError, parse_count
 
 
 class Scaled(msgspec.Struct, frozen=True):
@@ -74,7 +74,7 @@ def _baseline(name: str) -> Network:
     """A network of the catalogue. Not `arch.network`, which opens files too: a page has no business with those."""
     known = {key: network for members in arch.families().values() for key, network in members.items()}
     if name not in known:
-        raise CompoundNetError(f"there is no network named {name!r}{arch.did_you_mean(name, known)}")
+        raise CompoundNetError(f"there is no network named {name!r}{base.did_you_mean(name, known)}")
     return known[name]
 
 

@@ -9,7 +9,7 @@ from types import FrameType
 
 import uvicorn
 
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError
 from compoundnet.serve.app import create_app
 
 _HOST = "127.0.0.1"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError
 from compoundnet.nn import ConvNet
 from compoundnet.train.checkpoints import Checkpoints
 from compoundnet.train.counting import total

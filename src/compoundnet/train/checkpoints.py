@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from compoundnet.arch import CompoundNetError, first_line
+from compoundnet.base import CompoundNetError, first_line, make_folder, whole_file
 
 _log = logging.getLogger(__name__)
 _DAMAGED = ".damaged"
@@ -35,16 +35,11 @@ class Checkpoints:
     def save(self, state: dict[str, Any], step: int) -> None:
         """Write one and remove those beyond `keep`. Where it fails, the earlier ones stay (CompoundNetError)."""
         path = self.path(step)
-        temporary = path.with_suffix(".part")
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                torch.save(state, file)
-                file.flush()
-                os.fsync(file.fileno())  # before the rename, so that a power cut leaves no empty file of that name
-            temporary.replace(path)
-        except (OSError, RuntimeError) as error:  # torch raises RuntimeError when a write fails
-            temporary.unlink(missing_ok=True)
+            make_folder(self.folder)
+            with whole_file(path) as written:
+                torch.save(state, written)
+        except (CompoundNetError, RuntimeError) as error:  # torch raises RuntimeError when a write fails
             raise CompoundNetError(
                 f"{path}: the checkpoint cannot be saved: {_of_the_system(error) or first_line(error)}. {self._left()}"
             ) from error
@@ -72,6 +67,8 @@ class Checkpoints:
         """Remove all of them, and what an interrupted save left."""
         for path in self.folder.glob("step-*"):
             path.unlink()
+        for scratch in self.folder.glob(".step-*.part"):
+            shutil.rmtree(scratch, ignore_errors=True)
 
     def _left(self) -> str:
         paths = self.paths()

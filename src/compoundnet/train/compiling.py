@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from compoundnet.arch import CompoundNetError, first_line
+from compoundnet.base import CompoundNetError, first_line
 
 
 @contextlib.contextmanager

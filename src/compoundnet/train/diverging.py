@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError
 from compoundnet.train.checkpoints import Checkpoints
 from compoundnet.train.recipe import Recipe
 

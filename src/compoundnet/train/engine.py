@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError
 from compoundnet.data.loader import loader, normalise
 from compoundnet.nn import ConvNet
 from compoundnet.train.agreeing import newest, on_first, share_statistics

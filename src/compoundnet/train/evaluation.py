@@ -11,12 +11,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from compoundnet.arch import CompoundNetError, did_you_mean
+from compoundnet.base import CompoundNetError, did_you_mean
+from compoundnet.base.machine import cores
 from compoundnet.data import Split
 from compoundnet.data.dataset import UNKNOWN
 from compoundnet.models import Model
 from compoundnet.runtime.exported import Exported, open_any
-from compoundnet.runtime.machine import cores
 from compoundnet.runtime.sessions import session, usable
 from compoundnet.train.counting import Counts, count_answers
 from compoundnet.train.hardware import Hardware, launch

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from compoundnet.arch import decode_toml
+from compoundnet.base import decode_toml
 from compoundnet.train.recipe import Recipe
 
 

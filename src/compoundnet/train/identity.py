@@ -8,8 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from compoundnet.arch import CompoundNetError
-from compoundnet.arch.plain import plain_values
+from compoundnet.base import CompoundNetError, plain_values
 from compoundnet.train.task import Task
 
 # These change no weight, or only which pictures may be missing.

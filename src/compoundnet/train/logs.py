@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from compoundnet.arch import write_whole
+from compoundnet.base import write_whole
 from compoundnet.train.watching import Epoch
 
 if TYPE_CHECKING:

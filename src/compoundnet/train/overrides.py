@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from compoundnet.arch import CompoundNetError, did_you_mean
+from compoundnet.base import CompoundNetError, did_you_mean
 from compoundnet.train.recipe import Recipe
 
 

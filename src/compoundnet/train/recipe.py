@@ -8,8 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from compoundnet.arch import CompoundNetError, decode_toml, did_you_mean
-from compoundnet.arch.blocks import check
+from compoundnet.base import CompoundNetError, check, decode_toml, did_you_mean
 from compoundnet.data.augment import AutoAugment, RandAugment
 
 
@@ -171,7 +170,7 @@ def recipes() -> dict[str, Recipe]:
 def find_recipe(name: str) -> Recipe:
     """A recipe by name, or in a TOML file."""
     if name.endswith(".toml"):
-        from compoundnet.arch import read_toml
+        from compoundnet.base import read_toml
 
         return read_toml(name, Recipe)
     if name not in recipes():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from filelock import FileLock, Timeout
 
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError
 from compoundnet.models import Model, read_folder, write_folder
 from compoundnet.models.folder import check_target
 from compoundnet.train.checkpoints import Checkpoints

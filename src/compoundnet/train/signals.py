@@ -7,7 +7,7 @@ import threading
 from types import FrameType
 from typing import Any
 
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError
 
 
 class InterruptedRunError(CompoundNetError):

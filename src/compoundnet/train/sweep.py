@@ -11,7 +11,8 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from compoundnet.arch import CompoundNetError, Network
+from compoundnet.arch import Network
+from compoundnet.base import CompoundNetError
 from compoundnet.data import Dataset
 from compoundnet.models import Model
 from compoundnet.train.grid import Grid, Point, at_point, published_grid

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from compoundnet.arch import Network
+from compoundnet.base.machine import torch_threads
 from compoundnet.data import Dataset
 from compoundnet.data.dataset import Metric
 from compoundnet.models import Model
-from compoundnet.runtime.machine import torch_threads
 from compoundnet.train.checkpoints import Checkpoints
 from compoundnet.train.counting import count
 from compoundnet.train.diverging import DivergedError

@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 import torch
 
-from compoundnet.arch import CompoundNetError, Network
+from compoundnet.arch import Network
+from compoundnet.base import CompoundNetError
 from compoundnet.data import Dataset, Split
 from compoundnet.data.class_folders import check_classes
 from compoundnet.data.dataset import UNKNOWN

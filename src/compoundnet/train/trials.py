@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from filelock import FileLock, Timeout
 
-from compoundnet.arch import CompoundNetError
+from compoundnet.base import CompoundNetError, make_folder
 from compoundnet.data.dataset import Metric
 from compoundnet.train.grid import Grid, Point
 from compoundnet.train.identity import difference
@@ -38,10 +38,7 @@ class Trials:
 
     def __init__(self, folder: Path, grid: Grid, task: str, metric: Metric) -> None:
         self._file, self._folder, self.grid, self.metric = folder / "sweep.db", folder / "sweep", grid, metric
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise CompoundNetError(f"{self._folder}: cannot be written: {error.strerror or error}") from error
+        make_folder(self._folder)
         with self._readable_errors(), FileLock(self._folder / "lock"):
             self._study = self._open()
             self._check(task)

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from compoundnet.arch import CompoundNetError, Norm
+from compoundnet.arch import Norm
+from compoundnet.base import CompoundNetError
 from compoundnet.nn.units import StochasticDepth
 from compoundnet.zoo.genotype import CellGenotype, amoebanets
 from compoundnet.zoo.operations import FactorisedReduction, SameConv2d, batch_norm, conv, operation

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from compoundnet.arch import CompoundNetError, canonical, did_you_mean
+from compoundnet.arch import canonical
+from compoundnet.base import CompoundNetError, did_you_mean
 
 if TYPE_CHECKING:
     from torch import nn

@@ -8,7 +8,8 @@ from typing import Literal
 
 import msgspec
 
-from compoundnet.arch import CompoundNetError, Norm, did_you_mean
+from compoundnet.arch import Norm
+from compoundnet.base import CompoundNetError, did_you_mean
 
 Operation = Literal[
     "identity",

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from compoundnet.arch import write_whole
+from compoundnet.base import write_whole
 from compoundnet.zoo.catalogue import recipes
 
 HEADER = """\

@@ -1,6 +1,6 @@
 """How other libraries lay out their weights, and the way there and back. See `base` for what a layout is."""
 
-from compoundnet.arch import CompoundNetError, did_you_mean
+from compoundnet.base import CompoundNetError, did_you_mean
 from compoundnet.models.layouts import keras, lukemelas, tensorflow, timm, torchvision, transformers
 from compoundnet.models.layouts.base import Layout
 from compoundnet.models.layouts.convert import from_layout, to_layout

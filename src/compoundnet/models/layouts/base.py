@@ -12,7 +12,8 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from compoundnet.arch import BasicBlock, Block, Bottleneck, CompoundNetError, Network, Norm
+from compoundnet.arch import BasicBlock, Block, Bottleneck, Network, Norm
+from compoundnet.base import CompoundNetError
 
 Kind = Literal["conv", "depthwise", "norm", "squeeze", "dense"]
 """conv: without bias; depthwise: the same, a group a channel; squeeze: a 1x1 conv with bias; dense: the classifier."""

@@ -7,7 +7,8 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from compoundnet.arch import CompoundNetError, Network
+from compoundnet.arch import Network
+from compoundnet.base import CompoundNetError
 from compoundnet.models.layouts.base import Layout, Pair
 from compoundnet.models.tensors import check_shapes, check_tensors, state_shapes
 

@@ -9,16 +9,18 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from compoundnet.arch import CompoundNetError
+import psutil
+
+from compoundnet.base.errors import CompoundNetError
 
 
 def cores() -> int:
-    """Processor cores this process may use."""
+    """Return the number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def check_threads(threads: int | None) -> int:
-    """That many threads, all cores where it is None; a CompoundNetError where there are not so many cores."""
+    """Return `threads`, or all cores where it is None. Raises CompoundNetError where there are fewer cores."""
     if threads is not None and not 1 <= threads <= cores():
         raise CompoundNetError(f"threads must be 1 to {cores()}, the cores of this machine, got {threads}")
     return threads or cores()
@@ -26,11 +28,11 @@ def check_threads(threads: int | None) -> int:
 
 @contextlib.contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """torch computes on that many threads, which is a setting of the whole process, and then on as many as before.
+    """Let torch compute on `count` threads inside the block. The setting is the whole process's.
 
-    With one, sums are added in one order, whatever the machine has of cores.
+    With one thread, sums are added in one order on every machine.
     """
-    import torch
+    import torch  # base is imported where torch need not be installed
 
     before = torch.get_num_threads()
     torch.set_num_threads(count)
@@ -42,29 +44,25 @@ def torch_threads(count: int) -> Iterator[None]:
 
 @cache
 def processor() -> str:
-    """The processor's name, such as `AMD EPYC 7763 64-Core Processor`."""
+    """Return the processor's name, such as `AMD EPYC 7763 64-Core Processor`."""
     return _cpuinfo().get("model name") or platform.processor() or platform.machine()
 
 
 @cache
 def instruction_sets() -> str:
-    """What the processor can do, in one line; two machines with the same run the same compiled code."""
+    """Return the processor's instruction sets on one line; machines that agree in it run the same compiled code."""
     found = _cpuinfo()
     return f"{platform.machine()} {found.get('flags') or found.get('Features') or processor()}"
 
 
-def free_memory() -> int | None:
-    """Bytes that can be used without swapping; None where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+def free_memory() -> int:
+    """Return the memory in bytes that can be used without swapping."""
+    return int(psutil.virtual_memory().available)
 
 
 @cache
 def _cpuinfo() -> dict[str, str]:
-    """Linux's description of the first core; empty elsewhere."""
+    """Return Linux's description of the first core, which psutil does not give; empty on other systems."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:

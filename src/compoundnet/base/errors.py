@@ -1,4 +1,4 @@
-"""The one error a person is meant to read: what was given, what was expected, what to do next."""
+"""The one error that is written for users: what was given, what was expected, what to do next."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ class CompoundNetError(ValueError):
 
 
 def first_line(error: BaseException) -> str:
-    """Of what an error of another library says, which may go on for pages; its type where it says nothing."""
+    """Return the first line of another library's error message, or the error's type where the message is empty."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
-    """The end of an error message that names the closest known names, or lists them all where there are few."""
+    """Return the end of an error message: the known names closest to `given`, or all of them where there are few."""
     names = sorted(known)
     likeness = {name: difflib.SequenceMatcher(None, given, name).ratio() for name in names}
     close = sorted((name for name in names if likeness[name] >= 0.5), key=lambda name: -likeness[name])[:3]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 
-from compoundnet.arch.errors import CompoundNetError
+from compoundnet.base.errors import CompoundNetError
 
 _FACTORS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12}
 _BINARY = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}

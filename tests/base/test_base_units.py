@@ -2,8 +2,7 @@
 
 import pytest
 
-from compoundnet.arch import CompoundNetError
-from compoundnet.arch.units import format_bytes, format_count, parse_bytes, parse_count, parse_duration
+from compoundnet.base import CompoundNetError, format_bytes, format_count, parse_bytes, parse_count, parse_duration
 
 
 @pytest.mark.parametrize(
