@@ -20,7 +20,8 @@ from random_net import random_net, small_network
 from small_model import write_small_model
 
 from compoundnet import arch, base, models, nn, runtime
-from compoundnet.runtime import fastest, machine, onnx_graph, run_onnxruntime, sessions
+from compoundnet.base import machine
+from compoundnet.runtime import fastest, onnx_graph, run_onnxruntime, sessions
 from compoundnet.runtime.blocked import pad_squeezed
 from compoundnet.runtime.sources import find_source
 
