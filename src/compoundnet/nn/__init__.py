@@ -1,5 +1,5 @@
 """Torch modules built from networks; the only place where layers are written."""
 
-from compoundnet.nn.net import ConvNet, FeaturePyramid, build
+from lazy_loader import attach_stub
 
-__all__ = ["ConvNet", "FeaturePyramid", "build"]
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

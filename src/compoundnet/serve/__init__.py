@@ -1,7 +1,5 @@
 """A page on this machine that plans networks and shows what a model sees in a photo."""
 
-from compoundnet.serve.app import create_app
-from compoundnet.serve.classifying import check_model
-from compoundnet.serve.server import serve
+from lazy_loader import attach_stub
 
-__all__ = ["check_model", "create_app", "serve"]
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

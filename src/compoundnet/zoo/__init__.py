@@ -1,5 +1,5 @@
 """The paper's comparison networks that are not made of stages: cells, dense blocks, Inceptions."""
 
-from compoundnet.zoo.catalogue import ZooNetwork, entries, network
+from lazy_loader import attach_stub
 
-__all__ = ["ZooNetwork", "entries", "network"]
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

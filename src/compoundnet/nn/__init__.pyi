@@ -1,0 +1,7 @@
+from .net import ConvNet, FeaturePyramid, build
+
+__all__ = [
+    "ConvNet",
+    "FeaturePyramid",
+    "build",
+]

@@ -1,0 +1,9 @@
+from .app import create_app
+from .classifying import check_model
+from .server import serve
+
+__all__ = [
+    "check_model",
+    "create_app",
+    "serve",
+]

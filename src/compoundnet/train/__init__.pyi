@@ -1,0 +1,28 @@
+from .evaluation import Evaluation, evaluate
+from .hardware import Hardware, launch
+from .overrides import override
+from .recipe import Recipe, find_recipe, recipes
+from .results import Result
+from .run import Outcome, train
+from .sweep import sweep
+from .task import Task, plan_task
+from .watching import Epoch, Watcher
+
+__all__ = [
+    "Epoch",
+    "Evaluation",
+    "Hardware",
+    "Outcome",
+    "Recipe",
+    "Result",
+    "Task",
+    "Watcher",
+    "evaluate",
+    "find_recipe",
+    "launch",
+    "override",
+    "plan_task",
+    "recipes",
+    "sweep",
+    "train",
+]

@@ -1,0 +1,7 @@
+from .catalogue import ZooNetwork, entries, network
+
+__all__ = [
+    "ZooNetwork",
+    "entries",
+    "network",
+]
