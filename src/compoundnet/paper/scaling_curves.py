@@ -13,13 +13,17 @@ from compoundnet.paper.digits import parse
 from compoundnet.paper.figures import Figure
 from compoundnet.paper.printed import PrintedFigure, printed_figure, printed_table
 from compoundnet.paper.results import Results
-from compoundnet.paper.study_panels import COLOURS, HEIGHT, MARKERS, draw_study, judge, study_points
+from compoundnet.paper.study_panels import HEIGHT, draw_panel, judge, study_points
 from compoundnet.plots.canvas import INK, QUIET, canvas, count_axis, encode
 from compoundnet.plots.labels import Label, label_points
+from compoundnet.search.study_plots import line_styles
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from matplotlib.axes import Axes
 
+    from compoundnet.search.study_plots import LineStyle
     from compoundnet.search.study_points import Multipliers
 
 NETWORK = "efficientnet-b0"
@@ -66,12 +70,13 @@ def _draw(name: str, number: Literal[3, 4], results: Results) -> Figure:
         above, below, *own = surface.subplots(2 + len(studies), 1, height_ratios=[3.6, 2.4, *[HEIGHT] * len(studies)])
         above.sharex(below)
         above.tick_params(axis="x", labelbottom=False)
-        _accuracies(above, printed, lines)
-        _costs(below, lines)
+        styles = line_styles(number, len(lines))
+        _accuracies(above, printed, lines, styles)
+        _costs(below, lines, styles)
         count_axis(below, "x", [dot.macs for dots in lines.values() for dot in dots])
         below.set_xlabel("FLOPs (multiply-adds) of one image, measured")
         for axes, study in zip(own, studies, strict=True):
-            draw_study(axes, study)
+            draw_panel(axes, study)
         _label_accuracies(above, lines)
         svg, png = encode(surface, description)
     verdict, reason = judge(number, studies)
@@ -111,15 +116,14 @@ def _on(line: str, multipliers: Multipliers, number: Literal[3, 4]) -> bool:
     return line == "d=1, r=1" and changed == [False, True, False]
 
 
-def _accuracies(axes: Axes, printed: PrintedFigure, lines: dict[str, list[Dot]]) -> None:
+def _accuracies(axes: Axes, printed: PrintedFigure, lines: dict[str, list[Dot]], styles: Sequence[LineStyle]) -> None:
     """What is printed: Table 7's accuracies, and where the paper says that the curves flatten."""
-    for position, dots in enumerate(lines.values()):
+    for dots, style in zip(lines.values(), styles, strict=True):
         known = [(dot.macs, 100 * dot.top1) for dot in dots if dot.top1 is not None]
         scaled = [(dot.macs, 100 * dot.top1) for dot in dots if dot.top1 is not None and dot.multipliers != BASELINE]
-        colour = COLOURS[position]
         if scaled:
-            axes.plot(*zip(*known, strict=True), color=colour, linewidth=1.2, linestyle=(0, (4, 3)))
-            axes.plot(*zip(*scaled, strict=True), color=colour, marker=MARKERS[position], markersize=8, linewidth=0)
+            axes.plot(*zip(*known, strict=True), color=style.colour, linewidth=1.2, linestyle=(0, (4, 3)))
+            axes.plot(*zip(*scaled, strict=True), color=style.colour, marker=style.marker, markersize=8, linewidth=0)
     if printed.saturation is not None:
         axes.axhline(100 * printed.saturation, color=QUIET, linewidth=1.2, linestyle=(0, (2, 2)))
         axes.annotate(
@@ -148,19 +152,19 @@ def _label_accuracies(axes: Axes, lines: dict[str, list[Dot]]) -> None:
     )
 
 
-def _costs(axes: Axes, lines: dict[str, list[Dot]]) -> None:
+def _costs(axes: Axes, lines: dict[str, list[Dot]], styles: Sequence[LineStyle]) -> None:
     """A row of networks a line, each with its multiplier."""
     axes.set_ylim(len(lines) - 0.45, -0.6)
     axes.set_yticks(range(len(lines)), list(lines))
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", visible=False)
-    for row, all_dots in enumerate(lines.values()):
+    for row, (all_dots, style) in enumerate(zip(lines.values(), styles, strict=True)):
         dots = [dot for dot in all_dots if dot.listed]
         axes.plot(
             [dot.macs for dot in dots],
             [row] * len(dots),
-            color=COLOURS[row],
-            marker=MARKERS[row],
+            color=style.colour,
+            marker=style.marker,
             markersize=7,
             linewidth=1.2,
         )

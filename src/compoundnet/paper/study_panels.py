@@ -6,16 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from compoundnet.paper.tables import Verdict
-from compoundnet.plots.canvas import INK, OKABE_ITO, count_axis
+from compoundnet.search.study_plots import data_name, draw_curves
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from compoundnet.search.study_reading import StudyFolder
 
-# In the order of a figure's lines. Shapes tell lines apart where colours do not.
-COLOURS = (OKABE_ITO["blue"], OKABE_ITO["orange"], OKABE_ITO["green"], OKABE_ITO["vermillion"])
-MARKERS = ("s", "^", "D", "o")
 HEIGHT = 4.0  # inches
 
 
@@ -38,36 +35,13 @@ def study_points(study: StudyFolder) -> list[dict[str, Any]]:
     ]
 
 
-def draw_study(axes: Axes, study: StudyFolder) -> None:
-    """Accuracy against cost, a curve a line, with its intervals."""
-    points = study_points(study)
-    axes.set_title(f"Measured here: {study.study.network.name} on {_data(study)}, {_seeds(study)}", fontsize=12)
-    axes.set_xlabel("FLOPs (multiply-adds) of one image, measured")
-    axes.set_ylabel("top-1, %")
-    for position, line in enumerate(study.study.lines.lines):
-        own = sorted((point for point in points if point["line"] == line.name), key=lambda point: point["macs"])
-        means = [100 * point["top1"] for point in own]
-        reach = [
-            [100 * (point["top1"] - point["top1_low"]) for point in own],
-            [100 * (point["top1_high"] - point["top1"]) for point in own],
-        ]
-        axes.errorbar(
-            [point["macs"] for point in own],
-            means,
-            yerr=reach,
-            color=COLOURS[position % len(COLOURS)],
-            marker=MARKERS[position % len(MARKERS)],
-            markersize=6,
-            linewidth=1.8,
-            elinewidth=1.0,
-            capsize=3,
-            label=line.name,
-        )
-    if points:
-        count_axis(axes, "x", [point["macs"] for point in points])
+def draw_panel(axes: Axes, study: StudyFolder) -> None:
+    """Draw a study as `search study` draws it, with its network, data and seeds as the title."""
+    axes.set_title(
+        f"Measured here: {study.study.network.name} on {data_name(study.study)}, {_seeds(study)}", fontsize=12
+    )
+    if draw_curves(axes, study.study, study.summary):
         axes.legend(frameon=False, loc="lower right")
-    else:
-        axes.text(0.5, 0.5, "no training of it is finished", transform=axes.transAxes, ha="center", color=INK)
 
 
 def judge(number: int, studies: Sequence[StudyFolder]) -> tuple[Verdict, str]:
@@ -84,17 +58,11 @@ def judge(number: int, studies: Sequence[StudyFolder]) -> tuple[Verdict, str]:
     assert study.summary is not None
     wanted = 1 if number == 3 else 2
     observation = next((one for one in study.summary.observations if one.number == wanted), None)
-    where = f"Of {study.study.network.name} on {_data(study)}, {_seeds(study)}: "
+    where = f"Of {study.study.network.name} on {data_name(study.study)}, {_seeds(study)}: "
     if observation is None or observation.holds is None:
         verdict = observation.verdict if observation is not None else "it says nothing of this claim."
         return "needs data", f"{where}{verdict} More seeds or more pictures may tell."
     return ("agrees" if observation.holds else "differs"), f"{where}{observation.verdict}"
-
-
-def _data(study: StudyFolder) -> str:
-    """The data set's name without the folder it lies in."""
-    name, _, folder = study.study.data.partition(":")
-    return name.rstrip("/").rpartition("/")[2] if not folder or "/" in name else name
 
 
 def _seeds(study: StudyFolder) -> str:

@@ -9,13 +9,14 @@ from compoundnet.paper.digits import parse
 from compoundnet.paper.figures import Figure
 from compoundnet.paper.printed import PrintedFigure, printed_figure, printed_table
 from compoundnet.paper.results import Results
-from compoundnet.paper.study_panels import COLOURS, HEIGHT, MARKERS, draw_study, judge, study_points
+from compoundnet.paper.study_panels import HEIGHT, draw_panel, judge, study_points
 from compoundnet.plots.canvas import QUIET, canvas, count_axis, encode
+from compoundnet.search.study_plots import line_styles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Table 7's rows in the order of COLOURS and MARKERS: width, depth, resolution, compound. Row 0 is the baseline.
+# Table 7's rows in the order of the figure's lines: width, depth, resolution, compound. Row 0 is the baseline.
 ORDER = (2, 1, 3, 4)
 
 
@@ -36,7 +37,7 @@ def ways_at_equal_cost(name: str, results: Results) -> Figure:
         surface.suptitle(printed.title, x=0.008, ha="left", fontweight="bold", fontsize=14)
         panels = surface.subplots(1 + len(studies), 1, height_ratios=[5.2, *[HEIGHT] * len(studies)], squeeze=False)
         for axes, study in zip(panels[1:, 0], studies, strict=True):
-            draw_study(axes, study)
+            draw_panel(axes, study)
         _paper(panels[0, 0], dots)
         svg, png = encode(surface, description)
     verdict, reason = judge(8, studies)
@@ -58,7 +59,7 @@ def _dots() -> list[Dot]:
 
 def _paper(axes: Axes, dots: list[Dot]) -> None:
     base, scaled = dots[0], [dots[position] for position in ORDER]
-    for dot, colour, marker in zip(scaled, COLOURS, MARKERS, strict=True):
+    for dot, (colour, marker, _) in zip(scaled, line_styles(8, len(scaled)), strict=True):
         top1 = 100 * dot.top1
         axes.plot([base.macs, dot.macs], [100 * base.top1, top1], color=colour, linewidth=1.2, linestyle=(0, (4, 3)))
         axes.plot([dot.macs, dot.printed_macs], [top1, top1], color=colour, linewidth=0.8)

@@ -109,10 +109,9 @@ def write_report(opened: Opened, folder: Path) -> None:
 def _pictures(opened: Opened, found: Found) -> list[Picture]:
     search, ranked = opened.search, found.ranking
     if isinstance(search, ScalingStudy):
-        by_network = {entry.network: entry for entry in ranked}
-        if not any(entry.sample is not None for entry in ranked):
+        if found.summary is None or not any(entry.sample is not None for entry in ranked):
             return []
-        return [(f"figure{search.figure}", search.lines.title, draw_study(search, by_network))]
+        return [(f"figure{search.figure}", search.lines.title, draw_study(search, found.summary))]
     pictures: list[Picture] = [("cost", "Accuracy against cost", draw_cost(ranked, f"Search on {search.data}"))]
     if len(search.directions()) == 1:
         what = "reward" if found.rewards else "top-1, a fraction"
