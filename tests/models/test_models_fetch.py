@@ -125,7 +125,7 @@ def test_an_interrupted_fetch_leaves_nothing(empty_cache: Path, monkeypatch: pyt
 
 def test_what_a_killed_fetch_left_is_cleared_away(empty_cache: Path) -> None:
     lite0_file()
-    leftover = location(LITE0).parent / f".{location(LITE0).name}.abc"
+    leftover = location(LITE0).parent / f".{location(LITE0).name}.abc.part"
     leftover.mkdir(parents=True)
     (leftover / "weights.safetensors").write_bytes(b"half")
     fetch(LITE0)
