@@ -10,7 +10,7 @@ import typer
 
 from compoundnet import base
 from compoundnet.base import format_count
-from compoundnet.cli.networks import Json
+from compoundnet.cli.options import Json
 from compoundnet.cli.output import note, print_json, show, table
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import typer
 
 from compoundnet import paper
 from compoundnet.base import format_bytes, format_count
-from compoundnet.cli.networks import Json
+from compoundnet.cli.options import Json, complete_network
 from compoundnet.cli.output import print_json, show, table
 
 
@@ -16,12 +16,14 @@ def compare(
     networks: Annotated[
         list[str],
         typer.Argument(
-            metavar="NETWORK...", help="Names of `compoundnet list`, comparison networks of Table 2, or TOML files."
+            metavar="NETWORK...",
+            help="Names from `compoundnet list`, comparison networks of Table 2, or TOML files.",
+            autocompletion=complete_network,
         ),
     ],
     json: Json = False,
 ) -> None:
-    """Networks side by side: parameters, FLOPs, activations, memory, receptive field."""
+    """Compare networks side by side: parameters, FLOPs, activations, memory, receptive field."""
     measured = [paper.measure(name) for name in networks]
     if json:
         print_json([_document(one) for one in measured])
@@ -50,7 +52,7 @@ def compare(
         )
     show(printed, "Memory: batch 1, float32.")
     if any(one.cost is None for one in measured):
-        show("- is not known without building the network: comparison networks are not made of stages.")
+        show("-: not known without building the network, because comparison networks are not made of stages.")
 
 
 def _document(one: paper.Measured) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from compoundnet.base import CompoundNetError
-from compoundnet.cli.networks import Json
+from compoundnet.cli.options import Json
 from compoundnet.cli.output import note, print_json, show, table
 from compoundnet.data.catalogue import Facts, dataset_facts, known_datasets
 from compoundnet.data.dataset import Dataset

@@ -13,7 +13,7 @@ import typer
 
 from compoundnet import base
 from compoundnet.cli.decoding import decoding_processes
-from compoundnet.cli.networks import Json, Threads
+from compoundnet.cli.options import Json, Threads
 from compoundnet.cli.output import note, print_json, show, table
 
 if TYPE_CHECKING:

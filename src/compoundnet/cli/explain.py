@@ -12,7 +12,7 @@ import msgspec
 import typer
 
 from compoundnet import base
-from compoundnet.cli.networks import Json, Threads
+from compoundnet.cli.options import Json, Threads
 from compoundnet.cli.output import note, print_json, show
 
 if TYPE_CHECKING:

@@ -6,32 +6,85 @@ import importlib
 import logging
 import os
 import sys
+from collections import UserDict
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from compoundnet import CompoundNetError, __version__
 
-# Command -> (module, function or typer.Typer). A module is imported when its command runs, so that planning a network
-# does not wait for what predicting needs.
-_COMMANDS = {
-    "list": ("networks", "list_networks"),
-    "describe": ("networks", "describe"),
-    "scale": ("scaling", "scale"),
-    "plan": ("scaling", "plan"),
-    "predict": ("predict", "predict"),
-    "models": ("models", "app"),
-    "compare": ("compare", "compare"),
-    "reproduce": ("reproduce", "reproduce"),
-    "export": ("export", "export"),
-    "benchmark": ("benchmark", "benchmark"),
-    "data": ("data", "app"),
-    "train": ("train", "train"),
-    "evaluate": ("evaluate", "evaluate"),
-    "explain": ("explain", "explain"),
-    "serve": ("serve", "serve"),
-    "search": ("search", "app"),
+# Command -> module and function or typer.Typer in it. A module is imported when its command runs, so that planning a
+# network does not wait for what predicting needs.
+_SEARCH = {
+    "coefficients": "search_coefficients:coefficients",
+    "architecture": "search_architecture:architecture",
+    "study": "search_study:study",
+    "worker": "search_worker:worker",
+    "show": "search_show:show",
 }
+_COMMANDS = {
+    "list": "list:list_networks",
+    "describe": "describe:describe",
+    "scale": "scale:scale",
+    "plan": "plan:plan",
+    "compare": "compare:compare",
+    "predict": "predict:predict",
+    "explain": "explain:explain",
+    "serve": "serve:serve",
+    "models": "models:app",
+    "export": "export:export",
+    "benchmark": "benchmark:benchmark",
+    "data": "data:app",
+    "train": "train:train",
+    "evaluate": "evaluate:evaluate",
+    "search": "main:search",
+    "reproduce": "reproduce:reproduce",
+}
+
+
+class _Imported(UserDict[str, Any]):
+    """Commands by name, each imported when it is looked up."""
+
+    def __getitem__(self, name: str) -> Any:
+        found = super().__getitem__(name)
+        if not isinstance(found, str):
+            return found
+        module, attribute = found.split(":")
+        target = getattr(importlib.import_module(f"compoundnet.cli.{module}"), attribute)
+        if not isinstance(target, typer.Typer):
+            app = typer.Typer(add_completion=False)
+            app.command(name=name)(target)
+            target = app
+        self[name] = command = typer.main.get_command(target)
+        command.name = name
+        return command
+
+
+class _Group(TyperGroup):
+    """A group of commands that are imported when they are asked for."""
+
+    table: Mapping[str, str]
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = _Imported(self.table)
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # the inherited one would import them all
+        return list(self.commands)
+
+
+class _Root(_Group):
+    table = _COMMANDS
+
+
+class _Search(_Group):
+    table = _SEARCH
+
+
+app = typer.Typer(cls=_Root, no_args_is_help=True, pretty_exceptions_enable=False)
+search = typer.Typer(cls=_Search, no_args_is_help=True, add_completion=False)
 
 
 def _version(asked: bool) -> None:
@@ -40,35 +93,30 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
-def _callback(
+@app.callback()
+def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Balance a ConvNet's depth, width and resolution with one coefficient: scale it, plan it for a budget, use it."""
+    """Balance a ConvNet's depth, width and resolution with one coefficient: scale it, plan it for a budget, use it.
+
+    Exit codes: 0 done, 1 failed, 2 used wrongly, 3 stopped on request and can be resumed.
+    """
 
 
-def _app(arguments: list[str]) -> typer.Typer:
-    """The application with the command that is asked for, or with all where none is (help, a misspelt name)."""
-    app = typer.Typer(callback=_callback, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-    asked = next((word for word in arguments if not word.startswith("-")), None)
-    for name in [asked] if asked in _COMMANDS else _COMMANDS:
-        module, attribute = _COMMANDS[name]
-        target: Any = getattr(importlib.import_module(f"compoundnet.cli.{module}"), attribute)
-        if isinstance(target, typer.Typer):
-            app.add_typer(target, name=name)
-        else:
-            app.command(name=name)(target)
-    return app
+@search.callback()
+def _search() -> None:
+    """Search coefficients, architectures and the paper's scaling studies."""
 
 
 def main() -> None:
-    """Run the command line. Exit code 0: done, 1: it failed, 2: it was used wrongly."""
+    """Run the command line; errors become one line and an exit code."""
     ours = logging.getLogger("compoundnet")  # not the root: other libraries have handlers of their own
     ours.addHandler(logging.StreamHandler())
     ours.setLevel(logging.INFO)
     try:
-        _app(sys.argv[1:])()
+        app(prog_name="compoundnet")
     except CompoundNetError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)

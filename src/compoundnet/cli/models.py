@@ -9,7 +9,7 @@ import typer
 
 from compoundnet import arch, models
 from compoundnet.base import format_count
-from compoundnet.cli.networks import Json
+from compoundnet.cli.options import Json
 from compoundnet.cli.output import note, print_json, show, table
 
 app = typer.Typer(no_args_is_help=True, help="Pretrained models: list and fetch them, convert others' weights.")

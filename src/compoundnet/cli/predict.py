@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from compoundnet.cli.networks import Json, Threads
+from compoundnet.cli.options import Json, Threads
 from compoundnet.cli.output import note, show
 
 if TYPE_CHECKING:

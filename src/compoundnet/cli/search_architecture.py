@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from compoundnet.base import CompoundNetError
-from compoundnet.cli.networks import Json
+from compoundnet.cli.options import Json
 from compoundnet.cli.search_start import Data, Output, RecipeName, Settings, Storage, Workers, Yes, lasting, start
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from compoundnet.cli.networks import Json
+from compoundnet.cli.options import Json
 from compoundnet.cli.output import note, print_json, table
 from compoundnet.cli.output import show as print_text
 

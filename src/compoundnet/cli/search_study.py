@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from compoundnet.base import CompoundNetError, read_toml
-from compoundnet.cli.networks import Json, NetworkName
+from compoundnet.cli.options import Json, NetworkName
 from compoundnet.cli.search_start import Data, Output, RecipeName, Settings, Storage, Workers, Yes, lasting, start
 
 

@@ -1,0 +1,125 @@
+"""The arguments and options that several commands take, each spelled once.
+
+An option of one name means the same in every command. Names of networks, models, data sets and recipes are completed by the shell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+
+def _starting(incomplete: str, names: Iterable[str]) -> list[str]:
+    return [name for name in names if name.startswith(incomplete)]
+
+
+# The completions import what they list when the shell asks for them: no command waits for that.
+def complete_network(incomplete: str) -> list[str]:
+    """Return the networks of the catalogue whose names start so."""
+    from compoundnet import arch
+
+    return _starting(incomplete, (name for members in arch.families().values() for name in members))
+
+
+def complete_model(incomplete: str) -> list[str]:
+    """Return the pretrained models whose names start so."""
+    from compoundnet import models
+
+    return _starting(incomplete, (entry.name for entry in models.entries()))
+
+
+def complete_data(incomplete: str) -> list[str]:
+    """Return the data sets that are known by name and start so."""
+    from compoundnet.data.catalogue import known_datasets
+
+    return _starting(incomplete, known_datasets())
+
+
+def complete_recipe(incomplete: str) -> list[str]:
+    """Return the training recipes whose names start so."""
+    from compoundnet.train.recipe import recipes
+
+    return _starting(incomplete, recipes())
+
+
+NetworkName = Annotated[
+    str,
+    typer.Argument(
+        metavar="NETWORK",
+        help="A name from `compoundnet list`, or a network's TOML file.",
+        autocompletion=complete_network,
+    ),
+]
+ModelName = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A name from `compoundnet models list`, a model folder, or an exported file.",
+        autocompletion=complete_model,
+    ),
+]
+DATA_HELP = (
+    "A name from `compoundnet data list` (`digits`, `food101:FOLDER`), a folder with one folder of images per class,"
+    " or a manifest (.csv, .parquet)."
+)
+DataName = Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP, autocompletion=complete_data)]
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors only.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace what is at the output already.")]
+
+
+def output(metavar: str, what: str) -> Any:
+    """Return `-o`, `--output`: where a command writes its result."""
+    return typer.Option("-o", "--output", metavar=metavar, help=what)
+
+
+NetworkFile = Annotated[Path | None, output("FILE.toml", "Write the network to this file.")]
+
+_THREADS = "Threads to compute with."
+Threads = Annotated[int | None, typer.Option("--threads", metavar="N", help=_THREADS, show_default="all cores")]
+# A time is comparable where one core computes: what measures it takes one unless told otherwise.
+TimedThreads = Annotated[int | None, typer.Option("--threads", metavar="N", help=_THREADS, show_default="1")]
+Batch = Annotated[int, typer.Option("--batch", metavar="N", help="Images at a time.")]
+Top = Annotated[
+    int | None, typer.Option("--top", min=1, metavar="N", help="The N most probable classes of each image.")
+]
+Device = Annotated[str, typer.Option("--device", metavar="NAME", help="Where torch runs: cpu, cuda, cuda:1 or mps.")]
+Backend = Annotated[
+    str | None,
+    typer.Option(
+        "--backend",
+        metavar="NAME",
+        help="onnxruntime, openvino, torch, compile, or auto (the fastest, except compile).",
+        show_default="onnxruntime",
+    ),
+]
+
+# Training and evaluation on several devices
+Devices = Annotated[
+    int, typer.Option("--devices", min=0, metavar="N", help="GPUs, or processes on a CPU, per machine; 0: all GPUs.")
+]
+Accelerator = Annotated[Literal["auto", "cpu", "gpu"], typer.Option("--accelerator", help="What to run on.")]
+Decoders = Annotated[
+    int | None,
+    typer.Option(
+        "--workers", min=0, metavar="N", help="Worker processes per device that decode images.", show_default="by cores"
+    ),
+]
+Download = Annotated[bool, typer.Option("--download", help="Download the data set if it is missing.")]
+AllowMissing = Annotated[
+    bool, typer.Option("--allow-missing", help="Accept a data set whose counts differ from the published ones.")
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the recipe; repeatable."),
+]
+RecipeName = Annotated[
+    str,
+    typer.Option(
+        "--recipe", metavar="NAME", help="A name from `train --list-recipes`, or a TOML file.", autocompletion=complete_recipe
+    ),
+]
