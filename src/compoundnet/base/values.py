@@ -6,14 +6,16 @@ from typing import Any
 
 import msgspec
 
+from compoundnet.base.errors import CompoundNetError
+
 
 def check(condition: bool, message: str) -> None:
-    """Raise ValueError where a field has an impossible value.
+    """Raise CompoundNetError where a field has an impossible value.
 
     For `__post_init__` of structs: while a struct is read from TOML, msgspec adds the field's path to the message.
     """
     if not condition:
-        raise ValueError(message)
+        raise CompoundNetError(message)
 
 
 def plain_values(value: Any) -> Any:

@@ -71,9 +71,6 @@ class _Group(TyperGroup):
         super().__init__(**attributes)
         self.commands = _Imported(self.table)
 
-    def list_commands(self, ctx: typer.Context) -> list[str]:  # the inherited one would import them all
-        return list(self.commands)
-
 
 class _Root(_Group):
     table = _COMMANDS

@@ -1,6 +1,7 @@
 """The arguments and options that several commands take, each spelled once.
 
-An option of one name means the same in every command. Names of networks, models, data sets and recipes are completed by the shell.
+An option of one name means the same in every command. The shell completes names of networks, models, data sets and
+recipes.
 """
 
 from __future__ import annotations
@@ -120,6 +121,9 @@ Settings = Annotated[
 RecipeName = Annotated[
     str,
     typer.Option(
-        "--recipe", metavar="NAME", help="A name from `train --list-recipes`, or a TOML file.", autocompletion=complete_recipe
+        "--recipe",
+        metavar="NAME",
+        help="A name from `train --list-recipes`, or a TOML file.",
+        autocompletion=complete_recipe,
     ),
 ]

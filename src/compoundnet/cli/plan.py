@@ -14,12 +14,18 @@ from compoundnet.cli.output import note, print_json, show, table
 
 def plan(
     network: NetworkName,
-    max_macs: Annotated[str | None, typer.Option(metavar="N", help="Bound on multiply-adds per image, such as 1.8G.")] = None,
+    max_macs: Annotated[
+        str | None, typer.Option(metavar="N", help="Bound on multiply-adds per image, such as 1.8G.")
+    ] = None,
     max_params: Annotated[str | None, typer.Option(metavar="N", help="Bound on parameters, such as 12M.")] = None,
-    max_memory: Annotated[str | None, typer.Option(metavar="BYTES", help="Bound on peak memory, such as 200MB.")] = None,
+    max_memory: Annotated[
+        str | None, typer.Option(metavar="BYTES", help="Bound on peak memory, such as 200MB.")
+    ] = None,
     max_latency: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="Bound on the time of one image on this machine, such as 30ms. It is measured."),
+        typer.Option(
+            metavar="TIME", help="Bound on the time of one image on this machine, such as 30ms. It is measured."
+        ),
     ] = None,
     backend: Annotated[
         str | None,

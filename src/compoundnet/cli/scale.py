@@ -26,20 +26,25 @@ def scale(
             autocompletion=complete_network,
         ),
     ] = None,
-    phi: Annotated[float | None, typer.Option(help="Compound coefficient (Eq. 3). Below 0, the network shrinks.")] = None,
+    phi: Annotated[
+        float | None, typer.Option(help="Compound coefficient (Eq. 3). Below 0, the network shrinks.")
+    ] = None,
     alpha: Annotated[float | None, typer.Option(help="Base of depth.", show_default=f"{_PAPER.alpha}")] = None,
     beta: Annotated[float | None, typer.Option(help="Base of width.", show_default=f"{_PAPER.beta}")] = None,
     gamma: Annotated[float | None, typer.Option(help="Base of resolution.", show_default=f"{_PAPER.gamma}")] = None,
     found: Annotated[
         Path | None,
         typer.Option(
-            "--coefficients", metavar="FILE.toml", help="A result of `search coefficients`: alpha, beta and gamma, and the network."
+            "--coefficients",
+            metavar="FILE.toml",
+            help="A result of `search coefficients`: alpha, beta, gamma and the network.",
         ),
     ] = None,
     depth: Annotated[float | None, typer.Option(help="Multiply the repeats of each stage by this.")] = None,
     width: Annotated[float | None, typer.Option(help="Multiply the channels by this.")] = None,
     resolution: Annotated[
-        float | None, typer.Option(help="Multiply the side of the input by this (up to 8), or set it in pixels (32 or more).")
+        float | None,
+        typer.Option(help="Multiply the side of the input by this (up to 8), or set its pixels (32 or more)."),
     ] = None,
     output: NetworkFile = None,
     json: Json = False,
