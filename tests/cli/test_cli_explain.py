@@ -109,8 +109,8 @@ def test_a_grid_has_its_models_before_the_dashes(model: Path, photos: Path, tmp_
         (["efficientnet-lite00", "{photo}"], "error: there is no model named 'efficientnet-lite00'; did you mean "),
         (["resnet-18", "{photo}"], "error: "),
         (["{model}", "{photo}", "--method", "gradcm"], "error: there is no method 'gradcm'; did you mean gradcam"),
-        (["{model}", "{photo}", "-o", "{photo}"], "error: {photo}: cannot be made: File exists"),
-        (["{model}", "{photo}", "-o", "{photo}/below"], "error: {photo}/below: cannot be made: Not a directory"),
+        (["{model}", "{photo}", "-o", "{photo}"], "error: {photo}: cannot be written: File exists"),
+        (["{model}", "{photo}", "-o", "{photo}/below"], "error: {photo}/below: cannot be written: Not a directory"),
     ],
 )
 def test_errors_are_one_line(arguments: list[str], told: str, model: Path, photos: Path, tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_mistakes_are_one_line_and_exit_1(tmp_path: Path) -> None:
         assert expected in done.stderr and done.stderr.count("\n") == 1
     (tmp_path / "file").write_text("")
     blocked = run("reproduce", "table1", "-o", tmp_path / "file" / "folder")
-    assert blocked.returncode == 1 and "cannot be made" in blocked.stderr
+    assert blocked.returncode == 1 and "cannot be written" in blocked.stderr
 
 
 def test_a_study_s_claim_and_verdict_are_told(tmp_path: Path) -> None:
@@ -102,4 +102,4 @@ def test_a_report_that_cannot_be_written_is_said_before_anything_is_measured(tmp
     (tmp_path / "file").write_text("")
     done = run("reproduce", "all", "-o", tmp_path / "file" / "report.html")
     assert (done.returncode, done.stdout) == (1, "")
-    assert "cannot be made" in done.stderr and done.stderr.count("\n") == 1
+    assert "cannot be written" in done.stderr and done.stderr.count("\n") == 1

@@ -174,7 +174,7 @@ def test_a_full_disk_is_told_and_done_without(empty_cache: Path, caplog: pytest.
         (no_space if empty_cache in folder.parents else write)(folder)
 
     assert get(make) == "made"
-    assert "cannot be written (No space left on device), so the next start takes as long" in caplog.text
+    assert "cannot be written: No space left on device, so the next start takes as long" in caplog.text
     assert [path.name for path in (empty_cache / "sessions").iterdir() if path.is_dir()] == []
     assert get() == "made"
     assert get(refuse) == "made"

@@ -121,7 +121,7 @@ def test_a_search_all_of_whose_trainings_diverged_is_told(tmp_path: Path) -> Non
 def test_a_report_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     opened = told_study(small_search(), tmp_path / "study", by_cost)
-    with pytest.raises(CompoundNetError, match="cannot be made"):
+    with pytest.raises(CompoundNetError, match="cannot be written"):
         write_report(opened, tmp_path / "file" / "report")
     opened.store.close()
 

@@ -87,7 +87,7 @@ def _write_split(split: Split, folder: Path, shard_bytes: int, progress: Callabl
         with tarfile.open(folder / shards[-1], "w", format=tarfile.USTAR_FORMAT) as tar:
             while following is not None and tar.offset < shard_bytes:
                 number, index = following
-                content, suffix = _encoded(split.read(index), split.picture_name(index))
+                content, suffix = _encoded(_read(split, index), split.picture_name(index))
                 places.append((len(shards) - 1, tar.offset + _BLOCK, len(content)))
                 _add(tar, f"{number:08d}{suffix}", content)
                 _add(tar, f"{number:08d}.cls", str(split.labels[index]).encode())
@@ -105,6 +105,14 @@ def _write_split(split: Split, folder: Path, shard_bytes: int, progress: Callabl
         size=size,
     )
     return tuple(shards)
+
+
+def _read(split: Split, index: int) -> Encoded:
+    try:
+        return split.read(index)
+    except OSError as error:
+        name = error.filename or split.picture_name(index)
+        raise CompoundNetError(f"{name}: {error.strerror or error}; nothing was written") from error
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:

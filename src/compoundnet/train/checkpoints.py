@@ -37,8 +37,8 @@ class Checkpoints:
         path = self.path(step)
         try:
             make_folder(self.folder)
-            with whole_file(path) as written:
-                torch.save(state, written)
+            with whole_file(path) as written, written.open("wb") as file:
+                torch.save(state, file)
         except (CompoundNetError, RuntimeError) as error:  # torch raises RuntimeError when a write fails
             raise CompoundNetError(
                 f"{path}: the checkpoint cannot be saved: {_of_the_system(error) or first_line(error)}. {self._left()}"
