@@ -23,7 +23,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_noise(tmp_path_factory.mktemp("photos"), 2)
 
 
-def test_it_writes_an_overlay_a_picture_one_sheet_and_the_numbers(model: Path, photos: Path, tmp_path: Path) -> None:
+def test_it_writes_an_overlay_per_image_one_sheet_and_the_numbers(model: Path, photos: Path, tmp_path: Path) -> None:
     done = run("explain", model, photos, "--top", "2", "-o", tmp_path / "out", "--json")
     assert done.returncode == 0, done.stderr
     assert done.stderr.endswith(f"wrote {tmp_path / 'out/sheet.jpg'}, {tmp_path / 'out/maps.json'}\n")
@@ -36,7 +36,7 @@ def test_it_writes_an_overlay_a_picture_one_sheet_and_the_numbers(model: Path, p
     told = json.loads(done.stdout)
     assert told == json.loads((tmp_path / "out" / "maps.json").read_text())
     assert (told["model"], told["method"], told["box_share"], told["sheets"]) == ("small", "cam", 0.2, ["sheet.jpg"])
-    first = told["pictures"][0]
+    first = told["images"][0]
     assert (first["path"], first["overlay"]) == (str(photos / "0.png"), "0.cam.jpg")
     assert (first["width"], first["height"]) == (50, 40)
     left, top, right, bottom = first["seen"]
@@ -56,7 +56,7 @@ def test_the_text_has_a_line_for_each_map(model: Path, photos: Path, tmp_path: P
     assert "%     3  class 3: " in line
 
 
-def test_pictures_of_one_name_get_files_of_their_own(model: Path, photos: Path, tmp_path: Path) -> None:
+def test_images_of_one_name_get_files_of_their_own(model: Path, photos: Path, tmp_path: Path) -> None:
     (tmp_path / "deeper").mkdir()
     for folder in (tmp_path, tmp_path / "deeper"):
         (folder / "cat.png").write_bytes((photos / "0.png").read_bytes())
@@ -72,8 +72,8 @@ def test_one_that_cannot_be_read_does_not_stop_the_others(model: Path, photos: P
     done = run("explain", model, tmp_path / "odd.jpg", photos / "0.png", "--json", "-o", tmp_path / "out")
     assert done.returncode == 1
     assert done.stderr.startswith(f"error: {tmp_path / 'odd.jpg'}: is not a picture in a format that can be read\n")
-    assert done.stderr.endswith("1 of 2 pictures could not be read\n")
-    odd, sound = json.loads(done.stdout)["pictures"]
+    assert done.stderr.endswith("1 of 2 images could not be read\n")
+    odd, sound = json.loads(done.stdout)["images"]
     assert odd == {"path": str(tmp_path / "odd.jpg"), "error": "is not a picture in a format that can be read"}
     assert len(sound["maps"]) == 3
     assert (tmp_path / "out" / "sheet.jpg").exists()
@@ -95,7 +95,7 @@ def test_a_grid_has_its_models_before_the_dashes(model: Path, photos: Path, tmp_
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["grid"] == str(tmp_path / "grid.jpg")
-    assert told["description"].startswith("Class activation maps of 2 pictures (rows) by small, ")
+    assert told["description"].startswith("Class activation maps of 2 images (rows) by small, ")
     with Image.open(tmp_path / "grid.jpg") as image:
         assert image.width == 1600
 
@@ -124,8 +124,8 @@ def test_errors_are_one_line(arguments: list[str], told: str, model: Path, photo
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["{model}"], "give a model and at least one picture"),
-        (["{model}", "{photo}", "--grid"], "with --grid `--` stands between the models and the pictures"),
+        (["{model}"], "give a model and at least one image"),
+        (["{model}", "{photo}", "--grid"], "with --grid `--` stands between the models and the images"),
         (["{model}", "{photo}", "--top", "2", "--class", "class 3"], "--top is for one model, without --class"),
     ],
 )

@@ -32,7 +32,7 @@ def exported(net: nn.ConvNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def picture() -> Image.Image:
+def image() -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, 110, 3), dtype=np.uint8))
 
 
@@ -55,8 +55,8 @@ def test_its_second_output_is_the_feature_map(net: nn.ConvNet, exported: Path) -
 @pytest.mark.parametrize("options", [{}, {"dynamic_batch": True, "dynamic_size": True}])
 def test_it_is_explained_as_the_network_is(options: dict[str, Any], net: nn.ConvNet, tmp_path: Path) -> None:
     runtime.export(net, tmp_path / "net.onnx", labels=LABELS, with_cam=True, **options)
-    expected = Explainer(net, preprocess=Preprocess.authors(64), labels=LABELS)(picture())
-    found = Explainer(tmp_path / "net.onnx")(picture())
+    expected = Explainer(net, preprocess=Preprocess.authors(64), labels=LABELS)(image())
+    found = Explainer(tmp_path / "net.onnx")(image())
     for shown, wanted in zip(found.maps, expected.maps, strict=True):
         assert (shown.label, shown.peak) == (wanted.label, wanted.peak)
         np.testing.assert_allclose(shown.grid, wanted.grid, rtol=1e-3, atol=1e-4)
@@ -64,8 +64,8 @@ def test_it_is_explained_as_the_network_is(options: dict[str, Any], net: nn.Conv
 
 def test_float16_is_explained_too(net: nn.ConvNet, tmp_path: Path) -> None:
     runtime.export(net, tmp_path / "half.onnx", precision="float16", with_cam=True)
-    expected = Explainer(net, preprocess=Preprocess.authors(64))(picture(), classes=["3"]).maps[0]
-    shown = Explainer(tmp_path / "half.onnx")(picture(), classes=["3"]).maps[0]
+    expected = Explainer(net, preprocess=Preprocess.authors(64))(image(), classes=["3"]).maps[0]
+    shown = Explainer(tmp_path / "half.onnx")(image(), classes=["3"]).maps[0]
     assert np.abs(shown.grid - expected.grid).max() < 2e-2 * np.abs(expected.grid).max()
 
 
@@ -78,7 +78,7 @@ def test_predict_and_sessions_take_it(backend: str, net: nn.ConvNet, exported: P
         wanted = net(torch.from_numpy(batch)).numpy()
     found = runtime.session(exported, backend=backend, threads=1)(batch)
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
-    assert len(runtime.Predictor(exported, backend=backend)(picture()).predictions) == 5
+    assert len(runtime.Predictor(exported, backend=backend)(image()).predictions) == 5
 
 
 def test_only_onnx_in_floating_point_keeps_it(net: nn.ConvNet, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from small_model import write_small_model
 from compoundnet import data, models, runtime, zoo
 from compoundnet.base import CompoundNetError
 from compoundnet.explain import Explainer
-from compoundnet.explain.gradcam import last_map
+from compoundnet.explain.methods import last_map
 
 PHOTOS = tomllib.loads((Path(__file__).parent / "boxes.toml").read_text(encoding="utf-8"))["photos"]
 FAMILIES = ["efficientnet-b0", "efficientnet-lite0", "mobilenet-v2", "resnet-50"]
@@ -109,7 +109,7 @@ def test_grad_cam_leaves_the_module_as_it_was() -> None:
 def test_the_last_map_is_what_the_pool_reads() -> None:
     net = random_net(reduced("efficientnet-b0")).eval()
     assert last_map(net, 64) is net.head
-    with pytest.raises(CompoundNetError, match="Flatten makes no feature map of 64 px pictures"):
+    with pytest.raises(CompoundNetError, match="Flatten makes no feature map of 64 px images"):
         last_map(torch.nn.Flatten(), 64)
 
 
@@ -148,6 +148,12 @@ def test_a_model_of_few_classes_has_no_more_maps(small: models.Model) -> None:
     assert len(Explainer(small)(noise(), top=50).maps) == 7
 
 
+def test_an_explainer_says_what_it_is(small: models.Model) -> None:
+    assert repr(Explainer(small)) == "<Explainer of small: cam, 7 classes, 32 px>"
+    other = Explainer(torch.nn.Conv2d(3, 3, 1), method="gradcam", preprocess=models.Preprocess.authors(32))
+    assert repr(other) == "<Explainer of Conv2d: gradcam, 32 px>"
+
+
 # What cannot be explained.
 
 
@@ -158,9 +164,9 @@ def test_what_cannot_be_explained_is_told(small: models.Model, tmp_path: Path) -
         Explainer(small, backend="openvino")
     with pytest.raises(CompoundNetError, match="only the backend torch has, not onnxruntime"):
         Explainer(small, method="gradcam", backend="onnxruntime")
-    with pytest.raises(CompoundNetError, match="reads 1 channels and tells 7 classes"):
+    with pytest.raises(CompoundNetError, match="reads 1 channels and predicts 7 classes"):
         Explainer(write_small_model(tmp_path / "grey", in_channels=1))
-    with pytest.raises(CompoundNetError, match=r"a Conv2d does not say what its pictures.*give preprocess="):
+    with pytest.raises(CompoundNetError, match=r"a Conv2d does not say how its images.*give preprocess="):
         Explainer(torch.nn.Conv2d(3, 3, 1))
     with pytest.raises(CompoundNetError, match=r"Conv2d is not known to have a linear classifier.*method gradcam"):
         Explainer(torch.nn.Conv2d(3, 3, 1), preprocess=models.Preprocess.authors(32))

@@ -1,4 +1,4 @@
-"""What a model looks at: class activation maps (Zhou et al. 2016) and Grad-CAM, drawn over the pictures they are of."""
+"""Which parts of an image a model bases a class on: class activation maps (Zhou et al. 2016) and Grad-CAM."""
 
 from lazy_loader import attach_stub
 

@@ -1,23 +1,26 @@
-from .drawing import overlay
-from .drawn import Drawn
-from .explainer import METHODS, Explainer
-from .maps import ClassMap, Explanation
-from .sheet import ROWS, card, grid, sheet
-from .subject import Subject, find_subject
-from .undo import BOX_SHARE
+from .explainer import METHODS, ExplainableModel, Explainer, find_explainable
+from .map_files import ImageMaps, MapFolder, write_grid, write_maps
+from .maps import BOX_SHARE, ClassMap, Explanation
+from .overlays import overlay
+from .pages import Page
+from .sheets import ROWS, card, grid, sheet
 
 __all__ = [
     "BOX_SHARE",
     "METHODS",
     "ROWS",
     "ClassMap",
-    "Drawn",
+    "ExplainableModel",
     "Explainer",
     "Explanation",
-    "Subject",
+    "ImageMaps",
+    "MapFolder",
+    "Page",
     "card",
-    "find_subject",
+    "find_explainable",
     "grid",
     "overlay",
     "sheet",
+    "write_grid",
+    "write_maps",
 ]

@@ -1,48 +1,62 @@
-"""A model that is ready to say what it looks at."""
+"""A model that is ready to be explained, whatever it was given as."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 from PIL import Image
 
-from compoundnet import data
+from compoundnet import arch, data, zoo
 from compoundnet.base import CompoundNetError, did_you_mean
 from compoundnet.base.machine import check_threads
 from compoundnet.data.transforms import crop_box
-from compoundnet.explain.cam import cam
 from compoundnet.explain.maps import Explanation, Method, class_map
-from compoundnet.explain.subject import Subject, find_subject
+from compoundnet.explain.methods import cam, gradcam
 from compoundnet.models import Model, Preprocess
-from compoundnet.runtime import ClassProbability, Exported
+from compoundnet.models.convert import default_preprocess
+from compoundnet.runtime import ClassProbability, Exported, open_any
 from compoundnet.runtime.feature_session import feature_session
 from compoundnet.runtime.predict import softmax
 
 if TYPE_CHECKING:
-    from compoundnet.explain.subject import Explainable
+    from torch import nn
 
-Picture: TypeAlias = str | os.PathLike[str] | Image.Image
+    Explainable: TypeAlias = str | os.PathLike[str] | Model | Exported | nn.Module
+
+ImageSource: TypeAlias = str | os.PathLike[str] | Image.Image
 
 METHODS = ("cam", "gradcam")
 _TOP = 3
 
 
+class ExplainableModel(NamedTuple):
+    """A model that can be explained: opened, or a torch module. `network` is None for a module that is not ours."""
+
+    name: str
+    network: arch.Network | None
+    preprocess: Preprocess
+    labels: tuple[str, ...] | None
+    model: Model | Exported | nn.Module
+
+
 class Explainer:
-    """`Explainer("efficientnet-lite0")("cat.jpg").maps[0].peak`.
+    """Draws maps of a model's classes: `Explainer("efficientnet-lite0")("cat.jpg").maps[0].peak`.
 
-    model       a name of `compoundnet models list`, a model folder, an ONNX file of `export --with-cam`, an opened one
-                of them, or a torch module
-    method      cam: class activation maps, exact for our networks; gradcam: Grad-CAM, for any torch module too
-    backend     of cam: onnxruntime or torch. onnxruntime unless given, for a module torch. gradcam is torch
-    threads     of the network; all cores unless given
-    preprocess  of a torch module: needed for one that is not ours
-    labels      of a torch module; the numbers of the classes unless given
+    Args:
+        model: A name of `compoundnet models list`, a model folder, an ONNX file of `export --with-cam`, an opened one
+            of them, or a torch module.
+        method: "cam", class activation maps, exact for our networks; or "gradcam", Grad-CAM, for any torch module too.
+        backend: "onnxruntime" or "torch", for cam: onnxruntime unless given, torch for a module. Grad-CAM runs on
+            torch.
+        threads: Of the network; all cores unless given.
+        preprocess: For a torch module: needed for one that is not ours.
+        labels: For a torch module: its classes' labels; their numbers unless given.
 
-    Raises CompoundNetError where the model has no weights or does not classify RGB pictures, or cannot be explained
-    by the method.
+    Raises:
+        CompoundNetError: the model has no weights, does not classify RGB images, or cannot be explained by the method.
     """
 
     def __init__(
@@ -58,40 +72,58 @@ class Explainer:
         if method not in METHODS:
             raise CompoundNetError(f"there is no method {method!r}{did_you_mean(method, METHODS)}")
         self.method = method
-        subject = find_subject(model, preprocess, labels)
-        self.name, self.network, self.preprocess, self.labels = subject[:4]
-        self._see = _method(subject, method, backend, check_threads(threads))
+        opened = find_explainable(model, preprocess, labels)
+        self.name, self.network, self.preprocess, self.labels = opened[:4]
+        self._run = _method(opened, method, backend, check_threads(threads))
+
+    def __repr__(self) -> str:
+        count = "" if self.classes is None else f", {self.classes} classes"
+        return f"<Explainer of {self.name}: {self.method}{count}, {self.preprocess.size} px>"
 
     def __call__(
-        self, picture: Picture, *, top: int | None = None, classes: Sequence[str] | None = None
+        self, image: ImageSource, *, top: int | None = None, classes: Sequence[str] | None = None
     ) -> Explanation:
-        """Maps of the `top` most probable classes (3 unless given), or of `classes` by label or number.
+        """Draw maps of an image.
 
-        Raises UnreadableImageError for a file that cannot be read, CompoundNetError for a class that is not known.
+        Args:
+            image: A file, or an image in memory.
+            top: How many of the most probable classes get a map; 3 unless given.
+            classes: The classes that get a map instead, by label or number.
+
+        Raises:
+            UnreadableImageError: the file cannot be read.
+            CompoundNetError: a class is not known.
         """
         if top is not None and top < 1:
             raise CompoundNetError(f"top must be at least 1, got {top}")
-        path = None if isinstance(picture, Image.Image) else os.fspath(picture)
-        image = data.to_rgb(picture) if isinstance(picture, Image.Image) else data.read_image(picture)
-        seen = self._see(data.preprocess(image, self.preprocess))
-        if not np.isfinite(seen.logits).all():
+        path = None if isinstance(image, Image.Image) else os.fspath(image)
+        pixels = data.to_rgb(image) if isinstance(image, Image.Image) else data.read_image(image)
+        output = self._run(data.preprocess(pixels, self.preprocess))
+        if not np.isfinite(output.logits).all():
             raise CompoundNetError(f"{self.name} gives values that are not finite; its weights are damaged")
-        probabilities = softmax(seen.logits[None])[0]
+        probabilities = softmax(output.logits[None])[0]
         best = np.argsort(-probabilities, kind="stable")[: top or _TOP].tolist()
         predictions = tuple(ClassProbability(one, self.label(one), float(probabilities[one])) for one in best)
-        crop = crop_box(image.width, image.height, self.preprocess.crop)
+        crop = crop_box(pixels.width, pixels.height, self.preprocess.crop)
         maps = tuple(
-            class_map(one, self.label(one), float(probabilities[one]), seen, image.size, crop)
+            class_map(one, self.label(one), float(probabilities[one]), output, pixels.size, crop)
             for one in (best if classes is None else [self.index(name) for name in classes])
         )
-        return Explanation(path, self.name, self.method, image, predictions, maps)
+        return Explanation(path, self.name, self.method, pixels, predictions, maps)
+
+    @property
+    def classes(self) -> int | None:
+        """How many classes the model predicts; None where a torch module does not say."""
+        if self.labels:
+            return len(self.labels)
+        return None if self.network is None else self.network.num_classes
 
     def label(self, index: int) -> str:
-        """A class's label, its number where the model has none."""
+        """Return a class's label, or its number where the model has none."""
         return str(index) if self.labels is None else self.labels[index]
 
     def knows(self, name: str) -> bool:
-        """Whether `index` finds a class of that name."""
+        """Return whether `index` finds a class of that name."""
         try:
             self.index(name)
         except CompoundNetError:
@@ -99,37 +131,77 @@ class Explainer:
         return True
 
     def index(self, name: str) -> int:
-        """The class of a label, whatever its capitals, or of a number. Raises CompoundNetError with the nearest."""
+        """Return the class of a label, in whatever case, or of a number. Raises CompoundNetError with the nearest."""
         wanted = name.casefold()
         known = self.labels or ()
         found = next((index for index, label in enumerate(known) if label.casefold() == wanted), None)
         if found is not None:
             return found
-        count = len(known) or (self.network.num_classes if self.network else None)
-        if name.isdecimal() and (count is None or int(name) < count):
+        if name.isdecimal() and (self.classes is None or int(name) < self.classes):
             return int(name)
         close = did_you_mean(wanted, known) if known else ""
-        numbers = "" if count is None else f"; classes also have numbers, 0 to {count - 1}"
+        numbers = "" if self.classes is None else f"; classes also have numbers, 0 to {self.classes - 1}"
         raise CompoundNetError(f"{self.name} has no class {name!r}{close}{numbers}")
 
 
-def _method(subject: Subject, method: str, backend: str | None, threads: int) -> Method:
-    model, ours = subject.model, subject.network is not None
+def find_explainable(
+    model: Explainable, preprocess: Preprocess | None = None, labels: Sequence[str] | None = None
+) -> ExplainableModel:
+    """Open a model. `preprocess` and `labels` are for a torch module.
+
+    Raises:
+        CompoundNetError: it has no weights, or does not classify RGB images.
+    """
+    if isinstance(model, str | os.PathLike | Model | Exported):
+        opened = _opened(model)
+        found = ExplainableModel(opened.name, opened.network, opened.preprocess, opened.labels, opened)
+    else:
+        from compoundnet.nn import ConvNet  # imports torch, which an exported file does not need
+
+        network = model.spec if isinstance(model, ConvNet) else None
+        name = type(model).__name__ if network is None else network.name
+        how = preprocess or (None if network is None else default_preprocess(network))
+        if how is None:
+            raise CompoundNetError(f"a {name} does not say how its images are preprocessed; give preprocess=")
+        found = ExplainableModel(name, network, how, None if labels is None else tuple(labels), model)
+    network = found.network
+    if network is not None and (network.in_channels != 3 or network.num_classes < 1):
+        raise CompoundNetError(
+            f"{found.name} reads {network.in_channels} channels and predicts {network.num_classes} classes; a map needs"
+            " a model that reads 3 (RGB) and predicts at least 1"
+        )
+    return found
+
+
+def _opened(model: str | os.PathLike[str] | Model | Exported) -> Model | Exported:
+    try:
+        return open_any(model)
+    except CompoundNetError as error:
+        wanted = arch.canonical(model) if isinstance(model, str) else ""
+        if wanted in zoo.entries():
+            remedy = "in Python, cn.Explainer takes a torch module that has weights"
+        elif any(wanted in members for members in arch.families().values()):
+            remedy = f"`compoundnet train DATA --network {wanted} -o FOLDER` makes a model folder"
+        else:
+            raise
+        raise CompoundNetError(f"{error}. Maps of random weights would mean nothing; {remedy}") from error
+
+
+def _method(found: ExplainableModel, method: str, backend: str | None, threads: int) -> Method:
+    model, ours = found.model, found.network is not None
     if method == "cam":
         if not ours:
             raise CompoundNetError(
-                f"{subject.name} is not known to have a linear classifier over pooled features, which class activation"
-                " maps need; method gradcam is for any network"
+                f"{found.name} is not known to have a linear classifier over pooled features, which class activation"
+                " maps need; the method gradcam explains any network"
             )
         return cam(feature_session(model, backend=backend, threads=threads))  # type: ignore[arg-type]  # ours: a ConvNet
     if backend not in (None, "torch"):
-        raise CompoundNetError(f"method gradcam needs gradients, which only the backend torch has, not {backend}")
+        raise CompoundNetError(f"the method gradcam needs gradients, which only the backend torch has, not {backend}")
     if isinstance(model, Exported):
-        raise CompoundNetError(f"{model.file} has no gradients, which method gradcam needs; give a model folder")
-    from compoundnet.explain.gradcam import gradcam
-
+        raise CompoundNetError(f"{model.file} has no gradients, which the method gradcam needs; give a model folder")
     if isinstance(model, Model):
-        from compoundnet.models import load
+        from compoundnet.models import load  # imports torch
 
-        return gradcam(load(model), subject.preprocess.size, threads)
-    return gradcam(model, subject.preprocess.size, threads)
+        return gradcam(load(model), found.preprocess.size, threads)
+    return gradcam(model, found.preprocess.size, threads)

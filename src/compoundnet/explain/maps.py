@@ -1,7 +1,8 @@
-"""A class's map over a picture, and what of it a person reads: its peak, its box, its probability."""
+"""A class's map over an image: the crop undone, and what a person reads of it: its peak, its box, its probability."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
@@ -10,33 +11,43 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from compoundnet.explain.undo import Box, box, over_picture, peak
 from compoundnet.runtime import ClassProbability
 
 Array: TypeAlias = NDArray[np.float32]
+# Left, top, right, bottom in pixels of the image; right and bottom are the first outside.
+Box: TypeAlias = tuple[int, int, int, int]
+
+# Zhou et al. 2016, section 3.2: an object lies where its class's map is above this share of its maximum.
+BOX_SHARE = 0.2
+# Regions are looked for on a map of at most so many pixels a side; a network's map has some ten cells a side.
+_FINEST = 512
 
 
-class Seen(NamedTuple):
-    """What a network made of one input: logits float32[classes], and the map float32[h, w] of a class by its index."""
+class NetworkOutput(NamedTuple):
+    """A network's output for one input: logits float32[classes], and the map float32[h, w] of a class by its index."""
 
     logits: Array
     map_of: Callable[[int], Array]
 
 
-# Of pixels float32[3, size, size], as preprocessing gives them.
-Method: TypeAlias = Callable[[Array], Seen]
+# Takes pixels float32[3, size, size], as preprocessing gives them.
+Method: TypeAlias = Callable[[Array], NetworkOutput]
 
 
 class ClassMap(msgspec.Struct, frozen=True, eq=False):
-    """Where a picture speaks for a class.
+    """The map of one class over an image.
 
-    probability  0 to 1
-    grid         the map as the network gives it, float32[h, w] over its input. Of method cam its mean and the
-                 classifier's bias are the logit; values below 0 speak against the class
-    size         width and height of the picture, pixels
-    seen         the box of it that preprocessing cut out, and the network saw
-    peak         (x, y) of the map's largest value, pixels of the picture
-    box          of what is above BOX_SHARE of the largest value; None where nothing speaks for the class
+    Attributes:
+        index: The class's index.
+        label: The class's label.
+        probability: From 0 to 1.
+        logit: The class's logit.
+        grid: The map as the network gives it, float32[h, w] over its input. With the method cam its mean plus the
+            classifier's bias is the logit; negative values are evidence against the class.
+        size: Width and height of the image, pixels.
+        seen: The box of the image that preprocessing cut out, which is all that the network saw.
+        peak: (x, y) of the map's maximum, pixels of the image.
+        box: The largest region above BOX_SHARE of the maximum; None where no value is positive.
     """
 
     index: int
@@ -51,32 +62,98 @@ class ClassMap(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def heat(self) -> Array:
-        """The map over the whole picture, float32[height, width]; NaN where the network has not seen it."""
-        return over_picture(self.grid, self.seen, self.size)
+        """The map over the whole image, float32[height, width]; NaN where the network has not seen it."""
+        return over_image(self.grid, self.seen, self.size)
 
     def facts(self) -> dict[str, Any]:
-        """What is no array, as plain data."""
+        """Return all that is not an array, as plain data."""
         return {name: getattr(self, name) for name in ("index", "label", "probability", "logit", "peak", "box")}
 
 
 class Explanation(msgspec.Struct, frozen=True, eq=False):
-    """A picture's most probable classes, best first, and a map of each class that was asked for.
+    """An image's most probable classes, best first, and a map of each class that was asked for.
 
-    path    None where the picture came from memory
-    model   the model's name
-    method  cam or gradcam
+    Attributes:
+        path: The image's file; None where the image came from memory.
+        model: The model's name.
+        method: cam or gradcam.
+        image: The image, upright RGB.
+        predictions: The most probable classes.
+        maps: One for each class that was asked for.
     """
 
     path: str | None
     model: str
     method: str
-    picture: Image.Image
+    image: Image.Image
     predictions: tuple[ClassProbability, ...]
     maps: tuple[ClassMap, ...]
 
 
-def class_map(index: int, label: str, probability: float, seen: Seen, size: tuple[int, int], crop: Box) -> ClassMap:
-    """The map of one class of what a network saw in the box `crop` of a picture of `size`."""
-    grid = np.ascontiguousarray(seen.map_of(index), dtype=np.float32)
-    logit = float(seen.logits[index])
+def class_map(
+    index: int, label: str, probability: float, output: NetworkOutput, size: tuple[int, int], crop: Box
+) -> ClassMap:
+    """Return the map of one class from a network's output for the box `crop` of an image of `size`."""
+    grid = np.ascontiguousarray(output.map_of(index), dtype=np.float32)
+    logit = float(output.logits[index])
     return ClassMap(index, label, probability, logit, grid, size, crop, peak(grid, crop), box(grid, crop))
+
+
+def over_image(grid: Array, seen: Box, size: tuple[int, int], drawn: tuple[int, int] | None = None) -> Array:
+    """Upsample a map of the crop `seen` bilinearly over the whole image.
+
+    Args:
+        grid: The map, float32[h, w].
+        seen: The crop, pixels of the image.
+        size: Width and height of the image, pixels.
+        drawn: Width and height to draw the image at; `size` unless given.
+
+    Returns:
+        float32[height, width]; NaN outside the crop, which the network has not seen.
+    """
+    width, height = drawn or size
+    left, right = (round(x * width / size[0]) for x in (seen[0], seen[2]))
+    top, bottom = (round(y * height / size[1]) for y in (seen[1], seen[3]))
+    right, bottom = max(right, left + 1), max(bottom, top + 1)
+    whole = np.full((max(height, bottom), max(width, right)), np.nan, np.float32)
+    whole[top:bottom, left:right] = _resized(grid, right - left, bottom - top)
+    return whole[:height, :width]
+
+
+def peak(grid: Array, seen: Box) -> tuple[int, int]:
+    """Return (x, y) of the maximum in pixels of the image: the centre of its cell, where a bilinear map peaks."""
+    row, column = divmod(int(grid.argmax()), grid.shape[1])
+    left, top, right, bottom = seen
+    x, y = (column + 0.5) / grid.shape[1] * (right - left), (row + 0.5) / grid.shape[0] * (bottom - top)
+    return left + int(x), top + int(y)
+
+
+def box(grid: Array, seen: Box) -> Box | None:
+    """Return the largest connected region above BOX_SHARE of the maximum, as a box on the image.
+
+    None where no value is positive.
+    """
+    from scipy import ndimage  # slow to import, and only the box needs it
+
+    if grid.max() <= 0:
+        return None
+    left, top, side = seen[0], seen[1], seen[2] - seen[0]
+    fine = max(min(side, _FINEST), grid.shape[0])  # at least the map's own size: shrunk, a peak may vanish
+    enlarged = _resized(grid, fine, fine)
+    if enlarged.max() <= 0:
+        return None
+    regions, count = ndimage.label(enlarged >= BOX_SHARE * enlarged.max())
+    sizes = np.bincount(regions.ravel(), minlength=count + 1)[1:]
+    rows, columns = ndimage.find_objects(regions)[int(sizes.argmax())]
+    scale = side / fine
+    return (
+        left + math.floor(columns.start * scale),
+        top + math.floor(rows.start * scale),
+        left + math.ceil(columns.stop * scale),
+        top + math.ceil(rows.stop * scale),
+    )
+
+
+def _resized(grid: Array, width: int, height: int) -> Array:
+    image = Image.fromarray(np.ascontiguousarray(grid, dtype=np.float32))
+    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-    from compoundnet.explain import Drawn
+    from compoundnet.explain import Page
     from compoundnet.search.study_reading import StudyFolder
 
 ROWS = 4
@@ -88,7 +88,7 @@ def _photos(study: StudyFolder) -> tuple[list[Image.Image], list[str]]:
     return [read_picture(split, first[label]) for label in chosen], [split.classes[label] for label in chosen]
 
 
-def _wrapped(drawn: Drawn) -> bytes:
+def _wrapped(drawn: Page) -> bytes:
     """The picture as SVG: photos stay pixels."""
     width, height = drawn.image.size
     encoded = base64.b64encode(drawn.jpeg()).decode()

@@ -1,6 +1,7 @@
-"""A map over its picture: what speaks for the class is coloured, the rest stays grey, what was not seen is dark.
+"""A map over its image: evidence for the class is coloured, the rest stays grey, what was not seen is dark.
 
-The colours are matplotlib's `inferno`, which rises evenly in lightness, so it reads in grey and with any colour vision.
+The colours are matplotlib's `inferno`, whose lightness rises evenly, so that it reads in grey and with any colour
+vision.
 """
 
 from __future__ import annotations
@@ -8,22 +9,20 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from compoundnet.explain.maps import ClassMap
-from compoundnet.explain.undo import over_picture
+from compoundnet.explain.maps import Array, ClassMap, over_image
 
-# The darkest quarter of the colours is left out: it would hide the picture where there is little to see.
+# The darkest quarter of the colours is left out: it would hide the image where there is little evidence.
 _DARKEST = 0.25
-# How much of the picture the colour covers where the map is largest.
+# How much of the image the colour covers at the map's maximum.
 _COVER = 0.75
 UNSEEN = 0.35
 
 
 def overlay(image: Image.Image, shown: ClassMap) -> Image.Image:
-    """The picture, or a smaller version of it, with a class's map over it; RGB, of the size given."""
-    heat = over_picture(shown.grid, shown.seen, shown.size, image.size)
+    """Draw a class's map over the image, or over a smaller version of it: RGB, of the size given."""
+    heat = over_image(shown.grid, shown.seen, shown.size, image.size)
     unseen = np.isnan(heat)
     grey = np.asarray(image.convert("L"), np.float32)[..., None]
     mixed = coloured(grey, _share(heat, float(shown.grid.max())))
@@ -31,25 +30,25 @@ def overlay(image: Image.Image, shown: ClassMap) -> Image.Image:
     return Image.fromarray(mixed.round().astype(np.uint8))
 
 
-def coloured(grey: NDArray[np.float32], share: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Grey pixels float32[H, W, 1] of 0 to 255 under the colours of shares float32[H, W], 0 to 1: float32[H, W, 3]."""
+def coloured(grey: Array, share: Array) -> Array:
+    """Colour grey pixels float32[H, W, 1] of 0 to 255 by shares float32[H, W], 0 to 1: float32[H, W, 3]."""
     clear, colour = _inks()
     steps = (share * 255).round().astype(np.uint8)
     return clear[steps][..., None] * grey + colour[steps]
 
 
-def _share(heat: NDArray[np.float32], largest: float) -> NDArray[np.float32]:
-    """A map as a share of its largest value, 0 to 1; what speaks against the class is 0, and what was not seen too."""
-    if largest <= 0:
+def _share(heat: Array, maximum: float) -> Array:
+    """A map as a share of its maximum, 0 to 1; 0 where it is negative or was not seen."""
+    if maximum <= 0:
         return np.zeros_like(heat)
-    share: NDArray[np.float32] = np.nan_to_num(heat / np.float32(largest), nan=0.0).clip(0, 1)
+    share: Array = np.nan_to_num(heat / np.float32(maximum), nan=0.0).clip(0, 1)
     return share
 
 
 def mark(drawn: Image.Image, shown: ClassMap) -> None:
-    """Draw the peak as a ring and the box as a frame onto an overlay, each white on black so that it shows anywhere.
+    """Draw the peak as a ring and the box as a frame onto an overlay, white on black so that they show anywhere.
 
-    Where nothing speaks for the class there is neither.
+    Where no value is positive there is neither.
     """
     if shown.box is None:
         return
@@ -67,9 +66,9 @@ def mark(drawn: Image.Image, shown: ClassMap) -> None:
 
 
 @cache
-def _inks() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """For each of 256 shares what stays of the picture, float32[256], and the colour on it, float32[256, 3]."""
-    from matplotlib import colormaps
+def _inks() -> tuple[Array, Array]:
+    """For each of 256 shares how much of the image stays, float32[256], and the colour on it, float32[256, 3]."""
+    from matplotlib import colormaps  # slow to import, and needed only when something is drawn
 
     cover = _COVER * np.sqrt(np.linspace(0, 1, 256))
     colours = 255 * colormaps["inferno"](np.linspace(_DARKEST, 1, 256))[:, :3]

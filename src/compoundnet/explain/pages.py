@@ -1,17 +1,18 @@
-"""A page of pictures in rows, each under its caption, with one scale of the colours below them all."""
+"""A page of images in rows, each under its caption, with one scale of the colours below them all; and it as a file."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
-from compoundnet.explain.drawing import UNSEEN, coloured
-from compoundnet.explain.undo import BOX_SHARE
+from compoundnet.explain.maps import BOX_SHARE
+from compoundnet.explain.overlays import UNSEEN, coloured
 from compoundnet.plots.canvas import INK, QUIET
 
 # Pixels. The type is legible where a page is shown 600 px wide.
@@ -20,30 +21,59 @@ _TYPE, _LINE = 27, 34
 _GAP = 16
 _BAR = 26
 _PAPER = "white"
-# Of a picture's height to its width: a taller one is drawn narrower.
+# Of an image's height to its width: a taller one is drawn narrower.
 _TALLEST = 1.5
+# Twenty photos with three maps each are 16 MB as PNG, 3.5 MB as JPEG. At this quality, and with the colours as fine as
+# the lightness, letters and frames stay sharp.
+_QUALITY = 85
+# A JPEG's comment holds no more than 65,533 bytes.
+_COMMENT = 65_000
+# zlib's: its usual 6 takes twice as long and saves a twentieth.
+_COMPRESSION = 4
 
 
 class Panel(NamedTuple):
-    """A picture under two captions: what it shows in ink, and a remark in grey."""
+    """An image under two captions: what it shows in ink, and a remark in grey."""
 
     image: Image.Image
     caption: str
     remark: str = ""
 
 
-def fitted(picture: Image.Image, width: int) -> Image.Image:
-    """The picture as large as a panel of a column of that width takes it; small ones are enlarged."""
+class Page(NamedTuple):
+    """A drawn page, and what it shows in words, which goes into the file."""
+
+    image: Image.Image
+    description: str
+
+    def jpeg(self) -> bytes:
+        """Encode as JPEG, to look at, with the description as its comment, UTF-8."""
+        comment = self.description.encode()[:_COMMENT].decode(errors="ignore").encode()
+        content = io.BytesIO()
+        self.image.save(content, "JPEG", quality=_QUALITY, subsampling="4:4:4", comment=comment)
+        return content.getvalue()
+
+    def png(self) -> bytes:
+        """Encode as PNG, for further work, with the description under `Description`."""
+        about = PngImagePlugin.PngInfo()
+        about.add_itxt("Description", self.description)
+        content = io.BytesIO()
+        self.image.save(content, "PNG", pnginfo=about, compress_level=_COMPRESSION)
+        return content.getvalue()
+
+
+def fitted(image: Image.Image, width: int) -> Image.Image:
+    """Scale an image, up or down, to fill a panel of a column of that width."""
     across = width - _GAP
-    scale = min(across / picture.width, across * _TALLEST / picture.height)
-    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    return picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=3)
+    scale = min(across / image.width, across * _TALLEST / image.height)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3)
 
 
-def page(
+def draw_page(
     rows: Sequence[Sequence[Panel]], heading: str, heads: Sequence[str] | None = None, across: int = PAGE
 ) -> Image.Image:
-    """The rows under a heading, with `heads` above the columns, on a page `across` wide and as high as they need."""
+    """Draw rows under a heading, with `heads` above the columns, on a page `across` wide and as high as they need."""
     columns = max(len(heads or ()), *(len(row) for row in rows))
     width = across // columns
     captions = [[_wrapped(panel.caption, width - _GAP) for panel in row] for row in rows]
@@ -74,11 +104,11 @@ def page(
 
 @cache
 def _legend(across: int) -> Image.Image:
-    """The scale of the colours, over a grey of middle lightness as over the picture, and what the marks mean."""
+    """The scale of the colours, over a grey of medium lightness as over an image, and what the marks mean."""
     explained = [
-        "of the map's largest value: how much a place speaks for the class. Grey: not at all, or against it.",
-        f"Ring: the largest value. Frame: the largest region above {BOX_SHARE:.0%} of it. Dark: outside the crop that"
-        " the network sees.",
+        "of the map's maximum: how much a place adds to the class. Grey: nothing, or evidence against the class.",
+        f"Ring: the maximum. Frame: the largest region above {BOX_SHARE:.0%} of it. Dark: outside the crop that the"
+        " network sees.",
     ]
     half = across // 2
     lines = [line for text in explained for line in _wrapped(text, across - _GAP, most=4)]
@@ -125,8 +155,8 @@ def _wrapped(text: str, width: int, *, bold: bool = False, most: int = 2) -> lis
 
 @cache
 def _font(*, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """The type of the project's figures, which comes with matplotlib."""
-    from matplotlib import get_data_path
+    """The type of the project's plots, which comes with matplotlib."""
+    from matplotlib import get_data_path  # slow to import, and needed only when a page is drawn
 
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     return ImageFont.truetype(Path(get_data_path()) / "fonts" / "ttf" / name, _TYPE)

@@ -1,4 +1,4 @@
-"""Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391) of any torch classifier, through the library pytorch-grad-cam."""
+"""The two methods: class activation maps, exact for these networks, and Grad-CAM for any torch classifier."""
 
 from __future__ import annotations
 
@@ -10,21 +10,40 @@ import numpy as np
 
 from compoundnet.base import CompoundNetError
 from compoundnet.base.machine import torch_threads
-from compoundnet.explain.maps import Array, Method, Seen
+from compoundnet.explain.maps import Array, Method, NetworkOutput
+from compoundnet.runtime.feature_session import FeatureSession
 from compoundnet.runtime.sources import for_inference
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-def gradcam(module: nn.Module, size: int, threads: int) -> Method:
-    """Maps of the last feature map that a module makes: the channels, weighted by the mean of the logit's gradient.
+def cam(session: FeatureSession) -> Method:
+    """Class activation maps as Zhou et al. 2016 (arXiv:1512.04150, equations 1 and 2) define them.
 
-    Only what speaks for the class is in them: values are 0 and above, and their unit is arbitrary.
-    Raises CompoundNetError where the library is not installed, or the module makes no feature map.
+    The classifier of these networks reads the mean of the last feature map f. So a class's logit is its bias plus the
+    mean over places of sum_k w_k f_k(x, y): that sum is the class's map, and it is what each place adds to the logit.
+    """
+
+    def run(pixels: Array) -> NetworkOutput:
+        logits, maps = session.run(pixels)
+        return NetworkOutput(logits, lambda index: np.tensordot(session.weight[index], maps, axes=1))
+
+    return run
+
+
+def gradcam(module: nn.Module, size: int, threads: int) -> Method:
+    """Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391), through the library pytorch-grad-cam.
+
+    The map is the sum of the last feature map's channels, weighted by the mean of the logit's gradient, where it is
+    positive. Its unit is arbitrary.
+
+    Raises:
+        CompoundNetError: the library is not installed, or the module makes no feature map.
     """
     if importlib.util.find_spec("pytorch_grad_cam") is None:
         raise CompoundNetError("Grad-CAM is not installed; `pip install 'compoundnet[explain]'` installs it")
+    # Neither torch nor this library is needed for class activation maps of an exported file.
     import torch
     from pytorch_grad_cam import GradCAM
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
@@ -32,7 +51,7 @@ def gradcam(module: nn.Module, size: int, threads: int) -> Method:
     net = copy.deepcopy(for_inference(module))  # the library leaves gradients in it
     layer = last_map(net, size)
 
-    def see(pixels: Array) -> Seen:
+    def run(pixels: Array) -> NetworkOutput:
         batch = torch.from_numpy(pixels)[None]
         with torch.inference_mode():
             logits = net(batch)[0].numpy()
@@ -43,7 +62,7 @@ def gradcam(module: nn.Module, size: int, threads: int) -> Method:
             targets = [ClassifierOutputTarget(index)]
             try:
                 maker(batch, targets)
-                # The library's own picture is stretched to the input's size and to 0..1; this is the map under it.
+                # The library's own result is stretched to the input's size and to 0..1; this is the map under it.
                 kept = maker.activations_and_grads
                 activations, gradients = kept.activations[0].numpy(), kept.gradients[0].numpy()
                 found: Any = maker.get_cam_image(batch, layer, targets, activations, gradients)
@@ -52,14 +71,14 @@ def gradcam(module: nn.Module, size: int, threads: int) -> Method:
             positive: Array = np.maximum(found[0], 0)
             return positive
 
-        return Seen(logits, map_of)
+        return NetworkOutput(logits, map_of)
 
-    return see
+    return run
 
 
 def last_map(net: nn.Module, size: int) -> nn.Module:
-    """The module whose output is the last feature map, float[N, C, h, w] with more than one place."""
-    import torch
+    """Return the module whose output is the last feature map, float32[N, C, h, w] with more than one place."""
+    import torch  # as above
 
     found: list[nn.Module] = []
 
@@ -75,5 +94,5 @@ def last_map(net: nn.Module, size: int) -> nn.Module:
         for handle in handles:
             handle.remove()
     if not found:
-        raise CompoundNetError(f"{type(net).__name__} makes no feature map of {size} px pictures; Grad-CAM needs one")
+        raise CompoundNetError(f"{type(net).__name__} makes no feature map of {size} px images; Grad-CAM needs one")
     return found[-1]

@@ -1,8 +1,9 @@
-"""Overlays, cards, sheets and grids: what is drawn where, and what a picture says of itself."""
+"""Overlays, cards, sheets and grids: what is drawn where, and what an image says of itself."""
 
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import msgspec
@@ -14,16 +15,16 @@ from random_net import random_net, reduced
 
 from compoundnet import arch, models, nn
 from compoundnet.base import CompoundNetError
-from compoundnet.explain import ClassMap, Drawn, Explainer, card, grid, overlay, sheet
-from compoundnet.explain.drawing import mark
-from compoundnet.explain.layout import PAGE, _wrapped
-from compoundnet.explain.sheet import title
+from compoundnet.explain import ROWS, ClassMap, Explainer, Page, card, grid, overlay, sheet, write_grid, write_maps
+from compoundnet.explain.overlays import mark
+from compoundnet.explain.pages import PAGE, _wrapped
+from compoundnet.explain.sheets import title
 
 LABELS = [f"class {index}" for index in range(10)]
 
 
 def spot() -> ClassMap:
-    """All in one of 8 x 8 cells, over the middle of a picture of 200 x 100 px."""
+    """All in one of 8 x 8 cells, over the middle of an image of 200 x 100 px."""
     cells = np.zeros((8, 8), np.float32)
     cells[2, 5] = 3
     return ClassMap(4, "spot", 0.9, 2.0, cells, (200, 100), (60, 10, 140, 90), (115, 35), (110, 30, 120, 40))
@@ -33,7 +34,7 @@ def noise(width: int = 90, height: int = 60, seed: int = 0) -> Image.Image:
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
-def opened(drawn: Drawn) -> Image.Image:
+def opened(drawn: Page) -> Image.Image:
     """What a viewer makes of the JPEG."""
     image = Image.open(io.BytesIO(drawn.jpeg()))
     image.load()
@@ -85,12 +86,12 @@ def test_a_card_and_a_sheet_are_wide_enough_and_describe_themselves(explainer: E
 
 
 def test_a_description_longer_than_a_jpeg_can_hold_is_cut_between_letters() -> None:
-    drawn = Drawn(Image.new("RGB", (8, 8)), "é" * 40_000)
+    drawn = Page(Image.new("RGB", (8, 8)), "é" * 40_000)
     assert set(opened(drawn).info["comment"].decode()) == {"é"}
 
 
 def test_a_png_says_the_same() -> None:
-    content = Drawn(Image.new("RGB", (8, 8)), "tiger cat, 55 %").png()
+    content = Page(Image.new("RGB", (8, 8)), "tiger cat, 55 %").png()
     with Image.open(io.BytesIO(content)) as image:
         assert (image.format, image.info["Description"]) == ("PNG", "tiger cat, 55 %")
 
@@ -113,7 +114,7 @@ def photos() -> list[Path]:
     return [package_file("skimage", f"data/{name}") for name in ("chelsea.png", "coffee.png", "astronaut.png")]
 
 
-def test_a_sheet_grows_by_a_row_for_each_picture(explainer: Explainer) -> None:
+def test_a_sheet_grows_by_a_row_for_each_image(explainer: Explainer) -> None:
     one, two = (opened(sheet(explainer(noise(), top=3) for _ in range(count))).height for count in (1, 2))
     rows = two - one
     assert rows > 250
@@ -124,7 +125,7 @@ def test_many_classes_take_several_lines(explainer: Explainer) -> None:
     assert opened(sheet([explainer(noise(), top=10)])).height > opened(sheet([explainer(noise(), top=5)])).height
 
 
-def test_an_extreme_picture_still_fits(explainer: Explainer) -> None:
+def test_an_extreme_image_still_fits(explainer: Explainer) -> None:
     for size in [(2000, 20), (20, 2000), (1, 1)]:
         image = opened(sheet([explainer(noise(*size), top=3)]))
         assert image.width == PAGE
@@ -132,29 +133,57 @@ def test_an_extreme_picture_still_fits(explainer: Explainer) -> None:
 
 
 def test_a_sheet_of_nothing_is_told() -> None:
-    with pytest.raises(CompoundNetError, match="needs at least one picture"):
+    with pytest.raises(CompoundNetError, match="needs at least one image"):
         sheet([])
+
+
+# A folder of maps.
+
+
+def test_a_folder_holds_an_overlay_per_image_sheets_and_the_numbers(explainer: Explainer, tmp_path: Path) -> None:
+    for index in range(ROWS + 1):
+        noise(seed=index).save(tmp_path / f"{index}.png")
+    (tmp_path / "odd.png").write_bytes(b"Dear diary")
+    images = [*(tmp_path / f"{index}.png" for index in range(ROWS + 1)), tmp_path / "odd.png"]
+    counts: list[int] = []
+    reasons: list[str] = []
+    written = write_maps(explainer, images, tmp_path / "maps", top=1, progress=counts.append, notify=reasons.append)
+    assert json.loads((tmp_path / "maps" / "maps.json").read_text()) == json.loads(msgspec.json.encode(written))
+    assert written.sheets == ("sheet-1.jpg", "sheet-2.jpg")
+    assert len(list((tmp_path / "maps").iterdir())) == ROWS + 1 + 2 + 1
+    assert counts == [1] * len(images)
+    assert (written.failures, len(reasons)) == (1, 1)
+    odd = written.images[-1]
+    assert odd.error is not None and odd.error in reasons[0] and odd.maps is None
+
+
+def test_an_unknown_class_is_told_before_the_folder_is_made(explainer: Explainer, tmp_path: Path) -> None:
+    with pytest.raises(CompoundNetError, match="no class 'klass 3'"):
+        write_maps(explainer, [], tmp_path / "maps", classes=["klass 3"])
+    with pytest.raises(CompoundNetError, match="no class 'klass 3'"):
+        write_grid([explainer], [], tmp_path / "maps", classes=["klass 3"])
+    assert not (tmp_path / "maps").exists()
 
 
 # Figure 7.
 
 
-def test_a_grid_shows_one_class_of_a_picture_for_all_models(explainer: Explainer) -> None:
+def test_a_grid_shows_one_class_of_an_image_for_all_models(explainer: Explainer) -> None:
     drawn = grid([explainer, explainer], [noise(), noise(seed=1)], titles=["small", "large"])
     assert opened(drawn).width == PAGE
     description = drawn.description
-    assert "2 pictures (rows) by small, large (columns)" in description
+    assert "2 images (rows) by small, large (columns)" in description
     best = explainer(noise(), top=1).maps[0]
     assert description.count(f"{best.label} {best.probability:.1%} by {explainer.name}") >= 2
 
 
-def test_a_grid_takes_a_class_for_each_picture_or_for_all(explainer: Explainer) -> None:
+def test_a_grid_takes_a_class_for_each_image_or_for_all(explainer: Explainer) -> None:
     description = grid([explainer], [noise(), noise(seed=1)], classes=["class 3", "class 4"]).description
-    assert "picture 1: class 3 " in description
-    assert "picture 2: class 4 " in description
+    assert "image 1: class 3 " in description
+    assert "image 2: class 4 " in description
     description = grid([explainer], [noise(), noise(seed=1)], classes=["class 5"]).description
-    assert "picture 1: class 5 " in description
-    assert "picture 2: class 5 " in description
+    assert "image 1: class 5 " in description
+    assert "image 2: class 5 " in description
 
 
 def test_models_of_other_classes_show_their_own(explainer: Explainer) -> None:
@@ -169,9 +198,9 @@ def test_models_of_other_classes_show_their_own(explainer: Explainer) -> None:
 
 
 def test_a_grid_that_does_not_fit_is_told(explainer: Explainer) -> None:
-    with pytest.raises(CompoundNetError, match="at least one model and 1 to 50 pictures, got 0"):
+    with pytest.raises(CompoundNetError, match="at least one model and 1 to 50 images, got 0"):
         grid([explainer], [])
-    with pytest.raises(CompoundNetError, match="one for each of its 1 pictures, got 2 classes"):
+    with pytest.raises(CompoundNetError, match="one for each of its 1 images, got 2 classes"):
         grid([explainer], [noise()], classes=["class 0", "class 1"])
     with pytest.raises(CompoundNetError, match="needs as many titles, got 2"):
         grid([explainer], [noise()], titles=["a", "b"])

@@ -1,4 +1,4 @@
-"""From the map over the network's input back to the picture, against pictures with one bright spot."""
+"""From the map over the network's input back to the image, against images with one bright spot."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from compoundnet import data
 from compoundnet.arch import Network
 from compoundnet.data.transforms import crop_box
 from compoundnet.explain import ClassMap, overlay
-from compoundnet.explain.maps import Array, Seen, class_map
-from compoundnet.explain.undo import box, over_picture, peak
+from compoundnet.explain.maps import Array, NetworkOutput, box, class_map, over_image, peak
 from compoundnet.models import Preprocess
 
 GRID = 14
 HOW = Preprocess.authors(224)
 
 
-def brightness(picture: Image.Image) -> ClassMap:
+def brightness(image: Image.Image) -> ClassMap:
     """The map of a network that looks for white: the mean of each of GRID x GRID cells of what it is given."""
-    pixels = data.preprocess(picture, HOW).mean(axis=0)
+    pixels = data.preprocess(image, HOW).mean(axis=0)
     side = HOW.size // GRID
     cells: Array = pixels.reshape(GRID, side, GRID, side).mean(axis=(1, 3))
-    crop = crop_box(picture.width, picture.height, HOW.crop)
-    return class_map(0, "white", 1.0, Seen(np.zeros(1, np.float32), lambda _: cells - cells.min()), picture.size, crop)
+    crop = crop_box(image.width, image.height, HOW.crop)
+    return class_map(
+        0, "white", 1.0, NetworkOutput(np.zeros(1, np.float32), lambda _: cells - cells.min()), image.size, crop
+    )
 
 
 def spotted(width: int, height: int, x: float, y: float) -> Image.Image:
@@ -62,7 +63,7 @@ def test_the_peak_is_where_the_spot_is(width: int, height: int, x: float, y: flo
 @pytest.mark.parametrize(("width", "height"), [(640, 480), (480, 640), (1600, 200), (5, 40), (1, 1)])
 def test_the_map_covers_the_crop_and_no_more(width: int, height: int) -> None:
     left, top, right, bottom = crop_box(width, height, HOW.crop)
-    heat = over_picture(np.ones((7, 7), np.float32), (left, top, right, bottom), (width, height))
+    heat = over_image(np.ones((7, 7), np.float32), (left, top, right, bottom), (width, height))
     assert heat.shape == (height, width)
     seen = np.zeros((height, width), bool)
     seen[top:bottom, left:right] = True
@@ -70,14 +71,14 @@ def test_the_map_covers_the_crop_and_no_more(width: int, height: int) -> None:
 
 
 def test_it_is_bilinear_between_the_middles_of_the_cells() -> None:
-    heat = over_picture(np.array([[0, 1]], np.float32), (0, 0, 8, 8), (8, 8))
+    heat = over_image(np.array([[0, 1]], np.float32), (0, 0, 8, 8), (8, 8))
     np.testing.assert_allclose(heat[0], [0, 0, 0.125, 0.375, 0.625, 0.875, 1, 1], atol=1e-6)
 
 
-def test_a_smaller_version_of_the_picture_has_the_map_in_the_same_place() -> None:
+def test_a_smaller_version_of_the_image_has_the_map_in_the_same_place() -> None:
     shown = brightness(spotted(640, 480, 0.15, 0.8))
-    whole = over_picture(shown.grid, shown.seen, shown.size)
-    half = over_picture(shown.grid, shown.seen, shown.size, (320, 240))
+    whole = over_image(shown.grid, shown.seen, shown.size)
+    half = over_image(shown.grid, shown.seen, shown.size, (320, 240))
     row, column = np.unravel_index(np.nanargmax(whole), whole.shape)
     assert np.unravel_index(np.nanargmax(half), half.shape) == pytest.approx((row / 2, column / 2), abs=2)
 
@@ -101,16 +102,16 @@ def test_nothing_that_speaks_for_a_class_has_no_box_and_no_colour() -> None:
 
 
 def test_a_photo_that_lies_on_its_side_is_upright(tmp_path: Path) -> None:
-    """The map is over the picture as read_image turns it."""
+    """The map is over the image as read_image turns it."""
     from random_net import random_net, reduced
 
     from compoundnet.explain import Explainer
 
-    picture = spotted(200, 100, 0.3, 0.3)
+    image = spotted(200, 100, 0.3, 0.3)
     exif = Image.Exif()
     exif[0x0112] = 6
-    picture.save(tmp_path / "lying.jpg", exif=exif)
+    image.save(tmp_path / "lying.jpg", exif=exif)
     network: Network = reduced("efficientnet-b0")
     found = Explainer(random_net(network), preprocess=Preprocess.authors(64))(tmp_path / "lying.jpg", top=1)
-    assert found.picture.size == found.maps[0].size == (100, 200)
+    assert found.image.size == found.maps[0].size == (100, 200)
     assert found.maps[0].heat.shape == (200, 100)

@@ -1,0 +1,163 @@
+"""A folder of maps, as `compoundnet explain` writes it: an overlay of each image, sheets of all, and the numbers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from compoundnet.base import CompoundNetError, make_folder, write_whole
+from compoundnet.base.progress import Notify, Progress, ignore
+from compoundnet.data import UnreadableImageError
+from compoundnet.explain.explainer import Explainer
+from compoundnet.explain.maps import BOX_SHARE, Box, Explanation
+from compoundnet.explain.sheets import ROWS, card, grid, sheet
+
+MAPS_FILE, GRID_FILE = "maps.json", "grid.jpg"
+
+
+class ImageMaps(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The maps of one image, or why it could not be read.
+
+    Attributes:
+        path: The image's file.
+        error: Why it could not be read; then all that follows is missing.
+        overlay: Name of the file of its overlay.
+        width: Of the image, pixels.
+        height: Of the image, pixels.
+        seen: The box of it that the network saw.
+        maps: `ClassMap.facts` of each class.
+    """
+
+    path: str
+    error: str | None = None
+    overlay: str | None = None
+    width: int | None = None
+    height: int | None = None
+    seen: Box | None = None
+    maps: tuple[dict[str, Any], ...] | None = None
+
+
+class MapFolder(msgspec.Struct, frozen=True):
+    """What `maps.json` holds: the model and method, the files of the sheets, and the maps of each image."""
+
+    model: str
+    method: str
+    box_share: float
+    sheets: tuple[str, ...]
+    images: tuple[ImageMaps, ...]
+
+    @property
+    def failures(self) -> int:
+        """How many images could not be read."""
+        return sum(image.error is not None for image in self.images)
+
+
+def write_maps(
+    explainer: Explainer,
+    images: Sequence[str | os.PathLike[str]],
+    folder: str | os.PathLike[str],
+    *,
+    top: int | None = None,
+    classes: Sequence[str] | None = None,
+    progress: Progress = ignore,
+    notify: Notify = ignore,
+) -> MapFolder:
+    """Explain images and write `NAME.METHOD.jpg` for each (its first class), sheets of all classes, and `maps.json`.
+
+    Args:
+        explainer: The model.
+        images: Files. One that cannot be read does not stop the others.
+        folder: Where to write; made where it does not exist.
+        top: How many of the most probable classes get a map; 3 unless given.
+        classes: The classes that get a map instead, by label or number.
+        progress: Called with 1 after each image.
+        notify: Called with the reason for each image that cannot be read.
+
+    Raises:
+        CompoundNetError: a class is not known, or the folder cannot be written.
+    """
+    for name in classes or ():
+        explainer.index(name)
+    output = make_folder(folder)
+    paths = [Path(image) for image in images]
+    names = _overlay_names(paths, explainer.method)
+    done: list[ImageMaps] = []
+    sheets: list[str] = []
+
+    def explained(some: Sequence[Path]) -> Iterator[Explanation]:
+        """The images that can be read, one by one; each one's overlay is written on the way."""
+        for path in some:
+            try:
+                found = explainer(path, top=top, classes=classes)
+            except UnreadableImageError as error:
+                notify(str(error))
+                done.append(ImageMaps(str(path), error=error.reason))
+            else:
+                write_whole(output / names[path], card(found).jpeg())
+                done.append(_record(path, names[path], found))
+                yield found
+            progress(1)
+
+    for start in range(0, len(paths), ROWS):
+        readable = explained(paths[start : start + ROWS])
+        first = next(readable, None)
+        if first is not None:
+            name = "sheet.jpg" if len(paths) <= ROWS else f"sheet-{len(sheets) + 1}.jpg"
+            write_whole(output / name, sheet(chain([first], readable)).jpeg())
+            sheets.append(name)
+    written = MapFolder(explainer.name, explainer.method, BOX_SHARE, tuple(sheets), tuple(done))
+    write_whole(output / MAPS_FILE, msgspec.json.format(msgspec.json.encode(written), indent=2) + b"\n")
+    return written
+
+
+def write_grid(
+    explainers: Sequence[Explainer],
+    images: Sequence[str | os.PathLike[str]],
+    folder: str | os.PathLike[str],
+    *,
+    classes: Sequence[str] | None = None,
+) -> str:
+    """Write the paper's Figure 7 of these models and images as `grid.jpg`, and return what it shows, in words.
+
+    Raises:
+        CompoundNetError: as `grid`, or where the folder cannot be written.
+    """
+    if not explainers:
+        raise CompoundNetError("a grid needs at least one model")
+    for explainer in explainers:
+        for name in classes or ():
+            explainer.index(name)
+    output = make_folder(folder)
+    drawn = grid(explainers, images, classes=classes)
+    write_whole(output / GRID_FILE, drawn.jpeg())
+    return drawn.description
+
+
+def _record(path: Path, overlay: str, found: Explanation) -> ImageMaps:
+    return ImageMaps(
+        str(path),
+        overlay=overlay,
+        width=found.image.width,
+        height=found.image.height,
+        seen=found.maps[0].seen,
+        maps=tuple(shown.facts() for shown in found.maps),
+    )
+
+
+def _overlay_names(paths: Sequence[Path], method: str) -> dict[Path, str]:
+    """The file of each image's overlay: the image's own name, numbered where another has it."""
+    names: dict[Path, str] = {}
+    taken: set[str] = set()
+    for path in paths:
+        name, number = f"{path.stem}.{method}.jpg", 1
+        while name.casefold() in taken:  # case does not distinguish files everywhere
+            number += 1
+            name = f"{path.stem}-{number}.{method}.jpg"
+        taken.add(name.casefold())
+        names[path] = name
+    return names

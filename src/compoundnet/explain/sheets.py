@@ -1,0 +1,174 @@
+"""Maps side by side: one image's card, a sheet of several images, and the paper's Figure 7.
+
+A card is 960 px wide, the others 1600, and they stay legible at 600 px, as the project's plots (`compoundnet.plots`),
+whose type they share.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from compoundnet import data
+from compoundnet.arch import Network
+from compoundnet.base import CompoundNetError
+from compoundnet.explain.explainer import Explainer, ImageSource
+from compoundnet.explain.maps import ClassMap, Explanation
+from compoundnet.explain.overlays import mark, overlay
+from compoundnet.explain.pages import CARD, PAGE, Page, Panel, draw_page, fitted
+
+if TYPE_CHECKING:
+    from compoundnet.explain.explainer import Explainable
+
+# With more columns the images would be too small to see anything.
+_COLUMNS = 6
+# How many of each model's best classes are considered for the one that all show.
+_GUESSES = 10
+METHOD_NAMES = {"cam": "Class activation maps", "gradcam": "Grad-CAM"}
+# A page of more rows is more than a viewer takes.
+ROWS = 50
+
+
+def card(found: Explanation) -> Page:
+    """Draw an image with the map of its first class, the class's name and probability, and the scale of the colours."""
+    shown = found.maps[0]
+    drawn = draw_page([[_map_panel(found.image, shown, CARD)]], _heading(found), across=CARD)
+    return Page(drawn, _describe(found, [shown]))
+
+
+def sheet(explanations: Iterable[Explanation]) -> Page:
+    """Draw a row for each image, with the image and a map for each class.
+
+    Args:
+        explanations: At most ROWS. They are read one after the other, so a generator's need not fit memory.
+    """
+    rows: list[list[Panel]] = []
+    described: list[str] = []
+    heading = ""
+    for found in explanations:
+        columns = min(len(found.maps) + 1, _COLUMNS)
+        width = PAGE // columns
+        panels = [
+            _image_panel(found.image, _name(found), width),
+            *(_map_panel(found.image, shown, width) for shown in found.maps),
+        ]
+        rows += [panels[start : start + columns] for start in range(0, len(panels), columns)]
+        described.append(_describe(found, found.maps))
+        heading = _heading(found)
+    if not rows:
+        raise CompoundNetError("a sheet needs at least one image")
+    return Page(draw_page(rows, heading), "\n".join(described))
+
+
+def grid(
+    models: Sequence[Explainable | Explainer],
+    images: Sequence[ImageSource],
+    *,
+    classes: Sequence[str] | None = None,
+    titles: Sequence[str] | None = None,
+    method: str = "cam",
+    backend: str | None = None,
+    threads: int | None = None,
+) -> Page:
+    """Draw the paper's Figure 7: a row for each image, a column for each model.
+
+    Args:
+        models: What `Explainer` takes, or explainers.
+        images: Files, or images in memory; at most ROWS.
+        classes: The class shown of each image, or one for all. Unless given the one that the models together find most
+            probable; models with other classes than the first show their own best.
+        titles: Of the columns; the model's name, scaling and input size unless given.
+        method: As `Explainer` takes it; so are `backend` and `threads`.
+        backend: Where the models run.
+        threads: Of the models.
+    """
+    if not models or not 0 < len(images) <= ROWS:
+        raise CompoundNetError(f"a grid needs at least one model and 1 to {ROWS} images, got {len(images)} images")
+    if classes is not None and len(classes) not in (1, len(images)):
+        raise CompoundNetError(
+            f"a grid shows one class, or one for each of its {len(images)} images, got {len(classes)} classes"
+        )
+    explainers = [
+        model if isinstance(model, Explainer) else Explainer(model, method=method, backend=backend, threads=threads)
+        for model in models
+    ]
+    if titles is not None and len(titles) != len(explainers):
+        raise CompoundNetError(f"a grid of {len(explainers)} models needs as many titles, got {len(titles)}")
+    heads = list(titles) if titles is not None else [title(one) for one in explainers]
+    width = PAGE // (len(explainers) + 1)
+    rows, described = [], []
+    for number, source in enumerate(images):
+        image = source if isinstance(source, Image.Image) else data.read_image(source)
+        wanted = None if classes is None else classes[number % len(classes)]
+        found = [one(image, classes=[name]) for one, name in _chosen(explainers, image, wanted)]
+        name = f"image {number + 1}" if isinstance(source, Image.Image) else Path(source).name
+        rows.append([_image_panel(image, name, width), *(_map_panel(one.image, one.maps[0], width) for one in found)])
+        described.append(f"{name}: " + ", ".join(f"{_class(one.maps[0])} by {one.model}" for one in found))
+    what = METHOD_NAMES[explainers[0].method]
+    description = f"{what} of {len(rows)} images (rows) by {', '.join(heads)} (columns). {'; '.join(described)}."
+    return Page(draw_page(rows, what, heads=["image", *heads]), description)
+
+
+def title(explainer: Explainer) -> str:
+    """Return what stands above a model's column: its name, how it was scaled, and its input size."""
+    network = explainer.network
+    scaling = "" if network is None else _scaling(network)
+    return ", ".join(part for part in (explainer.name, scaling, f"{explainer.preprocess.size} px") if part)
+
+
+def _scaling(network: Network) -> str:
+    """The multipliers of depth, width and resolution in the paper's letters, where the network was scaled."""
+    if network.scaling is None:
+        return ""
+    pairs = (("d", network.scaling.depth), ("w", network.scaling.width), ("r", network.scaling.resolution))
+    return " ".join(f"{letter}={value:.3g}" for letter, value in pairs if value != 1)
+
+
+def _chosen(explainers: Sequence[Explainer], image: Image.Image, wanted: str | None) -> Iterator[tuple[Explainer, str]]:
+    """Each model with the class that it shows of an image."""
+    if wanted is None:
+        together: defaultdict[str, float] = defaultdict(float)
+        for one in explainers:
+            for guess in one(image, top=_GUESSES, classes=[]).predictions:
+                together[guess.label] += guess.probability
+    for one in explainers:
+        if wanted is not None:
+            yield one, wanted
+        else:
+            known = (label for label in sorted(together, key=lambda label: -together[label]) if one.knows(label))
+            yield one, next(known)
+
+
+def _image_panel(image: Image.Image, name: str, width: int) -> Panel:
+    return Panel(fitted(image, width), name, f"{image.width} x {image.height} px")
+
+
+def _map_panel(image: Image.Image, shown: ClassMap, width: int) -> Panel:
+    drawn = overlay(fitted(image, width), shown)
+    mark(drawn, shown)
+    nowhere = "" if shown.box is not None else ", nowhere"
+    return Panel(drawn, shown.label, f"{_percent(shown.probability)}{nowhere}")
+
+
+def _percent(probability: float) -> str:
+    return f"{probability:.1%}" if probability >= 0.001 else "< 0.1%"
+
+
+def _class(shown: ClassMap) -> str:
+    return f"{shown.label} {_percent(shown.probability)}"
+
+
+def _name(found: Explanation) -> str:
+    return "image" if found.path is None else Path(found.path).name
+
+
+def _heading(found: Explanation) -> str:
+    return f"{METHOD_NAMES[found.method]} of {found.model}"
+
+
+def _describe(found: Explanation, shown: Sequence[ClassMap]) -> str:
+    return f"{_heading(found)}, {_name(found)}: {', '.join(map(_class, shown))}."
