@@ -28,7 +28,7 @@ from torchvision.transforms import v2
 
 from compoundnet.data.augment import AutoAugment
 from compoundnet.data.loader import loader, normalise
-from compoundnet.data.opening import open_dataset
+from compoundnet.data.lookup import open_dataset
 from compoundnet.data.training_transform import TrainingTransform
 from compoundnet.models import Preprocess
 

@@ -14,7 +14,7 @@ from compoundnet.base import format_count
 from compoundnet.data import open_dataset
 from compoundnet.models import open_model
 from compoundnet.train import Hardware, find_recipe, launch, override, plan_task, train
-from compoundnet.train.counting import count
+from compoundnet.train.counts import count
 
 PHOTOS = ("chelsea.png", "coffee.png", "rocket.jpg")
 # Handwritten digits are far from ImageNet's photos, so all layers learn at one rate. Two epochs take a minute.

@@ -71,10 +71,10 @@ def test_one_that_cannot_be_read_does_not_stop_the_others(model: Path, photos: P
     (tmp_path / "odd.jpg").write_bytes(b"Dear diary")
     done = run("explain", model, tmp_path / "odd.jpg", photos / "0.png", "--json", "-o", tmp_path / "out")
     assert done.returncode == 1
-    assert done.stderr.startswith(f"error: {tmp_path / 'odd.jpg'}: is not a picture in a format that can be read\n")
+    assert done.stderr.startswith(f"error: {tmp_path / 'odd.jpg'}: is not an image in a format that can be read\n")
     assert done.stderr.endswith("1 of 2 images could not be read\n")
     odd, sound = json.loads(done.stdout)["images"]
-    assert odd == {"path": str(tmp_path / "odd.jpg"), "error": "is not a picture in a format that can be read"}
+    assert odd == {"path": str(tmp_path / "odd.jpg"), "error": "is not an image in a format that can be read"}
     assert len(sound["maps"]) == 3
     assert (tmp_path / "out" / "sheet.jpg").exists()
 

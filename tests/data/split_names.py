@@ -7,4 +7,4 @@ from compoundnet.data import Split
 
 def names_of(split: Split) -> list[str]:
     """In the split's order."""
-    return [split.picture_name(index) for index in range(len(split))]
+    return [split.image_name(index) for index in range(len(split))]

@@ -209,23 +209,23 @@ def test_a_truncated_file(tmp_path: Path, ending: str) -> None:
     content = saved(tmp_path, Image.fromarray(noise), f"whole.{ending}").read_bytes()
     path = tmp_path / f"cut.{ending}"
     path.write_bytes(content[: len(content) * 2 // 3])
-    assert failure(path).startswith("cannot be decoded: ") or "not a picture" in failure(path)
+    assert failure(path).startswith("cannot be decoded: ") or "not an image" in failure(path)
 
 
 def test_files_that_are_no_pictures(tmp_path: Path) -> None:
     text = tmp_path / "text.jpg"
-    text.write_text("not a picture")
-    assert failure(text) == "is not a picture in a format that can be read"
+    text.write_text("not an image")
+    assert failure(text) == "is not an image in a format that can be read"
     (tmp_path / "empty.png").touch()
     assert failure(tmp_path / "empty.png") == "is empty"
-    assert failure(tmp_path) == "is a folder, not a picture"
+    assert failure(tmp_path) == "is a folder, not an image"
     assert failure(tmp_path / "nothing.png") == "cannot be read: No such file or directory"
 
 
 def test_postscript_is_not_handed_to_an_interpreter(tmp_path: Path) -> None:
     path = tmp_path / "program.eps"
     path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n")
-    assert failure(path) == "is not a picture in a format that can be read"
+    assert failure(path) == "is not an image in a format that can be read"
 
 
 def _png_header(width: int, height: int) -> bytes:

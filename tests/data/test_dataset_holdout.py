@@ -11,9 +11,8 @@ from split_names import names_of
 from compoundnet.base import CompoundNetError
 from compoundnet.data.dataset import Split
 from compoundnet.data.holdout import draws, hold_out, hold_out_by_class
-from compoundnet.data.opening import open_dataset
-from compoundnet.data.sources import Files
-from compoundnet.data.strings import Strings
+from compoundnet.data.lookup import open_dataset
+from compoundnet.data.sources import Files, Strings
 
 
 def split_of(count: int, classes: int = 10) -> Split:
@@ -31,7 +30,7 @@ def test_minival_is_the_same_on_every_machine() -> None:
     """Golden: held out by seed 0 of 100,000 names; a change here changes what results are compared on."""
     rest, minival = hold_out(split_of(100_000), 25_000, seed=0)
     assert (len(rest), len(minival), minival.name) == (75_000, 25_000, "minival")
-    assert [minival.picture_name(index) for index in (0, 1, 2, 24_999)] == [
+    assert [minival.image_name(index) for index in (0, 1, 2, 24_999)] == [
         "class0/10.jpg",
         "class1/11.jpg",
         "class5/15.jpg",
@@ -75,7 +74,7 @@ def test_each_class_gives_its_share_and_keeps_its_labels() -> None:
     rest, held = hold_out_by_class(split_of(1003), 0.2)
     assert held.counts().tolist() == [20] * 10
     assert rest.counts().sum() + held.counts().sum() == 1003
-    assert all(held.classes[label] in held.picture_name(index) for index, label in enumerate(held.labels))
+    assert all(held.classes[label] in held.image_name(index) for index, label in enumerate(held.labels))
 
 
 @pytest.mark.parametrize("amount", [0, 10, -1, 25_000])

@@ -14,7 +14,7 @@ from torchvision import datasets as torchvision_datasets
 
 from compoundnet.base import CompoundNetError
 from compoundnet.data.dataset import UNKNOWN, Dataset, Split
-from compoundnet.data.opening import open_dataset
+from compoundnet.data.lookup import open_dataset
 from compoundnet.models.labels import label_set
 
 
@@ -23,7 +23,7 @@ def opened(name: str, root: Path) -> Dataset:
 
 
 def listed(split: Split) -> list[tuple[str, str]]:
-    return [(split.picture_name(index), split.classes[label]) for index, label in enumerate(split.labels)]
+    return [(split.image_name(index), split.classes[label]) for index, label in enumerate(split.labels)]
 
 
 def write_pets(root: Path) -> None:
@@ -120,7 +120,7 @@ def test_flowers_train_on_training_and_validation(tmp_path: Path, monkeypatch: p
     dataset = opened("flowers", tmp_path)
     assert dataset.split("train").labels.tolist() == [0, 1, 2, 3]
     assert dataset.split("test").labels.tolist() == [4, 5, 101]
-    assert dataset.split("train").picture_name(2) == "flowers-102/jpg/image_00003.jpg"
+    assert dataset.split("train").image_name(2) == "flowers-102/jpg/image_00003.jpg"
 
 
 def test_cifar_is_kept_as_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +136,7 @@ def test_cifar_is_kept_as_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     picture = dataset.split("test").read(1)
     assert isinstance(picture, np.ndarray)
     assert picture.shape == (32, 32, 3)
-    assert dataset.split("test").picture_name(1) == "cifar10/test/00001"
+    assert dataset.split("test").image_name(1) == "cifar10/test/00001"
 
 
 def write_birdsnap(root: Path, present: tuple[int, ...]) -> None:
@@ -196,7 +196,7 @@ def test_imagenet_test_pictures_are_in_the_servers_order_and_have_no_labels(tmp_
     for number in (10, 2, 1):
         write_picture(tmp_path / "test" / f"ILSVRC2012_test_{number:08d}.JPEG")
     test = opened("imagenet-test", tmp_path).split("test")
-    assert [test.picture_name(index)[-13:] for index in range(3)] == ["00000001.JPEG", "00000002.JPEG", "00000010.JPEG"]
+    assert [test.image_name(index)[-13:] for index in range(3)] == ["00000001.JPEG", "00000002.JPEG", "00000010.JPEG"]
     assert test.labels.tolist() == [UNKNOWN] * 3
     assert len(test.classes) == 1000
     assert test.counts().sum() == 0

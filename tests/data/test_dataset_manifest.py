@@ -7,7 +7,7 @@ from pictures import write_classes
 
 from compoundnet.base import CompoundNetError
 from compoundnet.data.dataset import Dataset
-from compoundnet.data.opening import open_dataset
+from compoundnet.data.lookup import open_dataset
 
 
 def manifest(folder: Path, *rows: str, header: str = "path,label,split") -> Path:

@@ -11,9 +11,8 @@ from split_names import names_of
 from compoundnet.base import CompoundNetError
 from compoundnet.data.catalogue import known_datasets
 from compoundnet.data.dataset import Split
-from compoundnet.data.opening import open_dataset
-from compoundnet.data.sources import Files
-from compoundnet.data.strings import Strings
+from compoundnet.data.lookup import open_dataset
+from compoundnet.data.sources import Files, Strings
 from compoundnet.paper.printed import printed_table
 
 
@@ -147,10 +146,10 @@ def test_a_million_names_take_two_arrays() -> None:
     count = 1_000_000
     names = Strings.of(f"n{number // 1300:08d}/n{number // 1300:08d}_{number}.JPEG" for number in range(count))
     split = Split("train", ("a", "b"), np.zeros(count, np.int64), Files("/data", names))
-    assert split.picture_name(999_999) == "n00000769/n00000769_999999.JPEG"
+    assert split.image_name(999_999) == "n00000769/n00000769_999999.JPEG"
     assert len(pickle.dumps(split)) < 48 * count
     restored = pickle.loads(pickle.dumps(split))
-    assert restored.picture_name(123_456) == split.picture_name(123_456)
+    assert restored.image_name(123_456) == split.image_name(123_456)
 
 
 def test_names_that_are_not_utf8_are_kept() -> None:

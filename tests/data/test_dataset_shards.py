@@ -8,8 +8,7 @@ from pictures import write_classes
 from split_names import names_of
 
 from compoundnet.base import CompoundNetError
-from compoundnet.data.decoding import read_picture
-from compoundnet.data.opening import open_dataset
+from compoundnet.data.lookup import open_dataset
 from compoundnet.data.shards import write_shards
 
 
@@ -20,12 +19,12 @@ def test_shards_hold_the_same_pictures_labels_and_names(tmp_path: Path) -> None:
     shards = open_dataset(folder)
     assert shards.classes == dataset.classes
     for name, split in dataset.splits.items():
-        there = {split.picture_name(index): index for index in range(len(split))}
+        there = {split.image_name(index): index for index in range(len(split))}
         read = shards.split(name)
         assert sorted(names_of(read)) == sorted(there)
         assert names_of(read) != names_of(split)  # shuffled, for readers that stream
         for index in range(len(read)):
-            original = there[read.picture_name(index)]
+            original = there[read.image_name(index)]
             assert read.read(index) == split.read(original)
             assert read.labels[index] == split.labels[original]
 
@@ -34,9 +33,9 @@ def test_pixels_become_png_without_loss(tmp_path: Path) -> None:
     digits = open_dataset("digits")
     shards = open_dataset(write_shards(digits, tmp_path / "shards"))
     test = shards.split("test")
-    original = names_of(digits.split("test")).index(test.picture_name(0))
+    original = names_of(digits.split("test")).index(test.image_name(0))
     expected = digits.split("test").read(original)
-    assert np.array_equal(np.asarray(read_picture(test, 0))[..., 0], expected)
+    assert np.array_equal(np.asarray(test.image(0))[..., 0], expected)
 
 
 def test_two_runs_write_the_same_bytes(tmp_path: Path) -> None:
@@ -90,6 +89,6 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
 def test_nothing_is_written_where_a_picture_is_gone(tmp_path: Path) -> None:
     dataset = open_dataset(write_classes(tmp_path / "pets", 4))
     (tmp_path / "pets/dog/3.jpg").unlink()
-    with pytest.raises(CompoundNetError, match=r"3\.jpg: No such file.*nothing was written"):
+    with pytest.raises(CompoundNetError, match=r"3\.jpg: cannot be read: No such file.*nothing was written"):
         write_shards(dataset, tmp_path / "shards")
     assert [path.name for path in tmp_path.iterdir()] == ["pets"]

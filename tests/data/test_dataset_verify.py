@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from compoundnet.base import CompoundNetError
 from compoundnet.cli.data import app
-from compoundnet.data.opening import open_dataset
-from compoundnet.data.verifying import BadPicture, verify
+from compoundnet.data.lookup import open_dataset
+from compoundnet.data.verification import BadImage, verify
 
 
 def broken(folder: Path) -> Path:
@@ -33,7 +33,7 @@ def test_every_bad_picture_is_named_with_its_reason(tmp_path: Path) -> None:
         ("test", "dog/0.jpg"),
     ]
     assert result.bad[0].reason.startswith("cannot be decoded: ")
-    assert "not a picture" in result.bad[1].reason
+    assert "not an image" in result.bad[1].reason
     assert sum(steps) == 12
 
 
@@ -45,7 +45,7 @@ def test_a_file_that_has_gone_is_a_bad_picture(tmp_path: Path) -> None:
     dataset = open_dataset(write_classes(tmp_path))
     (tmp_path / "cat/0.jpg").unlink()
     split = next(name for name in dataset.splits if "cat/0.jpg" in names_of(dataset.split(name)))
-    assert verify(dataset).bad == (BadPicture(split, "cat/0.jpg", "cannot be read: No such file or directory"),)
+    assert verify(dataset).bad == (BadImage(split, "cat/0.jpg", "cannot be read: No such file or directory"),)
 
 
 def test_the_command_fails_and_lists_them(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from compoundnet.data.augment import AutoAugment, RandAugment
 from compoundnet.data.operations import OPERATIONS, cutout, posterize
-from compoundnet.data.randomness import picture_random
+from compoundnet.data.randomness import image_random
 
 TENSORFLOW = np.load(Path(__file__).parents[1] / "fixtures" / "augment_operations.npz")
 PICTURE = Image.fromarray(TENSORFLOW["picture"])
@@ -58,7 +58,7 @@ def test_a_translation_beyond_the_edge_leaves_grey() -> None:
 def test_the_same_seed_gives_the_same_pictures() -> None:
     """Golden mean values, which no two operations share; a change here changes every training run of the same seed."""
     for augment, means in ((AutoAugment(), AUTO), (RandAugment(), RAND)):
-        drawn = [augment.apply(PICTURE, picture_random(0, 0, index)) for index in range(10)]
+        drawn = [augment.apply(PICTURE, image_random(0, 0, index)) for index in range(10)]
         assert [np.asarray(picture).mean() for picture in drawn] == pytest.approx(means, abs=0.6)
 
 
@@ -68,7 +68,7 @@ RAND = [132.0, 132.1, 128.0, 128.0, 128.0, 128.0, 128.0, 128.0, 128.0, 119.9]
 
 def test_autoaugment_leaves_as_many_pictures_alone_as_its_list_says() -> None:
     """The mean over v0's sub-policies of the product of (1 - probability), operations that do nothing left out."""
-    kept = [same(AutoAugment().apply(PICTURE, picture_random(0, 1, index)), PICTURE) for index in range(3000)]
+    kept = [same(AutoAugment().apply(PICTURE, image_random(0, 1, index)), PICTURE) for index in range(3000)]
     assert np.mean(kept) == pytest.approx(0.1808, abs=0.025)
 
 

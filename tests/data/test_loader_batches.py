@@ -19,9 +19,9 @@ from compoundnet.base import CompoundNetError
 from compoundnet.data.augment import AutoAugment
 from compoundnet.data.images import read_image
 from compoundnet.data.loader import loader, normalise
-from compoundnet.data.opening import open_dataset
+from compoundnet.data.lookup import open_dataset
 from compoundnet.data.pixels import training_pixels
-from compoundnet.data.randomness import picture_random
+from compoundnet.data.randomness import image_random
 from compoundnet.data.training_transform import TrainingTransform
 from compoundnet.data.transforms import preprocess
 from compoundnet.data.workers import Batch
@@ -77,7 +77,7 @@ def test_evaluation_gives_what_prediction_computes_in_order_and_each_once(folder
     assert sorted(indices) == list(range(14))
     images = torch.cat([batch.images for batch in batches])
     for place, index in enumerate(indices):
-        expected = preprocess(read_image(folder / "test" / split.picture_name(index)), how)
+        expected = preprocess(read_image(folder / "test" / split.image_name(index)), how)
         assert np.array_equal(images[place].numpy(), expected)
 
 
@@ -92,7 +92,7 @@ def test_normalise_is_preprocessings_arithmetic() -> None:
 
 
 def test_a_bad_picture_is_named_and_its_place_is_taken(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (folder / "train/cat/4.jpg").write_bytes(b"not a picture")
+    (folder / "train/cat/4.jpg").write_bytes(b"not an image")
     split = open_dataset(folder).split("train")
     for workers in (0, 1):
         caplog.clear()
@@ -100,7 +100,7 @@ def test_a_bad_picture_is_named_and_its_place_is_taken(folder: Path, caplog: pyt
             batches = list(loader(split, TRAINING, batch=13, workers=workers, max_bad=1))
         assert [len(batch.images) for batch in batches] == [13, 13]
         assert [record.getMessage() for record in caplog.records] == [
-            "cat/4.jpg: is empty or not a picture in a format that can be read; skipped (1 of at most 1)"
+            "cat/4.jpg: is empty or not an image in a format that can be read; skipped (1 of at most 1)"
         ]
         seen = torch.cat([batch.indices for batch in batches]).tolist()
         bad = names_of(split).index("cat/4.jpg")
@@ -151,7 +151,7 @@ def difference(first: torch.Tensor, image: Image.Image) -> float:
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 def test_jpegs_are_read_as_pil_reads_them(tmp_path: Path, mode: str) -> None:
     content = encoded(photo(tmp_path, (80, 60)).convert(mode), quality=95)
-    pixels = training_pixels(content, WHOLE, picture_random(0, 0, 0))
+    pixels = training_pixels(content, WHOLE, image_random(0, 0, 0))
     (tmp_path / "photo.jpg").write_bytes(content)
     assert difference(pixels, read_image(tmp_path / "photo.jpg")) < 0.3
 
@@ -172,7 +172,7 @@ def test_a_turned_jpeg_is_put_upright(tmp_path: Path) -> None:
     (tmp_path / "turned.jpg").write_bytes(content)
     upright = read_image(tmp_path / "turned.jpg")
     assert upright.size == (80, 60)
-    assert difference(training_pixels(content, WHOLE, picture_random(0, 0, 0)), upright) < 0.3
+    assert difference(training_pixels(content, WHOLE, image_random(0, 0, 0)), upright) < 0.3
 
 
 def test_damaged_exif_data_does_not_stand_in_the_way(tmp_path: Path) -> None:
@@ -180,27 +180,27 @@ def test_damaged_exif_data_does_not_stand_in_the_way(tmp_path: Path) -> None:
     content = encoded(image, exif=b"Exif\x00\x00no TIFF header", quality=95)
     (tmp_path / "damaged.jpg").write_bytes(content)
     assert read_image(tmp_path / "damaged.jpg").size == (80, 60)
-    assert training_pixels(content, WHOLE, picture_random(0, 0, 0)).shape == (3, 32, 32)
+    assert training_pixels(content, WHOLE, image_random(0, 0, 0)).shape == (3, 32, 32)
 
 
 @pytest.mark.parametrize("size", [(640, 480), (1000, 750), (2000, 1500)])
 def test_a_large_jpeg_decoded_smaller_differs_little(tmp_path: Path, size: tuple[int, int]) -> None:
     image = photo(tmp_path, size)
     content = encoded(image, quality=95)
-    assert difference(training_pixels(content, WHOLE, picture_random(0, 0, 0)), image) < 1.5
+    assert difference(training_pixels(content, WHOLE, image_random(0, 0, 0)), image) < 1.5
 
 
 def test_a_truncated_jpeg_is_a_bad_picture(tmp_path: Path) -> None:
     content = encoded(photo(tmp_path, (200, 150)), quality=95)
     with pytest.raises((OSError, SyntaxError)):
-        training_pixels(content[: len(content) // 2], WHOLE, picture_random(0, 0, 0))
+        training_pixels(content[: len(content) // 2], WHOLE, image_random(0, 0, 0))
 
 
 def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = encoded(photo(tmp_path, (200, 150)))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
     with pytest.raises(Image.DecompressionBombError):
-        training_pixels(content, WHOLE, picture_random(0, 0, 0))
+        training_pixels(content, WHOLE, image_random(0, 0, 0))
 
 
 def test_flips_are_half(folder: Path) -> None:
@@ -208,7 +208,7 @@ def test_flips_are_half(folder: Path) -> None:
     whole = TrainingTransform(16, area=(1, 1), aspect=(4 / 3, 4 / 3))
     content = split.read(0)
     drawn = {
-        bytes(training_pixels(content, whole, picture_random(0, 0, index)).contiguous().numpy().tobytes()): index
+        bytes(training_pixels(content, whole, image_random(0, 0, index)).contiguous().numpy().tobytes()): index
         for index in range(64)
     }
     assert len(drawn) == 2
@@ -225,7 +225,7 @@ def test_a_process_that_still_holds_its_workers_ends(folder: Path) -> None:
     """The workers heed their parent alone: not SLURM, which tells all processes of a run to end, but its own exit."""
     script = (
         "import os, signal, subprocess, sys; from pathlib import Path\n"
-        "from compoundnet.data.loader import loader; from compoundnet.data.opening import open_dataset\n"
+        "from compoundnet.data.loader import loader; from compoundnet.data.lookup import open_dataset\n"
         "from compoundnet.data.training_transform import TrainingTransform\n"
         "batches = loader(open_dataset(Path(sys.argv[1])).split('train'), TrainingTransform(16), batch=2, workers=1)\n"
         "kept = iter(batches); next(kept)\n"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compoundnet.data.augment import AutoAugment, RandAugment
-from compoundnet.data.randomness import picture_random
+from compoundnet.data.randomness import image_random
 from compoundnet.data.training_transform import TrainingTransform
 from compoundnet.data.transforms import crop_box
 from compoundnet.models import Preprocess
@@ -17,7 +17,7 @@ HOW = TrainingTransform(224)
 
 @given(width=st.integers(1, 900), height=st.integers(1, 900), seed=st.integers(0, 1000))
 def test_a_crop_is_inside_and_within_its_limits(width: int, height: int, seed: int) -> None:
-    left, top, right, bottom = HOW.crop(width, height, picture_random(seed, 0, 0))
+    left, top, right, bottom = HOW.crop(width, height, image_random(seed, 0, 0))
     assert 0 <= left < right <= width
     assert 0 <= top < bottom <= height
     if (left, top, right, bottom) == crop_box(width, height, Preprocess.authors(224).crop):
@@ -29,7 +29,7 @@ def test_a_crop_is_inside_and_within_its_limits(width: int, height: int, seed: i
 
 def test_crops_are_spread_as_tensorflow_spreads_them() -> None:
     """TensorFlow draws the height uniformly between what fits, not the area: small crops are likelier than in timm."""
-    boxes = [HOW.crop(500, 375, picture_random(0, 0, index)) for index in range(4000)]
+    boxes = [HOW.crop(500, 375, image_random(0, 0, index)) for index in range(4000)]
     areas = np.array([(right - left) * (bottom - top) / (500 * 375) for left, top, right, bottom in boxes])
     assert areas.min() >= 0.1
     assert areas.mean() == pytest.approx(TENSORFLOW_MEAN, abs=0.01)
@@ -42,12 +42,12 @@ TENSORFLOW_QUANTILES = [0.138, 0.352, 0.687]
 
 
 def test_a_picture_too_long_for_any_crop_gets_the_centre() -> None:
-    assert HOW.crop(2000, 20, picture_random(0, 0, 0)) == crop_box(2000, 20, 224 / 256)
+    assert HOW.crop(2000, 20, image_random(0, 0, 0)) == crop_box(2000, 20, 224 / 256)
 
 
 def test_the_whole_picture_can_be_asked_for() -> None:
     whole = TrainingTransform(32, area=(1, 1), aspect=(1, 1))
-    assert whole.crop(8, 8, picture_random(0, 0, 0)) == (0, 0, 8, 8)
+    assert whole.crop(8, 8, image_random(0, 0, 0)) == (0, 0, 8, 8)
 
 
 @pytest.mark.parametrize(

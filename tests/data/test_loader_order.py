@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from compoundnet.base import CompoundNetError
 from compoundnet.data.order import Order
-from compoundnet.data.randomness import epoch_order, picture_random
+from compoundnet.data.randomness import epoch_order, image_random
 
 
 def ranks(count: int, batch: int, world: int, *, shuffle: bool, drop_last: bool) -> Sequence[Order]:
@@ -27,7 +27,7 @@ def test_the_order_is_the_same_on_every_machine() -> None:
     """Golden: a change here changes every training run of the same seed."""
     assert epoch_order(10, seed=0, epoch=0).tolist() == [7, 8, 4, 5, 3, 1, 9, 2, 6, 0]
     assert epoch_order(10, seed=0, epoch=1).tolist() == [2, 8, 4, 5, 1, 7, 6, 9, 0, 3]
-    assert picture_random(seed=1, epoch=2, index=3).random(3).tolist() == [
+    assert image_random(seed=1, epoch=2, index=3).random(3).tolist() == [
         0.06344102965932141,
         0.707504754819708,
         0.27756060377104574,
@@ -35,9 +35,7 @@ def test_the_order_is_the_same_on_every_machine() -> None:
 
 
 def test_pictures_epochs_and_seeds_draw_apart() -> None:
-    drawn = {
-        picture_random(seed, epoch, index).random() for seed in range(8) for epoch in range(8) for index in range(8)
-    }
+    drawn = {image_random(seed, epoch, index).random() for seed in range(8) for epoch in range(8) for index in range(8)}
     assert len(drawn) == 512
 
 

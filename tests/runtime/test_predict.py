@@ -180,7 +180,7 @@ def test_many_answers_in_order_and_tells_failures_in_their_place(
     results = list(predictor.many(paths))
     assert [result.path for result in results] == [str(path) for path in paths]
     assert results[7] == Failure(str(paths[7]), "cannot be read: No such file or directory")
-    assert results[-1] == Failure(str(paths[-1]), "is a folder, not a picture")
+    assert results[-1] == Failure(str(paths[-1]), "is a folder, not an image")
     for path, result in zip(photos, (one for one in results if isinstance(one, Prediction)), strict=True):
         alone = {one.index: one.probability for one in predictor(path).predictions}
         assert {one.index: one.probability for one in result.predictions} == pytest.approx(alone, rel=1e-4)

@@ -41,12 +41,12 @@ def test_the_accuracy_is_the_last_epochs_on_held_out_pictures(measured: Measured
 
 def test_every_seed_is_judged_on_the_same_pictures_that_none_is_trained_on() -> None:
     tasks = [plan(small_network(), small_dataset(), recipe(), seed) for seed in (0, 1)]
-    names = [{task.held.picture_name(index) for index in range(len(task.held))} for task in tasks if task.held]
+    names = [{task.held.image_name(index) for index in range(len(task.held))} for task in tasks if task.held]
     assert names[0] == names[1]
     for task in tasks:
-        assert not names[0] & {task.train.picture_name(index) for index in range(len(task.train))}
+        assert not names[0] & {task.train.image_name(index) for index in range(len(task.train))}
     held = hold_out(small_dataset().split("train"), 0.2, 0)[1]
-    assert names[0] == {held.picture_name(index) for index in range(len(held))}
+    assert names[0] == {held.image_name(index) for index in range(len(held))}
 
 
 def test_the_network_is_trained_at_its_own_resolution() -> None:

@@ -114,7 +114,7 @@ def test_a_text_file_that_is_called_a_photo_is_told_kindly(server: Server, cat: 
         shown = watched.page
         shown.set_input_files("#file", tmp_path / "diary.jpg")
         shown.wait_for_selector("#photo-error:visible", timeout=120_000)
-        message = "diary.jpg: is empty or not a picture in a format that can be read"
+        message = "diary.jpg: is empty or not an image in a format that can be read"
         assert shown.inner_text("#photo-error") == message
         assert watched.overflow() == 0
         # The browser itself notes every answer that is no success, and nothing else was noted.

@@ -65,7 +65,7 @@ def test_another_page_in_the_browser_is_refused(server: Server) -> None:
     # The page's own request gets as far as the photo, which is none.
     own = server.ask(asked, b"x", Origin=server.address, Sec_Fetch_Site="same-origin")
     assert own.status == 400
-    assert "not a picture" in own.json()["error"]
+    assert "not an image" in own.json()["error"]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from compoundnet.train import Hardware, launch
-from compoundnet.train.counting import total
+from compoundnet.train.processes import total
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ import torch
 from small_train import small_dataset, small_network, small_recipe
 
 from compoundnet.train import Hardware, Watcher, launch, plan_task, train
-from compoundnet.train.signals import InterruptedRunError
+from compoundnet.train.interruptions import InterruptedRunError
 
 
 class Slow(Watcher):

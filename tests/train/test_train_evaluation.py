@@ -21,7 +21,7 @@ from compoundnet.nn import build
 from compoundnet.paper import read_results
 from compoundnet.runtime import export
 from compoundnet.train import Hardware, evaluate, launch
-from compoundnet.train.counting import Counts
+from compoundnet.train.counts import Counts
 from compoundnet.train.evaluation import draw_confusion, match_classes
 from compoundnet.train.results import write_result
 from compoundnet.train.submission import class_numbers, submission

@@ -15,7 +15,7 @@ from small_train import small_dataset, small_network, small_recipe
 
 from compoundnet.models import load
 from compoundnet.train import Hardware, launch, plan_task, train
-from compoundnet.train.counting import count
+from compoundnet.train.counts import count
 
 SUPPORT = Path(__file__).parent.parent / "support"
 # What is random by process, dropout and stochastic depth, is off; the rest is as in training. In float64's place a step

@@ -21,7 +21,7 @@ from compoundnet.data import open_dataset
 from compoundnet.models import load
 from compoundnet.train import Recipe, Task, Watcher, plan_task, train
 from compoundnet.train.checkpoints import Checkpoints
-from compoundnet.train.diverging import DivergedError
+from compoundnet.train.interruptions import DivergedError
 from compoundnet.train.overrides import override
 
 SCRIPT = Path(__file__).parent.parent / "support" / "train_once.py"
@@ -154,13 +154,13 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(tmp_
 def test_a_run_that_diverged_goes_on_as_its_message_says(tmp_path: Path) -> None:
     """From the last checkpoint before the harm, at a lower rate, which is said."""
     run(tmp_path / "model", small_recipe("lr=0.01", EVERY_STEP), kill_at=7)
-    with pytest.raises(DivergedError, match=r"go on from it with --resume --set lr=\S+ \(remove it, to go back"):
+    with pytest.raises(DivergedError, match=r"resume from it with --resume --set lr=\S+ \(remove it to go back"):
         run(tmp_path / "model", small_recipe("lr=1e30", EVERY_STEP), resume=True)
     for path in sorted((tmp_path / "model.run" / "checkpoints").iterdir())[1:]:
         path.unlink()
     said: list[str] = []
     watcher = Watcher()
-    watcher.said = said.append  # type: ignore[assignment,method-assign]
+    watcher.notify = said.append  # type: ignore[assignment,method-assign]
     task = plan_task(small_recipe("lr=0.001", EVERY_STEP), small_dataset(), network=small_network())
     train(task, tmp_path / "model", resume=True, watcher=watcher)
     assert said == ["going on with lr 0.001 instead of 0.01: from here on another run than it was"]
@@ -251,7 +251,7 @@ def test_a_held_out_picture_that_cannot_be_read_loses_no_epoch(tmp_path: Path) -
     train(task(), tmp_path / "whole")
     held = task().held
     assert held is not None
-    spoilt = Path(data, held.picture_name(3))
+    spoilt = Path(data, held.image_name(3))
     content = spoilt.read_bytes()
     spoilt.write_bytes(content[:60])
     with pytest.raises(CompoundNetError, match="a picture cannot be read"):
@@ -284,7 +284,7 @@ def test_a_corrupt_picture_is_named_and_skipped_up_to_the_limit(
     data = class_folders(tmp_path / "data", {"dark": 20, "light": 20})
     dataset = open_dataset(data)
     train_split = dataset.split("train")
-    bad = [Path(data, train_split.picture_name(index)) for index in (0, 20)]
+    bad = [Path(data, train_split.image_name(index)) for index in (0, 20)]
     for path in bad:
         path.write_bytes(path.read_bytes()[:60])
     task = plan_task(

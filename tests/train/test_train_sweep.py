@@ -19,10 +19,10 @@ from compoundnet.cli import train as cli
 from compoundnet.data import Dataset, open_dataset
 from compoundnet.data.dataset import Metric
 from compoundnet.train import Epoch, Hardware, Recipe, Watcher, find_recipe, override, plan_task
-from compoundnet.train.counting import Counts
+from compoundnet.train.counts import Counts
 from compoundnet.train.grid import Grid, Point, at_point, published_grid
 from compoundnet.train.identity import identity
-from compoundnet.train.signals import InterruptedRunError
+from compoundnet.train.interruptions import InterruptedRunError
 from compoundnet.train.sweep import sweep
 
 GRID = Grid(lrs=(1e-9, 0.1), decay_ratios=(0.0, 1e-4), held_out=0.2)
@@ -53,7 +53,7 @@ class Listening(Watcher):
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def said(self, text: str) -> None:
+    def notify(self, text: str) -> None:
         self.lines.append(text)
 
 
@@ -151,7 +151,7 @@ def test_only_the_first_process_tells_of_the_sweep(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], variable: str
 ) -> None:
     def told(given: Recipe, *_: object, watcher: Watcher, **__: object) -> Recipe:
-        watcher.said("the best is ...")
+        watcher.notify("the best is ...")
         return given
 
     monkeypatch.setattr(compoundnet.train, "sweep", told)

@@ -12,11 +12,11 @@ import typer
 from compoundnet.base import CompoundNetError
 from compoundnet.cli.options import Json
 from compoundnet.cli.output import note, print_json, show, table
-from compoundnet.data.catalogue import Facts, dataset_facts, known_datasets
+from compoundnet.data.catalogue import DatasetFacts, dataset_facts, known_datasets
 from compoundnet.data.dataset import Dataset
-from compoundnet.data.opening import open_dataset
+from compoundnet.data.lookup import open_dataset
 from compoundnet.data.shards import write_shards
-from compoundnet.data.verifying import verify as verify_dataset
+from compoundnet.data.verification import verify as verify_dataset
 
 app = typer.Typer(
     no_args_is_help=True, help="Data sets: what is known of them, whether yours are whole, as few large files."
@@ -122,7 +122,7 @@ def shard(
     note(f"wrote {folder}: {len(files)} shards, {sum(file.stat().st_size for file in files) / 1e6:,.1f} MB")
 
 
-def _published(facts: Facts) -> Iterator[str]:
+def _published(facts: DatasetFacts) -> Iterator[str]:
     yield f"{facts.title} ({facts.name})"
     for split, size in facts.sizes.items():
         printed = f" (the paper prints {facts.printed[split]:,})" if split in facts.printed else ""

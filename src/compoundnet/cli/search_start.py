@@ -47,7 +47,7 @@ def start(search: Search, folder: Path, *, storage: str | None, workers: int, ye
     from compoundnet.search import run
     from compoundnet.search.storage import check_folder, is_begun
     from compoundnet.search.store import Store
-    from compoundnet.train.signals import InterruptedRunError
+    from compoundnet.train.interruptions import InterruptedRunError
 
     check_folder(folder, storage)
     if storage is not None:

@@ -33,7 +33,7 @@ def worker(
     """Join a study: work on its trials until none is left. Ctrl-C gives the trial back."""
     from compoundnet.data import open_dataset
     from compoundnet.search import open_study, work
-    from compoundnet.train.signals import InterruptedRunError
+    from compoundnet.train.interruptions import InterruptedRunError
 
     opened = open_study(storage, study)
     try:

@@ -112,7 +112,7 @@ def _train(recipe: Recipe, given: _Given, hardware: Hardware, json: bool) -> Non
     from compoundnet.cli.training_progress import Bar
     from compoundnet.data import open_dataset
     from compoundnet.models import open_model
-    from compoundnet.train.signals import InterruptedRunError
+    from compoundnet.train.interruptions import InterruptedRunError
 
     # Not by the recipe's seed: runs with other seeds, and `evaluate`, hold the same test pictures out.
     dataset = open_dataset(given.data, download=given.download, allow_missing=given.allow_missing)
@@ -152,8 +152,8 @@ def _sweep(task: Task, dataset: Dataset, given: _Given, hardware: Hardware, work
 
     from compoundnet import train
     from compoundnet.cli.training_progress import Bar
+    from compoundnet.train.interruptions import InterruptedRunError
     from compoundnet.train.run import check_output
-    from compoundnet.train.signals import InterruptedRunError
 
     check_output(given.output, resume=given.resume, replace=given.force)
     try:

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from compoundnet.cli.output import note
-from compoundnet.train.watching import Epoch, Watcher
+from compoundnet.train.status import Epoch, Watcher
 
 
 class Bar(Watcher):
@@ -49,14 +49,14 @@ class Bar(Watcher):
 
     def epoch_ended(self, epoch: Epoch) -> None:
         held = "" if epoch.held_top1 is None else f", held-out top-1 {epoch.held_top1:.2%}"
-        left = (self._steps - epoch.step) * self._batch / epoch.pictures_per_second
-        self.said(
+        left = (self._steps - epoch.step) * self._batch / epoch.images_per_second
+        self.notify(
             f"epoch {epoch.epoch}: step {epoch.step:,} of {self._steps:,}, loss {epoch.loss:.4f},"
-            f" top-1 {epoch.top1:.2%}{held}, {epoch.pictures_per_second:,.0f} images/s, {_duration(left)} left"
+            f" top-1 {epoch.top1:.2%}{held}, {epoch.images_per_second:,.0f} images/s, {_duration(left)} left"
         )
         self._last = time.monotonic()
 
-    def said(self, text: str) -> None:
+    def notify(self, text: str) -> None:
         if self._quiet:
             return
         if self._progress is not None:

@@ -1,6 +1,6 @@
-"""Pictures: reading and preparing them, the data sets they come in, and the loader that feeds training.
+"""Images: reading and preparing them, the data sets they come in, and the loader that feeds training.
 
-Nothing here imports torch but `data.loader` and the pixel work it calls, which are imported by their own names.
+Importing any of it does not import torch, except for `data.loader` and the pixel operations that it calls.
 """
 
 from lazy_loader import attach_stub

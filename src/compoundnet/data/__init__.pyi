@@ -1,7 +1,7 @@
 from .dataset import Dataset, Split
 from .folders import find_images
 from .images import UnreadableImageError, read_image, to_rgb
-from .opening import open_dataset
+from .lookup import open_dataset
 from .transforms import preprocess
 
 __all__ = [

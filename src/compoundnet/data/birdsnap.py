@@ -7,17 +7,16 @@ from pathlib import Path
 import numpy as np
 
 from compoundnet.base import CompoundNetError
-from compoundnet.data.catalogue import Facts
+from compoundnet.data.catalogue import DatasetFacts
 from compoundnet.data.dataset import Split
-from compoundnet.data.sources import Files
-from compoundnet.data.strings import Strings
+from compoundnet.data.sources import Files, Strings
 
 _LISTS = ("species.txt", "images.txt", "test_images.txt")
 # Where get_birdsnap.py of the distribution puts photos, and where others unpack them.
 _PHOTOS = ("download/images", "images")
 
 
-def birdsnap_splits(facts: Facts, root: Path) -> dict[str, Split]:
+def birdsnap_splits(facts: DatasetFacts, root: Path) -> dict[str, Split]:
     """Photos of the lists that are there. Raises CompoundNetError where a list is missing or is not as published."""
     for name in _LISTS:
         if not (root / name).is_file():

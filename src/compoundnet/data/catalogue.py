@@ -12,7 +12,7 @@ from compoundnet.base import CompoundNetError, did_you_mean
 from compoundnet.data.dataset import Metric, Split
 
 
-class Facts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class DatasetFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is published about a data set. `sizes` are its splits' pictures; `printed`, where the paper differs."""
 
     name: str
@@ -28,17 +28,17 @@ class Facts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    datasets: tuple[Facts, ...]
+    datasets: tuple[DatasetFacts, ...]
 
 
 @cache
-def known_datasets() -> dict[str, Facts]:
+def known_datasets() -> dict[str, DatasetFacts]:
     """Every data set of the catalogue, by name."""
     content = resources.files("compoundnet.data").joinpath("catalogue.toml").read_bytes()
     return {facts.name: facts for facts in msgspec.toml.decode(content, type=_File).datasets}
 
 
-def dataset_facts(name: str) -> Facts:
+def dataset_facts(name: str) -> DatasetFacts:
     """One entry by name, or a CompoundNetError with the nearest names."""
     known, wanted = known_datasets(), canonical(name)
     if wanted not in known:
@@ -46,7 +46,7 @@ def dataset_facts(name: str) -> Facts:
     return known[wanted]
 
 
-def check_sizes(facts: Facts, splits: dict[str, Split], where: str, allow_missing: bool) -> tuple[str, ...]:
+def check_sizes(facts: DatasetFacts, splits: dict[str, Split], where: str, allow_missing: bool) -> tuple[str, ...]:
     """Compare what was found with the published sizes: notes where pictures may be missing, else a CompoundNetError."""
     differing = []
     classes = len(next(iter(splits.values())).classes)

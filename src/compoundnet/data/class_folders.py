@@ -13,8 +13,7 @@ from compoundnet.data.dataset import Dataset, Split
 from compoundnet.data.folders import visible
 from compoundnet.data.holdout import hold_out_by_class
 from compoundnet.data.images import image_suffixes
-from compoundnet.data.sources import Files
-from compoundnet.data.strings import Strings
+from compoundnet.data.sources import Files, Strings
 
 # Folder names that mean a split.
 _SPLIT_FOLDERS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}

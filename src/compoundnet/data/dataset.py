@@ -1,56 +1,103 @@
-"""A data set as a value: its classes, and for each split which pictures with which labels."""
+"""A data set as a value: its classes, and for each split which images have which labels."""
 
 from __future__ import annotations
 
-from typing import Literal
+import operator
+from collections.abc import Callable
+from typing import Any, Literal, SupportsIndex
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from compoundnet.base import CompoundNetError, did_you_mean
-from compoundnet.data.sources import Encoded, Source
+from compoundnet.data.images import Encoded, decode, image_errors
+from compoundnet.data.sources import ImageSource
 
 Metric = Literal["top1", "mean_per_class"]
 
-# The label of a picture whose class is not published (ImageNet's test pictures).
+# The label of an image whose class is not published (ImageNet's test images).
 UNKNOWN = -1
 
 
 class Split(msgspec.Struct, frozen=True, eq=False):
-    """Pictures with their labels.
+    """Images with their labels: a map-style data set that `torch.utils.data.DataLoader` reads.
 
-    name     of the split: train, val, test, minival
-    classes  class names by label
-    labels   int64[N], UNKNOWN where the class is not published
-    source   where the pictures are
-    members  int64[N], the pictures' numbers in `source`; None where the split is all of it, in its order
+    `split[index]` is the pair (image, label): an upright 8-bit RGB PIL image, or what the split's transform makes of
+    it, and an int. To batch it, give it a transform that returns tensors, such as a model's preprocessing:
+
+        DataLoader(split.with_transform(preprocess), batch_size=32)
+
+    Training uses `compoundnet.data.loader.loader` instead, whose order and random choices can be resumed at any batch.
+
+    Attributes:
+        name: train, val, test or minival.
+        classes: class names by label.
+        labels: int64[N]; UNKNOWN where the class is not published.
+        source: where the images are.
+        members: int64[N], the images' numbers in `source`; None where the split is all of it, in its order.
+        transform: what `split[index]` applies to the PIL image; None leaves it as it is.
     """
 
     name: str
     classes: tuple[str, ...]
     labels: NDArray[np.int64]
-    source: Source
+    source: ImageSource
     members: NDArray[np.int64] | None = None
+    transform: Callable[[Image.Image], Any] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def picture_name(self, index: int) -> str:
-        """What picture `index` is called, for messages and for rules that depend on the name."""
+    def __getitem__(self, index: SupportsIndex) -> tuple[Any, int]:
+        """Return (image, label) of one image.
+
+        Raises:
+            IndexError: there is no image of that number.
+            UnreadableImageError: the image cannot be read.
+        """
+        number = operator.index(index)
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"the {self.name} split has {len(self):,} images, and no number {number}")
+        number %= len(self)
+        image = self.image(number)
+        return image if self.transform is None else self.transform(image), int(self.labels[number])
+
+    def __repr__(self) -> str:
+        classes = "1 class" if len(self.classes) == 1 else f"{len(self.classes):,} classes"
+        transform = "" if self.transform is None else f", transform={self.transform!r}"
+        return f"<Split {self.name!r}: {len(self):,} images of {classes}{transform}>"
+
+    def with_transform(self, transform: Callable[[Image.Image], Any] | None) -> Split:
+        """Return the same split with another transform, which must be picklable where worker processes read it."""
+        return msgspec.structs.replace(self, transform=transform)
+
+    def image(self, index: int) -> Image.Image:
+        """Return image `index` as upright 8-bit RGB, by the rules of `read_image`. Raises UnreadableImageError."""
+        with image_errors(lambda: self.image_name(index)):
+            return decode(self.read(index))
+
+    def image_name(self, index: int) -> str:
+        """Return the name of image `index`, for messages and for rules that depend on it."""
         return self.source.name(self._member(index))
 
     def read(self, index: int) -> Encoded:
-        """Picture `index` before it is decoded. Raises OSError."""
+        """Return image `index` before it is decoded. Raises OSError."""
         return self.source.read(self._member(index))
 
     def subset(self, indices: NDArray[np.int64], name: str | None = None) -> Split:
-        """The pictures of these numbers in this order; `name` is the new split's."""
+        """Return the images of these numbers in this order.
+
+        Args:
+            indices: int64[M].
+            name: of the new split; this one's by default.
+        """
         members = indices if self.members is None else self.members[indices]
-        return Split(name or self.name, self.classes, self.labels[indices], self.source, members)
+        return Split(name or self.name, self.classes, self.labels[indices], self.source, members, self.transform)
 
     def counts(self) -> NDArray[np.int64]:
-        """int64[classes]: how many pictures each class has."""
+        """Return int64[classes]: the number of images of each class."""
         return np.bincount(self.labels[self.labels != UNKNOWN], minlength=len(self.classes))
 
     def _member(self, index: int) -> int:
@@ -58,18 +105,23 @@ class Split(msgspec.Struct, frozen=True, eq=False):
 
 
 class Dataset(msgspec.Struct, frozen=True, eq=False):
-    """What `open_dataset` returns.
+    """The splits of a data set; `open_dataset` returns one.
 
-    name     as in the catalogue, or the folder's
-    splits   by name: train, val, test, as far as there are
-    metric   what the paper reports on it
-    notes    what a person should know about how it was opened (a split made by seed, pictures that are missing)
+    Attributes:
+        name: as in the catalogue, or the folder's.
+        splits: by name: train, val and test, or those of them that exist.
+        metric: what the paper reports on it.
+        notes: what a person should know about how it was opened: a split made by seed, or missing images.
     """
 
     name: str
     splits: dict[str, Split]
     metric: Metric = "top1"
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        splits = ", ".join(f"{len(split):,} {name}" for name, split in self.splits.items())
+        return f"<Dataset {self.name!r}: {splits} images of {len(self.classes):,} classes, metric {self.metric}>"
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -82,7 +134,7 @@ class Dataset(msgspec.Struct, frozen=True, eq=False):
         return next((name for name in ("test", "val") if name in self.splits), next(iter(self.splits)))
 
     def split(self, name: str) -> Split:
-        """A split by name, or a CompoundNetError with those there are."""
+        """Return a split by name, or raise a CompoundNetError that lists those that exist."""
         if name not in self.splits:
             raise CompoundNetError(f"{self.name} has no split named {name!r}{did_you_mean(name, self.splits)}")
         return self.splits[name]

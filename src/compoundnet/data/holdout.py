@@ -51,7 +51,7 @@ def draws(split: Split, seed: int) -> NDArray[np.uint64]:
     digests = bytearray()
     for index in range(len(split)):
         digest = prefix.copy()
-        digest.update(split.picture_name(index).encode("utf-8", "surrogateescape"))
+        digest.update(split.image_name(index).encode("utf-8", "surrogateescape"))
         digests += digest.digest()
     return np.frombuffer(bytes(digests), ">u8").astype(np.uint64)
 

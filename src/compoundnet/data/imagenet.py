@@ -8,18 +8,17 @@ from pathlib import Path
 import numpy as np
 
 from compoundnet.base import CompoundNetError
-from compoundnet.data.catalogue import Facts
+from compoundnet.data.catalogue import DatasetFacts
 from compoundnet.data.class_folders import read_class_folders
 from compoundnet.data.dataset import UNKNOWN, Split
 from compoundnet.data.folders import find_images
-from compoundnet.data.sources import Files
-from compoundnet.data.strings import Strings
+from compoundnet.data.sources import Files, Strings
 from compoundnet.models.labels import label_set
 
 _SYNSET = re.compile(r"n\d{8}")
 
 
-def imagenet_splits(facts: Facts, root: Path) -> dict[str, Split]:
+def imagenet_splits(facts: DatasetFacts, root: Path) -> dict[str, Split]:
     """Training and validation pictures. Classes are the names that the pretrained models have, in synset order."""
     splits: dict[str, Split] = {}
     for name in ("train", "val"):
@@ -34,7 +33,7 @@ def imagenet_splits(facts: Facts, root: Path) -> dict[str, Split]:
     return splits
 
 
-def imagenet_test_splits(facts: Facts, root: Path) -> dict[str, Split]:
+def imagenet_test_splits(facts: DatasetFacts, root: Path) -> dict[str, Split]:
     """The pictures in the order of their names, which is the order the ImageNet server expects results in."""
     folder = root / "test" if (root / "test").is_dir() else root
     if not folder.is_dir():

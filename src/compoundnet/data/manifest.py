@@ -12,8 +12,7 @@ import numpy as np
 from compoundnet.base import CompoundNetError, did_you_mean
 from compoundnet.data.class_folders import with_test
 from compoundnet.data.dataset import Dataset, Split
-from compoundnet.data.sources import Files
-from compoundnet.data.strings import Strings
+from compoundnet.data.sources import Files, Strings
 
 SUFFIXES = (".csv", ".parquet")
 _SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}

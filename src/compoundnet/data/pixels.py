@@ -16,9 +16,7 @@ from PIL import ExifTags, Image
 from simplejpeg import decode_jpeg  # type: ignore[import-untyped]  # has no types
 from torch.nn import functional as F
 
-from compoundnet.data.decoding import decode, opened
-from compoundnet.data.images import to_rgb
-from compoundnet.data.sources import Encoded
+from compoundnet.data.images import Encoded, decode, open_encoded, to_rgb
 from compoundnet.data.training_transform import TrainingTransform
 from compoundnet.data.transforms import preprocess
 from compoundnet.models import Preprocess
@@ -46,7 +44,7 @@ def _cropped(encoded: Encoded, how: TrainingTransform, random: np.random.Generat
     """A random box of the picture, uint8[h, w, 3]."""
     if not isinstance(encoded, bytes):
         return _crop(decode(encoded), how, random)
-    with opened(encoded) as image:  # no pixels yet
+    with open_encoded(encoded) as image:  # no pixels yet
         if image.format != "JPEG" or image.mode not in ("RGB", "L") or _is_turned(image):
             return _crop(to_rgb(image), how, random)
         box = how.crop(image.width, image.height, random)

@@ -15,7 +15,7 @@ _WORD = (1 << 64) - 1
 _ORDER = _WORD  # the counter of an epoch's order; no picture has this number
 
 
-def picture_random(seed: int, epoch: int, index: int) -> np.random.Generator:
+def image_random(seed: int, epoch: int, index: int) -> np.random.Generator:
     """The generator of one picture in one epoch."""
     return np.random.Generator(_philox(seed, epoch, index))
 

@@ -15,12 +15,13 @@ from pathlib import Path, PurePosixPath
 
 import msgspec
 import numpy as np
+from PIL import Image
 
 from compoundnet.base import CompoundNetError, whole_folder
 from compoundnet.data.dataset import Dataset, Metric, Split
 from compoundnet.data.holdout import draws
-from compoundnet.data.sources import Encoded, TarMembers
-from compoundnet.data.strings import Strings
+from compoundnet.data.images import UnreadableImageError, image_errors
+from compoundnet.data.sources import Strings, TarMembers
 
 _INDEX = "shards.toml"
 _BLOCK = 512  # of a tar file, bytes
@@ -87,13 +88,13 @@ def _write_split(split: Split, folder: Path, shard_bytes: int, progress: Callabl
         with tarfile.open(folder / shards[-1], "w", format=tarfile.USTAR_FORMAT) as tar:
             while following is not None and tar.offset < shard_bytes:
                 number, index = following
-                content, suffix = _encoded(_read(split, index), split.picture_name(index))
+                content, suffix = _encoded(split, index)
                 places.append((len(shards) - 1, tar.offset + _BLOCK, len(content)))
                 _add(tar, f"{number:08d}{suffix}", content)
                 _add(tar, f"{number:08d}.cls", str(split.labels[index]).encode())
                 progress(1)
                 following = next(left, None)
-    names = Strings.of(split.picture_name(index) for index in order.tolist())
+    names = Strings.of(split.image_name(index) for index in order.tolist())
     shard, start, size = np.array(places, np.int64).reshape(-1, 3).T
     np.savez(
         folder / f"{split.name}.npz",
@@ -107,28 +108,24 @@ def _write_split(split: Split, folder: Path, shard_bytes: int, progress: Callabl
     return tuple(shards)
 
 
-def _read(split: Split, index: int) -> Encoded:
-    try:
-        return split.read(index)
-    except OSError as error:
-        name = error.filename or split.picture_name(index)
-        raise CompoundNetError(f"{name}: {error.strerror or error}; nothing was written") from error
-
-
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     member = tarfile.TarInfo(name)
     member.size = len(content)
     tar.addfile(member, io.BytesIO(content))
 
 
-def _encoded(picture: Encoded, name: str) -> tuple[bytes, str]:
-    """A file's bytes as they are; pixels as PNG, which loses nothing."""
-    if isinstance(picture, bytes):
-        return picture, PurePosixPath(name).suffix.lower() or ".jpg"
-    from PIL import Image
-
+def _encoded(split: Split, index: int) -> tuple[bytes, str]:
+    """Return an image file's bytes as they are, or pixels as PNG, which is lossless; and the file name's ending."""
+    name = split.image_name(index)
+    try:
+        with image_errors(lambda: name):
+            image = split.read(index)
+    except UnreadableImageError as error:
+        raise CompoundNetError(f"{error}; nothing was written") from error
+    if isinstance(image, bytes):
+        return image, PurePosixPath(name).suffix.lower() or ".jpg"
     written = io.BytesIO()
-    Image.fromarray(picture).save(written, "png")
+    Image.fromarray(image).save(written, "png")
     return written.getvalue(), ".png"
 
 

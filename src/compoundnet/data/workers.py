@@ -23,10 +23,9 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from compoundnet.data.dataset import Split
-from compoundnet.data.decoding import naming
-from compoundnet.data.images import UnreadableImageError
+from compoundnet.data.images import UnreadableImageError, image_errors
 from compoundnet.data.pixels import evaluation_pixels, training_pixels
-from compoundnet.data.randomness import picture_random
+from compoundnet.data.randomness import image_random
 from compoundnet.data.training_transform import TrainingTransform
 from compoundnet.models import Preprocess
 
@@ -135,11 +134,11 @@ class _Decoder(TorchDataset[Any]):
         return images, torch.from_numpy(self._split.labels[taken]), torch.from_numpy(taken), refused
 
     def _pixels(self, index: int, epoch: int, place: int) -> torch.Tensor:
-        with naming(self._split, index):
+        with image_errors(lambda: self._split.image_name(index)):
             encoded = self._split.read(index)
             if isinstance(self._transform, Preprocess):
                 return evaluation_pixels(encoded, self._transform)
-            return training_pixels(encoded, self._transform, picture_random(self._seed, epoch, place))
+            return training_pixels(encoded, self._transform, image_random(self._seed, epoch, place))
 
     def _empty(self, count: int, size: int) -> torch.Tensor:
         """Room for a batch; in a worker in shared memory, so that handing it over copies nothing."""

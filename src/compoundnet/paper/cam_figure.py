@@ -75,7 +75,6 @@ def _maps(name: str, printed: PrintedFigure, study: StudyFolder, models: dict[st
 def _photos(study: StudyFolder) -> tuple[list[Image.Image], list[str]]:
     """The first test picture of each of the first classes, and the classes: chosen by no one's taste."""
     from compoundnet.data import open_dataset
-    from compoundnet.data.decoding import read_picture
 
     dataset = open_dataset(study.study.data)
     split = dataset.split(dataset.evaluation)
@@ -85,7 +84,7 @@ def _photos(study: StudyFolder) -> tuple[list[Image.Image], list[str]]:
     chosen = sorted(label for label in first if label >= 0)[:ROWS]
     if not chosen:
         raise CompoundNetError(f"{study.study.data} has no test picture of a known class to look at")
-    return [read_picture(split, first[label]) for label in chosen], [split.classes[label] for label in chosen]
+    return [split.image(first[label]) for label in chosen], [split.classes[label] for label in chosen]
 
 
 def _wrapped(drawn: Page) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 
 from compoundnet import arch, zoo
-from compoundnet.data.catalogue import Facts, dataset_facts
+from compoundnet.data.catalogue import DatasetFacts, dataset_facts
 from compoundnet.paper.printed import PrintedTable, Row, printed_table
 from compoundnet.paper.results import Results
 from compoundnet.paper.tables import Subject, Table, judged, origin, part_only
@@ -27,7 +27,7 @@ def params_without_classifier(name: str) -> int:
     return arch.cost(arch.network(name).replace(num_classes=0)).params
 
 
-def measured_accuracy(results: Results, network: str, facts: Facts) -> tuple[float | None, str]:
+def measured_accuracy(results: Results, network: str, facts: DatasetFacts) -> tuple[float | None, str]:
     """(accuracy by the data set's own metric, where it comes from); (None, why) where there is none on all pictures."""
     result = results.find(network, facts.name)
     if result is None:
@@ -71,7 +71,7 @@ def _of_block(ratios: dict[str, float], block: str) -> list[float]:
     return [ratio for label, ratio in ratios.items() if f", {block}: " in label]
 
 
-def _missing(network: str, facts: Facts) -> str:
+def _missing(network: str, facts: DatasetFacts) -> str:
     """How the empty cell is filled."""
     if network not in arch.families().get("efficientnet", ()):
         return f"A result file on {facts.name} fills it; its weights come from its authors."

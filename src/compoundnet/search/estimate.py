@@ -83,7 +83,7 @@ def _seconds(task: Task) -> float:
     from compoundnet.train.engine import Engine
     from compoundnet.train.hardware import Hardware, launch
     from compoundnet.train.logs import Logs
-    from compoundnet.train.watching import Watcher
+    from compoundnet.train.status import Watcher
 
     times: list[float] = []
 

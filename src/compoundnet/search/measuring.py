@@ -107,7 +107,7 @@ def data_identity(dataset: Dataset) -> str:
     for name, split in sorted(dataset.splits.items()):
         digest.update(f"\0{name} {len(split)}".encode())
         for index in np.linspace(0, len(split) - 1, min(len(split), 1000), dtype=int).tolist():
-            digest.update(f"\0{split.picture_name(index)}:{split.labels[index]}".encode(errors="replace"))
+            digest.update(f"\0{split.image_name(index)}:{split.labels[index]}".encode(errors="replace"))
     return digest.hexdigest()
 
 
@@ -127,14 +127,14 @@ def plan(network: Network, dataset: Dataset, recipe: Recipe, seed: int) -> Task:
 
 
 def _train(task: Task, judge: Judge, epoch_done: Callable[[int, float], None] | None, keep: Path | None) -> Measured:
-    from compoundnet.train.counting import count
-    from compoundnet.train.diverging import DivergedError
+    from compoundnet.train.counts import count
     from compoundnet.train.engine import Engine
     from compoundnet.train.hardware import Hardware, launch
+    from compoundnet.train.interruptions import DivergedError
     from compoundnet.train.logs import Logs
     from compoundnet.train.results import make_result
     from compoundnet.train.run import write_model
-    from compoundnet.train.watching import Epoch, Watcher
+    from compoundnet.train.status import Epoch, Watcher
 
     epochs: list[tuple[int, float]] = []
 

@@ -16,7 +16,7 @@ from compoundnet.search.measuring import data_identity
 from compoundnet.search.storage import Opened, create_study
 from compoundnet.search.worker import line, work
 from compoundnet.train.hardware import one_gpu
-from compoundnet.train.signals import InterruptedRunError, Stop
+from compoundnet.train.interruptions import InterruptedRunError, Stop
 
 if TYPE_CHECKING:
     from compoundnet.data import Dataset

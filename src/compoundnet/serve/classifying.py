@@ -14,8 +14,7 @@ import msgspec
 from PIL import Image
 
 from compoundnet.base import CompoundNetError, did_you_mean
-from compoundnet.data import UnreadableImageError
-from compoundnet.data.decoding import decode, reason
+from compoundnet.data.images import UnreadableImageError, decode, reason
 
 if TYPE_CHECKING:
     from compoundnet.explain import Explainer

@@ -1,4 +1,4 @@
-"""Training and evaluation: recipes as data, the loop, checkpoints, results. Torch is imported where it is used."""
+"""Training and evaluation: recipes as data, the loop, checkpoints, results."""
 
 from lazy_loader import attach_stub
 

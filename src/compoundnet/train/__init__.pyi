@@ -4,9 +4,9 @@ from .overrides import override
 from .recipe import Recipe, find_recipe, recipes
 from .results import Result
 from .run import Outcome, train
+from .status import Epoch, Watcher
 from .sweep import sweep
 from .task import Task, plan_task
-from .watching import Epoch, Watcher
 
 __all__ = [
     "Epoch",

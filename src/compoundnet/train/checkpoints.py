@@ -37,6 +37,7 @@ class Checkpoints:
         path = self.path(step)
         try:
             make_folder(self.folder)
+            # Through a Python file: torch's own writer does not say why the system refused.
             with whole_file(path) as written, written.open("wb") as file:
                 torch.save(state, file)
         except (CompoundNetError, RuntimeError) as error:  # torch raises RuntimeError when a write fails

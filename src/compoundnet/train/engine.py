@@ -1,8 +1,8 @@
 """The training loop.
 
-Whatever is random depends on the seed and on the place in the run (step, part, process), not on what came before, and
-the learning rate on the step alone. So the state of a run is small and plain (`_state`), and a run that goes on from
-any checkpoint is bit for bit the run that was not interrupted.
+Everything random depends on the seed and on the position in the run (step, part, process), never on earlier draws, and
+the learning rate depends on the step alone. So the state of a run is small and plain (`_checkpoint`), and a run that
+resumes from any checkpoint equals the uninterrupted run bit for bit.
 """
 
 from __future__ import annotations
@@ -22,23 +22,28 @@ from torch.nn import functional as F
 from compoundnet.base import CompoundNetError
 from compoundnet.data.loader import loader, normalise
 from compoundnet.nn import ConvNet
-from compoundnet.train.agreeing import newest, on_first, share_statistics
 from compoundnet.train.average import Average
 from compoundnet.train.checkpoints import Checkpoints
-from compoundnet.train.compiling import readable_compile_errors
-from compoundnet.train.counting import count, total
-from compoundnet.train.diverging import diverged
+from compoundnet.train.counts import count
 from compoundnet.train.hardware import is_sharded
 from compoundnet.train.identity import check_identity, identity
+from compoundnet.train.interruptions import InterruptedRunError, Stop, diverged, readable_compile_errors
 from compoundnet.train.logs import Logs
 from compoundnet.train.optimizer import make_optimizer, set_learning_rate
-from compoundnet.train.place import Place, random_seed
+from compoundnet.train.processes import (
+    load_network,
+    load_optimizer,
+    network_state,
+    newest_checkpoint,
+    on_first,
+    optimizer_state,
+    share_statistics,
+    total,
+)
 from compoundnet.train.schedule import frozen_steps, learning_rate
-from compoundnet.train.sharding import load_network, load_optimizer, network_state, optimizer_state
-from compoundnet.train.signals import InterruptedRunError, Stop
+from compoundnet.train.status import Epoch, RunState, Watcher, random_seed
 from compoundnet.train.sync_norm import synchronise
 from compoundnet.train.task import Task
-from compoundnet.train.watching import Epoch, Watcher
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -82,7 +87,7 @@ class Engine:
             )
         self.steps = recipe.steps or max(1, round(recipe.epochs * self.epoch_steps))
         self._frozen_steps = frozen_steps(recipe, self.epoch_steps)
-        self._place = Place()
+        self._state = RunState()
         self._best: dict[str, Tensor] = {}
         self._identity = identity(task)
         self._make_net()
@@ -95,7 +100,7 @@ class Engine:
     @property
     def history(self) -> list[Epoch]:
         """One entry an epoch so far."""
-        return [msgspec.convert(row, Epoch) for row in self._place.history]
+        return [msgspec.convert(row, Epoch) for row in self._state.history]
 
     @property
     def evaluable(self) -> ConvNet:
@@ -108,20 +113,20 @@ class Engine:
 
     def resume(self) -> bool:
         """Go on from the newest checkpoint; False where there is none. One of another run is a CompoundNetError."""
-        state = newest(self._checkpoints, self._fabric)
+        state = newest_checkpoint(self._checkpoints, self._fabric)
         if state is None:
             return False
         changes = check_identity(state["identity"], self._identity, str(self._checkpoints.folder))
-        self._place = Place(**state["place"])
+        self._state = RunState(**state["run"])
         if changes and self._done():
             raise CompoundNetError(
                 f"{self._checkpoints.folder}: is a finished run, which cannot go on with {changes[0]}. Give another"
                 " output (-o), or --force to begin anew"
             )
         for change in changes:
-            self._watcher.said(f"going on with {change}: from here on another run than it was")
+            self._watcher.notify(f"going on with {change}: from here on another run than it was")
         # The phase of the step that was done last: the optimiser's state is of that one.
-        self._enter_phase(frozen=0 < self._place.step <= self._frozen_steps)
+        self._enter_phase(frozen=0 < self._state.step <= self._frozen_steps)
         load_network(self._net, state["net"])
         load_network(self._average.net, state["average"])
         load_optimizer(self._net, self._optimizer, state["optimizer"])
@@ -137,11 +142,11 @@ class Engine:
         not finite; CompoundNetError at a checkpoint that cannot be saved, or too many bad pictures: the last good
         checkpoint stays.
         """
-        self._watcher.started(self._place.step, self.steps, self._recipe.batch)
-        self._saved_at, self._saved_step = time.monotonic(), self._place.step
+        self._watcher.started(self._state.step, self.steps, self._recipe.batch)
+        self._saved_at, self._saved_step = time.monotonic(), self._state.step
         compiling = readable_compile_errors() if self._recipe.compile else contextlib.nullcontext()
-        with Stop() as stop, self._logs.writing(self._place.step), compiling:
-            if self._place.seen and self._at_an_end():
+        with Stop() as stop, self._logs.writing(self._state.step), compiling:
+            if self._state.seen and self._at_an_end():
                 self._end_epoch()
             while not self._done():
                 wanted = self._stretch(stop)
@@ -152,11 +157,11 @@ class Engine:
                     self._save()
                 if wanted.stop:
                     raise InterruptedRunError(
-                        f"stopped after step {self._place.step} of {self.steps}, as asked; {self._last_good()}"
+                        f"stopped after step {self._state.step} of {self.steps}, as asked; {self._last_good()}"
                     )
                 if ended:
                     self._end_epoch()
-            if self._saved_step != self._place.step:  # stopped early, after an epoch that was not to be saved
+            if self._saved_step != self._state.step:  # stopped early, after an epoch that was not to be saved
                 self._save()
 
     def _make_net(self) -> None:
@@ -198,30 +203,30 @@ class Engine:
 
     def _stretch(self, stop: Stop) -> _Wanted:
         """Steps to the end of the epoch, or until it is time to save or to stop."""
-        place, started = self._place, time.monotonic()
-        epoch, within = divmod(place.step, self.epoch_steps)
+        state, started = self._state, time.monotonic()
+        epoch, within = divmod(state.step, self.epoch_steps)
         batches = iter(self._loader.at(epoch, within * self._recipe.accumulate))
         pending, wanted = None, _Wanted(False, False)
-        for _ in range(min(self.epoch_steps - within, self.steps - place.step)):
-            if place.step == self._frozen_steps > 0:
+        for _ in range(min(self.epoch_steps - within, self.steps - state.step)):
+            if state.step == self._frozen_steps > 0:
                 self._enter_phase(frozen=False)
             stats = self._step(batches, stop)
             if pending is not None:
                 # Looked at once the next step is under way, so that a GPU does not wait for it.
-                wanted = self._settle(pending, place.step)
-            place.step += 1
+                wanted = self._settle(pending, state.step)
+            state.step += 1
             pending = stats
             if any(wanted):
                 break
         assert pending is not None
-        last = self._settle(pending, place.step)
-        place.seconds += time.monotonic() - started
+        last = self._settle(pending, state.step)
+        state.seconds += time.monotonic() - started
         return _Wanted(wanted.stop or last.stop, wanted.save or last.save)
 
     def _step(self, batches: Iterator[Batch], stop: Stop) -> Tensor:
         """One step of the optimiser; float64[5] summed over all processes: loss, right answers, pictures, and how many
         were asked to stop or want to save."""
-        recipe, fabric, step = self._recipe, self._fabric, self._place.step
+        recipe, fabric, step = self._recipe, self._fabric, self._state.step
         set_learning_rate(self._optimizer, learning_rate(recipe, step, self.steps, self.epoch_steps))
         stats = torch.zeros(5, dtype=torch.float64, device=fabric.device)
         for part in range(recipe.accumulate):
@@ -261,49 +266,49 @@ class Engine:
         loss, right, seen, stop, save = stats.tolist()
         if not math.isfinite(loss):
             raise diverged(f"the loss is {loss} at step {step}", self._recipe, self._checkpoints)
-        place = self._place
-        place.loss, place.right, place.seen = place.loss + loss, place.right + int(right), place.seen + int(seen)
+        state = self._state
+        state.loss, state.right, state.seen = state.loss + loss, state.right + int(right), state.seen + int(seen)
         self._logs.step(step, loss / seen, learning_rate(self._recipe, step - 1, self.steps, self.epoch_steps))
         self._watcher.stepped(step, loss / seen)
         return _Wanted(stop=stop > 0, save=save > 0)
 
     def _end_epoch(self) -> None:
-        place, recipe = self._place, self._recipe
-        epoch = -(-place.step // self.epoch_steps)
+        state, recipe = self._state, self._recipe
+        epoch = -(-state.step // self.epoch_steps)
         if not recipe.ema_decay:
             self._average.follow(self._net)
         held = None
-        if self._task.held is not None and (epoch % recipe.evaluate_epochs == 0 or place.step >= self.steps):
+        if self._task.held is not None and (epoch % recipe.evaluate_epochs == 0 or state.step >= self.steps):
             held = count(
                 self.evaluable, self._task.held, self._task.preprocess, self._fabric,
                 batch=max(1, recipe.batch // self._fabric.world_size // recipe.accumulate), workers=self._workers,
             )  # fmt: skip
-            place.evaluations_since_best += 1
-            if held.top1 > place.best_score:
-                place.best_score, place.evaluations_since_best = held.top1, 0
+            state.evaluations_since_best += 1
+            if held.top1 > state.best_score:
+                state.best_score, state.evaluations_since_best = held.top1, 0
                 if recipe.select == "best":
                     whole = network_state(self._average.net)
                     self._best = {name: tensor.detach().cpu().clone() for name, tensor in whole.items()}
         ended = Epoch(
-            epoch, place.step, learning_rate(recipe, place.step - 1, self.steps, self.epoch_steps),
-            place.loss / place.seen, place.right / place.seen,
-            None if held is None else held.loss, None if held is None else held.top1, place.seen / place.seconds,
+            epoch, state.step, learning_rate(recipe, state.step - 1, self.steps, self.epoch_steps),
+            state.loss / state.seen, state.right / state.seen,
+            None if held is None else held.loss, None if held is None else held.top1, state.seen / state.seconds,
         )  # fmt: skip
-        place.history.append(msgspec.to_builtins(ended))
-        place.loss, place.right, place.seen, place.seconds = 0.0, 0, 0, 0.0
+        state.history.append(msgspec.to_builtins(ended))
+        state.loss, state.right, state.seen, state.seconds = 0.0, 0, 0, 0.0
         self._logs.epoch(self.history)
         self._watcher.epoch_ended(ended)
 
     def _at_an_end(self) -> bool:
         """Of an epoch, or of the run."""
-        return self._place.step % self.epoch_steps == 0 or self._place.step >= self.steps
+        return self._state.step % self.epoch_steps == 0 or self._state.step >= self.steps
 
     def _save_after_epoch(self) -> bool:
-        return self._done() or self._place.step // self.epoch_steps % self._recipe.save_epochs == 0
+        return self._done() or self._state.step // self.epoch_steps % self._recipe.save_epochs == 0
 
     def _done(self) -> bool:
         patience = self._recipe.patience
-        return self._place.step >= self.steps or (patience > 0 and self._place.evaluations_since_best >= patience)
+        return self._state.step >= self.steps or (patience > 0 and self._state.evaluations_since_best >= patience)
 
     def _save_is_due(self) -> bool:
         """By the first process's clock."""
@@ -311,7 +316,7 @@ class Engine:
         return due and self._fabric.is_global_zero
 
     def _save(self) -> None:
-        state, step = self._state(), self._place.step
+        state, step = self._checkpoint(), self._state.step
 
         def write() -> None:
             # The last step's loss was of the weights before it.
@@ -322,10 +327,10 @@ class Engine:
         on_first(write, self._fabric)
         self._saved_at, self._saved_step = time.monotonic(), step
 
-    def _state(self) -> dict[str, Any]:
+    def _checkpoint(self) -> dict[str, Any]:
         return {
             "identity": self._identity,
-            "place": dataclasses.asdict(self._place),
+            "run": dataclasses.asdict(self._state),
             "net": network_state(self._net),
             "average": network_state(self._average.net),
             "optimizer": optimizer_state(self._net, self._optimizer),

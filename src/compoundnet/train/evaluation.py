@@ -18,7 +18,7 @@ from compoundnet.data.dataset import UNKNOWN
 from compoundnet.models import Model
 from compoundnet.runtime.exported import Exported, open_any
 from compoundnet.runtime.sessions import session, usable
-from compoundnet.train.counting import Counts, count_answers
+from compoundnet.train.counts import Counts, count_answers
 from compoundnet.train.hardware import Hardware, launch
 from compoundnet.train.results import Result, make_result
 

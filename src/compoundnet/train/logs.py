@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from compoundnet.base import write_whole
-from compoundnet.train.watching import Epoch
+from compoundnet.train.status import Epoch
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,7 +60,7 @@ class Logs:
             return
         write_whole(self._folder / "log.csv", as_csv(history))
         last = history[-1]
-        values = {name: getattr(last, name) for name in ("top1", "held_loss", "held_top1", "pictures_per_second")}
+        values = {name: getattr(last, name) for name in ("top1", "held_loss", "held_top1", "images_per_second")}
         self._show(last.step, **{f"epoch/{name}": value for name, value in values.items() if value is not None})
 
     def _open(self, step: int) -> None:

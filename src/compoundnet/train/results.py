@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 if TYPE_CHECKING:
-    from compoundnet.train.counting import Counts
+    from compoundnet.train.counts import Counts
 
 
 class Result(msgspec.Struct, frozen=True):

@@ -14,13 +14,13 @@ from compoundnet.base import CompoundNetError
 from compoundnet.models import Model, read_folder, write_folder
 from compoundnet.models.folder import check_target
 from compoundnet.train.checkpoints import Checkpoints
-from compoundnet.train.counting import count
+from compoundnet.train.counts import count
 from compoundnet.train.engine import Engine
 from compoundnet.train.hardware import Hardware, launch
 from compoundnet.train.logs import Logs, as_csv, draw_curves
 from compoundnet.train.results import Result, make_result, write_result
+from compoundnet.train.status import Epoch, Watcher
 from compoundnet.train.task import Task
-from compoundnet.train.watching import Epoch, Watcher
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -69,7 +69,7 @@ def train(
         fabric.barrier()  # before anyone looks for checkpoints that the first process clears
         engine = Engine(task, fabric, checkpoints, Logs(folder if first else None), workers=workers, watcher=watcher)
         if resume and not engine.resume() and first and watcher is not None:
-            watcher.said(f"there is no checkpoint in {checkpoints.folder}; beginning at the first step")
+            watcher.notify(f"there is no checkpoint in {checkpoints.folder}; beginning at the first step")
         engine.run()
         net, weights, history = engine.evaluable, engine.weights, engine.history
         net.load_state_dict(weights)

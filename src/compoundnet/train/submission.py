@@ -19,8 +19,8 @@ from compoundnet.data.loader import loader
 from compoundnet.models import Model
 from compoundnet.models.labels import label_set
 from compoundnet.runtime.exported import Exported
-from compoundnet.train.counting import total
 from compoundnet.train.evaluation import answers
+from compoundnet.train.processes import total
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric

@@ -17,12 +17,12 @@ from compoundnet.data import Dataset
 from compoundnet.models import Model
 from compoundnet.train.grid import Grid, Point, at_point, published_grid
 from compoundnet.train.hardware import Hardware, one_gpu, process_counts
+from compoundnet.train.interruptions import InterruptedRunError, Stop
 from compoundnet.train.recipe import Recipe
 from compoundnet.train.run import run_folder
-from compoundnet.train.signals import InterruptedRunError, Stop
+from compoundnet.train.status import Watcher
 from compoundnet.train.sweep_worker import Job, in_words, line, work
 from compoundnet.train.trials import Trials
-from compoundnet.train.watching import Watcher
 
 # Seconds between looks at what is finished.
 _POLL = 1.0
@@ -61,7 +61,7 @@ def sweep(
                 "a sweep is started once, not by torchrun or SLURM for each GPU: start it alone with as many"
                 " --sweep-workers as GPUs; the same command under torchrun then trains with what it has chosen"
             )
-        watcher.said(f"sweep: {len(left)} of {len(points)} points of the grid are to be tried")
+        watcher.notify(f"sweep: {len(left)} of {len(points)} points of the grid are to be tried")
         try:
             if processes == 1:
                 work(job, trials, watcher=watcher)
@@ -73,7 +73,7 @@ def sweep(
     score = trials.scores()[best]
     if score is None:
         raise CompoundNetError("training diverged at every point of the grid: look at the data, or give other settings")
-    watcher.said(f"sweep: the best is {best}: {in_words(score, trials.metric)}")
+    watcher.notify(f"sweep: the best is {best}: {in_words(score, trials.metric)}")
     return at_point(recipe, best, held_out=recipe.minival)
 
 
@@ -110,7 +110,7 @@ def _work_together(job: Job, trials: Trials, count: int, watcher: Watcher) -> No
                 for number, worker in enumerate(workers):
                     if number not in reasons and (reason := worker.reason()):
                         reasons[number] = reason
-                        watcher.said(f"sweep: one of {count} processes is gone: {reason}")
+                        watcher.notify(f"sweep: one of {count} processes is gone: {reason}")
                 if stop.asked:
                     raise InterruptedRunError("stopped, as asked")
                 if not running:
@@ -153,5 +153,5 @@ def _tell_of_new(trials: Trials, told: set[Point], watcher: Watcher) -> set[Poin
     scores = trials.scores()
     new = [point for point in scores if point not in told]
     for done, point in enumerate(new, start=len(told) + 1):
-        watcher.said(line(trials, point, scores[point], done))
+        watcher.notify(line(trials, point, scores[point], done))
     return set(scores)

@@ -14,17 +14,17 @@ from compoundnet.data import Dataset
 from compoundnet.data.dataset import Metric
 from compoundnet.models import Model
 from compoundnet.train.checkpoints import Checkpoints
-from compoundnet.train.counting import count
-from compoundnet.train.diverging import DivergedError
+from compoundnet.train.counts import count
 from compoundnet.train.engine import Engine
 from compoundnet.train.grid import Grid, Point, at_point
 from compoundnet.train.hardware import Hardware, launch
 from compoundnet.train.identity import identity
+from compoundnet.train.interruptions import DivergedError
 from compoundnet.train.logs import Logs
 from compoundnet.train.recipe import Recipe
+from compoundnet.train.status import Watcher
 from compoundnet.train.task import Task, plan_task
 from compoundnet.train.trials import Trials
-from compoundnet.train.watching import Watcher
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -64,7 +64,7 @@ def work(job: Job, trials: Trials, *, watcher: Watcher | None = None, go_on: Cal
                 score = _run(job, at_point(job.recipe, point, held_out=job.grid.held_out), place, watcher)
                 trials.add(point, score)
                 if watcher is not None:
-                    watcher.said(line(trials, point, score, len(trials.scores())))
+                    watcher.notify(line(trials, point, score, len(trials.scores())))
                 break
         else:
             time.sleep(_POLL)

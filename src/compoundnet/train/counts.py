@@ -19,6 +19,7 @@ from compoundnet.data import Split
 from compoundnet.data.loader import loader
 from compoundnet.models import Preprocess
 from compoundnet.nn import ConvNet
+from compoundnet.train.processes import total
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -109,12 +110,3 @@ def count_answers(
     sums = [total(fabric, value) for value in (confusion, in_top5, loss)]
     matrix = sums[0].view(classes, classes).cpu().numpy()
     return Counts(matrix, int(sums[1]), float(sums[2]) / max(1, int(matrix.sum())))
-
-
-def total(fabric: Fabric, value: Tensor) -> Tensor:
-    """The sum over all processes."""
-    if fabric.world_size == 1:
-        return value
-    summed = fabric.all_reduce(value.clone(), reduce_op="sum")
-    assert isinstance(summed, Tensor)
-    return summed

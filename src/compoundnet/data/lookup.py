@@ -9,14 +9,13 @@ from compoundnet.arch import canonical
 from compoundnet.base import CompoundNetError, did_you_mean
 from compoundnet.base.cache import cache_folder
 from compoundnet.data.birdsnap import birdsnap_splits
-from compoundnet.data.catalogue import Facts, check_sizes, known_datasets
+from compoundnet.data.catalogue import DatasetFacts, check_sizes, known_datasets
 from compoundnet.data.class_folders import open_folder
 from compoundnet.data.dataset import Dataset, Split
-from compoundnet.data.digits import digits_splits
 from compoundnet.data.imagenet import imagenet_splits, imagenet_test_splits
+from compoundnet.data.library_sets import digits_splits, torchvision_splits
 from compoundnet.data.manifest import SUFFIXES, open_manifest
 from compoundnet.data.shards import is_shards, open_shards
-from compoundnet.data.torchvision_sets import torchvision_splits
 
 
 def open_dataset(
@@ -61,13 +60,13 @@ def open_dataset(
     return open_folder(path, path.name, test_fraction=test_fraction, seed=seed)
 
 
-def _known(facts: Facts, root: Path, download: bool, allow_missing: bool) -> Dataset:
+def _known(facts: DatasetFacts, root: Path, download: bool, allow_missing: bool) -> Dataset:
     splits = _splits(facts, root, download)
     notes = check_sizes(facts, splits, str(root), allow_missing)
     return Dataset(facts.name, splits, facts.metric, notes)
 
 
-def _splits(facts: Facts, root: Path, download: bool) -> dict[str, Split]:
+def _splits(facts: DatasetFacts, root: Path, download: bool) -> dict[str, Split]:
     if facts.name == "digits":
         return digits_splits()
     if is_shards(root):

@@ -1,0 +1,80 @@
+"""Where a run is, and what it reports to whoever watches it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from typing import Any
+
+import msgspec
+
+
+class Epoch(msgspec.Struct, frozen=True):
+    """One epoch of the log. Losses are means over images; accuracies are fractions.
+
+    Attributes:
+        epoch: its number; the first is 1.
+        step: steps done at its end.
+        lr: the learning rate of its last step.
+        loss: on the training images, with label smoothing and augmentation.
+        top1: accuracy on the training images, with augmentation.
+        held_loss: on the held-out images; None where they were not evaluated.
+        held_top1: accuracy on the held-out images; None where they were not evaluated.
+        images_per_second: over all processes.
+    """
+
+    epoch: int
+    step: int
+    lr: float
+    loss: float
+    top1: float
+    held_loss: float | None
+    held_top1: float | None
+    images_per_second: float
+
+
+class Watcher:
+    """Receives a run's events. Override the methods you need; only the first process calls them."""
+
+    def started(self, step: int, steps: int, batch: int) -> None:
+        """Training starts, or resumes, after `step` of `steps` steps of `batch` images."""
+
+    def stepped(self, step: int, loss: float) -> None:
+        """A step is done; `loss` is that step's."""
+
+    def epoch_ended(self, epoch: Epoch) -> None:
+        """An epoch is done."""
+
+    def notify(self, text: str) -> None:
+        """There is a line of text that a person should read."""
+
+
+@dataclasses.dataclass
+class RunState:
+    """The part of a checkpoint that is not tensors.
+
+    Attributes:
+        step: steps done.
+        history: the log so far, an `Epoch` each as plain values.
+        best_score: top-1 accuracy of the best evaluation so far.
+        evaluations_since_best: evaluations after that one.
+        loss: the sum of the losses of the current epoch's images.
+        right: how many of the current epoch's images were classified correctly.
+        seen: images of the current epoch so far.
+        seconds: time spent on them.
+    """
+
+    step: int = 0
+    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    best_score: float = -1.0
+    evaluations_since_best: int = 0
+    loss: float = 0.0
+    right: int = 0
+    seen: int = 0
+    seconds: float = 0.0
+
+
+def random_seed(seed: int, step: int, part: int, rank: int) -> int:
+    """Return the seed of dropout and stochastic depth in one part of one step on one process."""
+    digest = hashlib.blake2b(f"{seed}/{step}/{part}/{rank}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big")
