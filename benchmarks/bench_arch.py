@@ -10,12 +10,12 @@ from harness import compare
 from torch.utils.flop_counter import FlopCounterMode
 
 import compoundnet as cn
-from compoundnet.arch import costs, layers, memory
+from compoundnet.arch import costs, memory, segments
 
 CACHED = (
-    layers.block_group,
-    layers.stem_group,
-    layers.head_group,
+    segments.block_group,
+    segments.stem_group,
+    segments.head_group,
     costs._reach,
     memory._forward,
     memory._saved,

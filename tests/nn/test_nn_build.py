@@ -103,10 +103,10 @@ def test_feature_strides_at_even_and_odd_sizes(name: str, side: int, padding: st
     network = arch.scale(arch.network(name), width=0.25).replace(padding=padding)
     net = cn.build(network, features_only=True).eval()
     maps = net(torch.randn(1, 3, side, side))
-    assert isinstance(net, cn.nn.FeaturePyramid)
-    assert net.strides == [2, 4, 8, 16, 32]
-    assert [level.shape[1] for level in maps] == net.channels
-    assert [level.shape[-1] for level in maps] == [-(-side // stride) for stride in net.strides]
+    strides = net.feature_info.reduction()
+    assert strides == [2, 4, 8, 16, 32]
+    assert [level.shape[1] for level in maps] == net.feature_info.channels()
+    assert [level.shape[-1] for level in maps] == [-(-side // stride) for stride in strides]
 
 
 def test_features_are_the_classifiers_own() -> None:

@@ -1,19 +1,30 @@
 """Networks as data, and the paper's method as functions on them. Imports msgspec and the standard library only."""
 
-from compoundnet.arch.blocks import BasicBlock, Block, Bottleneck, ConvBlock, FusedMBConv, MBConv, SeparableConv
+from compoundnet.arch.blocks import (
+    BasicBlock,
+    Block,
+    BlockShape,
+    Bottleneck,
+    ConvBlock,
+    FusedMBConv,
+    MBConv,
+    SeparableConv,
+)
 from compoundnet.arch.budget import Alternative, Plan, plan
 from compoundnet.arch.catalogue import canonical, families, network
-from compoundnet.arch.costs import Cost, StageCost, cost, operator_name, stage_costs
+from compoundnet.arch.costs import Cost, StageCost, cost, stage_costs
 from compoundnet.arch.latency import LatencyModel
-from compoundnet.arch.layers import Layer, added_input, unroll
+from compoundnet.arch.layers import Layer
 from compoundnet.arch.memory import inference_memory, training_memory
 from compoundnet.arch.scaling import Coefficients, FoundCoefficients, compound, scale
+from compoundnet.arch.segments import unroll
 from compoundnet.arch.spec import Head, Network, Norm, Rules, Scaling, Stage, Stem
 
 __all__ = [
     "Alternative",
     "BasicBlock",
     "Block",
+    "BlockShape",
     "Bottleneck",
     "Coefficients",
     "ConvBlock",
@@ -33,14 +44,12 @@ __all__ = [
     "Stage",
     "StageCost",
     "Stem",
-    "added_input",
     "canonical",
     "compound",
     "cost",
     "families",
     "inference_memory",
     "network",
-    "operator_name",
     "plan",
     "scale",
     "stage_costs",

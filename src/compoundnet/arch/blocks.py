@@ -1,29 +1,64 @@
 """The layer types F_i that a stage repeats (Eq. 1), as tagged values with named fields.
 
-A block says what it is, not how wide it is: channels, stride and repeats belong to the stage.
+A block says what it is, which layers it consists of and how the stage table names it, but not how wide it is: channels,
+stride and repeats belong to the stage. A new block is a class here, listed in `Block`, and its torch module in
+`compoundnet.nn.blocks`.
 """
 
 from __future__ import annotations
 
+from typing import Literal, NamedTuple
+
 import msgspec
 
+from compoundnet.arch.layers import Trace
+from compoundnet.base.values import check
 
-def check(condition: bool, message: str) -> None:
-    """Refuse an impossible value; while reading TOML, msgspec adds the field's path to the message."""
-    if not condition:
-        raise ValueError(message)
-
-
-def check_kernel(kernel: int) -> None:
-    check(1 <= kernel <= 31 and kernel % 2 == 1, f"kernel must be odd and between 1 and 31, got {kernel}")
+Skip = bool | Literal["pool"]  # Stage.skip
+POOLED_KERNEL = 3  # of a pooled skip
 
 
-def check_se(se: float) -> None:
-    check(0 <= se <= 1, f"se is a ratio from 0 (none) to 1, got {se}")
+class BlockShape(NamedTuple):
+    """Where a block stands in its network: what goes in, what comes out, and whether its stage asks for a skip."""
+
+    in_channels: int
+    out_channels: int
+    stride: int = 1
+    skip: Skip = True
+
+    @property
+    def preserved(self) -> bool:
+        """Whether output and input have equal shapes."""
+        return self.stride == 1 and self.in_channels == self.out_channels
 
 
 class _Block(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type"):
-    """What all blocks share: frozen, strict, told apart by `type`."""
+    """What all blocks share: frozen, strict, told apart by `type`, and a skip around the block where there is one."""
+
+    @property
+    def title(self) -> str:
+        """The block as the paper writes it: `MBConv6, k3x3`."""
+        raise NotImplementedError
+
+    def skip_kind(self, shape: BlockShape) -> Literal["none", "identity", "pooled"]:
+        """Return what the block adds to its branch: nothing, its input, or its max-pooled input."""
+        if not shape.skip or shape.in_channels != shape.out_channels:
+            return "none"
+        if shape.skip == "pool":
+            return "pooled"
+        return "identity" if shape.stride == 1 else "none"
+
+    def trace(self, trace: Trace, shape: BlockShape) -> None:
+        """Record every layer of the block, in the order in which they run."""
+        skip = self.skip_kind(shape)
+        shortcut = trace.maxpool("pool", -1, POOLED_KERNEL, shape.stride) if skip == "pooled" else -1
+        branch = self._trace_branch(trace, shape)
+        if skip != "none":
+            trace.add("add", branch, shortcut)
+
+    def _trace_branch(self, trace: Trace, shape: BlockShape) -> int:
+        """Record the layers beside the skip; return the index of the last one."""
+        raise NotImplementedError
 
 
 class MBConv(_Block, frozen=True, tag="MBConv"):
@@ -40,8 +75,20 @@ class MBConv(_Block, frozen=True, tag="MBConv"):
 
     def __post_init__(self) -> None:
         check_kernel(self.kernel)
-        check(1 <= self.expansion <= 64, f"expansion must be between 1 and 64, got {self.expansion}")
+        _check_expansion(self.expansion)
         check_se(self.se)
+
+    @property
+    def title(self) -> str:
+        """`MBConv6, k3x3`, as in Table 1: squeeze-excitation is the rule, so its absence is what is written."""
+        return f"MBConv{self.expansion}, {_side(self.kernel)}" + ("" if self.se else ", no SE")
+
+    def _trace_branch(self, trace: Trace, shape: BlockShape) -> int:
+        middle = shape.in_channels * self.expansion
+        x = -1 if self.expansion == 1 else trace.conv_norm("expand", -1, middle)
+        x = trace.conv_norm("depthwise", x, middle, self.kernel, shape.stride, groups=middle)
+        x = trace.squeeze_excite("se", x, squeeze_channels(shape.in_channels, self.se))
+        return trace.conv_norm("project", x, shape.out_channels, activation=False)
 
 
 class FusedMBConv(_Block, frozen=True, tag="FusedMBConv"):
@@ -56,8 +103,20 @@ class FusedMBConv(_Block, frozen=True, tag="FusedMBConv"):
 
     def __post_init__(self) -> None:
         check_kernel(self.kernel)
-        check(1 <= self.expansion <= 64, f"expansion must be between 1 and 64, got {self.expansion}")
+        _check_expansion(self.expansion)
         check_se(self.se)
+
+    @property
+    def title(self) -> str:
+        """`FusedMBConv4, k3x3`, with `, SE` where it has squeeze-excitation."""
+        return f"FusedMBConv{self.expansion}, {_side(self.kernel)}{_with_se(self.se)}"
+
+    def _trace_branch(self, trace: Trace, shape: BlockShape) -> int:
+        expanded = self.expansion > 1
+        middle = shape.in_channels * self.expansion if expanded else shape.out_channels
+        x = trace.conv_norm("expand", -1, middle, self.kernel, shape.stride)
+        x = trace.squeeze_excite("se", x, squeeze_channels(shape.in_channels, self.se))
+        return trace.conv_norm("project", x, shape.out_channels, activation=False) if expanded else x
 
 
 class SeparableConv(_Block, frozen=True, tag="SeparableConv"):
@@ -73,6 +132,17 @@ class SeparableConv(_Block, frozen=True, tag="SeparableConv"):
         check_kernel(self.kernel)
         check_se(self.se)
 
+    @property
+    def title(self) -> str:
+        """`SeparableConv, k3x3`, with `, SE` where it has squeeze-excitation."""
+        return f"SeparableConv, {_side(self.kernel)}{_with_se(self.se)}"
+
+    def _trace_branch(self, trace: Trace, shape: BlockShape) -> int:
+        channels = shape.in_channels
+        x = trace.conv_norm("depthwise", -1, channels, self.kernel, shape.stride, groups=channels)
+        x = trace.squeeze_excite("se", x, squeeze_channels(channels, self.se))
+        return trace.conv_norm("pointwise", x, shape.out_channels)
+
 
 class ConvBlock(_Block, frozen=True, tag="ConvBlock"):
     """One full convolution with norm and activation, and after it squeeze-excitation."""
@@ -84,8 +154,36 @@ class ConvBlock(_Block, frozen=True, tag="ConvBlock"):
         check_kernel(self.kernel)
         check_se(self.se)
 
+    @property
+    def title(self) -> str:
+        """`Conv, k3x3`, with `, SE` where it has squeeze-excitation."""
+        return f"Conv, {_side(self.kernel)}{_with_se(self.se)}"
 
-class BasicBlock(_Block, frozen=True, tag="BasicBlock"):
+    def _trace_branch(self, trace: Trace, shape: BlockShape) -> int:
+        x = trace.conv_norm("conv", -1, shape.out_channels, self.kernel, shape.stride)
+        return trace.squeeze_excite("se", x, squeeze_channels(shape.in_channels, self.se))
+
+
+class _ResNetBlock(_Block, frozen=True):
+    """A block with a shortcut of its own, projected by a 1x1 convolution where the shape changes (He et al. 2016).
+
+    The stage's skip does not apply to it; an activation follows the addition.
+    """
+
+    def skip_kind(self, shape: BlockShape) -> Literal["none"]:
+        """Return "none": the shortcut belongs to the block."""
+        return "none"
+
+    def trace(self, trace: Trace, shape: BlockShape) -> None:
+        """Record every layer of the block, in the order in which they run."""
+        shortcut = -1
+        if not shape.preserved:
+            shortcut = trace.conv_norm("shortcut", -1, shape.out_channels, 1, shape.stride, activation=False)
+        branch = self._trace_branch(trace, shape)
+        trace.activation("act", trace.add("add", branch, shortcut))
+
+
+class BasicBlock(_ResNetBlock, frozen=True, tag="BasicBlock"):
     """Two full convolutions around a shortcut (ResNet-18 and -34); activation after the addition."""
 
     kernel: int = 3
@@ -93,8 +191,17 @@ class BasicBlock(_Block, frozen=True, tag="BasicBlock"):
     def __post_init__(self) -> None:
         check_kernel(self.kernel)
 
+    @property
+    def title(self) -> str:
+        """`BasicBlock, k3x3`."""
+        return f"BasicBlock, {_side(self.kernel)}"
 
-class Bottleneck(_Block, frozen=True, tag="Bottleneck"):
+    def _trace_branch(self, trace: Trace, shape: BlockShape) -> int:
+        x = trace.conv_norm("first", -1, shape.out_channels, self.kernel, shape.stride)
+        return trace.conv_norm("second", x, shape.out_channels, self.kernel, activation=False)
+
+
+class Bottleneck(_ResNetBlock, frozen=True, tag="Bottleneck"):
     """1x1, `kernel`, 1x1 around a shortcut (ResNet-50 and up); stride in the middle, activation after the addition.
 
     The middle has `ratio` times the block's output channels, in `groups` groups: 1/4 and 1 are ResNet, 1/2 and 1
@@ -110,14 +217,47 @@ class Bottleneck(_Block, frozen=True, tag="Bottleneck"):
         check(0 < self.ratio <= 4, f"ratio must be above 0 and at most 4, got {self.ratio}")
         check(self.groups >= 1, f"groups must be at least 1, got {self.groups}")
 
+    @property
+    def title(self) -> str:
+        """`Bottleneck, k3x3`, with the number of groups where there is more than one."""
+        return f"Bottleneck, {_side(self.kernel)}" + (f", {self.groups} groups" if self.groups > 1 else "")
+
     def middle_channels(self, out_channels: int) -> int:
-        """Channels of the middle convolution: the nearest multiple of `groups`, at least one channel a group."""
+        """Return the channels of the middle convolution: the nearest multiple of `groups`, at least one per group."""
         return max(1, round(out_channels * self.ratio / self.groups)) * self.groups
+
+    def _trace_branch(self, trace: Trace, shape: BlockShape) -> int:
+        middle = self.middle_channels(shape.out_channels)
+        x = trace.conv_norm("reduce", -1, middle)
+        x = trace.conv_norm("spatial", x, middle, self.kernel, shape.stride, groups=self.groups)
+        return trace.conv_norm("expand", x, shape.out_channels, activation=False)
 
 
 Block = MBConv | FusedMBConv | SeparableConv | ConvBlock | BasicBlock | Bottleneck
 
 
 def squeeze_channels(in_channels: int, se: float) -> int:
-    """Squeeze width from the block's input channels, as in the authors' code: max(1, int(in * se)); 0 is none."""
+    """Return the squeeze width for a block's input channels, as in the authors' code: max(1, int(in * se)); 0 is none."""
     return max(1, int(in_channels * se)) if se > 0 else 0
+
+
+def check_kernel(kernel: int) -> None:
+    """Raise CompoundNetError unless the kernel's side is odd and between 1 and 31 pixels."""
+    check(1 <= kernel <= 31 and kernel % 2 == 1, f"kernel must be odd and between 1 and 31, got {kernel}")
+
+
+def check_se(se: float) -> None:
+    """Raise CompoundNetError unless the squeeze ratio is between 0 and 1."""
+    check(0 <= se <= 1, f"se is a ratio from 0 (none) to 1, got {se}")
+
+
+def _check_expansion(expansion: int) -> None:
+    check(1 <= expansion <= 64, f"expansion must be between 1 and 64, got {expansion}")
+
+
+def _side(kernel: int) -> str:
+    return f"k{kernel}x{kernel}"
+
+
+def _with_se(se: float) -> str:
+    return ", SE" if se else ""

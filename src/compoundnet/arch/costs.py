@@ -6,9 +6,9 @@ from functools import lru_cache
 
 import msgspec
 
-from compoundnet.arch.blocks import BasicBlock, Block, Bottleneck, ConvBlock, FusedMBConv, MBConv, SeparableConv
-from compoundnet.arch.layers import Group, segments
+from compoundnet.arch.layers import Group
 from compoundnet.arch.memory import Precision, inference_memory, training_memory
+from compoundnet.arch.segments import segments
 from compoundnet.arch.spec import Network
 from compoundnet.base.errors import CompoundNetError
 
@@ -112,9 +112,9 @@ def _reach(group: Group) -> tuple[int, int]:
     """(growth of the receptive field in units of the group's input step, stride) along the longest path."""
     reach = {-1: (0, 1)}
     for index, layer in enumerate(group.layers):
-        # What follows a global mean sees everything and says nothing about reach: squeeze-excitation, the classifier.
+        # What follows a global pool sees everything and says nothing about reach: squeeze-excitation, the classifier.
         known = [reach[source] for source in layer.inputs if source in reach]
-        if layer.kind != "mean" and known:
+        if layer.kind not in ("mean", "globalmax") and known:
             grow, jump = max(known)
             reach[index] = (grow + jump * (layer.kernel - 1), jump * layer.stride)
     return reach[max(reach)]
@@ -127,27 +127,8 @@ def _describe(network: Network, stage: int) -> tuple[str, int, int]:
         pool = " & MaxPool" if stem.pool == "max" else ""
         return f"Conv{stem.kernel}x{stem.kernel}{pool}", stem.channels, stem.stride
     if stage == len(network.stages):
-        conv = "Conv1x1 & " if network.head.channels else ""
-        classifier = " & FC" if network.num_classes else ""
-        return f"{conv}Pooling{classifier}", network.features, 1
+        pooled = network.head.pool != "none"
+        parts = (("Conv1x1", network.head.channels), ("Pooling", pooled), ("FC", network.num_classes))
+        return " & ".join(name for name, there in parts if there), network.features, 1
     row = network.stages[stage]
-    return operator_name(row.block), row.channels, row.stride
-
-
-def operator_name(block: Block) -> str:
-    """A block as the paper writes it: `MBConv6, k3x3`. Squeeze-excitation goes without saying; its lack is said."""
-    kernel = f"k{block.kernel}x{block.kernel}"
-    match block:
-        case MBConv():
-            return f"MBConv{block.expansion}, {kernel}" + ("" if block.se else ", no SE")
-        case FusedMBConv():
-            return f"FusedMBConv{block.expansion}, {kernel}" + (", SE" if block.se else "")
-        case SeparableConv():
-            return f"SeparableConv, {kernel}" + (", SE" if block.se else "")
-        case ConvBlock():
-            return f"Conv, {kernel}" + (", SE" if block.se else "")
-        case BasicBlock():
-            return f"BasicBlock, {kernel}"
-        case Bottleneck():
-            groups = f", {block.groups} groups" if block.groups > 1 else ""
-            return f"Bottleneck, {kernel}{groups}"
+    return row.block.title, row.channels, row.stride

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from compoundnet.arch.costs import Cost, cost
-from compoundnet.arch.layers import segments
+from compoundnet.arch.segments import segments
 from compoundnet.arch.spec import Network
 
 FEATURES = ("macs", "activations", "params", "layers")

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Literal
 
-from compoundnet.arch.layers import Group, Layer, Segment, segments
+from compoundnet.arch.layers import Group, Layer, same_padding
+from compoundnet.arch.segments import Segment, segments
 from compoundnet.arch.spec import Network
 
 Precision = Literal["float32", "bfloat16"]
@@ -76,7 +77,7 @@ def _forward(group: Group, same: bool) -> tuple[tuple[int, int], ...]:
     block_input = layers[0].in_channels * layers[0].in_size ** 2
     found = []
     for index, layer in enumerate(layers):
-        if layer.kind not in ("conv", "linear", "maxpool", "mean"):
+        if layer.kind not in ("conv", "linear", "maxpool", "mean", "globalmax"):
             continue  # works in place
         live = block_input + layer.outputs + _padded(layer, same) + _waiting_shortcut(layers, index)
         if layer.inputs[0] >= 0:
@@ -99,8 +100,8 @@ def _padded(layer: Layer, same: bool) -> int:
     """Elements of the padded copy that an uneven TensorFlow padding makes."""
     if not same or layer.kernel == 1 or layer.kind != "conv":
         return 0
-    total = max((layer.out_size - 1) * layer.stride + layer.kernel - layer.in_size, 0)
-    return layer.in_channels * (layer.in_size + total) ** 2 if total % 2 else 0
+    before, after = same_padding(layer.in_size, layer.kernel, layer.stride)
+    return layer.in_channels * (before + layer.in_size + after) ** 2 if before != after else 0
 
 
 def _saved_by(runs: Sequence[Segment], same: bool, in_place: bool) -> list[int]:
@@ -134,6 +135,8 @@ def _saved(group: Group, same: bool, in_place: bool, input_kept: bool) -> int:
                 kept.update(layer.inputs)
             case "gate":
                 kept.add(index)
+            case "globalmax":  # which elements were the largest is found again from input and output
+                kept.update((*layer.inputs, index))
             case "maxpool":  # its input, and the winners' positions, eight bytes each
                 kept.update(layer.inputs)
                 padded += 2 * layer.outputs

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from compoundnet.arch.blocks import Block, check_kernel
+from compoundnet.arch.blocks import Block, Skip, check_kernel
 from compoundnet.base.files import write_whole
 from compoundnet.base.toml import decode_toml, read_toml
 from compoundnet.base.values import check
@@ -46,7 +46,7 @@ class Stage(_Part, frozen=True):
     channels: int
     repeats: int = 1
     stride: int = 1
-    skip: bool | Literal["pool"] = True
+    skip: Skip = True
 
     def __post_init__(self) -> None:
         check(self.channels >= 1, f"channels must be at least 1, got {self.channels}")
@@ -55,9 +55,15 @@ class Stage(_Part, frozen=True):
 
 
 class Head(_Part, frozen=True):
-    """What stands before the global pool: a 1x1 convolution with norm and activation, or nothing (`channels` 0)."""
+    """What follows the stages: a 1x1 convolution with norm and activation, and the global pool.
+
+    Attributes:
+        channels: of the convolution; 0 leaves it out.
+        pool: over the whole feature map; a network without one ("none") has no classifier either.
+    """
 
     channels: int = 0
+    pool: Literal["avg", "max", "none"] = "avg"
 
     def __post_init__(self) -> None:
         check(self.channels >= 0, f"channels must be 0 (no convolution) or more, got {self.channels}")
@@ -142,6 +148,10 @@ class Network(_Part, frozen=True, omit_defaults=True):
         check(0 < self.survival <= 1, f"survival must be above 0 and at most 1, got {self.survival}")
         check(self.in_channels >= 1, f"in_channels must be at least 1, got {self.in_channels}")
         check(self.num_classes >= 0, f"num_classes must be 0 (no classifier) or more, got {self.num_classes}")
+        check(
+            self.num_classes == 0 or self.head.pool != "none",
+            f"a classifier reads pooled features: without a global pool num_classes must be 0, got {self.num_classes}",
+        )
 
     def replace(self, **fields: Any) -> Network:
         """This network with other values in some fields, checked like new."""

@@ -1,7 +1,9 @@
-from .net import ConvNet, FeaturePyramid, build
+from .features import FeatureInfo, FeaturePyramid
+from .net import ConvNet, build
 
 __all__ = [
     "ConvNet",
+    "FeatureInfo",
     "FeaturePyramid",
     "build",
 ]

@@ -1,4 +1,7 @@
-"""One torch module for each block of `compoundnet.arch`; the layers and their names are those of `arch.unroll`."""
+"""One torch module for each block of `compoundnet.arch`; the layers and their names are those of `arch.unroll`.
+
+What the paper calls a layer F_i (Eq. 1) is a value in `arch.blocks`, `MBConv`, and here its module, `MBConvLayer`.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,12 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from compoundnet import arch
-from compoundnet.arch.blocks import squeeze_channels
-from compoundnet.arch.layers import POOLED_KERNEL, Skip
+from compoundnet.arch.blocks import POOLED_KERNEL, BlockShape, squeeze_channels
 from compoundnet.nn.units import Activation, ConvNorm, SqueezeExcite, StochasticDepth, add
 
 
 class Units:
-    """Makes the units of one network: what holds for all its layers is said once."""
+    """Makes the units of one network: holds what is common to all its layers."""
 
     def __init__(self, network: arch.Network) -> None:
         self.activation = network.activation
@@ -23,6 +25,7 @@ class Units:
     def conv(
         self, in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, groups: int = 1, act: bool = True
     ) -> ConvNorm:
+        """Return a convolution with batch norm, and with the network's activation where `act`."""
         return ConvNorm(
             in_channels,
             out_channels,
@@ -36,28 +39,21 @@ class Units:
         )
 
     def squeeze_excite(self, channels: int, in_channels: int, se: float) -> SqueezeExcite | None:
+        """Return channel attention over `channels`, of a block with `in_channels`; None where the block has none."""
         return SqueezeExcite(channels, squeeze_channels(in_channels, se), self.activation) if se > 0 else None
 
-    def shortcut(self, in_channels: int, out_channels: int, stride: int) -> ConvNorm | None:
-        """ResNet's projection, where the shape changes."""
-        return (
-            None
-            if stride == 1 and in_channels == out_channels
-            else self.conv(in_channels, out_channels, 1, stride, act=False)
-        )
 
+class SkipLayer(nn.Module):
+    """A layer that may add its input, or its max-pooled input, to the output of its branch."""
 
-class AddingBlock(nn.Module):
-    """A block that may add its input, or its pooled input, to what its branch makes of it."""
-
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, block: arch.Block, shape: BlockShape, survival: float) -> None:
         super().__init__()
-        self.depth = None if shape.added == "nothing" else StochasticDepth(shape.survival)
-        pooled = shape.added == "pooled"
-        self.pool = nn.MaxPool2d(POOLED_KERNEL, shape.stride, POOLED_KERNEL // 2) if pooled else None
+        skip = block.skip_kind(shape)
+        self.depth = None if skip == "none" else StochasticDepth(survival)
+        self.pool = nn.MaxPool2d(POOLED_KERNEL, shape.stride, POOLED_KERNEL // 2) if skip == "pooled" else None
 
     def branch(self, x: Tensor) -> Tensor:
-        """What is added to the input: each kind of block says."""
+        """Return what the skip's input is added to."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
@@ -67,9 +63,11 @@ class AddingBlock(nn.Module):
         return add(self.depth(self.branch(x)), shortcut)
 
 
-class MBConv(AddingBlock):
-    def __init__(self, units: Units, block: arch.MBConv, shape: Shape) -> None:
-        super().__init__(shape)
+class MBConvLayer(SkipLayer):
+    """Module of `arch.MBConv`."""
+
+    def __init__(self, units: Units, block: arch.MBConv, shape: BlockShape, survival: float) -> None:
+        super().__init__(block, shape, survival)
         middle = shape.in_channels * block.expansion
         self.expand = units.conv(shape.in_channels, middle) if block.expansion > 1 else None
         self.depthwise = units.conv(middle, middle, block.kernel, shape.stride, groups=middle)
@@ -85,9 +83,11 @@ class MBConv(AddingBlock):
         return projected
 
 
-class FusedMBConv(AddingBlock):
-    def __init__(self, units: Units, block: arch.FusedMBConv, shape: Shape) -> None:
-        super().__init__(shape)
+class FusedMBConvLayer(SkipLayer):
+    """Module of `arch.FusedMBConv`."""
+
+    def __init__(self, units: Units, block: arch.FusedMBConv, shape: BlockShape, survival: float) -> None:
+        super().__init__(block, shape, survival)
         expanded = block.expansion > 1
         middle = shape.in_channels * block.expansion if expanded else shape.out_channels
         self.expand = units.conv(shape.in_channels, middle, block.kernel, shape.stride)
@@ -103,9 +103,11 @@ class FusedMBConv(AddingBlock):
         return y
 
 
-class SeparableConv(AddingBlock):
-    def __init__(self, units: Units, block: arch.SeparableConv, shape: Shape) -> None:
-        super().__init__(shape)
+class SeparableConvLayer(SkipLayer):
+    """Module of `arch.SeparableConv`."""
+
+    def __init__(self, units: Units, block: arch.SeparableConv, shape: BlockShape, survival: float) -> None:
+        super().__init__(block, shape, survival)
         channels = shape.in_channels
         self.depthwise = units.conv(channels, channels, block.kernel, shape.stride, groups=channels)
         self.se = units.squeeze_excite(channels, channels, block.se)
@@ -119,9 +121,11 @@ class SeparableConv(AddingBlock):
         return mixed
 
 
-class ConvBlock(AddingBlock):
-    def __init__(self, units: Units, block: arch.ConvBlock, shape: Shape) -> None:
-        super().__init__(shape)
+class ConvBlockLayer(SkipLayer):
+    """Module of `arch.ConvBlock`."""
+
+    def __init__(self, units: Units, block: arch.ConvBlock, shape: BlockShape, survival: float) -> None:
+        super().__init__(block, shape, survival)
         self.conv = units.conv(shape.in_channels, shape.out_channels, block.kernel, shape.stride)
         self.se = units.squeeze_excite(shape.out_channels, shape.in_channels, block.se)
 
@@ -130,58 +134,65 @@ class ConvBlock(AddingBlock):
         return y if self.se is None else self.se(y)
 
 
-class BasicBlock(nn.Module):
-    def __init__(self, units: Units, block: arch.BasicBlock, shape: Shape) -> None:
+class ResNetLayer(nn.Module):
+    """A layer with a shortcut of its own, projected where the shape changes; activation after the addition."""
+
+    def __init__(self, units: Units, shape: BlockShape, survival: float) -> None:
         super().__init__()
-        self.shortcut = units.shortcut(shape.in_channels, shape.out_channels, shape.stride)
-        self.first = units.conv(shape.in_channels, shape.out_channels, block.kernel, shape.stride)
-        self.second = units.conv(shape.out_channels, shape.out_channels, block.kernel, act=False)
-        self.depth = StochasticDepth(shape.survival)
+        self.shortcut = (
+            None if shape.preserved else units.conv(shape.in_channels, shape.out_channels, 1, shape.stride, act=False)
+        )
+        self.depth = StochasticDepth(survival)
         self.act = Activation(units.activation)
+
+    def branch(self, x: Tensor) -> Tensor:
+        """Return what the shortcut is added to."""
+        raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.shortcut is None else self.shortcut(x)
-        y: Tensor = self.act(add(self.depth(self.second(self.first(x))), shortcut))
+        y: Tensor = self.act(add(self.depth(self.branch(x)), shortcut))
         return y
 
 
-class Bottleneck(nn.Module):
-    def __init__(self, units: Units, block: arch.Bottleneck, shape: Shape) -> None:
-        super().__init__()
+class BasicBlockLayer(ResNetLayer):
+    """Module of `arch.BasicBlock`."""
+
+    def __init__(self, units: Units, block: arch.BasicBlock, shape: BlockShape, survival: float) -> None:
+        super().__init__(units, shape, survival)
+        self.first = units.conv(shape.in_channels, shape.out_channels, block.kernel, shape.stride)
+        self.second = units.conv(shape.out_channels, shape.out_channels, block.kernel, act=False)
+
+    def branch(self, x: Tensor) -> Tensor:
+        y: Tensor = self.second(self.first(x))
+        return y
+
+
+class BottleneckLayer(ResNetLayer):
+    """Module of `arch.Bottleneck`."""
+
+    def __init__(self, units: Units, block: arch.Bottleneck, shape: BlockShape, survival: float) -> None:
+        super().__init__(units, shape, survival)
         middle = block.middle_channels(shape.out_channels)
-        self.shortcut = units.shortcut(shape.in_channels, shape.out_channels, shape.stride)
         self.reduce = units.conv(shape.in_channels, middle)
         self.spatial = units.conv(middle, middle, block.kernel, shape.stride, groups=block.groups)
         self.expand = units.conv(middle, shape.out_channels, act=False)
-        self.depth = StochasticDepth(shape.survival)
-        self.act = Activation(units.activation)
 
-    def forward(self, x: Tensor) -> Tensor:
-        shortcut = x if self.shortcut is None else self.shortcut(x)
-        y: Tensor = self.act(add(self.depth(self.expand(self.spatial(self.reduce(x)))), shortcut))
+    def branch(self, x: Tensor) -> Tensor:
+        y: Tensor = self.expand(self.spatial(self.reduce(x)))
         return y
 
 
-class Shape:
-    """Where a block stands: channels in and out, stride, what it adds of its input, how often it survives."""
-
-    def __init__(
-        self, block: arch.Block, in_channels: int, out_channels: int, stride: int, skip: Skip, survival: float
-    ) -> None:
-        self.in_channels, self.out_channels, self.stride, self.survival = in_channels, out_channels, stride, survival
-        self.added = arch.added_input(block, in_channels, out_channels, stride, skip)
-
-
-_MODULES: dict[type, Callable[..., nn.Module]] = {
-    arch.MBConv: MBConv,
-    arch.FusedMBConv: FusedMBConv,
-    arch.SeparableConv: SeparableConv,
-    arch.ConvBlock: ConvBlock,
-    arch.BasicBlock: BasicBlock,
-    arch.Bottleneck: Bottleneck,
+_LAYERS: dict[type[arch.Block], Callable[..., nn.Module]] = {
+    arch.MBConv: MBConvLayer,
+    arch.FusedMBConv: FusedMBConvLayer,
+    arch.SeparableConv: SeparableConvLayer,
+    arch.ConvBlock: ConvBlockLayer,
+    arch.BasicBlock: BasicBlockLayer,
+    arch.Bottleneck: BottleneckLayer,
 }
 
 
-def build_block(units: Units, block: arch.Block, shape: Shape) -> nn.Module:
-    """The module of one block."""
-    return _MODULES[type(block)](units, block, shape)
+def build_block(units: Units, block: arch.Block, shape: BlockShape, survival: float) -> nn.Module:
+    """Return the module of one block; `survival` is the probability that its branch is kept in training."""
+    return _LAYERS[type(block)](units, block, shape, survival)

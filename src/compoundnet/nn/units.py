@@ -1,17 +1,23 @@
-"""The units blocks are made of: convolution with norm and activation, squeeze-excitation, stochastic depth."""
+"""The units that blocks consist of: convolution with norm and activation, squeeze-excitation, stochastic depth."""
 
 from __future__ import annotations
 
+import math
+
 import torch
+import torch.fx
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from compoundnet.arch.layers import same_padding
+
+Pair = tuple[int, int]
 
 
 class ConvNorm(nn.Module):
     """Convolution without bias, batch norm, activation (`act` None leaves it out).
 
-    TensorFlow padding (`same`) is computed from the input at hand, so any size works; only where it is uneven, at
-    stride 2, is the input padded by a copy, bottom and right first (OFFICIAL: total // 2 before, the rest after).
+    TensorFlow padding (`same`) is computed from the input at hand, so any size works (`convolve_same`).
 
     In eval mode with gradients off the norm is folded into the convolution's weight on the fly: equal up to rounding,
     one pass over the feature map less and half the memory. A hook on `conv` or `norm` turns that off.
@@ -34,30 +40,27 @@ class ConvNorm(nn.Module):
         self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
         self.norm: nn.Module = nn.BatchNorm2d(out_channels, eps=eps, momentum=momentum)
         self.act = act
-        self.pad_same = same and stride > 1 and kernel > 1
+        self.pad_same = same and stride > 1 and kernel > 1  # at stride 1, and for a 1x1, both paddings are equal
 
     def forward(self, x: Tensor) -> Tensor:
-        padding: tuple[int, int] | None = None
-        if self.pad_same:
-            x, padding = pad_same(x, self.conv.kernel_size[0], self.conv.stride[0])
-        if self._foldable():
-            weight, bias = folded(self.conv, self.norm)  # type: ignore[arg-type]  # _foldable saw a BatchNorm2d
-            x = self._convolve(x, weight, bias, padding)
+        if self._foldable(x):
+            x = self._convolve(x, *folded(self.conv, self.norm))  # type: ignore[arg-type]  # a BatchNorm2d: foldable
         else:
-            x = self.conv(x) if padding is None else self._convolve(x, self.conv.weight, self.conv.bias, padding)
+            x = self._convolve(x, self.conv.weight, self.conv.bias) if self.pad_same else self.conv(x)
             x = self.norm(x)
         return x if self.act is None else self.act(x)
 
-    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None, padding: tuple[int, int] | None) -> Tensor:
+    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         conv = self.conv
-        at = conv.padding if padding is None else padding
-        return F.conv2d(x, weight, bias, conv.stride, at, conv.dilation, conv.groups)
+        if self.pad_same:
+            return convolve_same(x, weight, bias, conv.stride, conv.dilation, conv.groups)
+        return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
 
-    def _foldable(self) -> bool:
+    def _foldable(self, x: Tensor) -> bool:
         return (
             type(self.norm) is nn.BatchNorm2d
             and not self.norm.training
-            and not torch.is_grad_enabled()
+            and may_overwrite(x)
             and not torch.compiler.is_compiling()
             and not (self.conv._forward_hooks or self.conv._forward_pre_hooks)
             and not (self.norm._forward_hooks or self.norm._forward_pre_hooks)
@@ -73,19 +76,42 @@ class ConvNorm(nn.Module):
 
 
 def folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Weight and bias of the convolution that does what `conv` and then `norm` in eval mode do."""
+    """Return weight and bias of the convolution that does what `conv` and then `norm` in eval mode do."""
     assert norm.running_var is not None and norm.running_mean is not None
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
     return conv.weight * scale[:, None, None, None], torch.addcmul(norm.bias, norm.running_mean, scale, value=-1)
 
 
-def pad_same(x: Tensor, kernel: int, stride: int) -> tuple[Tensor, tuple[int, int]]:
-    """TensorFlow's SAME padding: (the input, copied with it where it is uneven, what is left to the conv)."""
-    height = max((-(-x.shape[-2] // stride) - 1) * stride + kernel - x.shape[-2], 0)
-    width = max((-(-x.shape[-1] // stride) - 1) * stride + kernel - x.shape[-1], 0)
-    if height % 2 == 0 and width % 2 == 0:
-        return x, (height // 2, width // 2)
-    return F.pad(x, (width // 2, width - width // 2, height // 2, height - height // 2)), (0, 0)
+@torch.fx.wrap  # one node of a torch.fx graph: the paddings depend on the size of the input
+def convolve_same(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, ...], dilation: tuple[int, ...], groups: int
+) -> Tensor:
+    """Convolve with TensorFlow's SAME padding, float[N, C, H, W] to float[N, out, ceil(H / stride), ceil(W / stride)].
+
+    The convolution itself adds padding that is even; the input is copied only for an uneven one. Where a graph for
+    any size is recorded (torch.export with dynamic sizes, torch.jit.trace), it is copied always: which of the two is
+    right is then unknown.
+    """
+    height, width = x.shape[-2], x.shape[-1]
+    top, bottom = same_padding(height, dilation[0] * (weight.shape[-2] - 1) + 1, stride[0])
+    left, right = same_padding(width, dilation[1] * (weight.shape[-1] - 1) + 1, stride[1])
+    if isinstance(height, int) and isinstance(width, int) and top == bottom and left == right:
+        return F.conv2d(x, weight, bias, stride, (top, left), dilation, groups)
+    return F.conv2d(F.pad(x, (left, right, top, bottom)), weight, bias, stride, 0, dilation, groups)
+
+
+def may_overwrite(x: Tensor) -> bool:
+    """Return whether a fresh tensor may be overwritten: gradients are off, and no lasting graph is being recorded.
+
+    What torch.jit.trace and torch.fx record runs later with gradients on as well.
+    """
+    return not (torch.is_grad_enabled() or is_tracing() or isinstance(x, torch.fx.Proxy))
+
+
+def is_tracing() -> bool:
+    """Return whether torch.jit.trace is recording: sizes are tensors then, which Python must not compare."""
+    tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    return tracing
 
 
 class Activation(nn.Module):
@@ -101,7 +127,7 @@ class Activation(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.name == "relu":
             return F.relu(x, inplace=True)
-        inplace = not torch.is_grad_enabled()
+        inplace = may_overwrite(x)
         return F.silu(x, inplace) if self.name == "silu" else F.relu6(x, inplace)
 
     def extra_repr(self) -> str:
@@ -119,7 +145,7 @@ class SqueezeExcite(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         gate = self.expand(self.act(self.reduce(x.mean((2, 3), keepdim=True)))).sigmoid()
-        return x * gate if torch.is_grad_enabled() else x.mul_(gate)
+        return x.mul_(gate) if may_overwrite(x) else x * gate
 
 
 class StochasticDepth(nn.Module):
@@ -140,5 +166,31 @@ class StochasticDepth(nn.Module):
 
 
 def add(x: Tensor, shortcut: Tensor) -> Tensor:
-    """x + shortcut; into x's own memory where autograd is not looking. Both callers' x is a fresh tensor."""
-    return x + shortcut if torch.is_grad_enabled() else x.add_(shortcut)
+    """Return x + shortcut; in x's own memory where autograd does not need x, which is fresh wherever this is called."""
+    return x.add_(shortcut) if may_overwrite(x) else x + shortcut
+
+
+def initialise(module: nn.Module) -> None:
+    """Give every layer below `module` the authors' initial weights.
+
+    As efficientnet_model.py does: conv_kernel_initializer, dense_kernel_initializer.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            # N(0, sqrt(2 / fan_out)); a depthwise kernel has one output a group, so fan_out is kernel^2 there.
+            fan_out = layer.kernel_size[0] * layer.kernel_size[1] * layer.out_channels // layer.groups
+            nn.init.normal_(layer.weight, 0.0, math.sqrt(2.0 / fan_out))
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+        elif isinstance(layer, nn.BatchNorm2d):
+            layer.reset_parameters()
+        else:
+            initialise_classifier(layer)
+
+
+def initialise_classifier(layer: nn.Module) -> None:
+    """Give a classifier weights of U(-1/sqrt(classes), 1/sqrt(classes)) and bias 0; leave other layers as they are."""
+    if isinstance(layer, nn.Linear):
+        bound = 1.0 / math.sqrt(layer.out_features)
+        nn.init.uniform_(layer.weight, -bound, bound)
+        nn.init.zeros_(layer.bias)

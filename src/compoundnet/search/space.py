@@ -12,10 +12,10 @@ from typing import Literal
 
 import msgspec
 
-from compoundnet.arch import Block, Network, Stage, added_input, scale
+from compoundnet.arch import Block, Network, Stage, scale
 from compoundnet.arch.blocks import check_kernel, check_se
-from compoundnet.arch.layers import block_group, head_group, segments, stem_group
 from compoundnet.arch.scaling import round_channels
+from compoundnet.arch.segments import block_group, block_shapes, head_group, segments, stem_group
 from compoundnet.base import CompoundNetError, check, decode_toml, did_you_mean, read_toml
 
 Value = str | int | float
@@ -204,16 +204,14 @@ _SINGULAR = {"operators": "operator", "kernels": "kernel", "skips": "skip"}
 
 def _adds(stage: Stage, in_channels: int) -> bool:
     """Whether any block of a stage adds its input."""
-    first = added_input(stage.block, in_channels, stage.channels, stage.stride, stage.skip)
-    rest = added_input(stage.block, stage.channels, stage.channels, 1, stage.skip)
-    return first != "nothing" or (stage.repeats > 1 and rest != "nothing")
+    first, rest = (stage.block.skip_kind(shape) for shape in block_shapes(stage, in_channels))
+    return first != "none" or (stage.repeats > 1 and rest != "none")
 
 
 def _macs(stage: Stage, in_channels: int, size: int) -> int:
-    first = block_group(stage.block, in_channels, stage.channels, stage.stride, stage.skip, size)
-    size = -(-size // stage.stride)
-    rest = block_group(stage.block, stage.channels, stage.channels, 1, stage.skip, size)
-    return first.macs + (stage.repeats - 1) * rest.macs
+    first, rest = block_shapes(stage, in_channels)
+    macs = block_group(stage.block, first, size).macs
+    return macs + (stage.repeats - 1) * block_group(stage.block, rest, -(-size // stage.stride)).macs
 
 
 def macs(network: Network) -> int:

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compoundnet.arch import Norm
+from compoundnet.arch.layers import same_padding
+from compoundnet.nn.units import convolve_same
 from compoundnet.zoo.genotype import Operation
 
 Pair = tuple[int, int]
@@ -26,16 +28,9 @@ class SameConv2d(nn.Conv2d):
         dilation: int = 1,
     ) -> None:
         super().__init__(in_channels, out_channels, kernel, stride, dilation=dilation, groups=groups, bias=False)
-        self.extent = tuple(dilation * (side - 1) + 1 for side in kernel)
 
     def forward(self, x: Tensor) -> Tensor:
-        height = same_padding(x.shape[-2], self.extent[0], self.stride[0])
-        width = same_padding(x.shape[-1], self.extent[1], self.stride[1])
-        padding = (height // 2, width // 2)
-        if height % 2 or width % 2:
-            x = F.pad(x, (width // 2, width - width // 2, height // 2, height - height // 2))
-            padding = (0, 0)
-        return F.conv2d(x, self.weight, None, self.stride, padding, self.dilation, self.groups)
+        return convolve_same(x, self.weight, None, self.stride, self.dilation, self.groups)
 
 
 class SamePool2d(nn.Module):
@@ -50,18 +45,13 @@ class SamePool2d(nn.Module):
             # Padded by one at the end whatever the stride: where a stride needs none, its windows do not reach it.
             return F.max_pool2d(F.pad(x, (0, 1, 0, 1), value=float("-inf")), self.kernel, self.stride)
         # The end's missing pixel is ceil_mode's, and neither pool counts what lies outside.
-        padding = tuple(same_padding(side, self.kernel, self.stride) // 2 for side in x.shape[-2:])
+        padding = tuple(same_padding(side, self.kernel, self.stride)[0] for side in x.shape[-2:])
         if self.kind == "max":
             return F.max_pool2d(x, self.kernel, self.stride, padding, ceil_mode=True)
         return F.avg_pool2d(x, self.kernel, self.stride, padding, ceil_mode=True, count_include_pad=False)
 
     def extra_repr(self) -> str:
         return f"{self.kind}, kernel_size={self.kernel}, stride={self.stride}"
-
-
-def same_padding(size: int, kernel: int, stride: int) -> int:
-    """Pixels to add to `size`, both ends together, so that the output has ceil(size / stride)."""
-    return max((-(-size // stride) - 1) * stride + kernel - size, 0)
 
 
 class FactorisedReduction(nn.Module):
