@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, overload
 
 from compoundnet.base import CompoundNetError
 from compoundnet.models import catalogue
@@ -16,7 +16,8 @@ from compoundnet.models.reading import read_safetensors
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from compoundnet.nn import ConvNet
+    from compoundnet.nn import ConvNet, FeaturePyramid
+    from compoundnet.nn.net import GlobalPool
 
 _STEM = "stem.conv.weight"
 
@@ -46,23 +47,78 @@ def _means_folder(given: str) -> bool:
     return "/" in given or os.sep in given or (catalogue.entry(given) is None and Path(given).exists())
 
 
+@overload
 def load(
     model: str | os.PathLike[str] | Model,
     *,
     num_classes: int | None = None,
     in_chans: int | None = None,
+    drop_rate: float | None = None,
+    drop_path_rate: float | None = None,
+    global_pool: GlobalPool | None = None,
+    features_only: Literal[False] = False,
+    out_indices: None = None,
+) -> ConvNet: ...
+
+
+@overload
+def load(
+    model: str | os.PathLike[str] | Model,
+    *,
+    num_classes: int | None = None,
+    in_chans: int | None = None,
+    drop_rate: float | None = None,
+    drop_path_rate: float | None = None,
+    global_pool: GlobalPool | None = None,
+    features_only: Literal[True],
+    out_indices: Sequence[int] | None = None,
+) -> FeaturePyramid: ...
+
+
+@overload
+def load(
+    model: str | os.PathLike[str] | Model,
+    *,
+    num_classes: int | None = None,
+    in_chans: int | None = None,
+    drop_rate: float | None = None,
+    drop_path_rate: float | None = None,
+    global_pool: GlobalPool | None = None,
     features_only: bool = False,
     out_indices: Sequence[int] | None = None,
-) -> ConvNet:
-    """The pretrained torch module of a model, in eval mode, on the CPU.
+) -> ConvNet | FeaturePyramid: ...
 
-    num_classes    another number gives a classifier with fresh weights; 0 leaves it out
-    in_chans       another number gives a stem made of the pretrained one (`adapt_stem`)
-    features_only  the trunk as a FeaturePyramid of the levels `out_indices`
+
+def load(
+    model: str | os.PathLike[str] | Model,
+    *,
+    num_classes: int | None = None,
+    in_chans: int | None = None,
+    drop_rate: float | None = None,
+    drop_path_rate: float | None = None,
+    global_pool: GlobalPool | None = None,
+    features_only: bool = False,
+    out_indices: Sequence[int] | None = None,
+) -> ConvNet | FeaturePyramid:
+    """Load the pretrained torch module of a model, in eval mode, on the CPU.
+
+    Args:
+        model: a name of `compoundnet models list`, a model's folder, or an opened model.
+        num_classes: another number gives a classifier with fresh weights; 0 leaves it out.
+        in_chans: another number gives a stem made of the pretrained one (`adapt_stem`).
+        drop_rate: dropout before the classifier, as for `build`.
+        drop_path_rate: stochastic depth, as for `build`.
+        global_pool: "avg", "max", or "" for none, as for `build`.
+        features_only: the trunk as a FeaturePyramid.
+        out_indices: levels of the pyramid; all of them by default.
+
+    Raises:
+        CompoundNetError: there is no such model, its weights cannot be read, or a value is impossible.
     """
+    # torch is imported here: `open_model` needs none of it.
     import torch
 
-    from compoundnet.nn import build
+    from compoundnet.nn import ConvNet, build
 
     if num_classes is not None and num_classes < 0:
         raise CompoundNetError(f"num_classes must be 0 (no classifier) or more, got {num_classes}")
@@ -71,10 +127,19 @@ def load(
     if in_chans is not None and in_chans != model.network.in_channels:
         state[_STEM] = adapt_stem(state[_STEM], in_chans)
     with torch.device("meta"):  # every tensor comes from the file: none is made and initialised first
-        net = build(model.network, in_chans=in_chans, features_only=features_only, out_indices=out_indices)
+        net = build(
+            model.network,
+            num_classes=0 if num_classes == 0 else None,  # another number: after the weights are in
+            in_chans=in_chans,
+            drop_rate=drop_rate,
+            drop_path_rate=drop_path_rate,
+            global_pool=global_pool,
+            features_only=features_only,
+            out_indices=out_indices,
+        )
     wanted = net.state_dict().keys()
     net.load_state_dict({name: tensor for name, tensor in state.items() if name in wanted}, assign=True)
-    if num_classes is not None and num_classes != net.num_classes and not features_only:
+    if isinstance(net, ConvNet) and num_classes is not None and num_classes != net.num_classes:
         net.reset_classifier(num_classes)
     return net.eval()
 
