@@ -7,7 +7,7 @@ stride and repeats belong to the stage. A new block is a class here, listed in `
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import msgspec
 
@@ -35,6 +35,8 @@ class BlockShape(NamedTuple):
 class _Block(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type"):
     """What all blocks share: frozen, strict, told apart by `type`, and a skip around the block where there is one."""
 
+    own_shortcut: ClassVar[bool] = False  # True: the stage's skip does not apply
+
     @property
     def title(self) -> str:
         """The block as the paper writes it: `MBConv6, k3x3`."""
@@ -42,7 +44,7 @@ class _Block(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
 
     def skip_kind(self, shape: BlockShape) -> Literal["none", "identity", "pooled"]:
         """Return what the block adds to its branch: nothing, its input, or its max-pooled input."""
-        if not shape.skip or shape.in_channels != shape.out_channels:
+        if self.own_shortcut or not shape.skip or shape.in_channels != shape.out_channels:
             return "none"
         if shape.skip == "pool":
             return "pooled"
@@ -167,12 +169,10 @@ class ConvBlock(_Block, frozen=True, tag="ConvBlock"):
 class _ResNetBlock(_Block, frozen=True):
     """A block with a shortcut of its own, projected by a 1x1 convolution where the shape changes (He et al. 2016).
 
-    The stage's skip does not apply to it; an activation follows the addition.
+    An activation follows the addition.
     """
 
-    def skip_kind(self, shape: BlockShape) -> Literal["none"]:
-        """Return "none": the shortcut belongs to the block."""
-        return "none"
+    own_shortcut: ClassVar[bool] = True
 
     def trace(self, trace: Trace, shape: BlockShape) -> None:
         """Record every layer of the block, in the order in which they run."""
@@ -237,7 +237,7 @@ Block = MBConv | FusedMBConv | SeparableConv | ConvBlock | BasicBlock | Bottlene
 
 
 def squeeze_channels(in_channels: int, se: float) -> int:
-    """Return the squeeze width for a block's input channels, as in the authors' code: max(1, int(in * se)); 0 is none."""
+    """Return the squeeze width for a block's input channels, as the authors' code does; 0 is none."""
     return max(1, int(in_channels * se)) if se > 0 else 0
 
 

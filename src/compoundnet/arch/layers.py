@@ -113,7 +113,7 @@ class Trace:
         return self.activation(f"{name}.act", index) if activation else index
 
     def squeeze_excite(self, name: str, source: int, squeezed: int) -> int:
-        """Add a global mean, two 1x1 convolutions with bias, sigmoid, and the product; nothing where `squeezed` is 0."""
+        """Add a global mean, two 1x1 convolutions with bias, sigmoid and product; nothing where `squeezed` is 0."""
         if squeezed == 0:
             return source
         channels, _ = self._shapes[source]

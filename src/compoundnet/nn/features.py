@@ -66,8 +66,8 @@ def feature_info(network: Network) -> FeatureInfo:
 
 def _modules(network: Network) -> list[str]:
     """Return the names of the modules that make a feature map: the stem and each block."""
-    blocks = [f"stages.{index}.{repeat}" for index, stage in enumerate(network.stages) for repeat in range(stage.repeats)]
-    return ["stem", *blocks]
+    stages = enumerate(network.stages)
+    return ["stem", *(f"stages.{index}.{repeat}" for index, stage in stages for repeat in range(stage.repeats))]
 
 
 class FeaturePyramid(Trunk):
