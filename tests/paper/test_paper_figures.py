@@ -1,4 +1,4 @@
-"""Figures: that they are pictures of the measurements, the same every time, with labels that cover nothing."""
+"""Figures: that they show the measurements, the same every time, with labels that cover nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
-from compoundnet import arch, paper
+from compoundnet import arch, paper, zoo
 from compoundnet.plots.canvas import canvas
 from compoundnet.plots.labels import Label, label_points
 
@@ -23,12 +23,12 @@ def figure(name: str) -> paper.Figure:
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_pictures_are_equal_byte_for_byte_and_open(name: str) -> None:
+def test_figures_are_equal_byte_for_byte_and_open(name: str) -> None:
     first, second = figure(name), figure(name)
     assert (first.svg, first.png) == (second.svg, second.png)
-    picture = Image.open(io.BytesIO(first.png))
-    assert picture.width == 1600
-    assert picture.info["Description"] == first.description
+    image = Image.open(io.BytesIO(first.png))
+    assert image.width == 1600
+    assert image.info["Description"] == first.description
     root = ElementTree.fromstring(first.svg)
     assert root.tag.endswith("svg")
     assert b"<dc:date>" not in first.svg
@@ -39,7 +39,7 @@ def test_accuracy_plots_show_table2_as_measured(name: str, field: str) -> None:
     points = {point["model"]: point for point in figure(name).points}
     assert len(points) == 24
     for model, network in (("EfficientNet-B7", "efficientnet-b7"), ("SENet", "senet-154"), ("GPipe", "amoebanet-b")):
-        assert points[model]["amount"] == getattr(paper.measure(network), field)
+        assert points[model]["amount"] == getattr(zoo.network_size(network), field)
     assert points["EfficientNet-B0"]["top1"] == 0.771
     made = figure(name)
     assert "For 16 of the 16 other networks" in made.description

@@ -12,7 +12,7 @@ from given_times import given_times
 
 from compoundnet import base, paper
 from compoundnet.paper import latency_table, registry
-from compoundnet.paper.report import Section
+from compoundnet.paper.report import ReportSection
 from compoundnet.runtime.benchmark import Benchmark
 
 MEANS = {"resnet-152": 0.4, "efficientnet-b1": 0.05, "amoebanet-b": 16.0, "efficientnet-b7": 4.0}
@@ -34,7 +34,7 @@ def quick() -> paper.Report:
         return paper.make_report(quick=True)
 
 
-def section(made: paper.Report, name: str) -> Section:
+def section(made: paper.Report, name: str) -> ReportSection:
     return next(one for one in made.sections if one.name == name)
 
 

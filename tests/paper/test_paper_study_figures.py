@@ -89,10 +89,10 @@ def test_figure7_of_kept_models_has_a_column_each_and_no_verdict(tmp_path: Path)
     made = figure("figure7", paper.read_results(tmp_path))
     assert [point["way"] for point in made.points] == ["baseline", "width", "depth", "resolution", "compound"]
     assert made.verdict == "not printed"
-    assert "for the eye" in made.reason
-    picture = Image.open(io.BytesIO(made.png))
-    assert picture.width == 1600
-    assert f'viewBox="0 0 1600 {picture.height}"'.encode() in made.svg
+    assert "by eye" in made.reason
+    image = Image.open(io.BytesIO(made.png))
+    assert image.width == 1600
+    assert f'viewBox="0 0 1600 {image.height}"'.encode() in made.svg
 
 
 def test_figure7_with_a_model_missing_is_empty_frames(tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from compoundnet import arch, base, paper
-from compoundnet.paper.layout import comma_separated, lay_out, markdown
+from compoundnet import arch, base, paper, zoo
+from compoundnet.paper.formats import comma_separated, lay_out, markdown
 from compoundnet.paper.printed import printed_table
-from compoundnet.paper.tables import Cell, Line, Table
+from compoundnet.paper.reproduction import Cell, Table, TableRow
 from compoundnet.train.results import Result
 
 TABLES = ("table1", "table2", "table3", "table5", "table6", "table7", "table8")
@@ -27,7 +27,7 @@ def table(name: str, results: tuple[Result, ...] = ()) -> Table:
     return made
 
 
-def line(name: str, label: str, results: tuple[Result, ...] = ()) -> Line:
+def line(name: str, label: str, results: tuple[Result, ...] = ()) -> TableRow:
     return next(row for row in table(name, results).rows if row.label == label)
 
 
@@ -69,7 +69,7 @@ def test_printed_data_name_known_columns_groups_and_networks(name: str) -> None:
     for row in printed.rows:
         assert {*row.printed, *row.reasons, *row.published} <= figures
         assert row.group is None or row.group in labels
-        assert row.network is None or paper.measure(row.network).params > 0
+        assert row.network is None or zoo.network_size(row.network).params > 0
 
 
 def test_table1_is_the_b0_value() -> None:
@@ -147,10 +147,10 @@ def test_reasons_that_count_batch_norm_say_what_counting_gives() -> None:
     def statistics(name: str) -> int:
         return sum(layer.params for layer in arch.unroll(arch.network(name)) if layer.kind == "norm")
 
-    b2 = paper.measure("efficientnet-b2").params + statistics("efficientnet-b2")
+    b2 = zoo.network_size("efficientnet-b2").params + statistics("efficientnet-b2")
     assert f"{b2 / 1e6:.2f}M" == "9.18M"
     assert "(9.18M)" in cell("table2", "EfficientNet-B2", "params").reason
-    resnext = paper.measure("resnext-101-64x4d").params + statistics("resnext-101-64x4d")
+    resnext = zoo.network_size("resnext-101-64x4d").params + statistics("resnext-101-64x4d")
     assert f"{resnext / 1e6:.1f}M" == "83.7M"
     assert "(83.7M)" in cell("table2", "ResNeXt-101", "params").reason
     b1 = arch.network("efficientnet-b1")
@@ -205,7 +205,7 @@ def test_a_table_is_plain_data() -> None:
     assert msgspec.convert(msgspec.to_builtins(made), Table) == made
 
 
-def test_unknown_reproduction_lists_the_known() -> None:
+def test_an_unknown_reproduction_lists_the_known() -> None:
     with pytest.raises(base.CompoundNetError, match="'table9'; known: table1, table2"):
         paper.reproduce("table9")
 

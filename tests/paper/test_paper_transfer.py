@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from compoundnet import arch, paper
+from compoundnet.paper.accuracy_tables import params_without_classifier
 from compoundnet.paper.results import Results
-from compoundnet.paper.transfer_table import params_without_classifier
 from compoundnet.train.results import Result
 
 
@@ -76,7 +76,7 @@ def test_flowers_aircraft_and_pets_are_judged_by_their_mean_over_classes() -> No
     assert empty.measured is None and "no mean_per_class" in empty.reason
 
 
-def test_a_part_of_the_pictures_fills_nothing() -> None:
+def test_a_part_of_the_images_fills_nothing() -> None:
     part = Result("efficientnet-b0", "cifar10", 0.98, 1_000)
     accuracy = cell("table5", "CIFAR-10, best public: EfficientNet-B0", "accuracy", part)
     assert accuracy.measured is None and "about all 10,000" in accuracy.reason

@@ -86,15 +86,16 @@ def _print(done: Benchmark) -> None:
 
 
 def _write(done: Benchmark, folder: Path) -> None:
-    from compoundnet.paper.latency_plots import latency_plots
+    from compoundnet.paper import printed_top1
+    from compoundnet.runtime.latency_plots import latency_plots
 
     base.make_folder(folder)
     contents = {"benchmark.json": msgspec.json.format(msgspec.json.encode(done), indent=2) + b"\n"}
-    figures = latency_plots(done)
-    if not figures:
+    plots = latency_plots(done, printed_top1())
+    if not plots:
         note("no plot is drawn of fewer than two networks")
-    for figure in figures:
-        contents |= {f"{figure.name}.svg": figure.svg, f"{figure.name}.png": figure.png}
+    for plot in plots:
+        contents |= {f"{plot.name}.svg": plot.svg, f"{plot.name}.png": plot.png}
     for name, content in contents.items():
         base.write_whole(folder / name, content)
     note(f"wrote {', '.join(str(folder / name) for name in contents)}")

@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from compoundnet import paper
 from compoundnet.base import format_bytes, format_count
 from compoundnet.cli.options import Json, complete_network
 from compoundnet.cli.output import print_json, show, table
+from compoundnet.zoo import NetworkSize, network_size
 
 
 def compare(
@@ -24,7 +24,7 @@ def compare(
     json: Json = False,
 ) -> None:
     """Compare networks side by side: parameters, FLOPs, activations, memory, receptive field."""
-    measured = [paper.measure(name) for name in networks]
+    measured = [network_size(name) for name in networks]
     if json:
         print_json([_document(one) for one in measured])
         return
@@ -55,7 +55,7 @@ def compare(
         show("-: not known without building the network, because comparison networks are not made of stages.")
 
 
-def _document(one: paper.Measured) -> dict[str, Any]:
+def _document(one: NetworkSize) -> dict[str, Any]:
     fields = ("activations", "memory_bytes", "training_memory_bytes", "receptive_field")
     return {
         "name": one.name,

@@ -8,9 +8,9 @@ from typing import Annotated
 import msgspec
 import typer
 
-from compoundnet import base, paper
+from compoundnet import paper
 from compoundnet.cli.output import note, print_json, show, table
-from compoundnet.paper.layout import comma_separated, lay_out, markdown, summary
+from compoundnet.paper.formats import lay_out, summary
 
 ALL = "all"
 
@@ -46,57 +46,40 @@ def reproduce(
     made = paper.reproduce(what, given, quick=quick)
     if isinstance(made, paper.Table):
         if output is not None:
-            _write(output, made.name, {"json": _encoded(made), "md": markdown(made), "csv": comma_separated(made)})
+            _write(made, output)
         _print_table(made, json)
         return
-    files = _write(output or Path(), made.name, {"svg": made.svg, "png": made.png})
-    document = {field: getattr(made, field) for field in made.__struct_fields__ if field not in ("svg", "png")} | {
-        "files": files
-    }
+    files = _write(made, output or Path())
     if json:
-        print_json(document)
-    else:
-        show(f"{made.title} ({made.source})", made.description)
-        if made.claim:
-            verdict = "" if made.verdict == "not printed" else f"{made.verdict}. "
-            show(f"The paper: {made.claim}", f"Here: {verdict}{made.reason}")
+        print_json(made.facts() | {"files": files})
+        return
+    show(f"{made.title} ({made.source})", made.description)
+    verdict = "" if made.verdict == "not printed" else f"{made.verdict}. "
+    show(f"The paper: {made.claim}", f"Here: {verdict}{made.reason}")
 
 
 def _report(given: paper.Results | None, output: Path | None, quick: bool, json: bool) -> None:
     """Write the report; exit code 1 where a section of it could not be made."""
-    path = output if output is not None and output.suffix == ".html" else (output or Path()) / "report.html"
-    base.make_folder(path.parent)
-    made = paper.make_report(given, quick=quick, say=note)
-    base.write_whole(path, made.html)
+    file, made = paper.write_report(output or Path(), given, quick=quick, notify=note)
     facts = made.facts()
     if json:
-        print_json({"report": str(path), **msgspec.to_builtins(facts)})
+        print_json({"report": str(file), **msgspec.to_builtins(facts)})
     else:
         for kind, counts in (("Tables", facts.tables), ("Figures", facts.figures)):
-            told = ", ".join(f"{verdict} {count}" for verdict, count in counts.items() if count)
-            show(f"{kind}: {told}.")
+            listed = ", ".join(f"{verdict} {count}" for verdict, count in counts.items() if count)
+            show(f"{kind}: {listed}.")
         if facts.skipped_by_quick:
             show(f"{facts.skipped_by_quick} of those that need data were left out by --quick.")
-        show(f"wrote {path}")
+        show(f"wrote {file}")
     if made.failed:
-        note(f"error: {', '.join(made.failed)} could not be made; {path} says why")
+        note(f"error: {', '.join(made.failed)} could not be made; {file} says why")
         raise typer.Exit(1)
 
 
-def _write(folder: Path, name: str, contents: dict[str, str | bytes]) -> list[str]:
-    """Write one file for each ending, making the folder; their paths."""
-    base.make_folder(folder)
-    written = []
-    for ending, content in contents.items():
-        file = folder / f"{name}.{ending}"
-        base.write_whole(file, content.encode() if isinstance(content, str) else content)
-        written.append(str(file))
-    note(f"wrote {', '.join(written)}")
-    return written
-
-
-def _encoded(made: paper.Table) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(made), indent=2) + b"\n"
+def _write(made: paper.Table | paper.Figure, folder: Path) -> list[str]:
+    files = [str(file) for file in paper.write_reproduction(made, folder)]
+    note(f"wrote {', '.join(files)}")
+    return files
 
 
 def _print_table(made: paper.Table, json: bool) -> None:

@@ -1,22 +1,23 @@
-from .figures import Figure
-from .measure import Measured, measure
+from .formats import write_reproduction
+from .printed import printed_top1
 from .registry import has_quick, names, reproduce
-from .report import Report, make_report
+from .report import Report, make_report, write_report
+from .reproduction import Cell, Figure, Table, TableRow
 from .results import Results, read_results
-from .tables import Cell, Line, Table
 
 __all__ = [
     "Cell",
     "Figure",
-    "Line",
-    "Measured",
     "Report",
     "Results",
     "Table",
+    "TableRow",
     "has_quick",
     "make_report",
-    "measure",
     "names",
+    "printed_top1",
     "read_results",
     "reproduce",
+    "write_report",
+    "write_reproduction",
 ]

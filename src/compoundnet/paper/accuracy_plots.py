@@ -1,4 +1,4 @@
-"""Figures 1 and 5: the paper's accuracies against size and cost as measured here."""
+"""Figures 1 and 5: the accuracies that the paper prints, against size and cost as measured here."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import msgspec
 
 from compoundnet.base import format_count
 from compoundnet.paper.digits import parse
-from compoundnet.paper.figures import Figure
 from compoundnet.paper.printed import printed_figure
+from compoundnet.paper.reproduction import Figure, Verdict, drawn_figure
 from compoundnet.paper.results import Results
-from compoundnet.paper.tables import Verdict, network_table
+from compoundnet.paper.tables import network_table
 from compoundnet.plots.canvas import INK, OKABE_ITO, canvas, count_axis, encode
 from compoundnet.plots.labels import Label, label_points
 
 FAMILY = "EfficientNet"
 
 
-class Point(msgspec.Struct, frozen=True):
-    """One network: `amount` is measured, `top1` is the paper's, a fraction."""
+class PlottedNetwork(msgspec.Struct, frozen=True):
+    """A network of Table 2: `amount` is measured, `top1` is the paper's, a fraction."""
 
     model: str
     network: str | None
@@ -57,23 +57,23 @@ def _draw(name: str, figure: str, amount: str, less: str) -> Figure:
         axes.set_ylim(75.3, 85.1)
         count_axis(axes, "x", [point.amount for point in points])
         label_points(axes, [_label(point, first=point is ours[0]) for point in points], curve=family)
-        svg, png = encode(surface, description)
+        drawing = encode(surface, description)
     holds: Verdict = "agrees" if _worse(ours, others) == others else "differs"
     facts = [msgspec.to_builtins(point) for point in points]
-    return Figure(name, title, printed.source, description, facts, svg, png, printed.claim, holds, found)
+    return drawn_figure(name, printed, drawing, description=description, points=facts, verdict=holds, reason=found)
 
 
-def _points(figure: str) -> list[Point]:
+def _points(figure: str) -> list[PlottedNetwork]:
     """Table 2 with `figure` as measured and the printed top-1."""
-    points: list[Point] = []
+    points: list[PlottedNetwork] = []
     for line in network_table("table2", Results()).rows:
         amount, top1 = line.cells[figure].measured, parse(line.cells["top1"].printed or "")
         if isinstance(amount, int) and top1 is not None:
-            points.append(Point(line.label, line.network, line.resolution, amount, round(top1.amount, 6)))
+            points.append(PlottedNetwork(line.label, line.network, line.resolution, amount, round(top1.amount, 6)))
     return points
 
 
-def _label(point: Point, first: bool) -> Label:
+def _label(point: PlottedNetwork, first: bool) -> Label:
     if not point.model.startswith(FAMILY):
         return Label(point.model, point.amount, 100 * point.top1, INK)
     # The curve's first point carries the family's name, the others only what tells them apart.
@@ -81,7 +81,7 @@ def _label(point: Point, first: bool) -> Label:
     return Label(text, point.amount, 100 * point.top1, OKABE_ITO["vermillion"], "bold")
 
 
-def _describe(title: str, amount: str, ours: list[Point]) -> str:
+def _describe(title: str, amount: str, ours: list[PlottedNetwork]) -> str:
     low, high = ours[0], ours[-1]
     return (
         f"{title}: top-1 accuracy as the paper prints it against {amount} as measured here, on a logarithmic scale. "
@@ -90,14 +90,14 @@ def _describe(title: str, amount: str, ours: list[Point]) -> str:
     )
 
 
-def _beaten(less: str, ours: list[Point], others: list[Point]) -> str:
+def _beaten(less: str, ours: list[PlottedNetwork], others: list[PlottedNetwork]) -> str:
     return (
         f"For {len(_worse(ours, others))} of the {len(others)} other networks there is an EfficientNet that is {less}"
         " and at least as accurate."
     )
 
 
-def _worse(ours: list[Point], others: list[Point]) -> list[Point]:
+def _worse(ours: list[PlottedNetwork], others: list[PlottedNetwork]) -> list[PlottedNetwork]:
     """Those with an EfficientNet beside them that has less and is at least as accurate."""
     return [
         other for other in others if any(point.top1 >= other.top1 and point.amount < other.amount for point in ours)

@@ -1,4 +1,4 @@
-"""Figure 7: class activation maps of the five networks of Table 7, as one's own study has trained and kept them."""
+"""Figure 7: class activation maps of the five networks of Table 7, as a study has trained and kept them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
 from compoundnet.base import CompoundNetError
-from compoundnet.paper.figures import Figure
 from compoundnet.paper.printed import PrintedFigure, printed_figure, printed_table
+from compoundnet.paper.reproduction import Figure, drawn_figure
 from compoundnet.paper.results import Results
 from compoundnet.plots.canvas import GRID, INK, QUIET, canvas, encode
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 ROWS = 4
 COMMAND = "compoundnet search study NETWORK DATA --figure 8 -o RESULTS/figure8"
 # No verdict: the claim is about what a person sees.
-_BY_EYE = "The paper prints no numbers with these maps, so the claim is for the eye to judge."
+_BY_EYE = "The paper prints no numbers with these maps, so the reader judges the claim by eye."
 
 
 def activation_maps(name: str, results: Results) -> Figure:
-    """A row a test picture of the study, a column a network; without trained networks a panel that says so.
+    """Figure 7: a row for each test image of the study, a column for each network.
 
-    Never of random weights: their maps would show nothing and look like something.
+    Without trained networks it is empty frames that say so: maps of random weights would look like a result.
     """
     printed, studies = printed_figure(name), results.of_figure(8)
     for study in reversed(studies):
@@ -41,7 +41,7 @@ def activation_maps(name: str, results: Results) -> Figure:
 
 
 def _models(study: StudyFolder) -> dict[str, Path]:
-    """Way of scaling -> the model folder of its dearest network; empty where one is missing."""
+    """Way of scaling -> the model folder of its most expensive network; empty where one is missing."""
     found: dict[str, Path] = {}
     lines = ("baseline", *(line.name for line in study.study.lines.lines))
     for line in lines:
@@ -57,23 +57,23 @@ def _maps(name: str, printed: PrintedFigure, study: StudyFolder, models: dict[st
     from compoundnet.explain import grid
     from compoundnet.models import open_model
 
-    pictures, labels = _photos(study)
+    images, labels = _test_images(study)
     opened = {line: open_model(folder) for line, folder in models.items()}
     titles = [f"{line}, {model.preprocess.size} px" for line, model in opened.items()]
-    drawn = grid(list(opened.values()), pictures, classes=labels, titles=titles, backend="torch")
+    drawn = grid(list(opened.values()), images, classes=labels, titles=titles, backend="torch")
     where = f"networks that {study.folder} has trained on {study.study.data}, seed {study.study.seed}"
     drawn = drawn._replace(description=f"{printed.title}, of {where}. {drawn.description}")
     points: list[dict[str, Any]] = [
         {"way": line, "network": model.network.name, "model": str(models[line])} for line, model in opened.items()
     ]
-    return Figure(
-        name, printed.title, printed.source, drawn.description, points, _wrapped(drawn), drawn.png(), printed.claim,
-        "not printed", f"Drawn from {where}. {_BY_EYE}",
+    return drawn_figure(
+        name, printed, (_svg(drawn), drawn.png()), description=drawn.description, points=points,
+        verdict="not printed", reason=f"Drawn from {where}. {_BY_EYE}",
     )  # fmt: skip
 
 
-def _photos(study: StudyFolder) -> tuple[list[Image.Image], list[str]]:
-    """The first test picture of each of the first classes, and the classes: chosen by no one's taste."""
+def _test_images(study: StudyFolder) -> tuple[list[Image.Image], list[str]]:
+    """The first test image of each of the first classes, and the classes: nobody chose them by how they look."""
     from compoundnet.data import open_dataset
 
     dataset = open_dataset(study.study.data)
@@ -83,12 +83,12 @@ def _photos(study: StudyFolder) -> tuple[list[Image.Image], list[str]]:
         first.setdefault(label, index)
     chosen = sorted(label for label in first if label >= 0)[:ROWS]
     if not chosen:
-        raise CompoundNetError(f"{study.study.data} has no test picture of a known class to look at")
+        raise CompoundNetError(f"{study.study.data} has no test image of a known class to explain")
     return [split.image(first[label]) for label in chosen], [split.classes[label] for label in chosen]
 
 
-def _wrapped(drawn: Page) -> bytes:
-    """The picture as SVG: photos stay pixels."""
+def _svg(drawn: Page) -> bytes:
+    """The page as SVG, which holds it as JPEG: photos stay pixels."""
     width, height = drawn.image.size
     encoded = base64.b64encode(drawn.jpeg()).decode()
     return (
@@ -102,8 +102,8 @@ def _missing(name: str, printed: PrintedFigure, why: str) -> Figure:
     """Empty frames for the five networks, and how to fill them."""
     rows = printed_table("table7").rows
     reason = (
-        f"{why}It takes the five networks of Table 7, trained: {COMMAND}; then --results RESULTS. Of models that there"
-        " are already: compoundnet explain MODEL MODEL... --grid -- PHOTO..."
+        f"{why}It takes the five networks of Table 7, trained: {COMMAND}; then --results RESULTS. For models that you"
+        " already have: compoundnet explain MODEL MODEL... --grid -- IMAGE..."
     )
     description = (
         f"{printed.title}: five empty frames, for {', '.join(row.label for row in rows)}. Needs data. {reason}"
@@ -118,7 +118,5 @@ def _missing(name: str, printed: PrintedFigure, why: str) -> Figure:
             axes.set_facecolor(GRID)
             axes.text(0.5, 0.5, "needs data", transform=axes.transAxes, ha="center", va="center", color=INK)
         surface.supxlabel(f"No trained networks were given. This makes them:\n{COMMAND}", fontsize=10.5, color=INK)
-        svg, png = encode(surface, description)
-    return Figure(
-        name, printed.title, printed.source, description, [], svg, png, printed.claim, "needs data", reason
-    )  # fmt: skip
+        drawing = encode(surface, description)
+    return drawn_figure(name, printed, drawing, description=description, points=[], verdict="needs data", reason=reason)

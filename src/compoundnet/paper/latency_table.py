@@ -1,7 +1,7 @@
 """Table 4: EfficientNet-B1 against ResNet-152 and B7 against GPipe's network, each pair timed here in the same rounds.
 
-Both sides of a pair run on ONNX Runtime, on one thread, one picture at a time, with random weights; the mean of 20
-runs, as in the paper.
+Both sides of a pair run on ONNX Runtime, on one thread, one image at a time, with random weights; the mean of 20 runs,
+as in the paper.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import msgspec
 
 from compoundnet.base import CompoundNetError, format_bytes
 from compoundnet.paper import digits
-from compoundnet.paper.measure import measure
-from compoundnet.paper.printed import PrintedTable, Row, printed_table
+from compoundnet.paper.printed import PrintedRow, PrintedTable, printed_table
+from compoundnet.paper.reproduction import Table, Verdict
 from compoundnet.paper.results import Results
-from compoundnet.paper.tables import Subject, Table, Verdict, find_accuracies, judged
+from compoundnet.paper.verdicts import RowMeasurements, find_accuracies, judged, measure_row
 
 if TYPE_CHECKING:
     from compoundnet.runtime.benchmark import Benchmark
@@ -24,28 +24,28 @@ if TYPE_CHECKING:
 BACKEND = "onnxruntime"
 LEFT_OUT = "Left out by --quick."
 QUICK, FULL = ("EfficientNet-B1",), ("EfficientNet-B1", "EfficientNet-B7")
-# What GPipe's network of 557M parameters takes at its peak, while it is exported.
+# Peak memory of GPipe's network of 557M parameters, while it is exported.
 MEMORY = {"EfficientNet-B7": 10e9}
 
 
 class LatencyTable(Table, frozen=True):
-    """Table 4, and by group all that was measured for it: the figures of every latency, and what they depend on."""
+    """Table 4, and by group the benchmarks it was made of, with all that their latencies depend on."""
 
     benchmarks: Mapping[str, Benchmark]
 
 
 def latency_table(name: str, results: Results) -> LatencyTable:
-    """Both pairs. Raises CompoundNetError where less memory is free than GPipe's network takes."""
+    """Time both pairs. Raises CompoundNetError where less memory is free than GPipe's network takes."""
     return tabulate(name, results, time_groups(FULL))
 
 
 def quick_latency_table(name: str, results: Results) -> LatencyTable:
-    """The pair of EfficientNet-B1."""
+    """Time the pair of EfficientNet-B1 alone."""
     return tabulate(name, results, time_groups(QUICK))
 
 
 def time_groups(groups: tuple[str, ...]) -> dict[str, Benchmark]:
-    """By group, the latencies of one picture in the networks of its rows."""
+    """Measure, by group, the latencies of one image in the networks of its rows."""
     from compoundnet.base.machine import free_memory
     from compoundnet.runtime.benchmark import benchmark
 
@@ -65,7 +65,7 @@ def time_groups(groups: tuple[str, ...]) -> dict[str, Benchmark]:
 
 
 def tabulate(name: str, results: Results, benchmarks: Mapping[str, Benchmark]) -> LatencyTable:
-    """The table with these latencies by group; a network without one needs data."""
+    """Return the table with these latencies by group; a network without one needs data."""
     from compoundnet.base.machine import processor
     from compoundnet.runtime.latency import RUNS
 
@@ -76,13 +76,15 @@ def tabulate(name: str, results: Results, benchmarks: Mapping[str, Benchmark]) -
     return LatencyTable(**msgspec.structs.asdict(made), benchmarks=benchmarks)
 
 
-def _row(row: Row, printed: PrintedTable, results: Results, means: Mapping[str, float], origin: str) -> Subject:
+def _row(
+    row: PrintedRow, printed: PrintedTable, results: Results, means: Mapping[str, float], origin: str
+) -> RowMeasurements:
     assert row.network is not None and row.group is not None
-    own = measure(row.network)
+    own = measure_row(row)
     figures, sources = find_accuracies(results, own.name, printed)
     if own.name not in means:
         missing: dict[str, str] = {figure: LEFT_OUT for figure in ("latency", "speedup") if figure in row.printed}
-        return Subject(figures, own.name, own.resolution, {**sources, **missing})
+        return RowMeasurements(figures, own.name, own.resolution, {**sources, **missing})
     figures["latency"] = means[own.name]
     sources["latency"] = origin
     verdicts: dict[str, Verdict] = {"latency": "other machine"}
@@ -94,4 +96,4 @@ def _row(row: Row, printed: PrintedTable, results: Results, means: Mapping[str, 
         assert claimed is not None
         figures["speedup"] = speedup
         verdicts["speedup"] = "surpasses" if speedup > claimed.amount else "differs"
-    return Subject(figures, own.name, own.resolution, sources, verdicts)
+    return RowMeasurements(figures, own.name, own.resolution, sources, verdicts)

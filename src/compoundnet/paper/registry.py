@@ -6,9 +6,8 @@ import importlib
 
 from compoundnet.arch import canonical
 from compoundnet.base import CompoundNetError
-from compoundnet.paper.figures import Figure
+from compoundnet.paper.reproduction import Figure, Table
 from compoundnet.paper.results import Results
-from compoundnet.paper.tables import Table
 
 # Name -> (module, function); the function takes (name, results). Imported when asked for, because figures need
 # matplotlib and tables do not.
@@ -17,10 +16,10 @@ _REPRODUCTIONS = {
     "table2": ("tables", "network_table"),
     "table3": ("tables", "network_table"),
     "table4": ("latency_table", "latency_table"),
-    "table5": ("transfer_table", "transfer_table"),
+    "table5": ("accuracy_tables", "transfer_table"),
     "table6": ("tables", "dataset_table"),
     "table7": ("tables", "network_table"),
-    "table8": ("server_table", "server_table"),
+    "table8": ("accuracy_tables", "server_table"),
     "figure1": ("accuracy_plots", "accuracy_against_size"),
     "figure2": ("scaling_diagram", "ways_of_scaling"),
     "figure3": ("scaling_curves", "one_dimension"),
@@ -35,21 +34,25 @@ _QUICK = {"table4": ("latency_table", "quick_latency_table")}
 
 
 def names() -> tuple[str, ...]:
-    """What `reproduce` knows."""
+    """Return the tables and figures that `reproduce` knows."""
     return tuple(_REPRODUCTIONS)
 
 
 def has_quick(name: str) -> bool:
-    """Whether something of it can be left out."""
+    """Return whether a part of it can be left out."""
     return name in _QUICK
 
 
 def reproduce(name: str, results: Results | None = None, *, quick: bool = False) -> Table | Figure:
-    """A table or figure of the paper, measured here, and with what people have measured.
+    """Reproduce a table or figure of the paper from what is measured here and what users have measured.
 
-    quick  leave out what takes minutes and gigabytes: of table4, GPipe's network and the one it is compared with
+    Args:
+        name: One of `names()`.
+        results: The users' measurements.
+        quick: Leave out what takes minutes and gigabytes: of table4, GPipe's network and the one it is compared with.
 
-    Raises CompoundNetError for a name that is not in `names()`, or has nothing to leave out.
+    Raises:
+        CompoundNetError: the name is not in `names()`, or has nothing to leave out.
     """
     wanted = canonical(name).replace("-", "").replace(" ", "")
     if wanted not in _REPRODUCTIONS:

@@ -1,31 +1,36 @@
-"""`reproduce all`: every table and figure in one HTML file that holds the paper against what is measured here."""
+"""Every table and figure in one HTML file: the paper's numbers beside what is measured here."""
 
 from __future__ import annotations
 
+import os
 import shlex
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from pathlib import Path
 from typing import get_args
 
 import msgspec
 
-from compoundnet.base import CompoundNetError
-from compoundnet.paper.figures import Figure
+from compoundnet.base import CompoundNetError, make_folder, write_whole
+from compoundnet.base.progress import Notify, ignore
 from compoundnet.paper.latency_table import LEFT_OUT
 from compoundnet.paper.registry import has_quick, names, reproduce
+from compoundnet.paper.reproduction import Cell, Figure, Table, Verdict
 from compoundnet.paper.results import Results
-from compoundnet.paper.tables import Cell, Table, Verdict
 
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 
-class Section(msgspec.Struct, frozen=True):
+class ReportSection(msgspec.Struct, frozen=True):
     """One table or figure of the report.
 
-    made     None where it was left out, or could not be made
-    problem  why it could not be made; empty otherwise
-    command  what makes it again, alone
+    Attributes:
+        name: As `reproduce` takes it.
+        made: None where it was left out, or could not be made.
+        problem: Why it could not be made; empty otherwise.
+        command: The command that makes it again, alone.
+        seconds: How long it took.
     """
 
     name: str
@@ -54,9 +59,17 @@ class Section(msgspec.Struct, frozen=True):
         return sum(cell.reason == LEFT_OUT for cell in _cells(self.made)) if isinstance(self.made, Table) else 0
 
 
-class Facts(msgspec.Struct, frozen=True):
-    """A report as plain data: verdicts of the tables' cells and of the figures, cells that --quick left out, sections
-    that were left out, sections that failed with why, and how long each took."""
+class ReportSummary(msgspec.Struct, frozen=True):
+    """A report as plain data.
+
+    Attributes:
+        tables: How many cells of tables have each verdict.
+        figures: How many figures have each verdict.
+        skipped_by_quick: Cells that --quick left out.
+        left_out: Sections that were left out.
+        failed: Section -> why it could not be made.
+        seconds: Section -> how long it took.
+    """
 
     tables: dict[Verdict, int]
     figures: dict[Verdict, int]
@@ -70,7 +83,7 @@ class Report(msgspec.Struct, frozen=True):
     """A finished report."""
 
     html: bytes
-    sections: tuple[Section, ...]
+    sections: tuple[ReportSection, ...]
 
     @property
     def failed(self) -> tuple[str, ...]:
@@ -79,12 +92,12 @@ class Report(msgspec.Struct, frozen=True):
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """Sections that were not to be made."""
+        """Sections that were left out on request."""
         return tuple(section.name for section in self.sections if section.made is None and not section.problem)
 
-    def facts(self) -> Facts:
-        """What it comes to."""
-        return Facts(
+    def facts(self) -> ReportSummary:
+        """Return the report's counts as plain data."""
+        return ReportSummary(
             total(section for section in self.sections if section.name.startswith("table")),
             total(section for section in self.sections if section.name.startswith("figure")),
             sum(section.skipped for section in self.sections),
@@ -94,8 +107,8 @@ class Report(msgspec.Struct, frozen=True):
         )
 
 
-def total(sections: Iterable[Section]) -> dict[Verdict, int]:
-    """Verdicts of several sections together."""
+def total(sections: Iterable[ReportSection]) -> dict[Verdict, int]:
+    """Count the verdicts of several sections together."""
     return {verdict: sum(column) for verdict, column in zip(
         VERDICTS, zip(*(section.counts.values() for section in sections), strict=True), strict=True
     )}  # fmt: skip
@@ -106,15 +119,20 @@ def make_report(
     *,
     quick: bool = False,
     without: Iterable[str] = (),
-    say: Callable[[str], object] = lambda _: None,
+    notify: Notify = ignore,
 ) -> Report:
     """Make every table and figure, and the page that holds them.
 
-    quick    of table4 only the half that takes no minutes and no gigabytes
-    without  names that are left out; the page says so
-    say      is told of each one that is done
+    Where one of them fails, the others are made all the same, and the page says why in its place.
 
-    What one of them raises does not end the others: the page says it in its place.
+    Args:
+        results: The users' measurements.
+        quick: Of table4 only the half that takes no minutes and no gigabytes.
+        without: Names that are left out; the page says so.
+        notify: Called with a line for each section that is done.
+
+    Raises:
+        CompoundNetError: a name of `without` is not known.
     """
     from compoundnet.paper.report_page import render
 
@@ -125,17 +143,39 @@ def make_report(
     sections = []
     for name in names():
         section = _make(name, given, quick and has_quick(name), name in unwanted)
-        say(f"{name}: {section.problem or ('left out' if section.made is None else f'{section.seconds:.1f} s')}")
+        notify(f"{name}: {section.problem or ('left out' if section.made is None else f'{section.seconds:.1f} s')}")
         sections.append(section)
     return Report(render(tuple(sections), given, quick), tuple(sections))
 
 
-def _make(name: str, results: Results, quick: bool, unwanted: bool) -> Section:
+def write_report(
+    output: str | os.PathLike[str], results: Results | None = None, *, quick: bool = False, notify: Notify = ignore
+) -> tuple[Path, Report]:
+    """Make the report and write it to an HTML file; return the file and the report.
+
+    Args:
+        output: A `.html` file, or the folder to write `report.html` to. Folders are made before anything is measured.
+        results: As for `make_report`; so are `quick` and `notify`.
+        quick: Whether to leave out what takes minutes.
+        notify: Called with a line for each section that is done.
+
+    Raises:
+        UnwritableError: the file cannot be written.
+    """
+    path = Path(output)
+    file = path if path.suffix == ".html" else path / "report.html"
+    make_folder(file.parent)
+    made = make_report(results, quick=quick, notify=notify)
+    write_whole(file, made.html)
+    return file, made
+
+
+def _make(name: str, results: Results, quick: bool, unwanted: bool) -> ReportSection:
     command = f"compoundnet reproduce {name}{' --quick' if quick else ''}"
     if results.folder is not None:
         command += f" --results {shlex.quote(str(results.folder))}"
     if unwanted:
-        return Section(name, None, "", command, 0.0)
+        return ReportSection(name, None, "", command, 0.0)
     start = time.monotonic()
     made, problem = None, ""
     try:
@@ -144,7 +184,7 @@ def _make(name: str, results: Results, quick: bool, unwanted: bool) -> Section:
         problem = str(error)
     except Exception as error:  # whatever it is, the other sections are worth having
         problem = f"{type(error).__name__}: {error}"
-    return Section(name, made, problem, command, time.monotonic() - start)
+    return ReportSection(name, made, problem, command, time.monotonic() - start)
 
 
 def _cells(table: Table) -> list[Cell]:

@@ -9,15 +9,14 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from compoundnet.base import format_bytes, format_count
-from compoundnet.paper.figures import Figure
-from compoundnet.paper.layout import comparison, comparison_heading, lay_out
+from compoundnet.paper.formats import comparison, comparison_heading, lay_out
+from compoundnet.paper.reproduction import Cell, Figure, Table
 from compoundnet.paper.results import Results
-from compoundnet.paper.tables import Cell, Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from compoundnet.paper.report import Section
+    from compoundnet.paper.report import ReportSection
 
 # A larger picture is one of photos, and goes in as JPEG: the whole page is to stay under 5 MB.
 _LARGE = 700_000
@@ -49,7 +48,7 @@ _TOLD = {
 }
 
 
-def render(sections: Sequence[Section], results: Results, quick: bool) -> bytes:
+def render(sections: Sequence[ReportSection], results: Results, quick: bool) -> bytes:
     """The HTML file: self-contained, without a script."""
     import jinja2
 
@@ -86,7 +85,7 @@ def render(sections: Sequence[Section], results: Results, quick: bool) -> bytes:
     return page.encode()
 
 
-def view(section: Section) -> dict[str, Any]:
+def view(section: ReportSection) -> dict[str, Any]:
     """What the template needs of a section beside itself."""
     if isinstance(section.made, Table):
         layout = lay_out(section.made)

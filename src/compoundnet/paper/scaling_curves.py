@@ -1,7 +1,7 @@
 """Figures 3 and 4: B0 scaled by one dimension, and by width on four baselines.
 
-The paper draws an accuracy for each of these networks and prints those of Table 7 alone. So what is drawn here are the
-FLOPs of all, measured, the printed accuracies, and one's own study with all accuracies below.
+The paper draws an accuracy for each of these networks and prints those of Table 7 alone. So this draws the measured
+FLOPs of all, the accuracies that are printed, and below them the user's own study with all accuracies.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from compoundnet import arch
 from compoundnet.paper.digits import parse
-from compoundnet.paper.figures import Figure
 from compoundnet.paper.printed import PrintedFigure, printed_figure, printed_table
+from compoundnet.paper.reproduction import Figure, drawn_figure
 from compoundnet.paper.results import Results
 from compoundnet.paper.study_panels import HEIGHT, draw_panel, judge, study_points
 from compoundnet.plots.canvas import INK, QUIET, canvas, count_axis, encode
@@ -30,9 +30,11 @@ NETWORK = "efficientnet-b0"
 BASELINE = (1.0, 1.0, 1.0)
 
 
-class Dot(NamedTuple):
-    """A network of a line: `macs` as measured, `top1` as printed, a fraction, where it is. `listed`: whether it is one
-    of the figure's own points, or of Table 7 alone."""
+class CurveDot(NamedTuple):
+    """A network of a line: `macs` as measured, `top1` as printed, a fraction; None where it is not.
+
+    `listed` says whether it is one of the figure's own points; others are in Table 7 alone.
+    """
 
     line: str
     multipliers: Multipliers
@@ -78,7 +80,7 @@ def _draw(name: str, number: Literal[3, 4], results: Results) -> Figure:
         for axes, study in zip(own, studies, strict=True):
             draw_panel(axes, study)
         _label_accuracies(above, lines)
-        svg, png = encode(surface, description)
+        drawing = encode(surface, description)
     verdict, reason = judge(number, studies)
     points = [
         {"line": dot.line, "depth": depth, "width": width, "resolution": resolution, "macs": dot.macs, "top1": dot.top1}
@@ -87,22 +89,22 @@ def _draw(name: str, number: Literal[3, 4], results: Results) -> Figure:
         for depth, width, resolution in [dot.multipliers]
     ]
     own_points = [point for study in studies for point in study_points(study)]
-    return Figure(
-        name, printed.title, printed.source, description, points + own_points, svg, png, printed.claim, verdict, reason
-    )  # fmt: skip
+    return drawn_figure(
+        name, printed, drawing, description=description, points=points + own_points, verdict=verdict, reason=reason
+    )
 
 
-def _lines(number: Literal[3, 4]) -> dict[str, list[Dot]]:
+def _lines(number: Literal[3, 4]) -> dict[str, list[CurveDot]]:
     """The networks of each line from the smallest up, the baseline and what Table 7 prints of it among them."""
     from compoundnet.search.study_points import paper_lines, scaled
 
     base, known = arch.network(NETWORK), printed_accuracies()
-    found: dict[str, list[Dot]] = {}
+    found: dict[str, list[CurveDot]] = {}
     for line in paper_lines(number).lines:
         multipliers = set(line.points) | ({BASELINE} if number == 3 else set())
         alone = [place for place in known if place != BASELINE and _on(line.name, place, number)]
         found[line.name] = [
-            Dot(line.name, each, arch.cost(scaled(base, each)).macs, known.get(each), each in multipliers)
+            CurveDot(line.name, each, arch.cost(scaled(base, each)).macs, known.get(each), each in multipliers)
             for each in sorted(multipliers | set(alone))
         ]
     return found
@@ -116,7 +118,9 @@ def _on(line: str, multipliers: Multipliers, number: Literal[3, 4]) -> bool:
     return line == "d=1, r=1" and changed == [False, True, False]
 
 
-def _accuracies(axes: Axes, printed: PrintedFigure, lines: dict[str, list[Dot]], styles: Sequence[LineStyle]) -> None:
+def _accuracies(
+    axes: Axes, printed: PrintedFigure, lines: dict[str, list[CurveDot]], styles: Sequence[LineStyle]
+) -> None:
     """What is printed: Table 7's accuracies, and where the paper says that the curves flatten."""
     for dots, style in zip(lines.values(), styles, strict=True):
         known = [(dot.macs, 100 * dot.top1) for dot in dots if dot.top1 is not None]
@@ -144,7 +148,7 @@ def _accuracies(axes: Axes, printed: PrintedFigure, lines: dict[str, list[Dot]],
     axes.set_ylabel("ImageNet top-1 in\nthe paper's Table 7, %")
 
 
-def _label_accuracies(axes: Axes, lines: dict[str, list[Dot]]) -> None:
+def _label_accuracies(axes: Axes, lines: dict[str, list[CurveDot]]) -> None:
     """Called when all limits are final."""
     known = {dot.multipliers: dot for dots in lines.values() for dot in dots if dot.top1 is not None}
     label_points(
@@ -152,7 +156,7 @@ def _label_accuracies(axes: Axes, lines: dict[str, list[Dot]]) -> None:
     )
 
 
-def _costs(axes: Axes, lines: dict[str, list[Dot]], styles: Sequence[LineStyle]) -> None:
+def _costs(axes: Axes, lines: dict[str, list[CurveDot]], styles: Sequence[LineStyle]) -> None:
     """A row of networks a line, each with its multiplier."""
     axes.set_ylim(len(lines) - 0.45, -0.6)
     axes.set_yticks(range(len(lines)), list(lines))
@@ -175,7 +179,7 @@ def _costs(axes: Axes, lines: dict[str, list[Dot]], styles: Sequence[LineStyle])
             )  # fmt: skip
 
 
-def _short(dot: Dot) -> str:
+def _short(dot: CurveDot) -> str:
     """The multiplier that the dot's line is about; width where lines are baselines."""
     depth, width, resolution = dot.multipliers
     return f"{({'depth': depth, 'resolution': resolution}).get(dot.line, width):g}"
@@ -186,7 +190,7 @@ def _name(multipliers: Multipliers) -> str:
     return ", ".join(parts) or "B0"
 
 
-def _describe(printed: PrintedFigure, lines: dict[str, list[Dot]]) -> str:
+def _describe(printed: PrintedFigure, lines: dict[str, list[CurveDot]]) -> str:
     known = {dot.multipliers: dot for dots in lines.values() for dot in dots if dot.top1 is not None}
     counts = "; ".join(
         f"{name} from {_billions(dots[0].macs)} to {_billions(max(dot.macs for dot in dots))}"

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from compoundnet.arch import Network, cost, network, scale
 from compoundnet.base import format_count
-from compoundnet.paper.figures import Figure
-from compoundnet.paper.printed import Row, printed_figure, printed_table
+from compoundnet.paper.printed import PrintedRow, printed_figure, printed_table
+from compoundnet.paper.reproduction import Figure, Verdict, drawn_figure
 from compoundnet.paper.results import Results
-from compoundnet.paper.tables import Verdict
 from compoundnet.plots.canvas import OKABE_ITO, QUIET, canvas, encode
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ COLORS = (QUIET, OKABE_ITO["blue"], OKABE_ITO["orange"], OKABE_ITO["green"], OKA
 GAP, STAGE_GAP = 1.0, 4.0  # between blocks and between stages, in the units of `thickness`
 
 
-class Bar(NamedTuple):
+class BlockBar(NamedTuple):
     """One block: `width` follows its channels, `height` its output's side; `bottom` is where it lies in the stack."""
 
     stage: int
@@ -53,12 +52,12 @@ def ways_of_scaling(name: str, results: Results) -> Figure:
             axes.axhline(stacks[0][-1].bottom + stacks[0][-1].height, color=QUIET, linewidth=1, linestyle=(0, (2, 3)))
         _key(panels[0], networks[0], stacks[0])
         surface.supxlabel(
-            "One bar a block, the image below. Length: channels. Thickness: square root of the resolution.\n"
+            "One bar per block, the image below. Length: channels. Thickness: square root of the resolution.\n"
             "d, w, r: multipliers of depth, width, resolution. Dotted: the height of the baseline.",
             fontsize=10.5,
             color=QUIET,
         )
-        svg, png = encode(surface, description)
+        drawing = encode(surface, description)
     points = [
         {
             "way": NAMES[position],
@@ -73,9 +72,7 @@ def ways_of_scaling(name: str, results: Results) -> Figure:
         for position, (row, each) in enumerate(zip(rows, networks, strict=True))
     ]
     verdict, reason = _judge(networks)
-    return Figure(
-        name, printed.title, printed.source, description, points, svg, png, printed.claim, verdict, reason
-    )  # fmt: skip
+    return drawn_figure(name, printed, drawing, description=description, points=points, verdict=verdict, reason=reason)
 
 
 def _judge(networks: list[Network]) -> tuple[Verdict, str]:
@@ -88,27 +85,27 @@ def _judge(networks: list[Network]) -> tuple[Verdict, str]:
                (width, depth, resolution, compound)]  # fmt: skip
     alone = [[position == way for position in range(3)] for way in range(3)]
     if changed == [*alone, [True] * 3]:
-        return "agrees", "So the networks are: channels, repeats and resolution of each differ from B0's as claimed."
-    return "differs", "Of a scaled network other dimensions differ from B0's than the way of scaling names."
+        return "agrees", "The channels, repeats and resolution of each network differ from B0's as claimed."
+    return "differs", "A scaled network differs from B0 in other dimensions than its way of scaling names."
 
 
-def _scaled(row: Row) -> Network:
+def _scaled(row: PrintedRow) -> Network:
     assert row.network is not None
     return scale(network(row.network), depth=row.depth, width=row.width, resolution=row.resolution)
 
 
-def _bars(each: Network) -> Iterator[Bar]:
+def _bars(each: Network) -> Iterator[BlockBar]:
     """Every block of a network from the image up."""
     size, bottom = -(-each.resolution // each.stem.stride), 0.0
     for position, stage in enumerate(each.stages):
         size = -(-size // stage.stride)
         for _ in range(stage.repeats):
-            yield Bar(position, stage.channels, math.sqrt(size), bottom)
+            yield BlockBar(position, stage.channels, math.sqrt(size), bottom)
             bottom += math.sqrt(size) + GAP
         bottom += STAGE_GAP - GAP
 
 
-def _panel(axes: Axes, position: int, row: Row, each: Network, stack: list[Bar]) -> None:
+def _panel(axes: Axes, position: int, row: PrintedRow, each: Network, stack: list[BlockBar]) -> None:
     from matplotlib.colors import to_rgb
 
     base = to_rgb(COLORS[position])
@@ -128,11 +125,11 @@ def _panel(axes: Axes, position: int, row: Row, each: Network, stack: list[Bar])
     axes.text(0, -5, "\n".join(facts), ha="center", va="top", fontsize=10.5, linespacing=1.35)
 
 
-def _multipliers(row: Row) -> tuple[tuple[str, float], ...]:
+def _multipliers(row: PrintedRow) -> tuple[tuple[str, float], ...]:
     return ("d", row.depth), ("w", row.width), ("r", row.resolution)
 
 
-def _key(axes: Axes, each: Network, stack: list[Bar]) -> None:
+def _key(axes: Axes, each: Network, stack: list[BlockBar]) -> None:
     """What the baseline's first and last bar stand for."""
     first, last = stack[0], stack[-1]
     side = each.resolution // each.stem.stride

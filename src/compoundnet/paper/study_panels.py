@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from compoundnet.paper.tables import Verdict
+from compoundnet.paper.reproduction import Verdict
 from compoundnet.search.study_plots import data_name, draw_curves
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Figure 6: parameters, measured without the classifier, against the accuracies of Table 5 and one's own."""
+"""Figure 6: parameters, measured without the classifier, against the accuracies of Table 5 and the user's own."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ import msgspec
 from compoundnet import arch
 from compoundnet.base import format_count
 from compoundnet.data.catalogue import dataset_facts
+from compoundnet.paper.accuracy_tables import measured_accuracy, params_without_classifier
 from compoundnet.paper.digits import parse
-from compoundnet.paper.figures import Figure
 from compoundnet.paper.printed import PrintedFigure, printed_figure, printed_table
+from compoundnet.paper.reproduction import Figure, Verdict, drawn_figure
 from compoundnet.paper.results import Results
-from compoundnet.paper.tables import Verdict
-from compoundnet.paper.transfer_table import measured_accuracy, params_without_classifier
 from compoundnet.plots.canvas import INK, OKABE_ITO, QUIET, canvas, encode, log_axis
 from compoundnet.plots.labels import Label, label_points
 
@@ -25,9 +24,12 @@ FAMILY = "EfficientNet"
 _WRITTEN = {5e6: "5M", 20e6: "20M", 100e6: "100M", 500e6: "500M"}
 
 
-class Point(msgspec.Struct, frozen=True):
-    """A network on a data set. `params`: None where the paper's network is not known here. `accuracy`: a fraction, the
-    paper's, or where `own` one that was measured."""
+class TransferAccuracy(msgspec.Struct, frozen=True):
+    """A network on a data set.
+
+    `params` is None where the paper's network is not known here. `accuracy` is a fraction: the paper's, or where `own`
+    is set, one that the user measured.
+    """
 
     dataset: str
     model: str
@@ -37,7 +39,7 @@ class Point(msgspec.Struct, frozen=True):
 
 
 def transfer_accuracies(name: str, results: Results) -> Figure:
-    """Figure 6: a panel a data set."""
+    """Figure 6: a panel per data set."""
     printed = printed_figure(name)
     points = [*_printed_points(), *_own_points(results)]
     datasets = list(dict.fromkeys(point.dataset for point in points))
@@ -61,15 +63,15 @@ def transfer_accuracies(name: str, results: Results) -> Figure:
         surface.set_layout_engine("none")  # all is in its place; each panel's labels need not arrange it again
         for axes, dataset in zip(panels, datasets, strict=True):
             _labels(axes, [point for point in points if point.dataset == dataset])
-        svg, png = encode(surface, description)
+        drawing = encode(surface, description)
     verdict: Verdict = "agrees" if all(holds for _, holds in found) else "differs"
     facts = [msgspec.to_builtins(point) for point in points]
-    return Figure(
-        name, printed.title, printed.source, description, facts, svg, png, printed.claim, verdict, _told(found)
+    return drawn_figure(
+        name, printed, drawing, description=description, points=facts, verdict=verdict, reason=_found(found)
     )
 
 
-def _printed_points() -> list[Point]:
+def _printed_points() -> list[TransferAccuracy]:
     points = []
     for row in printed_table("table5").rows:
         if row.dataset is not None:
@@ -77,24 +79,26 @@ def _printed_points() -> list[Point]:
             assert accuracy is not None
             params = params_without_classifier(row.network) if row.network is not None else None
             model = row.label.partition(": ")[2]
-            points.append(Point(dataset_facts(row.dataset).title, model, params, round(accuracy.amount, 6)))
+            points.append(TransferAccuracy(dataset_facts(row.dataset).title, model, params, round(accuracy.amount, 6)))
     return points
 
 
-def _own_points(results: Results) -> list[Point]:
+def _own_points(results: Results) -> list[TransferAccuracy]:
     points = []
     for dataset in dict.fromkeys(row.dataset for row in printed_table("table5").rows if row.dataset is not None):
         facts = dataset_facts(dataset)
         for network in dict.fromkeys(result.network for result in results.evaluations if result.dataset == dataset):
             accuracy, _ = measured_accuracy(results, network, facts)
             if accuracy is not None and network in arch.families().get("efficientnet", ()):
-                points.append(Point(facts.title, network, params_without_classifier(network), accuracy, own=True))
+                points.append(
+                    TransferAccuracy(facts.title, network, params_without_classifier(network), accuracy, own=True)
+                )
     return points
 
 
-def _smaller(points: list[Point]) -> list[tuple[str, bool]]:
-    """(network on a data set, whether the largest EfficientNet printed there or a smaller one does as well as it with
-    fewer parameters), of the other networks whose size is known."""
+def _smaller(points: list[TransferAccuracy]) -> list[tuple[str, bool]]:
+    """(network on a data set, whether an EfficientNet is smaller and at least as accurate), for each other network of
+    known size."""
     found = []
     for other in points:
         if other.own or other.model.startswith(FAMILY) or other.params is None:
@@ -108,7 +112,7 @@ def _smaller(points: list[Point]) -> list[tuple[str, bool]]:
     return found
 
 
-def _told(found: list[tuple[str, bool]]) -> str:
+def _found(found: list[tuple[str, bool]]) -> str:
     missing = [name for name, holds in found if not holds]
     rest = f" There is none for {', '.join(missing)}." if missing else ""
     return (
@@ -122,7 +126,7 @@ def _tick(params: float) -> str:
     return _WRITTEN.get(params, "")
 
 
-def _panel(axes: Axes, dataset: str, points: list[Point]) -> None:
+def _panel(axes: Axes, dataset: str, points: list[TransferAccuracy]) -> None:
     axes.set_title(dataset, fontsize=12)
     for point in points:
         if point.params is None:
@@ -140,7 +144,7 @@ def _panel(axes: Axes, dataset: str, points: list[Point]) -> None:
     axes.set_ylim(100 * (low - 0.45 * room), 100 * (high + 0.45 * room))
 
 
-def _labels(axes: Axes, points: list[Point]) -> None:
+def _labels(axes: Axes, points: list[TransferAccuracy]) -> None:
     """Called when the limits are final."""
     labels = []
     for point in points:
@@ -162,18 +166,18 @@ def _labels(axes: Axes, points: list[Point]) -> None:
     label_points(axes, labels, curve=lines)
 
 
-def _look(point: Point) -> tuple[str, str]:
+def _look(point: TransferAccuracy) -> tuple[str, str]:
     """(colour, marker)."""
     if point.own:
         return OKABE_ITO["green"], "D"
     return (OKABE_ITO["vermillion"], "o") if _is_printed_ours(point) else (OKABE_ITO["blue"], "s")
 
 
-def _is_printed_ours(point: Point) -> bool:
+def _is_printed_ours(point: TransferAccuracy) -> bool:
     return point.model.startswith(FAMILY) and not point.own
 
 
-def _describe(printed: PrintedFigure, points: list[Point], found: list[tuple[str, bool]]) -> str:
+def _describe(printed: PrintedFigure, points: list[TransferAccuracy], found: list[tuple[str, bool]]) -> str:
     def of(dataset: str) -> str:
         own = [point for point in points if point.dataset == dataset]
         return f"{dataset}: " + ", ".join(
@@ -185,6 +189,6 @@ def _describe(printed: PrintedFigure, points: list[Point], found: list[tuple[str
     datasets = list(dict.fromkeys(point.dataset for point in points))
     return (
         f"{printed.title}: accuracy as the paper prints it in Table 5 against parameters without the classifier as"
-        f" measured here. {'; '.join(map(of, datasets))}. {_told(found)} The paper draws more networks without"
+        f" measured here. {'; '.join(map(of, datasets))}. {_found(found)} The paper draws more networks without"
         " printing their accuracies, so they are missing here."
     )

@@ -1,4 +1,4 @@
-"""Figure 8: B0 scaled by width, depth, resolution and by all three, as Table 7 prints it, and one's own study."""
+"""Figure 8: B0 scaled by width, depth, resolution and by all three, as Table 7 prints it, and the user's own study."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from compoundnet import arch
 from compoundnet.paper.digits import parse
-from compoundnet.paper.figures import Figure
 from compoundnet.paper.printed import PrintedFigure, printed_figure, printed_table
+from compoundnet.paper.reproduction import Figure, drawn_figure
 from compoundnet.paper.results import Results
 from compoundnet.paper.study_panels import HEIGHT, draw_panel, judge, study_points
 from compoundnet.plots.canvas import QUIET, canvas, count_axis, encode
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 ORDER = (2, 1, 3, 4)
 
 
-class Dot(NamedTuple):
+class Table7Dot(NamedTuple):
     """A row of Table 7: multiply-adds as measured and as printed, top-1 as printed, a fraction."""
 
     label: str
@@ -39,25 +39,23 @@ def ways_at_equal_cost(name: str, results: Results) -> Figure:
         for axes, study in zip(panels[1:, 0], studies, strict=True):
             draw_panel(axes, study)
         _paper(panels[0, 0], dots)
-        svg, png = encode(surface, description)
+        drawing = encode(surface, description)
     verdict, reason = judge(8, studies)
     points = [dot._asdict() for dot in dots] + [point for study in studies for point in study_points(study)]
-    return Figure(
-        name, printed.title, printed.source, description, points, svg, png, printed.claim, verdict, reason
-    )  # fmt: skip
+    return drawn_figure(name, printed, drawing, description=description, points=points, verdict=verdict, reason=reason)
 
 
-def _dots() -> list[Dot]:
+def _dots() -> list[Table7Dot]:
     dots = []
     for row in printed_table("table7").rows:
         top1, macs = parse(row.printed["top1"]), parse(row.printed["macs"])
         assert row.network is not None and top1 is not None and macs is not None
         network = arch.scale(arch.network(row.network), depth=row.depth, width=row.width, resolution=row.resolution)
-        dots.append(Dot(row.label, arch.cost(network).macs, macs.amount, round(top1.amount, 6)))
+        dots.append(Table7Dot(row.label, arch.cost(network).macs, macs.amount, round(top1.amount, 6)))
     return dots
 
 
-def _paper(axes: Axes, dots: list[Dot]) -> None:
+def _paper(axes: Axes, dots: list[Table7Dot]) -> None:
     base, scaled = dots[0], [dots[position] for position in ORDER]
     for dot, (colour, marker, _) in zip(scaled, line_styles(8, len(scaled)), strict=True):
         top1 = 100 * dot.top1
@@ -80,11 +78,11 @@ def _paper(axes: Axes, dots: list[Dot]) -> None:
     )  # fmt: skip
 
 
-def _name(dot: Dot) -> str:
+def _name(dot: Table7Dot) -> str:
     return f"{dot.top1:.1%}  {dot.label}"
 
 
-def _describe(printed: PrintedFigure, dots: list[Dot]) -> str:
+def _describe(printed: PrintedFigure, dots: list[Table7Dot]) -> str:
     rows = "; ".join(
         f"{dot.label} {dot.top1:.1%} at {dot.macs / 1e9:.2f}B (printed {dot.printed_macs / 1e9:g}B)" for dot in dots
     )

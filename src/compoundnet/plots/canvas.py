@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
+import msgspec
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
@@ -48,6 +50,26 @@ _STYLE: Any = {  # matplotlib's own type for this names all of its keys
     "ytick.color": QUIET,
     "svg.hashsalt": "compoundnet",
 }
+
+
+class Plot(msgspec.Struct, frozen=True, kw_only=True):
+    """A finished drawing.
+
+    Attributes:
+        name: Of its files.
+        title: What stands above it.
+        description: What it shows, in words.
+        points: What is plotted, as plain data.
+        svg: As SVG. Equal inputs give equal bytes.
+        png: As PNG, likewise.
+    """
+
+    name: str
+    title: str
+    description: str
+    points: list[dict[str, Any]]
+    svg: bytes
+    png: bytes
 
 
 @contextmanager

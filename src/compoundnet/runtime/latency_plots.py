@@ -7,23 +7,28 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from compoundnet.base import format_count
-from compoundnet.paper.digits import parse
-from compoundnet.paper.figures import Figure
-from compoundnet.paper.printed import printed_table
-from compoundnet.plots.canvas import INK, OKABE_ITO, canvas, count_axis, encode, log_axis
+from compoundnet.plots.canvas import INK, OKABE_ITO, Plot, canvas, count_axis, encode, log_axis
 from compoundnet.plots.labels import Label, label_points
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from compoundnet.runtime.benchmark import Benchmark
 
 OWN = "compoundnet"
 
 
-class Point(msgspec.Struct, frozen=True):
-    """One network on one backend: `milliseconds`, the median; `macs` of an image.
+class PlottedLatency(msgspec.Struct, frozen=True):
+    """One network on one backend.
 
-    label  the network's name as the plot shows it
-    top1   of the paper, a fraction; it is of float32, and other precisions have none
+    Attributes:
+        network: Its name.
+        label: Its name as the plot shows it.
+        backend: What it ran on.
+        precision: Of its weights.
+        milliseconds: The median latency.
+        macs: Multiply-adds of one image.
+        top1: ImageNet accuracy, a fraction; None where it is not known.
     """
 
     network: str
@@ -35,39 +40,40 @@ class Point(msgspec.Struct, frozen=True):
     top1: float | None
 
 
-def latency_plots(done: Benchmark) -> tuple[Figure, ...]:
-    """`accuracy-latency`, of the networks whose accuracy the paper's Table 2 prints, and `flops-latency`, of all.
+def latency_plots(done: Benchmark, top1: Mapping[str, float]) -> tuple[Plot, ...]:
+    """Draw `accuracy-latency`, with the networks whose accuracy is known, and `flops-latency`, with all.
 
-    A figure with fewer than two networks is left out.
+    A plot with fewer than two networks is left out.
+
+    Args:
+        done: The benchmark.
+        top1: ImageNet accuracies of networks in float32, fractions: the paper's are `paper.printed_top1()`.
     """
-    points = _points(done)
+    points = _points(done, top1)
     known = [point for point in points if point.top1 is not None]
     where = f"{done.setting.threads} thread(s) of {done.setting.processor}, batch {done.setting.batch}"
-    figures = []
+    plots = []
     if len({point.label for point in known}) > 1:
         heights = [100 * (point.top1 or 0.0) for point in known]
         title, label = "ImageNet accuracy and latency", "ImageNet top-1 in the paper, %"
-        figures.append(_draw("accuracy-latency", title, label, where, known, heights))
+        plots.append(_draw("accuracy-latency", title, label, where, known, heights))
     if len({point.label for point in points}) > 1:
         heights = [float(point.macs) for point in points]
         title, label = "FLOPs and latency", "FLOPs (multiply-adds) of one image"
-        figures.append(_draw("flops-latency", title, label, where, points, heights, logarithmic=True))
-    return tuple(figures)
+        plots.append(_draw("flops-latency", title, label, where, points, heights, logarithmic=True))
+    return tuple(plots)
 
 
-def _points(done: Benchmark) -> list[Point]:
-    printed = {row.network: parse(row.printed.get("top1", "")) for row in printed_table("table2").rows}
+def _points(done: Benchmark, top1: Mapping[str, float]) -> list[PlottedLatency]:
     return [
-        Point(
+        PlottedLatency(
             found.network,
             found.label if found.precision == "float32" else f"{found.label}, {found.precision}",
             found.backend,
             found.precision,
             found.latency.median,
             found.macs,
-            round(top1.amount, 6)
-            if found.precision == "float32" and (top1 := printed.get(found.network)) is not None
-            else None,
+            top1.get(found.network) if found.precision == "float32" else None,
         )
         for found in done.measurements
         if found.library == OWN
@@ -79,11 +85,11 @@ def _draw(
     title: str,
     height: str,
     where: str,
-    points: list[Point],
+    points: list[PlottedLatency],
     heights: list[float],
     *,
     logarithmic: bool = False,
-) -> Figure:
+) -> Plot:
     description = (
         f"{title}: {height} against the median latency in milliseconds on {where}. "
         + "; ".join(
@@ -124,14 +130,14 @@ def _draw(
         if len(backends) > 1:
             axes.legend(frameon=False)
         svg, png = encode(surface, description)
-    source = "measured here; accuracies from Tan & Le 2019, Table 2"
-    return Figure(name, title, source, description, [msgspec.to_builtins(point) for point in points], svg, png)
+    facts = [msgspec.to_builtins(point) for point in points]
+    return Plot(name=name, title=title, description=description, points=facts, svg=svg, png=png)
 
 
-def _lines(points: list[Point], heights: list[float], backend: str) -> list[list[tuple[float, float]]]:
-    """Of each family on a backend, (milliseconds, height) by time.
+def _lines(points: list[PlottedLatency], heights: list[float], backend: str) -> list[list[tuple[float, float]]]:
+    """(milliseconds, height) of each family on a backend, by time.
 
-    A family is of one precision, and what names share before the last `-`.
+    A family is what names share before the last `-`, in one precision.
     """
     families: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for point, height in zip(points, heights, strict=True):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from compoundnet.paper.latency_plots import latency_plots
+from compoundnet.paper import printed_top1
 from compoundnet.runtime.benchmark import Benchmark, Measurement
 from compoundnet.runtime.latency import setting, summarise
+from compoundnet.runtime.latency_plots import latency_plots
 
 
 def one(
@@ -26,7 +27,7 @@ def timed(*networks: str) -> Benchmark:
 
 
 def test_accuracy_is_of_the_networks_that_table_2_prints_one_for() -> None:
-    accuracy, flops = latency_plots(timed("efficientnet-b0", "efficientnet-b1", "efficientnet-lite0"))
+    accuracy, flops = latency_plots(timed("efficientnet-b0", "efficientnet-b1", "efficientnet-lite0"), printed_top1())
     assert (accuracy.name, flops.name) == ("accuracy-latency", "flops-latency")
     assert [point["network"] for point in accuracy.points] == ["efficientnet-b0"] * 2 + ["efficientnet-b1"] * 2
     assert accuracy.points[0]["top1"] == 0.771
@@ -40,10 +41,10 @@ def test_the_paper_s_accuracy_is_not_an_int8_file_s() -> None:
     both = timed(*networks).measurements[:4] + tuple(
         one(network, "onnxruntime", index, precision="int8") for index, network in enumerate(networks, 1)
     )
-    accuracy, flops = latency_plots(Benchmark(setting(threads=1, batch=1), both, ()))
+    accuracy, flops = latency_plots(Benchmark(setting(threads=1, batch=1), both, ()), printed_top1())
     assert {point["precision"] for point in accuracy.points} == {"float32"}
     assert [point["label"] for point in flops.points][-1] == "efficientnet-b1 (int8.onnx), int8"
 
 
 def test_one_network_makes_no_plot() -> None:
-    assert latency_plots(timed("efficientnet-b0")) == ()
+    assert latency_plots(timed("efficientnet-b0"), printed_top1()) == ()

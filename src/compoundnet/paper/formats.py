@@ -1,33 +1,39 @@
-"""A table of the paper as rows of text: for the terminal, Markdown and CSV."""
+"""A table as rows of text, Markdown and CSV; a table or figure as files."""
 
 from __future__ import annotations
 
 import csv
 import io
+import os
+from pathlib import Path
 
 import msgspec
 
+from compoundnet.base import make_folder, write_whole
 from compoundnet.paper import digits
-from compoundnet.paper.tables import Cell, Line, Table
+from compoundnet.paper.reproduction import Cell, Figure, Table, TableRow
 
 
-class Sheet(msgspec.Struct, frozen=True):
-    """Some figures of a table side by side. A heading that starts with `>` is of a column of numbers; it has two
-    lines, what is measured above whose value it is."""
+class TableSheet(msgspec.Struct, frozen=True):
+    """Some figures of a table side by side.
+
+    A heading that starts with `>` belongs to a column of numbers. It has two lines: what is measured, and whose value
+    it is.
+    """
 
     headings: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
 
-class Layout(msgspec.Struct, frozen=True):
+class TableText(msgspec.Struct, frozen=True):
     """A table as sheets, with the reasons that its verdicts refer to by number."""
 
-    sheets: tuple[Sheet, ...]
+    sheets: tuple[TableSheet, ...]
     reasons: tuple[str, ...]
 
 
-def lay_out(table: Table) -> Layout:
-    """One sheet a section: of every figure the paper's value, ours, their ratio and the verdict."""
+def lay_out(table: Table) -> TableText:
+    """Return one sheet per section: of every figure the paper's value, ours, their ratio and the verdict."""
     numbers: dict[str, int] = {}
     for figures in table.sections:
         for line in table.rows:
@@ -35,18 +41,18 @@ def lay_out(table: Table) -> Layout:
                 if reason := line.cells[figure].reason:
                     numbers.setdefault(reason, len(numbers) + 1)
     sheets = tuple(_sheet(table, figures, numbers) for figures in table.sections)
-    return Layout(sheets, tuple(numbers))
+    return TableText(sheets, tuple(numbers))
 
 
 def summary(table: Table) -> str:
-    """`Verdicts: agrees 56, differs 38, needs data 48.`"""
+    """Return a line such as `Verdicts: agrees 56, differs 38, needs data 48.`"""
     counts = ", ".join(f"{verdict} {count}" for verdict, count in table.counts.items())
     needed = " Accuracies come from result files: --results FOLDER." if "needs data" in table.counts else ""
     return f"Verdicts: {counts}.{needed}"
 
 
 def markdown(table: Table) -> str:
-    """The whole as a Markdown document."""
+    """Return the table as a Markdown document."""
     layout = lay_out(table)
     parts = [f"# {table.title}", f"{table.source}. {table.remark}"]
     for sheet in layout.sheets:
@@ -58,8 +64,25 @@ def markdown(table: Table) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def write_reproduction(made: Table | Figure, folder: str | os.PathLike[str]) -> list[Path]:
+    """Write a table as JSON, Markdown and CSV, or a figure as SVG and PNG; return the files, named as it is.
+
+    Raises:
+        UnwritableError: the folder cannot be made, or a file not be written.
+    """
+    if isinstance(made, Table):
+        encoded = msgspec.json.format(msgspec.json.encode(made), indent=2) + b"\n"
+        contents = {"json": encoded, "md": markdown(made).encode(), "csv": comma_separated(made).encode()}
+    else:
+        contents = {"svg": made.svg, "png": made.png}
+    files = [make_folder(folder) / f"{made.name}.{ending}" for ending in contents]
+    for file, content in zip(files, contents.values(), strict=True):
+        write_whole(file, content)
+    return files
+
+
 def comma_separated(table: Table) -> str:
-    """One line a figure of a row, numbers in full."""
+    """Return the table as CSV, one line per figure of a row, with all digits."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["row", "network", "resolution", "figure", "printed", "measured", "ratio", "verdict", "reason"])
@@ -81,7 +104,7 @@ def comma_separated(table: Table) -> str:
     return text.getvalue()
 
 
-def _sheet(table: Table, figures: tuple[str, ...], numbers: dict[str, int]) -> Sheet:
+def _sheet(table: Table, figures: tuple[str, ...], numbers: dict[str, int]) -> TableSheet:
     with_input = any(line.resolution is not None for line in table.rows)
     compared = {figure: any(line.cells[figure].ratio is not None for line in table.rows) for figure in figures}
     headings = [f"\n{table.columns['label']}", *([">\ninput"] if with_input else [])]
@@ -89,7 +112,7 @@ def _sheet(table: Table, figures: tuple[str, ...], numbers: dict[str, int]) -> S
         ratio = [f">\n{comparison_heading(table, figure)}"] if compared[figure] else []
         headings += [f">{table.columns[figure]}\npaper", ">\nours", *ratio, "\nverdict"]
 
-    def row(line: Line) -> tuple[str, ...]:
+    def row(line: TableRow) -> tuple[str, ...]:
         texts = [line.label, *([f"{line.resolution} px"] if with_input else [])]
         for figure in figures:
             cell = line.cells[figure]
@@ -97,11 +120,11 @@ def _sheet(table: Table, figures: tuple[str, ...], numbers: dict[str, int]) -> S
             texts.append(cell.verdict + (f" ({numbers[cell.reason]})" if cell.reason else ""))
         return tuple(texts)
 
-    return Sheet(tuple(headings), tuple(row(line) for line in table.rows))
+    return TableSheet(tuple(headings), tuple(row(line) for line in table.rows))
 
 
 def comparison(cell: Cell) -> str:
-    """Ours over the paper's, such as `1.013`; of accuracies the difference in points, such as `+0.12`."""
+    """Return ours over the paper's, such as `1.013`; for accuracies the difference in points, such as `+0.12`."""
     if cell.ratio is None:
         return "-"
     printed = digits.parse(cell.printed or "")
@@ -111,6 +134,6 @@ def comparison(cell: Cell) -> str:
 
 
 def comparison_heading(table: Table, figure: str) -> str:
-    """What `comparison` says of a figure's cells."""
+    """Return the heading of what `comparison` gives for a figure."""
     percent = any((line.cells[figure].printed or "").endswith("%") for line in table.rows)
     return "ours - paper" if percent else "ours/paper"

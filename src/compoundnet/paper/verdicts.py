@@ -1,0 +1,148 @@
+"""How measurements are held against the printed figures, digit by digit, and what is said where they differ."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import get_args
+
+import msgspec
+
+from compoundnet import arch
+from compoundnet.base import format_count
+from compoundnet.paper import digits
+from compoundnet.paper.printed import PrintedRow, PrintedTable, RowReading
+from compoundnet.paper.reproduction import Cell, Table, TableRow, Verdict
+from compoundnet.paper.results import Results
+from compoundnet.train.results import Result
+from compoundnet.zoo.sizes import NetworkSize, network_size, size_of
+
+ACCURACIES = ("top1", "top5")
+
+
+class RowMeasurements(msgspec.Struct, frozen=True):
+    """What was measured for one row.
+
+    Attributes:
+        figures: Figure -> the measured value.
+        network: The network's name.
+        resolution: In pixels.
+        sources: Figure -> where its measurement comes from.
+        verdicts: Figure -> the verdict where its digits do not agree, if it is not that it differs.
+    """
+
+    figures: dict[str, float | str]
+    network: str | None = None
+    resolution: int | None = None
+    sources: dict[str, str] = {}
+    verdicts: dict[str, Verdict] = {}
+
+
+def judged(name: str, printed: PrintedTable, measured: list[RowMeasurements]) -> Table:
+    """Return the table with what was measured for each of its rows, in their order, and a verdict on each cell."""
+    figures = [figure for section in printed.sections for figure in section]
+    lines: dict[str, TableRow] = {}
+    for row, own in zip(printed.rows, measured, strict=True):
+        cells = {figure: _judge(row, own, figure) for figure in figures}
+        lines[row.label] = TableRow(row.label, own.network, own.resolution, cells)
+    for row in printed.rows:  # a ratio's reason looks at the cells of two rows
+        line = lines[row.label]
+        for figure, cell in line.cells.items():
+            if figure.endswith("_ratio") and cell.verdict == "differs" and not cell.reason:
+                head = lines[row.group or row.label]
+                reason = _ratio_reason(line, head, figure.removesuffix("_ratio"), printed.columns)
+                line.cells[figure] = msgspec.structs.replace(cell, reason=reason)
+    counts = Counter(cell.verdict for line in lines.values() for cell in line.cells.values())
+    return Table(
+        name,
+        printed.title,
+        printed.source,
+        printed.remark,
+        printed.columns,
+        printed.sections,
+        {verdict: counts[verdict] for verdict in get_args(Verdict) if verdict in counts},
+        tuple(lines.values()),
+    )
+
+
+def find_accuracies(
+    results: Results, network: str, printed: PrintedTable
+) -> tuple[dict[str, float | str], dict[str, str]]:
+    """Return a network's measured accuracies by figure, and where each comes from; none where no result has them."""
+    result = results.find(network, printed.dataset)
+    if result is None:
+        return {}, {}
+    if result.count != printed.images:
+        return {}, dict.fromkeys(ACCURACIES, part_only(result, printed.images))
+    found: dict[str, float | str] = {key: value for key in ACCURACIES if (value := getattr(result, key)) is not None}
+    return found, dict.fromkeys(ACCURACIES, origin(result))
+
+
+def measure_row(row: PrintedRow, reading: RowReading | None = None) -> NetworkSize:
+    """Return the size and cost of a row's network, scaled as the row says, or as another reading of the row says."""
+    assert row.network is not None, row.label
+    resolution = row.resolution if reading is None or reading.resolution is None else reading.resolution
+    if (row.depth, row.width, resolution) == (1.0, 1.0, 1.0):
+        return network_size(row.network)
+    base = arch.network(row.network)
+    if reading is not None and reading.rules is not None:
+        base = base.replace(rules=reading.rules)
+    return size_of(arch.scale(base, depth=row.depth, width=row.width, resolution=resolution))
+
+
+def origin(result: Result) -> str:
+    """Say which weights were measured, when, by whom, on how many images."""
+    when = f" on {result.measured_at}" if result.measured_at else ""
+    who = f" by {result.by}" if result.by else ""
+    return f"{result.model or result.network} measured{when}{who} on {result.count:,} images."
+
+
+def part_only(result: Result, images: int) -> str:
+    """Say why a result fills nothing: it does not cover all images."""
+    return f"{origin(result)} The table is about all {images:,}."
+
+
+def _judge(row: PrintedRow, own: RowMeasurements, figure: str) -> Cell:
+    text = row.printed.get(figure)
+    measured = own.figures.get(figure)
+    source = own.sources.get(figure, "")
+    if measured is None:
+        return Cell(text, None, "", None, "needs data" if text else "not printed", source)
+    if text is None:
+        return Cell(None, measured, _alone(figure, measured), None, "not printed", source)
+    number = digits.parse(text)
+    ratio = measured / number.amount if number is not None and not isinstance(measured, str) else None
+    shown = digits.written_like(text, measured)
+    if digits.agrees(text, measured):
+        return Cell(text, measured, shown, ratio, "agrees", source)
+    reason = row.reasons.get(figure, "") + (_readings(row, text) if figure == "macs" else "")
+    verdict = own.verdicts.get(figure, "differs")
+    return Cell(text, measured, shown, ratio, verdict, " ".join(part for part in (reason, source) if part))
+
+
+def _alone(figure: str, measured: float | str) -> str:
+    if isinstance(measured, str):
+        return measured
+    return f"{measured:.1f}x" if figure.endswith("_ratio") else format_count(measured)
+
+
+def _readings(row: PrintedRow, text: str) -> str:
+    """The row's other readings, measured."""
+    read = [f"{digits.written_like(text, measure_row(row, reading).macs)} {reading.label}" for reading in row.readings]
+    return f" Read otherwise: {', '.join(read)}." if read else ""
+
+
+def _ratio_reason(own: TableRow, head: TableRow, figure: str, columns: Mapping[str, str]) -> str:
+    """Why a printed ratio is not the measured one: a figure it is made of differs, or it divides rounded figures."""
+    differing = [line.label for line in (own, head) if line.cells[figure].verdict == "differs"]
+    if differing:
+        return f"Follows from the {columns[figure].partition(' (')[0]} of {' and '.join(differing)}."
+    above, below, ratio = own.cells[figure].printed, head.cells[figure].printed, own.cells[f"{figure}_ratio"].printed
+    if above and below and ratio:
+        parts = digits.parse(above), digits.parse(below)
+        if parts[0] and parts[1]:
+            quotient = parts[0].amount / parts[1].amount
+            if digits.agrees(ratio, quotient):
+                return f"The paper divides rounded figures: {above} / {below} is {ratio}."
+            return f"Not the ratio of the printed figures either: {above} / {below} is {quotient:.2f}x."
+    return ""
