@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 
 import compoundnet as cn
 from compoundnet.models import Preprocess, write_folder
-from compoundnet.runtime.benchmark import Benchmark, benchmark
+from compoundnet.runtime.timing.benchmark import Benchmark, benchmark
 
 PEERS = ("timm", "timm tf_", "torchvision", "efficientnet_pytorch")
 ROUNDS = 3

@@ -28,7 +28,7 @@ import compoundnet as cn
 from compoundnet.data import Dataset, Split, open_dataset
 from compoundnet.data.loader import loader, normalise
 from compoundnet.data.sources import Arrays
-from compoundnet.models import open_model
+from compoundnet.models import open_folder
 from compoundnet.train import Hardware, Watcher, find_recipe, launch, override, plan_task, train
 from compoundnet.train.checkpoints import Checkpoints
 from compoundnet.train.engine import Engine
@@ -58,7 +58,7 @@ def finetune(seeds: int, cifar: Path) -> None:
         scores, minutes = [], []
         for seed in range(seeds):
             recipe = override(find_recipe("finetune"), [f"seed={seed}", "resolution=128"])
-            score, taken = _run(plan_task(recipe, open_dataset(folder), start=open_model("efficientnet-lite0")))
+            score, taken = _run(plan_task(recipe, open_dataset(folder), start=open_folder("efficientnet-lite0")))
             scores.append(score)
             minutes.append(taken)
         _report("CIFAR-10, 1,000 pictures, Lite0 fine-tuned", scores, minutes)
@@ -166,7 +166,7 @@ def _frozen(folder: Path) -> float:
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
-    dataset, model = open_dataset(folder), open_model("efficientnet-lite0")
+    dataset, model = open_dataset(folder), open_folder("efficientnet-lite0")
     net: nn.Module = cn.load(model, num_classes=0)
     how = cn.models.Preprocess(128, model.preprocess.crop, "bilinear", model.preprocess.mean, model.preprocess.std)
     features = {

@@ -12,7 +12,7 @@ import compoundnet as cn
 from compoundnet import base, paper
 from compoundnet.base import format_count
 from compoundnet.data import open_dataset
-from compoundnet.models import open_model
+from compoundnet.models import open_folder
 from compoundnet.train import Hardware, find_recipe, launch, override, plan_task, train
 from compoundnet.train.counts import count
 
@@ -42,7 +42,7 @@ def main() -> None:
 
 def fine_tune() -> None:
     """Lite0, which knows ImageNet's classes, learns to read: scikit-learn's 1,797 digits."""
-    start, dataset = open_model("efficientnet-lite0"), open_dataset("digits")
+    start, dataset = open_folder("efficientnet-lite0"), open_dataset("digits")
     task = plan_task(override(find_recipe("finetune"), DIGITS), dataset, start=start)
     assert task.test is not None
     print(f"\nEfficientNet-Lite0 fine-tuned on {len(task.train):,} handwritten digits, {task.preprocess.size} px:")

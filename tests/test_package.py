@@ -33,7 +33,7 @@ def test_every_name_of_a_lazy_package_loads_and_is_listed_for_type_checkers(name
 
 
 def test_a_name_shared_by_a_function_and_its_module_is_the_function() -> None:
-    code = "import compoundnet.models.convert; from compoundnet.models import convert; print(callable(convert))"
+    code = "import compoundnet.models.conversion; from compoundnet.models import convert; print(callable(convert))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "True\n"
 
 

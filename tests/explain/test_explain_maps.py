@@ -29,7 +29,7 @@ def lite0() -> Explainer:
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> models.Model:
+def small(tmp_path_factory: pytest.TempPathFactory) -> models.ModelFolder:
     return write_small_model(tmp_path_factory.mktemp("models") / "small")
 
 
@@ -63,7 +63,7 @@ def test_the_identity_holds_for_every_family(name: str) -> None:
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "torch"])
-def test_a_model_explains_alike_on_every_backend(backend: str, small: models.Model) -> None:
+def test_a_model_explains_alike_on_every_backend(backend: str, small: models.ModelFolder) -> None:
     expected = Explainer(models.load(small), preprocess=small.preprocess, labels=small.labels)(noise()).maps
     for shown, wanted in zip(Explainer(small, backend=backend)(noise()).maps, expected, strict=True):
         assert (shown.label, shown.peak) == (wanted.label, wanted.peak)
@@ -131,7 +131,7 @@ def test_ten_photos_and_the_cat_have_boxes() -> None:
 # Asking for classes.
 
 
-def test_classes_are_asked_for_by_label_or_number(small: models.Model) -> None:
+def test_classes_are_asked_for_by_label_or_number(small: models.ModelFolder) -> None:
     explainer = Explainer(small)
     found = explainer(noise(), classes=["CLASS 3", "0"])
     assert [shown.label for shown in found.maps] == ["class 3", "class 0"]
@@ -144,7 +144,7 @@ def test_classes_are_asked_for_by_label_or_number(small: models.Model) -> None:
         explainer(noise(), top=0)
 
 
-def test_a_model_of_few_classes_has_no_more_maps(small: models.Model) -> None:
+def test_a_model_of_few_classes_has_no_more_maps(small: models.ModelFolder) -> None:
     assert len(Explainer(small)(noise(), top=50).maps) == 7
 
 
@@ -157,7 +157,7 @@ def test_an_explainer_says_what_it_is(small: models.Model) -> None:
 # What cannot be explained.
 
 
-def test_what_cannot_be_explained_is_told(small: models.Model, tmp_path: Path) -> None:
+def test_what_cannot_be_explained_is_told(small: models.ModelFolder, tmp_path: Path) -> None:
     with pytest.raises(CompoundNetError, match="no method 'gradcm'; did you mean gradcam"):
         Explainer(small, method="gradcm")
     with pytest.raises(CompoundNetError, match="from onnxruntime or torch, not from a backend 'openvino'"):
@@ -181,7 +181,7 @@ def test_networks_without_weights_are_told_what_to_do() -> None:
         Explainer("efficientnet-lite00")
 
 
-def test_damaged_weights_are_told(small: models.Model) -> None:
+def test_damaged_weights_are_told(small: models.ModelFolder) -> None:
     net = models.load(small)
     with torch.no_grad():
         net.get_parameter("classifier.weight").fill_(float("nan"))

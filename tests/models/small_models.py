@@ -9,7 +9,7 @@ import pytest
 from torch import Tensor
 
 from compoundnet.arch import Head, MBConv, Network, Stage, Stem
-from compoundnet.models import Model, Preprocess, write_folder
+from compoundnet.models import ModelFolder, Preprocess, write_folder
 from compoundnet.nn import build
 
 
@@ -28,7 +28,7 @@ def small_state(network: Network | None = None) -> dict[str, Tensor]:
     return build(network or small_network()).state_dict()
 
 
-def small_folder(folder: Path, state: dict[str, Tensor] | None = None, replace: bool = False) -> Model:
+def small_folder(folder: Path, state: dict[str, Tensor] | None = None, replace: bool = False) -> ModelFolder:
     return write_folder(
         folder,
         small_network(),

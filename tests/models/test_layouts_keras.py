@@ -16,10 +16,9 @@ from fixture_network import FIXTURES, check_close, logits, tiny_network
 
 from compoundnet.arch import Network, SeparableConv, Stage, Stem, network
 from compoundnet.base import CompoundNetError
-from compoundnet.models import Preprocess, reading_keras
+from compoundnet.models import Preprocess, keras_files
+from compoundnet.models.keras_files import published_md5, read_keras, write_keras
 from compoundnet.models.layouts import from_layout, layout
-from compoundnet.models.reading_keras import published_md5, read_keras
-from compoundnet.models.writing_keras import write_keras
 
 KERAS = FIXTURES / "keras"
 LAYOUT = layout("keras")
@@ -81,7 +80,7 @@ def test_a_model_with_the_second_rescaling_divides_by_it_too() -> None:
 def test_a_published_file_is_read_as_weights_imagenet_does(monkeypatch: pytest.MonkeyPatch) -> None:
     path = KERAS / "published_notop.h5"
     digest = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-    monkeypatch.setattr(reading_keras, "published_md5", lambda: frozenset({digest}))
+    monkeypatch.setattr(keras_files, "published_md5", lambda: frozenset({digest}))
     check_close(features(path, tiny_network(num_classes=0)), EXPECTED["corrected"])
 
 

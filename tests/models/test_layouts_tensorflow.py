@@ -19,8 +19,7 @@ from torch import Tensor
 from compoundnet.arch import SeparableConv, Stage, network
 from compoundnet.base import CompoundNetError
 from compoundnet.models.layouts import from_layout, layout, to_layout
-from compoundnet.models.reading_tensorflow import AVERAGE, choose, read_checkpoint, read_tensorflow
-from compoundnet.models.writing_tensorflow import write_tensorflow
+from compoundnet.models.tensorflow_files import AVERAGE, choose, read_checkpoint, read_tensorflow, write_tensorflow
 
 TENSORFLOW = FIXTURES / "tensorflow"
 PREFIX = TENSORFLOW / "model.ckpt-7"

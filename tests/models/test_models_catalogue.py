@@ -9,7 +9,7 @@ import pytest
 from compoundnet.arch import canonical, network
 from compoundnet.base import CompoundNetError
 from compoundnet.models import entries, find
-from compoundnet.models.catalogue import Entry, Hub, Package
+from compoundnet.models.catalogue import Hub, Package, PretrainedWeights
 from compoundnet.models.labels import label_set
 from compoundnet.models.layouts import layout
 
@@ -61,7 +61,7 @@ def test_an_unknown_name_suggests_the_nearest() -> None:
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
-def test_an_entry_can_be_used(entry: Entry) -> None:
+def test_an_entry_can_be_used(entry: PretrainedWeights) -> None:
     built = entry.build_network()
     assert built.resolution == entry.preprocess.size
     assert built.stages == network(entry.network).stages
@@ -92,7 +92,7 @@ def test_better_training_gives_better_accuracy() -> None:
 
 
 @pytest.mark.parametrize("entry", HUB, ids=lambda entry: entry.name)
-def test_a_hub_entry_is_as_timm_declares_it(entry: Entry) -> None:
+def test_a_hub_entry_is_as_timm_declares_it(entry: PretrainedWeights) -> None:
     timm = pytest.importorskip("timm", reason="timm is not installed (extra: peers)")
     assert isinstance(entry.source, Hub)
     owner, _, name = entry.source.repository.partition("/")

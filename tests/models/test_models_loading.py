@@ -12,14 +12,14 @@ from small_models import lite0_file, small_folder
 from torch import Tensor
 
 from compoundnet.base import CompoundNetError
-from compoundnet.models import Model, Preprocess, load, open_model
-from compoundnet.models.loading import adapt_stem
+from compoundnet.models import ModelFolder, Preprocess, load, open_folder
+from compoundnet.models.torch_module import adapt_stem
 
 
 @pytest.fixture(scope="module")
-def lite0(cache: Path) -> Model:
+def lite0(cache: Path) -> ModelFolder:
     lite0_file()
-    return open_model("efficientnet-lite0")
+    return open_folder("efficientnet-lite0")
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def prepared(path: Path, preprocess: Preprocess) -> Tensor:
     [("coffee.png", [967], 0.9), ("rocket.jpg", [657], 0.25), ("chelsea.png", [281, 282, 283, 284, 285], 0.85)],
 )
 @torch.inference_mode()
-def test_real_weights_recognise_real_photos(photo: str, classes: list[int], least: float, lite0: Model) -> None:
+def test_real_weights_recognise_real_photos(photo: str, classes: list[int], least: float, lite0: ModelFolder) -> None:
     skimage = pytest.importorskip("skimage", reason="scikit-image is not installed (extra: dev)")
     path = Path(skimage.__file__).parent / "data" / photo
     if not path.exists():
@@ -52,7 +52,7 @@ def test_real_weights_recognise_real_photos(photo: str, classes: list[int], leas
     assert float(probabilities[classes].sum()) > least
 
 
-def test_the_module_is_whole_and_ready(lite0: Model) -> None:
+def test_the_module_is_whole_and_ready(lite0: ModelFolder) -> None:
     net = load("efficientnet-lite0")
     assert not net.training
     assert net.spec == lite0.network
@@ -62,7 +62,7 @@ def test_the_module_is_whole_and_ready(lite0: Model) -> None:
 
 
 @torch.inference_mode()
-def test_another_number_of_classes_keeps_the_trunk(lite0: Model, grey: Tensor) -> None:
+def test_another_number_of_classes_keeps_the_trunk(lite0: ModelFolder, grey: Tensor) -> None:
     images = grey.expand(-1, 3, -1, -1)
     full, ten, none = load(lite0), load(lite0, num_classes=10), load(lite0, num_classes=0)
     assert ten(images).shape == (1, 10)
@@ -76,7 +76,7 @@ def test_another_number_of_classes_keeps_the_trunk(lite0: Model, grey: Tensor) -
 @pytest.mark.parametrize("in_chans", [1, 2, 4, 6, 13])
 @torch.inference_mode()
 def test_a_grey_picture_gives_its_rgb_response_in_any_number_of_channels(
-    in_chans: int, lite0: Model, grey: Tensor
+    in_chans: int, lite0: ModelFolder, grey: Tensor
 ) -> None:
     expected = load(lite0)(grey.expand(-1, 3, -1, -1))
     net = load(lite0, in_chans=in_chans)
@@ -94,7 +94,7 @@ def test_more_channels_repeat_the_old_ones() -> None:
 
 
 @torch.inference_mode()
-def test_features_are_those_of_the_classifier(lite0: Model, grey: Tensor) -> None:
+def test_features_are_those_of_the_classifier(lite0: ModelFolder, grey: Tensor) -> None:
     images = grey.expand(-1, 3, -1, -1)
     pyramid = load(lite0, features_only=True, out_indices=[1, -1])
     fine, coarse = pyramid(images)
@@ -128,4 +128,4 @@ def test_loading_leaves_the_file_alone_when_the_weights_change(tmp_path: Path) -
 def test_impossible_wishes_are_errors(wrong: dict[str, int], tmp_path: Path) -> None:
     small_folder(tmp_path / "pets")
     with pytest.raises(CompoundNetError, match=r"in_chans|num_classes|out_indices"):
-        load(tmp_path / "pets", **wrong)  # type: ignore[arg-type]  # each is wrong in another way
+        load(tmp_path / "pets", **wrong)  # type: ignore[call-overload]  # each is wrong in another way

@@ -15,7 +15,7 @@ from small_models import lite0_file
 from torch import Tensor, nn
 
 from compoundnet.base import CompoundNetError
-from compoundnet.models.reading import check_sha256, read_state, sha256_of, tensor_shapes
+from compoundnet.models.weights_files import check_sha256, read_state, sha256_of, tensor_shapes
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.arange(70_000, dtype=torch.int64)}
 WRITERS: dict[str, Callable[[Any, Path], None]] = {

@@ -13,7 +13,7 @@ from given_times import given_times
 from compoundnet import base, paper
 from compoundnet.paper import latency_table, registry
 from compoundnet.paper.report import ReportSection
-from compoundnet.runtime.benchmark import Benchmark
+from compoundnet.runtime.timing.benchmark import Benchmark
 
 MEANS = {"resnet-152": 0.4, "efficientnet-b1": 0.05, "amoebanet-b": 16.0, "efficientnet-b7": 4.0}
 

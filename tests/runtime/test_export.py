@@ -17,8 +17,8 @@ from small_model import write_small_model
 
 import compoundnet
 from compoundnet import arch, base, models, nn, runtime
-from compoundnet.runtime import exporting
-from compoundnet.runtime.verify import generated_pictures, runner
+from compoundnet.runtime.exports import export as export_module
+from compoundnet.runtime.exports.comparison import generated_pictures, runner
 
 LABELS = [f"class {index}" for index in range(10)]
 FAMILIES = ["efficientnet-b0", "efficientnet-lite0", "mobilenet-v2", "resnet-50"]
@@ -138,7 +138,7 @@ def test_formats_are_equal_to_torch_and_models_by_themselves(
     assert done.difference < 1e-5
     assert done.pictures == 4
     assert done.generated
-    found = runtime.open_exported(file)
+    found = models.open_exported(file)
     assert found.network == net.spec
     assert found.labels == tuple(LABELS)
     assert found.preprocess == models.Preprocess.authors(64)
@@ -196,7 +196,7 @@ def test_int8_is_calibrated_and_says_how_often_it_agrees(
     assert done.agreement is not None
     assert 0 <= done.agreement <= 1
     assert 1e-4 < done.difference < 0.5
-    assert runtime.open_exported(file).labels == tuple(LABELS)
+    assert models.open_exported(file).labels == tuple(LABELS)
     assert runtime.session(file)(pictures(2, 3, 64, 64)).shape == (2, 10)
     if form == "onnx":
         model = onnx.load(file)
@@ -245,7 +245,7 @@ def test_predict_takes_it_with_its_preprocessing_and_labels(tmp_path: Path) -> N
 def test_a_model_without_labels_has_none_in_the_file(tmp_path: Path) -> None:
     model = write_small_model(tmp_path / "small", labelled=False)
     runtime.export(tmp_path / "small", tmp_path / "small.onnx")
-    found = runtime.open_exported(tmp_path / "small.onnx")
+    found = models.open_exported(tmp_path / "small.onnx")
     assert found.labels is None
     assert found.name == model.name
 
@@ -305,7 +305,7 @@ def test_one_over_the_limit_is_deleted_and_told(
     net: nn.ConvNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "net.onnx").write_text("older")
-    monkeypatch.setitem(exporting.LIMITS, "float32", 1e-12)
+    monkeypatch.setitem(export_module.LIMITS, "float32", 1e-12)
     with pytest.raises(base.CompoundNetError, match=r"net\.onnx was not kept: its logits differ from torch's by"):
         runtime.export(net, tmp_path / "net.onnx")
     assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]
@@ -343,7 +343,7 @@ def test_an_exported_file_is_not_exported_again(suffix: str, tmp_path: Path) -> 
 
 def test_what_is_no_model_is_told(exported: Path, tmp_path: Path) -> None:
     for given, told in [
-        (runtime.open_exported(exported), r"small\.onnx is an exported file"),
+        (models.open_exported(exported), r"small\.onnx is an exported file"),
         (torch.nn.Linear(3, 2), "or a network of compoundnet in memory, got Linear"),
         (object(), "got object"),
     ]:
@@ -367,5 +367,5 @@ def test_preprocess_and_labels_override_a_models(tmp_path: Path) -> None:
     model = write_small_model(tmp_path / "small")
     how, labels = models.Preprocess.authors(48), [f"other {index}" for index in range(model.network.num_classes)]
     runtime.export(model, tmp_path / "small.onnx", preprocess=how, labels=labels)
-    found = runtime.open_exported(tmp_path / "small.onnx")
+    found = models.open_exported(tmp_path / "small.onnx")
     assert (found.preprocess, found.labels) == (how, tuple(labels))

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from random_net import random_net, small_network
 
-from compoundnet import base, runtime
+from compoundnet import base, models, runtime
 
 
 @pytest.fixture(scope="module")
@@ -74,21 +74,21 @@ def test_damaged_files_are_told(suffix: str, content: bytes, tmp_path: Path) -> 
     file.write_bytes(content)
     (tmp_path / "a.bin").write_bytes(b"")
     with pytest.raises(base.CompoundNetError, match=r"a\.(onnx|xml|pt2) is no"):
-        runtime.open_exported(file)
+        models.open_exported(file)
 
 
 def test_a_truncated_onnx_file_is_told(exported: Path, tmp_path: Path) -> None:
     (tmp_path / "half.onnx").write_bytes(exported.read_bytes()[:-3000])
     with pytest.raises(base.CompoundNetError, match=r"half\.onnx is no ONNX file, or it is damaged"):
-        runtime.open_exported(tmp_path / "half.onnx")
+        models.open_exported(tmp_path / "half.onnx")
 
 
 def test_missing_parts_are_told(tmp_path: Path) -> None:
     with pytest.raises(base.CompoundNetError, match="there is no file"):
-        runtime.open_any(tmp_path / "gone.onnx")
+        models.open_model(tmp_path / "gone.onnx")
     (tmp_path / "a.xml").write_text("<net/>")
     with pytest.raises(base.CompoundNetError, match=r"needs its weights, a\.bin"):
-        runtime.open_any(tmp_path / "a.xml")
+        models.open_model(tmp_path / "a.xml")
 
 
 def test_labels_that_do_not_fit_the_network_are_told(exported: Path, tmp_path: Path) -> None:
@@ -97,4 +97,4 @@ def test_labels_that_do_not_fit_the_network_are_told(exported: Path, tmp_path: P
     labels.value = "just one"
     onnx.save_model(model, tmp_path / "few.onnx")
     with pytest.raises(base.CompoundNetError, match="holds 1 labels, and the network has 10 classes"):
-        runtime.open_exported(tmp_path / "few.onnx")
+        models.open_exported(tmp_path / "few.onnx")

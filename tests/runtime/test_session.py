@@ -21,9 +21,11 @@ from small_model import write_small_model
 
 from compoundnet import arch, base, models, nn, runtime
 from compoundnet.base import machine
-from compoundnet.runtime import fastest, onnx_graph, run_onnxruntime, sessions
-from compoundnet.runtime.blocked import pad_squeezed
-from compoundnet.runtime.sources import find_source
+from compoundnet.runtime import onnx_graph, sessions
+from compoundnet.runtime.backends import onnxruntime as on_onnxruntime
+from compoundnet.runtime.backends.blocked import pad_squeezed
+from compoundnet.runtime.session_source import find_source
+from compoundnet.runtime.timing import fastest
 
 BACKENDS = ["onnxruntime", "torch", "openvino"]
 
@@ -34,7 +36,7 @@ def net() -> nn.ConvNet:
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> models.Model:
+def model(tmp_path_factory: pytest.TempPathFactory) -> models.ModelFolder:
     return write_small_model(tmp_path_factory.mktemp("models") / "small")
 
 
@@ -89,7 +91,7 @@ def test_several_threads_give_the_same(backend: str, net: nn.ConvNet) -> None:
     assert difference(runtime.session(net, backend=backend, threads=2)(batch), logits(net, batch)) < 1e-5
 
 
-def test_a_model_by_folder_and_opened(model: models.Model) -> None:
+def test_a_model_by_folder_and_opened(model: models.ModelFolder) -> None:
     batch = pictures(2, 3, 32, 32)
     expected = logits(models.load(model), batch)
     for given in (model, model.folder, str(model.folder)):
@@ -152,7 +154,7 @@ def test_wider_squeezed_channels_change_nothing(net: nn.ConvNet, tmp_path: Path)
     onnx.save_model(model, tmp_path / "b.onnx")
     batch = pictures(1, 3, 64, 64)
     a, b = (
-        run_onnxruntime.raw_session(tmp_path / file).run(None, {"pictures": batch})[0] for file in ("a.onnx", "b.onnx")
+        on_onnxruntime.raw_session(tmp_path / file).run(None, {"pictures": batch})[0] for file in ("a.onnx", "b.onnx")
     )
     assert difference(b, a) < 1e-6
     widths = [tensor.dims[0] for tensor in model.graph.initializer if tensor.name.endswith("se.reduce.weight")]
@@ -167,7 +169,7 @@ def test_wider_squeezed_channels_change_nothing(net: nn.ConvNet, tmp_path: Path)
 def test_what_onnx_runtime_cannot_write_is_a_full_disk_to_the_cache(net: nn.ConvNet, tmp_path: Path) -> None:
     (tmp_path / "weights.bin").symlink_to("/dev/full")
     with pytest.raises(OSError, match="ONNX Runtime cannot write there, most likely because it is full"):
-        run_onnxruntime._compile(find_source(net), tmp_path)
+        on_onnxruntime._compile(find_source(net), tmp_path)
 
 
 def entries(cache: Path) -> list[Path]:
@@ -198,10 +200,10 @@ def test_compiled_once_without_layout_changes_around_squeeze_excitation(
 
 def test_openvino_compiles_once(net: nn.ConvNet, empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     needs("openvino")
-    from compoundnet.runtime import run_openvino
+    from compoundnet.runtime.backends import openvino as on_openvino
 
     first = runtime.session(net, backend="openvino", threads=1)(pictures(1, 3, 64, 64))
-    monkeypatch.setattr(run_openvino, "compile_graph", refuse)
+    monkeypatch.setattr(on_openvino, "compile_graph", refuse)
     for threads in range(1, min(2, machine.cores()) + 1):
         again = runtime.session(net, backend="openvino", threads=threads)(pictures(1, 3, 64, 64))
         np.testing.assert_array_equal(again, first)
@@ -219,7 +221,7 @@ def test_other_weights_sizes_and_versions_are_other_entries(net: nn.ConvNet, mon
     assert find_source(random_net(net.spec)).identified("torch") == found[0]
 
 
-def test_a_cached_session_starts_without_torch(model: models.Model) -> None:
+def test_a_cached_session_starts_without_torch(model: models.ModelFolder) -> None:
     runtime.session(model)
     code = (
         "import sys, numpy; from compoundnet import runtime;"

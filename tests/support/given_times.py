@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from compoundnet.paper.printed import printed_table
-from compoundnet.runtime.benchmark import Benchmark, Measurement
-from compoundnet.runtime.latency import setting, summarise
+from compoundnet.runtime.timing.benchmark import Benchmark, Measurement
+from compoundnet.runtime.timing.rounds import setting, summarise
 
 
 def given_times(means: Mapping[str, float]) -> dict[str, Benchmark]:

@@ -7,7 +7,9 @@ from pathlib import Path
 from compoundnet import arch, models
 
 
-def write_small_model(folder: Path, *, classes: int = 7, labelled: bool = True, in_channels: int = 3) -> models.Model:
+def write_small_model(
+    folder: Path, *, classes: int = 7, labelled: bool = True, in_channels: int = 3
+) -> models.ModelFolder:
     """Seven classes named `class 0` and so on, 32 px."""
     import torch
 

@@ -16,7 +16,7 @@ from compoundnet.data import Dataset, Split
 from compoundnet.data.dataset import UNKNOWN
 from compoundnet.data.loader import loader
 from compoundnet.data.sources import Arrays
-from compoundnet.models import Model, Preprocess, load, write_folder
+from compoundnet.models import ModelFolder, Preprocess, load, write_folder
 from compoundnet.nn import build
 from compoundnet.paper import read_results
 from compoundnet.runtime import export
@@ -27,7 +27,7 @@ from compoundnet.train.results import write_result
 from compoundnet.train.submission import class_numbers, submission
 
 
-def model(folder: Path, labels: tuple[str, ...] | None = CLASSES, classes: int = 3) -> Model:
+def model(folder: Path, labels: tuple[str, ...] | None = CLASSES, classes: int = 3) -> ModelFolder:
     torch.manual_seed(1)
     state = build(small_network(classes)).state_dict()
     return write_folder(folder, small_network(classes), state, Preprocess(32, 1.0), labels=labels, readme="test\n")

@@ -15,7 +15,7 @@ from small_train import CLASSES, small_dataset, small_network, small_recipe
 from compoundnet.base import CompoundNetError, decode_toml
 from compoundnet.data import Dataset, Split
 from compoundnet.data.sources import Arrays
-from compoundnet.models import load, open_model
+from compoundnet.models import load, open_folder, open_model
 from compoundnet.train import Recipe, find_recipe, override, plan_task, train
 
 
@@ -37,7 +37,7 @@ def test_it_learns_and_writes_all_of_it(tmp_path: Path) -> None:
 def test_fine_tuning_starts_from_the_model(tmp_path: Path) -> None:
     base = plan_task(small_recipe("epochs=1"), small_dataset(), network=small_network())
     train(base, tmp_path / "base")
-    start = open_model(tmp_path / "base")
+    start = open_folder(tmp_path / "base")
     other = small_dataset()
     two = Dataset("two", {name: Split(name, ("a", "b"), split.labels % 2, split.source)
                           for name, split in other.splits.items()})  # fmt: skip

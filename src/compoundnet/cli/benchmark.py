@@ -14,7 +14,7 @@ from compoundnet.cli.options import Json
 from compoundnet.cli.output import note, print_json, show, table
 
 if TYPE_CHECKING:
-    from compoundnet.runtime.benchmark import Benchmark
+    from compoundnet.runtime.timing.benchmark import Benchmark
 
 
 def benchmark(
@@ -42,7 +42,7 @@ def benchmark(
     ] = None,
 ) -> None:
     """Time networks in interleaved rounds: mean as in the paper, median, 95th percentile and spread."""
-    from compoundnet.runtime.benchmark import benchmark as measure
+    from compoundnet.runtime.timing.benchmark import benchmark as measure
 
     backends = list(dict.fromkeys(name.strip() for name in backend.split(",")))
     done = measure(networks, backends=backends, threads=threads, batch=batch, runs=runs, with_peers=peers)
@@ -87,7 +87,7 @@ def _print(done: Benchmark) -> None:
 
 def _write(done: Benchmark, folder: Path) -> None:
     from compoundnet.paper import printed_top1
-    from compoundnet.runtime.latency_plots import latency_plots
+    from compoundnet.runtime.timing.latency_plots import latency_plots
 
     base.make_folder(folder)
     contents = {"benchmark.json": msgspec.json.format(msgspec.json.encode(done), indent=2) + b"\n"}

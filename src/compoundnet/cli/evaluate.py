@@ -71,7 +71,7 @@ def evaluate(
     """Top-1, top-5 and mean per-class accuracy of a model on pictures, each counted once."""
     from compoundnet import train
     from compoundnet.data import open_dataset
-    from compoundnet.runtime.exported import open_any
+    from compoundnet.models import open_model
     from compoundnet.train.evaluation import draw_confusion
     from compoundnet.train.results import write_result
     from compoundnet.train.submission import DEVKIT
@@ -80,7 +80,7 @@ def evaluate(
     for path in (output, confusion, submission):
         if path is not None:
             base.check_folder_of(path)
-    opened = open_any(model)
+    opened = open_model(model)
     if split == "all":
         dataset = open_dataset(data, download=download, allow_missing=allow_missing, test_fraction=0)
         if len(dataset.splits) > 1:

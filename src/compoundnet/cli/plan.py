@@ -60,7 +60,7 @@ def plan(
     if max_latency is None:
         found = arch.plan(base, **bounds)
     else:
-        from compoundnet.runtime.latency_bound import plan_within
+        from compoundnet.runtime.timing.latency_bound import plan_within
 
         limit = parse_duration(max_latency)
         timed = plan_within(

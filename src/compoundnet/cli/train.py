@@ -111,13 +111,13 @@ def _train(recipe: Recipe, given: _Given, hardware: Hardware, json: bool) -> Non
     from compoundnet import arch, train
     from compoundnet.cli.training_progress import Bar
     from compoundnet.data import open_dataset
-    from compoundnet.models import open_model
+    from compoundnet.models import open_folder
     from compoundnet.train.interruptions import InterruptedRunError
 
     # Not by the recipe's seed: runs with other seeds, and `evaluate`, hold the same test pictures out.
     dataset = open_dataset(given.data, download=given.download, allow_missing=given.allow_missing)
     network = arch.network(given.network) if given.network is not None else None
-    start = open_model(given.start) if given.start is not None else None
+    start = open_folder(given.start) if given.start is not None else None
     task = train.plan_task(recipe, dataset, network=network, start=start)
     workers = given.workers if given.workers is not None else decoding_processes(len(task.train), worth=5000)
     if given.sweep:

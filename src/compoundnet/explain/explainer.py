@@ -15,16 +15,16 @@ from compoundnet.base.machine import check_threads
 from compoundnet.data.transforms import crop_box
 from compoundnet.explain.maps import Explanation, Method, class_map
 from compoundnet.explain.methods import cam, gradcam
-from compoundnet.models import Model, Preprocess
-from compoundnet.models.convert import default_preprocess
-from compoundnet.runtime import ClassProbability, Exported, open_any
+from compoundnet.models import ExportedModel, Model, Preprocess, open_model
+from compoundnet.models.conversion import default_preprocess
+from compoundnet.runtime import ClassProbability
 from compoundnet.runtime.feature_session import feature_session
 from compoundnet.runtime.predict import softmax
 
 if TYPE_CHECKING:
     from torch import nn
 
-    Explainable: TypeAlias = str | os.PathLike[str] | Model | Exported | nn.Module
+    Explainable: TypeAlias = str | os.PathLike[str] | Model | nn.Module
 
 ImageSource: TypeAlias = str | os.PathLike[str] | Image.Image
 
@@ -39,7 +39,7 @@ class ExplainableModel(NamedTuple):
     network: arch.Network | None
     preprocess: Preprocess
     labels: tuple[str, ...] | None
-    model: Model | Exported | nn.Module
+    model: Model | nn.Module
 
 
 class Explainer:
@@ -152,7 +152,7 @@ def find_explainable(
     Raises:
         CompoundNetError: it has no weights, or does not classify RGB images.
     """
-    if isinstance(model, str | os.PathLike | Model | Exported):
+    if isinstance(model, str | os.PathLike | Model):
         opened = _opened(model)
         found = ExplainableModel(opened.name, opened.network, opened.preprocess, opened.labels, opened)
     else:
@@ -173,9 +173,9 @@ def find_explainable(
     return found
 
 
-def _opened(model: str | os.PathLike[str] | Model | Exported) -> Model | Exported:
+def _opened(model: str | os.PathLike[str] | Model) -> Model:
     try:
-        return open_any(model)
+        return open_model(model)
     except CompoundNetError as error:
         wanted = arch.canonical(model) if isinstance(model, str) else ""
         if wanted in zoo.entries():
@@ -198,7 +198,7 @@ def _method(found: ExplainableModel, method: str, backend: str | None, threads: 
         return cam(feature_session(model, backend=backend, threads=threads))  # type: ignore[arg-type]  # ours: a ConvNet
     if backend not in (None, "torch"):
         raise CompoundNetError(f"the method gradcam needs gradients, which only the backend torch has, not {backend}")
-    if isinstance(model, Exported):
+    if isinstance(model, ExportedModel):
         raise CompoundNetError(f"{model.file} has no gradients, which the method gradcam needs; give a model folder")
     if isinstance(model, Model):
         from compoundnet.models import load  # imports torch

@@ -12,7 +12,7 @@ from compoundnet.base import CompoundNetError
 from compoundnet.base.machine import torch_threads
 from compoundnet.explain.maps import Array, Method, NetworkOutput
 from compoundnet.runtime.feature_session import FeatureSession
-from compoundnet.runtime.sources import for_inference
+from compoundnet.runtime.session_source import for_inference
 
 if TYPE_CHECKING:
     from torch import nn

@@ -1,7 +1,4 @@
-"""Models that are ready to use: pretrained weights by name, model folders, other libraries' weights, safe reading.
-
-Torch is imported where tensors are, so `open_model` on a model that is there does without.
-"""
+"""Models that are ready to use: pretrained weights by name, model folders, exported files, other libraries' weights."""
 
 from lazy_loader import attach_stub
 

@@ -1,16 +1,21 @@
-from .catalogue import Entry, entries, find
-from .convert import convert
-from .fetch import fetch, is_fetched
-from .folder import Model, read_folder, write_folder
+from .catalogue import PretrainedWeights, entries, find
+from .conversion import convert
+from .downloads import fetch, is_fetched
+from .exported import open_exported
+from .folder import read_folder, write_folder
 from .layouts import LAYOUTS, from_layout, layout, to_layout
-from .loading import load, open_model
+from .lookup import open_folder, open_model
+from .model import ExportedModel, Model, ModelFolder
 from .preprocess import Preprocess
+from .torch_module import load
 
 __all__ = [
     "LAYOUTS",
-    "Entry",
+    "ExportedModel",
     "Model",
+    "ModelFolder",
     "Preprocess",
+    "PretrainedWeights",
     "convert",
     "entries",
     "fetch",
@@ -19,6 +24,8 @@ __all__ = [
     "is_fetched",
     "layout",
     "load",
+    "open_exported",
+    "open_folder",
     "open_model",
     "read_folder",
     "to_layout",

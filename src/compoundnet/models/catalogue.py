@@ -38,7 +38,7 @@ class Package(_Strict, frozen=True, tag="pip"):
         return f"pip: {self.name}"
 
 
-class Entry(_Strict, frozen=True):
+class PretrainedWeights(_Strict, frozen=True):
     """Pretrained weights: whose, what goes in first, where the file is, and what was published about it.
 
     training       how they were trained: AutoAugment, AdvProp, NoisyStudent and so on
@@ -94,7 +94,7 @@ class _File(_Strict, frozen=True):
 
 
 @cache
-def entries() -> tuple[Entry, ...]:
+def entries() -> tuple[PretrainedWeights, ...]:
     """All of them, in the order of the networks."""
     text = resources.files("compoundnet.models").joinpath("catalogue.toml").read_bytes()
     found = [_entry(group, row) for group in msgspec.toml.decode(text, type=_File).groups for row in group.weights]
@@ -102,12 +102,12 @@ def entries() -> tuple[Entry, ...]:
     return tuple(sorted(found, key=lambda entry: order.index(entry.network)))
 
 
-def entry(name: str) -> Entry | None:
+def entry(name: str) -> PretrainedWeights | None:
     """The entry of that name or alias, capitals and `_` for `-` allowed; None where there is none."""
     return _by_name().get(canonical(name))
 
 
-def find(name: str) -> Entry:
+def find(name: str) -> PretrainedWeights:
     """`entry`, with a CompoundNetError that names the nearest ones where there is none."""
     found = entry(name)
     if found is not None:
@@ -122,8 +122,8 @@ def find(name: str) -> Entry:
 
 
 @cache
-def _by_name() -> dict[str, Entry]:
-    found: dict[str, Entry] = {}
+def _by_name() -> dict[str, PretrainedWeights]:
+    found: dict[str, PretrainedWeights] = {}
     for one in entries():
         hub = (one.source.repository.rpartition("/")[2],) if isinstance(one.source, Hub) else ()
         for name in (one.name, *one.aliases, *hub):
@@ -131,7 +131,7 @@ def _by_name() -> dict[str, Entry]:
     return found
 
 
-def _entry(group: _Group, row: _Row) -> Entry:
+def _entry(group: _Group, row: _Row) -> PretrainedWeights:
     size = row.size or arch.network(row.network).resolution
     preprocess = Preprocess(
         size=size,
@@ -141,7 +141,7 @@ def _entry(group: _Group, row: _Row) -> Entry:
         std=group.std,
     )
     source = row.package or Hub(row.hub or "")
-    return Entry(
+    return PretrainedWeights(
         name=row.name,
         aliases=row.aliases,
         network=row.network,

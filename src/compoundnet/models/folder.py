@@ -18,14 +18,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from compoundnet.arch import Network
 from compoundnet.base import CompoundNetError, whole_folder
 from compoundnet.models.labels import check_labels, read_labels
+from compoundnet.models.model import ModelFolder
 from compoundnet.models.preprocess import Preprocess
-from compoundnet.models.reading import check_sha256, sha256_of, tensor_shapes
 from compoundnet.models.tensors import COUNTER, check_tensors
+from compoundnet.models.weights_files import check_sha256, sha256_of, tensor_shapes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,21 +36,7 @@ _EXTRAS = ("recipe.toml", "log.csv", "curves.png", "result.json")
 _FILES = frozenset((*_NEEDED, _LABELS, _README, _CHECKSUMS, *_EXTRAS))
 
 
-class Model(msgspec.Struct, frozen=True):
-    """A model that is ready to use: `weights` is its safetensors file and fits `network`; `labels` by class index."""
-
-    name: str
-    network: Network
-    preprocess: Preprocess
-    labels: tuple[str, ...] | None
-    weights: Path
-
-    @property
-    def folder(self) -> Path:
-        return self.weights.parent
-
-
-def read_folder(folder: str | os.PathLike[str], name: str | None = None) -> Model:
+def read_folder(folder: str | os.PathLike[str], name: str | None = None) -> ModelFolder:
     """Read and check a model folder; `name` is the folder's own unless given. Does not import torch.
 
     Raises CompoundNetError that names the file: one is missing or cannot be read, the weights are truncated, do not
@@ -74,7 +59,7 @@ def read_folder(folder: str | os.PathLike[str], name: str | None = None) -> Mode
         remedy = f"get the model again, or delete {_CHECKSUMS} if you changed the weights yourself"
         check_sha256(weights, _recorded_sha256(path / _CHECKSUMS), remedy)
     check_tensors(network, tensor_shapes(weights), str(weights))
-    return Model(name or path.resolve().name, network, preprocess, labels, weights)
+    return ModelFolder(name or path.resolve().name, network, preprocess, labels, weights)
 
 
 def write_folder(
@@ -87,7 +72,7 @@ def write_folder(
     readme: str,
     replace: bool = False,
     extras: Mapping[str, bytes] | None = None,
-) -> Model:
+) -> ModelFolder:
     """Write a model folder, whole or not at all, and return it as `read_folder` would.
 
     state    the built network's `state_dict()`, on any device
@@ -107,7 +92,7 @@ def write_folder(
         for name, content in (extras or {}).items():
             (whole / name).write_bytes(content)
     names = None if labels is None else tuple(labels)
-    return Model(target.resolve().name, network, preprocess, names, target / _WEIGHTS)
+    return ModelFolder(target.resolve().name, network, preprocess, names, target / _WEIGHTS)
 
 
 def check_target(target: Path, replace: bool) -> None:

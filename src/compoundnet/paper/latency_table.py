@@ -19,7 +19,7 @@ from compoundnet.paper.results import Results
 from compoundnet.paper.verdicts import RowMeasurements, find_accuracies, judged, measure_row
 
 if TYPE_CHECKING:
-    from compoundnet.runtime.benchmark import Benchmark
+    from compoundnet.runtime.timing.benchmark import Benchmark
 
 BACKEND = "onnxruntime"
 LEFT_OUT = "Left out by --quick."
@@ -47,7 +47,7 @@ def quick_latency_table(name: str, results: Results) -> LatencyTable:
 def time_groups(groups: tuple[str, ...]) -> dict[str, Benchmark]:
     """Measure, by group, the latencies of one image in the networks of its rows."""
     from compoundnet.base.machine import free_memory
-    from compoundnet.runtime.benchmark import benchmark
+    from compoundnet.runtime.timing.benchmark import benchmark
 
     rows = printed_table("table4").rows
     free = free_memory()
@@ -67,7 +67,7 @@ def time_groups(groups: tuple[str, ...]) -> dict[str, Benchmark]:
 def tabulate(name: str, results: Results, benchmarks: Mapping[str, Benchmark]) -> LatencyTable:
     """Return the table with these latencies by group; a network without one needs data."""
     from compoundnet.base.machine import processor
-    from compoundnet.runtime.latency import RUNS
+    from compoundnet.runtime.timing.rounds import RUNS
 
     printed = printed_table(name)
     origin = f"On one core of {processor()}, mean of {RUNS} runs on ONNX Runtime."

@@ -112,7 +112,7 @@ def picture(figure: Figure) -> str:
 def machine() -> dict[str, str]:
     """What the measurements depend on."""
     from compoundnet.base.machine import free_memory
-    from compoundnet.runtime.latency import setting
+    from compoundnet.runtime.timing.rounds import setting
 
     found, free = setting(threads=1, batch=1), free_memory()
     load = f", load {found.load_average:.1f} when the report was finished" if found.load_average is not None else ""

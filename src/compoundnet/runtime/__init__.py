@@ -1,4 +1,4 @@
-"""Running models: on pictures, as sessions of several backends, and as files for other runtimes."""
+"""Running models: on images, as sessions of several backends, as files for other runtimes, against the clock."""
 
 from lazy_loader import attach_stub
 

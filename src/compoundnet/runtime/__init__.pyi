@@ -1,16 +1,14 @@
-from .benchmark import Benchmark, benchmark
-from .exported import Exported, open_any, open_exported
-from .exporting import Export, export
-from .latency_bound import TimedPlan, plan_within
-from .latency_fit import fit_latency
+from .exports.export import Export, export
 from .predict import ClassProbability, Failure, Prediction, Predictor
 from .sessions import Session, session
+from .timing.benchmark import Benchmark, benchmark
+from .timing.latency_bound import TimedPlan, plan_within
+from .timing.latency_fit import fit_latency
 
 __all__ = [
     "Benchmark",
     "ClassProbability",
     "Export",
-    "Exported",
     "Failure",
     "Prediction",
     "Predictor",
@@ -19,8 +17,6 @@ __all__ = [
     "benchmark",
     "export",
     "fit_latency",
-    "open_any",
-    "open_exported",
     "plan_within",
     "session",
 ]

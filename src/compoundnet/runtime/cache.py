@@ -23,7 +23,7 @@ import msgspec
 
 from compoundnet.base import CompoundNetError, UnwritableError, make_folder, remove_scratch, whole_folder, write_errors
 from compoundnet.base.cache import cache_folder
-from compoundnet.models.reading import sha256_of
+from compoundnet.models.weights_files import sha256_of
 
 _LOG = logging.getLogger(__name__)
 _ENTRY = "entry.json"

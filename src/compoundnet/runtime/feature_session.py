@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 
 from compoundnet.base import CompoundNetError, did_you_mean
 from compoundnet.base.machine import check_threads, torch_threads
-from compoundnet.models import Model
+from compoundnet.models import ExportedModel, Model, ModelFolder, open_folder, open_model
 from compoundnet.runtime.cache import stored
-from compoundnet.runtime.exported import Exported, open_any
-from compoundnet.runtime.sources import find_source, for_inference
+from compoundnet.runtime.session_source import find_source, for_inference
 
 if TYPE_CHECKING:
     from compoundnet.nn import ConvNet
@@ -45,7 +44,7 @@ class FeatureSession(NamedTuple):
 
 
 def feature_session(
-    model: str | os.PathLike[str] | Model | Exported | ConvNet,
+    model: str | os.PathLike[str] | Model | ConvNet,
     *,
     backend: str | None = None,
     threads: int | None = None,
@@ -62,20 +61,21 @@ def feature_session(
     """
     threads = check_threads(threads)
     if isinstance(model, str | os.PathLike):
-        model = open_any(model)
-    in_memory = not isinstance(model, Model | Exported)
+        model = open_model(model)
+    in_memory = not isinstance(model, Model)
     backend = backend or ("torch" if in_memory else "onnxruntime")
     if backend not in FEATURE_BACKENDS:
         close = did_you_mean(backend, FEATURE_BACKENDS)
         raise CompoundNetError(f"feature maps come from onnxruntime or torch, not from a backend {backend!r}{close}")
-    if isinstance(model, Exported):
+    if isinstance(model, ExportedModel):
         return _of_exported(model, backend, threads)
-    if backend == "torch" or not isinstance(model, Model):
-        return _of_torch(model, backend, threads)
-    return _of_model(model, threads)
+    network = open_folder(model) if isinstance(model, Model) else model
+    if backend == "torch" or not isinstance(network, ModelFolder):
+        return _of_torch(network, backend, threads)
+    return _of_folder(network, threads)
 
 
-def _of_model(model: Model, threads: int) -> FeatureSession:
+def _of_folder(model: ModelFolder, threads: int) -> FeatureSession:
     """On ONNX Runtime, through a graph that the cache keeps."""
     from safetensors import safe_open
 
@@ -87,7 +87,7 @@ def _of_model(model: Model, threads: int) -> FeatureSession:
         return FeatureSession(run, tensors.get_tensor("classifier.weight"))
 
 
-def _write(model: Model, folder: Path) -> None:
+def _write(model: ModelFolder, folder: Path) -> None:
     from compoundnet.models import load
     from compoundnet.runtime.onnx_graph import write_onnx
 
@@ -95,7 +95,7 @@ def _write(model: Model, folder: Path) -> None:
     write_onnx(load(model).fuse(), folder / _MODEL, channels=channels, size=size, features=True, one_file=False)
 
 
-def _of_exported(model: Exported, backend: str, threads: int) -> FeatureSession:
+def _of_exported(model: ExportedModel, backend: str, threads: int) -> FeatureSession:
     if backend != "onnxruntime":
         raise CompoundNetError(f"feature maps of an exported file come from onnxruntime, not from {backend}")
     if not model.features:
@@ -113,7 +113,7 @@ def _of_exported(model: Exported, backend: str, threads: int) -> FeatureSession:
 
 
 def _onnx(file: Path, threads: int) -> Callable[[Array], Features]:
-    from compoundnet.runtime.run_onnxruntime import raw_session
+    from compoundnet.runtime.backends.onnxruntime import raw_session
 
     session = raw_session(file, optimise=True, threads=threads)
     given = session.get_inputs()[0].name
@@ -125,14 +125,14 @@ def _onnx(file: Path, threads: int) -> Callable[[Array], Features]:
     return run
 
 
-def _of_torch(model: Model | ConvNet, backend: str, threads: int) -> FeatureSession:
+def _of_torch(model: ModelFolder | ConvNet, backend: str, threads: int) -> FeatureSession:
     import torch
 
     from compoundnet.models import load
 
     if backend != "torch":
         raise CompoundNetError(f"a network in memory gives its feature maps on torch, not on {backend}")
-    net = (load(model) if isinstance(model, Model) else for_inference(model)).fuse()
+    net = (load(model) if isinstance(model, ModelFolder) else for_inference(model)).fuse()
 
     def run(picture: Array) -> Features:
         with torch_threads(threads), torch.inference_mode():

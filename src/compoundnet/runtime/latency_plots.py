@@ -13,7 +13,7 @@ from compoundnet.plots.labels import Label, label_points
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from compoundnet.runtime.benchmark import Benchmark
+    from compoundnet.runtime.timing.benchmark import Benchmark
 
 OWN = "compoundnet"
 

@@ -14,9 +14,8 @@ from PIL import Image
 from compoundnet import data
 from compoundnet.base import CompoundNetError
 from compoundnet.base.machine import cores
-from compoundnet.models import Model
+from compoundnet.models import Model, open_model
 from compoundnet.runtime.ahead import ahead
-from compoundnet.runtime.exported import Exported, open_any
 from compoundnet.runtime.sessions import session
 
 _TOP = 5
@@ -59,7 +58,7 @@ class Predictor:
 
     def __init__(
         self,
-        model: str | os.PathLike[str] | Model | Exported,
+        model: str | os.PathLike[str] | Model,
         *,
         backend: str | None = None,
         threads: int | None = None,
@@ -69,7 +68,7 @@ class Predictor:
     ) -> None:
         if batch < 1:
             raise CompoundNetError(f"batch must be at least 1, got {batch}")
-        self.model = open_any(model)
+        self.model = open_model(model)
         network = self.model.network
         if network.in_channels != 3 or network.num_classes < 1:
             raise CompoundNetError(

@@ -14,14 +14,14 @@ from compoundnet.arch import inference_memory
 from compoundnet.arch.spec import MIN_RESOLUTION
 from compoundnet.base import CompoundNetError, did_you_mean, format_bytes
 from compoundnet.base.machine import check_threads, free_memory
-from compoundnet.models import Model
-from compoundnet.runtime.exported import BACKENDS as FILE_BACKENDS
-from compoundnet.runtime.exported import Exported
-from compoundnet.runtime.sources import Source, find_source
+from compoundnet.models import ExportedModel, Model
+from compoundnet.runtime.session_source import SessionSource, find_source
 
 if TYPE_CHECKING:
     from torch import nn
 
+# Ending -> the backends that run such a file, the usual one first.
+FILE_BACKENDS = {".onnx": ("onnxruntime", "openvino"), ".xml": ("openvino",), ".pt2": ("torch", "compile")}
 Run: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
@@ -33,7 +33,7 @@ class Session:
     size     the only height and width it takes; None: any, at least 32
     """
 
-    def __init__(self, source: Source, backend: str, threads: int, run: Run, device: str = "cpu") -> None:
+    def __init__(self, source: SessionSource, backend: str, threads: int, run: Run, device: str = "cpu") -> None:
         self.backend = backend
         self.threads = threads
         self.size = None if backend in _ANY_SIZE and source.exported is None else source.size
@@ -66,7 +66,7 @@ class Session:
 
 
 def session(
-    model: str | os.PathLike[str] | Model | Exported | nn.Module,
+    model: str | os.PathLike[str] | Model | nn.Module,
     *,
     backend: str | None = None,
     threads: int | None = None,
@@ -103,7 +103,7 @@ def session(
     known = usable(source.exported)
     backend = backend or known[0]
     if backend == "auto":
-        from compoundnet.runtime.fastest import fastest
+        from compoundnet.runtime.timing.fastest import fastest
 
         able = [name for name in known if name != "compile"]
         if _lacking(source, batch) is not None:
@@ -117,7 +117,7 @@ def session(
     return open_session(source, backend, threads, device)
 
 
-def open_session(source: Source, backend: str, threads: int, device: str = "cpu") -> Session:
+def open_session(source: SessionSource, backend: str, threads: int, device: str = "cpu") -> Session:
     """A session of a source on a backend that is known to be able to run it."""
     missing = _missing(backend)
     if missing is not None:
@@ -128,7 +128,7 @@ def open_session(source: Source, backend: str, threads: int, device: str = "cpu"
     return Session(source, backend, threads, opened(*arguments), device)
 
 
-def usable(exported: Exported | None) -> tuple[str, ...]:
+def usable(exported: ExportedModel | None) -> tuple[str, ...]:
     """The backends that can run an exported file, or a network that is none, the usual one first."""
     return tuple(BACKENDS) if exported is None else FILE_BACKENDS[exported.file.suffix.lower()]
 
@@ -142,14 +142,14 @@ def takes_batch(backend: str, device: str = "cpu") -> bool:
     return backend in _WHOLE_BATCH and device == "cpu"
 
 
-def check_memory(source: Source, batch: int) -> None:
+def check_memory(source: SessionSource, batch: int) -> None:
     """Raise a CompoundNetError where a batch needs more memory than is free."""
     lacking = _lacking(source, batch)
     if lacking is not None:
         raise CompoundNetError(f"{lacking}; give a smaller batch")
 
 
-def _lacking(source: Source, batch: int) -> str | None:
+def _lacking(source: SessionSource, batch: int) -> str | None:
     """How much memory a batch needs and there is, where that is too little."""
     free = free_memory()
     if batch == 1 or source.network is None or source.size is None or free is None:
@@ -170,10 +170,10 @@ class _Backend(NamedTuple):
 
 # The usual one first.
 BACKENDS: Mapping[str, _Backend] = {
-    "onnxruntime": _Backend("onnxruntime", "run_onnxruntime", "open_onnxruntime"),
-    "torch": _Backend("torch", "run_torch", "open_torch"),
-    "compile": _Backend("torch", "run_torch", "open_compiled"),
-    "openvino": _Backend("openvino", "run_openvino", "open_openvino", extra="openvino"),
+    "onnxruntime": _Backend("onnxruntime", "backends.onnxruntime", "open_onnxruntime"),
+    "torch": _Backend("torch", "backends.torch", "open_torch"),
+    "compile": _Backend("torch", "backends.torch", "open_compiled"),
+    "openvino": _Backend("openvino", "backends.openvino", "open_openvino", extra="openvino"),
 }
 _ANY_SIZE = _WHOLE_BATCH = ("torch", "compile")
 

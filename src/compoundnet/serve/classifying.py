@@ -52,20 +52,20 @@ def check_model(model: str) -> None:
     Does not import torch: of a model folder the weights are read when a photo is there.
     """
     from compoundnet.explain import Explainer, find_explainable
-    from compoundnet.runtime import Exported
+    from compoundnet.models import ExportedModel
 
     found = find_explainable(model).model
-    if isinstance(found, Exported):
+    if isinstance(found, ExportedModel):
         Explainer(found)  # its graph tells whether it kept the feature map
 
 
 def _open(model: str) -> Explainer:
     from compoundnet.explain import Explainer, find_explainable
-    from compoundnet.runtime import Exported
+    from compoundnet.models import ExportedModel
 
     found = find_explainable(model).model
     # An exported file runs on ONNX Runtime alone; for another model that would write a graph into the cache.
-    return Explainer(found, backend=None if isinstance(found, Exported) else "torch")
+    return Explainer(found, backend=None if isinstance(found, ExportedModel) else "torch")
 
 
 class Explainers:

@@ -15,8 +15,7 @@ from compoundnet.base import CompoundNetError, did_you_mean
 from compoundnet.base.machine import cores
 from compoundnet.data import Split
 from compoundnet.data.dataset import UNKNOWN
-from compoundnet.models import Model
-from compoundnet.runtime.exported import Exported, open_any
+from compoundnet.models import ExportedModel, Model, open_model
 from compoundnet.runtime.sessions import session, usable
 from compoundnet.train.counts import Counts, count_answers
 from compoundnet.train.hardware import Hardware, launch
@@ -50,7 +49,7 @@ class Evaluation(msgspec.Struct, frozen=True, eq=False):
 
 
 def evaluate(
-    model: str | os.PathLike[str] | Model | Exported,
+    model: str | os.PathLike[str] | Model,
     split: Split,
     dataset: str,
     *,
@@ -69,7 +68,7 @@ def evaluate(
 
     Raises CompoundNetError where the split's classes are not among the model's, or their names are not published.
     """
-    model = open_any(model)
+    model = open_model(model)
     if (split.labels == UNKNOWN).any():
         raise CompoundNetError(
             f"the classes of {dataset}'s {split.name} pictures are not published, so nothing can be counted; write what"
@@ -87,14 +86,14 @@ def evaluate(
 
 
 def answers(
-    model: Model | Exported, fabric: Fabric, backend: str | None, threads: int | None, batch: int
+    model: Model, fabric: Fabric, backend: str | None, threads: int | None, batch: int
 ) -> Callable[[Tensor], Tensor]:
     """A session of the model on a process's device, as `count_answers` calls it."""
     import torch
 
     # What does not run on torch runs on the CPU, also where there is a GPU.
     on_torch = backend in (None, "torch", "compile") and "torch" in usable(
-        model if isinstance(model, Exported) else None
+        model if isinstance(model, ExportedModel) else None
     )
     run = session(
         model,
@@ -107,7 +106,7 @@ def answers(
     return lambda images: torch.from_numpy(run(images.numpy()))
 
 
-def match_classes(model: Model | Exported, split: Split) -> NDArray[np.int64]:
+def match_classes(model: Model, split: Split) -> NDArray[np.int64]:
     """int64[split's classes]: the model's number of each, by name; by place where the model's classes have no names."""
     if model.labels is None:
         if len(split.classes) != model.network.num_classes:

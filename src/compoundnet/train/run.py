@@ -11,7 +11,7 @@ import msgspec
 from filelock import FileLock, Timeout
 
 from compoundnet.base import CompoundNetError
-from compoundnet.models import Model, read_folder, write_folder
+from compoundnet.models import ModelFolder, read_folder, write_folder
 from compoundnet.models.folder import check_target
 from compoundnet.train.checkpoints import Checkpoints
 from compoundnet.train.counts import count
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 class Outcome(msgspec.Struct, frozen=True):
     """A finished run: the model folder, the log, and the result on the test pictures where there are any."""
 
-    model: Model
+    model: ModelFolder
     history: tuple[Epoch, ...]
     result: Result | None
 

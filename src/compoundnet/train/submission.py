@@ -18,7 +18,6 @@ from compoundnet.data import Split
 from compoundnet.data.loader import loader
 from compoundnet.models import Model
 from compoundnet.models.labels import label_set
-from compoundnet.runtime.exported import Exported
 from compoundnet.train.evaluation import answers
 from compoundnet.train.processes import total
 
@@ -30,7 +29,7 @@ _GUESSES = 5
 
 
 def submission(
-    model: Model | Exported,
+    model: Model,
     split: Split,
     devkit: Path,
     fabric: Fabric,

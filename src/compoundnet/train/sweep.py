@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 from compoundnet.arch import Network
 from compoundnet.base import CompoundNetError
 from compoundnet.data import Dataset
-from compoundnet.models import Model
+from compoundnet.models import ModelFolder
 from compoundnet.train.grid import Grid, Point, at_point, published_grid
 from compoundnet.train.hardware import Hardware, one_gpu, process_counts
 from compoundnet.train.interruptions import InterruptedRunError, Stop
@@ -34,7 +34,7 @@ def sweep(
     output: Path,
     *,
     network: Network | None = None,
-    start: Model | None = None,
+    start: ModelFolder | None = None,
     grid: Grid | None = None,
     processes: int = 1,
     workers: int = 0,

@@ -12,7 +12,7 @@ from compoundnet.arch import Network
 from compoundnet.base.machine import torch_threads
 from compoundnet.data import Dataset
 from compoundnet.data.dataset import Metric
-from compoundnet.models import Model
+from compoundnet.models import ModelFolder
 from compoundnet.train.checkpoints import Checkpoints
 from compoundnet.train.counts import count
 from compoundnet.train.engine import Engine
@@ -41,7 +41,7 @@ class Job(NamedTuple):
     folder: Path
     grid: Grid
     network: Network | None
-    start: Model | None
+    start: ModelFolder | None
     workers: int
     accelerator: Literal["auto", "cpu", "gpu"]
 

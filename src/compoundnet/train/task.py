@@ -12,7 +12,7 @@ from compoundnet.data.class_folders import check_classes
 from compoundnet.data.dataset import UNKNOWN
 from compoundnet.data.holdout import hold_out
 from compoundnet.data.training_transform import TrainingTransform
-from compoundnet.models import Model, Preprocess, load
+from compoundnet.models import ModelFolder, Preprocess, load
 from compoundnet.nn import ConvNet, build
 from compoundnet.train.recipe import Recipe
 
@@ -24,7 +24,7 @@ class Task(msgspec.Struct, frozen=True):
     recipe: Recipe
     network: Network
     preprocess: Preprocess
-    start: Model | None
+    start: ModelFolder | None
     dataset: str
     train: Split
     held: Split | None
@@ -67,7 +67,9 @@ class Task(msgspec.Struct, frozen=True):
         return self.recipe.norm_momentum
 
 
-def plan_task(recipe: Recipe, dataset: Dataset, *, network: Network | None = None, start: Model | None = None) -> Task:
+def plan_task(
+    recipe: Recipe, dataset: Dataset, *, network: Network | None = None, start: ModelFolder | None = None
+) -> Task:
     """The task of training `network` from scratch, or the model `start`, on a data set.
 
     Raises CompoundNetError where both or neither is given, or the data has nothing to train on.
@@ -96,7 +98,7 @@ def plan_task(recipe: Recipe, dataset: Dataset, *, network: Network | None = Non
     )  # fmt: skip
 
 
-def _preprocess(recipe: Recipe, size: int, start: Model | None) -> Preprocess:
+def _preprocess(recipe: Recipe, size: int, start: ModelFolder | None) -> Preprocess:
     """The model's, or the authors', at the recipe's size and crop."""
     rule = Preprocess.authors(size)
     base = rule if start is None else start.preprocess

@@ -3,7 +3,7 @@
 from compoundnet.base import CompoundNetError, did_you_mean
 from compoundnet.models.layouts import keras, lukemelas, tensorflow, timm, torchvision, transformers
 from compoundnet.models.layouts.base import Layout
-from compoundnet.models.layouts.convert import from_layout, to_layout
+from compoundnet.models.layouts.translation import from_layout, to_layout
 
 LAYOUTS: dict[str, Layout] = {
     layout.name: layout

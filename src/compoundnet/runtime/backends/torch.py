@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from compoundnet.base import CompoundNetError, first_line
 from compoundnet.base.machine import torch_threads
-from compoundnet.runtime.sources import Source
+from compoundnet.runtime.session_source import SessionSource
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +22,7 @@ _LOG = logging.getLogger(__name__)
 Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
-def open_torch(source: Source, threads: int, device: str = "cpu", *, compiled: bool = False) -> Run:
+def open_torch(source: SessionSource, threads: int, device: str = "cpu", *, compiled: bool = False) -> Run:
     """Logits of pictures. On a CPU the network's threads are set for each call and given back after it."""
     import torch
 
@@ -47,7 +47,7 @@ def open_torch(source: Source, threads: int, device: str = "cpu", *, compiled: b
     return _explained(run) if compiled else run
 
 
-def open_compiled(source: Source, threads: int, device: str = "cpu") -> Run:
+def open_compiled(source: SessionSource, threads: int, device: str = "cpu") -> Run:
     """The same through torch.compile, which generates code in the first call for each batch size: about a minute.
 
     Inductor keeps what it compiled in a cache of its own, in which a later process finds most of it:
@@ -57,7 +57,7 @@ def open_compiled(source: Source, threads: int, device: str = "cpu") -> Run:
     return open_torch(source, threads, device, compiled=True)
 
 
-def _module(source: Source) -> nn.Module:
+def _module(source: SessionSource) -> nn.Module:
     if source.module is not None:
         return source.module()
     import torch

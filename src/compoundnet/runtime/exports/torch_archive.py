@@ -9,12 +9,12 @@ import torch
 from torch.fx.experimental import _config
 
 from compoundnet.arch.spec import MIN_RESOLUTION
+from compoundnet.models import ExportedModel
 from compoundnet.nn import ConvNet
-from compoundnet.runtime.exported import Exported
 from compoundnet.runtime.onnx_graph import Half
 
 
-def write_archive(net: ConvNet, described: Exported, path: Path) -> None:
+def write_archive(net: ConvNet, described: ExportedModel, path: Path) -> None:
     """Write a network with folded norms; `described` says in which precision and which dimensions are dynamic."""
     size = described.preprocess.size
     example = torch.zeros(2 if described.dynamic_batch else 1, net.spec.in_channels, size, size)

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from compoundnet.arch import Network
 from compoundnet.base import CompoundNetError
-from compoundnet.models.folder import Model, check_target, write_folder
+from compoundnet.models.folder import check_target, write_folder
 from compoundnet.models.labels import label_set, read_labels
+from compoundnet.models.model import ModelFolder
 from compoundnet.models.preprocess import Preprocess
-from compoundnet.models.reading import read_state, sha256_of
+from compoundnet.models.weights_files import read_state, sha256_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,7 +33,7 @@ def convert(
     preprocess: Preprocess | None = None,
     raw: bool = False,
     replace: bool = False,
-) -> Model:
+) -> ModelFolder:
     """Make a model folder of a weights file. Classes (0: a trunk) and input channels are those of the file.
 
     source      a torch or safetensors file; `.h5` or `.keras` of Keras; the prefix of a TensorFlow checkpoint
@@ -88,12 +89,12 @@ def _read(path: Path, layout: str, network: Network, raw: bool) -> _Source:
         )
     match layout:
         case "keras":
-            from compoundnet.models.reading_keras import read_keras
+            from compoundnet.models.keras_files import read_keras
 
             keras = read_keras(path, network)
             return _Source(keras.state, keras.preprocess)
         case "tensorflow":
-            from compoundnet.models.reading_tensorflow import read_tensorflow
+            from compoundnet.models.tensorflow_files import read_tensorflow
 
             return _Source(read_tensorflow(path, raw=raw), None)
         case _:

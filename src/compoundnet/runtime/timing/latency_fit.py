@@ -15,9 +15,9 @@ from compoundnet.arch.spec import MIN_RESOLUTION
 from compoundnet.base import CompoundNetError
 from compoundnet.base.machine import instruction_sets, processor
 from compoundnet.runtime.cache import stored
-from compoundnet.runtime.latency import installed, time_rounds
 from compoundnet.runtime.sessions import BACKENDS, open_session
-from compoundnet.runtime.subjects import of_network
+from compoundnet.runtime.timing.rounds import installed, time_rounds
+from compoundnet.runtime.timing.subjects import of_network
 
 _FILE = "latency.json"
 # Multipliers of depth, width and resolution. Each dimension is scaled alone as well, which tells what a multiply-add

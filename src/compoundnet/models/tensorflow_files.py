@@ -1,13 +1,16 @@
-"""The authors' checkpoints, by variable name. Nothing but this and `writing_tensorflow` needs TensorFlow."""
+"""Checkpoints of the authors' code (tensorflow/tpu, models/official/efficientnet). Nothing else needs TensorFlow."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compoundnet.base import CompoundNetError, first_line
+from compoundnet.arch import Network
+from compoundnet.base import CompoundNetError, first_line, scratch_folder
+from compoundnet.models.layouts.tensorflow import LAYOUT
+from compoundnet.models.layouts.translation import to_layout
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -111,3 +114,27 @@ def _latest(folder: Path) -> Path:
             f"{folder / 'checkpoint'} does not say model_checkpoint_path; give the checkpoint itself"
         )
     return folder / Path(found[1]).name
+
+
+def write_tensorflow(path: Path, network: Network, state: Mapping[str, Tensor], scope: str | None = None) -> None:
+    """Write the state of `build(network)` as a checkpoint: the files `path`.index and `path`.data-00000-of-00001.
+
+    Every tensor stands there under its own name and as its moving average, as their evaluation looks for the latter.
+    `scope` is their name of the model, the network's unless given. Raises CompoundNetError without TensorFlow.
+    """
+    tf = import_tensorflow("writing")
+    scope = network.name if scope is None else scope
+    theirs = to_layout(state, network, LAYOUT)
+    arrays = {f"{scope}/{name}": tensor.numpy(force=True) for name, tensor in theirs.items()}
+    arrays |= {f"{name}{AVERAGE}": array for name, array in arrays.items()}
+    with scratch_folder(path) as scratch:
+        with tf.device("/CPU:0"):
+            tf.raw_ops.SaveV2(
+                prefix=f"{scratch}/{path.name}",
+                tensor_names=list(arrays),
+                shape_and_slices=[""] * len(arrays),
+                tensors=[tf.constant(array) for array in arrays.values()],
+            )
+        # The index last: without it there is no checkpoint.
+        for written in sorted(scratch.iterdir(), key=lambda file: file.suffix == ".index"):
+            written.replace(path.parent / written.name)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from compoundnet.base import CompoundNetError
 from compoundnet.base.machine import instruction_sets
 from compoundnet.runtime.cache import stored
-from compoundnet.runtime.sources import Source
+from compoundnet.runtime.session_source import SessionSource
 
 if TYPE_CHECKING:
     import openvino
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _COMPILED = "compiled.blob"
 
 
-def open_openvino(source: Source, threads: int) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+def open_openvino(source: SessionSource, threads: int) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
     """Logits of pictures, one at a time, on that many threads."""
     identity = source.identified("compoundnet", "openvino", *(["onnx", "torch"] if source.module else []))
     if identity is not None:
@@ -76,7 +76,7 @@ def _config(threads: int) -> dict[str, str | int]:
     }
 
 
-def _compile(source: Source, folder: Path) -> None:
+def _compile(source: SessionSource, folder: Path) -> None:
     # Compiled for one thread, and the same for any: their number is told anew when it is read back.
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         compiled = compile_graph(_graph(source, Path(scratch) / "plain.onnx"), threads=1)
@@ -89,7 +89,7 @@ def _import(compiled: bytes, threads: int) -> openvino.CompiledModel:
     return openvino.Core().import_model(io.BytesIO(compiled), "CPU", _config(threads))
 
 
-def _graph(source: Source, scratch: Path) -> openvino.Model:
+def _graph(source: SessionSource, scratch: Path) -> openvino.Model:
     """The source's graph for one picture at a time; `scratch` is a place for it while it is made."""
     if source.exported is not None:
         graph = read_graph(source.exported.file)

@@ -13,8 +13,8 @@ import numpy as np
 
 from compoundnet.base.machine import instruction_sets, processor
 from compoundnet.runtime.cache import stored
+from compoundnet.runtime.session_source import SessionSource
 from compoundnet.runtime.sessions import BACKENDS, Session, is_installed, open_session
-from compoundnet.runtime.sources import Source
 
 _ROUNDS, _WARM_UP = 7, 2
 _RESULT = "result.json"
@@ -26,7 +26,7 @@ class _Result(msgspec.Struct, frozen=True):
     seconds: dict[str, float]
 
 
-def fastest(source: Source, backends: Sequence[str], threads: int, batch: int) -> str:
+def fastest(source: SessionSource, backends: Sequence[str], threads: int, batch: int) -> str:
     """The fastest of those that are installed. Their rounds are interleaved, so that a busy machine slows all alike."""
     installed = [backend for backend in backends if is_installed(backend)]
     if len(installed) < 2:
@@ -40,7 +40,7 @@ def fastest(source: Source, backends: Sequence[str], threads: int, batch: int) -
     return min(seconds, key=lambda backend: seconds[backend])
 
 
-def _measure(source: Source, backends: Sequence[str], threads: int, batch: int, folder: Path) -> None:
+def _measure(source: SessionSource, backends: Sequence[str], threads: int, batch: int, folder: Path) -> None:
     sessions = {backend: open_session(source, backend, threads) for backend in backends}
     size = source.input_size
     pictures = np.random.default_rng(0).standard_normal((batch, source.channels, size, size), dtype=np.float32)

@@ -55,7 +55,7 @@ class Peer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 @cache
 def peers() -> tuple[Peer, ...]:
     """Every library that is known here, whether installed or not."""
-    text = resources.files("compoundnet.runtime").joinpath("peers.toml").read_text(encoding="utf-8")
+    text = resources.files("compoundnet.runtime.timing").joinpath("peers.toml").read_text(encoding="utf-8")
     return tuple(msgspec.convert(tomllib.loads(text)["peers"], list[Peer]))
 
 
@@ -88,7 +88,7 @@ def _exported(module: nn.Module, size: int, batch: int, threads: int) -> Run:
     """torch's exporter as it comes, and ONNX Runtime with all of its optimisations."""
     import torch
 
-    from compoundnet.runtime.run_onnxruntime import raw_session
+    from compoundnet.runtime.backends.onnxruntime import raw_session
 
     if "set_swish" in dir(module):  # efficientnet_pytorch: its default cannot be exported, as its README says
         plain: Any = module

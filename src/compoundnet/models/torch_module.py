@@ -1,17 +1,15 @@
-"""`open_model` finds a model by name or folder without torch; `load` makes the torch module of one."""
+"""`load`: the torch module of a model."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
 from compoundnet.base import CompoundNetError
-from compoundnet.models import catalogue
-from compoundnet.models.fetch import fetch, is_fetched, location
-from compoundnet.models.folder import Model, read_folder
-from compoundnet.models.reading import read_safetensors
+from compoundnet.models.lookup import open_folder
+from compoundnet.models.model import Model
+from compoundnet.models.weights_files import read_safetensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,31 +18,6 @@ if TYPE_CHECKING:
     from compoundnet.nn.net import GlobalPool
 
 _STEM = "stem.conv.weight"
-
-
-def open_model(name_or_folder: str | os.PathLike[str]) -> Model:
-    """The model of that name (`compoundnet models list`), or in that folder.
-
-    A name is fetched where the cache lacks it; a folder that is called like one is meant by `./name`. The weights are
-    checked on the way: their checksum, and that they fit the network. Does not import torch once a model is fetched.
-    """
-    if not isinstance(name_or_folder, str) or _means_folder(name_or_folder):
-        return read_folder(name_or_folder)
-    try:
-        entry = catalogue.find(name_or_folder)
-    except CompoundNetError as error:
-        raise CompoundNetError(f"{error}, and there is no folder of that name") from error
-    if not is_fetched(entry):
-        return fetch(entry)
-    try:
-        return read_folder(location(entry), entry.name)
-    except CompoundNetError as error:
-        raise CompoundNetError(f"{error}; `compoundnet models fetch {entry.name}` makes it anew") from error
-
-
-def _means_folder(given: str) -> bool:
-    """A name of the catalogue is one, whatever lies around; a path separator says that a folder is meant."""
-    return "/" in given or os.sep in given or (catalogue.entry(given) is None and Path(given).exists())
 
 
 @overload
@@ -122,7 +95,7 @@ def load(
 
     if num_classes is not None and num_classes < 0:
         raise CompoundNetError(f"num_classes must be 0 (no classifier) or more, got {num_classes}")
-    model = model if isinstance(model, Model) else open_model(model)
+    model = open_folder(model)
     state = read_safetensors(model.weights)
     if in_chans is not None and in_chans != model.network.in_channels:
         state[_STEM] = adapt_stem(state[_STEM], in_chans)

@@ -12,10 +12,10 @@ import numpy as np
 
 from compoundnet.base import CompoundNetError, did_you_mean, first_line
 from compoundnet.base.machine import check_threads
-from compoundnet.runtime.latency import RUNS, WARM_UP, Latency, Setting, setting, time_rounds
-from compoundnet.runtime.peers import WAYS, open_peer, peers_of
 from compoundnet.runtime.sessions import BACKENDS, check_memory, open_session, takes_batch, usable
-from compoundnet.runtime.subjects import FLOAT32, Subject, subject
+from compoundnet.runtime.timing.peers import WAYS, open_peer, peers_of
+from compoundnet.runtime.timing.rounds import RUNS, WARM_UP, Latency, Setting, setting, time_rounds
+from compoundnet.runtime.timing.subjects import FLOAT32, TimedSubject, subject
 
 _LOG = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ def check_backend(backend: str) -> None:
         raise CompoundNetError(f"there is no backend named {backend!r}{did_you_mean(backend, BACKENDS)}")
 
 
-def _labelled(subjects: Mapping[str, Subject]) -> dict[str, Subject]:
+def _labelled(subjects: Mapping[str, TimedSubject]) -> dict[str, TimedSubject]:
     """By a name for people, from by what was given: the float32 and int8 exports of one model have one name."""
     times = Counter(found.name for found in subjects.values())
     return {
@@ -117,7 +117,7 @@ def _labelled(subjects: Mapping[str, Subject]) -> dict[str, Subject]:
     }
 
 
-def _add_peers(found: Subject, threads: int, batch: int, add: Callable[..., None]) -> list[str]:
+def _add_peers(found: TimedSubject, threads: int, batch: int, add: Callable[..., None]) -> list[str]:
     """Add every peer in every way; what had to be left out."""
     known = peers_of(found.name)
     if not known:

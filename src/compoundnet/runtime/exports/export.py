@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from compoundnet import data
 from compoundnet.base import CompoundNetError, check_folder_of, did_you_mean, scratch_folder
-from compoundnet.models import Model, Preprocess, load, open_model
-from compoundnet.models.convert import default_preprocess
+from compoundnet.models import ExportedModel, Model, ModelFolder, Preprocess, load, open_folder
+from compoundnet.models.conversion import default_preprocess
+from compoundnet.models.exported import is_exported
 from compoundnet.models.labels import check_labels
-from compoundnet.runtime.exported import Exported, is_exported
-from compoundnet.runtime.sources import for_inference
-from compoundnet.runtime.verify import Comparison, compare, generated_pictures, noise, read_pictures, runner
+from compoundnet.runtime.exports.comparison import Comparison, compare, generated_pictures, noise, read_pictures, runner
+from compoundnet.runtime.session_source import for_inference
 
 if TYPE_CHECKING:
     from compoundnet.nn import ConvNet
@@ -146,10 +146,10 @@ def _described(
     dynamic_size: bool,
     preprocess: Preprocess | None,
     labels: Sequence[str] | None,
-) -> tuple[ConvNet, Exported]:
+) -> tuple[ConvNet, ExportedModel]:
     """The network in eval mode, norms not folded, and what the file will say of itself."""
     model = _opened(model)
-    if isinstance(model, Model):
+    if isinstance(model, ModelFolder):
         name, network = model.name, model.network
         preprocess, labels = preprocess or model.preprocess, model.labels if labels is None else labels
     else:
@@ -158,22 +158,22 @@ def _described(
     names = None if labels is None else tuple(labels)
     if names is not None:
         check_labels(names, network.num_classes, "the labels to write")
-    net = load(model) if isinstance(model, Model) else for_inference(model)
-    return net, Exported(name, network, preprocess, names, precision, dynamic_batch, dynamic_size, target)
+    net = load(model) if isinstance(model, ModelFolder) else for_inference(model)
+    return net, ExportedModel(name, network, preprocess, names, precision, dynamic_batch, dynamic_size, target)
 
 
-def _opened(model: object) -> Model | ConvNet:
-    if isinstance(model, str | os.PathLike) and not (is_exported(model) and Path(model).is_file()):
-        return open_model(model)
-    if isinstance(model, str | os.PathLike | Exported):
-        file = model.file if isinstance(model, Exported) else os.fspath(model)
+def _opened(model: object) -> ModelFolder | ConvNet:
+    exported = model.file if isinstance(model, ExportedModel) else model
+    if isinstance(exported, str | os.PathLike) and is_exported(exported) and Path(exported).is_file():
         raise CompoundNetError(
-            f"{file} is an exported file, which cannot be exported again; give what it was made of: a name of"
-            " `compoundnet models list`, or a model folder"
+            f"{os.fspath(exported)} is an exported file, which cannot be exported again; give what it was made of: a"
+            " name of `compoundnet models list`, or a model folder"
         )
+    if isinstance(model, str | os.PathLike | Model):
+        return open_folder(model)
     from compoundnet.nn import ConvNet
 
-    if not isinstance(model, Model | ConvNet):
+    if not isinstance(model, ConvNet):
         raise CompoundNetError(
             "export takes a model (name, folder, opened) or a network of compoundnet in memory, got"
             f" {type(model).__name__}; torch.onnx.export writes other modules"
@@ -190,7 +190,9 @@ def _check(found: Comparison, precision: str, target: Path) -> None:
         )
 
 
-def _kept(file: Path, target: Path, described: Exported, form: str, found: Comparison, *, generated: bool) -> Export:
+def _kept(
+    file: Path, target: Path, described: ExportedModel, form: str, found: Comparison, *, generated: bool
+) -> Export:
     parts = sorted(file.parent.iterdir())  # .bin before .xml: whoever sees the graph has its weights
     size = sum(part.stat().st_size for part in parts)
     if len(parts) > 1:  # an old graph must not meet the new weights, should this be killed on the way
@@ -225,11 +227,11 @@ def _find(paths: Paths) -> list[Path]:
 Pictures = Callable[[], Iterable[NDArray[np.float32]]]
 
 
-def _write_onnx(net: ConvNet, described: Exported, file: Path, calibration: Pictures) -> None:
+def _write_onnx(net: ConvNet, described: ExportedModel, file: Path, calibration: Pictures) -> None:
     import onnx
 
     if described.precision == "int8":
-        from compoundnet.runtime.quantise import quantise
+        from compoundnet.runtime.exports.quantise import quantise
 
         with _between(file) as float32:
             _write_graph(net, described, float32)
@@ -239,7 +241,7 @@ def _write_onnx(net: ConvNet, described: Exported, file: Path, calibration: Pict
     onnx.checker.check_model(file, full_check=True)
 
 
-def _write_graph(net: ConvNet, described: Exported, file: Path) -> None:
+def _write_graph(net: ConvNet, described: ExportedModel, file: Path) -> None:
     from compoundnet.runtime.onnx_graph import write_onnx
 
     write_onnx(
@@ -255,8 +257,8 @@ def _write_graph(net: ConvNet, described: Exported, file: Path) -> None:
     )
 
 
-def _write_openvino(net: ConvNet, described: Exported, file: Path, calibration: Pictures) -> None:
-    from compoundnet.runtime.run_openvino import write_graph
+def _write_openvino(net: ConvNet, described: ExportedModel, file: Path, calibration: Pictures) -> None:
+    from compoundnet.runtime.backends.openvino import write_graph
 
     with _between(file) as graph:
         _write_onnx(net, described, graph, calibration)
@@ -270,8 +272,8 @@ def _between(file: Path) -> Iterator[Path]:
         yield Path(folder) / "graph.onnx"
 
 
-def _write_torch(net: ConvNet, described: Exported, file: Path, _: Pictures) -> None:
-    from compoundnet.runtime.torch_archive import write_archive
+def _write_torch(net: ConvNet, described: ExportedModel, file: Path, _: Pictures) -> None:
+    from compoundnet.runtime.exports.torch_archive import write_archive
 
     write_archive(net.fuse(), described, file)
 

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, TypeVar
 from compoundnet.arch import Network
 from compoundnet.arch.spec import MIN_RESOLUTION
 from compoundnet.base import CompoundNetError
-from compoundnet.models import Model
-from compoundnet.models.reading import sha256_of
-from compoundnet.runtime.exported import Exported, open_any
+from compoundnet.models import ExportedModel, Model, ModelFolder, open_model
+from compoundnet.models.weights_files import sha256_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,7 +24,7 @@ Module = TypeVar("Module", bound="nn.Module")
 
 
 @dataclass(frozen=True)
-class Source:
+class SessionSource:
     """What backends need to know of a network.
 
     size       side of the square input it is compiled for, pixels; None: an exported file that takes any
@@ -41,7 +40,7 @@ class Source:
     network: Network | None
     identity: Mapping[str, str] | None
     module: Callable[[], nn.Module] | None = None
-    exported: Exported | None = None
+    exported: ExportedModel | None = None
 
     @property
     def input_size(self) -> int:
@@ -58,20 +57,23 @@ class Source:
         return {**self.identity, **{package: _version(package) for package in packages}}
 
 
-def find_source(model: str | os.PathLike[str] | Model | Exported | nn.Module, size: int | None = None) -> Source:
+def find_source(model: str | os.PathLike[str] | Model | nn.Module, size: int | None = None) -> SessionSource:
     """The source of whatever a session may be asked for; `size` is the model's own unless given.
 
     Raises CompoundNetError where there is no such model, or `size` does not fit it.
     """
     if size is not None and size < MIN_RESOLUTION:
         raise CompoundNetError(f"size must be at least {MIN_RESOLUTION} px, got {size}")
-    if not isinstance(model, str | os.PathLike | Model | Exported):
+    if not isinstance(model, str | os.PathLike | Model):
         return _of_module(model, size)
-    found = open_any(model)
-    return _of_exported(found, size) if isinstance(found, Exported) else _of_model(found, size)
+    found = open_model(model)
+    if isinstance(found, ExportedModel):
+        return _of_exported(found, size)
+    assert isinstance(found, ModelFolder)
+    return _of_folder(found, size)
 
 
-def _of_model(model: Model, size: int | None) -> Source:
+def _of_folder(model: ModelFolder, size: int | None) -> SessionSource:
     def module() -> nn.Module:
         from compoundnet.models import load
 
@@ -79,10 +81,10 @@ def _of_model(model: Model, size: int | None) -> Source:
 
     size = size or model.preprocess.size
     identity = {"weights": sha256_of(model.weights), "network": model.network.dumps(), "size": str(size)}
-    return Source(model.name, model.network.in_channels, size, model.network, identity, module=module)
+    return SessionSource(model.name, model.network.in_channels, size, model.network, identity, module=module)
 
 
-def _of_exported(model: Exported, size: int | None) -> Source:
+def _of_exported(model: ExportedModel, size: int | None) -> SessionSource:
     own = model.preprocess.size
     if size not in (None, own) and not model.dynamic_size:
         raise CompoundNetError(
@@ -92,7 +94,7 @@ def _of_exported(model: Exported, size: int | None) -> Source:
     identity = {"file": sha256_of(model.file)}
     if model.file.suffix.lower() == ".xml":
         identity["weights"] = sha256_of(model.file.with_suffix(".bin"))
-    return Source(
+    return SessionSource(
         model.name,
         model.network.in_channels,
         None if model.dynamic_size else own,
@@ -102,19 +104,19 @@ def _of_exported(model: Exported, size: int | None) -> Source:
     )
 
 
-def _of_module(module: nn.Module, size: int | None) -> Source:
+def _of_module(module: nn.Module, size: int | None) -> SessionSource:
     from compoundnet.nn import ConvNet
 
     if isinstance(module, ConvNet):
         net = for_inference(module)
         size = size or net.spec.resolution
         identity = {"weights": _digest(net), "network": net.spec.dumps(), "size": str(size)}
-        return Source(net.spec.name, net.spec.in_channels, size, net.spec, identity, module=net.fuse)
+        return SessionSource(net.spec.name, net.spec.in_channels, size, net.spec, identity, module=net.fuse)
     if size is None:
         raise CompoundNetError(
             f"a {type(module).__name__} does not say which picture size it is for; give size= in pixels"
         )
-    return Source(type(module).__name__, 3, size, None, None, module=lambda: for_inference(module))
+    return SessionSource(type(module).__name__, 3, size, None, None, module=lambda: for_inference(module))
 
 
 def for_inference(module: Module) -> Module:

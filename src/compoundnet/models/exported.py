@@ -1,4 +1,4 @@
-"""Exported files that are models by themselves: network, preprocessing and labels travel in their metadata.
+"""Exported files, which are models by themselves: network, preprocessing and labels travel in their metadata.
 
 .onnx  metadata_props, keys `compoundnet.*`
 .xml   OpenVINO's IR (weights in the .bin beside it), rt_info/compoundnet
@@ -13,71 +13,23 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-import msgspec
-
-from compoundnet import models
 from compoundnet.arch import Network
 from compoundnet.base import CompoundNetError
-from compoundnet.models import Model, Preprocess
 from compoundnet.models.labels import check_labels
-
-PREFIX = "compoundnet."
-# Ending -> the backends that run such a file, the usual one first.
-BACKENDS = {".onnx": ("onnxruntime", "openvino"), ".xml": ("openvino",), ".pt2": ("torch", "compile")}
-
-
-class Exported(msgspec.Struct, frozen=True):
-    """A model in an exported file.
-
-    dynamic_size  it takes pictures of any size, at least 32 px a side
-    features      it gives the last feature map beside the logits, as class activation maps need it
-    """
-
-    name: str
-    network: Network
-    preprocess: Preprocess
-    labels: tuple[str, ...] | None
-    precision: str
-    dynamic_batch: bool
-    dynamic_size: bool
-    file: Path
-    features: bool = False
-
-    def properties(self) -> dict[str, str]:
-        """What the file's metadata says of it."""
-        from compoundnet import __version__
-
-        found = {
-            "version": __version__,
-            "name": self.name,
-            "network": self.network.dumps(),
-            "preprocess": self.preprocess.dumps(),
-            "precision": self.precision,
-            "dynamic_batch": str(self.dynamic_batch).lower(),
-            "dynamic_size": str(self.dynamic_size).lower(),
-            "features": str(self.features).lower(),
-        }
-        if self.labels is not None:
-            found["labels"] = "\n".join(self.labels)
-        return {PREFIX + key: value for key, value in found.items()}
+from compoundnet.models.model import PREFIX, ExportedModel
+from compoundnet.models.preprocess import Preprocess
 
 
 def is_exported(model: str | os.PathLike[str]) -> bool:
-    """Whether it is named like an exported file."""
-    return Path(model).suffix.lower() in BACKENDS
+    """Return whether a path ends as exported files do."""
+    return Path(model).suffix.lower() in _READERS
 
 
-def open_any(model: str | os.PathLike[str] | Model | Exported) -> Model | Exported:
-    """A MODEL as the commands take it: a name of `compoundnet models list`, a model folder, or an exported file."""
-    if isinstance(model, Model | Exported):
-        return model
-    return open_exported(model) if is_exported(model) and not Path(model).is_dir() else models.open_model(model)
-
-
-def open_exported(path: str | os.PathLike[str]) -> Exported:
+def open_exported(path: str | os.PathLike[str]) -> ExportedModel:
     """Read the metadata of an exported file. Does not import torch.
 
-    Raises CompoundNetError where the file is not there, is damaged, or was not written by `compoundnet export`.
+    Raises:
+        CompoundNetError: The file does not exist, is damaged, or was not written by `compoundnet export`.
     """
     file = Path(path)
     suffix = file.suffix.lower()
@@ -88,8 +40,8 @@ def open_exported(path: str | os.PathLike[str]) -> Exported:
     return from_properties(_READERS[suffix](file), file)
 
 
-def from_properties(properties: Mapping[str, str], file: Path) -> Exported:
-    """The model that a file's metadata describes."""
+def from_properties(properties: Mapping[str, str], file: Path) -> ExportedModel:
+    """Return the model that a file's metadata describes."""
     found = {key.removeprefix(PREFIX): value for key, value in properties.items() if key.startswith(PREFIX)}
     missing = [key for key in ("name", "network", "preprocess", "precision") if key not in found]
     if missing:
@@ -101,7 +53,7 @@ def from_properties(properties: Mapping[str, str], file: Path) -> Exported:
     labels = tuple(found["labels"].split("\n")) if "labels" in found else None
     if labels is not None:
         check_labels(labels, network.num_classes, f"{file}, {PREFIX}labels")
-    return Exported(
+    return ExportedModel(
         name=found["name"],
         network=network,
         preprocess=Preprocess.loads(found["preprocess"], f"{file}, {PREFIX}preprocess"),

@@ -15,8 +15,8 @@ from PIL import Image
 from compoundnet import data
 from compoundnet.arch.spec import MIN_RESOLUTION
 from compoundnet.models import Preprocess
-from compoundnet.runtime.run_onnxruntime import raw_session
-from compoundnet.runtime.run_openvino import compile_graph, read_graph
+from compoundnet.runtime.backends.onnxruntime import raw_session
+from compoundnet.runtime.backends.openvino import compile_graph, read_graph
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,24 +13,25 @@ import msgspec
 
 from compoundnet.base import CompoundNetError, first_line, remove_scratch, write_errors
 from compoundnet.base.cache import cache_folder
-from compoundnet.models.catalogue import Entry, Hub, Package
-from compoundnet.models.folder import Model, read_folder, write_folder
+from compoundnet.models.catalogue import Hub, Package, PretrainedWeights
+from compoundnet.models.folder import read_folder, write_folder
 from compoundnet.models.labels import label_set
-from compoundnet.models.reading import check_sha256, read_state, sha256_of
+from compoundnet.models.model import ModelFolder
+from compoundnet.models.weights_files import check_sha256, read_state, sha256_of
 
 
-def location(entry: Entry) -> Path:
+def location(entry: PretrainedWeights) -> Path:
     """The entry's folder in the cache, there or not. Another file, network or preprocessing gives another folder."""
     content = msgspec.json.encode(entry) + entry.build_network().dumps().encode()
     return cache_folder() / "models" / f"{entry.name}-{hashlib.sha256(content).hexdigest()[:12]}"
 
 
-def is_fetched(entry: Entry) -> bool:
+def is_fetched(entry: PretrainedWeights) -> bool:
     """Whether the entry is in the cache. Folders appear there whole, so one that exists is finished."""
     return location(entry).is_dir()
 
 
-def fetch(entry: Entry, file: Path | None = None) -> Model:
+def fetch(entry: PretrainedWeights, file: Path | None = None) -> ModelFolder:
     """The entry as a model in the cache: read where it is there and sound, else made from its file.
 
     `file` is a copy of the entry's file to use instead of the hub's or the package's. Processes that fetch the same
@@ -45,7 +46,7 @@ def fetch(entry: Entry, file: Path | None = None) -> Model:
             return _fetch(entry, folder, file)
 
 
-def _fetch(entry: Entry, folder: Path, file: Path | None) -> Model:
+def _fetch(entry: PretrainedWeights, folder: Path, file: Path | None) -> ModelFolder:
     remove_scratch(folder)
     if folder.is_dir() and file is None:
         try:
@@ -66,11 +67,11 @@ def _fetch(entry: Entry, folder: Path, file: Path | None) -> Model:
     return msgspec.structs.replace(made, name=entry.name)
 
 
-def _source(entry: Entry) -> Path:
+def _source(entry: PretrainedWeights) -> Path:
     return _installed(entry, entry.source) if isinstance(entry.source, Package) else _downloaded(entry, entry.source)
 
 
-def _installed(entry: Entry, package: Package) -> Path:
+def _installed(entry: PretrainedWeights, package: Package) -> Path:
     """The file in an installed package, which is not imported: it would import torch code of its own."""
     module, _, inside = package.file.partition("/")
     spec = importlib.util.find_spec(module)
@@ -83,7 +84,7 @@ def _installed(entry: Entry, package: Package) -> Path:
     )
 
 
-def _downloaded(entry: Entry, hub: Hub) -> Path:
+def _downloaded(entry: PretrainedWeights, hub: Hub) -> Path:
     """The file from the hub, or from huggingface_hub's own cache."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -112,7 +113,7 @@ def _hub_sha256(path: Path) -> str | None:
     return name if re.fullmatch("[0-9a-f]{64}", name) else None
 
 
-def _readme(entry: Entry, sha256: str) -> str:
+def _readme(entry: PretrainedWeights, sha256: str) -> str:
     top5 = "" if entry.top5 is None else f", top-5 {entry.top5} %"
     where = (
         f"{entry.source.file} of the Python package {entry.source.name}"

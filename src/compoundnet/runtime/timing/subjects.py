@@ -15,8 +15,8 @@ import msgspec
 
 from compoundnet import arch, base, zoo
 from compoundnet.models import catalogue
-from compoundnet.runtime.exported import is_exported
-from compoundnet.runtime.sources import Source, find_source
+from compoundnet.models.exported import is_exported
+from compoundnet.runtime.session_source import SessionSource, find_source
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,7 +25,7 @@ FLOAT32 = "float32"
 _SEED = 0
 
 
-class Subject(msgspec.Struct, frozen=True):
+class TimedSubject(msgspec.Struct, frozen=True):
     """One network to time. `weights`: "random" or "trained"; `size`: side of the input, pixels; `macs`: of an image."""
 
     name: str
@@ -33,7 +33,7 @@ class Subject(msgspec.Struct, frozen=True):
     size: int
     params: int
     macs: int
-    source: Source
+    source: SessionSource
 
     @property
     def precision(self) -> str:
@@ -41,7 +41,7 @@ class Subject(msgspec.Struct, frozen=True):
         return FLOAT32 if exported is None else exported.precision
 
 
-def subject(name: str) -> Subject:
+def subject(name: str) -> TimedSubject:
     """The network, model or exported file of that name: a network where a network and a model have the same.
 
     As for a model, a name that is known is one, whatever lies around; a folder that is called like one is meant by
@@ -62,7 +62,7 @@ def subject(name: str) -> Subject:
     raise base.CompoundNetError(f"there is no network or model named {name!r}{base.did_you_mean(wanted, known)}")
 
 
-def of_network(network: arch.Network) -> Subject:
+def of_network(network: arch.Network) -> TimedSubject:
     """A network with random weights, batch norms folded."""
 
     def module() -> nn.Module:
@@ -72,25 +72,25 @@ def of_network(network: arch.Network) -> Subject:
             return layers.build(network).eval().fuse()
 
     cost = arch.cost(network)
-    source = Source(network.name, network.in_channels, network.resolution, network, None, module=module)
-    return Subject(network.name, "random", network.resolution, cost.params, cost.macs, source)
+    source = SessionSource(network.name, network.in_channels, network.resolution, network, None, module=module)
+    return TimedSubject(network.name, "random", network.resolution, cost.params, cost.macs, source)
 
 
-def _of_comparison(entry: zoo.ZooNetwork) -> Subject:
+def _of_comparison(entry: zoo.ZooNetwork) -> TimedSubject:
     def module() -> nn.Module:
         with _seeded():
             return entry.build().eval()
 
-    source = Source(entry.name, 3, entry.resolution, None, None, module=module)
-    return Subject(entry.name, "random", entry.resolution, entry.params, entry.macs, source)
+    source = SessionSource(entry.name, 3, entry.resolution, None, None, module=module)
+    return TimedSubject(entry.name, "random", entry.resolution, entry.params, entry.macs, source)
 
 
-def _of_model(name: str) -> Subject:
+def _of_model(name: str) -> TimedSubject:
     source = find_source(name)
     assert source.network is not None
     size = source.input_size
     cost = arch.cost(source.network.replace(resolution=size))
-    return Subject(source.name, "trained", size, cost.params, cost.macs, source)
+    return TimedSubject(source.name, "trained", size, cost.params, cost.macs, source)
 
 
 @contextmanager

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from compoundnet.base import CompoundNetError, first_line
 from compoundnet.base.machine import instruction_sets
-from compoundnet.runtime.blocked import keep_blocked, pad_squeezed
+from compoundnet.runtime.backends.blocked import keep_blocked, pad_squeezed
 from compoundnet.runtime.cache import stored
-from compoundnet.runtime.sources import Source
+from compoundnet.runtime.session_source import SessionSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +43,7 @@ _SAME = 1e-5
 _VERSION = "2"
 
 
-def open_onnxruntime(source: Source, threads: int) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+def open_onnxruntime(source: SessionSource, threads: int) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
     """Logits of pictures, on that many threads."""
     identity = source.identified("compoundnet", "onnx", "onnxruntime", *(["torch"] if source.module else []))
     if identity is not None:
@@ -124,7 +124,7 @@ def _loading_errors() -> tuple[type[Exception], ...]:
     return (errors.Fail, errors.InvalidArgument, errors.InvalidGraph, errors.NotImplemented)
 
 
-def _compile(source: Source, folder: Path) -> None:
+def _compile(source: SessionSource, folder: Path) -> None:
     """Write the graph that this processor runs fastest."""
     import onnx
 
@@ -158,7 +158,7 @@ def _compile(source: Source, folder: Path) -> None:
         blocked.unlink()
 
 
-def _graph(source: Source, scratch: Path) -> onnx.ModelProto:
+def _graph(source: SessionSource, scratch: Path) -> onnx.ModelProto:
     """The source's ONNX graph for one picture at a time; `scratch` is a place for it while it is made."""
     import onnx
 

@@ -11,11 +11,11 @@ import numpy as np
 from compoundnet import arch, base
 from compoundnet.arch.budget import LATENCY, smallest
 from compoundnet.base.machine import check_threads
-from compoundnet.runtime.benchmark import check_backend
-from compoundnet.runtime.latency import Latency, time_rounds
-from compoundnet.runtime.latency_fit import fitted_model
 from compoundnet.runtime.sessions import open_session
-from compoundnet.runtime.subjects import of_network
+from compoundnet.runtime.timing.benchmark import check_backend
+from compoundnet.runtime.timing.latency_fit import fitted_model
+from compoundnet.runtime.timing.rounds import Latency, time_rounds
+from compoundnet.runtime.timing.subjects import of_network
 
 _TRIES = 6
 # An answer within this share of the bound is not worth another try; latencies repeat no better.

@@ -1,0 +1,80 @@
+"""What a model is, in every form: network, preprocessing and labels; and the two forms there are on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from compoundnet.arch import Network
+from compoundnet.models.preprocess import Preprocess
+
+# Prefix of the metadata keys of an exported file.
+PREFIX = "compoundnet."
+
+
+class Model(msgspec.Struct, frozen=True):
+    """A model that is ready to use. `open_model` gives one of its two forms.
+
+    Attributes:
+        name: What messages call it.
+        network: Its network.
+        preprocess: What an image goes through first.
+        labels: The classes' names by index; None where they have none.
+    """
+
+    name: str
+    network: Network
+    preprocess: Preprocess
+    labels: tuple[str, ...] | None
+
+
+class ModelFolder(Model, frozen=True):
+    """A model in a folder, with weights that torch can load.
+
+    Attributes:
+        weights: Its safetensors file, whose tensors are the network's.
+    """
+
+    weights: Path
+
+    @property
+    def folder(self) -> Path:
+        """The folder that holds the model."""
+        return self.weights.parent
+
+
+class ExportedModel(Model, frozen=True):
+    """A model in a file that `compoundnet export` wrote.
+
+    Attributes:
+        precision: float32, float16 or int8.
+        dynamic_batch: Whether it takes any number of images at a time instead of one.
+        dynamic_size: Whether it takes images of any size, at least 32 px a side.
+        file: The file itself.
+        features: Whether it gives the last feature map beside the logits, which class activation maps need.
+    """
+
+    precision: str
+    dynamic_batch: bool
+    dynamic_size: bool
+    file: Path
+    features: bool = False
+
+    def properties(self) -> dict[str, str]:
+        """Return the metadata that describes the model inside its file."""
+        from compoundnet import __version__  # at import, compoundnet itself may not be finished
+
+        found = {
+            "version": __version__,
+            "name": self.name,
+            "network": self.network.dumps(),
+            "preprocess": self.preprocess.dumps(),
+            "precision": self.precision,
+            "dynamic_batch": str(self.dynamic_batch).lower(),
+            "dynamic_size": str(self.dynamic_size).lower(),
+            "features": str(self.features).lower(),
+        }
+        if self.labels is not None:
+            found["labels"] = "\n".join(self.labels)
+        return {PREFIX + key: value for key, value in found.items()}
