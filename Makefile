@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Rewritten when pyproject.toml changes; the last line of the install, so that a broken one is done again.
 READY := $(VENV)/.installed
 
-.PHONY: demo test test-slow check bench clean
+.PHONY: demo test test-slow check docs bench clean
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -23,7 +23,11 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: check
+# The site, into site/: a warning, a broken link or a missing anchor fails it.
+docs: $(READY)
+	$(BIN)/zensical build --strict
+
+test: check docs
 	$(BIN)/pytest -n 2 --dist loadfile
 
 test-slow: $(READY)
@@ -35,4 +39,4 @@ bench: $(READY)
 	$(BIN)/python benchmarks/bench_training.py $(if $(CIFAR),--cifar '$(CIFAR)')
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) site .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

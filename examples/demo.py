@@ -1,5 +1,5 @@
-"""What `make demo` runs: plan a network for a budget, classify real photos, fine-tune on other pictures, and hold the
-paper against what is measured."""
+"""What `make demo` runs: plan a network for a budget, classify images, fine-tune on others, and write the report that
+compares the paper with what is measured here."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from compoundnet.models import open_folder
 from compoundnet.train import Hardware, find_recipe, launch, override, plan_task, train
 from compoundnet.train.counts import count
 
-PHOTOS = ("chelsea.png", "coffee.png", "rocket.jpg")
-# Handwritten digits are far from ImageNet's photos, so all layers learn at one rate. Two epochs take a minute.
+IMAGES = ("chelsea.png", "coffee.png", "rocket.jpg")
+# Handwritten digits are far from ImageNet's images, so all layers learn at one rate. Two epochs take a minute.
 DIGITS = ["resolution=96", "epochs=2", "frozen_epochs=0.25", "warmup_epochs=0.5", "layer_decay=1", "ema_decay=0.98",
           "area=[0.8,1]", "flip=false", "minival=0"]  # fmt: skip
 
@@ -30,8 +30,8 @@ def main() -> None:
     print(f"  {format_count(plan.params)} parameters, {format_count(plan.macs)} multiply-adds\n")
 
     predictor = cn.Predictor("efficientnet-lite0", top=3)
-    print("Three photos, classified by EfficientNet-Lite0 (ImageNet weights, 4.7M parameters):")
-    for name in PHOTOS:
+    print("Three images, classified by EfficientNet-Lite0 (ImageNet weights, 4.7M parameters):")
+    for name in IMAGES:
         with resources.as_file(resources.files("skimage.data").joinpath(name)) as path:
             found = predictor(path).predictions
         guesses = ", ".join(f"{guess.label} {guess.probability:.0%}" for guess in found)
@@ -41,13 +41,13 @@ def main() -> None:
 
 
 def fine_tune() -> None:
-    """Lite0, which knows ImageNet's classes, learns to read: scikit-learn's 1,797 digits."""
+    """Fine-tune Lite0, which was trained on ImageNet, on scikit-learn's 1,797 digits."""
     start, dataset = open_folder("efficientnet-lite0"), open_dataset("digits")
     task = plan_task(override(find_recipe("finetune"), DIGITS), dataset, start=start)
     assert task.test is not None
     print(f"\nEfficientNet-Lite0 fine-tuned on {len(task.train):,} handwritten digits, {task.preprocess.size} px:")
     before = count(task.make_net(), task.test, task.preprocess, launch(Hardware(), task.recipe))
-    print(f"  before: {before.top1:.1%} of {before.count} test pictures (a new classifier that knows nothing)")
+    print(f"  before: {before.top1:.1%} of {before.count} test images (a new, untrained classifier)")
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         result = train(task, Path(folder) / "digits").result
@@ -56,7 +56,7 @@ def fine_tune() -> None:
 
 
 def write_report(path: Path) -> None:
-    """All but Table 4, whose networks take a minute to export and time."""
+    """Write the report without Table 4, whose networks take a minute to export and time."""
     made = paper.make_report(quick=True, without=["table4"])
     base.write_whole(path, made.html)
     counts = made.facts().tables

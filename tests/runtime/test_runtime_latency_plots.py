@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from compoundnet.runtime.timing.latency_plots import latency_plots
-
 from compoundnet.paper import printed_top1
 from compoundnet.runtime.timing.benchmark import Benchmark, Measurement
+from compoundnet.runtime.timing.latency_plots import latency_plots
 from compoundnet.runtime.timing.rounds import setting, summarise
 
 

@@ -1,0 +1,64 @@
+"""The documentation site builds without a warning, needs no network, and its reference has every public name."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shutil
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import pytest
+from doc_blocks import ROOT
+
+PACKAGES = sorted(path.stem for path in (ROOT / "docs/reference").glob("*.md") if path.stem != "index")
+# Addresses that a browser fetches while it shows a page; plain links are not.
+FETCHED = re.compile(r"""(?:<script[^>]*\bsrc|<img[^>]*\bsrc|<link[^>]*\bhref)=["']?(?:https?:)?//[^"' >]+""")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, built from a copy of what it is made of, so that the checkout stays as it is."""
+    folder = tmp_path_factory.mktemp("docs")
+    for name in ("docs", "examples", "src"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "zensical.toml", folder)
+    built = subprocess.run(
+        [sys.executable, "-m", "zensical", "build", "--strict"], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert built.returncode == 0, built.stdout + built.stderr
+    return folder / "site"
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    given = (ROOT / "zensical.toml").read_text(encoding="utf-8")
+    pages = [path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")]
+    missing = [page for page in pages if f'"{page}"' not in given and not page.startswith("studies/")]
+    assert not missing
+
+
+def test_pages_fetch_nothing_from_elsewhere(site: Path) -> None:
+    fetched = {page.name: found for page in site.rglob("*.html") if (found := FETCHED.findall(page.read_text()))}
+    assert not fetched
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_reference_has_every_public_name(site: Path, package: str) -> None:
+    data = (site / "objects.inv").read_bytes()
+    listed = zlib.decompress(data.split(b"\n", 4)[4]).decode()
+    names = {line.split(" ", 1)[0] for line in listed.splitlines()}
+    module = importlib.import_module(f"compoundnet.{package}")
+    missing = []
+    for name in getattr(module, "__all__", ()):
+        value = getattr(module, name)
+        # A function with the name of its module is listed under its full name.
+        if not {f"{module.__name__}.{name}", f"{getattr(value, '__module__', '')}.{name}"} & names:
+            missing.append(name)
+    assert not missing, f"docs/reference/{package}.md lacks {missing}"
+
+
+def test_every_package_has_a_page_of_reference() -> None:
+    packages = {path.parent.name for path in (ROOT / "src/compoundnet").glob("*/__init__.py")}
+    assert packages - {"cli"} == set(PACKAGES)
