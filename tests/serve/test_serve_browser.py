@@ -33,27 +33,27 @@ def opened(watched: Watched, server: Server) -> None:
 
 
 def sound(watched: Watched) -> None:
-    """Nothing went wrong, nothing sticks out, every picture is there."""
+    """Nothing went wrong, nothing sticks out, every image is there."""
     assert watched.errors == []
     assert watched.overflow() == 0
     assert watched.broken_pictures() == []
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_a_photo_in_and_the_class_and_its_map_out(server: Server, cat: Path, width: int) -> None:
+def test_an_image_in_and_the_class_and_its_map_out(server: Server, cat: Path, width: int) -> None:
     with page(width, 900, dark=width == WIDTHS[0]) as watched:
         opened(watched, server)
         shown = watched.page
         shown.set_input_files("#file", cat)
         shown.wait_for_selector("#map", timeout=120_000)
         labels = shown.locator("#class-list .label").all_inner_texts()
-        assert len(labels) == 6  # five classes, and the photo alone
+        assert len(labels) == 6  # five classes, and the image alone
         assert {"tiger cat", "tabby"} & {label.split(",")[0] for label in labels[:2]}
         assert labels[0] in shown.inner_text("#map-caption")
         assert labels[0] in str(shown.get_attribute("#map", "alt"))
         assert shown.locator("#map").evaluate("image => image.decode().then(() => image.naturalWidth)") == 451
         first = shown.get_attribute("#map", "src")
-        # The keyboard chooses the next class, and at last the photo alone.
+        # The keyboard chooses the next class, and at last the image alone.
         shown.focus("#class-list input")
         shown.keyboard.press("ArrowDown")
         assert labels[1] in shown.inner_text("#map-caption")
@@ -61,7 +61,7 @@ def test_a_photo_in_and_the_class_and_its_map_out(server: Server, cat: Path, wid
         shown.keyboard.press("ArrowUp")
         shown.keyboard.press("ArrowUp")
         assert shown.inner_text("#map-caption") == "cat.png, 451 × 300 px."
-        assert shown.inner_text("#photo-command") == "compoundnet explain efficientnet-lite0 cat.png --top 5"
+        assert shown.inner_text("#image-command") == "compoundnet explain efficientnet-lite0 cat.png --top 5"
         sound(watched)
 
 
@@ -107,25 +107,25 @@ def test_what_cannot_be_planned_is_said_and_mended(server: Server) -> None:
         sound(watched)
 
 
-def test_a_text_file_that_is_called_a_photo_is_told_kindly(server: Server, cat: Path, tmp_path: Path) -> None:
+def test_a_text_file_that_is_called_an_image_is_told_kindly(server: Server, cat: Path, tmp_path: Path) -> None:
     (tmp_path / "diary.jpg").write_text("Dear diary\n")
     with page(WIDTHS[0], 900) as watched:
         opened(watched, server)
         shown = watched.page
         shown.set_input_files("#file", tmp_path / "diary.jpg")
-        shown.wait_for_selector("#photo-error:visible", timeout=120_000)
+        shown.wait_for_selector("#image-error:visible", timeout=120_000)
         message = "diary.jpg: is empty or not an image in a format that can be read"
-        assert shown.inner_text("#photo-error") == message
+        assert shown.inner_text("#image-error") == message
         assert watched.overflow() == 0
         # The browser itself notes every answer that is no success, and nothing else was noted.
         assert all("status of 400" in error for error in watched.errors)
-        # The next photo is looked at, and the message is gone.
+        # The next image is explained, and the message is gone.
         shown.set_input_files("#file", cat)
         shown.wait_for_selector("#map", timeout=120_000)
-        assert not shown.is_visible("#photo-error")
+        assert not shown.is_visible("#image-error")
 
 
-def test_a_photo_may_be_dropped_or_pasted_anywhere(server: Server, cat: Path, tmp_path: Path) -> None:
+def test_an_image_may_be_dropped_or_pasted_anywhere(server: Server, cat: Path, tmp_path: Path) -> None:
     give = """([kind, bytes]) => {
         const moved = new DataTransfer();
         moved.items.add(new File([Uint8Array.from(bytes)], `${kind}.jpg`, { type: "image/jpeg" }));
@@ -139,5 +139,5 @@ def test_a_photo_may_be_dropped_or_pasted_anywhere(server: Server, cat: Path, tm
         opened(watched, server)
         for kind in ("drop", "paste"):
             watched.page.evaluate(give, [kind, list((tmp_path / "small.jpg").read_bytes())])
-            watched.page.wait_for_selector(f"#photo-command:has-text('{kind}.jpg')", timeout=120_000)
+            watched.page.wait_for_selector(f"#image-command:has-text('{kind}.jpg')", timeout=120_000)
         sound(watched)

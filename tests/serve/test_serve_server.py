@@ -62,7 +62,7 @@ def test_another_page_in_the_browser_is_refused(server: Server) -> None:
     assert server.ask(asked, b"x", Sec_Fetch_Site="cross-site").status == 403
     assert server.ask(asked, b"x", Sec_Fetch_Site="same-site").status == 403  # another port of this machine
     assert server.ask("/api/choices", Sec_Fetch_Site="cross-site").status == 403
-    # The page's own request gets as far as the photo, which is none.
+    # The page's own request gets as far as the image, which is none.
     own = server.ask(asked, b"x", Origin=server.address, Sec_Fetch_Site="same-origin")
     assert own.status == 400
     assert "not an image" in own.json()["error"]
@@ -115,10 +115,10 @@ def test_ctrl_c_and_sigterm_stop_it_with_exit_code_0_and_no_word(number: signal.
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_they_stop_it_while_a_photo_is_looked_at(number: signal.Signals, tmp_path: Path) -> None:
+def test_they_stop_it_while_an_image_is_explained(number: signal.Signals, tmp_path: Path) -> None:
     for place in ("code", "tmp"):
         (tmp_path / place).mkdir()
-    # A photo that takes an hour, and says when it is begun.
+    # An image that takes an hour, and says when it is begun.
     (tmp_path / "code" / "sitecustomize.py").write_text(
         "import pathlib, time\n"
         "from PIL import Image\n"
@@ -139,7 +139,7 @@ def test_they_stop_it_while_a_photo_is_looked_at(number: signal.Signals, tmp_pat
         answer = asked.result(timeout=60)
     assert (code, stderr) == (0, "Open it in a browser; Ctrl-C stops it.\n")
     assert answer.status == 503
-    assert answer.json() == {"error": "`compoundnet serve` was stopped before the photo was looked at"}
+    assert answer.json() == {"error": "`compoundnet serve` was stopped before the image was explained"}
     assert list((tmp_path / "tmp").rglob("*")) == []
 
 

@@ -27,16 +27,16 @@ def serve(
         ),
     ] = None,
 ) -> None:
-    """A page on this machine, for this machine only: plan a network, classify a photo, see where the class lies."""
+    """Serve a page, for this machine only: plan a network, classify an image, see where the class is."""
     if any(importlib.util.find_spec(name) is None for name in _NEEDED):
         raise CompoundNetError("the page is not installed; `pip install 'compoundnet[serve]'` installs it")
     from compoundnet import serve as page
 
     for name in model or []:
-        page.check_model(name)  # what cannot be used is said now, not when a photo is there
+        page.check_model(name)  # what cannot be used is said now, not when an image is sent
     page.serve(model or _MODELS, port=port, started=_announce)
     sys.stdout.flush()
-    os._exit(0)  # a thread that still looks at a photo would be waited for; it has nothing to save
+    os._exit(0)  # a thread that still explains an image would be waited for; it has nothing to save
 
 
 def _announce(address: str) -> None:

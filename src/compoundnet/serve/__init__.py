@@ -1,4 +1,4 @@
-"""A page on this machine that plans networks and shows what a model sees in a photo."""
+"""A local page that plans networks, classifies images, and shows which parts of them a class is based on."""
 
 from lazy_loader import attach_stub
 

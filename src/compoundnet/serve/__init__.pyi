@@ -1,5 +1,5 @@
 from .app import create_app
-from .classifying import check_model
+from .explanations import check_model
 from .server import serve
 
 __all__ = [

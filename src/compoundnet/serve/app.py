@@ -1,12 +1,12 @@
 """The page's HTTP interface: the files of `static/`, and JSON under `/api/`.
 
-GET  /api/choices                                   baselines, models, and the limit of a photo's bytes
-GET  /api/scale?network=NAME&phi=1.3                `planning.Scaled`
+GET  /api/choices                                   baselines, models, and the limit of an image's bytes
+GET  /api/scale?network=NAME&phi=1.3                `plans.ScaledNetwork`
 GET  /api/plan?network=NAME&max_macs=1.8G           the same, of the largest network within max_macs and max_params
-POST /api/explain?model=NAME&name=cat.jpg           the body is the photo: `classifying.Explained`
+POST /api/explain?model=NAME&name=cat.jpg           the body is the image file: `explanations.ShownImage`
 
-What fails is `{"error": "..."}`: 400 for what was asked, 413 for a photo of too many bytes, 403 and 421 for a
-stranger (see `guard`), 404 and 405 for what is not there, 500 for a fault of ours, 503 for a page that is stopped.
+An error is `{"error": "..."}`: 400 for a bad request, 413 for an image of too many bytes, 403 and 421 for another page
+(see `guard`), 404 and 405 for what does not exist, 500 for a fault of compoundnet, 503 while the server stops.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from compoundnet.base import CompoundNetError
-from compoundnet.serve.classifying import Explainers
-from compoundnet.serve.guard import API, Guard
-from compoundnet.serve.planning import baselines, planned, scaled
-from compoundnet.serve.responses import document, problem
+from compoundnet.serve.explanations import Explainers
+from compoundnet.serve.guard import API, Guard, document, problem
+from compoundnet.serve.plans import baselines, planned, scaled
 
 MAX_BYTES = 20_000_000
 _STATIC = Path(__file__).parent / "static"
 
 
 def create_app(models: Sequence[str], port: int) -> ASGIApp:
-    """The page as an ASGI application.
+    """Return the page as an ASGI application.
 
-    models  that it may use, as the commands take them; the first is the one it starts with
-    port    where it is reached, which the Host header of every request must say
+    Args:
+        models: The models that it may use, as the commands take them; it starts with the first.
+        port: The port it listens on, which the Host header of every request must name.
     """
     explainers = Explainers(models)
-    one_at_a_time = anyio.CapacityLimiter(1)  # a photo takes all cores, and a large one much memory
+    one_at_a_time = anyio.CapacityLimiter(1)  # an image takes all cores, and a large one much memory
 
     async def choices(_: Request) -> Response:
         return document({"baselines": baselines(), "models": explainers.names, "max_bytes": MAX_BYTES})
@@ -55,14 +55,14 @@ def create_app(models: Sequence[str], port: int) -> ASGIApp:
 
     async def explain(request: Request) -> Response:
         model = _parameter(request, "model")
-        name = request.query_params.get("name") or "the picture"
+        name = request.query_params.get("name") or "the image"
         try:
-            photo = await _body(request)
-            if photo is None:
+            content = await _body(request)
+            if content is None:
                 return problem(f"{name}: is larger than {MAX_BYTES // 1_000_000} MB; make it smaller", 413)
-            answer = await anyio.to_thread.run_sync(explainers.explain, model, photo, name, limiter=one_at_a_time)
+            answer = await anyio.to_thread.run_sync(explainers.explain, model, content, name, limiter=one_at_a_time)
         except asyncio.CancelledError:  # nothing else cancels a request
-            return problem("`compoundnet serve` was stopped before the photo was looked at", 503)
+            return problem("`compoundnet serve` was stopped before the image was explained", 503)
         return document(answer)
 
     app = Starlette(
@@ -88,7 +88,7 @@ def _parameter(request: Request, name: str) -> str:
 async def _body(request: Request) -> bytes | None:
     """The request's body; None where it is longer than allowed.
 
-    What is too much is read and dropped: a browser whose sending is cut off shows no answer.
+    A longer one is still read, and dropped: a browser whose upload is cut off shows no answer.
     """
     received = bytearray()
     too_long = False

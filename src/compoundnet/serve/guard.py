@@ -1,15 +1,17 @@
-"""Who may talk to the page: this machine's own browser, on the page's own address, and nobody else's page in it.
+"""Answers as JSON, and only to the page itself: no other page in the browser may use the server.
 
-A server on 127.0.0.1 is reached by every page that the browser has open. A page whose name is made to point here (DNS
-rebinding) gives itself away by the Host header; one that posts from elsewhere, by Origin or Sec-Fetch-Site.
+Every page that the browser has open can reach a server on 127.0.0.1. A page whose name was made to point here (DNS
+rebinding) is recognised by the Host header; one that posts from elsewhere, by Origin or Sec-Fetch-Site.
 """
 
 from __future__ import annotations
 
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from typing import Any
 
-from compoundnet.serve.responses import problem
+import msgspec
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 API = "/api/"
 _HEADERS = {
@@ -23,8 +25,18 @@ _HEADERS = {
 }
 
 
+def document(value: Any, status: int = 200) -> Response:
+    """Return a value as a JSON response, structs field by field."""
+    return Response(msgspec.json.encode(value), status, media_type="application/json")
+
+
+def problem(message: str, status: int) -> Response:
+    """Return `{"error": message}`; the message is for the person who uses the page."""
+    return document({"error": message}, status)
+
+
 class Guard:
-    """Lets a request through to `app`, or refuses it; every answer gets the headers that keep the page to itself."""
+    """Lets a request through to `app` or refuses it, and gives every answer the headers that isolate the page."""
 
     def __init__(self, app: ASGIApp, port: int) -> None:
         self._app = app
@@ -45,7 +57,7 @@ class Guard:
         await answer(scope, receive, send_guarded)
 
     def _refused(self, headers: Headers, path: str) -> tuple[str, int] | None:
-        """Why a request is refused, and the status code that says so; None where it is not."""
+        """Why a request is refused, and the status code; None where it is not refused."""
         host = headers.get("host", "")
         if host not in self._hosts:
             return f"this page is at http://{self._hosts[0]}, not at {host or 'an address without a name'}", 421

@@ -16,22 +16,24 @@ _HOST = "127.0.0.1"
 
 
 class _Server(uvicorn.Server):
-    """Stops at once when it is asked to, by Ctrl-C or SIGTERM: an answer under way can be asked for again."""
+    """A server that Ctrl-C or SIGTERM stops at once: an unfinished answer can be asked for again."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  # a signal handler's
         self.should_exit = self.force_exit = True
 
 
 def serve(models: Sequence[str], *, port: int = 8000, started: Callable[[str], None] = print) -> None:
-    """Serve the page until SIGINT (Ctrl-C) or SIGTERM, and return then. Nothing of a photo is logged or kept.
+    """Serve the page until SIGINT (Ctrl-C) or SIGTERM, then return. Nothing of an image is logged or kept.
 
-    A photo that is still looked at then goes on in its thread, which a process that ends by itself waits for.
+    An image that is being explained then is finished in its thread, which the process waits for when it ends.
 
-    models   that the page may use: names, model folders, or exported files with their feature map
-    port     0 takes a free one
-    started  is called with the page's address once it can be opened
+    Args:
+        models: The models that the page may use: names, model folders, or exported files with their feature map.
+        port: 0 takes a free one.
+        started: Called with the page's address once it can be opened.
 
-    Raises CompoundNetError where the port is not to be had.
+    Raises:
+        CompoundNetError: the port cannot be used.
     """
     with _listen(port) as listening:
         port = listening.getsockname()[1]
@@ -44,7 +46,7 @@ def serve(models: Sequence[str], *, port: int = 8000, started: Callable[[str], N
             ws="none",
             lifespan="off",
         )
-        started(f"http://{_HOST}:{port}")  # the socket listens already: who comes early waits, and is served
+        started(f"http://{_HOST}:{port}")  # the socket listens already: an early request waits, and is served
         _Server(config).run(sockets=[listening])
 
 

@@ -1,6 +1,6 @@
-// Starts the two halves of the page with what the server has to offer.
+// Starts the two halves of the page with what the server offers.
+import { startImage } from "./image.js";
 import { byId, ask, option } from "./page.js";
-import { startPhoto } from "./photo.js";
 import { startPlan } from "./plan.js";
 
 try {
@@ -16,7 +16,7 @@ try {
   byId("network").value = "efficientnet-b0";
   byId("model").replaceChildren(...choices.models.map(option));
   startPlan();
-  startPhoto(choices.max_bytes);
+  startImage(choices.max_bytes);
 } catch (error) {
   byId("failure").textContent = error.message;
   byId("failure").hidden = false;

@@ -18,7 +18,7 @@ export function row(...texts) {
   return made;
 }
 
-/** The server's answer. Throws an Error whose message is for the person before the page. */
+/** The server's answer. Throws an Error whose message is for the person who uses the page. */
 export async function ask(address, options) {
   let response;
   try {

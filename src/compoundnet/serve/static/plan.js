@@ -94,7 +94,7 @@ function fill(answer) {
   const times = (value, of) => `× ${digits(value / of)}`;
   const figures = [
     ["parameters", count, cost.params, base.params],
-    ["multiply-adds of a picture", count, cost.macs, base.macs],
+    ["multiply-adds of an image", count, cost.macs, base.macs],
     ["weights, float32", megabytes, answer.weights_bytes, answer.base_weights_bytes],
     ["memory, inference", megabytes, cost.memory_bytes, base.memory_bytes],
     ["memory, training step", megabytes, cost.training_memory_bytes, base.training_memory_bytes],

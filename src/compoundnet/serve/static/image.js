@@ -1,26 +1,26 @@
-// The second half: a photo in, its classes and where each lies out.
+// The second half: an image in, its classes and their maps out.
 import { byId, ask, show } from "./page.js";
 
-let photo = null; // the File that was last given
-let explained = null; // what the server said of it
-let asked = 0;
-const opened = new Set(); // models that have answered
+let image = null; // the File that was last given
+let explained = null; // the server's answer
+let requests = 0;
+const opened = new Set(); // models that have answered before
 
-export function startPhoto(maxBytes) {
+export function startImage(maxBytes) {
   byId("limit").textContent = `At most ${maxBytes / 1e6} MB.`;
   const take = (files) => {
     if (!files?.length) return;
-    photo = files[0];
-    look(maxBytes);
+    image = files[0];
+    explain(maxBytes);
   };
   byId("file").addEventListener("change", () => {
     take(byId("file").files);
     byId("file").value = ""; // so that the same file can be chosen again
   });
-  byId("model").addEventListener("change", () => photo && look(maxBytes));
+  byId("model").addEventListener("change", () => image && explain(maxBytes));
   byId("class-list").addEventListener("change", (event) => select(Number(event.target.value)));
-  byId("photo-form").addEventListener("submit", (event) => event.preventDefault());
-  // Anywhere on the page: a photo that misses the box must not replace the page.
+  byId("image-form").addEventListener("submit", (event) => event.preventDefault());
+  // Anywhere on the page: an image that misses the box must not replace the page.
   document.addEventListener("dragover", (event) => {
     event.preventDefault();
     document.body.classList.add("dragging");
@@ -36,38 +36,38 @@ export function startPhoto(maxBytes) {
   document.addEventListener("paste", (event) => take(event.clipboardData.files));
 }
 
-async function look(maxBytes) {
-  const mine = ++asked; // an answer to an earlier photo is dropped
-  const name = photo.name || "picture";
-  show("photo-error", "");
+async function explain(maxBytes) {
+  const mine = ++requests; // an answer about an earlier image is dropped
+  const name = image.name || "image";
+  show("image-error", "");
   byId("classes").hidden = true;
   byId("explained").hidden = true;
   const model = byId("model").value;
   const wait = opened.has(model) ? "" : ` Opening ${model} for the first time takes some seconds.`;
-  byId("photo-status").textContent = `Looking at ${name}.${wait}`;
+  byId("image-status").textContent = `Explaining ${name}.${wait}`;
   try {
-    if (photo.size > maxBytes) throw new Error(`${name} is larger than ${maxBytes / 1e6} MB; make it smaller.`);
+    if (image.size > maxBytes) throw new Error(`${name} is larger than ${maxBytes / 1e6} MB; make it smaller.`);
     const query = new URLSearchParams({ model, name });
-    const answer = await ask(`api/explain?${query}`, { method: "POST", body: photo });
+    const answer = await ask(`api/explain?${query}`, { method: "POST", body: image });
     opened.add(model);
-    if (mine === asked) tell(answer, name);
+    if (mine === requests) display(answer, name);
   } catch (error) {
-    if (mine !== asked) return;
-    byId("photo-status").textContent = "";
-    show("photo-error", error.message);
+    if (mine !== requests) return;
+    byId("image-status").textContent = "";
+    show("image-error", error.message);
   }
 }
 
-function tell(answer, name) {
-  explained = { ...answer, photo: name };
+function display(answer, name) {
+  explained = { ...answer, name };
   const shares = new Intl.NumberFormat("en", { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });
   const first = answer.classes[0];
-  byId("photo-status").textContent = `${name}: ${first.label}, ${shares.format(first.probability)}.`;
+  byId("image-status").textContent = `${name}: ${first.label}, ${shares.format(first.probability)}.`;
   byId("class-list").replaceChildren(
     ...answer.classes.map((found, index) => classRow(index, found.label, shares.format(found.probability), found.probability)),
-    classRow(-1, "the photo alone", "", null),
+    classRow(-1, "the image alone", "", null),
   );
-  byId("photo-command").textContent = answer.command;
+  byId("image-command").textContent = answer.command;
   byId("classes").hidden = false;
   byId("explained").hidden = false;
   select(0);
@@ -92,12 +92,12 @@ function classRow(index, label, share, probability) {
 
 function select(index) {
   const found = explained.classes[index];
-  const image = byId("map") ?? Object.assign(document.createElement("img"), { id: "map" });
-  image.src = `data:image/jpeg;base64,${found ? found.overlay : explained.picture}`;
-  image.alt = found ? `${explained.photo}, with what speaks for ${found.label} marked` : explained.photo;
-  byId("figure").prepend(image);
+  const shown = byId("map") ?? Object.assign(document.createElement("img"), { id: "map" });
+  shown.src = `data:image/jpeg;base64,${found ? found.overlay : explained.image}`;
+  shown.alt = found ? `${explained.name}, with the evidence for ${found.label} marked` : explained.name;
+  byId("figure").prepend(shown);
   byId("map-caption").textContent = found
-    ? `What speaks for “${found.label}”: yellow most, violet least. The grey margin is cropped off before` +
-      ` ${explained.model} sees the photo.`
-    : `${explained.photo}, ${explained.width} × ${explained.height} px.`;
+    ? `Evidence for “${found.label}”: yellow most, violet least. The grey margin is cropped off before` +
+      ` ${explained.model} sees the image.`
+    : `${explained.name}, ${explained.width} × ${explained.height} px.`;
 }

@@ -1,4 +1,4 @@
-"""What the page shows of a scaled network: its stages and cost beside the baseline's, and the command for the same."""
+"""A scaled network as the page shows it: its stages and cost beside the baseline's, and the command that scales it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,27 @@ from compoundnet.arch import Alternative, Cost, Network, StageCost
 from compoundnet.base import CompoundNetError, parse_count
 
 
-class Scaled(msgspec.Struct, frozen=True):
+class ScaledNetwork(msgspec.Struct, frozen=True):
     """A network scaled by phi, and its baseline.
 
-    depth, width, factor   multipliers of the repeats, the channels and the input side
-    weights_bytes          the parameters as float32
-    binding, alternatives  of a plan: the figure that stops a larger network, and the largest networks of the same
-                           budget that scale one dimension alone (None where it cannot); None where phi was given
-    command                the command line that does the same
+    Attributes:
+        name: The network's name.
+        base: The baseline's name.
+        phi: The compound coefficient.
+        depth: Multiplier of the repeats.
+        width: Multiplier of the channels.
+        factor: Multiplier of the input side.
+        resolution: Input side, pixels.
+        cost: The network's cost.
+        weights_bytes: The parameters as float32.
+        base_resolution: Likewise of the baseline; so are the other fields `base_...`.
+        base_cost: The baseline's cost.
+        base_weights_bytes: The baseline's parameters as float32.
+        stages: The network's stages.
+        command: The command line that does the same.
+        binding: Of a plan: the bound that stops a larger network; None where phi was given.
+        alternatives: Of a plan: the largest networks of the same budget that scale one dimension alone (None where one
+            cannot); None where phi was given.
     """
 
     name: str
@@ -41,12 +54,16 @@ class Scaled(msgspec.Struct, frozen=True):
 
 
 def baselines() -> dict[str, tuple[str, ...]]:
-    """Names of the catalogue's networks, by family."""
+    """Return the names of the catalogue's networks, by family."""
     return {family: tuple(members) for family, members in arch.families().items()}
 
 
-def scaled(base: str, phi: str) -> Scaled:
-    """The baseline scaled by `phi`, a number as text (Eq. 3). Raises CompoundNetError where it is not, or too far."""
+def scaled(base: str, phi: str) -> ScaledNetwork:
+    """Scale a baseline by `phi`, a number as text (Eq. 3).
+
+    Raises:
+        CompoundNetError: there is no such baseline, or `phi` is not a number or scales too far.
+    """
     network = _baseline(base)
     try:
         exponent = float(phi)
@@ -55,10 +72,11 @@ def scaled(base: str, phi: str) -> Scaled:
     return _shown(network, arch.compound(network, exponent), exponent, ["scale", base, "--phi", phi.strip()])
 
 
-def planned(base: str, bounds: Mapping[str, str]) -> Scaled:
-    """The largest network within `max_macs` and `max_params`, one or both, as people write them: `1.8G`, `12M`.
+def planned(base: str, bounds: Mapping[str, str]) -> ScaledNetwork:
+    """Find the largest network within `max_macs` and `max_params`, one or both, as people write them: `1.8G`, `12M`.
 
-    Raises CompoundNetError where no network fits, or a bound is missing or not a number.
+    Raises:
+        CompoundNetError: no network fits, both bounds are missing, or one is not a number.
     """
     network = _baseline(base)
     limits = {name: parse_count(bounds[name]) for name in ("max_macs", "max_params") if bounds.get(name)}
@@ -71,17 +89,17 @@ def planned(base: str, bounds: Mapping[str, str]) -> Scaled:
 
 
 def _baseline(name: str) -> Network:
-    """A network of the catalogue. Not `arch.network`, which opens files too: a page has no business with those."""
+    """A network of the catalogue. Not `arch.network`, which opens files too: the page must not."""
     known = {key: network for members in arch.families().values() for key, network in members.items()}
     if name not in known:
         raise CompoundNetError(f"there is no network named {name!r}{base.did_you_mean(name, known)}")
     return known[name]
 
 
-def _shown(base: Network, network: Network, phi: float, words: list[str]) -> Scaled:
+def _shown(base: Network, network: Network, phi: float, words: list[str]) -> ScaledNetwork:
     depth, width, factor = arch.Coefficients().multipliers(phi)
     cost, base_cost = arch.cost(network), arch.cost(base)
-    return Scaled(
+    return ScaledNetwork(
         name=network.name,
         base=base.name,
         phi=phi,

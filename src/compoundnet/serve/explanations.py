@@ -1,0 +1,149 @@
+"""An image's classes and their maps, as the page shows them. An image stays in memory, and is gone with the answer."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import shlex
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+from PIL import Image
+
+from compoundnet.base import CompoundNetError, did_you_mean
+from compoundnet.data.images import UnreadableImageError, decode, reason
+from compoundnet.models import ExportedModel
+
+if TYPE_CHECKING:
+    from compoundnet.explain import Explainer
+
+_TOP = 5
+# What is explained and shown has at most so many pixels. Maps cover every pixel of an image, so one straight from a
+# camera would take seconds and gigabytes; a model sees some hundred pixels a side of it in any case.
+_PIXELS = 1_000_000
+_BOMB = (Image.DecompressionBombWarning, Image.DecompressionBombError)
+
+
+class ShownClass(msgspec.Struct, frozen=True):
+    """A class: its probability, 0 to 1, and the image under the class's map, a JPEG in base64."""
+
+    index: int
+    label: str
+    probability: float
+    overlay: str
+
+
+class ShownImage(msgspec.Struct, frozen=True):
+    """An image and its most probable classes.
+
+    Attributes:
+        model: The model's name, as the page knows it.
+        width: Of the image that was sent, pixels.
+        height: Of the image that was sent, pixels.
+        image: What was explained, a JPEG in base64.
+        classes: Best first.
+        command: The command line that does the same.
+    """
+
+    model: str
+    width: int
+    height: int
+    image: str
+    classes: tuple[ShownClass, ...]
+    command: str
+
+
+def check_model(model: str) -> None:
+    """Check that a model exists and can be explained, without importing torch.
+
+    Of a model folder the weights are read later, when an image is sent.
+
+    Raises:
+        CompoundNetError: a name, model folder or exported file cannot be opened, or gives no maps.
+    """
+    from compoundnet.explain import (  # numpy and more, which the page's start need not wait for
+        Explainer,
+        find_explainable,
+    )
+
+    found = find_explainable(model).model
+    if isinstance(found, ExportedModel):
+        Explainer(found)  # its graph says whether it kept the feature map
+
+
+class Explainers:
+    """The models that the page may use, each opened on first use and kept. Not for several threads."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(dict.fromkeys(names))
+        self._opened: dict[str, Explainer] = {}
+
+    def explain(self, model: str, content: bytes, name: str) -> ShownImage:
+        """Explain an image.
+
+        Args:
+            model: One of `names`.
+            content: The image's file.
+            name: The file's name.
+
+        Raises:
+            CompoundNetError: the model is none of `names` or cannot be opened, or the image cannot be read.
+        """
+        from compoundnet.explain import overlay  # as above
+
+        image = read_content(content, name)
+        width, height = image.size
+        shrink = min(1.0, math.sqrt(_PIXELS / (width * height)))
+        image.thumbnail((math.ceil(width * shrink), math.ceil(height * shrink)))
+        explanation = self._explainer(model)(image, top=_TOP)
+        return ShownImage(
+            model=model,
+            width=width,
+            height=height,
+            image=_jpeg(image),
+            classes=tuple(
+                ShownClass(found.index, found.label, found.probability, _jpeg(overlay(image, found)))
+                for found in explanation.maps
+            ),
+            command=shlex.join(["compoundnet", "explain", model, name, "--top", str(_TOP)]),
+        )
+
+    def _explainer(self, model: str) -> Explainer:
+        from compoundnet.explain import Explainer, find_explainable  # as above
+
+        if model not in self.names:
+            close = did_you_mean(model, self.names)
+            raise CompoundNetError(f"this page has no model {model!r}{close}; `compoundnet serve --model` adds one")
+        if model not in self._opened:
+            found = find_explainable(model).model
+            # An exported file runs on ONNX Runtime alone; for another model that would write a graph into the cache.
+            backend = None if isinstance(found, ExportedModel) else "torch"
+            self._opened[model] = Explainer(found, backend=backend)
+        return self._opened[model]
+
+
+def read_content(content: bytes, name: str) -> Image.Image:
+    """Decode an image file as upright 8-bit RGB, by the rules of `data.read_image`, with half its limit of pixels.
+
+    Raises:
+        UnreadableImageError: the content is not an image, is damaged, or has more than PIL.Image.MAX_IMAGE_PIXELS (89
+            million), from where PIL warns.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            return decode(content)
+    except _BOMB as error:
+        limit = f"{Image.MAX_IMAGE_PIXELS or 0:,}"
+        raise UnreadableImageError(name, f"has more than {limit} pixels; make it smaller") from error
+    except Exception as error:  # a damaged file makes a decoder raise whatever its code trips over
+        raise UnreadableImageError(name, reason(error)) from error
+
+
+def _jpeg(image: Image.Image) -> str:
+    content = io.BytesIO()
+    image.save(content, "JPEG", quality=88)
+    return base64.b64encode(content.getvalue()).decode()
