@@ -5,6 +5,7 @@ from .explain import Explainer
 from .models import load, open_model
 from .nn import build
 from .runtime import Predictor
+from .zoo import create_model
 
 __all__ = [
     "Coefficients",
@@ -20,6 +21,7 @@ __all__ = [
     "build",
     "compound",
     "cost",
+    "create_model",
     "data",
     "explain",
     "load",

@@ -11,7 +11,7 @@ from compoundnet.arch.blocks import (
     SeparableConv,
 )
 from compoundnet.arch.budget import Alternative, Plan, plan
-from compoundnet.arch.catalogue import canonical, families, network
+from compoundnet.arch.catalogue import canonical, families, network, networks
 from compoundnet.arch.costs import Cost, StageCost, cost, stage_costs
 from compoundnet.arch.latency import LatencyModel
 from compoundnet.arch.layers import Layer
@@ -50,6 +50,7 @@ __all__ = [
     "families",
     "inference_memory",
     "network",
+    "networks",
     "plan",
     "scale",
     "stage_costs",

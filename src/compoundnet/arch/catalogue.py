@@ -6,6 +6,7 @@ a new file and nothing else.
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from importlib import resources
 
@@ -56,24 +57,37 @@ def families() -> dict[str, dict[str, Network]]:
     return found
 
 
-def network(name: str) -> Network:
-    """The network of that name, or of that TOML file.
+def networks() -> dict[str, Network]:
+    """Return every network of the catalogue by name, family after family."""
+    return {name: network for members in families().values() for name, network in members.items()}
 
-    Underscores and capitals are accepted (`efficientnet_b0`, `EfficientNet-B0`). A name that ends in `.toml` or holds
-    a path separator is a file. Raises CompoundNetError with the nearest names.
+
+def network(name: str | os.PathLike[str]) -> Network:
+    """Return the network of that name or in that TOML file.
+
+    Args:
+        name: underscores and capitals are accepted (`efficientnet_b0`, `EfficientNet-B0`). A name that ends in `.toml`
+            or holds a path separator is a file.
+
+    Raises:
+        CompoundNetError: there is no such network, with the nearest names; or the file cannot be read.
     """
-    if name.endswith(".toml") or "/" in name or "\\" in name:
+    if means_file(name):
         return Network.load(name)
-    wanted = canonical(name)
-    known = {key: value for members in families().values() for key, value in members.items()}
+    wanted, known = canonical(str(name)), networks()
     if wanted not in known:
-        raise CompoundNetError(f"there is no network named {name!r}{did_you_mean(wanted, known)}")
+        raise CompoundNetError(f"there is no network named {str(name)!r}{did_you_mean(wanted, known)}")
     return known[wanted]
 
 
 def canonical(name: str) -> str:
-    """A catalogue name as it is written here: lower case, words joined by hyphens."""
+    """Return a name as catalogues write it: lower case, words joined by hyphens."""
     return name.strip().lower().replace("_", "-")
+
+
+def means_file(name: str | os.PathLike[str]) -> bool:
+    """Return whether a file is meant rather than a name of the catalogue."""
+    return not isinstance(name, str) or name.endswith(".toml") or "/" in name or "\\" in name
 
 
 def _expand(family: Family) -> dict[str, Network]:

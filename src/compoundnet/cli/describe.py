@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from compoundnet import arch
+from compoundnet import arch, zoo
 from compoundnet.base import format_bytes, format_count
 from compoundnet.cli.options import Batch, Json, NetworkName
 from compoundnet.cli.output import print_json, show, table
@@ -25,7 +25,7 @@ def describe(
     json: Json = False,
 ) -> None:
     """Print one network: its stages as in the paper's Table 1, and what it costs."""
-    value = arch.network(network)
+    value = zoo.find_scalable(network)
     changes = {"num_classes": num_classes, "resolution": resolution}
     report(value.replace(**{field: given for field, given in changes.items() if given is not None}), batch, json)
 

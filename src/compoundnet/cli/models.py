@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from compoundnet import arch, models
+from compoundnet import arch, models, zoo
 from compoundnet.base import format_count
 from compoundnet.cli.options import Json
 from compoundnet.cli.output import note, print_json, show, table
@@ -99,7 +99,7 @@ def convert(
         source,
         output,
         layout=layout,
-        network=arch.network(network),
+        network=zoo.find_scalable(network),
         labels=labels,
         preprocess=None if preprocess is None else models.Preprocess.load(preprocess),
         raw=raw,

@@ -22,7 +22,7 @@ def complete_network(incomplete: str) -> list[str]:
     """Return the networks of the catalogue whose names start so."""
     from compoundnet import arch
 
-    return _starting(incomplete, (name for members in arch.families().values() for name in members))
+    return _starting(incomplete, arch.networks())
 
 
 def complete_model(incomplete: str) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from compoundnet import arch
+from compoundnet import arch, zoo
 from compoundnet.base import format_bytes, format_count, parse_bytes, parse_count, parse_duration
 from compoundnet.cli.options import Batch, Json, NetworkFile, NetworkName, TimedThreads
 from compoundnet.cli.output import note, print_json, show, table
@@ -48,7 +48,7 @@ def plan(
         raise typer.BadParameter("give at least one bound: --max-macs, --max-params, --max-memory or --max-latency")
     if max_latency is None and (backend is not None or threads is not None):
         raise typer.BadParameter("--backend and --threads go with --max-latency")
-    base = arch.network(network)
+    base = zoo.find_scalable(network)
     bounds: dict[str, Any] = {
         "max_macs": parse_count(max_macs) if max_macs else None,
         "max_params": parse_count(max_params) if max_params else None,

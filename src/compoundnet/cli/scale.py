@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from compoundnet import arch
+from compoundnet import arch, zoo
 from compoundnet.base import read_toml
 from compoundnet.cli.describe import report
 from compoundnet.cli.options import Json, NetworkFile, complete_network
@@ -76,13 +76,13 @@ def _base(network: str | None, found: Path | None, single: list[str]) -> tuple[a
     if found is None:
         if network is None:
             raise typer.BadParameter("give the network to scale", param_hint="NETWORK")
-        return arch.network(network), None
+        return zoo.find_scalable(network), None
     if single:
         raise typer.BadParameter(f"--coefficients sets all three; leave out --{' and --'.join(single)}")
     held = read_toml(found, arch.FoundCoefficients)
     if network is None and held.network is None:
         raise typer.BadParameter(f"{found} names no network; give the one to scale", param_hint="NETWORK")
-    base = arch.network(network) if network is not None else held.network
+    base = zoo.find_scalable(network) if network is not None else held.network
     assert base is not None
     return base, held.coefficients
 

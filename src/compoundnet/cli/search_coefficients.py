@@ -37,7 +37,7 @@ def coefficients(
 
     STEP 2 is `compoundnet scale --coefficients STUDY/result.toml --phi P`. The same command again goes on.
     """
-    from compoundnet import arch
+    from compoundnet import zoo
     from compoundnet.data import open_dataset
     from compoundnet.search import CoefficientSearch
     from compoundnet.search.storage import is_begun
@@ -45,7 +45,7 @@ def coefficients(
 
     chosen = override(find_recipe(recipe), settings or [])
     # A classifier of the data's classes is what networks are trained and counted with.
-    baseline = arch.network(network).replace(num_classes=len(open_dataset(data).classes))
+    baseline = zoo.find_scalable(network).replace(num_classes=len(open_dataset(data).classes))
     try:
         search = CoefficientSearch(baseline, lasting(data), chosen, grid, tolerance, phi=phi, seeds=seeds, seed=seed)
     except CompoundNetError:

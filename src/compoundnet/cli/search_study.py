@@ -45,7 +45,7 @@ def study(
     Every network is trained alike and judged on the test pictures. Figure 8 keeps its networks in STUDY/models, for
     `compoundnet explain`. The same command again goes on where it stopped.
     """
-    from compoundnet import arch
+    from compoundnet import zoo
     from compoundnet.data import open_dataset
     from compoundnet.search.study_figures import ScalingStudy
     from compoundnet.search.study_points import Lines, at_budgets, paper_lines
@@ -58,7 +58,7 @@ def study(
         raise typer.BadParameter("is for --figure 8, which compares at equal cost", param_hint="--budgets")
     chosen = override(find_recipe(recipe), settings or [])
     # A classifier of the data's classes is what costs are matched with.
-    baseline = arch.network(network).replace(num_classes=len(open_dataset(data).classes))
+    baseline = zoo.find_scalable(network).replace(num_classes=len(open_dataset(data).classes))
     lines = read_toml(points, Lines) if points is not None else paper_lines(known[figure])
     if budgets is not None:
         lines = at_budgets(baseline, lines, _numbers(budgets))

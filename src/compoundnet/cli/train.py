@@ -108,7 +108,7 @@ class _Given(NamedTuple):
 
 
 def _train(recipe: Recipe, given: _Given, hardware: Hardware, json: bool) -> None:
-    from compoundnet import arch, train
+    from compoundnet import train, zoo
     from compoundnet.cli.training_progress import Bar
     from compoundnet.data import open_dataset
     from compoundnet.models import open_folder
@@ -116,7 +116,7 @@ def _train(recipe: Recipe, given: _Given, hardware: Hardware, json: bool) -> Non
 
     # Not by the recipe's seed: runs with other seeds, and `evaluate`, hold the same test pictures out.
     dataset = open_dataset(given.data, download=given.download, allow_missing=given.allow_missing)
-    network = arch.network(given.network) if given.network is not None else None
+    network = zoo.find_scalable(given.network) if given.network is not None else None
     start = open_folder(given.start) if given.start is not None else None
     task = train.plan_task(recipe, dataset, network=network, start=start)
     workers = given.workers if given.workers is not None else decoding_processes(len(task.train), worth=5000)

@@ -180,7 +180,7 @@ def _opened(model: str | os.PathLike[str] | Model) -> Model:
         wanted = arch.canonical(model) if isinstance(model, str) else ""
         if wanted in zoo.entries():
             remedy = "in Python, cn.Explainer takes a torch module that has weights"
-        elif any(wanted in members for members in arch.families().values()):
+        elif wanted in arch.networks():
             remedy = f"`compoundnet train DATA --network {wanted} -o FOLDER` makes a model folder"
         else:
             raise

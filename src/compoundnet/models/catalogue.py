@@ -98,7 +98,7 @@ def entries() -> tuple[PretrainedWeights, ...]:
     """All of them, in the order of the networks."""
     text = resources.files("compoundnet.models").joinpath("catalogue.toml").read_bytes()
     found = [_entry(group, row) for group in msgspec.toml.decode(text, type=_File).groups for row in group.weights]
-    order = [name for members in arch.families().values() for name in members]
+    order = list(arch.networks())
     return tuple(sorted(found, key=lambda entry: order.index(entry.network)))
 
 
@@ -113,7 +113,7 @@ def find(name: str) -> PretrainedWeights:
     if found is not None:
         return found
     wanted = canonical(name)
-    if any(wanted in members for members in arch.families().values()):
+    if wanted in arch.networks():
         raise CompoundNetError(
             f"no pretrained weights are known for {wanted}; `compoundnet models list` shows those that are"
         )

@@ -24,11 +24,10 @@ def transfer_table(name: str, results: Results) -> Table:
 
 def params_without_classifier(name: str) -> int:
     """Return the parameters of a network known by name. They do not depend on the number of classes."""
-    wanted = arch.canonical(name)
-    if wanted in zoo.entries():
-        found = zoo.network(wanted)
+    found = zoo.find_network(name)
+    if isinstance(found, zoo.ZooNetwork):
         return found.params - found.classifier
-    return arch.cost(arch.network(name).replace(num_classes=0)).params
+    return arch.cost(found.replace(num_classes=0)).params
 
 
 def measured_accuracy(results: Results, network: str, facts: DatasetFacts) -> tuple[float | None, str]:

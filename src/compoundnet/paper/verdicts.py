@@ -15,7 +15,7 @@ from compoundnet.paper.printed import PrintedRow, PrintedTable, RowReading
 from compoundnet.paper.reproduction import Cell, Table, TableRow, Verdict
 from compoundnet.paper.results import Results
 from compoundnet.train.results import Result
-from compoundnet.zoo.sizes import NetworkSize, network_size, size_of
+from compoundnet.zoo.lookup import NetworkSize, network_size
 
 ACCURACIES = ("top1", "top5")
 
@@ -87,7 +87,7 @@ def measure_row(row: PrintedRow, reading: RowReading | None = None) -> NetworkSi
     base = arch.network(row.network)
     if reading is not None and reading.rules is not None:
         base = base.replace(rules=reading.rules)
-    return size_of(arch.scale(base, depth=row.depth, width=row.width, resolution=resolution))
+    return network_size(arch.scale(base, depth=row.depth, width=row.width, resolution=resolution))
 
 
 def origin(result: Result) -> str:

@@ -55,7 +55,7 @@ class Peer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 @cache
 def peers() -> tuple[Peer, ...]:
     """Every library that is known here, whether installed or not."""
-    text = resources.files("compoundnet.runtime.timing").joinpath("peers.toml").read_text(encoding="utf-8")
+    text = resources.files("compoundnet.zoo").joinpath("peers.toml").read_text(encoding="utf-8")
     return tuple(msgspec.convert(tomllib.loads(text)["peers"], list[Peer]))
 
 

@@ -48,17 +48,13 @@ def subject(name: str) -> TimedSubject:
     `./name`. Raises CompoundNetError with the nearest names where there is none.
     """
     wanted = arch.canonical(name)
-    comparison = zoo.entries()
-    networks = [key for members in arch.families().values() for key in members]
-    if wanted in comparison:
-        return _of_comparison(comparison[wanted])
-    if wanted in networks:
-        return of_network(arch.network(name))
-    if is_exported(name) or catalogue.entry(name) is not None or Path(name).is_dir():
+    networks = {**arch.networks(), **zoo.entries()}
+    if wanted not in networks and (is_exported(name) or catalogue.entry(name) is not None or Path(name).is_dir()):
         return _of_model(name)
-    if Path(name).suffix == ".toml":
-        return of_network(arch.network(name))
-    known = [*networks, *comparison, *(entry.name for entry in catalogue.entries())]
+    if wanted in networks or Path(name).suffix == ".toml":
+        found = zoo.find_network(name)
+        return _of_comparison(found) if isinstance(found, zoo.ZooNetwork) else of_network(found)
+    known = [*networks, *(entry.name for entry in catalogue.entries())]
     raise base.CompoundNetError(f"there is no network or model named {name!r}{base.did_you_mean(wanted, known)}")
 
 

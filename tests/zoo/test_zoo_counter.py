@@ -6,13 +6,13 @@ import pytest
 from torch import nn
 
 from compoundnet import zoo
-from compoundnet.zoo.measure import Measured, measure
+from compoundnet.zoo.counter import CountedCost, count
 
 
 @pytest.mark.parametrize("name", zoo.entries())
 def test_the_recorded_cost_is_what_torch_counts(name: str) -> None:
     network = zoo.network(name)
-    assert measure(network.build, network.resolution) == Measured(network.params, network.macs, network.classifier)
+    assert count(network.build, network.resolution) == CountedCost(network.params, network.macs, network.classifier)
 
 
 def test_a_grouped_convolution_is_counted_for_its_groups_and_a_norm_not_at_all() -> None:
@@ -30,4 +30,4 @@ def test_a_grouped_convolution_is_counted_for_its_groups_and_a_norm_not_at_all()
 
     grouped, depthwise, linear = 10 * 10 * 6 * 9 * 1, 5 * 5 * 6 * 9 * 1, 6 * 7
     params = (6 * 9 + 6) + 2 * 6 + 6 * 9 + (6 * 7 + 7)
-    assert measure(build, 10) == Measured(params, grouped + depthwise + linear, 6 * 7 + 7)
+    assert count(build, 10) == CountedCost(params, grouped + depthwise + linear, 6 * 7 + 7)

@@ -1,6 +1,6 @@
 """What a network costs, by torch's own counter on meta tensors: no weight is stored, no product computed.
 
-`python -m compoundnet.zoo.measure` writes `measured.toml` anew; a test counts again and compares.
+`python -m compoundnet.zoo.counter` writes `measured.toml` anew; a test counts again and compares.
 """
 
 from __future__ import annotations
@@ -18,28 +18,33 @@ from compoundnet.base import write_whole
 from compoundnet.zoo.catalogue import recipes
 
 HEADER = """\
-# Written by `python -m compoundnet.zoo.measure`: trainable parameters, and multiply-adds of convolutions and fully
+# Written by `python -m compoundnet.zoo.counter`: trainable parameters, and multiply-adds of convolutions and fully
 # connected layers for one image (torch.utils.flop_counter counts two operations each), at the resolution in
 # networks.toml and with 1000 classes; `classifier`: how many of the parameters are the last layer's.
 
 """
 
 
-class Measured(msgspec.Struct, frozen=True):
-    """`params`: trainable parameters. `macs`: multiply-adds of convolutions and fully connected layers. `classifier`:
-    parameters of the last fully connected layer, which `params` includes."""
+class CountedCost(msgspec.Struct, frozen=True):
+    """What torch counted.
+
+    Attributes:
+        params: trainable parameters.
+        macs: multiply-adds of convolutions and fully connected layers.
+        classifier: parameters of the last fully connected layer, which `params` includes.
+    """
 
     params: int
     macs: int
     classifier: int
 
 
-def measure(build: Callable[[], nn.Module], resolution: int) -> Measured:
+def count(build: Callable[[], nn.Module], resolution: int) -> CountedCost:
     """Count the module that `build` makes, in eval mode, for one RGB image of `resolution` x `resolution` pixels."""
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
         module = build().eval()
         module(torch.empty(1, 3, resolution, resolution))
-    return Measured(
+    return CountedCost(
         params=_params(module),
         macs=counter.get_total_flops() // 2,
         classifier=_params([part for part in module.modules() if isinstance(part, nn.Linear)][-1]),
@@ -50,11 +55,11 @@ def _params(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def measure_all() -> dict[str, Measured]:
+def count_all() -> dict[str, CountedCost]:
     """Every network of the catalogue, by name."""
-    return {name: measure(recipe.build, recipe.resolution) for name, recipe in recipes().items()}
+    return {name: count(recipe.build, recipe.resolution) for name, recipe in recipes().items()}
 
 
 if __name__ == "__main__":
-    document = tomli_w.dumps(msgspec.to_builtins(measure_all()))
+    document = tomli_w.dumps(msgspec.to_builtins(count_all()))
     write_whole(Path(__file__).with_name("measured.toml"), (HEADER + document).encode())
