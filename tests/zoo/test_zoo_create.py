@@ -9,7 +9,7 @@ from torch import nn
 import compoundnet as cn
 from compoundnet import arch
 from compoundnet.base import CompoundNetError
-from compoundnet.runtime.peers import peers
+from compoundnet.runtime.timing.peers import peers
 from compoundnet.zoo.create import find_by_any_name
 
 
