@@ -82,7 +82,7 @@ def test_one_that_cannot_be_read_does_not_stop_the_others(model: Path, photos: P
 def test_an_exported_file_is_explained_without_torch(model: Path, photos: Path, tmp_path: Path) -> None:
     made = run("export", model, "--with-cam", "-o", tmp_path / "small.onnx")
     assert made.returncode == 0, made.stderr
-    assert "second output: features, which `compoundnet explain` makes maps of" in made.stdout
+    assert "second output: the features that `compoundnet explain` makes maps of" in made.stdout
     (tmp_path / "blocked").mkdir()
     (tmp_path / "blocked" / "torch.py").write_text("raise ImportError('torch was imported')\n")
     places = os.pathsep.join(filter(None, (str(tmp_path / "blocked"), os.environ.get("PYTHONPATH"))))

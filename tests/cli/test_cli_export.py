@@ -23,14 +23,14 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_predict_takes_what_export_wrote(model: Path, photos: Path, tmp_path: Path) -> None:
     file = tmp_path / "small.onnx"
-    done = run("export", model, "--pictures", photos, "-o", file)
+    done = run("export", model, "--images", photos, "-o", file)
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert lines[0].startswith(f"wrote {file}: onnx, float32, ")
-    assert lines[1] == "input: one picture of 32 px"
-    assert lines[2].startswith("largest difference from torch on noise and 3 pictures: ")
+    assert lines[1] == "input: one image of 32 px"
+    assert lines[2].startswith("largest difference from torch on noise and 3 images: ")
     assert lines[2].endswith("of the largest logit (limit 0.0001)")
-    assert lines[3] == "same best class as torch on 100.0% of them"
+    assert lines[3] == "same most probable class as torch on 100.0% of them"
     by_file, by_folder = (
         run("predict", given, photos, "--json", "--threads", "1", "--backend", backend)
         for given, backend in ((file, "onnxruntime"), (model, "torch"))

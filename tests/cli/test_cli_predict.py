@@ -70,7 +70,7 @@ def test_one_unreadable_file_does_not_stop_the_others(model: Path, photos: Path)
     broken, missing, summary = done.stderr.splitlines()
     assert broken.startswith(f"error: {photos / 'b' / 'broken.png'}: cannot be decoded: ")
     assert missing == f"error: {photos / 'missing.png'}: cannot be read: No such file or directory"
-    assert summary == "2 of 5 pictures could not be read"
+    assert summary == "2 of 5 images could not be read"
 
 
 def test_json_is_one_document_in_input_order(model: Path, photos: Path) -> None:
@@ -105,13 +105,13 @@ class Terminal(io.StringIO):
 def test_a_progress_bar_on_a_terminal(
     stderr: type[io.StringIO], stdout: type[io.StringIO], count: int, shown: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from compoundnet.cli.predict import _with_progress
+    from compoundnet.cli.progress import track
 
     monkeypatch.setenv("TERM", "xterm")
     errors, results = stderr(), stdout()
     monkeypatch.setattr(sys, "stderr", errors)
     monkeypatch.setattr(sys, "stdout", results)
-    assert list(_with_progress(iter(range(count)), count)) == list(range(count))
+    assert list(track(iter(range(count)), "predicting", count)) == list(range(count))
     assert ("predicting" in errors.getvalue()) == shown
     assert results.getvalue() == ""
 

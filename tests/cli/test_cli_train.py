@@ -53,7 +53,7 @@ def test_evaluate_prints_a_row_a_class(trained: Path) -> None:
     done = run("evaluate", "./model", "data", "--split", "train", cwd=trained)
     lines = [line.split() for line in done.stdout.splitlines()]
     assert [line[1] for line in lines if line and line[0] in ("dark", "light")] == ["16", "16"]
-    assert "(train, 32 pictures): top-1" in done.stdout
+    assert "(train, 32 images): top-1" in done.stdout
 
 
 def test_the_test_pictures_do_not_depend_on_the_seed_of_training(trained: Path) -> None:

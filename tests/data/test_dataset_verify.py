@@ -51,14 +51,14 @@ def test_a_file_that_has_gone_is_a_bad_picture(tmp_path: Path) -> None:
 def test_the_command_fails_and_lists_them(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["verify", str(broken(tmp_path)), "--json"])
     assert isinstance(result.exception, CompoundNetError)
-    assert "3 of 12 pictures cannot be read" in str(result.exception)
+    assert "3 of 12 images cannot be read" in str(result.exception)
     assert len(json.loads(result.stdout)["bad"]) == 3
 
 
 def test_the_command_says_how_many_were_opened_and_what_was_assumed(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["verify", str(write_classes(tmp_path))])
     assert result.exit_code == 0
-    assert result.stdout == "8 train, 2 test pictures opened\n"
+    assert result.stdout == "8 train, 2 test images opened\n"
     assert "no test split" in result.stderr
 
 
@@ -67,7 +67,7 @@ def test_list_and_describe_show_the_catalogue() -> None:
     assert [row["name"] for row in listed][:3] == ["digits", "cifar10", "cifar100"]
     assert "Birdsnap" in CliRunner().invoke(app, ["list"]).stdout
     described = CliRunner().invoke(app, ["describe", "oxford-iiit-pets"]).stdout
-    assert "3,669 pictures (the paper prints 3,369)" in described
+    assert "3,669 images (the paper prints 3,369)" in described
     assert json.loads(CliRunner().invoke(app, ["describe", "flowers", "--json"]).stdout)["metric"] == "mean_per_class"
 
 

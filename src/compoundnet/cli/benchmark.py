@@ -1,4 +1,4 @@
-"""`benchmark`: how long networks take here, beside one another and beside other libraries."""
+"""`benchmark`: how long networks take on this machine, compared with one another and with other libraries."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from compoundnet import base
 from compoundnet.base import format_count
-from compoundnet.cli.options import Json
+from compoundnet.cli.options import Batch, Json, TimedThreads, complete_network, output_option
 from compoundnet.cli.output import note, print_json, show, table
 
 if TYPE_CHECKING:
@@ -22,38 +22,46 @@ def benchmark(
         list[str],
         typer.Argument(
             metavar="MODEL_OR_NETWORK...",
-            help="Names of `compoundnet list`, of the paper's comparison networks or of `compoundnet models list`, TOML"
-            " files, model folders, exported files.",
+            help="Names from `compoundnet list` or `compoundnet models list`, comparison networks of Table 2, TOML"
+            " files, model folders or exported files.",
+            autocompletion=complete_network,
         ),
     ],
     backend: Annotated[
-        str, typer.Option(metavar="NAMES", help="Of torch, compile, onnxruntime, openvino; several with commas.")
+        str, typer.Option(metavar="NAMES", help="onnxruntime, openvino, torch or compile; several with commas.")
     ] = "onnxruntime",
-    threads: Annotated[int, typer.Option(metavar="N", help="Threads of each network.")] = 1,
-    batch: Annotated[int, typer.Option(metavar="N", help="Pictures at a time.")] = 1,
-    runs: Annotated[int, typer.Option(metavar="N", help="Rounds that count, after 3 that do not.")] = 20,
+    threads: TimedThreads = None,
+    batch: Batch = 1,
+    runs: Annotated[int, typer.Option(metavar="N", help="Rounds to measure, after 3 to warm up.")] = 20,
     peers: Annotated[
-        bool, typer.Option("--peers", help="Also the same networks of timm, torchvision and efficientnet_pytorch.")
+        bool, typer.Option("--peers", help="Add the same networks from timm, torchvision and efficientnet_pytorch.")
     ] = False,
     json: Json = False,
-    output: Annotated[
+    folder: Annotated[
         Path | None,
-        typer.Option("-o", "--output", metavar="FOLDER", help="Write benchmark.json and plots (PNG, SVG) there."),
+        output_option("FOLDER", "Write benchmark.json and plots (PNG, SVG) to this folder."),
     ] = None,
 ) -> None:
-    """Time networks in interleaved rounds: mean as in the paper, median, 95th percentile and spread."""
+    """Measure the latency of networks in interleaved rounds: mean (as the paper), median, 95th percentile, spread."""
     from compoundnet.runtime.timing.benchmark import benchmark as measure
 
     backends = list(dict.fromkeys(name.strip() for name in backend.split(",")))
-    done = measure(networks, backends=backends, threads=threads, batch=batch, runs=runs, with_peers=peers)
+    done = measure(
+        networks,
+        backends=backends,
+        threads=threads if threads is not None else 1,
+        batch=batch,
+        runs=runs,
+        with_peers=peers,
+    )
     for reason in done.left_out:
         note(f"left out: {reason}")
     if json:
         print_json(done)
     else:
         _print(done)
-    if output is not None:  # last: a full disk takes nothing away that was measured
-        _write(done, output)
+    if folder is not None:  # last: on a full disk, the measurements are printed already
+        _write(done, folder)
 
 
 def _print(done: Benchmark) -> None:
@@ -82,7 +90,7 @@ def _print(done: Benchmark) -> None:
         f" {setting.runs} interleaved rounds after {setting.warm_up}."
     )
     if any(found.weights == "random" for found in done.measurements):
-        show("Networks that were named without weights have random ones, which take as long.")
+        show("Networks that were given without weights have random ones, which take as long.")
 
 
 def _write(done: Benchmark, folder: Path) -> None:

@@ -1,74 +1,81 @@
-"""`evaluate`: how often a model is right."""
+"""`evaluate`: the accuracy of a model on a data set."""
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
 
 from compoundnet import base
 from compoundnet.cli.decoding import decoding_processes
-from compoundnet.cli.options import Json, Threads
+from compoundnet.cli.options import (
+    Accelerator,
+    AllowMissing,
+    Backend,
+    Batch,
+    DataName,
+    Decoders,
+    Devices,
+    Download,
+    Json,
+    ModelName,
+    Threads,
+    output_option,
+)
 from compoundnet.cli.output import note, print_json, show, table
+from compoundnet.cli.progress import Display
 
 if TYPE_CHECKING:
     from compoundnet.train import Evaluation
 
 
 def evaluate(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="Name of `compoundnet models list`, model folder, or exported file.")
-    ],
-    data: Annotated[
-        str,
-        typer.Argument(metavar="DATA", help="A name of `compoundnet data list`, a folder or a manifest."),
-    ],
+    model: ModelName,
+    data: DataName,
     split: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="train, val or test; test unless given, val where there is none. all: an undivided folder whole.",
+            help="train, val or test; all: the whole of a folder that has no splits.",
+            show_default="test, or val where there is none",
         ),
     ] = None,
     output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", metavar="RESULT.json", help="A result file, as `reproduce` reads them."),
+        Path | None, output_option("RESULT.json", "Write a result file, which `reproduce --results` reads.")
     ] = None,
-    by: Annotated[str, typer.Option(metavar="NAME", help="Who measures, to stand in the result file.")] = "",
-    confusion: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw the confusion matrix.")] = None,
+    by: Annotated[
+        str, typer.Option(metavar="NAME", help="Name who measured in the result file.", show_default=False)
+    ] = "",
+    confusion: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Draw the confusion matrix into this file.")
+    ] = None,
     submission: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The ImageNet server's format, of imagenet-test:FOLDER."),
-    ] = None,
-    devkit: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="ILSVRC 2012's development kit, which numbers the classes.")
-    ] = None,
-    backend: Annotated[
-        str | None,
         typer.Option(
-            metavar="NAME",
-            help="On a CPU onnxruntime unless given, torch, compile, openvino, or auto (the fastest but compile).",
+            metavar="FILE", help="Predict imagenet-test:FOLDER and write this file in the ImageNet server's format."
         ),
     ] = None,
-    threads: Threads = None,
-    batch: Annotated[int, typer.Option(min=1, help="Pictures at a time on each process.")] = 64,
-    workers: Annotated[
-        int | None, typer.Option(min=0, metavar="N", help="Processes that decode pictures, for each of those.")
+    devkit: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="ILSVRC 2012's development kit, which numbers the classes of --submission.",
+            show_default="in DATA's folder",
+        ),
     ] = None,
-    devices: Annotated[int, typer.Option(min=0, help="GPUs (or CPU processes); 0: all GPUs.")] = 0,
-    accelerator: Annotated[Literal["auto", "cpu", "gpu"], typer.Option(help="What to run on.")] = "auto",
-    download: Annotated[bool, typer.Option("--download", help="Fetch the data set where that is possible.")] = False,
-    allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Take a data set that differs from the published counts.")
-    ] = False,
+    backend: Backend = None,
+    threads: Threads = None,
+    batch: Batch = 64,
+    workers: Decoders = None,
+    devices: Devices = 0,
+    accelerator: Accelerator = "auto",
+    download: Download = False,
+    allow_missing: AllowMissing = False,
     json: Json = False,
 ) -> None:
-    """Top-1, top-5 and mean per-class accuracy of a model on pictures, each counted once."""
+    """Measure a model's top-1, top-5 and mean per-class accuracy on a data set."""
     from compoundnet import train
     from compoundnet.data import open_dataset
     from compoundnet.models import open_model
@@ -85,7 +92,7 @@ def evaluate(
         dataset = open_dataset(data, download=download, allow_missing=allow_missing, test_fraction=0)
         if len(dataset.splits) > 1:
             raise base.CompoundNetError(
-                f"{dataset.name} is divided into {', '.join(dataset.splits)}: give one of them as --split"
+                f"{dataset.name} has the splits {', '.join(dataset.splits)}: give one of them as --split"
             )
         chosen = msgspec.structs.replace(dataset.split(dataset.evaluation), name="all")
     else:
@@ -95,7 +102,11 @@ def evaluate(
     first = fabric.is_global_zero
     if workers is None:
         workers = decoding_processes(len(chosen), worth=100)
-    with _progress(len(chosen), fabric.world_size, first) as done:
+    with Display("evaluating", len(chosen), quiet=not first) as display:
+
+        def done(count: int) -> None:
+            display.advance(count * fabric.world_size)
+
         if submission is not None:
             root = devkit or Path(getattr(chosen.source, "root", ".")) / DEVKIT
             content = submit(
@@ -128,7 +139,7 @@ def evaluate(
 
 
 def _print(found: Evaluation, split: str) -> None:
-    printed = table("class", ">pictures", ">right", ">accuracy", "most often taken for")
+    printed = table("class", ">images", ">correct", ">accuracy", "most often confused with")
     for score in found.classes:
         confused = f"{score.most_confused} ({score.times})" if score.most_confused else ""
         printed.add_row(
@@ -138,20 +149,6 @@ def _print(found: Evaluation, split: str) -> None:
     top5 = f", top-5 {result.top5:.2%}" if result.top5 is not None else ""
     show(
         printed,
-        f"{result.model} on {result.dataset} ({split}, {result.count:,} pictures): top-1 {result.top1:.2%}{top5},"
+        f"{result.model} on {result.dataset} ({split}, {result.count:,} images): top-1 {result.top1:.2%}{top5},"
         f" mean per class {result.mean_per_class:.2%}",
     )
-
-
-@contextlib.contextmanager
-def _progress(pictures: int, processes: int, first: bool) -> Iterator[Callable[[int], object]]:
-    """Takes how many more pictures this process has done; a bar on stderr where that is a terminal."""
-    if not first or not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("evaluating", total=pictures)
-        yield lambda count: bar.advance(task, count * processes)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compoundnet.cli.options import Json, Threads
+from compoundnet.cli.options import Json, Threads, complete_image_or_model, output_option, top_option
 from compoundnet.cli.output import note, print_json, show
 
 if TYPE_CHECKING:
@@ -21,29 +21,28 @@ def explain(
         list[str],
         typer.Argument(
             metavar="MODEL IMAGE_OR_FOLDER...",
-            help="A model (name of `compoundnet models list`, model folder, ONNX file of `export --with-cam`), then"
-            " images and folders of them. With --grid: MODEL... -- IMAGE_OR_FOLDER...",
+            help="A name from `compoundnet models list`, a model folder, or an ONNX file of `export --with-cam`; then"
+            " image files, and folders that are searched for them. With --grid: MODEL... -- IMAGE_OR_FOLDER...",
+            autocompletion=complete_image_or_model,
         ),
     ],
-    top: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="A map of each of the N most probable classes; 3.")
-    ] = None,
+    top: Annotated[int | None, top_option(3)] = None,
     classes: Annotated[
         list[str] | None,
-        typer.Option("--class", metavar="NAME", help="A map of this class instead, by label or number; repeatable."),
+        typer.Option("--class", metavar="NAME", help="Map this class instead, by label or number; repeatable."),
     ] = None,
     method: Annotated[
         str, typer.Option(metavar="NAME", help="cam (class activation maps, exact for these networks) or gradcam.")
     ] = "cam",
     grid: Annotated[
-        bool,
-        typer.Option("--grid", help="Draw one grid, a row per image, a column per model: the paper's Figure 7."),
+        bool, typer.Option("--grid", help="Draw one grid, a row per image and a column per model, as in Figure 7.")
     ] = False,
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FOLDER", help="Where to write.")] = Path(
+    output: Annotated[Path, output_option("FOLDER", "Write the images and numbers to this folder.")] = Path(
         "explained"
     ),
     backend: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Of cam: onnxruntime unless given, or torch.")
+        str | None,
+        typer.Option(metavar="NAME", help="onnxruntime or torch, for cam.", show_default="onnxruntime"),
     ] = None,
     threads: Threads = None,
     json: Json = False,
@@ -56,6 +55,7 @@ def explain(
     from PIL import Image
 
     from compoundnet import data
+    from compoundnet.cli.progress import Display
     from compoundnet.explain import Explainer, write_grid, write_maps
     from compoundnet.explain.map_files import GRID_FILE, MAPS_FILE
 
@@ -74,9 +74,11 @@ def explain(
             show(described)
         note(f"wrote {output / GRID_FILE}")
         return
-    written = write_maps(
-        explainers[0], images, output, top=top, classes=classes, notify=lambda reason: note(f"error: {reason}")
-    )
+    with Display("explaining", len(images)) as display:
+        written = write_maps(
+            explainers[0], images, output, top=top, classes=classes, progress=display.advance,
+            notify=lambda reason: display.notify(f"error: {reason}"),
+        )  # fmt: skip
     if json:
         print_json(written)
     else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from compoundnet.base import format_bytes
-from compoundnet.cli.options import Json
+from compoundnet.cli.options import Json, complete_model, output_option
 from compoundnet.cli.output import print_json, show
 
 if TYPE_CHECKING:
@@ -17,68 +17,74 @@ if TYPE_CHECKING:
 
 def export(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A name of `compoundnet models list`, or a model folder.")
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A name from `compoundnet models list`, or a model folder.",
+            autocompletion=complete_model,
+        ),
     ],
-    output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FILE", help="Ends in .onnx, .xml (openvino) or .pt2 (torch).")
-    ],
+    file: Annotated[Path, output_option("FILE", "Write this file: .onnx, .xml (openvino) or .pt2 (torch).")],
     file_format: Annotated[
         str, typer.Option("--format", metavar="NAME", help="onnx, openvino or torch (torch.export).")
     ] = "onnx",
     dynamic_batch: Annotated[
-        bool, typer.Option("--dynamic-batch", help="Any number of pictures at a time, instead of one.")
+        bool, typer.Option("--dynamic-batch", help="Accept any number of images at a time, instead of one.")
     ] = False,
     dynamic_size: Annotated[
-        bool, typer.Option("--dynamic-size", help="Any picture size from 32 px, instead of the model's own.")
+        bool, typer.Option("--dynamic-size", help="Accept images of any size from 32 px, instead of the model's own.")
     ] = False,
     with_cam: Annotated[
-        bool, typer.Option("--with-cam", help="Keep the last feature map as a second output: for `explain`. ONNX only.")
+        bool, typer.Option("--with-cam", help="Add the last feature map as an output, for `explain`. ONNX only.")
     ] = False,
     precision: Annotated[
-        str, typer.Option(metavar="NAME", help="float32, float16, or int8, which needs --calibrate.")
+        str, typer.Option(metavar="NAME", help="float32, float16 or int8. int8 needs --calibrate.")
     ] = "float32",
     calibrate: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Pictures for int8: some hundred like those it will see.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Calibrate int8 on these images: some hundred of the kind it will see."),
     ] = None,
-    pictures: Annotated[
+    images: Annotated[
         Path | None,
         typer.Option(
-            metavar="FOLDER", help="What to compare with torch on; --calibrate's, or generated ones, unless given."
+            metavar="FOLDER",
+            help="Compare with torch on these images.",
+            show_default="those of --calibrate, or generated ones",
         ),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Write a model to one file, which `predict` takes as a MODEL, and say how far it is from torch."""
+    """Write a model to one file that `predict` takes as a MODEL, and measure its difference from torch."""
     from compoundnet import runtime
 
     done = runtime.export(
         model,
-        output,
+        file,
         format=file_format,
         dynamic_batch=dynamic_batch,
         dynamic_size=dynamic_size,
         with_cam=with_cam,
         precision=precision,
         calibrate=calibrate,
-        pictures=pictures,
+        pictures=images,
     )
     if json:
         print_json(done)
     else:
-        show(_told(done))
+        show(_text(done))
 
 
-def _told(done: Export) -> str:
-    what = f"{done.pictures} {'generated ' if done.generated else ''}picture{'' if done.pictures == 1 else 's'}"
+def _text(done: Export) -> str:
+    images = f"{done.pictures} {'generated ' if done.generated else ''}image{'s' * (done.pictures != 1)}"
     lines = [
         f"wrote {done.file}: {done.format}, {done.precision}, {format_bytes(done.bytes)}",
-        f"input: {'any number of pictures' if done.dynamic_batch else 'one picture'} of"
+        f"input: {'any number of images' if done.dynamic_batch else 'one image'} of"
         f" {'any size from 32 px' if done.dynamic_size else f'{done.size} px'}",
-        f"largest difference from torch on noise and {what}: {done.difference:.2g} of the largest logit"
+        f"largest difference from torch on noise and {images}: {done.difference:.2g} of the largest logit"
         + (f" (limit {done.limit:g})" if done.limit else ""),
     ]
     if done.features:
-        lines.append("second output: features, which `compoundnet explain` makes maps of")
+        lines.append("second output: the features that `compoundnet explain` makes maps of")
     if done.agreement is not None:
-        lines.append(f"same best class as torch on {done.agreement:.1%} of them")
+        lines.append(f"same most probable class as torch on {done.agreement:.1%} of them")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""`models list`, `models fetch` and `models convert`: pretrained weights, others' as model folders."""
+"""`models list`, `models fetch` and `models convert`: pretrained models, and weights of other libraries."""
 
 from __future__ import annotations
 
@@ -9,15 +9,19 @@ import typer
 
 from compoundnet import arch, models, zoo
 from compoundnet.base import format_count
-from compoundnet.cli.options import Json
+from compoundnet.cli.options import Force, Json, complete_model, complete_network, output_option
 from compoundnet.cli.output import note, print_json, show, table
 
-app = typer.Typer(no_args_is_help=True, help="Pretrained models: list and fetch them, convert others' weights.")
+app = typer.Typer(no_args_is_help=True, help="List and fetch pretrained models; convert weights of other libraries.")
+
+
+def _complete_layout(incomplete: str) -> list[str]:
+    return [name for name in models.LAYOUTS if name.startswith(incomplete)]
 
 
 @app.command(name="list")
 def list_models(json: Json = False) -> None:
-    """The pretrained models that are known by name."""
+    """List the pretrained models that are known by name."""
     rows = [(entry, arch.cost(entry.build_network()), models.is_fetched(entry)) for entry in models.entries()]
     if json:
         print_json(
@@ -55,46 +59,70 @@ def list_models(json: Json = False) -> None:
             str(entry.source),
             "yes" if fetched else "",
         )
-    show(printed, "top-1 is the published accuracy on ImageNet's validation pictures.")
+    show(printed, "top-1: the published accuracy on ImageNet's validation images.")
 
 
 @app.command()
 def fetch(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A name of `compoundnet models list`.")],
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="A name from `compoundnet models list`.", autocompletion=complete_model),
+    ],
     file: Annotated[
-        Path | None, typer.Option("--from", metavar="FILE", help="A copy of its file, where the hub cannot be reached.")
+        Path | None,
+        typer.Option("--from", metavar="FILE", help="Read this copy of its file, where the hub is unreachable."),
     ] = None,
+    json: Json = False,
 ) -> None:
-    """Get a pretrained model now; whatever uses it by name gets it by itself the first time."""
+    """Fetch a pretrained model now. Commands that are given its name fetch it the first time."""
     model = models.fetch(models.find(name), file)
-    note(f"{model.name} is in {model.folder}")
+    if json:
+        print_json({"name": model.name, "folder": str(model.folder)})
+    else:
+        note(f"{model.name} is in {model.folder}")
 
 
 @app.command()
 def convert(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Weights file, or a TensorFlow checkpoint's prefix.")],
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="A weights file, or the prefix of a TensorFlow checkpoint.")
+    ],
     layout: Annotated[
         str,
         typer.Option(
             metavar="NAME",
-            help="Whose it is: timm, timm-native, torchvision, lukemelas, transformers, keras, tensorflow.",
+            help="The library it is from: timm, timm-native, torchvision, lukemelas, transformers, keras or"
+            " tensorflow.",
+            autocompletion=_complete_layout,
         ),
     ],
     network: Annotated[
-        str, typer.Option(metavar="NETWORK", help="The network it is of: a name of `compoundnet list`, or a TOML file.")
+        str,
+        typer.Option(
+            metavar="NETWORK",
+            help="The network of these weights: a name from `compoundnet list`, or a TOML file.",
+            autocompletion=complete_network,
+        ),
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FOLDER", help="The model folder to write.")],
-    labels: Annotated[Path | None, typer.Option(metavar="FILE", help="Class names, one a line.")] = None,
+    output: Annotated[Path, output_option("FOLDER", "Write the model folder here.")],
+    labels: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Read the class names from this file, one per line.")
+    ] = None,
     preprocess: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.toml", help="What pictures go through; the file's or the authors' unless given."),
+        typer.Option(
+            metavar="FILE.toml",
+            help="Read the preprocessing of images from this file.",
+            show_default="the source's, or its authors'",
+        ),
     ] = None,
     raw: Annotated[
-        bool, typer.Option("--raw", help="Of a TensorFlow checkpoint, the weights without moving average.")
+        bool, typer.Option("--raw", help="Take the weights without moving average from a TensorFlow checkpoint.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace an older model folder.")] = False,
+    force: Force = False,
+    json: Json = False,
 ) -> None:
-    """Make a model folder of another library's weights. Classes and input channels are the file's."""
+    """Convert another library's weights to a model folder. Classes and input channels are those of the file."""
     model = models.convert(
         source,
         output,
@@ -105,16 +133,25 @@ def convert(
         raw=raw,
         replace=force,
     )
+    if json:
+        print_json(
+            {
+                "model": str(output),
+                "network": model.network.name,
+                "num_classes": model.network.num_classes,
+                "preprocess": model.preprocess,
+            }
+        )
     classes = f"{model.network.num_classes} classes" if model.network.num_classes else "without a classifier"
     note(f"wrote {output}: {model.network.name}, {classes}")
     if labels is None and model.labels is not None:
-        note("labelled with ImageNet's class names; --labels gives others")
+        note("labelled with ImageNet's class names; give others with --labels")
     if preprocess is None:
         given = model.preprocess
         note(
-            f"pictures are cropped to {given.crop:.3f} of their shorter side and resized to {given.size} px, with mean"
-            f" {_rounded(given.mean)} and std {_rounded(given.std)}; edit {output / 'preprocess.toml'} where that"
-            " is not what these weights were trained with"
+            f"images are cropped to {given.crop:.3f} of their shorter side and resized to {given.size} px, with mean"
+            f" {_rounded(given.mean)} and std {_rounded(given.std)}; edit {output / 'preprocess.toml'} if these"
+            " weights were trained with other values"
         )
 
 

@@ -46,6 +46,11 @@ def complete_recipe(incomplete: str) -> list[str]:
     return _starting(incomplete, recipes())
 
 
+def complete_image_or_model(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the pretrained models whose names start so, for the first argument; images are files."""
+    return [] if context.params.get("given") else complete_model(incomplete)
+
+
 NetworkName = Annotated[
     str,
     typer.Argument(
@@ -62,6 +67,9 @@ ModelName = Annotated[
         autocompletion=complete_model,
     ),
 ]
+Images = Annotated[
+    list[str], typer.Argument(metavar="IMAGE_OR_FOLDER...", help="Image files, and folders that are searched for them.")
+]
 DATA_HELP = (
     "A name from `compoundnet data list` (`digits`, `food101:FOLDER`), a folder with one folder of images per class,"
     " or a manifest (.csv, .parquet)."
@@ -73,21 +81,26 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors only.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is at the output already.")]
 
 
-def output(metavar: str, what: str) -> Any:
+def output_option(metavar: str, what: str) -> Any:
     """Return `-o`, `--output`: where a command writes its result."""
     return typer.Option("-o", "--output", metavar=metavar, help=what)
 
 
-NetworkFile = Annotated[Path | None, output("FILE.toml", "Write the network to this file.")]
+NetworkFile = Annotated[Path | None, output_option("FILE.toml", "Write the network to this file.")]
 
 _THREADS = "Threads to compute with."
 Threads = Annotated[int | None, typer.Option("--threads", metavar="N", help=_THREADS, show_default="all cores")]
 # A time is comparable where one core computes: what measures it takes one unless told otherwise.
 TimedThreads = Annotated[int | None, typer.Option("--threads", metavar="N", help=_THREADS, show_default="1")]
 Batch = Annotated[int, typer.Option("--batch", metavar="N", help="Images at a time.")]
-Top = Annotated[
-    int | None, typer.Option("--top", min=1, metavar="N", help="The N most probable classes of each image.")
-]
+
+
+def top_option(default: int) -> Any:
+    """Return `--top`: how many classes of an image are shown."""
+    what = "Show the N most probable classes of each image."
+    return typer.Option("--top", min=1, metavar="N", help=what, show_default=str(default))
+
+
 Device = Annotated[str, typer.Option("--device", metavar="NAME", help="Where torch runs: cpu, cuda, cuda:1 or mps.")]
 Backend = Annotated[
     str | None,
@@ -118,12 +131,13 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the recipe; repeatable."),
 ]
+RECIPE_HELP = "A name from `train --list-recipes`, or a TOML file."
 RecipeName = Annotated[
     str,
     typer.Option(
         "--recipe",
         metavar="NAME",
-        help="A name from `train --list-recipes`, or a TOML file.",
+        help=RECIPE_HELP,
         autocompletion=complete_recipe,
     ),
 ]

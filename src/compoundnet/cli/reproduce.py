@@ -1,4 +1,4 @@
-"""`reproduce`: the paper's tables and figures, measured here."""
+"""`reproduce`: the paper's tables and figures, compared with what is measured here."""
 
 from __future__ import annotations
 
@@ -9,36 +9,47 @@ import msgspec
 import typer
 
 from compoundnet import paper
+from compoundnet.cli.options import Json, output_option
 from compoundnet.cli.output import note, print_json, show, table
 from compoundnet.paper.formats import lay_out, summary
 
 ALL = "all"
 
 
+def _complete_name(incomplete: str) -> list[str]:
+    return [name for name in (*paper.names(), ALL) if name.startswith(incomplete)]
+
+
 def reproduce(
-    what: Annotated[str, typer.Argument(metavar="NAME", help=f"One of {', '.join(paper.names())}, or {ALL}.")],
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help=f"{', '.join(paper.names())}, or {ALL}.",
+            autocompletion=_complete_name,
+        ),
+    ],
     results: Annotated[
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Result files of `evaluate`, model folders and folders of `search study`, to fill what needs data.",
+            help="Read measured accuracies here: result files of `evaluate`, model folders, studies of `search study`.",
         ),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="FOLDER",
-            help=f"Write it there too. Figures go to the current folder otherwise. Of {ALL}: a folder or a .html file.",
+        output_option(
+            "FOLDER",
+            f"Write the table or figure to this folder. For {ALL}: a folder or an .html file. Unless it is given,"
+            " figures and the report go to the current folder.",
         ),
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Of table4, only EfficientNet-B1 and ResNet-152: no minutes, no gigabytes.")
+        bool, typer.Option("--quick", help="Leave out what takes minutes and gigabytes: GPipe's half of table4.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")] = False,
+    json: Json = False,
 ) -> None:
-    """A table or figure of the paper beside what is measured here, with verdicts; or all, as one HTML report."""
+    """Compare a table or figure of the paper with what is measured here; or all of them, in one HTML report."""
     given = paper.read_results(results) if results is not None else None
     if what == ALL:
         _report(given, output, quick, json)
@@ -59,7 +70,7 @@ def reproduce(
 
 
 def _report(given: paper.Results | None, output: Path | None, quick: bool, json: bool) -> None:
-    """Write the report; exit code 1 where a section of it could not be made."""
+    """Write the report; exit with 1 if a section of it could not be made."""
     file, made = paper.write_report(output or Path(), given, quick=quick, notify=note)
     facts = made.facts()
     if json:
@@ -72,7 +83,7 @@ def _report(given: paper.Results | None, output: Path | None, quick: bool, json:
             show(f"{facts.skipped_by_quick} of those that need data were left out by --quick.")
         show(f"wrote {file}")
     if made.failed:
-        note(f"error: {', '.join(made.failed)} could not be made; {file} says why")
+        note(f"error: {', '.join(made.failed)} could not be made; see {file}")
         raise typer.Exit(1)
 
 

@@ -1,4 +1,4 @@
-"""`serve`: a local page that plans, classifies and explains."""
+"""`serve`: a local web page that plans, classifies and explains."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from compoundnet.base import CompoundNetError
+from compoundnet.cli.options import complete_model
 from compoundnet.cli.output import note
 
 _MODELS = ["efficientnet-lite0"]
@@ -17,26 +18,30 @@ _NEEDED = ("starlette", "uvicorn")
 
 
 def serve(
-    port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="Of 127.0.0.1; 0 takes a free one.")] = 8000,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, metavar="N", help="Port on 127.0.0.1; 0: any free port.")
+    ] = 8000,
     model: Annotated[
         list[str] | None,
         typer.Option(
             metavar="MODEL",
-            help="Name of `compoundnet models list`, model folder, or ONNX file of `export --with-cam` that the page"
-            f" may use; repeat it for several. {_MODELS[0]} unless given.",
+            help="Let the page use this model: a name from `compoundnet models list`, a model folder, or an ONNX file"
+            " of `export --with-cam`; repeatable.",
+            show_default=_MODELS[0],
+            autocompletion=complete_model,
         ),
     ] = None,
 ) -> None:
-    """Serve a page, for this machine only: plan a network, classify an image, see where the class is."""
+    """Serve a web page to this machine only: plan a network, classify an image, see where the class is."""
     if any(importlib.util.find_spec(name) is None for name in _NEEDED):
         raise CompoundNetError("the page is not installed; `pip install 'compoundnet[serve]'` installs it")
     from compoundnet import serve as page
 
     for name in model or []:
-        page.check_model(name)  # what cannot be used is said now, not when an image is sent
+        page.check_model(name)  # now, not when the first image arrives
     page.serve(model or _MODELS, port=port, started=_announce)
     sys.stdout.flush()
-    os._exit(0)  # a thread that still explains an image would be waited for; it has nothing to save
+    os._exit(0)  # without waiting for threads that still compute: they have nothing to save
 
 
 def _announce(address: str) -> None:

@@ -1,4 +1,4 @@
-"""`train`: a model folder from pictures."""
+"""`train`: a model folder from a data set."""
 
 from __future__ import annotations
 
@@ -8,6 +8,23 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 import typer
 
 from compoundnet.cli.decoding import decoding_processes
+from compoundnet.cli.options import (
+    DATA_HELP,
+    RECIPE_HELP,
+    Accelerator,
+    AllowMissing,
+    Decoders,
+    Devices,
+    Download,
+    Force,
+    Json,
+    Settings,
+    complete_data,
+    complete_model,
+    complete_network,
+    complete_recipe,
+    output_option,
+)
 from compoundnet.cli.output import note, print_json, show, table
 
 if TYPE_CHECKING:
@@ -21,52 +38,70 @@ _STOPPED = 3
 
 def train(
     data: Annotated[
-        str | None,
-        typer.Argument(metavar="DATA", help="A name of `compoundnet data list`, a folder or a manifest."),
+        str | None, typer.Argument(metavar="DATA", help=DATA_HELP, autocompletion=complete_data, show_default=False)
     ] = None,
     start: Annotated[
-        str | None, typer.Option("--from", metavar="MODEL", help="Fine-tune this model: a name or a model folder.")
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="MODEL",
+            help="Fine-tune this model: a name from `compoundnet models list`, or a model folder.",
+            autocompletion=complete_model,
+        ),
     ] = None,
     network: Annotated[
-        str | None, typer.Option(metavar="NETWORK", help="Train this network from scratch: a name or a TOML file.")
+        str | None,
+        typer.Option(
+            metavar="NETWORK",
+            help="Train this network from scratch: a name from `compoundnet list`, or a TOML file.",
+            autocompletion=complete_network,
+        ),
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option(metavar="NAME", help="`finetune` with --from and `quick` without, unless given.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help=RECIPE_HELP,
+            show_default="finetune with --from, quick with --network",
+            autocompletion=complete_recipe,
+        ),
     ] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Another value of a recipe's field.")
-    ] = None,
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FOLDER", help="The model folder to write.")] = Path(
-        "model"
-    ),
-    resume: Annotated[bool, typer.Option("--resume", help="Go on exactly where the run stopped.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace the model folder, and begin a run anew.")] = False,
+    settings: Settings = None,
+    output: Annotated[Path, output_option("FOLDER", "Write the model folder here.")] = Path("model"),
+    resume: Annotated[bool, typer.Option("--resume", help="Continue exactly where the run stopped.")] = False,
+    force: Force = False,
     sweep: Annotated[
-        bool, typer.Option("--sweep", help="First choose lr and weight decay on held-out pictures (Kornblith's grid).")
+        bool,
+        typer.Option(
+            "--sweep", help="First choose learning rate and weight decay on held-out images (Kornblith's grid)."
+        ),
     ] = False,
     sweep_workers: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Points of the sweep at a time, each on one GPU or in one thread."),
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Worker processes of --sweep; each trains on one GPU or in one thread.",
+            show_default="1",
+        ),
     ] = None,
-    devices: Annotated[int, typer.Option(min=0, help="GPUs (or CPU processes) a node; 0: all GPUs.")] = 0,
-    nodes: Annotated[int, typer.Option(min=1, help="Machines. torchrun and SLURM say it themselves.")] = 1,
+    devices: Devices = 0,
+    nodes: Annotated[int, typer.Option(min=1, metavar="N", help="Machines. Not needed under torchrun and SLURM.")] = 1,
     strategy: Annotated[
-        Literal["auto", "ddp", "fsdp"], typer.Option(help="ddp: each process has all weights; fsdp: a share of them.")
+        Literal["auto", "ddp", "fsdp"],
+        typer.Option(help="ddp: every process holds all weights; fsdp: each holds a share of them."),
     ] = "auto",
-    accelerator: Annotated[Literal["auto", "cpu", "gpu"], typer.Option(help="What to run on.")] = "auto",
-    compiled: Annotated[bool, typer.Option("--compile", help="--set compile=true: torch.compile.")] = False,
+    accelerator: Accelerator = "auto",
+    compiled: Annotated[bool, typer.Option("--compile", help="Use torch.compile (--set compile=true).")] = False,
     checkpointing: Annotated[
-        bool, typer.Option("--checkpointing", help="--set checkpointing=true: less memory for more time.")
+        bool,
+        typer.Option("--checkpointing", help="Use less memory and more time (--set checkpointing=true)."),
     ] = False,
-    workers: Annotated[
-        int | None, typer.Option(min=0, help="Processes that decode pictures, for each training process.")
-    ] = None,
-    download: Annotated[bool, typer.Option("--download", help="Fetch the data set where that is possible.")] = False,
-    allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Take a data set that differs from the published counts.")
-    ] = False,
-    list_recipes: Annotated[bool, typer.Option("--list-recipes", help="The recipes, and nothing else.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")] = False,
+    workers: Decoders = None,
+    download: Download = False,
+    allow_missing: AllowMissing = False,
+    list_recipes: Annotated[bool, typer.Option("--list-recipes", help="List the recipes and exit.")] = False,
+    json: Json = False,
 ) -> None:
     """Train a network from scratch, or fine-tune a model, and write a model folder."""
     from compoundnet.train.overrides import override
@@ -109,7 +144,7 @@ class _Given(NamedTuple):
 
 def _train(recipe: Recipe, given: _Given, hardware: Hardware, json: bool) -> None:
     from compoundnet import train, zoo
-    from compoundnet.cli.training_progress import Bar
+    from compoundnet.cli.progress import TrainingDisplay
     from compoundnet.data import open_dataset
     from compoundnet.models import open_folder
     from compoundnet.train.interruptions import InterruptedRunError
@@ -128,7 +163,7 @@ def _train(recipe: Recipe, given: _Given, hardware: Hardware, json: bool) -> Non
     for text in dataset.notes if first else ():
         note(text)
     try:
-        with Bar(quiet=not first) as bar:
+        with TrainingDisplay(quiet=not first) as display:
             outcome = train.train(
                 task,
                 given.output,
@@ -136,7 +171,7 @@ def _train(recipe: Recipe, given: _Given, hardware: Hardware, json: bool) -> Non
                 workers=workers,
                 resume=given.resume,
                 replace=given.force,
-                watcher=bar,
+                watcher=display,
             )
     except InterruptedRunError as error:
         if first:
@@ -151,7 +186,7 @@ def _sweep(task: Task, dataset: Dataset, given: _Given, hardware: Hardware, work
     import os
 
     from compoundnet import train
-    from compoundnet.cli.training_progress import Bar
+    from compoundnet.cli.progress import TrainingDisplay
     from compoundnet.train.interruptions import InterruptedRunError
     from compoundnet.train.run import check_output
 
@@ -160,7 +195,7 @@ def _sweep(task: Task, dataset: Dataset, given: _Given, hardware: Hardware, work
         # The final training's other processes come by here too, when all is found. RANK is torchrun's number of them,
         # LOCAL_RANK and NODE_RANK are Fabric's, SLURM_PROCID is SLURM's.
         ranks = [os.environ.get(name, "0") for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")]
-        with Bar(quiet=any(rank != "0" for rank in ranks)) as bar:
+        with TrainingDisplay(quiet=any(rank != "0" for rank in ranks)) as display:
             return train.sweep(
                 task.recipe,
                 dataset,
@@ -170,7 +205,7 @@ def _sweep(task: Task, dataset: Dataset, given: _Given, hardware: Hardware, work
                 processes=given.sweep,
                 workers=workers,
                 accelerator=hardware.accelerator,
-                watcher=bar,
+                watcher=display,
             )
     except InterruptedRunError as error:
         note(str(error))
@@ -184,7 +219,7 @@ def _print_outcome(outcome: Outcome, output: Path, json: bool) -> None:
     show(f"{output}: {outcome.model.network.name}, {outcome.model.network.num_classes} classes")
     if outcome.result is not None:
         result = outcome.result
-        show(f"test: top-1 {result.top1:.2%}, mean per class {result.mean_per_class:.2%}, {result.count:,} pictures")
+        show(f"test: top-1 {result.top1:.2%}, mean per class {result.mean_per_class:.2%}, {result.count:,} images")
 
 
 def _print_recipes(json: bool) -> None:
@@ -193,8 +228,8 @@ def _print_recipes(json: bool) -> None:
     if json:
         print_json([recipe.fields() for recipe in recipes().values()])
         return
-    printed = table("recipe", "what for", ">batch", ">lr", "length")
+    printed = table("recipe", "for", ">batch", ">lr", "length")
     for recipe in recipes().values():
         length = f"{recipe.steps:,} steps" if recipe.steps else f"{recipe.epochs:g} epochs"
         printed.add_row(recipe.name, recipe.about, str(recipe.batch), f"{recipe.lr:g}", length)
-    show(printed, "--set FIELD=VALUE changes a field; the fields are described in docs/training.md.")
+    show(printed, "--set FIELD=VALUE changes a field; docs/training.md describes the fields.")

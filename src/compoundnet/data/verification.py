@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
+from compoundnet.base.machine import check_threads
 from compoundnet.data.dataset import Dataset, Split
 from compoundnet.data.images import UnreadableImageError
 
@@ -39,7 +39,7 @@ def verify(
         for start in range(0, len(split), _CHUNK)
     ]
     bad: list[BadImage] = []
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(check_threads(workers)) as pool:
         for done, found in pool.map(_check, *zip(*jobs, strict=True)):
             bad += found
             progress(done)
