@@ -16,14 +16,13 @@ from PIL import Image
 from split_names import names_of
 
 from compoundnet.base import CompoundNetError
+from compoundnet.base.images import read_image
 from compoundnet.data.augment import AutoAugment
-from compoundnet.data.images import read_image
 from compoundnet.data.loader import loader, normalise
 from compoundnet.data.lookup import open_dataset
 from compoundnet.data.pixels import training_pixels
 from compoundnet.data.randomness import image_random
 from compoundnet.data.training_transform import TrainingTransform
-from compoundnet.data.transforms import preprocess
 from compoundnet.data.workers import Batch
 from compoundnet.models import Preprocess
 
@@ -77,7 +76,7 @@ def test_evaluation_gives_what_prediction_computes_in_order_and_each_once(folder
     assert sorted(indices) == list(range(14))
     images = torch.cat([batch.images for batch in batches])
     for place, index in enumerate(indices):
-        expected = preprocess(read_image(folder / "test" / split.image_name(index)), how)
+        expected = how.pixels(folder / "test" / split.image_name(index))
         assert np.array_equal(images[place].numpy(), expected)
 
 

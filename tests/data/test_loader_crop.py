@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from compoundnet.data.augment import AutoAugment, RandAugment
 from compoundnet.data.randomness import image_random
 from compoundnet.data.training_transform import TrainingTransform
-from compoundnet.data.transforms import crop_box
 from compoundnet.models import Preprocess
+from compoundnet.models.preprocess import crop_box
 
 HOW = TrainingTransform(224)
 

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from compoundnet import data
 from compoundnet.arch import Network
-from compoundnet.data.transforms import crop_box
 from compoundnet.explain import ClassMap, overlay
 from compoundnet.explain.maps import Array, NetworkOutput, box, class_map, over_image, peak
 from compoundnet.models import Preprocess
+from compoundnet.models.preprocess import crop_box
 
 GRID = 14
 HOW = Preprocess.authors(224)
@@ -21,7 +20,7 @@ HOW = Preprocess.authors(224)
 
 def brightness(image: Image.Image) -> ClassMap:
     """The map of a network that looks for white: the mean of each of GRID x GRID cells of what it is given."""
-    pixels = data.preprocess(image, HOW).mean(axis=0)
+    pixels = HOW.pixels(image).mean(axis=0)
     side = HOW.size // GRID
     cells: Array = pixels.reshape(GRID, side, GRID, side).mean(axis=(1, 3))
     crop = crop_box(image.width, image.height, HOW.crop)

@@ -14,7 +14,7 @@ from PIL import Image
 from random_net import random_net, reduced
 from small_model import write_small_model
 
-from compoundnet import data, models, runtime, zoo
+from compoundnet import models, runtime, zoo
 from compoundnet.base import CompoundNetError
 from compoundnet.explain import Explainer
 from compoundnet.explain.methods import last_map
@@ -55,7 +55,7 @@ def test_the_identity_holds_for_every_family(name: str) -> None:
     net = random_net(reduced(name))
     how = models.Preprocess.authors(64)
     with torch.inference_mode():
-        logits = net(torch.from_numpy(data.preprocess(noise(), how))[None])[0]
+        logits = net(torch.from_numpy(how.pixels(noise()))[None])[0]
     bias = net.get_parameter("classifier.bias").detach()
     for shown in Explainer(net, preprocess=how)(noise(), top=10).maps:
         assert shown.logit == pytest.approx(float(logits[shown.index]), rel=1e-4, abs=1e-4)

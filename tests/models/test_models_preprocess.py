@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from compoundnet.base import CompoundNetError
 from compoundnet.models import Preprocess
@@ -50,3 +53,14 @@ def test_a_wrong_value_is_an_error_that_names_file_and_field(text: str, field: s
     path.write_text(text)
     with pytest.raises(CompoundNetError, match=rf"preprocess\.toml.*{field}"):
         Preprocess.load(path)
+
+
+def test_a_path_an_image_and_an_array_become_a_tensor_for_the_network(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "image.png")
+    preprocess = Preprocess.authors(32)
+    found = preprocess(tmp_path / "image.png")
+    assert (found.shape, found.dtype) == ((3, 32, 32), torch.float32)
+    for image in (str(tmp_path / "image.png"), Image.fromarray(pixels), pixels):
+        assert torch.equal(preprocess(image), found)
+    np.testing.assert_array_equal(preprocess.pixels(pixels), found)

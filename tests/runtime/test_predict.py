@@ -124,9 +124,7 @@ def test_lite_on_four_cats(index: int, tmp_path: Path) -> None:
 def test_probabilities_are_the_networks(model: models.ModelFolder, photos: list[Path]) -> None:
     import torch
 
-    from compoundnet import data
-
-    array = data.preprocess(data.read_image(photos[0]), model.preprocess)
+    array = model.preprocess.pixels(photos[0])
     with torch.inference_mode():
         expected = cn.load(model)(torch.from_numpy(array)[None]).double().softmax(1)[0].numpy()
     found = cn.Predictor(model, top=7)(photos[0]).predictions

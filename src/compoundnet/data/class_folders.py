@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from compoundnet.base import CompoundNetError, did_you_mean
+from compoundnet.base.images import image_suffixes
 from compoundnet.data.dataset import Dataset, Split
 from compoundnet.data.folders import visible
 from compoundnet.data.holdout import hold_out_by_class
-from compoundnet.data.images import image_suffixes
 from compoundnet.data.sources import Files, Strings
 
 # Folder names that mean a split.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from compoundnet.base import CompoundNetError, did_you_mean
-from compoundnet.data.images import Encoded, decode, image_errors
+from compoundnet.base.images import Encoded, decode, image_errors
 from compoundnet.data.sources import ImageSource
 
 Metric = Literal["top1", "mean_per_class"]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from compoundnet.base import CompoundNetError
-from compoundnet.data.images import image_suffixes
+from compoundnet.base.images import image_suffixes
 
 
 def find_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:

@@ -16,15 +16,14 @@ from PIL import ExifTags, Image
 from simplejpeg import decode_jpeg  # type: ignore[import-untyped]  # has no types
 from torch.nn import functional as F
 
-from compoundnet.data.images import Encoded, decode, open_encoded, to_rgb
+from compoundnet.base.images import Encoded, decode, open_encoded, to_rgb
 from compoundnet.data.training_transform import TrainingTransform
-from compoundnet.data.transforms import preprocess
 from compoundnet.models import Preprocess
 
 
 def evaluation_pixels(encoded: Encoded, how: Preprocess) -> torch.Tensor:
     """float32[3, size, size], normalised: exactly what prediction computes. Raises what PIL raises."""
-    return torch.from_numpy(preprocess(decode(encoded), how))
+    return torch.from_numpy(how.pixels(decode(encoded)))
 
 
 def training_pixels(encoded: Encoded, how: TrainingTransform, random: np.random.Generator) -> torch.Tensor:

@@ -18,9 +18,9 @@ import numpy as np
 from PIL import Image
 
 from compoundnet.base import CompoundNetError, whole_folder
+from compoundnet.base.images import UnreadableImageError, image_errors
 from compoundnet.data.dataset import Dataset, Metric, Split
 from compoundnet.data.holdout import draws
-from compoundnet.data.images import UnreadableImageError, image_errors
 from compoundnet.data.sources import Strings, TarMembers
 
 _INDEX = "shards.toml"

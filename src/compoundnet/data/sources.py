@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compoundnet.base import CompoundNetError
-from compoundnet.data.images import Encoded
+from compoundnet.base.images import Encoded
 
 
 class Strings(msgspec.Struct, frozen=True, eq=False):

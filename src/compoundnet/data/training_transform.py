@@ -10,8 +10,8 @@ import numpy as np
 
 from compoundnet.data.augment import AutoAugment, RandAugment
 from compoundnet.data.randomness import below
-from compoundnet.data.transforms import crop_box
 from compoundnet.models import Preprocess
+from compoundnet.models.preprocess import crop_box
 
 Box = tuple[int, int, int, int]
 

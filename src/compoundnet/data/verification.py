@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
+from compoundnet.base.images import UnreadableImageError
 from compoundnet.base.machine import check_threads
 from compoundnet.data.dataset import Dataset, Split
-from compoundnet.data.images import UnreadableImageError
 
 _CHUNK = 256
 

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
+from compoundnet.base.images import UnreadableImageError, image_errors
 from compoundnet.data.dataset import Split
-from compoundnet.data.images import UnreadableImageError, image_errors
 from compoundnet.data.pixels import evaluation_pixels, training_pixels
 from compoundnet.data.randomness import image_random
 from compoundnet.data.training_transform import TrainingTransform

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import numpy as np
 from PIL import Image
 
-from compoundnet import arch, data, zoo
+from compoundnet import arch, zoo
 from compoundnet.base import CompoundNetError, did_you_mean
+from compoundnet.base.images import read_image, to_rgb
 from compoundnet.base.machine import check_threads
-from compoundnet.data.transforms import crop_box
 from compoundnet.explain.maps import Explanation, Method, class_map
 from compoundnet.explain.methods import cam, gradcam
 from compoundnet.models import ExportedModel, Model, Preprocess, open_model
 from compoundnet.models.conversion import default_preprocess
+from compoundnet.models.preprocess import crop_box
 from compoundnet.runtime import ClassProbability
 from compoundnet.runtime.feature_session import feature_session
 from compoundnet.runtime.predict import softmax
@@ -97,8 +98,8 @@ class Explainer:
         if top is not None and top < 1:
             raise CompoundNetError(f"top must be at least 1, got {top}")
         path = None if isinstance(image, Image.Image) else os.fspath(image)
-        pixels = data.to_rgb(image) if isinstance(image, Image.Image) else data.read_image(image)
-        output = self._run(data.preprocess(pixels, self.preprocess))
+        pixels = to_rgb(image) if isinstance(image, Image.Image) else read_image(image)
+        output = self._run(self.preprocess.pixels(pixels))
         if not np.isfinite(output.logits).all():
             raise CompoundNetError(f"{self.name} gives values that are not finite; its weights are damaged")
         probabilities = softmax(output.logits[None])[0]

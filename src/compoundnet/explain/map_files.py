@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 
 from compoundnet.base import CompoundNetError, make_folder, write_whole
+from compoundnet.base.images import UnreadableImageError
 from compoundnet.base.progress import Notify, Progress, ignore
-from compoundnet.data import UnreadableImageError
 from compoundnet.explain.explainer import Explainer
 from compoundnet.explain.maps import BOX_SHARE, Box, Explanation
 from compoundnet.explain.sheets import ROWS, card, grid, sheet

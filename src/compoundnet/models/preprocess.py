@@ -1,29 +1,44 @@
-"""What a picture goes through before a network's weights see it. It belongs to the weights, not to the network."""
+"""What an image goes through before a network's weights see it. It belongs to the weights, not to the network."""
 
 from __future__ import annotations
 
 import math
 import os
-from typing import Literal
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from compoundnet.base import check, decode_toml, read_toml, write_whole
+from compoundnet.base.images import read_image, to_rgb
 
-# Mean and standard deviation of ImageNet's training pictures, as the authors' preprocessing.py has them.
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Mean and standard deviation of ImageNet's training images, as the authors' preprocessing.py has them.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 # preprocessing.py: CROP_PADDING, the rule that every published checkpoint was evaluated with.
 _CROP_PADDING = 32
+_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
 class Preprocess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Evaluation preprocessing: centre crop, resize to `size`, then (pixel / 255 - mean) / std for each channel.
 
-    size           side of the square input, pixels
-    crop           side of the centre crop as a fraction of the picture's shorter side
-    interpolation  of the resize
-    mean, std      in units of pixel / 255; one value for each channel of the picture (RGB), or one for all of them
+    The order is that of the authors' preprocessing.py, crop before resize, so that nothing outside the crop reaches a
+    pixel. The resize is PIL's, which averages over what it shrinks, as in timm and torchvision; TensorFlow 1's does
+    not average. A `Preprocess` is callable: `preprocess("cat.jpg")` is a tensor float32[3, size, size].
+
+    Attributes:
+        size: Side of the square input, pixels.
+        crop: Side of the centre crop as a fraction of the image's shorter side.
+        interpolation: Of the resize.
+        mean: In units of pixel / 255: one value for each channel of the image (RGB), or one for all of them.
+        std: Standard deviation, in the same units and number.
     """
 
     size: int
@@ -42,28 +57,82 @@ class Preprocess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @classmethod
     def authors(cls, size: int) -> Preprocess:
-        """The authors' for EfficientNet: crop size / (size + 32), bicubic, ImageNet's mean and deviation."""
+        """Return the authors' for EfficientNet: crop size / (size + 32), bicubic, ImageNet's mean and deviation."""
         return cls(size=size, crop=size / (size + _CROP_PADDING))
 
     @classmethod
     def authors_lite(cls, size: int) -> Preprocess:
-        """The authors' for EfficientNet-Lite: the same crop, and (pixel - 127) / 128."""
+        """Return the authors' for EfficientNet-Lite: the same crop, and (pixel - 127) / 128."""
         return cls(size=size, crop=size / (size + _CROP_PADDING), mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
+
+    def __call__(self, image: str | os.PathLike[str] | Image.Image | NDArray[Any]) -> Tensor:
+        """Prepare an image for the network, as torch's users expect it.
+
+        Args:
+            image: A file, a PIL image of any mode, or an array (see `compoundnet.base.images.to_rgb`).
+
+        Returns:
+            A tensor float32[3, size, size]; `[None]` makes a batch of it.
+
+        Raises:
+            UnreadableImageError: The file cannot be read.
+        """
+        import torch  # `pixels` is for installations without it
+
+        return torch.from_numpy(self.pixels(image))
+
+    def pixels(self, image: str | os.PathLike[str] | Image.Image | NDArray[Any]) -> NDArray[np.float32]:
+        """Prepare an image as `__call__` does, but as an array float32[3, size, size], contiguous; without torch."""
+        rgb = read_image(image) if isinstance(image, str | os.PathLike) else to_rgb(image)
+        cropped = rgb.crop(crop_box(rgb.width, rgb.height, self.crop))
+        resized = cropped.resize((self.size, self.size), _FILTERS[self.interpolation])
+        return _normalised(np.asarray(resized), self.mean, self.std)
 
     @classmethod
     def loads(cls, text: str | bytes, source: str = "<text>") -> Preprocess:
-        """Read TOML. An unknown field, a wrong type or an impossible value is a CompoundNetError naming the field."""
+        """Read TOML.
+
+        Raises:
+            CompoundNetError: A field is unknown, of the wrong type or impossible; the message names it.
+        """
         return decode_toml(text, cls, source)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Preprocess:
-        """Read a preprocess.toml."""
+        """Read a preprocess.toml, as `loads` does."""
         return read_toml(path, cls)
 
     def dumps(self) -> str:
-        """This as TOML; `Preprocess.loads` gives an equal value back."""
+        """Return this as TOML, of which `loads` makes an equal value."""
         return msgspec.toml.encode(self).decode()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the TOML file whole or not at all."""
         write_whole(path, self.dumps().encode())
+
+
+def crop_box(width: int, height: int, crop: float) -> tuple[int, int, int, int]:
+    """Return the centre square of an image: left, top, right and bottom in its pixels.
+
+    Where the rest is odd, one pixel more is cut off on the left and at the top.
+    """
+    # In float32 and cut off, as TensorFlow computes it. A crop of less than a pixel is one pixel.
+    side = max(1, int(np.float32(crop) * np.float32(min(width, height))))
+    left, top = (width - side + 1) // 2, (height - side + 1) // 2
+    return left, top, left + side, top + side
+
+
+def _normalised(pixels: NDArray[np.uint8], mean: tuple[float, ...], std: tuple[float, ...]) -> NDArray[np.float32]:
+    """uint8[H, W, 3] as float32[3, H, W]."""
+    planes = np.empty((3, *pixels.shape[:2]), np.float32)
+    for channel, table in enumerate(_tables(mean, std)):
+        table.take(pixels[..., channel], out=planes[channel], mode="clip")
+    return planes
+
+
+@cache
+def _tables(mean: tuple[float, ...], std: tuple[float, ...]) -> NDArray[np.float32]:
+    """The normalised value of each of the 256 pixel values, float32[3, 256]: computed once, and correctly rounded."""
+    mean_of, std_of = (np.broadcast_to(np.asarray(values, np.float64), 3)[:, None] for values in (mean, std))
+    tables: NDArray[np.float32] = ((np.arange(256) / 255 - mean_of) / std_of).astype(np.float32)
+    return tables

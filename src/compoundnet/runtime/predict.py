@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from compoundnet import data
 from compoundnet.base import CompoundNetError
+from compoundnet.base.images import UnreadableImageError
 from compoundnet.base.machine import cores
 from compoundnet.models import Model, open_model
 from compoundnet.runtime.ahead import ahead
@@ -83,13 +83,13 @@ class Predictor:
         self._session = session(self.model, backend=backend, threads=threads, batch=batch, device=device)
 
     def __call__(self, picture: str | os.PathLike[str] | Image.Image | NDArray[Any]) -> Prediction:
-        """The classes of one picture: a file, a PIL image, or an array (see `data.to_rgb`).
+        """The classes of one picture: a file, a PIL image, or an array (see `compoundnet.base.images.to_rgb`).
 
         Raises UnreadableImageError, a CompoundNetError, for a file that cannot be read.
         """
         if isinstance(picture, str | os.PathLike):
             return self._predict([(os.fspath(picture), self._read(picture))])[0]
-        return self._predict([(None, data.preprocess(data.to_rgb(picture), self.model.preprocess))])[0]
+        return self._predict([(None, self.model.preprocess.pixels(picture))])[0]
 
     def many(self, paths: Iterable[str | os.PathLike[str]]) -> Iterator[Prediction | Failure]:
         """The classes of many files, in their order; a Failure in the place of one that cannot be read.
@@ -107,12 +107,12 @@ class Predictor:
         yield from self._in_order(waiting)
 
     def _read(self, path: str | os.PathLike[str]) -> NDArray[np.float32]:
-        return data.preprocess(data.read_image(path), self.model.preprocess)
+        return self.model.preprocess.pixels(path)
 
     def _try(self, path: str | os.PathLike[str]) -> NDArray[np.float32] | Failure:
         try:
             return self._read(path)
-        except data.UnreadableImageError as error:
+        except UnreadableImageError as error:
             return Failure(error.path, error.reason)
 
     def _in_order(self, read: list[tuple[str, NDArray[np.float32] | Failure]]) -> Iterator[Prediction | Failure]:

@@ -14,7 +14,7 @@ import msgspec
 from PIL import Image
 
 from compoundnet.base import CompoundNetError, did_you_mean
-from compoundnet.data.images import UnreadableImageError, decode, reason
+from compoundnet.base.images import UnreadableImageError, decode, reason
 from compoundnet.models import ExportedModel
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class Explainers:
 
 
 def read_content(content: bytes, name: str) -> Image.Image:
-    """Decode an image file as upright 8-bit RGB, by the rules of `data.read_image`, with half its limit of pixels.
+    """Decode an image file as upright 8-bit RGB, by the rules of `read_image`, with half its limit of pixels.
 
     Raises:
         UnreadableImageError: the content is not an image, is damaged, or has more than PIL.Image.MAX_IMAGE_PIXELS (89

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from compoundnet import data
 from compoundnet.arch.spec import MIN_RESOLUTION
 from compoundnet.models import Preprocess
 from compoundnet.runtime.backends.onnxruntime import raw_session
@@ -84,7 +83,7 @@ def noise(channels: int, size: int, *, dynamic_batch: bool, dynamic_size: bool) 
 def read_pictures(paths: Sequence[Path], how: Preprocess) -> Iterator[Picture]:
     """Pictures as the network reads them, one at a time."""
     for path in paths:
-        yield data.preprocess(data.read_image(path), how)
+        yield how.pixels(path)
 
 
 def generated_pictures(how: Preprocess) -> Iterator[Picture]:
@@ -102,7 +101,7 @@ def generated_pictures(how: Preprocess) -> Iterator[Picture]:
         )
         planes = np.stack([grey / grey.std() + 0.3 * colour / colour.std() for colour in colours], axis=-1)
         pixels = np.clip(np.rint(118 + 55 * planes), 0, 255).astype(np.uint8)
-        yield data.preprocess(Image.fromarray(pixels), how)
+        yield how.pixels(Image.fromarray(pixels))
 
 
 def runner(file: Path) -> Run:

@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from compoundnet import data
-from compoundnet.data.transforms import crop_box
 from compoundnet.models import Preprocess
+from compoundnet.models.preprocess import crop_box
 
 
 @pytest.mark.parametrize("size", [224, 240, 260, 280, 300, 380, 456, 528, 600, 672, 800])
@@ -42,18 +41,18 @@ def test_the_crop_is_a_square_inside_the_picture(width: int, height: int, crop: 
 def test_values_are_normalised_exactly() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
     inner = pixels[16:-16, 16:-16].transpose(2, 0, 1).astype(np.float64)
-    lite = data.preprocess(Image.fromarray(pixels), Preprocess.authors_lite(224))
+    lite = Preprocess.authors_lite(224).pixels(Image.fromarray(pixels))
     np.testing.assert_array_equal(lite, ((inner - 127) / 128).astype(np.float32))
     mean = np.array([0.485, 0.456, 0.406])[:, None, None]
     std = np.array([0.229, 0.224, 0.225])[:, None, None]
-    plain = data.preprocess(Image.fromarray(pixels), Preprocess.authors(224))
+    plain = Preprocess.authors(224).pixels(Image.fromarray(pixels))
     np.testing.assert_array_equal(plain, ((inner / 255 - mean) / std).astype(np.float32))
     assert plain.dtype == np.float32 and plain.flags.c_contiguous and plain.shape == (3, 224, 224)
 
 
 def test_one_mean_and_deviation_serve_all_channels() -> None:
     image = Image.new("RGB", (50, 40), (0, 255, 51))
-    values = data.preprocess(image, Preprocess(size=32, crop=1.0, mean=(0.5,), std=(0.5,)))
+    values = Preprocess(size=32, crop=1.0, mean=(0.5,), std=(0.5,)).pixels(image)
     np.testing.assert_allclose(values[:, 0, 0], [-1, 1, -0.6], rtol=1e-6)
 
 
@@ -62,7 +61,7 @@ def test_nothing_outside_the_crop_reaches_a_pixel() -> None:
     image = Image.new("RGB", (800, 600), "red")
     how = Preprocess(size=64, crop=0.5, mean=(0.0,), std=(1.0,))
     image.paste("black", crop_box(800, 600, how.crop))
-    assert (data.preprocess(image, how) == 0).all()
+    assert (how.pixels(image) == 0).all()
 
 
 def test_the_resize_is_the_one_that_is_asked_for() -> None:
@@ -72,11 +71,11 @@ def test_the_resize_is_the_one_that_is_asked_for() -> None:
     for name, resample in (("bicubic", Image.Resampling.BICUBIC), ("bilinear", Image.Resampling.BILINEAR)):
         expected = image.crop((65, 15, 335, 285)).resize((64, 64), resample)
         how = msgspec.structs.replace(bicubic, interpolation=name)
-        values = data.preprocess(image, how)
+        values = how.pixels(image)
         np.testing.assert_allclose(values, np.asarray(expected).transpose(2, 0, 1), rtol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (3, 2)])
 def test_tiny_pictures_are_enlarged(size: tuple[int, int]) -> None:
-    values = data.preprocess(Image.new("RGB", size, (127, 127, 127)), Preprocess.authors_lite(224))
+    values = Preprocess.authors_lite(224).pixels(Image.new("RGB", size, (127, 127, 127)))
     assert (values == 0).all()

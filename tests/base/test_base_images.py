@@ -14,8 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from compoundnet import data
-from compoundnet.base import CompoundNetError
+from compoundnet.base import CompoundNetError, images
 
 Pixels = NDArray[np.uint8]
 
@@ -28,7 +27,7 @@ def colours() -> Pixels:
 
 
 def read(path: Path) -> Pixels:
-    image = data.read_image(path)
+    image = images.read_image(path)
     assert image.mode == "RGB"
     return np.asarray(image)
 
@@ -132,8 +131,8 @@ def test_cmyk(tmp_path: Path, colours: Pixels, ending: str) -> None:
 
 def test_lab_and_hsv_go_through_pil(colours: Pixels) -> None:
     hsv = Image.fromarray(colours).convert("HSV")
-    np.testing.assert_allclose(np.asarray(data.to_rgb(hsv)).astype(int), colours, atol=6)
-    white = data.to_rgb(Image.new("LAB", (5, 4), (255, 128, 128)))
+    np.testing.assert_allclose(np.asarray(images.to_rgb(hsv)).astype(int), colours, atol=6)
+    white = images.to_rgb(Image.new("LAB", (5, 4), (255, 128, 128)))
     np.testing.assert_allclose(np.asarray(white).astype(int), 255, atol=1)
 
 
@@ -149,7 +148,7 @@ def test_16_bit_grey_is_scaled_by_its_range(tmp_path: Path, ending: str) -> None
 
 def test_big_endian_16_bit_grey() -> None:
     image = Image.frombytes("I;16B", (2, 1), bytes([0x80, 0x00, 0xFF, 0xFF]))
-    assert np.asarray(data.to_rgb(image))[0, :, 0].tolist() == [128, 255]
+    assert np.asarray(images.to_rgb(image))[0, :, 0].tolist() == [128, 255]
 
 
 def test_32_bit_integers_and_floats(tmp_path: Path) -> None:
@@ -176,12 +175,12 @@ def test_the_first_of_several_frames_counts(tmp_path: Path, ending: str) -> None
 
 
 def test_arrays(colours: Pixels) -> None:
-    np.testing.assert_array_equal(np.asarray(data.to_rgb(colours)), colours)
-    np.testing.assert_array_equal(np.asarray(data.to_rgb(colours[:, ::-1])), colours[:, ::-1])
-    np.testing.assert_array_equal(grey_of(np.asarray(data.to_rgb(colours[..., 0]))), colours[..., 0])
+    np.testing.assert_array_equal(np.asarray(images.to_rgb(colours)), colours)
+    np.testing.assert_array_equal(np.asarray(images.to_rgb(colours[:, ::-1])), colours[:, ::-1])
+    np.testing.assert_array_equal(grey_of(np.asarray(images.to_rgb(colours[..., 0]))), colours[..., 0])
     deep = colours[..., 0].astype(np.uint16) * 257
-    np.testing.assert_array_equal(grey_of(np.asarray(data.to_rgb(deep))), colours[..., 0])
-    assert np.asarray(data.to_rgb(np.zeros((5, 6, 4), np.uint8))).shape == (5, 6, 3)
+    np.testing.assert_array_equal(grey_of(np.asarray(images.to_rgb(deep))), colours[..., 0])
+    assert np.asarray(images.to_rgb(np.zeros((5, 6, 4), np.uint8))).shape == (5, 6, 3)
 
 
 @pytest.mark.parametrize(
@@ -190,13 +189,13 @@ def test_arrays(colours: Pixels) -> None:
 )
 def test_an_array_that_is_no_picture_says_what_one_is(array: NDArray[Any]) -> None:
     with pytest.raises(CompoundNetError, match=r"must be uint8\[H, W, 3\].*, got "):
-        data.to_rgb(array)
+        images.to_rgb(array)
 
 
 def failure(path: Path) -> str:
     """The reason why a file is unreadable."""
-    with pytest.raises(data.UnreadableImageError) as caught:
-        data.read_image(path)
+    with pytest.raises(images.UnreadableImageError) as caught:
+        images.read_image(path)
     assert caught.value.path == str(path)
     assert str(caught.value) == f"{path}: {caught.value.reason}"
     assert isinstance(caught.value, CompoundNetError)
@@ -257,7 +256,7 @@ def test_the_limit_is_pils_own(tmp_path: Path, colours: Pixels, monkeypatch: pyt
 
 def test_the_error_survives_pickling() -> None:
     """As it has to on its way out of a data loader's worker."""
-    error = pickle.loads(pickle.dumps(data.UnreadableImageError("a.jpg", "is empty")))
+    error = pickle.loads(pickle.dumps(images.UnreadableImageError("a.jpg", "is empty")))
     assert (error.path, error.reason, str(error)) == ("a.jpg", "is empty", "a.jpg: is empty")
 
 
@@ -267,7 +266,7 @@ def test_the_callers_image_is_left_alone(colours: Pixels) -> None:
     exif[0x0112] = 6
     Image.fromarray(colours).save(buffer, "png", exif=exif)
     image = Image.open(buffer)
-    assert data.to_rgb(image).size == (24, 40)
+    assert images.to_rgb(image).size == (24, 40)
     assert image.size == (40, 24)
     assert image.getexif()[0x0112] == 6
 
