@@ -25,6 +25,8 @@ check: $(READY)
 
 # The site, into site/: a warning, a broken link or a missing anchor fails it.
 docs: $(READY)
+	mkdir -p build
+	$(BIN)/python tools/draw_layout.py build/layout.svg
 	$(BIN)/zensical build --strict
 
 test: check docs
@@ -39,4 +41,4 @@ bench: $(READY)
 	$(BIN)/python benchmarks/bench_training.py $(if $(CIFAR),--cifar '$(CIFAR)')
 
 clean:
-	rm -rf $(VENV) site .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) site build .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -22,9 +22,12 @@ FETCHED = re.compile(r"""(?:<script[^>]*\bsrc|<img[^>]*\bsrc|<link[^>]*\bhref)=[
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site, built from a copy of what it is made of, so that the checkout stays as it is."""
     folder = tmp_path_factory.mktemp("docs")
-    for name in ("docs", "examples", "src"):
+    for name in ("docs", "examples", "src", "tools"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "zensical.toml", folder)
+    for name in ("zensical.toml", "pyproject.toml"):
+        shutil.copy(ROOT / name, folder)
+    (folder / "build").mkdir()
+    subprocess.run([sys.executable, "tools/draw_layout.py", "build/layout.svg"], cwd=folder, check=True)
     built = subprocess.run(
         [sys.executable, "-m", "zensical", "build", "--strict"], cwd=folder, capture_output=True, text=True, check=False
     )
@@ -37,6 +40,22 @@ def test_every_page_is_in_the_navigation() -> None:
     pages = [path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")]
     missing = [page for page in pages if f'"{page}"' not in given and not page.startswith("studies/")]
     assert not missing
+
+
+def test_the_layout_has_a_row_for_each_package(site: Path) -> None:
+    page = (site / "code/layout.html").read_text(encoding="utf-8")
+    for path in (ROOT / "src/compoundnet").glob("*/__init__.py"):
+        assert f">{path.parent.name}</text>" in page, path.parent.name
+        assert f"<td><code>{path.parent.name}</code></td>" in page, path.parent.name
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs/code").glob("one-*.md")), ids=lambda path: path.stem)
+def test_what_a_page_says_of_the_code_is_there(path: Path) -> None:
+    rows = re.findall(r"^\| `([^`]+\.py)` \| `(\w+)` \|", path.read_text(encoding="utf-8"), re.MULTILINE)
+    assert rows
+    for file, name in rows:
+        code = (ROOT / "src/compoundnet" / file).read_text(encoding="utf-8")
+        assert re.search(rf"^\s*(def|class) {name}\b", code, re.MULTILINE), f"{file} has no {name}"
 
 
 def test_pages_fetch_nothing_from_elsewhere(site: Path) -> None:
