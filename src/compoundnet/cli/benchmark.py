@@ -21,7 +21,7 @@ def benchmark(
     networks: Annotated[
         list[str],
         typer.Argument(
-            metavar="MODEL_OR_NETWORK...",
+            metavar="MODEL_OR_NETWORK",
             help="Names from `compoundnet list` or `compoundnet models list`, comparison networks of Table 2, TOML"
             " files, model folders or exported files.",
             autocompletion=complete_network,
@@ -42,7 +42,7 @@ def benchmark(
         output_option("FOLDER", "Write benchmark.json and plots (PNG, SVG) to this folder."),
     ] = None,
 ) -> None:
-    """Measure the latency of networks in interleaved rounds: mean (as the paper), median, 95th percentile, spread."""
+    """Measure the latency of networks in interleaved rounds: mean, median, 95th percentile and spread."""
     from compoundnet.runtime.timing.benchmark import benchmark as measure
 
     backends = list(dict.fromkeys(name.strip() for name in backend.split(",")))

@@ -16,7 +16,7 @@ def compare(
     networks: Annotated[
         list[str],
         typer.Argument(
-            metavar="NETWORK...",
+            metavar="NETWORK",
             help="Names from `compoundnet list`, comparison networks of Table 2, or TOML files.",
             autocompletion=complete_network,
         ),

@@ -45,9 +45,7 @@ def evaluate(
     output: Annotated[
         Path | None, output_option("RESULT.json", "Write a result file, which `reproduce --results` reads.")
     ] = None,
-    by: Annotated[
-        str, typer.Option(metavar="NAME", help="Name who measured in the result file.", show_default=False)
-    ] = "",
+    by: Annotated[str, typer.Option(metavar="NAME", help="Your name, for the result file.", show_default=False)] = "",
     confusion: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Draw the confusion matrix into this file.")
     ] = None,

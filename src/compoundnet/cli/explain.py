@@ -20,7 +20,7 @@ def explain(
     given: Annotated[
         list[str],
         typer.Argument(
-            metavar="MODEL IMAGE_OR_FOLDER...",
+            metavar="MODEL IMAGE_OR_FOLDER",
             help="A name from `compoundnet models list`, a model folder, or an ONNX file of `export --with-cam`; then"
             " image files, and folders that are searched for them. With --grid: MODEL... -- IMAGE_OR_FOLDER...",
             autocompletion=complete_image_or_model,
@@ -49,8 +49,9 @@ def explain(
 ) -> None:
     """Draw which parts of an image a model bases a class on, and print each map's peak and box in pixels.
 
-    Writes FOLDER/NAME.cam.jpg for each image (its first class), sheet.jpg with all classes side by side, and
-    maps.json. With --grid it writes grid.jpg, where all models show the same class of an image.
+    Writes FOLDER/NAME.cam.jpg for each image (its first class), sheet.jpg (all
+    classes side by side) and maps.json; with --grid, grid.jpg (all models on the
+    same class of each image).
     """
     from PIL import Image
 

@@ -42,7 +42,7 @@ def export(
     ] = "float32",
     calibrate: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Calibrate int8 on these images: some hundred of the kind it will see."),
+        typer.Option(metavar="FOLDER", help="Calibrate int8 on these images: a few hundred like those it will see."),
     ] = None,
     images: Annotated[
         Path | None,

@@ -98,7 +98,8 @@ def _root(
 ) -> None:
     """Balance a ConvNet's depth, width and resolution with one coefficient: scale it, plan it for a budget, use it.
 
-    Exit codes: 0 done, 1 failed, 2 used wrongly, 3 stopped on request and can be resumed.
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 stopped on request (can be resumed).
+    `--install-completion` completes commands, options and names in your shell.
     """
 
 

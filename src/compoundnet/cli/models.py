@@ -70,7 +70,7 @@ def fetch(
     ],
     file: Annotated[
         Path | None,
-        typer.Option("--from", metavar="FILE", help="Read this copy of its file, where the hub is unreachable."),
+        typer.Option("--file", metavar="FILE", help="Read this copy of its file, where the hub is unreachable."),
     ] = None,
     json: Json = False,
 ) -> None:

@@ -68,7 +68,7 @@ ModelName = Annotated[
     ),
 ]
 Images = Annotated[
-    list[str], typer.Argument(metavar="IMAGE_OR_FOLDER...", help="Image files, and folders that are searched for them.")
+    list[str], typer.Argument(metavar="IMAGE_OR_FOLDER", help="Image files, and folders that are searched for them.")
 ]
 DATA_HELP = (
     "A name from `compoundnet data list` (`digits`, `food101:FOLDER`), a folder with one folder of images per class,"
@@ -78,7 +78,7 @@ DataName = Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP, autocom
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors only.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace what is at the output already.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace an existing output.")]
 
 
 def output_option(metavar: str, what: str) -> Any:
@@ -120,7 +120,11 @@ Accelerator = Annotated[Literal["auto", "cpu", "gpu"], typer.Option("--accelerat
 Decoders = Annotated[
     int | None,
     typer.Option(
-        "--workers", min=0, metavar="N", help="Worker processes per device that decode images.", show_default="by cores"
+        "--workers",
+        min=0,
+        metavar="N",
+        help="Worker processes per device that decode images.",
+        show_default="automatic",
     ),
 ]
 Download = Annotated[bool, typer.Option("--download", help="Download the data set if it is missing.")]

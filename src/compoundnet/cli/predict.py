@@ -27,7 +27,7 @@ def predict(
     device: Device = "cpu",
     json: Json = False,
 ) -> None:
-    """Print the most probable classes of images. Report those that cannot be read, and go on."""
+    """Predict the classes of images. Those that cannot be read are reported and skipped."""
     from PIL import Image
 
     from compoundnet import data, runtime

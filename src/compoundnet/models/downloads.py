@@ -99,7 +99,7 @@ def _downloaded(entry: PretrainedWeights, hub: Hub) -> Path:
             f"{entry.name} is not on this machine, and {why}. With a connection,"
             f" `compoundnet models fetch {entry.name}` gets it. Without one,"
             f" download {hub.file} of {page} elsewhere, bring it here, and run"
-            f" `compoundnet models fetch {entry.name} --from {hub.file}`"
+            f" `compoundnet models fetch {entry.name} --file {hub.file}`"
         ) from error
     except HfHubHTTPError as error:
         raise CompoundNetError(f"{page} refused {hub.file}: {first_line(error)}") from error
