@@ -10,15 +10,15 @@ from small_search import small_search
 from small_train import class_folders, small_network
 from told_study import told_study
 
-from compoundnet.search.settings import Job
+from compoundnet.trials.measuring import TrainingJob
 
 
-def accuracy(job: Job) -> float:
+def accuracy(job: TrainingJob) -> float:
     return 0.5 + 0.01 * len(job.point) + 0.001 * job.seed
 
 
 def test_show_prints_the_ranking_and_writes_the_report(tmp_path: Path) -> None:
-    told_study(small_search(seeds=2), tmp_path / "study", accuracy).store.close()
+    told_study(small_search(seeds=2), tmp_path / "study", accuracy).close()
     done = run("search", "show", tmp_path / "study", "-o", tmp_path / "report")
     assert done.returncode == 0, done.stderr
     assert "10 of 10 trials are finished." in done.stdout
@@ -27,7 +27,7 @@ def test_show_prints_the_ranking_and_writes_the_report(tmp_path: Path) -> None:
 
 
 def test_show_as_json_of_an_unfinished_search(tmp_path: Path) -> None:
-    told_study(small_search(seeds=2), tmp_path / "study", accuracy, trials=3).store.close()
+    told_study(small_search(seeds=2), tmp_path / "study", accuracy, trials=3).close()
     done = run("search", "show", tmp_path / "study", "--json")
     found = json.loads(done.stdout)
     assert (found["kind"], found["trials"], found["finished"]) == ("coefficients", 10, 3)

@@ -111,7 +111,7 @@ def test_a_sweep_does_not_begin_where_its_model_could_not_be_written(trained: Pa
     arguments = ["train", "data", "--network", "./small.toml", *settings(*SETTINGS)]
     done = run(*arguments, "--sweep", "-o", "model", cwd=trained)
     assert done.returncode == 1 and "model exists already" in done.stderr
-    assert not (trained / "model.run" / "sweep.db").exists()
+    assert not (trained / "model.run" / "sweep").exists()
     alone = run(*arguments, "--sweep-workers", "2", "-o", "other", cwd=trained)
     assert alone.returncode == 2 and "is for --sweep" in alone.stderr
 

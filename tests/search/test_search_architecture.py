@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,16 @@ from small_train import class_folders, small_dataset
 
 from compoundnet.arch import Network, cost, network, scale
 from compoundnet.base import CompoundNetError
-from compoundnet.search import run, worker
+from compoundnet.search import run
 from compoundnet.search.architecture import Architecture
 from compoundnet.search.finished import entries
-from compoundnet.search.measuring import Measured, data_identity
+from compoundnet.search.kinds import decode
 from compoundnet.search.objective import Objective
-from compoundnet.search.settings import decode, encode
-from compoundnet.search.storage import Opened, create_study
-from compoundnet.search.worker import work
 from compoundnet.train import find_recipe, override
+from compoundnet.trials import judging
+from compoundnet.trials.measuring import TrialOutcome, data_identity
+from compoundnet.trials.studies import OpenedStudy, create_study
+from compoundnet.trials.worker import work as work_with
 
 DATA = small_dataset()
 
@@ -36,8 +38,12 @@ def search(**fields: Any) -> Architecture:
     return Architecture(small_space(), "greys", recipe, **settings)
 
 
-def created(made: Architecture, folder: Path) -> Opened:
+def created(made: Architecture, folder: Path) -> OpenedStudy[Architecture]:
     return create_study(made, data_identity(DATA), folder)
+
+
+def work(opened: OpenedStudy[Architecture], go_on: Callable[[], bool] = lambda: True) -> int:
+    return work_with(opened, judging.NetworkJudge(opened, DATA), go_on=go_on)
 
 
 @pytest.fixture
@@ -45,21 +51,21 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[Network]:
     """The networks that were trained, in order; training takes no time, and larger networks are better."""
     networks: list[Network] = []
 
-    def measured(given: Network, *_: object, epoch_done: Any, **__: object) -> Measured:
+    def measured(given: Network, *_: object, epoch_done: Any, **__: object) -> TrialOutcome:
         networks.append(given)
         costs = cost(given)
         accuracy = min(0.99, 0.5 + costs.params / 1e5)
         epoch_done(1, accuracy / 2)
         epoch_done(2, accuracy)
-        return Measured(accuracy, 100, costs.macs, costs.params, 0.1, ((1, accuracy / 2), (2, accuracy)))
+        return TrialOutcome(accuracy, 100, costs.macs, costs.params, 0.1, ((1, accuracy / 2), (2, accuracy)))
 
-    monkeypatch.setattr(worker, "measure", measured)
+    monkeypatch.setattr(judging, "measure", measured)
     return networks
 
 
 def test_settings_are_read_back() -> None:
     made = search(sampling="evolution", pruning="hyperband", seed=4)
-    assert decode(encode(made)) == made
+    assert decode(msgspec.json.encode(made)) == made
 
 
 @pytest.mark.parametrize(
@@ -101,11 +107,11 @@ def test_every_network_has_the_same_seed_for_its_weights() -> None:
 def test_the_reward_weighs_accuracy_with_cost(tmp_path: Path, trained: list[Network]) -> None:
     made = search()
     opened = created(made, tmp_path / "study")
-    work(opened, DATA)
+    work(opened)
     assert trained
     for trial in opened.study.trials:
         given = Network.loads(trial.user_attrs["network"])
-        accuracy = trial.user_attrs["measured"]["accuracy"]
+        accuracy = trial.user_attrs["outcome"]["accuracy"]
         reward = accuracy * (cost(given).macs / 2e5) ** -0.07
         assert trial.value == pytest.approx(reward)
         # What is pruned by is the same value, epoch by epoch.
@@ -115,7 +121,7 @@ def test_the_reward_weighs_accuracy_with_cost(tmp_path: Path, trained: list[Netw
 def test_no_network_is_trained_twice(tmp_path: Path, trained: list[Network]) -> None:
     made = search(proposals=30)
     opened = created(made, tmp_path / "study")
-    assert work(opened, DATA) == 30
+    assert work(opened) == 30
     trials = opened.study.trials
     assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 30
     assert len(trained) == len({given.replace(name="same") for given in trained}) <= 24
@@ -129,7 +135,7 @@ def test_no_network_is_trained_twice(tmp_path: Path, trained: list[Network]) -> 
 
 def test_hopeless_networks_are_given_up(tmp_path: Path, trained: list[Network]) -> None:
     opened = created(search(proposals=14, pruning="median", sampling="random"), tmp_path / "study")
-    work(opened, DATA)
+    work(opened)
     states = [trial.state for trial in opened.study.trials]
     assert states[:5] == [TrialState.COMPLETE] * 5
     assert 0 < states.count(TrialState.PRUNED) < 9
@@ -140,7 +146,7 @@ def test_hopeless_networks_are_given_up(tmp_path: Path, trained: list[Network]) 
 
 def test_hyperband_gives_networks_up_too(tmp_path: Path, trained: list[Network]) -> None:
     opened = created(search(proposals=8, pruning="hyperband", sampling="random"), tmp_path / "study")
-    work(opened, DATA)
+    work(opened)
     assert trained
     assert {trial.state for trial in opened.study.trials} == {TrialState.COMPLETE, TrialState.PRUNED}
 
@@ -151,10 +157,10 @@ def test_a_search_that_is_continued_ends_as_an_uninterrupted_one(
 ) -> None:
     made = search(sampling=sampling, proposals=12, pruning="median")
     whole = created(made, tmp_path / "whole")
-    work(whole, DATA)
+    work(whole)
     for _ in range(2):
         left = iter([True] * 6)
-        work(created(made, tmp_path / "parted"), DATA, go_on=partial(next, left, False))
+        work(created(made, tmp_path / "parted"), go_on=partial(next, left, False))
     parted = created(made, tmp_path / "parted").study.trials
     assert [(trial.params, trial.value, trial.state) for trial in parted] == [
         (trial.params, trial.value, trial.state) for trial in whole.study.trials
@@ -176,14 +182,14 @@ def test_the_winner_is_a_network(tmp_path: Path) -> None:
 def test_a_pareto_search_has_two_values_and_one_answer(tmp_path: Path, trained: list[Network]) -> None:
     made = search(sampling="nsga2", pareto=True, proposals=12)
     opened = created(made, tmp_path / "study")
-    work(opened, DATA)
+    work(opened)
     assert made.directions() == ["maximize", "minimize"]
     assert trained
     for trial in opened.study.trials:
-        measured = trial.user_attrs["measured"]
+        measured = trial.user_attrs["outcome"]
         assert trial.values == [measured["accuracy"], measured["macs"]]
     found = entries(opened.study.trials)
-    text = made.result(opened.study)
+    text = made.result(opened.counted())
     best = max(found, key=made.reward)
     assert Network.loads(text) == best.network
     listed = text.partition("Networks that no other beats")[2].partition("\nname =")[0]
@@ -194,7 +200,7 @@ def test_a_pareto_search_has_two_values_and_one_answer(tmp_path: Path, trained: 
 
 def test_a_search_that_trained_nothing_has_no_result() -> None:
     with pytest.raises(CompoundNetError, match="none of the 6 proposed networks was trained to its end"):
-        search().result(optuna.create_study(direction="maximize"))
+        search().result([])
 
 
 def test_the_command_finds_a_network(tmp_path: Path) -> None:

@@ -7,40 +7,40 @@ import math
 import msgspec
 import optuna
 import pytest
+from optuna.trial import FrozenTrial
 from small_search import small_search
 
 from compoundnet.arch import FoundCoefficients, compound
 from compoundnet.base import CompoundNetError, decode_toml
 from compoundnet.search import CoefficientSearch
-from compoundnet.search.measuring import Measured
+from compoundnet.trials.measuring import TrialOutcome
 
 
 def study_of(
     search: CoefficientSearch, accuracies: dict[int, list[float]], pictures: int = 400, step: int = 0
-) -> optuna.Study:
+) -> list[FrozenTrial]:
     """Finished trials: the accuracies of each point, seed by seed; each point costs `step` more than the one before."""
-    study = optuna.create_study(direction="maximize")
+    trials = []
     for number in range(search.trials()):
         seed, point = divmod(number, len(search.points))
         value = accuracies.get(point, [])[seed : seed + 1]
         if not value:
-            study.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.WAITING))
             continue
+        outcome = TrialOutcome(value[0], pictures, 1000 + step * point, 1, 1.0, (), value[0] == 0)
         attributes = {
+            "position": number,
             "network": search.points[point].network.dumps(),
             "point": search.points[point].label,
             "seed": seed,
-            "measured": msgspec.to_builtins(
-                Measured(value[0], pictures, 1000 + step * point, 1, 1.0, (), value[0] == 0)
-            ),
+            "outcome": msgspec.to_builtins(outcome),
         }
-        study.add_trial(optuna.trial.create_trial(values=value, user_attrs=attributes))
-    return study
+        trials.append(optuna.trial.create_trial(values=value, user_attrs=attributes))
+    return trials
 
 
 def test_every_point_is_trained_once_with_each_seed() -> None:
     search = small_search(seeds=3)
-    study = study_of(search, {})
+    study = optuna.create_study()
     jobs = [search.propose(study.ask()) for _ in range(search.trials())]
     assert {(job.network, job.seed) for job in jobs} == {
         (point.network, seed) for point in search.points for seed in (0, 1, 2)

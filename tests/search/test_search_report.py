@@ -19,8 +19,8 @@ from compoundnet.search.grid import describe
 from compoundnet.search.network_plot import draw_network
 from compoundnet.search.ranking import front, ranking
 from compoundnet.search.report import find, write_report
-from compoundnet.search.settings import Job
-from compoundnet.search.statistics import Sample
+from compoundnet.trials.measuring import TrainingJob
+from compoundnet.trials.statistics import Sample
 
 
 def entry(point: str, macs: int, *accuracies: float) -> Entry:
@@ -28,7 +28,7 @@ def entry(point: str, macs: int, *accuracies: float) -> Entry:
     return Entry(point, small_network(), (value,), Sample(accuracies, 100), macs, 1, len(accuracies), 0)
 
 
-def by_cost(job: Job) -> float:
+def by_cost(job: TrainingJob) -> float:
     """Worse with every multiply-add, and a little by seed."""
     return 0.9 - cost(job.network).macs / 1e8 + 0.001 * job.seed
 
@@ -52,8 +52,8 @@ def test_of_equally_good_networks_the_cheaper_is_first() -> None:
 def test_seeds_of_a_network_are_one_entry(tmp_path: Path) -> None:
     search = small_search(seeds=3)
     opened = told_study(search, tmp_path, by_cost)
-    found = entries(opened.study.get_trials())
-    opened.store.close()
+    found = entries(opened.counted())
+    opened.close()
     assert len(found) == len(search.points)
     assert {one.seeds for one in found} == {3}
 
@@ -62,14 +62,15 @@ def test_a_finished_search_is_told_in_full(tmp_path: Path) -> None:
     search = small_search(seeds=2)
     opened = told_study(search, tmp_path / "study", by_cost)
     write_report(opened, tmp_path / "report")
-    opened.store.close()
+    verdict = search.verdict(opened.counted())
+    opened.close()
     names = {file.name for file in (tmp_path / "report").iterdir()}
     pictures = {f"{name}.{kind}" for name in ("cost", "progress", "coefficients", "network") for kind in ("svg", "png")}
     assert names == pictures | {"report.md", "ranking.csv"}
     rows = list(csv.DictReader((tmp_path / "report" / "ranking.csv").read_text().splitlines()))
     assert [int(row["macs"]) for row in rows] == sorted(int(row["macs"]) for row in rows)
     text = (tmp_path / "report" / "report.md").read_text()
-    assert search.verdict(opened.study) in text
+    assert verdict in text
     assert all(f"({name}.png)" in text for name in ("cost", "progress", "coefficients", "network"))
     with Image.open(tmp_path / "report" / "coefficients.png") as picture:
         assert picture.width == 1600
@@ -81,7 +82,7 @@ def test_points_that_round_to_one_network_are_named_in_the_report(tmp_path: Path
     assert merged
     opened = told_study(search, tmp_path / "study", by_cost, trials=1)
     write_report(opened, tmp_path / "report")
-    opened.store.close()
+    opened.close()
     text = (tmp_path / "report" / "report.md").read_text()
     for point in merged:
         assert f"- {point.label} stands for " in text
@@ -93,28 +94,28 @@ def test_an_unfinished_search_says_how_far_it_is(tmp_path: Path, trials: int) ->
     search = small_search(seeds=2)
     opened = told_study(search, tmp_path / "study", by_cost, trials=trials)
     write_report(opened, tmp_path / "report")
-    opened.store.close()
+    opened.close()
     assert f"{trials} of {search.trials()} trials are finished" in (tmp_path / "report" / "report.md").read_text()
 
 
 def test_a_search_without_a_finished_trial_has_no_pictures(tmp_path: Path) -> None:
     opened = told_study(small_search(), tmp_path / "study", by_cost, trials=0)
     write_report(opened, tmp_path / "report")
-    opened.store.close()
+    opened.close()
     assert {file.name for file in (tmp_path / "report").iterdir()} == {"report.md", "ranking.csv"}
 
 
 def test_pruned_trials_are_counted_and_not_ranked(tmp_path: Path) -> None:
     opened = told_study(small_search(), tmp_path, by_cost, trials=4, pruned=2)
     found = find(opened)
-    opened.store.close()
+    opened.close()
     assert (found.finished, found.pruned, len(found.ranking)) == (4, 2, 2)
 
 
 def test_a_search_all_of_whose_trainings_diverged_is_told(tmp_path: Path) -> None:
     opened = told_study(small_search(), tmp_path / "study", lambda job: -1.0)
     write_report(opened, tmp_path / "report")
-    opened.store.close()
+    opened.close()
     assert "diverged" in (tmp_path / "report" / "report.md").read_text()
 
 
@@ -123,7 +124,7 @@ def test_a_report_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     opened = told_study(small_search(), tmp_path / "study", by_cost)
     with pytest.raises(CompoundNetError, match="cannot be written"):
         write_report(opened, tmp_path / "file" / "report")
-    opened.store.close()
+    opened.close()
 
 
 def test_a_network_is_drawn_with_all_its_stages() -> None:

@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-import optuna
+import msgspec
 import pytest
 from small_train import small_dataset, small_network
 from told_study import Numbered, told_trials
@@ -17,13 +17,14 @@ from told_study import Numbered, told_trials
 from compoundnet.arch import Network, cost, network
 from compoundnet.base import CompoundNetError, decode_toml
 from compoundnet.models import read_folder
+from compoundnet.search.kinds import decode
 from compoundnet.search.observations import Observation
 from compoundnet.search.running import run
-from compoundnet.search.settings import Job, decode, encode
 from compoundnet.search.study_figures import ScalingStudy
 from compoundnet.search.study_points import FigureNumber, Lines, at_budgets, paper_lines, scaled
 from compoundnet.search.study_summary import Summary, summarise
 from compoundnet.train import find_recipe, override
+from compoundnet.trials.measuring import TrainingJob
 
 
 def study(
@@ -36,11 +37,13 @@ def study(
     return ScalingStudy(figure, base, chosen, "greys", override(find_recipe("quick"), ["steps=2", "batch=8"]), seeds)
 
 
-def curve(gain: Callable[[float], float], balanced: float = 0.0, noise: float = 0.001) -> Callable[[Job], float]:
+def curve(
+    gain: Callable[[float], float], balanced: float = 0.0, noise: float = 0.001
+) -> Callable[[TrainingJob], float]:
     """Accuracy that grows with the logarithm (base 2) of the cost; more where more than one dimension is scaled."""
     base, draw = cost(small_network()).macs, random.Random(0)
 
-    def accuracy(job: Job) -> float:
+    def accuracy(job: TrainingJob) -> float:
         scaling = job.network.scaling
         dimensions = (scaling.depth, scaling.width, scaling.resolution) if scaling else ()
         extra = balanced if sum(value != 1 for value in dimensions) > 1 else 0.0
@@ -49,7 +52,7 @@ def curve(gain: Callable[[float], float], balanced: float = 0.0, noise: float = 
     return accuracy
 
 
-def conclude(search: ScalingStudy, accuracy: Callable[[Job], float]) -> tuple[Observation, ...]:
+def conclude(search: ScalingStudy, accuracy: Callable[[TrainingJob], float]) -> tuple[Observation, ...]:
     return summarise(search, told_trials(search, accuracy)).observations
 
 
@@ -114,7 +117,7 @@ def test_networks_that_round_to_the_same_are_trained_once() -> None:
 
 def test_a_study_survives_its_storage() -> None:
     search = study(8, budgets=(2, 4))
-    assert decode(encode(search)) == search
+    assert decode(msgspec.json.encode(search)) == search
 
 
 def test_saturating_curves_show_observation_1() -> None:
@@ -188,22 +191,20 @@ def test_the_table_has_every_network_before_any_is_finished() -> None:
     assert [row.accuracy for row in summary.rows] == [None] * 5
     assert len(list(csv.DictReader(io.StringIO(summary.comma_separated())))) == 5
     with pytest.raises(CompoundNetError, match="no trial"):
-        search.result(optuna.create_study())
+        search.result([])
 
 
 def test_result_toml_holds_what_was_found() -> None:
     search = study(8, seeds=2)
     trials = told_trials(search, curve(saturating))
-    told = optuna.create_study(direction="maximize")
-    told.add_trials(trials)
-    assert decode_toml(search.result(told), Summary, "result.toml") == summarise(search, trials)
+    assert decode_toml(search.result(trials), Summary, "result.toml") == summarise(search, trials)
 
 
 def test_a_study_trains_to_the_end_and_keeps_the_networks_of_table_7(tmp_path: Path) -> None:
     search = study(8, seeds=1)
     opened = run(search, small_dataset(), tmp_path / "study")
     trials = opened.study.get_trials()
-    opened.store.close()
+    opened.close()
     assert [trial.state.name for trial in trials] == ["COMPLETE"] * 5
     kept = {place.name: read_folder(tmp_path / "study" / "models" / place.name) for place in search.places()}
     assert set(kept) == {"baseline", "width-w2", "depth-d4", "resolution-r2", "compound-d1.4-w1.2-r1.3"}

@@ -11,10 +11,10 @@ from told_study import told_study
 
 from compoundnet.arch import cost
 from compoundnet.models import Preprocess, write_folder
-from compoundnet.search.settings import Job
 from compoundnet.search.study_figures import ScalingStudy
 from compoundnet.search.study_points import FigureNumber, paper_lines
 from compoundnet.train import find_recipe
+from compoundnet.trials.measuring import TrainingJob
 
 
 def figure_study(
@@ -24,7 +24,7 @@ def figure_study(
     network = small_network(num_classes=10)
     search = ScalingStudy(figure, network, paper_lines(figure), "digits", find_recipe("quick"))
 
-    def accuracy(job: Job) -> float:
+    def accuracy(job: TrainingJob) -> float:
         scaling = job.network.scaling
         dimensions = (scaling.depth, scaling.width, scaling.resolution) if scaling else ()
         extra = balanced if sum(value != 1 for value in dimensions) > 1 else 0.0
@@ -33,8 +33,8 @@ def figure_study(
 
     opened = told_study(search, folder, accuracy, trials=None if finished else 1)
     if finished:
-        (folder / "result.toml").write_text(opened.search.result(opened.study), encoding="utf-8")
-    opened.store.close()
+        (folder / "result.toml").write_text(opened.settings.result(opened.counted()), encoding="utf-8")
+    opened.close()
     for place in search.places() if models else ():
         size = place.network.resolution
         write_folder(

@@ -19,7 +19,7 @@ def small_search(data: str = "greys", seeds: int = 1, epochs: int = 2) -> Coeffi
 
 def main() -> None:
     """`small_search.py FOLDER`: runs it and says each finished trial."""
-    run(small_search(), small_dataset(), Path(sys.argv[1]), say=lambda text: print(text, flush=True)).store.close()
+    run(small_search(), small_dataset(), Path(sys.argv[1]), notify=lambda text: print(text, flush=True)).close()
 
 
 if __name__ == "__main__":

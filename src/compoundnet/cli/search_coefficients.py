@@ -40,8 +40,8 @@ def coefficients(
     from compoundnet import zoo
     from compoundnet.data import open_dataset
     from compoundnet.search import CoefficientSearch
-    from compoundnet.search.storage import is_begun
     from compoundnet.train import find_recipe, override
+    from compoundnet.trials.studies import is_begun
 
     chosen = override(find_recipe(recipe), settings or [])
     # A classifier of the data's classes is what networks are trained and counted with.

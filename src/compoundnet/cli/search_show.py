@@ -14,9 +14,10 @@ from compoundnet.cli.output import show as print_text
 
 if TYPE_CHECKING:
     from compoundnet.search.finished import Entry
+    from compoundnet.search.kinds import Search
     from compoundnet.search.report import Found
-    from compoundnet.search.storage import Opened
     from compoundnet.search.study_summary import Summary
+    from compoundnet.trials.studies import OpenedStudy
 
 _SHOWN = 15
 
@@ -41,10 +42,10 @@ def show(
             write_report(opened, output)
             note(f"wrote {output / 'report.md'} with its tables and plots")
     finally:
-        opened.store.close()
+        opened.close()
 
 
-def print_outcome(opened: Opened, json: bool) -> None:
+def print_outcome(opened: OpenedStudy[Search], json: bool) -> None:
     """The state of a study, as text or one JSON document."""
     from compoundnet.search.report import find
 

@@ -13,7 +13,7 @@ from compoundnet.cli.output import note
 
 if TYPE_CHECKING:
     from compoundnet.data import Dataset
-    from compoundnet.search.settings import Search
+    from compoundnet.search.kinds import Search
 
 Data = Annotated[str, typer.Argument(metavar="DATA", help="A name of `compoundnet data list`, a folder or a manifest.")]
 RecipeName = Annotated[str, typer.Option("--recipe", metavar="NAME", help="Of every trial: a name or a TOML file.")]
@@ -45,30 +45,30 @@ def start(search: Search, folder: Path, *, storage: str | None, workers: int, ye
     from compoundnet.cli.search_show import print_outcome
     from compoundnet.data import open_dataset
     from compoundnet.search import run
-    from compoundnet.search.storage import check_folder, is_begun
-    from compoundnet.search.store import Store
     from compoundnet.train.interruptions import InterruptedRunError
+    from compoundnet.trials.database import StudyDatabase
+    from compoundnet.trials.studies import check_folder, is_begun
 
     check_folder(folder, storage)
     if storage is not None:
-        Store(storage).close()  # whether it can be reached is to be known before anyone waits or is asked
+        StudyDatabase(storage).close()  # whether it can be reached is to be known before anyone waits or is asked
     dataset = open_dataset(search.data)
     if is_begun(folder):
         note(f"going on with the study in {folder}")
     else:
         _confirm(search, dataset, workers, yes)
     try:
-        opened = run(search, dataset, folder, storage=storage, workers=workers, say=note)
+        opened = run(search, dataset, folder, storage=storage, workers=workers, notify=note)
     except InterruptedRunError as error:
         note("stopped, as asked; the same command goes on")
         raise typer.Exit(_STOPPED) from error
     print_outcome(opened, json)
-    opened.store.close()
+    opened.close()
 
 
 def _confirm(search: Search, dataset: Dataset, workers: int, yes: bool) -> None:
     from compoundnet.base import format_count
-    from compoundnet.search.estimate import estimate
+    from compoundnet.trials.estimate import estimate
 
     found = estimate(search, dataset, workers)
     span = format_count(found.smallest)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated
 
 import typer
@@ -28,26 +27,21 @@ def worker(
         str | None, typer.Option("--data", metavar="DATA", help="Where the study's pictures are on this machine.")
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing of finished trials.")] = False,
-    parent: Annotated[int | None, typer.Option("--parent", hidden=True)] = None,
 ) -> None:
     """Join a study: work on its trials until none is left. Ctrl-C gives the trial back."""
     from compoundnet.data import open_dataset
-    from compoundnet.search import open_study, work
+    from compoundnet.search import open_study
     from compoundnet.train.interruptions import InterruptedRunError
+    from compoundnet.trials import NetworkJudge, work
 
     opened = open_study(storage, study)
     try:
-        finished = work(
-            opened,
-            open_dataset(data or opened.search.data),
-            say=(lambda _: None) if quiet else note,
-            # The process that started this one is gone: whoever continues the study starts workers of its own.
-            go_on=lambda: parent is None or os.getppid() == parent,
-        )
+        judge = NetworkJudge(opened, open_dataset(data or opened.settings.data))
+        finished = work(opened, judge, notify=(lambda _: None) if quiet else note)
     except InterruptedRunError as error:
-        note("stopped, as asked; the trial waits again")
+        note("stopped, as asked; the trial is run again by another worker")
         raise typer.Exit(3) from error
     finally:
-        opened.store.close()
+        opened.close()
     if not quiet:
         note(f"{finished} trial{'s' * (finished != 1)} finished here; none is left")

@@ -185,8 +185,8 @@ def _sweep(task: Task, dataset: Dataset, given: _Given, hardware: Hardware, work
     """The task's recipe with the learning rate and weight decay that do best."""
     import os
 
-    from compoundnet import train
     from compoundnet.cli.progress import TrainingDisplay
+    from compoundnet.search import sweep
     from compoundnet.train.interruptions import InterruptedRunError
     from compoundnet.train.run import check_output
 
@@ -196,7 +196,7 @@ def _sweep(task: Task, dataset: Dataset, given: _Given, hardware: Hardware, work
         # LOCAL_RANK and NODE_RANK are Fabric's, SLURM_PROCID is SLURM's.
         ranks = [os.environ.get(name, "0") for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")]
         with TrainingDisplay(quiet=any(rank != "0" for rank in ranks)) as display:
-            return train.sweep(
+            return sweep.sweep(
                 task.recipe,
                 dataset,
                 given.output,

@@ -12,15 +12,15 @@ import msgspec
 from compoundnet.arch import Network
 from compoundnet.base import CompoundNetError, check, format_count
 from compoundnet.search.finished import Entry, entries
-from compoundnet.search.measuring import Measured
 from compoundnet.search.objective import Objective
 from compoundnet.search.ranking import front
-from compoundnet.search.settings import Job
 from compoundnet.search.space import Space
 from compoundnet.train import Recipe
+from compoundnet.trials.measuring import TrainingJob, TrialOutcome
 
 if TYPE_CHECKING:
     import optuna
+    from optuna.trial import FrozenTrial
 
 # Networks drawn to tell the cost of a search by.
 _DRAWN = 20
@@ -61,6 +61,9 @@ class Architecture(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_
     def trials(self) -> int:
         return self.proposals
 
+    def params(self) -> list[dict[str, float]]:
+        return []
+
     def networks(self) -> tuple[Network, ...]:
         drawn = random.Random(self.seed)
         choices = self.space.choices()
@@ -89,16 +92,16 @@ class Architecture(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_
     def directions(self) -> list[str]:
         return ["maximize", "minimize"] if self.pareto else ["maximize"]
 
-    def propose(self, trial: optuna.Trial) -> Job:
+    def propose(self, trial: optuna.Trial) -> TrainingJob:
         choices = self.space.choices()
         drawn: dict[str, Any] = {name: trial.suggest_categorical(name, choices[name]) for name in choices}
         network = self.space.network(drawn)
-        return Job(network, self.seed, network.name)
+        return TrainingJob(network, self.seed, network.name)
 
-    def values(self, _: Job, measured: Measured, /) -> tuple[float, ...]:
+    def values(self, outcome: TrialOutcome) -> tuple[float, ...]:
         if self.pareto:
-            return measured.accuracy, float(measured.macs)
-        return (self.objective.reward(measured.accuracy, measured.macs),)
+            return outcome.accuracy, float(outcome.macs)
+        return (self.objective.reward(outcome.accuracy, outcome.macs),)
 
     def ranked(self, found: Sequence[Entry]) -> list[Entry]:
         """The best reward first, of equal ones the cheapest. Of a Pareto search too, which has one answer then."""
@@ -108,9 +111,9 @@ class Architecture(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_
         """Of a network that was trained to its end."""
         return self.objective.reward(entry.accuracy, entry.macs)
 
-    def result(self, study: optuna.Study) -> str:
+    def result(self, trials: Sequence[FrozenTrial]) -> str:
         """The best network by reward, as NETWORK reads it; what is known of it stands in comments above."""
-        found = self.ranked(entries(study.get_trials(deepcopy=False)))
+        found = self.ranked(entries(trials))
         if not found or found[0].sample is None:
             raise CompoundNetError(
                 f"none of the {self.proposals} proposed networks was trained to its end, so there is no best one: give"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -10,20 +11,21 @@ from compoundnet.arch import FoundCoefficients, Network
 from compoundnet.base import CompoundNetError, check, format_count
 from compoundnet.search.finished import Entry, entries
 from compoundnet.search.grid import DEFAULT_GRID, DEFAULT_TOLERANCE, Point, points
-from compoundnet.search.measuring import Measured
 from compoundnet.search.ranking import ranking
-from compoundnet.search.settings import Job
-from compoundnet.search.statistics import Sample, difference, standard_error
 from compoundnet.train import Recipe
+from compoundnet.trials.measuring import TrainingJob, TrialOutcome
+from compoundnet.trials.settings import PointList, position
+from compoundnet.trials.statistics import Sample, difference, standard_error
 
 if TYPE_CHECKING:
     import optuna
+    from optuna.trial import FrozenTrial
 
 # Beyond this ratio of multiply-adds, points on one side of the tolerance and the other (1.9 and 2.1) do not explain it.
 _UNEVEN = 1.25
 
 
-class CoefficientSearch(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="coefficients"):
+class CoefficientSearch(PointList, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="coefficients"):
     """Every point of the grid with each of `seeds` seeds, from `seed` on.
 
     grid       LOW:HIGH:STEP of each of alpha, beta and gamma
@@ -49,41 +51,31 @@ class CoefficientSearch(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
         """Those that are trained, each once a seed."""
         return points(self.network, self.grid, self.tolerance, self.phi)
 
-    def trials(self) -> int:
-        return len(self.points) * self.seeds
+    def params(self) -> list[dict[str, float]]:
+        """All points with the first seed come first, so that an early look sees the whole grid."""
+        return [
+            {"alpha": point.coefficients.alpha, "beta": point.coefficients.beta, "gamma": point.coefficients.gamma}
+            for point in self.points * self.seeds
+        ]
 
     def networks(self) -> tuple[Network, ...]:
         return tuple(point.network for point in self.points)
 
-    def sampler(self) -> optuna.samplers.BaseSampler:
-        from optuna.samplers import RandomSampler
-
-        return RandomSampler(self.seed)  # never asked: a trial's number says its point
-
-    def pruner(self) -> optuna.pruners.BasePruner:
-        from optuna.pruners import NopPruner
-
-        return NopPruner()  # a point that is given up would have no place in the ranking
-
-    def directions(self) -> list[str]:
-        return ["maximize"]
-
-    def propose(self, trial: optuna.Trial) -> Job:
-        """All points with the first seed come first, so that an early look sees the whole grid."""
-        seed, number = divmod(trial.number, len(self.points))
+    def propose(self, trial: optuna.Trial) -> TrainingJob:
+        seed, number = divmod(position(trial), len(self.points))
         point = self.points[number]
-        return Job(point.network, self.seed + seed, point.label)
+        return TrainingJob(point.network, self.seed + seed, point.label)
 
-    def values(self, _: Job, measured: Measured, /) -> tuple[float, ...]:
-        return (measured.accuracy,)
+    def values(self, outcome: TrialOutcome) -> tuple[float, ...]:
+        return (outcome.accuracy,)
 
-    def ranking(self, study: optuna.Study) -> list[Entry]:
+    def ranking(self, trials: Sequence[FrozenTrial]) -> list[Entry]:
         """Networks with their accuracies, the best mean first, as far as trials are finished."""
-        return ranking(entries(study.get_trials(deepcopy=False)), self.directions())
+        return ranking(entries(trials), self.directions())
 
-    def verdict(self, study: optuna.Study) -> str:
+    def verdict(self, trials: Sequence[FrozenTrial]) -> str:
         """Whether the best is better than the others, or noise, in a sentence or two."""
-        ranked = self.ranking(study)
+        ranked = self.ranking(trials)
         if not ranked:
             raise CompoundNetError("no trial is finished yet, so there is nothing to rank")
         best, *others = ranked
@@ -105,10 +97,10 @@ class CoefficientSearch(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
             )
         return " ".join(part for part in (text, _noise(best), _uneven(ranked)) if part)
 
-    def result(self, study: optuna.Study) -> str:
+    def result(self, trials: Sequence[FrozenTrial]) -> str:
         """alpha, beta, gamma and the network they are of: what `scale --coefficients` reads."""
-        verdict = self.verdict(study)
-        first = self.ranking(study)[0].point
+        verdict = self.verdict(trials)
+        first = self.ranking(trials)[0].point
         best = next(point.coefficients for point in self.points if point.label == first)
         about = f"On {self.data}, recipe {self.recipe.name}, phi {self.phi:g}, {self.seeds} seed(s). {verdict}"
         found = FoundCoefficients(best.alpha, best.beta, best.gamma, self.network, about)

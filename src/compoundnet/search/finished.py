@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from compoundnet.arch import Network
-from compoundnet.search.measuring import Measured
-from compoundnet.search.statistics import Interval, Sample, interval, mean
+from compoundnet.trials.measuring import outcome_of
+from compoundnet.trials.statistics import Interval, Sample, interval, mean
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -44,21 +44,21 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 def entries(trials: Sequence[FrozenTrial]) -> list[Entry]:
-    """The networks that at least one trial has finished, in the order of their first trials. A sampler may propose a
-    network twice with one seed: that is one training."""
+    """The networks that at least one of the counted trials has finished, in the order of their first trials. A sampler
+    may propose a network twice with one seed: that is one training."""
     by_network: dict[str, dict[int, FrozenTrial]] = {}
     for trial in trials:
-        if "measured" in trial.user_attrs and trial.state.is_finished():
+        if outcome_of(trial) is not None:
             by_network.setdefault(trial.user_attrs["network"], {}).setdefault(trial.user_attrs["seed"], trial)
     return [_entry(text, list(same.values())) for text, same in by_network.items()]
 
 
 def _entry(text: str, trials: list[FrozenTrial]) -> Entry:
-    measured = [msgspec.convert(trial.user_attrs["measured"], Measured) for trial in trials]
-    accuracies = tuple(one.accuracy for one in measured if not one.diverged)
+    outcomes = [outcome for trial in trials if (outcome := outcome_of(trial)) is not None]
+    accuracies = tuple(one.accuracy for one in outcomes if not one.diverged)
     values = tuple(mean(column) for column in zip(*(trial.values for trial in trials), strict=True))
     return Entry(
         trials[0].user_attrs["point"], Network.loads(text), values,
-        Sample(accuracies, measured[0].count) if accuracies else None,
-        measured[0].macs, measured[0].params, len(trials), len(measured) - len(accuracies),
+        Sample(accuracies, outcomes[0].count) if accuracies else None,
+        outcomes[0].macs, outcomes[0].params, len(trials), len(outcomes) - len(accuracies),
     )  # fmt: skip

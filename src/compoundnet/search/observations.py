@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from compoundnet.search.statistics import CONFIDENCE, Interval, Sample, combination, difference
+from compoundnet.trials.statistics import CONFIDENCE, Interval, Sample, combination, difference
 
 
 class Dot(msgspec.Struct, frozen=True):

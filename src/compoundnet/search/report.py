@@ -18,11 +18,14 @@ from compoundnet.search.ranking import cells, comma_separated, front, headings, 
 from compoundnet.search.study_figures import ScalingStudy
 from compoundnet.search.study_plots import draw_study
 from compoundnet.search.study_summary import Summary, summarise
+from compoundnet.trials.measuring import outcome_of
+from compoundnet.trials.settings import position
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-    from compoundnet.search.storage import Opened
+    from compoundnet.search.kinds import Search
+    from compoundnet.trials.studies import OpenedStudy
 
 # A report's picture: file name, what stands over it, and the two formats.
 Picture = tuple[str, str, tuple[bytes, bytes]]
@@ -62,19 +65,19 @@ class Found(msgspec.Struct, frozen=True):
         return f"{self.finished} of {self.trials} trials are finished{pruned}"
 
 
-def find(opened: Opened) -> Found:
+def find(opened: OpenedStudy[Search]) -> Found:
     """Read the study once."""
     from optuna.trial import TrialState
 
-    search, trials = opened.search, opened.study.get_trials(deepcopy=False)
+    search, trials = opened.settings, opened.counted()
     reached = entries(trials)
     ranked = tuple(
         search.ranked(reached) if isinstance(search, Architecture) else ranking(reached, search.directions())
     )
     states = [trial.state for trial in trials]
     return Found(
-        type(search).__struct_config__.tag, search.data, len(trials),  # type: ignore[attr-defined]  # a Struct
-        sum(state.is_finished() for state in states), states.count(TrialState.PRUNED), ranked,
+        type(search).__struct_config__.tag, search.data, search.trials(),  # type: ignore[attr-defined]  # a Struct
+        len(states), states.count(TrialState.PRUNED), ranked,
         tuple(search.reward(entry) for entry in ranked) if isinstance(search, Architecture) else (),
         summarise(search, trials) if isinstance(search, ScalingStudy) else None,
         _verdict(opened, ranked),
@@ -82,15 +85,15 @@ def find(opened: Opened) -> Found:
     )  # fmt: skip
 
 
-def _verdict(opened: Opened, ranked: Sequence[Entry]) -> str:
-    if not isinstance(opened.search, CoefficientSearch) or not ranked:
+def _verdict(opened: OpenedStudy[Search], ranked: Sequence[Entry]) -> str:
+    if not isinstance(opened.settings, CoefficientSearch) or not ranked:
         return ""
     if all(entry.sample is None for entry in ranked):
         return "Every training diverged, so there is nothing to rank."
-    return opened.search.verdict(opened.study)
+    return opened.settings.verdict(opened.counted())
 
 
-def write_report(opened: Opened, folder: Path) -> None:
+def write_report(opened: OpenedStudy[Search], folder: Path) -> None:
     """report.md, the tables as CSV, and the pictures as SVG and PNG. Where no trial is finished, report.md alone."""
     found = find(opened)
     pictures = _pictures(opened, found) if found.ranking else []
@@ -106,8 +109,8 @@ def write_report(opened: Opened, folder: Path) -> None:
     write_whole(folder / "report.md", _markdown(found, pictures).encode())
 
 
-def _pictures(opened: Opened, found: Found) -> list[Picture]:
-    search, ranked = opened.search, found.ranking
+def _pictures(opened: OpenedStudy[Search], found: Found) -> list[Picture]:
+    search, ranked = opened.settings, found.ranking
     if isinstance(search, ScalingStudy):
         if found.summary is None or not any(entry.sample is not None for entry in ranked):
             return []
@@ -115,8 +118,8 @@ def _pictures(opened: Opened, found: Found) -> list[Picture]:
     pictures: list[Picture] = [("cost", "Accuracy against cost", draw_cost(ranked, f"Search on {search.data}"))]
     if len(search.directions()) == 1:
         what = "reward" if found.rewards else "top-1, a fraction"
-        trials = opened.study.get_trials(deepcopy=False)
-        pruned = [trial.number for trial in trials if trial.state.name == "PRUNED"]
+        trials = opened.counted()
+        pruned = [position(trial) for trial in trials if trial.state.name == "PRUNED"]
         pictures.append(("progress", "Progress", draw_progress(_rewards(trials), pruned, what)))
     if isinstance(search, CoefficientSearch):
         of = {entry.network: entry for entry in ranked}
@@ -127,7 +130,7 @@ def _pictures(opened: Opened, found: Found) -> list[Picture]:
 
 
 def _rewards(trials: Sequence[FrozenTrial]) -> list[tuple[int, float]]:
-    return [(trial.number, trial.values[0]) for trial in trials if "measured" in trial.user_attrs and trial.values]
+    return [(position(trial), trial.values[0]) for trial in trials if outcome_of(trial) is not None]
 
 
 def _markdown(found: Found, pictures: Sequence[Picture]) -> str:

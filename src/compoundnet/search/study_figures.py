@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from compoundnet.arch import Network
 from compoundnet.base import CompoundNetError, check
-from compoundnet.search.settings import Job
 from compoundnet.search.study_points import FigureNumber, Lines, Multipliers, label, scaled
 from compoundnet.train.recipe import Recipe
+from compoundnet.trials.measuring import TrainingJob, TrialOutcome
+from compoundnet.trials.settings import PointList, position
 
 if TYPE_CHECKING:
     import optuna
-
-    from compoundnet.search.measuring import Measured
+    from optuna.trial import FrozenTrial
 
 BASELINE = (1.0, 1.0, 1.0)
 
@@ -41,7 +42,7 @@ class Place(msgspec.Struct, frozen=True):
         return f"{self.line}-{multipliers}"
 
 
-class ScalingStudy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="study"):
+class ScalingStudy(PointList, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="study"):
     """Every network of `lines`, scaled from `network`, trained by `recipe` with each of `seeds` seeds.
 
     Accuracies are of the test pictures: a study describes how networks compare, and chooses none.
@@ -76,48 +77,34 @@ class ScalingStudy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_
         listed = [self.at(multipliers) for line, multipliers in self._listed() if line in (name, "")]
         return list(dict.fromkeys(listed))
 
-    def trials(self) -> int:
-        """Networks times seeds."""
-        return len(self.places()) * self.seeds
+    def params(self) -> list[dict[str, float]]:
+        """All networks with the first seed, then all with the next: an unfinished study has whole curves."""
+        listed = [place.multipliers for place in self.places()] * self.seeds
+        return [dict(zip(("depth", "width", "resolution"), multipliers, strict=True)) for multipliers in listed]
 
     def networks(self) -> tuple[Network, ...]:
         """All of them."""
         return tuple(place.network for place in self.places())
 
-    def sampler(self) -> optuna.samplers.BaseSampler:
-        """Nothing is drawn: a trial's number says what it is."""
-        import optuna
-
-        return optuna.samplers.RandomSampler(self.seed)
-
-    def pruner(self) -> optuna.pruners.BasePruner:
-        """Every network is trained to the end."""
-        import optuna
-
-        return optuna.pruners.NopPruner()
-
-    def directions(self) -> list[str]:
-        """Of the accuracy."""
-        return ["maximize"]
-
-    def propose(self, trial: optuna.Trial) -> Job:
-        """All networks with the first seed, then all with the next: an unfinished study has whole curves."""
-        round_, index = divmod(trial.number, len(self.places()))
-        place = self.places()[index]
+    def propose(self, trial: optuna.Trial) -> TrainingJob:
+        """The network and seed of the trial's position."""
+        places = self.places()
+        round_, index = divmod(position(trial), len(places))
+        place = places[index]
         # Figure 7 looks into the networks of Table 7.
         keep = place.name if self.figure == 8 and round_ == 0 else None
-        return Job(place.network, self.seed + round_, f"{place.line} {label(place.multipliers)}".strip(), "test", keep)
+        point = f"{place.line} {label(place.multipliers)}".strip()
+        return TrainingJob(place.network, self.seed + round_, point, "test", keep)
 
-    def values(self, job: Job, measured: Measured) -> tuple[float, ...]:
+    def values(self, outcome: TrialOutcome) -> tuple[float, ...]:
         """The accuracy."""
-        del job
-        return (measured.accuracy,)
+        return (outcome.accuracy,)
 
-    def result(self, study: optuna.Study) -> str:
+    def result(self, trials: Sequence[FrozenTrial]) -> str:
         """The table's figures and what the observations come to, as TOML."""
         from compoundnet.search.study_summary import summarise
 
-        summary = summarise(self, study.get_trials(deepcopy=False))
+        summary = summarise(self, trials)
         if not any(row.accuracy for row in summary.rows):
             raise CompoundNetError("no trial of this study is finished")
         return summary.as_toml()

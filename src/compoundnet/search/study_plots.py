@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from compoundnet.base import format_count
 from compoundnet.plots.canvas import INK, OKABE_ITO, QUIET, canvas, count_axis, encode
-from compoundnet.search.statistics import CONFIDENCE
 from compoundnet.search.study_points import label
+from compoundnet.trials.statistics import CONFIDENCE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from compoundnet.search.statistics import Interval
     from compoundnet.search.study_figures import ScalingStudy
     from compoundnet.search.study_points import Multipliers
     from compoundnet.search.study_summary import Row, Summary
+    from compoundnet.trials.statistics import Interval
 
 _COLOURS = tuple(OKABE_ITO[name] for name in ("blue", "orange", "green", "purple", "sky", "black"))
 _MARKERS = ("s", "D", "^", "v", "P", "X")

@@ -12,8 +12,8 @@ import msgspec
 from compoundnet.base import format_count
 from compoundnet.search.finished import Entry, entries
 from compoundnet.search.observations import Dot, Observation, first, second, second_on_curves
-from compoundnet.search.statistics import CONFIDENCE, Interval, difference
 from compoundnet.search.study_points import Multipliers, label
+from compoundnet.trials.statistics import CONFIDENCE, Interval, difference
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -78,7 +78,7 @@ class Summary(msgspec.Struct, frozen=True):
 
 
 def summarise(study: ScalingStudy, trials: Sequence[FrozenTrial]) -> Summary:
-    """Of the trials that are finished."""
+    """Of the counted trials."""
     found = {entry.network: entry for entry in entries(trials)}
     base = found.get(study.network)
     rows = tuple(_row(place, found.get(place.network), base) for place in study.places())
@@ -135,7 +135,7 @@ def _pairs(study: ScalingStudy, balanced: str, rival: str, found: dict[Any, Entr
 
 def _notes(study: ScalingStudy, found: list[Entry], trials: Sequence[FrozenTrial]) -> list[str]:
     notes = []
-    done = sum(trial.state.is_finished() for trial in trials)
+    done = len(trials)
     if done < study.trials():
         notes.append(f"Not finished: {done} of {study.trials()} trainings are done.")
     pictures = {entry.sample.pictures for entry in found if entry.sample is not None}

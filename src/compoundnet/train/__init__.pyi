@@ -5,7 +5,6 @@ from .recipe import Recipe, find_recipe, recipes
 from .results import Result
 from .run import Outcome, train
 from .status import Epoch, Watcher
-from .sweep import sweep
 from .task import Task, plan_task
 
 __all__ = [
@@ -23,6 +22,5 @@ __all__ = [
     "override",
     "plan_task",
     "recipes",
-    "sweep",
     "train",
 ]

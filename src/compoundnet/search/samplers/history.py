@@ -1,4 +1,5 @@
-"""What samplers learn from: a study's finished trials as numbers, in the order of the trials."""
+"""What samplers learn from: a study's finished trials as numbers, in the order of their
+positions."""
 
 from __future__ import annotations
 
@@ -13,6 +14,9 @@ from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from compoundnet.trials.positions import counted
+from compoundnet.trials.settings import position
+
 if TYPE_CHECKING:
     from optuna import Study
 
@@ -25,7 +29,7 @@ class HistorySampler(BaseSampler, abc.ABC):
     """Draws all choices at once, from the trials that are finished, by `drawer`. Failed trials teach nothing.
 
     choices  name -> options
-    seed     with the trial's number it decides what is random
+    seed     with the trial's position it decides what is random
     """
 
     def __init__(self, choices: Mapping[str, tuple[Value, ...]], *, seed: int) -> None:
@@ -78,7 +82,7 @@ class HistorySampler(BaseSampler, abc.ABC):
         if len(study.directions) != 1:
             raise ValueError(f"{type(self).__name__} maximises one value; this study has {len(study.directions)}")
         picks, rewards = self._history(study)
-        drawn = self.propose(picks, rewards, np.random.default_rng([self._seed, trial.number]))
+        drawn = self.propose(picks, rewards, np.random.default_rng([self._seed, position(trial)]))
         return {name: options[pick] for (name, options), pick in zip(self._choices.items(), drawn, strict=True)}
 
     def sample_independent(
@@ -94,7 +98,7 @@ class HistorySampler(BaseSampler, abc.ABC):
         sign = 1.0 if study.direction == StudyDirection.MAXIMIZE else -1.0
         picks: list[list[int]] = []
         rewards: list[float] = []
-        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)):
+        for trial in counted(study.get_trials(deepcopy=False)):
             params = trial.params
             try:
                 picks.append([positions[params[name]] for name, positions in self._positions])

@@ -9,6 +9,8 @@ import numpy as np
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 
+from compoundnet.trials.settings import position
+
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial, TrialState
@@ -26,9 +28,9 @@ class NumberedSampler(BaseSampler):
         self._made: tuple[int, BaseSampler] | None = None
 
     def _of(self, trial: FrozenTrial) -> BaseSampler:
-        if self._made is None or self._made[0] != trial.number:
-            drawn = np.random.SeedSequence([self._seed, trial.number]).generate_state(1)[0]
-            self._made = trial.number, self._make(int(drawn))
+        if self._made is None or self._made[0] != position(trial):
+            drawn = np.random.SeedSequence([self._seed, position(trial)]).generate_state(1)[0]
+            self._made = position(trial), self._make(int(drawn))
         return self._made[1]
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:

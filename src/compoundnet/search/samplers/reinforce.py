@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from compoundnet.search.samplers.history import HistorySampler, Value
 
@@ -69,13 +70,14 @@ class ReinforceSampler(HistorySampler):
             if len(judged):
                 baseline = BASELINE_DECAY * baseline + (1 - BASELINE_DECAY) * judged.mean()
                 spread = BASELINE_DECAY * spread + (1 - BASELINE_DECAY) * judged.std()
-        return _softmax(logits)
+        likely: NDArray[np.float64] = softmax(logits, axis=1)
+        return likely
 
     def _gradient(
         self, logits: NDArray[np.float64], picks: NDArray[np.int64], advantages: NDArray[np.float64]
     ) -> NDArray[np.float64]:
         """Of the expected reward and the weighted entropy by the logits."""
-        likely = _softmax(logits)
+        likely = softmax(logits, axis=1)
         chosen = picks[:, :, None] == np.arange(likely.shape[1])
         reward = (advantages[:, None, None] * (chosen - likely)).mean(axis=0)
         surprise = np.log(np.maximum(likely, 1e-12))
@@ -91,9 +93,3 @@ def _advantages(rewards: NDArray[np.float64], baseline: float, spread: float) ->
         return np.full(len(rewards), -1.0)
     scaled = np.clip((rewards - baseline) / max(spread, 1e-12), -CLIP, CLIP)
     return np.where(np.isnan(scaled), min(-1.0, np.nanmin(np.append(scaled, 0.0))), scaled)
-
-
-def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
-    likely: NDArray[np.float64] = raised / raised.sum(axis=1, keepdims=True)
-    return likely

@@ -1,4 +1,4 @@
-"""Three workers on a PostgreSQL server, one of them killed."""
+"""Three workers of the command line on a PostgreSQL server, one of them killed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from optuna.trial import TrialState
@@ -16,8 +17,9 @@ from small_search import small_search
 from small_train import class_folders
 
 from compoundnet.data import open_dataset
-from compoundnet.search.measuring import data_identity
-from compoundnet.search.storage import Opened, create_study
+from compoundnet.trials import OpenedStudy, create_study
+from compoundnet.trials.measuring import data_identity
+from compoundnet.trials.settings import position
 
 Worker = subprocess.Popen[str]
 
@@ -44,25 +46,27 @@ def test_no_trial_is_lost_and_none_is_finished_twice(tmp_path: Path, server: str
         for worker in workers:
             worker.kill()
     assert [worker.returncode for worker in workers if worker is not victim] == [0, 0], said
-    trials = opened.study.get_trials(deepcopy=False)
-    assert [trial.number for trial in trials] == list(range(asked))
+    trials = opened.counted()
+    assert [position(trial) for trial in trials] == list(range(asked))
     assert {trial.state for trial in trials} == {TrialState.COMPLETE}
-    assert trials[number].system_attrs["lease"]["pid"] != victim.pid
+    assert trials[number].user_attrs["worker"]["pid"] != victim.pid
     finished = [line for text in said for line in text.splitlines() if f" of {asked}: " in line]
     assert len(finished) == asked, said
-    opened.store.close()
+    opened.close()
 
 
-def _kill_one_in_a_trial(opened: Opened, workers: list[Worker]) -> tuple[Worker, int]:
-    """The worker that was killed, and the number of the trial that it was at."""
+def _kill_one_in_a_trial(opened: OpenedStudy[Any], workers: list[Worker]) -> tuple[Worker, int]:
+    """The worker that was killed, and the position of the trial that it was at."""
     by_pid = {worker.pid: worker for worker in workers}
     while True:
         assert all(worker.poll() is None for worker in workers), [worker.communicate()[1] for worker in workers]
         for trial in opened.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            victim = by_pid[trial.system_attrs["lease"]["pid"]]
+            if "worker" not in trial.user_attrs:
+                continue
+            victim = by_pid[trial.user_attrs["worker"]["pid"]]
             victim.send_signal(signal.SIGKILL)
             victim.wait()
             now = opened.study.get_trials(deepcopy=False)[trial.number]
             assert now.state == TrialState.RUNNING, "it was killed between two trials: the test needs longer ones"
-            return victim, trial.number
+            return victim, position(trial)
         time.sleep(0.02)

@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -14,9 +14,10 @@ from compoundnet.arch import Network, cost
 from compoundnet.base import CompoundNetError, plain_values, write_whole
 from compoundnet.base.machine import torch_threads
 from compoundnet.data import Dataset
-from compoundnet.search.settings import Judge
 
 if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
     from compoundnet.train import Recipe, Task
     from compoundnet.train.checkpoints import Checkpoints
 
@@ -24,11 +25,30 @@ if TYPE_CHECKING:
 # all trials are judged on the same pictures.
 HELD_OUT = 0.2
 _HOLD_OUT_SEED = 0
+JudgedOn = Literal["held", "test"]
 # What a recipe says and a measurement does not go by.
 _FREE = ("name", "about", "source", "seed", "resolution", "select", "patience")
 
 
-class Measured(msgspec.Struct, frozen=True):
+class TrainingJob(msgspec.Struct, frozen=True):
+    """What one trial trains.
+
+    Attributes:
+        network: The network.
+        seed: Of its weights and its training.
+        point: The network in words, for people.
+        judged_on: The images that the accuracy is of.
+        keep: The name of the model folder, in models/ of the study's folder, that the trained network is written to.
+    """
+
+    network: Network
+    seed: int
+    point: str
+    judged_on: JudgedOn = "held"
+    keep: str | None = None
+
+
+class TrialOutcome(msgspec.Struct, frozen=True):
     """accuracy   top-1, a fraction of `count` pictures; 0 where training diverged
     macs, params  of the network as it was trained, with the data's classes
     seconds       that it took
@@ -44,23 +64,28 @@ class Measured(msgspec.Struct, frozen=True):
     diverged: bool = False
 
 
+def outcome_of(trial: FrozenTrial) -> TrialOutcome | None:
+    """Return the outcome of a trial that has trained its network to the end, or None."""
+    return msgspec.convert(trial.user_attrs["outcome"], TrialOutcome) if trial.state.name == "COMPLETE" else None
+
+
 def measure(
     network: Network,
     dataset: Dataset,
     recipe: Recipe,
     *,
     seed: int,
-    judge: Judge = "held",
+    judged_on: JudgedOn = "held",
     epoch_done: Callable[[int, float], None] | None = None,
     cache: Path | None = None,
     keep: Path | None = None,
-) -> Measured:
+) -> TrialOutcome:
     """Train on the training pictures less the held-out ones, at the network's own resolution.
 
     The same arguments give the same accuracy, to the bit on one CPU: a trial computes in one thread, and machines are
     filled by running several trials at once.
 
-    judge       "held": held-out training pictures (`recipe.minival` of them, or HELD_OUT); "test": the test split
+    judged_on   "held": held-out training pictures (`recipe.minival` of them, or HELD_OUT); "test": the test split
     epoch_done  called after each evaluated epoch with its number and its accuracy on held-out pictures; what it raises
                 (optuna.TrialPruned) ends the training and is passed on
     cache       a folder in which finished measurements are found again by their content
@@ -68,33 +93,33 @@ def measure(
 
     Raises InterruptedRunError when it is asked to stop, CompoundNetError where the data cannot be used.
     """
-    place = cache / f"{fingerprint(network, dataset, recipe, seed, judge)}.json" if cache is not None else None
+    place = cache / f"{fingerprint(network, dataset, recipe, seed, judged_on)}.json" if cache is not None else None
     if place is not None and place.exists() and (keep is None or keep.exists()):
-        known = msgspec.json.decode(place.read_bytes(), type=Measured)
+        known = msgspec.json.decode(place.read_bytes(), type=TrialOutcome)
         replay(known, epoch_done)
         return known
-    measured = _train(plan(network, dataset, recipe, seed), judge, epoch_done, keep)
+    measured = _train(plan(network, dataset, recipe, seed), judged_on, epoch_done, keep)
     if place is not None:
         place.parent.mkdir(parents=True, exist_ok=True)
         write_whole(place, msgspec.json.encode(measured))
     return measured
 
 
-def replay(measured: Measured, epoch_done: Callable[[int, float], None] | None) -> None:
+def replay(measured: TrialOutcome, epoch_done: Callable[[int, float], None] | None) -> None:
     """Tell of a known measurement's epochs as if it were trained now."""
     for epoch, accuracy in measured.epochs if epoch_done is not None else ():
         assert epoch_done is not None
         epoch_done(epoch, accuracy)
 
 
-def fingerprint(network: Network, dataset: Dataset, recipe: Recipe, seed: int, judge: Judge) -> str:
+def fingerprint(network: Network, dataset: Dataset, recipe: Recipe, seed: int, judged_on: JudgedOn) -> str:
     """Of everything that decides a measurement; what a network is called and was scaled from does not."""
     parts = {
         "network": plain_values(network.replace(name="network", scaling=None)),
         "data": data_identity(dataset),
         "recipe": {key: value for key, value in recipe.fields().items() if key not in _FREE},
         "seed": seed,
-        "judge": judge,
+        "judge": judged_on,
     }
     return hashlib.blake2b(msgspec.json.encode(parts, order="deterministic"), digest_size=16).hexdigest()
 
@@ -126,7 +151,9 @@ def plan(network: Network, dataset: Dataset, recipe: Recipe, seed: int) -> Task:
     return msgspec.structs.replace(task, held=held)
 
 
-def _train(task: Task, judge: Judge, epoch_done: Callable[[int, float], None] | None, keep: Path | None) -> Measured:
+def _train(
+    task: Task, judged_on: JudgedOn, epoch_done: Callable[[int, float], None] | None, keep: Path | None
+) -> TrialOutcome:
     from compoundnet.train.counts import count
     from compoundnet.train.engine import Engine
     from compoundnet.train.hardware import Hardware, launch
@@ -145,7 +172,7 @@ def _train(task: Task, judge: Judge, epoch_done: Callable[[int, float], None] | 
                 if epoch_done is not None:
                     epoch_done(*epochs[-1])
 
-    judged = task.held if judge == "held" else task.test
+    judged = task.held if judged_on == "held" else task.test
     if judged is None:
         raise CompoundNetError(f"{task.dataset} has no test pictures with known classes to judge networks on")
     started, costs = time.monotonic(), cost(task.network)
@@ -159,14 +186,14 @@ def _train(task: Task, judge: Judge, epoch_done: Callable[[int, float], None] | 
         else:
             diverged = False
             result = None
-            if judge == "held":
+            if judged_on == "held":
                 accuracy = epochs[-1][1]
             else:
                 counts = count(engine.evaluable, judged, task.preprocess, fabric, batch=task.recipe.batch)
                 accuracy, result = counts.top1, make_result(task.network.name, task.dataset, counts, str(keep or ""))
             if keep is not None:
                 write_model(task, keep, engine.weights, engine.history, result, replace=True)
-    return Measured(
+    return TrialOutcome(
         accuracy, len(judged), costs.macs, costs.params, time.monotonic() - started, tuple(epochs), diverged
     )
 

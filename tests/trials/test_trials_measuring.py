@@ -11,8 +11,8 @@ from small_train import small_dataset, small_network
 
 from compoundnet.arch import Network, cost, scale
 from compoundnet.data.holdout import hold_out
-from compoundnet.search.measuring import Measured, fingerprint, measure, plan
 from compoundnet.train import Recipe, find_recipe, override
+from compoundnet.trials.measuring import TrialOutcome, fingerprint, measure, plan
 
 
 def recipe(*settings: str) -> Recipe:
@@ -20,11 +20,11 @@ def recipe(*settings: str) -> Recipe:
 
 
 @pytest.fixture(scope="module")
-def measured() -> Measured:
+def measured() -> TrialOutcome:
     return measure(small_network(), small_dataset(), recipe(), seed=1)
 
 
-def test_the_same_arguments_give_the_same_accuracies(measured: Measured) -> None:
+def test_the_same_arguments_give_the_same_accuracies(measured: TrialOutcome) -> None:
     threads = torch.get_num_threads()
     torch.manual_seed(99)
     again = measure(small_network(), small_dataset(), recipe(), seed=1)
@@ -32,7 +32,7 @@ def test_the_same_arguments_give_the_same_accuracies(measured: Measured) -> None
     assert torch.get_num_threads() == threads
 
 
-def test_the_accuracy_is_the_last_epochs_on_held_out_pictures(measured: Measured) -> None:
+def test_the_accuracy_is_the_last_epochs_on_held_out_pictures(measured: TrialOutcome) -> None:
     assert [epoch for epoch, _ in measured.epochs] == [1, 2]
     assert measured.accuracy == measured.epochs[-1][1]
     assert measured.count == 12  # a fifth of 60
@@ -55,7 +55,7 @@ def test_the_network_is_trained_at_its_own_resolution() -> None:
 
 
 def test_test_pictures_can_judge() -> None:
-    assert measure(small_network(), small_dataset(), recipe("epochs=1"), seed=0, judge="test").count == 30
+    assert measure(small_network(), small_dataset(), recipe("epochs=1"), seed=0, judged_on="test").count == 30
 
 
 def test_a_training_that_diverges_is_worth_nothing() -> None:
@@ -71,7 +71,7 @@ def test_what_epoch_done_raises_ends_the_training() -> None:
         measure(small_network(), small_dataset(), recipe(), seed=0, epoch_done=prune)
 
 
-def test_a_cached_measurement_is_told_as_if_it_were_trained(tmp_path: Path, measured: Measured) -> None:
+def test_a_cached_measurement_is_told_as_if_it_were_trained(tmp_path: Path, measured: TrialOutcome) -> None:
     told: list[tuple[int, float]] = []
     for _ in range(2):
         told.clear()

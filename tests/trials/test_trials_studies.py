@@ -14,10 +14,11 @@ from small_search import small_search
 from small_train import small_dataset
 
 from compoundnet.base import CompoundNetError
-from compoundnet.search.measuring import data_identity
-from compoundnet.search.settings import decode, encode
-from compoundnet.search.storage import create_study, open_study
-from compoundnet.search.store import Store
+from compoundnet.search import open_study
+from compoundnet.search.kinds import decode
+from compoundnet.trials.database import StudyDatabase
+from compoundnet.trials.measuring import data_identity
+from compoundnet.trials.studies import create_study
 
 DATA = data_identity(small_dataset())
 
@@ -25,27 +26,27 @@ DATA = data_identity(small_dataset())
 def test_a_search_is_what_its_study_says(tmp_path: Path) -> None:
     created = create_study(small_search(), DATA, tmp_path / "study")
     opened = open_study(tmp_path / "study")
-    assert opened.search == created.search == small_search()
-    assert decode(encode(small_search())) == small_search()
+    assert opened.settings == created.settings == small_search()
+    assert decode(msgspec.json.encode(small_search())) == small_search()
     assert 'grid = "1.0:1.4:0.2"' in (tmp_path / "study" / "search.toml").read_text()
 
 
 def test_creating_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    add = optuna.Study.add_trial
-    added: list[optuna.trial.FrozenTrial] = []
+    set_attribute = optuna.Study.set_user_attr
 
-    def interrupted(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-        if len(added) == 2:
+    def interrupted(study: optuna.Study, key: str, value: object) -> None:
+        if key == "search":
             raise KeyboardInterrupt
-        added.append(trial)
-        add(study, trial)
+        set_attribute(study, key, value)
 
     with monkeypatch.context() as patch:
-        patch.setattr(optuna.Study, "add_trial", interrupted)
+        patch.setattr(optuna.Study, "set_user_attr", interrupted)
         with pytest.raises(KeyboardInterrupt):
             create_study(small_search(), DATA, tmp_path / "study")
-    opened = create_study(small_search(), DATA, tmp_path / "study")
-    assert [trial.number for trial in opened.study.trials] == [0, 1, 2, 3, 4]
+    with pytest.raises(CompoundNetError, match="has not begun; run the command that makes it"):
+        open_study(tmp_path / "study")
+    create_study(small_search(), DATA, tmp_path / "study")
+    assert open_study(tmp_path / "study").settings == small_search()
 
 
 def test_a_folder_of_another_search_names_what_differs(tmp_path: Path) -> None:
@@ -54,9 +55,9 @@ def test_a_folder_of_another_search_names_what_differs(tmp_path: Path) -> None:
         create_study(small_search(seeds=2), DATA, tmp_path / "study")
     with pytest.raises(CompoundNetError, match=r"recipe\.epochs is 2.* there and 3.* here"):
         create_study(small_search(epochs=3), DATA, tmp_path / "study")
-    with pytest.raises(CompoundNetError, match="other pictures"):
+    with pytest.raises(CompoundNetError, match="other images"):
         create_study(small_search(), data_identity(small_dataset(train=61)), tmp_path / "study")
-    assert open_study(tmp_path / "study").search == small_search()
+    assert open_study(tmp_path / "study").settings == small_search()
 
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
@@ -80,7 +81,7 @@ def test_a_damaged_study_is_said_to_be_one(tmp_path: Path) -> None:
 
 def test_a_search_of_an_unknown_kind() -> None:
     with pytest.raises(CompoundNetError, match="no kind of search named 'coefficient'; did you mean coefficients"):
-        decode(encode(small_search()).replace('"kind":"coefficients"', '"kind":"coefficient"'))
+        decode(msgspec.json.encode(small_search()).replace(b'"kind":"coefficients"', b'"kind":"coefficient"'))
 
 
 @pytest.mark.parametrize(
@@ -93,7 +94,7 @@ def test_a_search_of_an_unknown_kind() -> None:
 )
 def test_a_url_that_is_none_is_not_repeated(url: str, message: str) -> None:
     with pytest.raises(CompoundNetError, match=message) as caught:
-        Store(url)
+        StudyDatabase(url)
     assert "hush" not in str(caught.value) and "hu:sh" not in str(caught.value)
 
 
@@ -131,15 +132,15 @@ def test_a_study_on_a_server_is_found_from_its_folder(
 ) -> None:
     url = f"postgresql://{USER}:{quote(PASSWORD, safe='')}@{server}/postgres"
     folder = tmp_path / "on-a-server"
-    create_study(small_search(), DATA, folder, url).store.close()
+    create_study(small_search(), DATA, folder, url).close()
     written = b"".join(path.read_bytes() for path in folder.iterdir())
     assert PASSWORD.encode() not in written and quote(PASSWORD, safe="").encode() not in written
     assert msgspec.toml.decode((folder / "storage.toml").read_bytes())["study"] == "on-a-server"
     monkeypatch.setenv("PGPASSWORD", PASSWORD)
     opened = open_study(folder)
-    assert opened.search == small_search()
-    assert PASSWORD not in opened.store.where
-    opened.store.close()
+    assert opened.settings == small_search()
+    assert PASSWORD not in opened.database.where
+    opened.close()
     with pytest.raises(CompoundNetError, match=r"no study named 'on-the-server'; did you mean on-a-server"):
         open_study(url, "on-the-server")
     with pytest.raises(CompoundNetError, match="its study lies at postgresql://"):

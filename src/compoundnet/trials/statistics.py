@@ -53,10 +53,17 @@ def standard_error(sample: Sample) -> float:
 
 
 def interval(sample: Sample, confidence: float = CONFIDENCE) -> Interval:
-    """Student's t over seeds around the mean, cut at 0 and 1."""
+    """Return the interval of the mean: Student's t over seeds; Wilson's binomial one where seeds show no spread."""
+    from scipy import stats  # takes half a second, which reading a finished study need not wait for
+
     variance, freedom = _variance(sample)
-    found = _around(mean(sample.accuracies), variance, freedom, confidence)
-    return Interval(found.mean, found.error, max(0.0, found.low), min(1.0, found.high))
+    middle, error = mean(sample.accuracies), math.sqrt(variance)
+    if math.isfinite(freedom):
+        low, high = stats.t.interval(confidence, freedom, middle, error)
+    else:
+        right = stats.binomtest(round(middle * sample.pictures), sample.pictures)
+        low, high = right.proportion_ci(confidence, "wilson")
+    return Interval(middle, error, max(0.0, float(low)), min(1.0, float(high)))
 
 
 def difference(first: Sample, second: Sample, confidence: float = CONFIDENCE) -> Interval:
@@ -65,12 +72,20 @@ def difference(first: Sample, second: Sample, confidence: float = CONFIDENCE) ->
 
 
 def combination(*terms: tuple[float, Sample], confidence: float = CONFIDENCE) -> Interval:
-    """Sum of weight times mean over independent samples, with Welch's and Satterthwaite's degrees of freedom."""
+    """Return the sum of weight times mean over independent samples, with Welch-Satterthwaite degrees of freedom.
+
+    scipy has Welch's interval for two samples with a spread of their own; here are several, with weights, some of one
+    seed.
+    """
+    from scipy import stats  # as above
+
     parts = [(weight**2 * _variance(sample)[0], _variance(sample)[1]) for weight, sample in terms]
     variance = sum(part for part, _ in parts)
     shares = sum(part**2 / freedom for part, freedom in parts)
     value = sum(weight * mean(sample.accuracies) for weight, sample in terms)
-    return _around(value, variance, variance**2 / shares if shares else math.inf, confidence)
+    error = math.sqrt(variance)
+    low, high = stats.t.interval(confidence, variance**2 / shares if shares else math.inf, value, error)
+    return Interval(value, error, float(low), float(high))
 
 
 def _variance(sample: Sample) -> tuple[float, float]:
@@ -82,11 +97,3 @@ def _variance(sample: Sample) -> tuple[float, float]:
     # Two hits and two misses more (Agresti & Coull 1998): nothing missed does not mean nothing can be.
     share = (mean(values) * sample.pictures + 2) / (sample.pictures + 4)
     return share * (1 - share) / sample.pictures, math.inf
-
-
-def _around(value: float, variance: float, freedom: float, confidence: float) -> Interval:
-    from scipy import stats
-
-    error = math.sqrt(variance)
-    reach = float(stats.t.ppf((1 + confidence) / 2, freedom)) * error
-    return Interval(value, error, value - reach, value + reach)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from scipy import stats
 
-from compoundnet.search.statistics import Sample, combination, difference, interval, standard_error
+from compoundnet.trials.statistics import Sample, combination, difference, interval, standard_error
 
 FIRST = Sample((0.61, 0.63, 0.60), 1000)
 SECOND = Sample((0.58, 0.59, 0.55, 0.57), 1000)

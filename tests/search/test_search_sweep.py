@@ -13,19 +13,19 @@ import numpy as np
 import pytest
 from small_train import class_folders, small_dataset, small_network
 
-import compoundnet.train
+import compoundnet.search.sweep
 from compoundnet.base import CompoundNetError
 from compoundnet.cli import train as cli
 from compoundnet.data import Dataset, open_dataset
 from compoundnet.data.dataset import Metric
+from compoundnet.search.sweep import SweepGrid, SweepPoint, published_grid, sweep
+from compoundnet.search.sweep.learning_rates import at_point
 from compoundnet.train import Epoch, Hardware, Recipe, Watcher, find_recipe, override, plan_task
 from compoundnet.train.counts import Counts
-from compoundnet.train.grid import Grid, Point, at_point, published_grid
 from compoundnet.train.identity import identity
 from compoundnet.train.interruptions import InterruptedRunError
-from compoundnet.train.sweep import sweep
 
-GRID = Grid(lrs=(1e-9, 0.1), decay_ratios=(0.0, 1e-4), held_out=0.2)
+GRID = SweepGrid(lrs=(1e-9, 0.1), decay_ratios=(0.0, 1e-4), held_out=0.2)
 
 
 def recipe(*settings: str) -> Recipe:
@@ -37,12 +37,13 @@ def data() -> Dataset:
 
 
 def scores(folder: Path) -> dict[tuple[str, ...], float]:
-    """What the study's file says, read without the code that wrote it."""
-    with sqlite3.connect(folder / "sweep.db") as database:
-        values = dict(database.execute("SELECT trial_id, value FROM trial_values"))
+    """What the study's file says of the finished trials, read without the code that wrote it."""
+    with sqlite3.connect(folder / "sweep" / "study.db") as database:
+        finished = "trial_id IN (SELECT trial_id FROM trials WHERE state = 'COMPLETE')"
+        values = dict(database.execute(f"SELECT trial_id, value FROM trial_values WHERE {finished}"))
         points: dict[int, list[str]] = {}
         for trial, name, value in database.execute(
-            "SELECT trial_id, param_name, param_value FROM trial_params ORDER BY param_name"
+            f"SELECT trial_id, param_name, param_value FROM trial_params WHERE {finished} ORDER BY param_name"
         ):
             points.setdefault(trial, []).append(f"{name} {value}")
     assert len(values) == len(points) == len(set(map(tuple, points.values())))  # no point twice
@@ -76,7 +77,7 @@ def test_the_published_grid() -> None:
     assert grid.lrs == pytest.approx([10 ** (-4 + step / 2) for step in range(7)])
     assert grid.decay_ratios == pytest.approx([0, *(10 ** (-6 + step / 2) for step in range(7))])
     assert len(grid.points()) == 56
-    point = at_point(find_recipe("kornblith"), Point(0.1, 1e-3), held_out=0.1)
+    point = at_point(find_recipe("kornblith"), SweepPoint(0.1, 1e-3), held_out=0.1)
     assert (point.lr, point.minival) == (0.1, 0.1)
     assert point.weight_decay == pytest.approx(1e-4)
 
@@ -97,24 +98,24 @@ def test_a_sweep_that_is_stopped_goes_on_where_it_was_and_finds_the_rate_that_le
 
 
 def test_another_recipe_data_set_or_grid_is_refused_with_what_differs(tmp_path: Path) -> None:
-    point = Grid(lrs=(0.1,), decay_ratios=(0.0,), held_out=0.2)
+    point = SweepGrid(lrs=(0.1,), decay_ratios=(0.0,), held_out=0.2)
 
-    def swept(*settings: str, pictures: int = 150, grid: Grid = point) -> Recipe:
+    def swept(*settings: str, pictures: int = 150, grid: SweepGrid = point) -> Recipe:
         data = small_dataset(train=pictures)
         return sweep(recipe("steps=2", *settings), data, tmp_path / "model", network=small_network(), grid=grid)
 
     best = swept()
     assert swept("keep=5").lr == best.lr  # nothing is left to try, and checkpoints change no score
-    with pytest.raises(CompoundNetError, match="a sweep with another recipe: steps is 2 there and 3 here"):
+    with pytest.raises(CompoundNetError, match=r"another search: task\.recipe\.steps is 2 there and 3 here"):
         swept("steps=3")
-    with pytest.raises(CompoundNetError, match="another data: training pictures is 150 there and 60 here"):
+    with pytest.raises(CompoundNetError, match=r"search: task\.data\.training pictures is 150 there and 60 here"):
         swept(pictures=60)
-    with pytest.raises(CompoundNetError, match="another grid"):
+    with pytest.raises(CompoundNetError, match=r"another search: grid\.lrs"):
         swept(grid=GRID)
 
 
 def test_a_rate_at_which_training_diverges_is_the_worst(tmp_path: Path) -> None:
-    grid = Grid(lrs=(1e30, 0.1), decay_ratios=(0.0,), held_out=0.2)
+    grid = SweepGrid(lrs=(1e30, 0.1), decay_ratios=(0.0,), held_out=0.2)
     watcher = Listening()
     best = sweep(recipe(), data(), tmp_path / "model", network=small_network(), grid=grid, watcher=watcher)
     assert best.lr == 0.1
@@ -128,10 +129,10 @@ def test_the_data_sets_metric_decides(
     """Of 30 held-out pictures the first point has more right, the second more of the rare classes."""
     confusions = iter([[[26, 0, 0], [2, 0, 0], [2, 0, 0]], [[20, 3, 3], [0, 2, 0], [0, 0, 2]]])
     monkeypatch.setattr(
-        "compoundnet.train.sweep_worker.count", lambda *_, **__: Counts(np.array(next(confusions)), 0, 0.0)
+        "compoundnet.search.sweep.trainings.count", lambda *_, **__: Counts(np.array(next(confusions)), 0, 0.0)
     )
     judged = msgspec.structs.replace(data(), metric=metric)
-    grid = Grid(lrs=(0.1, 0.2), decay_ratios=(0.0,), held_out=0.2)
+    grid = SweepGrid(lrs=(0.1, 0.2), decay_ratios=(0.0,), held_out=0.2)
     watcher = Listening()
 
     def swept(dataset: Dataset) -> Recipe:
@@ -142,7 +143,7 @@ def test_the_data_sets_metric_decides(
     assert swept(judged).lr == best
     assert ("mean per class" in watcher.lines[-1]) == (metric == "mean_per_class")
     other: Metric = "top1" if metric == "mean_per_class" else "mean_per_class"
-    with pytest.raises(CompoundNetError, match=f"is a sweep with another metric than {other}"):
+    with pytest.raises(CompoundNetError, match=f"metric is {metric} there and {other} here"):
         swept(msgspec.structs.replace(judged, metric=other))
 
 
@@ -154,7 +155,7 @@ def test_only_the_first_process_tells_of_the_sweep(
         watcher.notify("the best is ...")
         return given
 
-    monkeypatch.setattr(compoundnet.train, "sweep", told)
+    monkeypatch.setattr(compoundnet.search.sweep, "sweep", told)
     given = cli._Given("greys", None, "small", tmp_path / "model", False, False, 1, 0, False, False)
     task = plan_task(recipe(), data(), network=small_network())
     for rank in ("0", "1"):
@@ -164,7 +165,7 @@ def test_only_the_first_process_tells_of_the_sweep(
 
 
 def test_a_recipe_that_holds_pictures_out_still_does_afterwards(tmp_path: Path) -> None:
-    grid = Grid(lrs=(0.1,), decay_ratios=(0.0,), held_out=0.2)
+    grid = SweepGrid(lrs=(0.1,), decay_ratios=(0.0,), held_out=0.2)
     given = recipe("steps=2", "minival=0.3", "select=best")
     assert sweep(given, data(), tmp_path / "model", network=small_network(), grid=grid).minival == 0.3
 
@@ -199,9 +200,9 @@ def test_processes_that_fail_say_why_and_leave_the_points(tmp_path: Path) -> Non
     for picture in (pictures / "dark").iterdir():
         picture.write_bytes(b"")
     watcher = Listening()
-    with pytest.raises(CompoundNetError, match=r"no process is left for 4 points of the sweep: .*cannot be read"):
+    with pytest.raises(CompoundNetError, match=r"no worker is left for 4 trials: .*cannot be read"):
         sweep(
             recipe("max_bad=0"), open_dataset(pictures), tmp_path / "model", network=small_network(), grid=GRID,
             processes=2, watcher=watcher,
         )  # fmt: skip
-    assert sum("one of 2 processes is gone" in line for line in watcher.lines) == 2
+    assert sum("one of 2 workers has ended" in line for line in watcher.lines) == 2

@@ -10,12 +10,11 @@ import msgspec
 
 from compoundnet.arch import Network, cost
 from compoundnet.base.machine import torch_threads
-from compoundnet.search.settings import is_listed
 
 if TYPE_CHECKING:
     from compoundnet.data import Dataset
-    from compoundnet.search.settings import Search
     from compoundnet.train import Recipe, Task
+    from compoundnet.trials.judging import NetworkSearch
 
 # A step's multiply-adds over those of a forward pass: the backward pass takes two more of them.
 _BACKWARD = 3
@@ -37,7 +36,7 @@ class Estimate(msgspec.Struct, frozen=True):
     largest: int
 
 
-def estimate(search: Search, dataset: Dataset, workers: int) -> Estimate:
+def estimate(search: NetworkSearch, dataset: Dataset, workers: int) -> Estimate:
     """Times a few steps of the cheapest and of the dearest network, in one thread, as trials run."""
     networks = search.networks()
     by_cost = sorted(networks, key=lambda network: cost(network).macs)
@@ -55,14 +54,14 @@ def estimate(search: Search, dataset: Dataset, workers: int) -> Estimate:
     lanes = min(workers, os.cpu_count() or 1)
     different = len({network.replace(name="n", scaling=None) for network in networks})
     return Estimate(
-        trials, different if is_listed(search) else trials,
+        trials, different if search.params() else trials,
         _BACKWARD * passes * search.recipe.batch * sum(macs) / len(macs) * trials,
         mean * passes * trials / lanes / 3600, macs[0], macs[-1],
     )  # fmt: skip
 
 
 def _task(network: Network, dataset: Dataset, recipe: Recipe) -> Task:
-    from compoundnet.search.measuring import plan
+    from compoundnet.trials.measuring import plan
 
     return plan(network, dataset, recipe, seed=0)
 
@@ -79,11 +78,11 @@ def _seconds(task: Task) -> float:
     import itertools
     import statistics
 
-    from compoundnet.search.measuring import no_checkpoints
     from compoundnet.train.engine import Engine
     from compoundnet.train.hardware import Hardware, launch
     from compoundnet.train.logs import Logs
     from compoundnet.train.status import Watcher
+    from compoundnet.trials.measuring import no_checkpoints
 
     times: list[float] = []
 

@@ -1,0 +1,107 @@
+"""Several workers on this machine: processes that share the trials of a study."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from typing import Any, NamedTuple
+
+from compoundnet.base import CompoundNetError
+from compoundnet.base.progress import Notify
+from compoundnet.train.hardware import one_gpu
+from compoundnet.train.interruptions import InterruptedRunError, Stop
+from compoundnet.trials.studies import OpenedStudy
+from compoundnet.trials.worker import Judge, line
+
+# Seconds between looks at what is finished.
+_POLL = 0.5
+# Works until nothing is left, or until the function that it is given returns False. It is pickled.
+Join = Callable[[Callable[[], bool]], object]
+
+
+def work_together(opened: OpenedStudy[Any], join: Join, judge: Judge, count: int, notify: Notify) -> None:
+    """Run `count` processes that work on the study. They end by themselves, or after their trial if this one is killed.
+
+    Args:
+        join: What each process does; it opens the study itself.
+        judge: Describes finished trials.
+        notify: Called with a line for each finished trial, and for each process that ended too early.
+
+    Raises:
+        InterruptedRunError: This process was asked to stop. The trials are run again when the study goes on.
+        CompoundNetError: No process is left, and trials are.
+    """
+    workers = [_start(join, number) for number in range(count)]
+    reported = {trial.number for trial in opened.counted()}
+    reasons: dict[int, str] = {}
+    try:
+        with Stop() as stop:
+            while True:
+                running = [worker.process.sentinel for worker in workers if worker.process.is_alive()]
+                for trial in opened.counted():
+                    if trial.number not in reported:
+                        reported.add(trial.number)
+                        notify(line(opened, judge, trial, len(reported)))
+                for number, worker in enumerate(workers):
+                    if number not in reasons and (reason := worker.reason()):
+                        reasons[number] = reason
+                        notify(f"one of {count} workers has ended: {reason}")
+                if stop.asked:
+                    raise InterruptedRunError("stopped, as asked; the same command goes on")
+                if not running:
+                    break
+                wait(running, timeout=_POLL)
+    finally:
+        for worker in workers:
+            worker.process.terminate()  # a trial with checkpoints saves one
+        for worker in workers:
+            worker.process.join()
+    left = opened.settings.trials() - len(opened.counted())
+    if left:
+        said = "; ".join(sorted(set(reasons.values())))
+        raise CompoundNetError(f"no worker is left for {left} trials: {said}. The same command goes on")
+
+
+class _Worker(NamedTuple):
+    process: SpawnProcess
+    failure: Connection
+
+    def reason(self) -> str | None:
+        """Return, in a line, why it ended before the work was done; None where it did not."""
+        code = self.process.exitcode
+        if code is None or code == 0:
+            return None
+        if self.failure.poll():
+            try:
+                return str(self.failure.recv())
+            except EOFError:  # it had no time to say
+                pass
+        if code < 0:
+            hint = " (too little memory for so many workers?)" if code == -signal.SIGKILL else ""
+            return f"it was killed by signal {-code}{hint}"
+        return f"it ended with exit code {code}"
+
+
+def _start(join: Join, number: int) -> _Worker:
+    context = multiprocessing.get_context("spawn")
+    receive, send = context.Pipe(duplex=False)
+    process = context.Process(target=_process, args=(join, one_gpu(number), send))
+    process.start()
+    send.close()  # this process's copy, so that the other end's death is seen
+    return _Worker(process, receive)
+
+
+def _process(join: Join, variables: dict[str, str], failure: Connection) -> None:
+    os.environ.update(variables)
+    parent = multiprocessing.parent_process()
+    try:
+        # Where the parent is gone, whoever continues the study starts processes of its own.
+        join(lambda: parent is not None and parent.is_alive())
+    except (CompoundNetError, OSError) as error:
+        failure.send(str(error))
+        sys.exit(1)

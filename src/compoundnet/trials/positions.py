@@ -1,0 +1,135 @@
+"""Which trials of a study count, which one is next, and whose worker is dead.
+
+A search has a fixed number of positions: the points of a list, or the proposals of a sampler. Each counts once, by its
+first finished trial. optuna gives a trial that is run again a new number, so its position is an attribute of the trial.
+
+optuna's heartbeats find a dead worker on another machine, after a while. They do not find one that was killed between
+taking a trial and its first heartbeat, and optuna does not queue a trial again whose worker was interrupted, or was
+killed while it handled a stale one. `prepare_next` finds all of these: it runs under the database's lock, which a
+worker holds from there until its trial is marked as its own and its heart beats.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import socket
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import optuna
+from filelock import FileLock, Timeout
+from optuna.distributions import BaseDistribution, FloatDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from compoundnet.base.cache import cache_folder
+from compoundnet.trials.database import StudyDatabase
+from compoundnet.trials.settings import POSITION, position
+
+_WORKER = "worker"
+_COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+class Presence:
+    """A worker as others see it: a lock file, which the system releases when the process is killed.
+
+    Enter it while the worker works. The file lies in the study's folder, or, for a study on a server, in this machine's
+    cache, where only workers of this machine look.
+    """
+
+    def __init__(self, database: StudyDatabase) -> None:
+        self.name = uuid.uuid4().hex
+        self._path = _lock_file(database, self.name)
+        self._lock = FileLock(self._path)
+
+    def mark(self, trial: optuna.Trial) -> None:
+        """Write down that the trial is this worker's."""
+        trial.set_user_attr(_WORKER, {"name": self.name, "host": socket.gethostname(), "pid": os.getpid()})
+
+    def __enter__(self) -> Presence:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+        self._path.unlink(missing_ok=True)
+
+
+def counted(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+    """Return the trials that count: of each position the first that is complete or pruned, in the positions' order."""
+    found: dict[int, FrozenTrial] = {}
+    for trial in trials:
+        if trial.state in _COUNTED:
+            found.setdefault(position(trial), trial)
+    return [found[number] for number in sorted(found)]
+
+
+def prepare_next(
+    database: StudyDatabase, study: optuna.Study, positions: int, params: Sequence[Mapping[str, float]]
+) -> Literal["waiting", "running", "finished"]:
+    """Queue the trial that is to run next. To be called under the database's lock.
+
+    Trials of dead workers fail, and every position whose trials have all failed is queued again, with what was drawn
+    for it. Where no trial waits then, the first position that has none yet is queued. So trials start in the order of
+    their positions, which a sampler that learns from earlier ones depends on.
+
+    Args:
+        positions: How many there are.
+        params: The parameters of each position, where they are known beforehand; for optuna's own tools.
+
+    Returns:
+        "waiting" where a trial waits for `study.optimize`; else "running" while other workers run some.
+    """
+    if database.folder is None:
+        database.fail_stale(study)
+    for trial in study.get_trials(states=(TrialState.RUNNING,)):
+        if _is_dead(database, trial.user_attrs.get(_WORKER)):
+            study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+    trials = study.get_trials(deepcopy=False)
+    failed = {position(trial): trial for trial in trials if trial.state == TrialState.FAIL}
+    begun = {position(trial) for trial in trials if trial.state != TrialState.FAIL}
+    states = {trial.state for trial in trials}
+    for number in sorted(failed.keys() - begun):
+        database.queue_again(study, copy.deepcopy(failed[number]))
+        states.add(TrialState.WAITING)
+    if TrialState.WAITING in states:
+        return "waiting"
+    fresh = next((number for number in range(positions) if number not in begun), None)
+    if fresh is not None:
+        known = dict(params[fresh]) if params else {}
+        study.add_trial(
+            create_trial(
+                state=TrialState.WAITING, user_attrs={POSITION: fresh}, params=known,
+                distributions=_ranges(params) if params else {},
+            )
+        )  # fmt: skip
+        return "waiting"
+    return "running" if TrialState.RUNNING in states else "finished"
+
+
+def _is_dead(database: StudyDatabase, worker: dict[str, Any] | None) -> bool:
+    """Return whether a running trial's worker is known to be dead."""
+    if worker is None:  # it was killed before it had marked the trial: it would hold the lock else
+        return True
+    path = _lock_file(database, worker["name"])
+    if database.folder is None and (worker["host"] != socket.gethostname() or not path.exists()):
+        return False  # another machine's: its heartbeats tell
+    try:
+        with FileLock(path, blocking=False):
+            path.unlink(missing_ok=True)
+            return True
+    except Timeout:
+        return False
+
+
+def _lock_file(database: StudyDatabase, worker: str) -> Path:
+    folder = database.folder if database.folder is not None else cache_folder()
+    return folder / "workers" / f"{worker}.lock"
+
+
+def _ranges(params: Sequence[Mapping[str, float]]) -> dict[str, BaseDistribution]:
+    values = {name: [point[name] for point in params] for name in params[0]}
+    return {name: FloatDistribution(min(some), max(some)) for name, some in values.items()}
