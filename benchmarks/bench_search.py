@@ -16,8 +16,8 @@ from landscape import Landscape
 
 from compoundnet.base import write_whole
 from compoundnet.plots.canvas import OKABE_ITO, QUIET, canvas, encode
-from compoundnet.search.samplers import EvolutionSampler, ReinforceSampler
-from compoundnet.search.samplers.history import HistorySampler
+from compoundnet.search.architecture.samplers import EvolutionSampler, ReinforceSampler
+from compoundnet.search.architecture.samplers.history import HistorySampler
 
 SEEDS = range(20)
 MOST = 30_000

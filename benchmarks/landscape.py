@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compoundnet.arch import stage_costs
-from compoundnet.search.objective import Objective
-from compoundnet.search.space import Space, find_space
+from compoundnet.search.architecture.objective import Objective
+from compoundnet.search.architecture.space import Space, find_space
 
 Array = NDArray[np.float64]
 # Share of the effects' variance that single choices, pairs and triples have.

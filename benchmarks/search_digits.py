@@ -20,9 +20,9 @@ from harness import machine
 from compoundnet.base import write_whole
 from compoundnet.data import open_dataset
 from compoundnet.plots.canvas import OKABE_ITO, canvas, encode
-from compoundnet.search.objective import Objective
-from compoundnet.search.samplers import SamplerName, make_sampler
-from compoundnet.search.space import find_space
+from compoundnet.search.architecture.objective import Objective
+from compoundnet.search.architecture.samplers import SamplerName, make_sampler
+from compoundnet.search.architecture.space import find_space
 from compoundnet.train import find_recipe, override
 from compoundnet.trials.measuring import measure
 

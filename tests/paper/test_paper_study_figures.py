@@ -10,7 +10,7 @@ from figure_study import figure_study
 from PIL import Image
 
 from compoundnet import arch, paper
-from compoundnet.search.study_points import FigureNumber, paper_lines, scaled
+from compoundnet.search.study.lines import FigureNumber, paper_lines, scaled
 
 STUDIED: dict[str, FigureNumber] = {"figure3": 3, "figure4": 4, "figure8": 8}
 

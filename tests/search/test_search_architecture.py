@@ -18,10 +18,11 @@ from small_train import class_folders, small_dataset
 from compoundnet.arch import Network, cost, network, scale
 from compoundnet.base import CompoundNetError
 from compoundnet.search import run
-from compoundnet.search.architecture import Architecture
-from compoundnet.search.finished import entries
+from compoundnet.search.architecture.findings import result, reward
+from compoundnet.search.architecture.objective import Objective
+from compoundnet.search.architecture.settings import ArchitectureSearch
 from compoundnet.search.kinds import decode
-from compoundnet.search.objective import Objective
+from compoundnet.search.network_results import network_results
 from compoundnet.train import find_recipe, override
 from compoundnet.trials import judging
 from compoundnet.trials.measuring import TrialOutcome, data_identity
@@ -31,18 +32,18 @@ from compoundnet.trials.worker import work as work_with
 DATA = small_dataset()
 
 
-def search(**fields: Any) -> Architecture:
+def search(**fields: Any) -> ArchitectureSearch:
     """Of 24 networks at a target that they all miss a little."""
     recipe = override(find_recipe("proxy"), ["epochs=2", "batch=8"])
     settings: dict[str, Any] = {"objective": Objective(2e5), "proposals": 6, "pruning": "none"} | fields
-    return Architecture(small_space(), "greys", recipe, **settings)
+    return ArchitectureSearch(small_space(), "greys", recipe, **settings)
 
 
-def created(made: Architecture, folder: Path) -> OpenedStudy[Architecture]:
+def created(made: ArchitectureSearch, folder: Path) -> OpenedStudy[ArchitectureSearch]:
     return create_study(made, data_identity(DATA), folder)
 
 
-def work(opened: OpenedStudy[Architecture], go_on: Callable[[], bool] = lambda: True) -> int:
+def work(opened: OpenedStudy[ArchitectureSearch], go_on: Callable[[], bool] = lambda: True) -> int:
     return work_with(opened, judging.NetworkJudge(opened, DATA), go_on=go_on)
 
 
@@ -130,7 +131,7 @@ def test_no_network_is_trained_twice(tmp_path: Path, trained: list[Network]) -> 
         by_point.setdefault(trial.user_attrs["point"], set()).add(trial.value)
     assert all(len(values) == 1 for values in by_point.values())
     assert len(by_point) == len(trained)
-    assert {entry.seeds for entry in entries(trials)} == {1}
+    assert {entry.seeds for entry in network_results(trials)} == {1}
 
 
 def test_hopeless_networks_are_given_up(tmp_path: Path, trained: list[Network]) -> None:
@@ -188,9 +189,9 @@ def test_a_pareto_search_has_two_values_and_one_answer(tmp_path: Path, trained: 
     for trial in opened.study.trials:
         measured = trial.user_attrs["outcome"]
         assert trial.values == [measured["accuracy"], measured["macs"]]
-    found = entries(opened.study.trials)
-    text = made.result(opened.counted())
-    best = max(found, key=made.reward)
+    found = network_results(opened.study.trials)
+    text = result(made, opened.counted())
+    best = max(found, key=lambda one: reward(made, one))
     assert Network.loads(text) == best.network
     listed = text.partition("Networks that no other beats")[2].partition("\nname =")[0]
     assert {entry.network.name for entry in found if entry.network.name in listed} == {
@@ -200,7 +201,7 @@ def test_a_pareto_search_has_two_values_and_one_answer(tmp_path: Path, trained: 
 
 def test_a_search_that_trained_nothing_has_no_result() -> None:
     with pytest.raises(CompoundNetError, match="none of the 6 proposed networks was trained to its end"):
-        search().result([])
+        result(search(), [])
 
 
 def test_the_command_finds_a_network(tmp_path: Path) -> None:

@@ -13,11 +13,13 @@ from small_search import small_search
 from compoundnet.arch import FoundCoefficients, compound
 from compoundnet.base import CompoundNetError, decode_toml
 from compoundnet.search import CoefficientSearch
+from compoundnet.search.coefficients.findings import result, verdict
+from compoundnet.search.network_results import network_results, ranking
 from compoundnet.trials.measuring import TrialOutcome
 
 
 def study_of(
-    search: CoefficientSearch, accuracies: dict[int, list[float]], pictures: int = 400, step: int = 0
+    search: CoefficientSearch, accuracies: dict[int, list[float]], images: int = 400, step: int = 0
 ) -> list[FrozenTrial]:
     """Finished trials: the accuracies of each point, seed by seed; each point costs `step` more than the one before."""
     trials = []
@@ -26,7 +28,7 @@ def study_of(
         value = accuracies.get(point, [])[seed : seed + 1]
         if not value:
             continue
-        outcome = TrialOutcome(value[0], pictures, 1000 + step * point, 1, 1.0, (), value[0] == 0)
+        outcome = TrialOutcome(value[0], images, 1000 + step * point, 1, 1.0, (), value[0] == 0)
         attributes = {
             "position": number,
             "network": search.points[point].network.dumps(),
@@ -51,37 +53,37 @@ def test_every_point_is_trained_once_with_each_seed() -> None:
 def test_the_best_mean_is_first_with_its_standard_error() -> None:
     search = small_search(seeds=3)
     study = study_of(search, {0: [0.7, 0.72, 0.74], 1: [0.9, 0.92, 0.94], 2: [0.5, 0.5, 0.53]})
-    ranking = search.ranking(study)
-    assert [entry.point for entry in ranking] == [search.points[number].label for number in (1, 0, 2)]
-    assert ranking[0].accuracy == pytest.approx(0.92)
-    assert f"92.00% ± {0.02 / math.sqrt(3):.2%}" in search.verdict(study)
+    ranked = ranking(network_results(study))
+    assert [entry.point for entry in ranked] == [search.points[number].label for number in (1, 0, 2)]
+    assert ranked[0].accuracy == pytest.approx(0.92)
+    assert f"92.00% ± {0.02 / math.sqrt(3):.2%}" in verdict(search, study)
 
 
 def test_it_says_that_the_best_is_separable() -> None:
     search = small_search(seeds=3)
     study = study_of(search, {0: [0.7, 0.701, 0.702], 1: [0.9, 0.901, 0.902]})
-    assert "is separable from all others" in search.verdict(study)
+    assert "is separable from all others" in verdict(search, study)
 
 
 def test_it_says_that_the_best_is_not_separable_from_the_next() -> None:
     search = small_search(seeds=3)
     study = study_of(search, {0: [0.88, 0.92, 0.9], 1: [0.91, 0.89, 0.92], 2: [0.1, 0.11, 0.12]})
-    verdict = search.verdict(study)
-    assert "not separable from 1 of the 2 others" in verdict
-    assert search.points[0].label in verdict
+    said = verdict(search, study)
+    assert "not separable from 1 of the 2 others" in said
+    assert search.points[0].label in said
 
 
 def test_with_one_seed_the_error_is_the_binomial_one_and_it_is_said() -> None:
     search = small_search(seeds=1)
-    study = study_of(search, {0: [0.8], 1: [0.9]}, pictures=400)
-    assert f"90.00% ± {math.sqrt(0.9 * 0.1 / 400):.1%}"[:-1] in search.verdict(study)
-    assert "binomial" in search.verdict(study)
+    study = study_of(search, {0: [0.8], 1: [0.9]}, images=400)
+    assert f"90.00% ± {math.sqrt(0.9 * 0.1 / 400):.1%}"[:-1] in verdict(search, study)
+    assert "binomial" in verdict(search, study)
 
 
 def test_the_result_scales_the_network_it_was_found_for() -> None:
     search = small_search()
     study = study_of(search, {0: [0.8], 3: [0.9]})
-    found = decode_toml(search.result(study), FoundCoefficients, "result.toml")
+    found = decode_toml(result(search, study), FoundCoefficients, "result.toml")
     assert found.coefficients == search.points[3].coefficients
     assert found.network == search.network
     scaled = compound(found.network, search.phi, found.coefficients)
@@ -91,18 +93,18 @@ def test_the_result_scales_the_network_it_was_found_for() -> None:
 def test_it_says_that_points_cost_differently() -> None:
     search = small_search()
     accuracies = {0: [0.8], 1: [0.9]}
-    assert "dearer" not in search.verdict(study_of(search, accuracies, step=200))
-    assert "between 1.00k and 1.50k multiply-adds" in search.verdict(study_of(search, accuracies, step=500))
+    assert "more expensive" not in verdict(search, study_of(search, accuracies, step=200))
+    assert "between 1.00k and 1.50k multiply-adds" in verdict(search, study_of(search, accuracies, step=500))
 
 
 def test_a_training_that_diverged_counts_as_nothing() -> None:
     search = small_search(seeds=2)
     study = study_of(search, {0: [0.9, 0.0], 1: [0.6, 0.62]})
-    assert search.ranking(study)[0].point == search.points[1].label
+    assert ranking(network_results(study))[0].point == search.points[1].label
     with pytest.raises(CompoundNetError, match="every training diverged"):
-        search.verdict(study_of(search, {0: [0.0, 0.0]}))
+        verdict(search, study_of(search, {0: [0.0, 0.0]}))
 
 
 def test_without_a_finished_trial_there_is_no_result() -> None:
     with pytest.raises(CompoundNetError, match="no trial is finished"):
-        small_search().result(study_of(small_search(), {}))
+        result(small_search(), study_of(small_search(), {}))

@@ -8,8 +8,8 @@ import pytest
 from small_space import small_space
 
 from compoundnet.base import CompoundNetError
-from compoundnet.search.objective import Objective
-from compoundnet.search.space import macs
+from compoundnet.search.architecture.objective import Objective
+from compoundnet.search.architecture.space import macs
 
 
 def test_at_the_target_the_reward_is_the_accuracy() -> None:

@@ -14,18 +14,20 @@ from told_study import told_study
 
 from compoundnet.arch import cost, network
 from compoundnet.base import CompoundNetError
-from compoundnet.search.finished import Entry, entries
-from compoundnet.search.grid import describe
+from compoundnet.search.coefficients.findings import verdict
+from compoundnet.search.coefficients.grid import describe
 from compoundnet.search.network_plot import draw_network
-from compoundnet.search.ranking import front, ranking
+from compoundnet.search.network_results import NetworkResult, front, network_results, ranking
 from compoundnet.search.report import find, write_report
 from compoundnet.trials.measuring import TrainingJob
-from compoundnet.trials.statistics import Sample
+from compoundnet.trials.statistics import AccuracySample
 
 
-def entry(point: str, macs: int, *accuracies: float) -> Entry:
+def entry(point: str, macs: int, *accuracies: float) -> NetworkResult:
     value = sum(accuracies) / len(accuracies)
-    return Entry(point, small_network(), (value,), Sample(accuracies, 100), macs, 1, len(accuracies), 0)
+    return NetworkResult(
+        point, 0, small_network(), (value,), AccuracySample(accuracies, 100), macs, 1, len(accuracies), 0
+    )
 
 
 def by_cost(job: TrainingJob) -> float:
@@ -46,13 +48,13 @@ def test_the_front_holds_what_nothing_beats_in_both() -> None:
 
 def test_of_equally_good_networks_the_cheaper_is_first() -> None:
     found = [entry("a", 300, 0.6), entry("b", 200, 0.6), entry("c", 1, 0.5)]
-    assert [one.point for one in ranking(found, ["maximize"])] == ["b", "a", "c"]
+    assert [one.point for one in ranking(found)] == ["b", "a", "c"]
 
 
 def test_seeds_of_a_network_are_one_entry(tmp_path: Path) -> None:
     search = small_search(seeds=3)
     opened = told_study(search, tmp_path, by_cost)
-    found = entries(opened.counted())
+    found = network_results(opened.counted())
     opened.close()
     assert len(found) == len(search.points)
     assert {one.seeds for one in found} == {3}
@@ -62,7 +64,7 @@ def test_a_finished_search_is_told_in_full(tmp_path: Path) -> None:
     search = small_search(seeds=2)
     opened = told_study(search, tmp_path / "study", by_cost)
     write_report(opened, tmp_path / "report")
-    verdict = search.verdict(opened.counted())
+    said = verdict(search, opened.counted())
     opened.close()
     names = {file.name for file in (tmp_path / "report").iterdir()}
     pictures = {f"{name}.{kind}" for name in ("cost", "progress", "coefficients", "network") for kind in ("svg", "png")}
@@ -70,7 +72,7 @@ def test_a_finished_search_is_told_in_full(tmp_path: Path) -> None:
     rows = list(csv.DictReader((tmp_path / "report" / "ranking.csv").read_text().splitlines()))
     assert [int(row["macs"]) for row in rows] == sorted(int(row["macs"]) for row in rows)
     text = (tmp_path / "report" / "report.md").read_text()
-    assert verdict in text
+    assert said in text
     assert all(f"({name}.png)" in text for name in ("cost", "progress", "coefficients", "network"))
     with Image.open(tmp_path / "report" / "coefficients.png") as picture:
         assert picture.width == 1600

@@ -16,8 +16,8 @@ import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import TrialState, create_trial
 
-from compoundnet.search.samplers import EvolutionSampler, ReinforceSampler, SamplerName, make_sampler
-from compoundnet.search.samplers.history import HistorySampler
+from compoundnet.search.architecture.samplers import EvolutionSampler, ReinforceSampler, SamplerName, make_sampler
+from compoundnet.search.architecture.samplers.history import HistorySampler
 
 CHOICES = {
     "operator": ("conv", "mbconv3", "mbconv6"),

@@ -15,7 +15,7 @@ from small_space import SPACE, small_space
 import compoundnet as cn
 from compoundnet import arch
 from compoundnet.base import CompoundNetError
-from compoundnet.search.space import Space, Value, find_space, macs, spaces
+from compoundnet.search.architecture.space import Space, Value, find_space, macs, spaces
 
 MNASNET = find_space("mnasnet")
 

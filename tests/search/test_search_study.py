@@ -18,17 +18,18 @@ from compoundnet.arch import Network, cost, network
 from compoundnet.base import CompoundNetError, decode_toml
 from compoundnet.models import read_folder
 from compoundnet.search.kinds import decode
-from compoundnet.search.observations import Observation
 from compoundnet.search.running import run
-from compoundnet.search.study_figures import ScalingStudy
-from compoundnet.search.study_points import FigureNumber, Lines, at_budgets, paper_lines, scaled
-from compoundnet.search.study_summary import Summary, summarise
+from compoundnet.search.study.findings import result
+from compoundnet.search.study.lines import FigureNumber, StudyLines, at_budgets, paper_lines, scaled
+from compoundnet.search.study.observations import Observation
+from compoundnet.search.study.settings import ScalingStudy
+from compoundnet.search.study.summary import StudySummary, comma_separated, summarise
 from compoundnet.train import find_recipe, override
 from compoundnet.trials.measuring import TrainingJob
 
 
 def study(
-    figure: FigureNumber, *, seeds: int = 3, budgets: tuple[float, ...] = (), lines: Lines | None = None
+    figure: FigureNumber, *, seeds: int = 3, budgets: tuple[float, ...] = (), lines: StudyLines | None = None
 ) -> ScalingStudy:
     base = small_network()
     chosen = lines or paper_lines(figure)
@@ -101,13 +102,13 @@ def test_each_network_is_trained_once_with_each_seed_and_a_first_round_has_all()
     jobs = [search.propose(Numbered(number)) for number in range(search.trials())]  # type: ignore[arg-type]  # its number is all that is asked
     assert [job.seed for job in jobs] == [0] * 5 + [1] * 5
     assert len({(job.network, job.seed) for job in jobs}) == 10
-    assert {job.judge for job in jobs} == {"test"}
+    assert {job.judged_on for job in jobs} == {"test"}
 
 
 def test_networks_that_round_to_the_same_are_trained_once() -> None:
     lines = decode_toml(
         'title = "t"\nsource = "s"\n[[lines]]\nname = "width"\npoints = [[1, 1.01, 1], [1, 1.02, 1], [1, 2, 1]]',
-        Lines,
+        StudyLines,
         "x",
     )
     search = study(3, lines=lines)
@@ -165,7 +166,7 @@ def test_one_seed_concludes_nothing_however_large_the_differences() -> None:
 @pytest.mark.parametrize("figure", [3, 4, 8])
 def test_a_single_line_of_ones_own_has_nothing_to_be_compared_with(figure: FigureNumber) -> None:
     text = 'title = "t"\nsource = "s"\n[[lines]]\nname = "width"\npoints = [[1, 2, 1], [1, 3, 1]]'
-    search = study(figure, seeds=2, lines=decode_toml(text, Lines, "x"))
+    search = study(figure, seeds=2, lines=decode_toml(text, StudyLines, "x"))
     summary = summarise(search, told_trials(search, curve(saturating)))
     assert [one.holds for one in summary.observations if one.number == 2] == ([] if figure == 3 else [None])
 
@@ -189,15 +190,15 @@ def test_the_table_has_every_network_before_any_is_finished() -> None:
     search = study(8)
     summary = summarise(search, [])
     assert [row.accuracy for row in summary.rows] == [None] * 5
-    assert len(list(csv.DictReader(io.StringIO(summary.comma_separated())))) == 5
+    assert len(list(csv.DictReader(io.StringIO(comma_separated(summary.rows))))) == 5
     with pytest.raises(CompoundNetError, match="no trial"):
-        search.result([])
+        result(search, [])
 
 
 def test_result_toml_holds_what_was_found() -> None:
     search = study(8, seeds=2)
     trials = told_trials(search, curve(saturating))
-    assert decode_toml(search.result(trials), Summary, "result.toml") == summarise(search, trials)
+    assert decode_toml(result(search, trials), StudySummary, "result.toml") == summarise(search, trials)
 
 
 def test_a_study_trains_to_the_end_and_keeps_the_networks_of_table_7(tmp_path: Path) -> None:

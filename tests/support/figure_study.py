@@ -11,8 +11,9 @@ from told_study import told_study
 
 from compoundnet.arch import cost
 from compoundnet.models import Preprocess, write_folder
-from compoundnet.search.study_figures import ScalingStudy
-from compoundnet.search.study_points import FigureNumber, paper_lines
+from compoundnet.search.report import write_result
+from compoundnet.search.study.lines import FigureNumber, paper_lines
+from compoundnet.search.study.settings import ScalingStudy
 from compoundnet.train import find_recipe
 from compoundnet.trials.measuring import TrainingJob
 
@@ -33,7 +34,7 @@ def figure_study(
 
     opened = told_study(search, folder, accuracy, trials=None if finished else 1)
     if finished:
-        (folder / "result.toml").write_text(opened.settings.result(opened.counted()), encoding="utf-8")
+        write_result(opened, folder)
     opened.close()
     for place in search.places() if models else ():
         size = place.network.resolution

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from compoundnet.base import decode_toml
-from compoundnet.search.space import Space
+from compoundnet.search.architecture.space import Space
 
 # The first block chooses its operator; the second operator, kernel and skip.
 SPACE = """\

@@ -78,7 +78,7 @@ def main() -> None:
         if death == "marked" and calls[0] == 3:
             die()
 
-    Presence.mark = marking  # type: ignore[method-assign]  # the moments just before and after it
+    Presence.mark = marking  # type: ignore[method-assign, assignment]  # the moments just before and after it
     judge = SquareJudge(Path(log), death, float(os.environ.get("SECONDS", "0")))
     work(opened, judge, notify=lambda text: print(text, flush=True))
     opened.close()

@@ -50,9 +50,7 @@ def architecture(
     """
     from compoundnet.base import parse_count
     from compoundnet.data import open_dataset
-    from compoundnet.search.architecture import Architecture
-    from compoundnet.search.objective import Objective
-    from compoundnet.search.space import find_space
+    from compoundnet.search import ArchitectureSearch, Objective, find_space
     from compoundnet.train import find_recipe, override
 
     chosen = override(find_recipe(recipe), settings or [])
@@ -60,7 +58,7 @@ def architecture(
     # A classifier of the data's classes is what networks are trained and counted with.
     classes = len(open_dataset(data).classes)
     try:
-        search = Architecture(
+        search = ArchitectureSearch(
             place.fitted(num_classes=classes, resolution=resolution, width=width), lasting(data), chosen,
             Objective(parse_count(target_macs), exponent), trials, sampler or ("nsga2" if pareto else "reinforce"),
             pruner or ("none" if pareto else "median"), pareto, seed,

@@ -47,8 +47,8 @@ def study(
     """
     from compoundnet import zoo
     from compoundnet.data import open_dataset
-    from compoundnet.search.study_figures import ScalingStudy
-    from compoundnet.search.study_points import Lines, at_budgets, paper_lines
+    from compoundnet.search import ScalingStudy
+    from compoundnet.search.study.lines import StudyLines, at_budgets, paper_lines
     from compoundnet.train import find_recipe, override
 
     known: dict[int, Any] = {3: 3, 4: 4, 8: 8}
@@ -59,7 +59,7 @@ def study(
     chosen = override(find_recipe(recipe), settings or [])
     # A classifier of the data's classes is what costs are matched with.
     baseline = zoo.find_scalable(network).replace(num_classes=len(open_dataset(data).classes))
-    lines = read_toml(points, Lines) if points is not None else paper_lines(known[figure])
+    lines = read_toml(points, StudyLines) if points is not None else paper_lines(known[figure])
     if budgets is not None:
         lines = at_budgets(baseline, lines, _numbers(budgets))
     search = ScalingStudy(known[figure], baseline, lines, lasting(data), chosen, seeds, seed)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from compoundnet.explain import Page
-    from compoundnet.search.study_reading import StudyFolder
+    from compoundnet.search.study.folder import StudyFolder
 
 ROWS = 4
 COMMAND = "compoundnet search study NETWORK DATA --figure 8 -o RESULTS/figure8"

@@ -14,7 +14,7 @@ from compoundnet.base import CompoundNetError
 from compoundnet.train.results import Result
 
 if TYPE_CHECKING:
-    from compoundnet.search.study_reading import StudyFolder
+    from compoundnet.search.study.folder import StudyFolder
 
 
 class Results(msgspec.Struct, frozen=True):
@@ -72,6 +72,6 @@ def _read(file: Path) -> Result | None:
 def _studies(folder: Path) -> Iterator[StudyFolder]:
     found = [inner for inner in (folder, *sorted(folder.iterdir())) if (inner / "search.toml").is_file()]
     if found:
-        from compoundnet.search.study_reading import is_study, read_study
+        from compoundnet.search.study.folder import is_study, read_study
 
         yield from (read_study(inner) for inner in found if is_study(inner))

@@ -16,15 +16,15 @@ from compoundnet.paper.results import Results
 from compoundnet.paper.study_panels import HEIGHT, draw_panel, judge, study_points
 from compoundnet.plots.canvas import INK, QUIET, canvas, count_axis, encode
 from compoundnet.plots.labels import Label, label_points
-from compoundnet.search.study_plots import line_styles
+from compoundnet.search.study.plot import line_styles
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from matplotlib.axes import Axes
 
-    from compoundnet.search.study_plots import LineStyle
-    from compoundnet.search.study_points import Multipliers
+    from compoundnet.search.study.lines import Multipliers
+    from compoundnet.search.study.plot import LineStyle
 
 NETWORK = "efficientnet-b0"
 BASELINE = (1.0, 1.0, 1.0)
@@ -96,7 +96,7 @@ def _draw(name: str, number: Literal[3, 4], results: Results) -> Figure:
 
 def _lines(number: Literal[3, 4]) -> dict[str, list[CurveDot]]:
     """The networks of each line from the smallest up, the baseline and what Table 7 prints of it among them."""
-    from compoundnet.search.study_points import paper_lines, scaled
+    from compoundnet.search.study.lines import paper_lines, scaled
 
     base, known = arch.network(NETWORK), printed_accuracies()
     found: dict[str, list[CurveDot]] = {}

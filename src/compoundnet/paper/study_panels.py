@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from compoundnet.paper.reproduction import Verdict
-from compoundnet.search.study_plots import data_name, draw_curves
+from compoundnet.search.study.plot import data_name, draw_curves
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from compoundnet.search.study_reading import StudyFolder
+    from compoundnet.search.study.folder import StudyFolder
 
 HEIGHT = 4.0  # inches
 

@@ -11,7 +11,7 @@ from compoundnet.paper.reproduction import Figure, drawn_figure
 from compoundnet.paper.results import Results
 from compoundnet.paper.study_panels import HEIGHT, draw_panel, judge, study_points
 from compoundnet.plots.canvas import QUIET, canvas, count_axis, encode
-from compoundnet.search.study_plots import line_styles
+from compoundnet.search.study.plot import line_styles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

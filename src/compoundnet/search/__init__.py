@@ -1,4 +1,4 @@
-"""Both searches of the paper: the coefficients of compound scaling, and the baseline network. Loaded where used."""
+"""Searches: the coefficients of compound scaling, the baseline network, the paper's scaling studies, and sweeps."""
 
 from lazy_loader import attach_stub
 

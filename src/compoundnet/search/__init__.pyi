@@ -1,17 +1,24 @@
-from .architecture import Architecture
-from .coefficients import CoefficientSearch
+from .architecture.objective import Objective
+from .architecture.settings import ArchitectureSearch
+from .architecture.space import Space, find_space
+from .coefficients.settings import CoefficientSearch
+from .findings import Findings
 from .kinds import Search, open_study
-from .objective import Objective
+from .report import find, write_report
 from .running import run
-from .space import Space, find_space
+from .study.settings import ScalingStudy
 
 __all__ = [
-    "Architecture",
+    "ArchitectureSearch",
     "CoefficientSearch",
+    "Findings",
     "Objective",
+    "ScalingStudy",
     "Search",
     "Space",
+    "find",
     "find_space",
     "open_study",
     "run",
+    "write_report",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -18,13 +18,12 @@ from compoundnet.trials.studies import open_study as open_any_study
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-# Kind -> the module and the class of its settings, imported when a search of that kind is opened: a frozen
-# msgspec.Struct with `tag_field="kind"`, `tag=` its name here and `forbid_unknown_fields=True`.
-KINDS = {
-    "coefficients": ("coefficients", "CoefficientSearch"),
-    "architecture": ("architecture", "Architecture"),
-    "study": ("study_figures", "ScalingStudy"),
-}
+    from compoundnet.search.findings import Findings, ReportFigure
+
+# Kind -> the class of its settings in compoundnet.search.KIND.settings, which is imported when a search of that kind is
+# opened: a frozen msgspec.Struct with `tag_field="kind"`, `tag=` its name here and `forbid_unknown_fields=True`.
+# compoundnet.search.KIND.findings has `find`, `figures` and `result`.
+KINDS = {"coefficients": "CoefficientSearch", "architecture": "ArchitectureSearch", "study": "ScalingStudy"}
 
 
 class Search(NetworkSearch, Protocol):
@@ -33,7 +32,17 @@ class Search(NetworkSearch, Protocol):
     @property
     def seed(self) -> int: ...
 
-    def result(self, trials: Sequence[FrozenTrial]) -> str:
+
+class FindingsModule(Protocol):
+    """What the module `findings` of a kind of search has: functions of settings and of the trials that count."""
+
+    def find(self, settings: Any, trials: Sequence[FrozenTrial], /) -> Findings:
+        """Return what was found."""
+
+    def figures(self, settings: Any, trials: Sequence[FrozenTrial], findings: Findings, /) -> list[ReportFigure]:
+        """Return the figures of the report. At least one network is trained."""
+
+    def result(self, settings: Any, trials: Sequence[FrozenTrial], /) -> str:
         """Return the text of result.toml. Raises CompoundNetError where no trial is finished."""
 
 
@@ -43,12 +52,19 @@ def decode(text: str | bytes, source: str = "the study's settings") -> Search:
     kind = fields.get("kind")
     if kind not in KINDS:
         raise CompoundNetError(f"{source}: there is no kind of search named {kind!r}{did_you_mean(str(kind), KINDS)}")
-    module, name = KINDS[kind]
-    made = getattr(importlib.import_module(f"compoundnet.search.{module}"), name)
+    made = getattr(importlib.import_module(f"compoundnet.search.{kind}.settings"), KINDS[kind])
     try:
         return msgspec.convert(fields, made)  # type: ignore[no-any-return]  # the class is found by name
     except msgspec.ValidationError as error:
         raise CompoundNetError(f"{source}: {error}; another version of compoundnet may have written them") from error
+
+
+def findings_of(settings: Search) -> FindingsModule:
+    """Return the module with the findings of a kind of search."""
+    kind = type(settings).__struct_config__.tag  # type: ignore[attr-defined]  # a msgspec.Struct
+    module: Any = importlib.import_module(f"compoundnet.search.{kind}.findings")
+    found: FindingsModule = module
+    return found
 
 
 def open_study(

@@ -1,27 +1,44 @@
-"""What a search found, as pictures: accuracy against cost, the progress of the reward, the grid of coefficients."""
+"""Plots of any search that ranks networks: accuracy against cost, and the progress of the values."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from compoundnet.base import format_count
-from compoundnet.plots.canvas import GRID, INK, OKABE_ITO, QUIET, canvas, encode, log_axis
+from compoundnet.plots.canvas import OKABE_ITO, canvas, encode, log_axis
 from compoundnet.plots.labels import Label, label_points
-from compoundnet.search.finished import Entry
-from compoundnet.search.ranking import front
+from compoundnet.search.findings import Findings, ReportFigure
+from compoundnet.search.network_plot import draw_network
+from compoundnet.search.network_results import NetworkResult, front
+from compoundnet.trials.measuring import outcome_of
+from compoundnet.trials.settings import position
 
 if TYPE_CHECKING:
-    from matplotlib.colors import LinearSegmentedColormap
-    from matplotlib.patches import Rectangle
-
-    from compoundnet.search.grid import Point
+    from optuna.trial import FrozenTrial
 
 # Labels beyond so many cover the plot.
 _LABELLED = 8
 
 
-def draw_cost(ranked: Sequence[Entry], title: str) -> tuple[bytes, bytes]:
+def ranking_figures(findings: Findings, trials: Sequence[FrozenTrial], value: str | None) -> list[ReportFigure]:
+    """Return the figures of a search that ranks networks: cost, progress, and last the best network.
+
+    Args:
+        trials: Those that count.
+        value: What the study was told of a trial; None where it was several values, of which no progress is drawn.
+    """
+    ranked = findings.ranking
+    figures = [ReportFigure("cost", "Accuracy against cost", *draw_cost(ranked, f"Search on {findings.data}"))]
+    if value is not None:
+        told = [(position(trial), trial.values[0]) for trial in trials if outcome_of(trial) is not None]
+        pruned = [position(trial) for trial in trials if trial.state.name == "PRUNED"]
+        figures.append(ReportFigure("progress", "Progress", *draw_progress(told, pruned, value)))
+    best = draw_network(ranked[0].network, f"The best: {ranked[0].point}")
+    return [*figures, ReportFigure("network", "The best network", *best)]
+
+
+def draw_cost(ranked: Sequence[NetworkResult], title: str) -> tuple[bytes, bytes]:
     """Accuracy against multiply-adds of every network, with the Pareto front. Labels are ranks."""
     kept = front(ranked)
     dots = [(entry.macs, 100 * entry.accuracy) for entry in kept]
@@ -96,63 +113,3 @@ def draw_progress(rewards: Sequence[tuple[int, float]], pruned: Sequence[int], w
         axes.margins(y=0.12)
         axes.legend(loc="lower right", bbox_to_anchor=(1, 0.05), frameon=False, fontsize=10.5)
         return encode(surface, description)
-
-
-def draw_coefficients(grid: Sequence[tuple[Point, Entry]]) -> tuple[bytes, bytes]:
-    """Accuracy over alpha and beta; where several gammas share a cell, the best of them, which the cell names."""
-    from matplotlib.colors import Normalize
-
-    best: dict[tuple[float, float], tuple[Point, Entry]] = {}
-    for point, entry in grid:
-        key = (round(point.coefficients.alpha, 6), round(point.coefficients.beta, 6))
-        if key not in best or entry.accuracy > best[key][1].accuracy:
-            best[key] = point, entry
-    alphas, betas = (sorted({key[axis] for key in best}) for axis in (0, 1))
-    accuracies = [100 * entry.accuracy for _, entry in best.values()]
-    scale = Normalize(min(accuracies), max(*accuracies, min(accuracies) + 1e-9))
-    top = max(best.values(), key=lambda pair: pair[1].accuracy)
-    description = (
-        f"Accuracy over the grid of coefficients: {len(grid)} points, from {min(accuracies):.1f} % to"
-        f" {max(accuracies):.1f} %. Best: {top[0].label}."
-    )
-    with canvas(height=1.9 + 0.62 * len(betas)) as surface:
-        axes = surface.add_subplot()
-        axes.set_title("Accuracy over the grid")
-        axes.grid(visible=False)
-        axes.set_xlabel("alpha (depth)")
-        axes.set_ylabel("beta (width)")
-        colors = _ramp()
-        for (alpha, beta), (point, entry) in best.items():
-            share = float(scale(100 * entry.accuracy))
-            column, row = alphas.index(alpha), betas.index(beta)
-            chosen = point is top[0]
-            edge = OKABE_ITO["vermillion"] if chosen else "white"
-            axes.add_patch(_cell(column, row, colors(share), edge, 3.0 if chosen else 1.0))
-            axes.text(
-                column, row, f"{100 * entry.accuracy:.1f} %\nγ {point.coefficients.gamma:.4g}", ha="center",
-                va="center", fontsize=9.5, color="white" if share > 0.7 else INK, zorder=4,
-            )  # fmt: skip
-        axes.set_xlim(-0.6, len(alphas) - 0.4)
-        axes.set_ylim(-0.6, len(betas) - 0.4)
-        axes.set_xticks(range(len(alphas)), [f"{alpha:.4g}" for alpha in alphas])
-        axes.set_yticks(range(len(betas)), [f"{beta:.4g}" for beta in betas])
-        axes.annotate(
-            "In each cell: top-1, and the gamma (resolution) it is of. Framed: the best.", (0, 0), (0, -46),
-            xycoords="axes fraction", textcoords="offset points", fontsize=10, color=QUIET, va="top",
-        )  # fmt: skip
-        return encode(surface, description)
-
-
-def _ramp() -> LinearSegmentedColormap:
-    from matplotlib.colors import LinearSegmentedColormap
-
-    return LinearSegmentedColormap.from_list("accuracy", [GRID, OKABE_ITO["sky"], OKABE_ITO["blue"]])
-
-
-def _cell(column: int, row: int, color: Any, edge: str, width: float) -> Rectangle:
-    from matplotlib.patches import Rectangle
-
-    return Rectangle(
-        (column - 0.48, row - 0.46), 0.96, 0.92, facecolor=color, edgecolor=edge, linewidth=width,
-        zorder=3 if width > 1 else 2,
-    )  # fmt: skip

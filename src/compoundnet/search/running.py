@@ -6,10 +6,10 @@ import functools
 from collections.abc import Callable
 from pathlib import Path
 
-from compoundnet.base import write_whole
 from compoundnet.base.progress import Notify, ignore
 from compoundnet.data import Dataset
 from compoundnet.search.kinds import Search, open_study
+from compoundnet.search.report import write_report, write_result
 from compoundnet.trials.judging import NetworkJudge
 from compoundnet.trials.local_workers import work_together
 from compoundnet.trials.measuring import data_identity
@@ -47,16 +47,9 @@ def run(
             work_together(
                 opened, functools.partial(_join, place, opened.study.study_name, dataset), judge, workers, notify
             )
-        finish(opened, folder)
+        write_result(opened, folder)
+        write_report(opened, folder)
     return opened
-
-
-def finish(opened: OpenedStudy[Search], folder: Path) -> None:
-    """Write result.toml, and the report with its plots, of a finished study."""
-    from compoundnet.search.report import write_report
-
-    write_whole(folder / "result.toml", opened.settings.result(opened.counted()).encode())
-    write_report(opened, folder)
 
 
 def _join(place: str | Path, name: str, dataset: Dataset, go_on: Callable[[], bool]) -> None:

@@ -1,7 +1,7 @@
 """What a few seeds can say about an accuracy: means, standard errors, intervals of a mean and of a difference.
 
 The spread over seeds is the noise of training. Where it cannot be seen (one seed, or seeds that agree to the last
-picture) the noise of having so many judged pictures is all that is known: the binomial standard error.
+image) the noise of having so many judged images is all that is known: the binomial standard error.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from compoundnet.base import check
 CONFIDENCE = 0.95
 
 
-class Sample(msgspec.Struct, frozen=True):
-    """Accuracies of one network, each a fraction, one for each seed; each judged on `pictures` pictures."""
+class AccuracySample(msgspec.Struct, frozen=True):
+    """Accuracies of one network, each a fraction, one for each seed; each judged on `images` images."""
 
     accuracies: tuple[float, ...]
-    pictures: int
+    images: int
 
     def __post_init__(self) -> None:
         check(len(self.accuracies) >= 1, "a sample needs at least one accuracy")
-        check(self.pictures >= 1, f"a sample needs at least one picture, got {self.pictures}")
+        check(self.images >= 1, f"a sample needs at least one image, got {self.images}")
 
 
 class Interval(msgspec.Struct, frozen=True):
@@ -47,12 +47,12 @@ def mean(accuracies: Sequence[float]) -> float:
     return statistics.fmean(accuracies)
 
 
-def standard_error(sample: Sample) -> float:
+def standard_error(sample: AccuracySample) -> float:
     """Of the mean: over seeds; the binomial one where seeds show no spread."""
     return math.sqrt(_variance(sample)[0])
 
 
-def interval(sample: Sample, confidence: float = CONFIDENCE) -> Interval:
+def interval(sample: AccuracySample, confidence: float = CONFIDENCE) -> Interval:
     """Return the interval of the mean: Student's t over seeds; Wilson's binomial one where seeds show no spread."""
     from scipy import stats  # takes half a second, which reading a finished study need not wait for
 
@@ -61,17 +61,17 @@ def interval(sample: Sample, confidence: float = CONFIDENCE) -> Interval:
     if math.isfinite(freedom):
         low, high = stats.t.interval(confidence, freedom, middle, error)
     else:
-        right = stats.binomtest(round(middle * sample.pictures), sample.pictures)
+        right = stats.binomtest(round(middle * sample.images), sample.images)
         low, high = right.proportion_ci(confidence, "wilson")
     return Interval(middle, error, max(0.0, float(low)), min(1.0, float(high)))
 
 
-def difference(first: Sample, second: Sample, confidence: float = CONFIDENCE) -> Interval:
+def difference(first: AccuracySample, second: AccuracySample, confidence: float = CONFIDENCE) -> Interval:
     """Mean of the first less mean of the second, with Welch's interval (unequal variances)."""
     return combination((1.0, first), (-1.0, second), confidence=confidence)
 
 
-def combination(*terms: tuple[float, Sample], confidence: float = CONFIDENCE) -> Interval:
+def combination(*terms: tuple[float, AccuracySample], confidence: float = CONFIDENCE) -> Interval:
     """Return the sum of weight times mean over independent samples, with Welch-Satterthwaite degrees of freedom.
 
     scipy has Welch's interval for two samples with a spread of their own; here are several, with weights, some of one
@@ -88,12 +88,26 @@ def combination(*terms: tuple[float, Sample], confidence: float = CONFIDENCE) ->
     return Interval(value, error, float(low), float(high))
 
 
-def _variance(sample: Sample) -> tuple[float, float]:
+def _variance(sample: AccuracySample) -> tuple[float, float]:
     """(variance of the mean, degrees of freedom). The binomial one has known form, so no degree is lost."""
     values = sample.accuracies
     spread = statistics.variance(values) if len(values) > 1 else 0.0
     if spread > 0:
         return spread / len(values), len(values) - 1.0
     # Two hits and two misses more (Agresti & Coull 1998): nothing missed does not mean nothing can be.
-    share = (mean(values) * sample.pictures + 2) / (sample.pictures + 4)
-    return share * (1 - share) / sample.pictures, math.inf
+    share = (mean(values) * sample.images + 2) / (sample.images + 4)
+    return share * (1 - share) / sample.images, math.inf
+
+
+def percent(accuracy: Interval | None) -> str:
+    """Return an accuracy with its interval, as `61.20 % (60.91 to 61.49)`."""
+    if accuracy is None:
+        return ""
+    return f"{accuracy.mean:.2%} ({100 * accuracy.low:.2f} to {100 * accuracy.high:.2f})"
+
+
+def points(gap: Interval | None) -> str:
+    """Return a difference in percentage points with its interval, as `+1.20 (+0.80 to +1.60)`."""
+    if gap is None:
+        return ""
+    return f"{100 * gap.mean:+.2f} ({100 * gap.low:+.2f} to {100 * gap.high:+.2f})"

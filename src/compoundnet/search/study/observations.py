@@ -14,17 +14,17 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from compoundnet.trials.statistics import CONFIDENCE, Interval, Sample, combination, difference
+from compoundnet.trials.statistics import CONFIDENCE, AccuracySample, Interval, combination, difference
 
 
-class Dot(msgspec.Struct, frozen=True):
+class CostedSample(msgspec.Struct, frozen=True):
     """A trained network on a curve: its multiply-adds, and its accuracies."""
 
     macs: int
-    sample: Sample
+    sample: AccuracySample
 
 
-class Finding(msgspec.Struct, frozen=True):
+class StudyComparison(msgspec.Struct, frozen=True):
     """One comparison: what was compared, the difference of accuracies, and in words what that says."""
 
     what: str
@@ -38,7 +38,7 @@ class Observation(msgspec.Struct, frozen=True, omit_defaults=True):
     number: int
     statement: str
     verdict: str
-    findings: tuple[Finding, ...]
+    findings: tuple[StudyComparison, ...]
     holds: bool | None = None
 
 
@@ -47,7 +47,7 @@ SECOND = "at equal cost, balancing all dimensions is better than scaling one"
 _HOLDS, _FAILS, _NOISE = "It holds here.", "It does not hold here:", "It cannot be told from these trainings:"
 
 
-def first(curves: Sequence[tuple[str, Sequence[Dot]]]) -> Observation:
+def first(curves: Sequence[tuple[str, Sequence[CostedSample]]]) -> Observation:
     """Observation 1 on each curve from its cheapest network up: last against first; and gain for each doubling of cost
     in its first half against that in its second."""
     improvements, changes = [], []
@@ -65,7 +65,7 @@ def first(curves: Sequence[tuple[str, Sequence[Dot]]]) -> Observation:
     return observation
 
 
-def second(pairs: Iterable[tuple[str, Sequence[tuple[Dot, Dot]]]]) -> Observation:
+def second(pairs: Iterable[tuple[str, Sequence[tuple[CostedSample, CostedSample]]]]) -> Observation:
     """Observation 2: for each rival the balanced networks and the rival's, matched in cost; differences are averaged
     over the budgets."""
     findings, dots = [], []
@@ -77,11 +77,11 @@ def second(pairs: Iterable[tuple[str, Sequence[tuple[Dot, Dot]]]]) -> Observatio
         terms = [(sign * share, dot.sample) for pair in matched for sign, dot in zip((1.0, -1.0), pair, strict=True)]
         gap = combination(*terms)
         over = "" if len(matched) == 1 else f", mean over {len(matched)} budgets"
-        findings.append(Finding(f"balanced less {name}{over}", gap, _better(gap)))
+        findings.append(StudyComparison(f"balanced less {name}{over}", gap, _better(gap)))
     return _judge(2, SECOND, findings, dots)
 
 
-def at_cost(dots: Sequence[Dot], macs: float) -> list[tuple[float, Sample]]:
+def at_cost(dots: Sequence[CostedSample], macs: float) -> list[tuple[float, AccuracySample]]:
     """The curve's accuracy at a cost, straight between its neighbours on a logarithmic axis, as weighted samples."""
     ordered = sorted(dots, key=lambda dot: dot.macs)
     for lower, upper in itertools.pairwise(ordered):
@@ -91,41 +91,47 @@ def at_cost(dots: Sequence[Dot], macs: float) -> list[tuple[float, Sample]]:
     raise ValueError(f"no neighbours at {macs}")
 
 
-def second_on_curves(balanced: tuple[str, Sequence[Dot]], rivals: Sequence[tuple[str, Sequence[Dot]]]) -> Observation:
+def second_on_curves(
+    balanced: tuple[str, Sequence[CostedSample]], rivals: Sequence[tuple[str, Sequence[CostedSample]]]
+) -> Observation:
     """Observation 2 where costs differ: width on the balanced baseline against width on the plain one (the first rival)
     at the highest cost that both reach. The other rivals are told of and do not decide."""
-    findings, (name, dots) = [], balanced
-    for rival, others in rivals:
+    findings, decisive, (name, dots) = [], [], balanced
+    for index, (rival, others) in enumerate(rivals):
         if len(dots) < 2 or len(others) < 2:
             continue
         macs = min(max(dot.macs for dot in curve) for curve in (dots, others))
         if macs < max(min(dot.macs for dot in curve) for curve in (dots, others)):
             continue
         gap = combination(*at_cost(dots, macs), *((-weight, sample) for weight, sample in at_cost(others, macs)))
-        findings.append(Finding(f"({name}) less ({rival}) at {macs / 1e6:,.1f}M multiply-adds", gap, _better(gap)))
-    plain, others = rivals[0] if rivals else ("", ())
-    decisive = [finding for finding in findings if f"({plain})" in finding.what]
+        what = f"({name}) less ({rival}) at {macs / 1e6:,.1f}M multiply-adds"
+        findings.append(StudyComparison(what, gap, _better(gap)))
+        if index == 0:
+            decisive.append(findings[-1])
+    others = rivals[0][1] if rivals else ()
     return msgspec.structs.replace(_judge(2, SECOND, decisive, [*dots, *others]), findings=tuple(findings))
 
 
-def _improves(name: str, low: Dot, high: Dot) -> Finding:
+def _improves(name: str, low: CostedSample, high: CostedSample) -> StudyComparison:
     gap = difference(high.sample, low.sample)
     says = {1: "scaling helps", -1: "scaling harms", 0: "no difference beyond noise"}[gap.sign]
-    return Finding(f"{name}: {high.macs / low.macs:.3g} times the cost, less its start", gap, says)
+    return StudyComparison(f"{name}: {high.macs / low.macs:.3g} times the cost, less its start", gap, says)
 
 
-def _diminishes(name: str, low: Dot, middle: Dot, high: Dot) -> Finding:
+def _diminishes(name: str, low: CostedSample, middle: CostedSample, high: CostedSample) -> StudyComparison:
     early, late = math.log2(middle.macs / low.macs), math.log2(high.macs / middle.macs)
     gap = combination((1 / early + 1 / late, middle.sample), (-1 / early, low.sample), (-1 / late, high.sample))
     says = {1: "the gain diminishes", -1: "the gain grows", 0: "no change of the gain beyond noise"}[gap.sign]
-    return Finding(f"{name}: gain for each doubling of cost, first half less second", gap, says)
+    return StudyComparison(f"{name}: gain for each doubling of cost, first half less second", gap, says)
 
 
 def _better(gap: Interval) -> str:
     return {1: "balanced is better", -1: "balanced is worse", 0: "no difference beyond noise"}[gap.sign]
 
 
-def _judge(number: int, statement: str, findings: Sequence[Finding], dots: Sequence[Dot]) -> Observation:
+def _judge(
+    number: int, statement: str, findings: Sequence[StudyComparison], dots: Sequence[CostedSample]
+) -> Observation:
     """It holds where every comparison says so, fails where any says the opposite, and is open otherwise.
 
     That all hold needs no correction for their number: each must be beyond noise by itself.
@@ -145,5 +151,5 @@ def _judge(number: int, statement: str, findings: Sequence[Finding], dots: Seque
     return Observation(number, statement, verdict, tuple(findings), holds)
 
 
-def _list(findings: Sequence[Finding]) -> str:
+def _list(findings: Sequence[StudyComparison]) -> str:
     return "; ".join(f"{finding.what}: {finding.says}" for finding in findings)

@@ -8,10 +8,10 @@ from typing import Literal
 
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler
 
-from compoundnet.search.samplers.evolution import POPULATION, TOURNAMENT, EvolutionSampler
-from compoundnet.search.samplers.history import Value
-from compoundnet.search.samplers.numbered import NumberedSampler
-from compoundnet.search.samplers.reinforce import ReinforceSampler
+from compoundnet.search.architecture.samplers.evolution import POPULATION, TOURNAMENT, EvolutionSampler
+from compoundnet.search.architecture.samplers.history import Value
+from compoundnet.search.architecture.samplers.numbered import NumberedSampler
+from compoundnet.search.architecture.samplers.reinforce import ReinforceSampler
 
 SamplerName = Literal["reinforce", "evolution", "nsga2", "random"]
 

@@ -7,7 +7,7 @@ import math
 import msgspec
 
 from compoundnet.base import CompoundNetError, check, format_count
-from compoundnet.search.space import Space, macs
+from compoundnet.search.architecture.space import Space, macs
 
 # The paper's w: "a hyperparameter for controlling the trade-off between accuracy and FLOPS".
 EXPONENT = -0.07

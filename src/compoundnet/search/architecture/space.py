@@ -222,7 +222,7 @@ def macs(network: Network) -> int:
 @cache
 def spaces() -> dict[str, Space]:
     """The spaces that ship with the package, by name."""
-    folder = resources.files("compoundnet.search").joinpath("spaces")
+    folder = resources.files("compoundnet.search.architecture").joinpath("spaces")
     read = [decode_toml(file.read_bytes(), Space, file.name) for file in folder.iterdir()]
     return {space.name: space for space in sorted(read, key=lambda space: space.name)}
 

@@ -1,26 +1,22 @@
-"""The search for a baseline (section 4): networks of a space, proposed by a sampler, trained for a short time, and
-valued by the multi-objective reward, or by accuracy and cost apart."""
+"""The settings of the search for a baseline (section 4): networks of a space, proposed by a sampler, each trained for a
+short time, and valued by the multi-objective reward, or by accuracy and cost separately."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from compoundnet.arch import Network
-from compoundnet.base import CompoundNetError, check, format_count
-from compoundnet.search.finished import Entry, entries
-from compoundnet.search.objective import Objective
-from compoundnet.search.ranking import front
-from compoundnet.search.space import Space
-from compoundnet.train import Recipe
+from compoundnet.base import check
+from compoundnet.search.architecture.objective import Objective
+from compoundnet.search.architecture.space import Space
+from compoundnet.train.recipe import Recipe
 from compoundnet.trials.measuring import TrainingJob, TrialOutcome
 
 if TYPE_CHECKING:
     import optuna
-    from optuna.trial import FrozenTrial
 
 # Networks drawn to tell the cost of a search by.
 _DRAWN = 20
@@ -28,7 +24,7 @@ _DRAWN = 20
 _STARTUP_TRIALS, _WARMUP = 5, 1 / 3
 
 
-class Architecture(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="architecture"):
+class ArchitectureSearch(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="architecture"):
     """space      with the data's classes in its base
     proposals  trials; a network that is proposed again counts, and takes the value it has
     pruning    "median": give a network up whose reward is below the median at its epoch; "hyperband": Li et al. 2018
@@ -73,7 +69,7 @@ class Architecture(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_
         )
 
     def sampler(self) -> optuna.samplers.BaseSampler:
-        from compoundnet.search.samplers import make_sampler
+        from compoundnet.search.architecture.samplers import make_sampler
 
         return make_sampler(self.sampling, self.space.choices(), seed=self.seed, trials=self.proposals)
 
@@ -102,37 +98,3 @@ class Architecture(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_
         if self.pareto:
             return outcome.accuracy, float(outcome.macs)
         return (self.objective.reward(outcome.accuracy, outcome.macs),)
-
-    def ranked(self, found: Sequence[Entry]) -> list[Entry]:
-        """The best reward first, of equal ones the cheapest. Of a Pareto search too, which has one answer then."""
-        return sorted(found, key=lambda entry: (-self.reward(entry), entry.macs))
-
-    def reward(self, entry: Entry) -> float:
-        """Of a network that was trained to its end."""
-        return self.objective.reward(entry.accuracy, entry.macs)
-
-    def result(self, trials: Sequence[FrozenTrial]) -> str:
-        """The best network by reward, as NETWORK reads it; what is known of it stands in comments above."""
-        found = self.ranked(entries(trials))
-        if not found or found[0].sample is None:
-            raise CompoundNetError(
-                f"none of the {self.proposals} proposed networks was trained to its end, so there is no best one: give"
-                " another recipe, or --pruner none"
-            )
-        target = f"{format_count(self.objective.target_macs)})^{self.objective.exponent:g}"
-        lines = [
-            f"Found by compoundnet search architecture on {self.data}, space {self.space.name}, recipe"
-            f" {self.recipe.name}, sampler {self.sampling}, {self.proposals} trials, seed {self.seed}.",
-            f"Reward: accuracy * (multiply-adds / {target}. Accuracy on held-out training pictures.",
-            self._line(found[0]),
-        ]
-        if self.pareto:
-            lines += ["Networks that no other beats in accuracy and multiply-adds:", *map(self._line, front(found))]
-        return "".join(f"# {' '.join(line.split())}\n" for line in lines) + found[0].network.dumps()
-
-    def _line(self, entry: Entry) -> str:
-        pictures = entry.sample.pictures if entry.sample is not None else 0
-        return (
-            f"{entry.network.name}: accuracy {entry.accuracy:.2%} of {pictures:,} pictures, {format_count(entry.macs)}"
-            f" multiply-adds, {format_count(entry.params)} parameters, reward {self.reward(entry):.4f}"
-        )

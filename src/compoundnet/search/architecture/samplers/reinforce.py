@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from compoundnet.search.samplers.history import HistorySampler, Value
+from compoundnet.search.architecture.samplers.history import HistorySampler, Value
 
 # Chosen on synthetic objectives of their own (docs/search.md): trials a step of the policy, the step, the weight of the
 # policy's entropy, how much of the baseline a batch leaves as it was, and how many standard deviations count.

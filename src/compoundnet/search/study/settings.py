@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from compoundnet.arch import Network
-from compoundnet.base import CompoundNetError, check
-from compoundnet.search.study_points import FigureNumber, Lines, Multipliers, label, scaled
+from compoundnet.base import check
+from compoundnet.search.study.lines import FigureNumber, Multipliers, StudyLines, label, scaled
 from compoundnet.train.recipe import Recipe
 from compoundnet.trials.measuring import TrainingJob, TrialOutcome
 from compoundnet.trials.settings import PointList, position
 
 if TYPE_CHECKING:
     import optuna
-    from optuna.trial import FrozenTrial
 
 BASELINE = (1.0, 1.0, 1.0)
 
@@ -26,7 +24,7 @@ def _same(network: Network) -> Network:
     return network.replace(name="network", scaling=None)
 
 
-class Place(msgspec.Struct, frozen=True):
+class StudyNetwork(msgspec.Struct, frozen=True):
     """A network of a study: the line it is first found on, its multipliers, and the network."""
 
     line: str
@@ -50,7 +48,7 @@ class ScalingStudy(PointList, frozen=True, forbid_unknown_fields=True, tag_field
 
     figure: FigureNumber
     network: Network
-    lines: Lines
+    lines: StudyLines
     data: str
     recipe: Recipe
     seeds: int = 3
@@ -59,20 +57,20 @@ class ScalingStudy(PointList, frozen=True, forbid_unknown_fields=True, tag_field
     def __post_init__(self) -> None:
         check(self.seeds >= 1, f"seeds must be at least 1, got {self.seeds}")
 
-    def places(self) -> tuple[Place, ...]:
+    def places(self) -> tuple[StudyNetwork, ...]:
         """Each different network once, the baseline first where the lines start at it."""
-        found: dict[Network, Place] = {}
+        found: dict[Network, StudyNetwork] = {}
         for line, multipliers in self._listed():
             network = scaled(self.network, multipliers)
-            found.setdefault(_same(network), Place(line, multipliers, network))
+            found.setdefault(_same(network), StudyNetwork(line, multipliers, network))
         return tuple(found.values())
 
-    def at(self, multipliers: Multipliers) -> Place:
+    def at(self, multipliers: Multipliers) -> StudyNetwork:
         """The network of these multipliers, as `places` has it."""
         wanted = _same(scaled(self.network, multipliers))
         return next(place for place in self.places() if _same(place.network) == wanted)
 
-    def curve(self, name: str) -> list[Place]:
+    def curve(self, name: str) -> list[StudyNetwork]:
         """The networks of a line; the baseline first where the lines start at it."""
         listed = [self.at(multipliers) for line, multipliers in self._listed() if line in (name, "")]
         return list(dict.fromkeys(listed))
@@ -99,15 +97,6 @@ class ScalingStudy(PointList, frozen=True, forbid_unknown_fields=True, tag_field
     def values(self, outcome: TrialOutcome) -> tuple[float, ...]:
         """The accuracy."""
         return (outcome.accuracy,)
-
-    def result(self, trials: Sequence[FrozenTrial]) -> str:
-        """The table's figures and what the observations come to, as TOML."""
-        from compoundnet.search.study_summary import summarise
-
-        summary = summarise(self, trials)
-        if not any(row.accuracy for row in summary.rows):
-            raise CompoundNetError("no trial of this study is finished")
-        return summary.as_toml()
 
     def _listed(self) -> list[tuple[str, Multipliers]]:
         """(line, multipliers); the baseline belongs to no line, or to one that has it."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from compoundnet.search.samplers.history import HistorySampler, Value
+from compoundnet.search.architecture.samplers.history import HistorySampler, Value
 
 # The paper's best were 100 and 25 for 20,000 trials; these were chosen for hundreds (docs/search.md).
 POPULATION = 25

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from compoundnet.base import format_count
 from compoundnet.plots.canvas import INK, OKABE_ITO, QUIET, canvas, count_axis, encode
-from compoundnet.search.study_points import label
+from compoundnet.search.study.lines import label
 from compoundnet.trials.statistics import CONFIDENCE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from compoundnet.search.study_figures import ScalingStudy
-    from compoundnet.search.study_points import Multipliers
-    from compoundnet.search.study_summary import Row, Summary
+    from compoundnet.search.study.lines import Multipliers
+    from compoundnet.search.study.settings import ScalingStudy
+    from compoundnet.search.study.summary import StudyRow, StudySummary
     from compoundnet.trials.statistics import Interval
 
 _COLOURS = tuple(OKABE_ITO[name] for name in ("blue", "orange", "green", "purple", "sky", "black"))
@@ -59,7 +59,7 @@ def line_styles(figure: int, count: int) -> list[LineStyle]:
     return styles if figure == 3 else [*styles[:-1], _RECOMMENDED]
 
 
-def draw_study(study: ScalingStudy, summary: Summary) -> tuple[bytes, bytes]:
+def draw_study(study: ScalingStudy, summary: StudySummary) -> tuple[bytes, bytes]:
     """Draw the networks that are finished, of which there must be at least one: (SVG, PNG)."""
     with canvas(height=5.6) as surface:
         axes = surface.add_subplot()
@@ -77,7 +77,7 @@ def draw_study(study: ScalingStudy, summary: Summary) -> tuple[bytes, bytes]:
         return encode(surface, _describe(study, curves))
 
 
-def draw_curves(axes: Axes, study: ScalingStudy, summary: Summary | None) -> list[StudyCurve]:
+def draw_curves(axes: Axes, study: ScalingStudy, summary: StudySummary | None) -> list[StudyCurve]:
     """Draw the finished networks onto `axes`, without a title or legend, and return what is drawn.
 
     Where no network is finished the axes say so. `summary` is None for a study that has not ended.
@@ -103,7 +103,7 @@ def data_name(study: ScalingStudy) -> str:
     return name if folder and "/" not in name else name.rstrip("/").rpartition("/")[2]
 
 
-def _curves(study: ScalingStudy, rows: Sequence[Row]) -> list[StudyCurve]:
+def _curves(study: ScalingStudy, rows: Sequence[StudyRow]) -> list[StudyCurve]:
     measured = {row.multipliers: (row.macs, row.accuracy) for row in rows}
     curves = []
     for line, style in zip(study.lines.lines, line_styles(study.figure, len(study.lines.lines)), strict=True):

@@ -17,7 +17,7 @@ _TARGET = Decimal(2)
 _MOST = 101  # values a coefficient: beyond, the cube of them takes longer to list than anyone meant
 
 
-class Point(msgspec.Struct, frozen=True):
+class CoefficientPoint(msgspec.Struct, frozen=True):
     """Coefficients, and the network that they give. `merged`: others of the grid that round to the same network."""
 
     coefficients: Coefficients
@@ -79,7 +79,7 @@ def within(grid: str, tolerance: str) -> tuple[tuple[Decimal, Decimal, Decimal],
 
 
 @lru_cache(maxsize=8)
-def points(network: Network, grid: str, tolerance: str, phi: float) -> tuple[Point, ...]:
+def points(network: Network, grid: str, tolerance: str, phi: float) -> tuple[CoefficientPoint, ...]:
     """The grid's points within the tolerance with their networks, scaled by `phi`.
 
     Of those that round to the same network the one nearest to 2 is kept, and names the others.
@@ -94,7 +94,7 @@ def points(network: Network, grid: str, tolerance: str, phi: float) -> tuple[Poi
         made = _coefficients(chosen)
         name = f"{network.name}-a{made.alpha:g}-b{made.beta:g}-c{made.gamma:g}-phi{phi:g}"
         others = tuple(_coefficients(other) for other in members if other != chosen)
-        found.append(Point(made, compound(network, phi, made).replace(name=name), others))
+        found.append(CoefficientPoint(made, compound(network, phi, made).replace(name=name), others))
     return tuple(found)
 
 

@@ -21,7 +21,7 @@ Multipliers = tuple[float, float, float]
 _FINE = 1e-4
 
 
-class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class StudyLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Networks of one curve, as multipliers of the baseline, from the cheapest up."""
 
     name: str
@@ -31,12 +31,12 @@ class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         check(len(self.points) >= 1, f"the line {self.name!r} holds no point")
 
 
-class Lines(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class StudyLines(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What one figure compares. Where no line has the baseline (1, 1, 1) itself, it is the start of each."""
 
     title: str
     source: str
-    lines: tuple[Line, ...]
+    lines: tuple[StudyLine, ...]
 
     def __post_init__(self) -> None:
         check(len(self.lines) >= 1, "lines must hold at least one line")
@@ -45,13 +45,13 @@ class Lines(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @cache
-def paper_lines(figure: FigureNumber) -> Lines:
-    """The paper's, from study_figures.toml."""
-    file = resources.files("compoundnet.search").joinpath("study_figures.toml")
-    return decode_toml(file.read_bytes(), dict[str, Lines], file.name)[f"figure{figure}"]
+def paper_lines(figure: FigureNumber) -> StudyLines:
+    """The paper's, from figures.toml."""
+    file = resources.files("compoundnet.search.study").joinpath("figures.toml")
+    return decode_toml(file.read_bytes(), dict[str, StudyLines], file.name)[f"figure{figure}"]
 
 
-def at_budgets(network: Network, lines: Lines, budgets: Sequence[float]) -> Lines:
+def at_budgets(network: Network, lines: StudyLines, budgets: Sequence[float]) -> StudyLines:
     """Each line's last network, moved along its direction to where it costs nearest to `budgets` times the baseline.
 
     The direction of (d, w, r) is (d^t, w^t, r^t), as in Eq. 3. Depth goes in whole layers and width in whole steps of
@@ -63,10 +63,12 @@ def at_budgets(network: Network, lines: Lines, budgets: Sequence[float]) -> Line
             raise CompoundNetError(f"a budget is a multiple of the baseline's cost, above 1; got {budget:g}")
     wanted = [cost(network).macs * budget for budget in sorted(set(budgets))]
     matched = tuple(
-        Line(line.name, tuple(_nearest(network, line.points[-1], macs) for macs in wanted)) for line in lines.lines
+        StudyLine(line.name, tuple(_nearest(network, line.points[-1], macs) for macs in wanted)) for line in lines.lines
     )
     described = ", ".join(f"{budget:g}" for budget in sorted(set(budgets)))
-    return Lines(lines.title, f"{lines.source}; multipliers matched to {described} times the baseline's cost", matched)
+    return StudyLines(
+        lines.title, f"{lines.source}; multipliers matched to {described} times the baseline's cost", matched
+    )
 
 
 def _nearest(network: Network, direction: Multipliers, macs: float) -> Multipliers:

@@ -8,7 +8,7 @@ import pytest
 
 from compoundnet.arch import Coefficients, compound, network
 from compoundnet.base import CompoundNetError
-from compoundnet.search.grid import DEFAULT_GRID, DEFAULT_TOLERANCE, parse_grid, points, within
+from compoundnet.search.coefficients.grid import DEFAULT_GRID, DEFAULT_TOLERANCE, parse_grid, points, within
 
 
 def test_the_papers_answer_lies_on_the_default_grid() -> None:

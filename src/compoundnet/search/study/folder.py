@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 
 from compoundnet.base import read_toml
-from compoundnet.search.study_figures import Place, ScalingStudy
-from compoundnet.search.study_summary import Row, Summary
+from compoundnet.search.study.settings import ScalingStudy, StudyNetwork
+from compoundnet.search.study.summary import StudyRow, StudySummary
 
 SEARCH, RESULT, MODELS = "search.toml", "result.toml", "models"
 
@@ -22,14 +22,14 @@ class StudyFolder(msgspec.Struct, frozen=True):
 
     folder: Path
     study: ScalingStudy
-    summary: Summary | None
+    summary: StudySummary | None
 
-    def row(self, place: Place) -> Row | None:
+    def row(self, place: StudyNetwork) -> StudyRow | None:
         """What was measured of a network; None where nothing was."""
         rows = self.summary.rows if self.summary is not None else ()
         return next((row for row in rows if row.multipliers == place.multipliers and row.accuracy is not None), None)
 
-    def model(self, place: Place) -> Path | None:
+    def model(self, place: StudyNetwork) -> Path | None:
         """The model folder that a network was kept in; None where it was not."""
         folder = self.folder / MODELS / place.name
         return folder if (folder / "network.toml").is_file() else None
@@ -44,5 +44,5 @@ def is_study(folder: Path) -> bool:
 def read_study(folder: Path) -> StudyFolder:
     """Raises CompoundNetError where a file cannot be read."""
     result = folder / RESULT
-    summary = read_toml(result, Summary) if result.is_file() else None
+    summary = read_toml(result, StudySummary) if result.is_file() else None
     return StudyFolder(folder, read_toml(folder / SEARCH, ScalingStudy), summary)

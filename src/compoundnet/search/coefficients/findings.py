@@ -1,0 +1,118 @@
+"""What a coefficient search has found: the ranking of its points, whether the best is better, and result.toml."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from compoundnet.arch import FoundCoefficients
+from compoundnet.base import CompoundNetError, format_count
+from compoundnet.search.coefficients.grid import CoefficientPoint
+from compoundnet.search.coefficients.grid_plot import draw_coefficients
+from compoundnet.search.coefficients.settings import CoefficientSearch
+from compoundnet.search.findings import Findings, ReportFigure, ranked_findings
+from compoundnet.search.network_results import NetworkResult, network_results, ranking
+from compoundnet.search.plots import ranking_figures
+from compoundnet.trials.statistics import AccuracySample, difference, standard_error
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+# Points on opposite edges of the tolerance (1.9 and 2.1) explain no larger ratio of multiply-adds.
+_UNEVEN = 1.25
+
+
+def find(settings: CoefficientSearch, trials: Sequence[FrozenTrial]) -> Findings:
+    """Return what the counted trials have found."""
+    ranked = ranking(network_results(trials))
+    if not ranked:
+        said = ""
+    elif all(result.sample is None for result in ranked):
+        said = "Every training diverged, so there is nothing to rank."
+    else:
+        said = verdict(settings, trials)
+    notes = [point.note for point in settings.points if point.note]
+    return ranked_findings(settings, trials, ranked, verdict=said, notes=notes)
+
+
+def figures(settings: CoefficientSearch, trials: Sequence[FrozenTrial], findings: Findings) -> list[ReportFigure]:
+    """Return the figures of the report: accuracy against cost, progress, the grid, the best network."""
+    *before, network = ranking_figures(findings, trials, "top-1, a fraction")
+    grid = [(point_of(settings, result), result) for result in findings.ranking]
+    return [*before, ReportFigure("coefficients", "Grid", *draw_coefficients(grid)), network]
+
+
+def point_of(settings: CoefficientSearch, result: NetworkResult) -> CoefficientPoint:
+    """Return the point whose network a result is of."""
+    return settings.points[result.position % len(settings.points)]
+
+
+def verdict(settings: CoefficientSearch, trials: Sequence[FrozenTrial]) -> str:
+    """Return, in a sentence or two, whether the best point is better than the others.
+
+    Raises:
+        CompoundNetError: No trial is finished, or every training diverged.
+    """
+    ranked = ranking(network_results(trials))
+    if not ranked:
+        raise CompoundNetError("no trial is finished yet, so there is nothing to rank")
+    best, *others = ranked
+    if best.sample is None:
+        raise CompoundNetError(
+            f"every training diverged, so there is nothing to rank; give a lower learning rate"
+            f" (--set lr={settings.recipe.lr / 3:.2g}) and another output (-o)"
+        )
+    level = [other for other in others if difference(_sample(best), _sample(other)).sign == 0]
+    if not others:
+        return f"{best.point} with {_percent(best)} is the only point. {_noise(best)}"
+    if not level:
+        text = f"The best, {best.point} with {_percent(best)}, is separable from all others (95 % confidence)."
+    else:
+        text = (
+            f"The best, {best.point} with {_percent(best)}, is not separable from {len(level)} of the {len(others)}"
+            f" others (95 % confidence); the next is {level[0].point} with {_percent(level[0])}. The difference may be"
+            " noise."
+        )
+    return " ".join(part for part in (text, _noise(best), _uneven(ranked)) if part)
+
+
+def result(settings: CoefficientSearch, trials: Sequence[FrozenTrial]) -> str:
+    """Return result.toml: alpha, beta, gamma and the network that they are of, as `scale --coefficients` reads it."""
+    said = verdict(settings, trials)
+    best = point_of(settings, ranking(network_results(trials))[0]).coefficients
+    about = f"On {settings.data}, recipe {settings.recipe.name}, phi {settings.phi:g}, {settings.seeds} seed(s). {said}"
+    found = FoundCoefficients(best.alpha, best.beta, best.gamma, settings.network, about)
+    return msgspec.toml.encode(found).decode()
+
+
+def _sample(result: NetworkResult) -> AccuracySample:
+    """The accuracies, with 0 for trainings that diverged."""
+    reached = result.sample or AccuracySample((0.0,), 1)
+    return AccuracySample((*reached.accuracies, *[0.0] * result.diverged), reached.images)
+
+
+def _percent(result: NetworkResult) -> str:
+    return f"{result.values[0]:.2%} ± {standard_error(_sample(result)):.2%}"
+
+
+def _uneven(ranked: list[NetworkResult]) -> str:
+    """Rounding of a small network undoes what the constraint is for: equal cost."""
+    costs = [result.macs for result in ranked]
+    if max(costs) <= _UNEVEN * min(costs):
+        return ""
+    return (
+        f"Because of rounding the points cost between {format_count(min(costs))} and {format_count(max(costs))}"
+        " multiply-adds, so a better one may only be a more expensive one."
+    )
+
+
+def _noise(best: NetworkResult) -> str:
+    judged = f"judged on {_sample(best).images:,} images"
+    if best.seeds == 1:
+        return (
+            f"± is the binomial standard error of one run {judged}; it excludes the variance between seeds, which"
+            " --seeds 3 would show."
+        )
+    return f"± is the standard error over {best.seeds} seeds, {judged}."

@@ -1,0 +1,60 @@
+"""The settings of STEP 1 of section 4: the alpha, beta, gamma of a baseline, by training each point of a grid."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from compoundnet.arch import Network
+from compoundnet.base import check
+from compoundnet.search.coefficients.grid import DEFAULT_GRID, DEFAULT_TOLERANCE, CoefficientPoint, points
+from compoundnet.train.recipe import Recipe
+from compoundnet.trials.measuring import TrainingJob, TrialOutcome
+from compoundnet.trials.settings import PointList, position
+
+if TYPE_CHECKING:
+    import optuna
+
+
+class CoefficientSearch(PointList, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="coefficients"):
+    """Every point of the grid with each of `seeds` seeds, from `seed` on.
+
+    grid       LOW:HIGH:STEP of each of alpha, beta and gamma
+    tolerance  how far alpha * beta^2 * gamma^2 may be from 2
+    phi        at which the points are compared; the paper's STEP 1 fixes 1
+    """
+
+    network: Network
+    data: str
+    recipe: Recipe
+    grid: str = DEFAULT_GRID
+    tolerance: str = DEFAULT_TOLERANCE
+    phi: float = 1.0
+    seeds: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check(self.seeds >= 1, f"seeds must be at least 1, got {self.seeds}")
+        check(self.phi > 0, f"phi must be above 0, where the coefficients make a difference, got {self.phi:g}")
+
+    @property
+    def points(self) -> tuple[CoefficientPoint, ...]:
+        """Those that are trained, each once a seed."""
+        return points(self.network, self.grid, self.tolerance, self.phi)
+
+    def params(self) -> list[dict[str, float]]:
+        """All points with the first seed come first, so that an early look sees the whole grid."""
+        return [
+            {"alpha": point.coefficients.alpha, "beta": point.coefficients.beta, "gamma": point.coefficients.gamma}
+            for point in self.points * self.seeds
+        ]
+
+    def networks(self) -> tuple[Network, ...]:
+        return tuple(point.network for point in self.points)
+
+    def propose(self, trial: optuna.Trial) -> TrainingJob:
+        seed, number = divmod(position(trial), len(self.points))
+        point = self.points[number]
+        return TrainingJob(point.network, self.seed + seed, point.label)
+
+    def values(self, outcome: TrialOutcome) -> tuple[float, ...]:
+        return (outcome.accuracy,)
