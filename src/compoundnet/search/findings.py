@@ -129,9 +129,10 @@ def ranked_findings(
 ) -> Findings:
     """Return the findings of a search that ranks networks."""
     kept = front(ranking)
+    known: Sequence[float | None] = rewards or [None] * len(ranking)
     rows = tuple(
         (str(rank), *cells(result, reward), "front" if result in kept else "")
-        for rank, (result, reward) in enumerate(zip(ranking, rewards or [None] * len(ranking), strict=True), start=1)
+        for rank, (result, reward) in enumerate(zip(ranking, known, strict=True), start=1)
     )
     state = progress_of(settings, trials)
     return Findings(
