@@ -50,3 +50,18 @@ def test_importing_any_package_loads_nothing_heavy() -> None:
     code = f"import sys, {', '.join(PACKAGES)}; print({{'torch', 'numpy', 'PIL', 'rich', 'typer'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_no_module_imports_from_a_package_that_it_is_in() -> None:
+    """import-linter follows imports of modules; a name that its own package loads lazily would hide a circle."""
+    found = []
+    for file in ROOT.rglob("*.py"):
+        module = ".".join(("compoundnet", *file.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__")
+        for node in ast.walk(ast.parse(file.read_text())):
+            if not isinstance(node, ast.ImportFrom) or not f"{module}.".startswith(f"{node.module}."):
+                continue
+            folder = ROOT.joinpath(*str(node.module).split(".")[1:])
+            for name in (alias.name for alias in node.names if alias.name != "__version__"):
+                if not (folder / f"{name}.py").exists() and not (folder / name).is_dir():
+                    found.append(f"{module}: from {node.module} import {name}")
+    assert found == []

@@ -3,8 +3,8 @@
 Every name is loaded on first use, from `__init__.pyi`, so that planning a network never imports torch.
 """
 
-from lazy_loader import attach_stub
+from compoundnet.base.extras import attach
 
 __version__ = "0.1.0"
 
-__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

@@ -13,7 +13,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from compoundnet import CompoundNetError, __version__
+from compoundnet import __version__
+from compoundnet.base import CompoundNetError
+from compoundnet.base.extras import naming_extras
 
 # Command -> module and function or typer.Typer in it. A module is imported when its command runs, so that planning a
 # network does not wait for what predicting needs.
@@ -114,7 +116,8 @@ def main() -> None:
     ours.addHandler(logging.StreamHandler())
     ours.setLevel(logging.INFO)
     try:
-        app(prog_name="compoundnet")
+        with naming_extras("this command"):
+            app(prog_name="compoundnet")
     except CompoundNetError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)

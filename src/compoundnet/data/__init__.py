@@ -3,6 +3,6 @@
 Importing any of it does not import torch, except for `data.loader` and the pixel operations that it calls.
 """
 
-from lazy_loader import attach_stub
+from compoundnet.base.extras import attach
 
-__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from compoundnet.base import CompoundNetError, did_you_mean
+from compoundnet.base import CompoundNetError, did_you_mean, need
 from compoundnet.data.class_folders import with_test
 from compoundnet.data.dataset import Dataset, Split
 from compoundnet.data.sources import Files, Strings
@@ -74,12 +74,9 @@ def _read_csv(path: Path) -> dict[str, list[str]]:
 
 
 def _read_parquet(path: Path) -> dict[str, list[str]]:
-    try:
-        from pyarrow import ArrowException, parquet  # type: ignore[import-untyped]  # has no types
-    except ImportError as error:
-        raise CompoundNetError(
-            f"{path}: reading Parquet needs pyarrow: pip install 'compoundnet[parquet]', or give the table as CSV"
-        ) from error
+    need("pyarrow", f"{path}: reading Parquet, unlike CSV,")
+    from pyarrow import ArrowException, parquet  # type: ignore[import-untyped]  # has no types
+
     try:
         table = parquet.read_table(path).to_pydict()
     except (OSError, ArrowException) as error:

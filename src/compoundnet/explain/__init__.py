@@ -1,5 +1,5 @@
 """Which parts of an image a model bases a class on: class activation maps (Zhou et al. 2016) and Grad-CAM."""
 
-from lazy_loader import attach_stub
+from compoundnet.base.extras import attach
 
-__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = attach(__name__, __file__, extra="explain")

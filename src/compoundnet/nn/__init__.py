@@ -1,5 +1,5 @@
 """Torch modules built from networks; the only place where layers are written."""
 
-from lazy_loader import attach_stub
+from compoundnet.base.extras import attach
 
-__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

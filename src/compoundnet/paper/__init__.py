@@ -1,5 +1,5 @@
 """The paper's tables and figures: what it prints, and what is measured here beside it."""
 
-from lazy_loader import attach_stub
+from compoundnet.base.extras import attach
 
-__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

@@ -1,5 +1,5 @@
 """Searches: the coefficients of compound scaling, the baseline network, the paper's scaling studies, and sweeps."""
 
-from lazy_loader import attach_stub
+from compoundnet.base.extras import attach
 
-__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = attach(__name__, __file__, extra="search")

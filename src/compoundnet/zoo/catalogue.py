@@ -12,6 +12,7 @@ import msgspec
 
 from compoundnet.arch import canonical
 from compoundnet.base import CompoundNetError, did_you_mean
+from compoundnet.base.extras import naming_extras
 
 if TYPE_CHECKING:
     from torch import nn
@@ -48,15 +49,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         if num_classes < 1:
             raise CompoundNetError(f"num_classes must be at least 1, got {num_classes}")
         module, _, function = self.builder.rpartition(".")
-        try:
+        with naming_extras(f"building {self.name}", extra=None if self.source == "compoundnet" else "peers"):
             make = getattr(importlib.import_module(module), function)
-        except ModuleNotFoundError as error:
-            if error.name != self.source:
-                raise
-            raise CompoundNetError(
-                f"{self.name} is built by {self.source}, which is not installed; "
-                "install it with: pip install 'compoundnet[peers]'"
-            ) from error
         built: nn.Module = make(num_classes=num_classes, **self.arguments)
         return built
 

@@ -1,0 +1,46 @@
+from .errors import CompoundNetError, did_you_mean, first_line
+from .extras import MissingLibraryError, need
+from .files import (
+    UnwritableError,
+    check_folder_of,
+    make_folder,
+    remove_scratch,
+    scratch_folder,
+    whole_file,
+    whole_folder,
+    write_errors,
+    write_whole,
+)
+from .progress import Notify, Progress, ignore
+from .toml import decode_toml, read_toml
+from .units import format_bytes, format_count, parse_bytes, parse_count, parse_duration
+from .values import check, plain_values
+
+__all__ = [
+    "CompoundNetError",
+    "MissingLibraryError",
+    "Notify",
+    "Progress",
+    "UnwritableError",
+    "check",
+    "check_folder_of",
+    "decode_toml",
+    "did_you_mean",
+    "first_line",
+    "format_bytes",
+    "format_count",
+    "ignore",
+    "make_folder",
+    "need",
+    "parse_bytes",
+    "parse_count",
+    "parse_duration",
+    "plain_values",
+    "read_toml",
+    "remove_scratch",
+    "scratch_folder",
+    "whole_file",
+    "whole_folder",
+    "write_errors",
+    "write_whole",
+]
