@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from compoundnet.base import CompoundNetError, first_line
+from compoundnet.base.errors import CompoundNetError, first_line
 
 # An image before it is decoded: a file's bytes, or pixels uint8[H, W] or uint8[H, W, 3].
 Encoded = bytes | NDArray[np.uint8]
