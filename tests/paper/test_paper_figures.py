@@ -11,7 +11,7 @@ from PIL import Image
 
 from compoundnet import arch, paper, zoo
 from compoundnet.plots.canvas import canvas
-from compoundnet.plots.labels import Label, label_points
+from compoundnet.plots.labels import PointLabel, label_points
 
 FIGURES = tuple(f"figure{number}" for number in range(1, 9))
 
@@ -59,7 +59,7 @@ def test_figure2_shows_the_networks_of_table7() -> None:
 def test_labels_cover_neither_each_other_nor_a_marker_nor_the_frame() -> None:
     cluster = [(x / 100, y / 100) for x, y in itertools.product((48, 50, 52), (48, 50, 52))]
     corners = [(0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0)]
-    labels = [Label(f"network {index}", x, y) for index, (x, y) in enumerate(cluster + corners)]
+    labels = [PointLabel(f"network {index}", x, y) for index, (x, y) in enumerate(cluster + corners)]
     with canvas(height=5) as surface:
         axes = surface.add_subplot()
         axes.set(xlim=(-0.05, 1.05), ylim=(-0.05, 1.05))

@@ -12,7 +12,7 @@ from given_times import given_times
 
 from compoundnet import base, paper
 from compoundnet.paper import latency_table, registry
-from compoundnet.paper.report import ReportSection
+from compoundnet.paper.report_sections import ReportSection
 from compoundnet.runtime.timing.benchmark import Benchmark
 
 MEANS = {"resnet-152": 0.4, "efficientnet-b1": 0.05, "amoebanet-b": 16.0, "efficientnet-b7": 4.0}
@@ -69,7 +69,7 @@ def test_its_counts_are_those_of_the_tables(quick: paper.Report) -> None:
 def test_it_says_what_quick_left_out(quick: paper.Report) -> None:
     # Two latencies and a speedup of Table 4 are printed and not timed.
     assert quick.facts().skipped_by_quick == 3
-    assert "3 of the figures that need data were left out by" in html.unescape(quick.html.decode())
+    assert "3 of the numbers that need data were left out by" in html.unescape(quick.html.decode())
     assert paper.make_report(without=[n for n in paper.names() if n != "table4"]).facts().skipped_by_quick == 0
 
 

@@ -80,8 +80,8 @@ def draw_page(
     headers = [_wrapped(head, width - _GAP, bold=True, most=4) for head in heads or ()]
     top = _GAP + _LINE + _GAP + max((len(lines) for lines in headers), default=0) * _LINE + (_GAP if heads else 0)
     heights = [
-        max(len(lines) for lines in told) * _LINE + _LINE + max(panel.image.height for panel in row) + 2 * _GAP
-        for row, told in zip(rows, captions, strict=True)
+        max(len(lines) for lines in wrapped) * _LINE + _LINE + max(panel.image.height for panel in row) + 2 * _GAP
+        for row, wrapped in zip(rows, captions, strict=True)
     ]
     legend = _legend(across)
     drawn = Image.new("RGB", (across, top + sum(heights) + legend.height), _PAPER)
@@ -90,9 +90,9 @@ def draw_page(
     for column, lines in enumerate(headers):
         _write(pen, column * width + _GAP // 2, _GAP + _LINE + _GAP, lines, INK, bold=True)
     y = top
-    for row, told, height in zip(rows, captions, heights, strict=True):
-        lines_of_row = max(len(lines) for lines in told)
-        for column, (panel, lines) in enumerate(zip(row, told, strict=True)):
+    for row, wrapped, height in zip(rows, captions, heights, strict=True):
+        lines_of_row = max(len(lines) for lines in wrapped)
+        for column, (panel, lines) in enumerate(zip(row, wrapped, strict=True)):
             x = column * width + _GAP // 2
             _write(pen, x, y + (lines_of_row - len(lines)) * _LINE, lines, INK)
             _write(pen, x, y + lines_of_row * _LINE, _wrapped(panel.remark, width - _GAP, most=1), QUIET)

@@ -1,4 +1,4 @@
-"""The paper's tables and figures: what it prints, and what is measured here beside it."""
+"""The paper's tables and figures: what it prints, beside what is measured here."""
 
 from compoundnet.base.extras import attach
 

@@ -11,7 +11,7 @@ from compoundnet.paper.reproduction import Figure, Verdict, drawn_figure
 from compoundnet.paper.results import Results
 from compoundnet.paper.tables import network_table
 from compoundnet.plots.canvas import INK, OKABE_ITO, canvas, count_axis, encode
-from compoundnet.plots.labels import Label, label_points
+from compoundnet.plots.labels import PointLabel, label_points
 
 FAMILY = "EfficientNet"
 
@@ -27,13 +27,13 @@ class PlottedNetwork(msgspec.Struct, frozen=True):
 
 
 def accuracy_against_size(name: str, results: Results) -> Figure:
-    """Figure 1: parameters."""
+    """Figure 1: accuracy against parameters."""
     del results  # the accuracies are the paper's
     return _draw(name, "params", "parameters", "smaller")
 
 
 def accuracy_against_cost(name: str, results: Results) -> Figure:
-    """Figure 5: multiply-adds."""
+    """Figure 5: accuracy against multiply-adds."""
     del results
     return _draw(name, "macs", "FLOPs (multiply-adds) of one image", "cheaper")
 
@@ -64,7 +64,7 @@ def _draw(name: str, figure: str, amount: str, less: str) -> Figure:
 
 
 def _points(figure: str) -> list[PlottedNetwork]:
-    """Table 2 with `figure` as measured and the printed top-1."""
+    """The networks of Table 2, with `figure` as measured and the printed top-1."""
     points: list[PlottedNetwork] = []
     for line in network_table("table2", Results()).rows:
         amount, top1 = line.cells[figure].measured, parse(line.cells["top1"].printed or "")
@@ -73,12 +73,12 @@ def _points(figure: str) -> list[PlottedNetwork]:
     return points
 
 
-def _label(point: PlottedNetwork, first: bool) -> Label:
+def _label(point: PlottedNetwork, first: bool) -> PointLabel:
     if not point.model.startswith(FAMILY):
-        return Label(point.model, point.amount, 100 * point.top1, INK)
-    # The curve's first point carries the family's name, the others only what tells them apart.
+        return PointLabel(point.model, point.amount, 100 * point.top1, INK)
+    # The curve's first point carries the family's name, the others only their own part of it.
     text = point.model if first else point.model.removeprefix(f"{FAMILY}-")
-    return Label(text, point.amount, 100 * point.top1, OKABE_ITO["vermillion"], "bold")
+    return PointLabel(text, point.amount, 100 * point.top1, OKABE_ITO["vermillion"], "bold")
 
 
 def _describe(title: str, amount: str, ours: list[PlottedNetwork]) -> str:
@@ -98,7 +98,7 @@ def _beaten(less: str, ours: list[PlottedNetwork], others: list[PlottedNetwork])
 
 
 def _worse(ours: list[PlottedNetwork], others: list[PlottedNetwork]) -> list[PlottedNetwork]:
-    """Those with an EfficientNet beside them that has less and is at least as accurate."""
+    """The networks for which an EfficientNet has less and is at least as accurate."""
     return [
         other for other in others if any(point.top1 >= other.top1 and point.amount < other.amount for point in ours)
     ]

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
 from compoundnet.base import CompoundNetError
+from compoundnet.data import open_dataset
+from compoundnet.explain import Page, grid
+from compoundnet.models import open_model
 from compoundnet.paper.printed import PrintedFigure, printed_figure, printed_table
 from compoundnet.paper.reproduction import Figure, drawn_figure
 from compoundnet.paper.results import Results
@@ -17,7 +20,6 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-    from compoundnet.explain import Page
     from compoundnet.search.study.folder import StudyFolder
 
 ROWS = 4
@@ -54,9 +56,6 @@ def _models(study: StudyFolder) -> dict[str, Path]:
 
 
 def _maps(name: str, printed: PrintedFigure, study: StudyFolder, models: dict[str, Path]) -> Figure:
-    from compoundnet.explain import grid
-    from compoundnet.models import open_model
-
     images, labels = _test_images(study)
     opened = {line: open_model(folder) for line, folder in models.items()}
     titles = [f"{line}, {model.preprocess.size} px" for line, model in opened.items()]
@@ -73,9 +72,7 @@ def _maps(name: str, printed: PrintedFigure, study: StudyFolder, models: dict[st
 
 
 def _test_images(study: StudyFolder) -> tuple[list[Image.Image], list[str]]:
-    """The first test image of each of the first classes, and the classes: nobody chose them by how they look."""
-    from compoundnet.data import open_dataset
-
+    """The first test image of each of the first classes, and the classes; nothing is picked by hand."""
     dataset = open_dataset(study.study.data)
     split = dataset.split(dataset.evaluation)
     first: dict[int, int] = {}
@@ -88,7 +85,7 @@ def _test_images(study: StudyFolder) -> tuple[list[Image.Image], list[str]]:
 
 
 def _svg(drawn: Page) -> bytes:
-    """The page as SVG, which holds it as JPEG: photos stay pixels."""
+    """The page as SVG around a JPEG: photos stay pixels."""
     width, height = drawn.image.size
     encoded = base64.b64encode(drawn.jpeg()).decode()
     return (

@@ -1,4 +1,4 @@
-"""A figure as it stands in print (`0.39B`, `4.9x`, `77.1%`), and a measured one held against it, digit by digit."""
+"""Numbers as they stand in print (`0.39B`, `4.9x`, `77.1%`), compared with measured ones digit by digit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NUMBER = re.compile(r"([0-9][0-9,]*)(\.[0-9]+)?([xs%MB]?)")
 
 
 class Digits(NamedTuple):
-    """`0.39B` is value 0.39, 2 decimals, unit B."""
+    """A printed number: `0.39B` is value 0.39, 2 decimals, unit B."""
 
     value: Decimal
     decimals: int
@@ -26,12 +26,12 @@ class Digits(NamedTuple):
 
     @property
     def amount(self) -> float:
-        """In whole units: `0.39B` is 390 million, `77.1%` is 0.771."""
+        """The number in ones: `0.39B` is 390 million, `77.1%` is 0.771."""
         return float(self.value * _UNITS[self.unit])
 
 
 def parse(text: str) -> Digits | None:
-    """A printed number; None for other text, such as an operator or `224x224`."""
+    """Parse a printed number; None for other text, such as an operator or `224x224`."""
     match = _NUMBER.fullmatch(text)
     if match is None:
         return None
@@ -40,7 +40,7 @@ def parse(text: str) -> Digits | None:
 
 
 def agrees(printed: str, measured: float | str) -> bool:
-    """Whether the measured figure, rounded to the printed digits, is the printed one. Text must be equal."""
+    """Return whether the measured number, rounded to the printed digits, is the printed one. Text must be equal."""
     digits = parse(printed)
     if digits is None or isinstance(measured, str):
         return printed == measured
@@ -48,7 +48,7 @@ def agrees(printed: str, measured: float | str) -> bool:
 
 
 def written_like(printed: str, measured: float | str) -> str:
-    """The measured figure in the printed one's unit, with one digit more; counts without a unit in full."""
+    """Write the measured number in the printed one's unit with one digit more; counts without a unit in full."""
     digits = parse(printed)
     if digits is None or isinstance(measured, str):
         return str(measured)

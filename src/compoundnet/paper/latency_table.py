@@ -7,22 +7,20 @@ as in the paper.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from compoundnet.base import CompoundNetError, format_bytes
+from compoundnet.base.machine import free_memory, processor
 from compoundnet.paper import digits
 from compoundnet.paper.printed import PrintedRow, PrintedTable, printed_table
-from compoundnet.paper.reproduction import Table, Verdict
+from compoundnet.paper.reproduction import LEFT_OUT, Table, Verdict
 from compoundnet.paper.results import Results
 from compoundnet.paper.verdicts import RowMeasurements, find_accuracies, judged, measure_row
-
-if TYPE_CHECKING:
-    from compoundnet.runtime.timing.benchmark import Benchmark
+from compoundnet.runtime.timing.benchmark import Benchmark, benchmark
+from compoundnet.runtime.timing.rounds import RUNS
 
 BACKEND = "onnxruntime"
-LEFT_OUT = "Left out by --quick."
 QUICK, FULL = ("EfficientNet-B1",), ("EfficientNet-B1", "EfficientNet-B7")
 # Peak memory of GPipe's network of 557M parameters, while it is exported.
 MEMORY = {"EfficientNet-B7": 10e9}
@@ -46,9 +44,6 @@ def quick_latency_table(name: str, results: Results) -> LatencyTable:
 
 def time_groups(groups: tuple[str, ...]) -> dict[str, Benchmark]:
     """Measure, by group, the latencies of one image in the networks of its rows."""
-    from compoundnet.base.machine import free_memory
-    from compoundnet.runtime.timing.benchmark import benchmark
-
     rows = printed_table("table4").rows
     free = free_memory()
     for group in groups:
@@ -66,9 +61,6 @@ def time_groups(groups: tuple[str, ...]) -> dict[str, Benchmark]:
 
 def tabulate(name: str, results: Results, benchmarks: Mapping[str, Benchmark]) -> LatencyTable:
     """Return the table with these latencies by group; a network without one needs data."""
-    from compoundnet.base.machine import processor
-    from compoundnet.runtime.timing.rounds import RUNS
-
     printed = printed_table(name)
     origin = f"On one core of {processor()}, mean of {RUNS} runs on ONNX Runtime."
     means = {found.network: found.latency.mean / 1e3 for done in benchmarks.values() for found in done.measurements}

@@ -1,4 +1,4 @@
-"""The paper's tables and figures as data files (`data/*.toml`): the one place where its printed numbers stand."""
+"""The paper's tables and figures as data files (`data/*.toml`), the one place that holds its printed numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from compoundnet.paper.digits import parse
 
 
 class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What all parts share: frozen, and an unknown field is an error."""
+    """The base of all parts: an unknown field is an error."""
 
 
 class RowReading(_Part, frozen=True):
@@ -78,7 +78,7 @@ class PrintedTable(_Part, frozen=True):
 
 
 class PrintedFigure(_Part, frozen=True):
-    """What the paper claims with a figure. `saturation`: the accuracy near which its curves flatten, a fraction."""
+    """What the paper claims with a figure. `saturation` is the accuracy near which its curves flatten, a fraction."""
 
     title: str
     source: str

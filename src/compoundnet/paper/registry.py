@@ -1,4 +1,4 @@
-"""Every table and figure that can be reproduced, by name. A new one is a line here and the function it names."""
+"""Every table and figure that can be reproduced, by name. A new one takes a line here and the function it names."""
 
 from __future__ import annotations
 

@@ -5,58 +5,18 @@ from __future__ import annotations
 import os
 import shlex
 import time
-from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import get_args
 
 import msgspec
 
 from compoundnet.base import CompoundNetError, make_folder, write_whole
 from compoundnet.base.progress import Notify, ignore
-from compoundnet.paper.latency_table import LEFT_OUT
 from compoundnet.paper.registry import has_quick, names, reproduce
-from compoundnet.paper.reproduction import Cell, Figure, Table, Verdict
+from compoundnet.paper.report_page import render
+from compoundnet.paper.report_sections import ReportSection, total
+from compoundnet.paper.reproduction import Verdict
 from compoundnet.paper.results import Results
-
-VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
-
-
-class ReportSection(msgspec.Struct, frozen=True):
-    """One table or figure of the report.
-
-    Attributes:
-        name: As `reproduce` takes it.
-        made: None where it was left out, or could not be made.
-        problem: Why it could not be made; empty otherwise.
-        command: The command that makes it again, alone.
-        seconds: How long it took.
-    """
-
-    name: str
-    made: Table | Figure | None
-    problem: str
-    command: str
-    seconds: float
-
-    @property
-    def title(self) -> str:
-        """As printed, or `Table 4` where there is nothing."""
-        return self.made.title if self.made is not None else f"{self.name[:-1].capitalize()} {self.name[-1]}"
-
-    @property
-    def counts(self) -> dict[Verdict, int]:
-        """How many cells of a table have each verdict; a figure has one."""
-        if isinstance(self.made, Table):
-            found = Counter(cell.verdict for cell in _cells(self.made))
-        else:
-            found = Counter([self.made.verdict] if self.made is not None else [])
-        return {verdict: found[verdict] for verdict in VERDICTS}
-
-    @property
-    def skipped(self) -> int:
-        """Cells that --quick has left out."""
-        return sum(cell.reason == LEFT_OUT for cell in _cells(self.made)) if isinstance(self.made, Table) else 0
 
 
 class ReportSummary(msgspec.Struct, frozen=True):
@@ -80,7 +40,7 @@ class ReportSummary(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """A finished report."""
+    """A finished report: the HTML file, and what it was made of."""
 
     html: bytes
     sections: tuple[ReportSection, ...]
@@ -107,13 +67,6 @@ class Report(msgspec.Struct, frozen=True):
         )
 
 
-def total(sections: Iterable[ReportSection]) -> dict[Verdict, int]:
-    """Count the verdicts of several sections together."""
-    return {verdict: sum(column) for verdict, column in zip(
-        VERDICTS, zip(*(section.counts.values() for section in sections), strict=True), strict=True
-    )}  # fmt: skip
-
-
 def make_report(
     results: Results | None = None,
     *,
@@ -134,8 +87,6 @@ def make_report(
     Raises:
         CompoundNetError: a name of `without` is not known.
     """
-    from compoundnet.paper.report_page import render
-
     given, unwanted = results or Results(), set(without)
     unknown = unwanted.difference(names())
     if unknown:
@@ -185,7 +136,3 @@ def _make(name: str, results: Results, quick: bool, unwanted: bool) -> ReportSec
     except Exception as error:  # whatever it is, the other sections are worth having
         problem = f"{type(error).__name__}: {error}"
     return ReportSection(name, made, problem, command, time.monotonic() - start)
-
-
-def _cells(table: Table) -> list[Cell]:
-    return [cell for line in table.rows for cell in line.cells.values()]

@@ -6,54 +6,52 @@ import base64
 import datetime
 import io
 import shlex
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
+
+import jinja2
+from PIL import Image
 
 from compoundnet.base import format_bytes, format_count
+from compoundnet.base.machine import free_memory
 from compoundnet.paper.formats import comparison, comparison_heading, lay_out
+from compoundnet.paper.report_sections import VERDICTS, ReportSection, total
 from compoundnet.paper.reproduction import Cell, Figure, Table
 from compoundnet.paper.results import Results
+from compoundnet.runtime.timing.rounds import setting
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from compoundnet.paper.report import ReportSection
-
-# A larger picture is one of photos, and goes in as JPEG: the whole page is to stay under 5 MB.
+# A larger drawing consists of photos, and goes in as JPEG: the whole page must stay under 5 MB.
 _LARGE = 700_000
 _QUALITY = 85
 # Verdict -> (sign, what it means).
 MEANINGS = {
-    "agrees": ("✓", "ours, rounded to the printed digits, is the printed figure; of a figure: its claim holds"),
+    "agrees": ("✓", "ours, rounded to the printed digits, is the printed number; of a figure: its claim holds"),
     "surpasses": ("▲", "ours is better than printed"),
-    "differs": ("≠", "ours is not the printed figure; the number leads to the reason, where one is known"),
-    "other machine": ("⇄", "seconds of this machine beside seconds of the paper's: they are not comparable"),
-    "needs data": ("○", "nobody has measured it yet; a result file or a study given with --results does"),
-    "not printed": ("–", "the paper prints no figure here; of a figure: its claim is for the eye to judge"),
+    "differs": ("≠", "ours is not the printed number; the note gives the reason, where one is known"),
+    "other machine": ("⇄", "seconds on this machine beside seconds on the paper's: they are not comparable"),
+    "needs data": ("○", "not measured yet; a result file or a study given with --results fills it"),
+    "not printed": ("–", "the paper prints no number here; of a figure: its claim is judged by eye"),
 }
-# Of so many cells of tables, or claims of figures: (one, several).
-_TOLD = {
+# What is said of the cells of tables and of the claims of figures: (one, several).
+_PHRASES = {
     "Tables": {
         "agrees": ("agrees to the printed digits", "agree to the printed digits"),
         "surpasses": ("is surpassed", "are surpassed"),
         "differs": ("differs", "differ"),
-        "other machine": ("is in seconds of another machine", "are in seconds of another machine"),
+        "other machine": ("was timed on another machine", "were timed on another machine"),
         "needs data": ("needs data", "need data"),
     },
     "Figures": {
-        "agrees": ("holds by what is measured", "hold by what is measured"),
+        "agrees": ("holds by the measurements", "hold by the measurements"),
         "differs": ("does not", "do not"),
         "needs data": ("needs data", "need data"),
-        "not printed": ("is for the eye to judge", "are for the eye to judge"),
+        "not printed": ("is judged by eye", "are judged by eye"),
     },
 }
 
 
 def render(sections: Sequence[ReportSection], results: Results, quick: bool) -> bytes:
-    """The HTML file: self-contained, without a script."""
-    import jinja2
-
-    from compoundnet.paper.report import VERDICTS, total
-
+    """Return the HTML file: self-contained, without a script."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("compoundnet.paper"),
         autoescape=True,
@@ -68,7 +66,7 @@ def render(sections: Sequence[ReportSection], results: Results, quick: bool) -> 
     page = environment.get_template("report.html.j2").render(
         kinds=kinds,
         totals={kind: total(of_kind) for kind, of_kind in kinds.items()},
-        told=_TOLD,
+        phrases=_PHRASES,
         verdicts=VERDICTS,
         meanings=MEANINGS,
         views={section.name: view(section) for section in sections},
@@ -86,23 +84,21 @@ def render(sections: Sequence[ReportSection], results: Results, quick: bool) -> 
 
 
 def view(section: ReportSection) -> dict[str, Any]:
-    """What the template needs of a section beside itself."""
+    """Return what the template needs of a section beside the section itself."""
     if isinstance(section.made, Table):
         layout = lay_out(section.made)
         numbers = {reason: number for number, reason in enumerate(layout.reasons, 1)}
         return {"sheets": [_sheet(section.made, figures, numbers) for figures in section.made.sections],
                 "reasons": layout.reasons}  # fmt: skip
     if isinstance(section.made, Figure):
-        return {"picture": picture(section.made), "points": _points(section.made)}
+        return {"image": data_address(section.made), "points": _points(section.made)}
     return {}
 
 
-def picture(figure: Figure) -> str:
-    """A data address: SVG, or JPEG where the SVG is large."""
+def data_address(figure: Figure) -> str:
+    """Return the drawing as a data address: SVG, or JPEG where the SVG is large."""
     if len(figure.svg) <= _LARGE:
         return f"data:image/svg+xml;base64,{base64.b64encode(figure.svg).decode()}"
-    from PIL import Image
-
     content = io.BytesIO()
     with Image.open(io.BytesIO(figure.png)) as image:
         image.convert("RGB").save(content, "JPEG", quality=_QUALITY)
@@ -110,10 +106,7 @@ def picture(figure: Figure) -> str:
 
 
 def machine() -> dict[str, str]:
-    """What the measurements depend on."""
-    from compoundnet.base.machine import free_memory
-    from compoundnet.runtime.timing.rounds import setting
-
+    """Return what the measurements depend on."""
     found, free = setting(threads=1, batch=1), free_memory()
     load = f", load {found.load_average:.1f} when the report was finished" if found.load_average is not None else ""
     return {
@@ -159,11 +152,11 @@ def _cell(cell: Cell, numbers: dict[str, int]) -> dict[str, Any]:
 def _points(figure: Figure) -> dict[str, Any]:
     """The figure's numbers as a table; a column that a point does not have stays empty."""
     columns = list(dict.fromkeys(name for point in figure.points for name in point))
-    rows = [[_told(name, point.get(name)) for name in columns] for point in figure.points]
+    rows = [[_shown(name, point.get(name)) for name in columns] for point in figure.points]
     return {"columns": [name.replace("_", " ") for name in columns], "rows": rows}
 
 
-def _told(name: str, value: Any) -> str:
+def _shown(name: str, value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, float) and (name.startswith("top1") or name == "accuracy"):

@@ -9,6 +9,8 @@ import msgspec
 from compoundnet.paper.printed import PrintedFigure
 from compoundnet.plots.canvas import Plot
 
+# The reason of a cell that `quick` leaves out.
+LEFT_OUT = "Left out by --quick."
 Verdict = Literal["agrees", "surpasses", "differs", "other machine", "needs data", "not printed"]
 
 

@@ -1,5 +1,8 @@
-"""What people have measured: result files (`compoundnet evaluate -o`), which fill accuracy cells, and scaling studies
-(`compoundnet search study`), which fill Figures 3, 4, 7 and 8."""
+"""What users have measured.
+
+Result files of `compoundnet evaluate -o` fill the tables' accuracies; studies of `compoundnet search study` fill
+Figures 3, 4, 7 and 8.
+"""
 
 from __future__ import annotations
 
@@ -18,27 +21,30 @@ if TYPE_CHECKING:
 
 
 class Results(msgspec.Struct, frozen=True):
-    """`evaluations` oldest first; `folder` is where all was read from."""
+    """What was read from `folder`; `evaluations` are in the order of their dates."""
 
     evaluations: tuple[Result, ...] = ()
     studies: tuple[StudyFolder, ...] = ()
     folder: Path | None = None
 
     def find(self, network: str, dataset: str | None) -> Result | None:
-        """The latest evaluation of a network on a dataset."""
+        """Return the latest evaluation of a network on a data set; None where there is none."""
         found = [result for result in self.evaluations if result.network == network and result.dataset == dataset]
         return found[-1] if found else None
 
     def of_figure(self, number: int) -> tuple[StudyFolder, ...]:
-        """The studies of that figure."""
+        """Return the studies of a figure, by its number."""
         return tuple(study for study in self.studies if study.study.figure == number)
 
 
 def read_results(folder: Path) -> Results:
-    """Of a folder: its result files (`*.json` with a `top1`), those of model folders in it (`*/result.json`), and the
-    studies: its own folders, or it itself. Other files are left alone.
+    """Read a folder's results.
 
-    Raises CompoundNetError for a result that is broken, naming the file and the field, and for a folder without any.
+    These are its result files (`*.json` with a `top1`), those of model folders in it (`*/result.json`), and studies:
+    folders in it, or the folder itself. Other files are ignored.
+
+    Raises:
+        CompoundNetError: a result is broken (the message names the file and the field), or there is none.
     """
     if not folder.is_dir():
         raise CompoundNetError(f"{folder} is not a folder; give the one that holds the result files")
@@ -72,6 +78,7 @@ def _read(file: Path) -> Result | None:
 def _studies(folder: Path) -> Iterator[StudyFolder]:
     found = [inner for inner in (folder, *sorted(folder.iterdir())) if (inner / "search.toml").is_file()]
     if found:
+        # Imports numpy, which tables are made without.
         from compoundnet.search.study.folder import is_study, read_study
 
         yield from (read_study(inner) for inner in found if is_study(inner))

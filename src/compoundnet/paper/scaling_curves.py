@@ -15,16 +15,15 @@ from compoundnet.paper.reproduction import Figure, drawn_figure
 from compoundnet.paper.results import Results
 from compoundnet.paper.study_panels import HEIGHT, draw_panel, judge, study_points
 from compoundnet.plots.canvas import INK, QUIET, canvas, count_axis, encode
-from compoundnet.plots.labels import Label, label_points
-from compoundnet.search.study.plot import line_styles
+from compoundnet.plots.labels import PointLabel, label_points
+from compoundnet.search.study.lines import Multipliers, paper_lines, scaled
+from compoundnet.search.study.plot import LineStyle, line_styles
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from matplotlib.axes import Axes
 
-    from compoundnet.search.study.lines import Multipliers
-    from compoundnet.search.study.plot import LineStyle
 
 NETWORK = "efficientnet-b0"
 BASELINE = (1.0, 1.0, 1.0)
@@ -44,17 +43,17 @@ class CurveDot(NamedTuple):
 
 
 def one_dimension(name: str, results: Results) -> Figure:
-    """Figure 3."""
+    """Figure 3: B0 scaled by one dimension."""
     return _draw(name, 3, results)
 
 
 def four_baselines(name: str, results: Results) -> Figure:
-    """Figure 4."""
+    """Figure 4: width scaled on four baselines."""
     return _draw(name, 4, results)
 
 
 def printed_accuracies() -> dict[Multipliers, float]:
-    """(depth, width, resolution) -> top-1, of the networks of Table 7."""
+    """Return (depth, width, resolution) -> top-1 of the networks of Table 7."""
     found: dict[Multipliers, float] = {}
     for row in printed_table("table7").rows:
         top1 = parse(row.printed["top1"])
@@ -95,9 +94,7 @@ def _draw(name: str, number: Literal[3, 4], results: Results) -> Figure:
 
 
 def _lines(number: Literal[3, 4]) -> dict[str, list[CurveDot]]:
-    """The networks of each line from the smallest up, the baseline and what Table 7 prints of it among them."""
-    from compoundnet.search.study.lines import paper_lines, scaled
-
+    """The networks of each line from the smallest up, with the baseline and the line's networks in Table 7."""
     base, known = arch.network(NETWORK), printed_accuracies()
     found: dict[str, list[CurveDot]] = {}
     for line in paper_lines(number).lines:
@@ -152,12 +149,13 @@ def _label_accuracies(axes: Axes, lines: dict[str, list[CurveDot]]) -> None:
     """Called when all limits are final."""
     known = {dot.multipliers: dot for dots in lines.values() for dot in dots if dot.top1 is not None}
     label_points(
-        axes, [Label(f"{_name(at)}: {dot.top1:.1%}", dot.macs, 100 * (dot.top1 or 0.0)) for at, dot in known.items()]
+        axes,
+        [PointLabel(f"{_name(at)}: {dot.top1:.1%}", dot.macs, 100 * (dot.top1 or 0.0)) for at, dot in known.items()],
     )
 
 
 def _costs(axes: Axes, lines: dict[str, list[CurveDot]], styles: Sequence[LineStyle]) -> None:
-    """A row of networks a line, each with its multiplier."""
+    """A row of networks per line, each with its multiplier."""
     axes.set_ylim(len(lines) - 0.45, -0.6)
     axes.set_yticks(range(len(lines)), list(lines))
     axes.tick_params(axis="y", length=0)

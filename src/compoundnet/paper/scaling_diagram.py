@@ -1,4 +1,4 @@
-"""Figure 2: what scaling does to a network, drawn from the networks of Table 7."""
+"""Figure 2: the ways of scaling a network, drawn from the networks of Table 7."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GAP, STAGE_GAP = 1.0, 4.0  # between blocks and between stages, in the units of 
 
 
 class BlockBar(NamedTuple):
-    """One block: `width` follows its channels, `height` its output's side; `bottom` is where it lies in the stack."""
+    """One block: `width` is its channels, `height` the root of its output's side, `bottom` its place in the stack."""
 
     stage: int
     width: float
@@ -33,7 +33,7 @@ class BlockBar(NamedTuple):
 
 
 def ways_of_scaling(name: str, results: Results) -> Figure:
-    """Figure 2 as five stacks of blocks, the image below and the classifier above."""
+    """Figure 2: five stacks of blocks, the image below and the classifier above."""
     del results  # it has no accuracies
     rows = [printed_table("table7").rows[position] for position in ORDER]
     networks = [_scaled(row) for row in rows]
@@ -106,7 +106,7 @@ def _bars(each: Network) -> Iterator[BlockBar]:
 
 
 def _panel(axes: Axes, position: int, row: PrintedRow, each: Network, stack: list[BlockBar]) -> None:
-    from matplotlib.colors import to_rgb
+    from matplotlib.colors import to_rgb  # matplotlib is imported when something is drawn
 
     base = to_rgb(COLORS[position])
     for bar in stack:
@@ -130,7 +130,7 @@ def _multipliers(row: PrintedRow) -> tuple[tuple[str, float], ...]:
 
 
 def _key(axes: Axes, each: Network, stack: list[BlockBar]) -> None:
-    """What the baseline's first and last bar stand for."""
+    """Label the baseline's first and last bar."""
     first, last = stack[0], stack[-1]
     side = each.resolution // each.stem.stride
     axes.annotate(

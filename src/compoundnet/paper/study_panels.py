@@ -1,4 +1,4 @@
-"""One's own scaling study as a panel of a figure, and what it says of the figure's claim."""
+"""The user's own scaling study as a panel of a figure, and what it says about the figure's claim."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HEIGHT = 4.0  # inches
 
 
 def study_points(study: StudyFolder) -> list[dict[str, Any]]:
-    """What a study has measured, as plain data: accuracies as fractions, intervals of 95 % confidence."""
+    """Return what a study has measured, as plain data: accuracies as fractions, intervals of 95 % confidence."""
     return [
         {
             "measured in": str(study.folder),
@@ -45,14 +45,14 @@ def draw_panel(axes: Axes, study: StudyFolder) -> None:
 
 
 def judge(number: int, studies: Sequence[StudyFolder]) -> tuple[Verdict, str]:
-    """Of the claim of Figure 3, 4 or 8, by the last study of it that is finished.
+    """Judge the claim of Figure 3, 4 or 8 by the last study of it that is finished: (verdict, reason).
 
     Figure 3 claims the paper's Observation 1, Figures 4 and 8 its Observation 2.
     """
     command = f"compoundnet search study NETWORK DATA --figure {number} -o RESULTS/figure{number}"
     done = [study for study in studies if study.summary is not None]
     if not done:
-        unfinished = f"{studies[-1].folder} is not finished: the same command goes on with it. " if studies else ""
+        unfinished = f"{studies[-1].folder} is not finished: run the same command to continue. " if studies else ""
         return "needs data", f"{unfinished}It takes trainings: {command}"
     study = done[-1]
     assert study.summary is not None
@@ -60,8 +60,8 @@ def judge(number: int, studies: Sequence[StudyFolder]) -> tuple[Verdict, str]:
     observation = next((one for one in study.summary.observations if one.number == wanted), None)
     where = f"Of {study.study.network.name} on {data_name(study.study)}, {_seeds(study)}: "
     if observation is None or observation.holds is None:
-        verdict = observation.verdict if observation is not None else "it says nothing of this claim."
-        return "needs data", f"{where}{verdict} More seeds or more pictures may tell."
+        verdict = observation.verdict if observation is not None else "it says nothing about this claim."
+        return "needs data", f"{where}{verdict} More seeds or more test images may decide it."
     return ("agrees" if observation.holds else "differs"), f"{where}{observation.verdict}"
 
 

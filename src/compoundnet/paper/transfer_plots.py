@@ -15,7 +15,7 @@ from compoundnet.paper.printed import PrintedFigure, printed_figure, printed_tab
 from compoundnet.paper.reproduction import Figure, Verdict, drawn_figure
 from compoundnet.paper.results import Results
 from compoundnet.plots.canvas import INK, OKABE_ITO, QUIET, canvas, encode, log_axis
-from compoundnet.plots.labels import Label, label_points
+from compoundnet.plots.labels import PointLabel, label_points
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -159,7 +159,7 @@ def _labels(axes: Axes, points: list[TransferAccuracy]) -> None:
             )  # fmt: skip
         else:
             labels.append(
-                Label(text, point.params, 100 * point.accuracy, colour, "bold" if colour != INK else "normal")
+                PointLabel(text, point.params, 100 * point.accuracy, colour, "bold" if colour != INK else "normal")
             )
     low, high = axes.get_xlim()
     lines = [(x, 100 * point.accuracy) for point in points if point.params is None for x in (low, high)]

@@ -1,6 +1,6 @@
-"""The one plot language of all figures: sizes, type, colours, labels on the points, and equal bytes for equal input.
+"""The look of all plots: sizes, type, colours and axes. Equal inputs give equal bytes.
 
-Pictures are 1600 px wide and stay legible at 600. Colours are Okabe & Ito's, which colour-blind readers tell apart.
+Plots are 1600 px wide and stay legible at 600 px. Colours are Okabe & Ito's, which colour-blind readers distinguish.
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ class Plot(msgspec.Struct, frozen=True, kw_only=True):
 
 @contextmanager
 def canvas(height: float) -> Iterator[Canvas]:
-    """A drawing surface of the common width in the common style; `height` in inches."""
+    """Yield a drawing surface of the common width in the common style; `height` is in inches."""
+    # Slow to import, and needed only when something is drawn.
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -86,7 +87,7 @@ def canvas(height: float) -> Iterator[Canvas]:
 
 
 def encode(figure: Canvas, description: str) -> tuple[bytes, bytes]:
-    """(SVG, PNG). The description becomes the picture's alternative text; no date is written."""
+    """Return (SVG, PNG). The description becomes the alternative text; no date is written."""
     svg, png = io.BytesIO(), io.BytesIO()
     figure.savefig(svg, format="svg", metadata={"Date": None, "Description": description, "Creator": None})
     figure.savefig(png, format="png", metadata={"Description": description, "Software": None})
@@ -96,9 +97,9 @@ def encode(figure: Canvas, description: str) -> tuple[bytes, bytes]:
 def log_axis(axes: Axes, name: Literal["x", "y"], amounts: Sequence[float], text: Callable[[float], str]) -> None:
     """Make an axis logarithmic, with room for labels beyond the amounts, and ticks that `text` writes.
 
-    Ticks stand at 1, 2 and 5 times the powers of ten, and in between where fewer than three of those are in range.
+    Ticks stand at 1, 2 and 5 times the powers of ten, and between them where fewer than three of those are in range.
     """
-    from matplotlib.ticker import FixedLocator, NullLocator
+    from matplotlib.ticker import FixedLocator, NullLocator  # as above
 
     low, high = min(amounts) / 1.5, max(amounts) * 1.65
     getattr(axes, f"set_{name}scale")("log")
@@ -116,6 +117,6 @@ def log_axis(axes: Axes, name: Literal["x", "y"], amounts: Sequence[float], text
 
 
 def count_axis(axes: Axes, name: Literal["x", "y"], amounts: Sequence[float]) -> None:
-    """A logarithmic axis for counts, written `20M` and `0.5B`."""
+    """Make an axis logarithmic, for counts, written `20M` and `0.5B`."""
     unit, suffix = (1e9, "B") if max(amounts) * 1.65 > 2e9 else (1e6, "M")
     log_axis(axes, name, amounts, lambda tick: f"{tick / unit:g}{suffix}")

@@ -1,4 +1,8 @@
-"""Text beside the points of a plot, placed so that it covers nothing and belongs to one point only."""
+"""Text beside the points of a plot, placed so that it covers nothing and is nearest to its own point.
+
+The library textalloc 1.2.4, tried on Figures 1, 3, 5 and 6, puts up to half of the labels nearer to another network's
+point than to their own, covers markers, and draws a line to each; a plot of ours has at most a few lines.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +21,12 @@ MARKER = 9.0  # points, the side of what a marker covers
 MARGIN = 3.0  # pixels kept free around a label
 OVERLAP = 10.0  # cost of a square pixel that is covered; the whole area of a box is the measure of all costs
 ROUNDS = 4
-# Where a label may stand, as seen from its point: beside it, above and below, at the corners; near, then farther away.
+# Where a label may stand, seen from its point: beside it, above and below, at the corners; near, then farther away.
 _DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
 _DISTANCES = (9.0, 18.0, 30.0, 44.0)  # points
 
 
-class Label(NamedTuple):
+class PointLabel(NamedTuple):
     """Text for the point (x, y), in data coordinates."""
 
     text: str
@@ -32,8 +36,8 @@ class Label(NamedTuple):
     weight: str = "normal"
 
 
-class Box(NamedTuple):
-    """In pixels from the lower left corner."""
+class LabelBox(NamedTuple):
+    """The rectangle of a label, in pixels from the lower left corner of the plot."""
 
     left: float
     bottom: float
@@ -45,29 +49,37 @@ class Box(NamedTuple):
         return (self.right - self.left) * (self.top - self.bottom)
 
     def distance(self, x: float, y: float) -> float:
-        """From a point to the nearest edge; 0 inside."""
+        """Return the distance from a point to the nearest edge; 0 inside."""
         return math.hypot(max(self.left - x, 0, x - self.right), max(self.bottom - y, 0, y - self.top))
 
-    def overlap(self, other: Box, margin: float = 0.0) -> float:
-        """Common area, where this box is larger by `margin` on every side."""
+    def overlap(self, other: LabelBox, margin: float = 0.0) -> float:
+        """Return the common area, with this box enlarged by `margin` on every side."""
         width = min(self.right, other.right) - max(self.left, other.left) + margin
         height = min(self.top, other.top) - max(self.bottom, other.bottom) + margin
         return width * height if width > 0 and height > 0 else 0.0
 
 
-def label_points(axes: Axes, labels: Sequence[Label], curve: Sequence[tuple[float, float]] = ()) -> list[Box]:
+def label_points(axes: Axes, labels: Sequence[PointLabel], curve: Sequence[tuple[float, float]] = ()) -> list[LabelBox]:
     """Write each label beside its point so that it covers no other label, no marker and not the curve.
 
-    Gives the boxes in the order of `labels`. A label that had to move away gets a thin leader line. Call it when
-    limits, scales and title are final: places are measured on the drawn figure.
+    A label that had to move away gets a thin leader line. Call it when limits, scales and title are final: places are
+    measured on the drawn figure.
+
+    Args:
+        axes: Where to write.
+        labels: The labels and their points.
+        curve: Points of a line that labels must not cover, in data coordinates.
+
+    Returns:
+        The boxes in the order of `labels`.
     """
     axes.figure.draw_without_rendering()  # type: ignore[union-attr]  # a figure, not a subfigure
     points = _pixels(axes, [(label.x, label.y) for label in labels])
     half = MARKER * DPI / 72 / 2
-    markers = [Box(x - half, y - half, x + half, y + half) for x, y in points]
-    path = [Box(x - 4, y - 4, x + 4, y + 4) for x, y in _along(_pixels(axes, curve))]
+    markers = [LabelBox(x - half, y - half, x + half, y + half) for x, y in points]
+    path = [LabelBox(x - 4, y - 4, x + 4, y + 4) for x, y in _along(_pixels(axes, curve))]
     extent = axes.get_window_extent()
-    frame = Box(extent.x0, extent.y0, extent.x1, extent.y1)
+    frame = LabelBox(extent.x0, extent.y0, extent.x1, extent.y1)
     places = [_places(point, _size(axes, label)) for point, label in zip(points, labels, strict=True)]
     costs = [
         [
@@ -85,7 +97,7 @@ def label_points(axes: Axes, labels: Sequence[Label], curve: Sequence[tuple[floa
     return boxes
 
 
-def _choose(places: Sequence[Sequence[Box]], costs: Sequence[Sequence[float]]) -> list[int]:
+def _choose(places: Sequence[Sequence[LabelBox]], costs: Sequence[Sequence[float]]) -> list[int]:
     """A place for each label, with the least cost found from several orders of placing them one after the other."""
     count = len(places)
     freedom = sorted(range(count), key=lambda index: (sorted(costs[index])[:4], index), reverse=True)
@@ -93,7 +105,7 @@ def _choose(places: Sequence[Sequence[Box]], costs: Sequence[Sequence[float]]) -
     best: tuple[float, list[int]] | None = None
     for order in orders:
         chosen: dict[int, int] = {}
-        for _ in range(ROUNDS):  # the first places all, the next let each move now that the others stand
+        for _ in range(ROUNDS):  # the first round places all, the next let each move while the others stand
             for index in order:
                 others = [places[other][choice] for other, choice in chosen.items() if other != index]
                 totals = [
@@ -109,20 +121,22 @@ def _choose(places: Sequence[Sequence[Box]], costs: Sequence[Sequence[float]]) -
     return best[1] if best else []
 
 
-def _cost(box: Box, points: Sequence[tuple[float, float]], index: int, frame: Box, obstacles: Sequence[Box]) -> float:
-    """How bad a place is by itself: outside the axes, over a marker or the curve, nearer to another point."""
+def _cost(
+    box: LabelBox, points: Sequence[tuple[float, float]], index: int, frame: LabelBox, obstacles: Sequence[LabelBox]
+) -> float:
+    """The cost of a place by itself: outside the axes, over a marker or the curve, nearer to another point."""
     own = box.distance(*points[index])
     nearer = sum(box.distance(*point) < own - MARGIN for point in points)
     covered = sum(box.overlap(obstacle) for obstacle in obstacles)
     return OVERLAP * (box.area - box.overlap(frame) + covered) + box.area / 4 * nearer
 
 
-def _far(box: Box, rank: int) -> float:
+def _far(box: LabelBox, rank: int) -> float:
     return box.area / 20 * rank
 
 
-def _places(point: tuple[float, float], size: tuple[float, float]) -> list[tuple[Box, int]]:
-    """Every place for a label, each with its rank by distance."""
+def _places(point: tuple[float, float], size: tuple[float, float]) -> list[tuple[LabelBox, int]]:
+    """Every place for a label, each with the rank of its distance."""
     (x, y), (width, height) = point, size
     found = []
     for rank, distance in enumerate(_DISTANCES):
@@ -130,7 +144,7 @@ def _places(point: tuple[float, float], size: tuple[float, float]) -> list[tuple
             reach = distance * DPI / 72 * (0.75 if right and up else 1.0)
             left = x + right * reach - (width / 2 if right == 0 else width if right < 0 else 0)
             bottom = y + up * reach - (height / 2 if up == 0 else height if up < 0 else 0)
-            found.append((Box(left, bottom, left + width, bottom + height), rank))
+            found.append((LabelBox(left, bottom, left + width, bottom + height), rank))
     return found
 
 
@@ -147,14 +161,14 @@ def _along(curve: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return found
 
 
-def _size(axes: Axes, label: Label) -> tuple[float, float]:
+def _size(axes: Axes, label: PointLabel) -> tuple[float, float]:
     text = axes.text(0, 0, label.text, fontsize=FONT_SIZE, fontweight=label.weight)
     extent = text.get_window_extent()
     text.remove()
     return extent.width, extent.height
 
 
-def _write(axes: Axes, label: Label, point: tuple[float, float], box: Box, leader: bool) -> None:
+def _write(axes: Axes, label: PointLabel, point: tuple[float, float], box: LabelBox, leader: bool) -> None:
     to_data = axes.transData.inverted()
     x, y = to_data.transform(((box.left + box.right) / 2, (box.bottom + box.top) / 2))
     axes.text(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from compoundnet.base import format_count
 from compoundnet.plots.canvas import OKABE_ITO, canvas, encode, log_axis
-from compoundnet.plots.labels import Label, label_points
+from compoundnet.plots.labels import PointLabel, label_points
 from compoundnet.search.findings import Findings, ReportFigure
 from compoundnet.search.network_plot import draw_network
 from compoundnet.search.network_results import NetworkResult, front
@@ -65,7 +65,7 @@ def draw_cost(ranked: Sequence[NetworkResult], title: str) -> tuple[bytes, bytes
         axes.margins(y=0.12)
         axes.legend(loc="lower right", frameon=False, fontsize=10.5)
         labelled = sorted(kept, key=ranked.index)[:_LABELLED]
-        labels = [Label(f"no. {ranked.index(one) + 1}", one.macs, 100 * one.accuracy) for one in labelled]
+        labels = [PointLabel(f"no. {ranked.index(one) + 1}", one.macs, 100 * one.accuracy) for one in labelled]
         label_points(axes, labels, curve=_steps(dots))
         return encode(surface, description)
 

@@ -8,7 +8,7 @@ import msgspec
 
 from compoundnet.base import format_count
 from compoundnet.plots.canvas import INK, OKABE_ITO, Plot, canvas, count_axis, encode, log_axis
-from compoundnet.plots.labels import Label, label_points
+from compoundnet.plots.labels import PointLabel, label_points
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -122,7 +122,7 @@ def _draw(
             count_axis(axes, "y", heights)
         log_axis(axes, "x", [point.milliseconds for point in points], "{:g}".format)
         labels = [
-            Label(point.label, point.milliseconds, value, INK)
+            PointLabel(point.label, point.milliseconds, value, INK)
             for point, value in zip(points, heights, strict=True)
             if point.backend == backends[0]
         ]
