@@ -1,4 +1,4 @@
-"""Reading pictures: every kind a person has gives the colours it shows, and every bad one a reason."""
+"""Reading images: every kind a person has gives the colours it shows, and every bad one a reason."""
 
 import io
 import pickle
@@ -21,7 +21,7 @@ Pixels = NDArray[np.uint8]
 
 @pytest.fixture
 def colours() -> Pixels:
-    """A smooth picture, uint8[24, 40, 3], with no symmetry; JPEG keeps it to a few levels."""
+    """A smooth image, uint8[24, 40, 3], with no symmetry; JPEG keeps it to a few levels."""
     rows, columns = np.mgrid[0:24, 0:40]
     return np.stack([rows * 10, columns * 6, 255 - rows * 3 - columns * 4], axis=-1).astype(np.uint8)
 
@@ -44,7 +44,7 @@ def opened(path: Path) -> tuple[str, int]:
 
 
 def grey_of(image: Pixels) -> Pixels:
-    """The grey level of a picture that must be grey."""
+    """The grey level of an image that must be grey."""
     assert (image == image[..., :1]).all()
     return image[..., 0]
 
@@ -52,12 +52,12 @@ def grey_of(image: Pixels) -> Pixels:
 @pytest.mark.parametrize("ending", ["png", "bmp", "tif", "ppm", "webp", "tga", "jp2"])
 def test_lossless_formats_give_the_same_pixels(tmp_path: Path, colours: Pixels, ending: str) -> None:
     options: dict[str, Any] = {"webp": {"lossless": True}, "jp2": {"irreversible": False}}.get(ending, {})
-    path = saved(tmp_path, Image.fromarray(colours), f"picture.{ending}", **options)
+    path = saved(tmp_path, Image.fromarray(colours), f"image.{ending}", **options)
     np.testing.assert_array_equal(read(path), colours)
 
 
 def test_content_decides_and_not_the_ending(tmp_path: Path, colours: Pixels) -> None:
-    path = saved(tmp_path, Image.fromarray(colours), "picture.jpg", format="png")
+    path = saved(tmp_path, Image.fromarray(colours), "image.jpg", format="png")
     np.testing.assert_array_equal(read(path), colours)
 
 
@@ -82,8 +82,8 @@ def test_exif_orientation_is_applied(tmp_path: Path, colours: Pixels, orientatio
     np.testing.assert_allclose(read(path).astype(int), colours, atol=4 if ending == "jpg" else 0)
 
 
-def test_damaged_exif_leaves_the_picture_as_it_is(tmp_path: Path, colours: Pixels) -> None:
-    path = saved(tmp_path, Image.fromarray(colours), "picture.png", exif=b"Exif\0\0MM\0*\0\0\0\xff\xff\xff")
+def test_damaged_exif_leaves_the_image_as_it_is(tmp_path: Path, colours: Pixels) -> None:
+    path = saved(tmp_path, Image.fromarray(colours), "image.png", exif=b"Exif\0\0MM\0*\0\0\0\xff\xff\xff")
     np.testing.assert_array_equal(read(path), colours)
 
 
@@ -143,7 +143,7 @@ def test_16_bit_grey_is_scaled_by_its_range(tmp_path: Path, ending: str) -> None
     assert opened(path)[0] in ("I;16", "I")
     np.testing.assert_array_equal(grey_of(read(path)), np.rint(levels / 257))
     dark = saved(tmp_path, Image.fromarray(levels // 100), f"dark.{ending}")
-    assert grey_of(read(dark)).max() == 3  # and not stretched: a dark picture stays dark
+    assert grey_of(read(dark)).max() == 3  # and not stretched: a dark image stays dark
 
 
 def test_big_endian_16_bit_grey() -> None:
@@ -187,7 +187,7 @@ def test_arrays(colours: Pixels) -> None:
     "array",
     [np.zeros((3, 8, 9), np.uint8), np.zeros((8, 9, 3)), np.zeros((0, 9, 3), np.uint8), np.zeros(4, np.uint8)],
 )
-def test_an_array_that_is_no_picture_says_what_one_is(array: NDArray[Any]) -> None:
+def test_an_array_that_is_no_image_says_what_one_is(array: NDArray[Any]) -> None:
     with pytest.raises(CompoundNetError, match=r"must be uint8\[H, W, 3\].*, got "):
         images.to_rgb(array)
 
@@ -211,7 +211,7 @@ def test_a_truncated_file(tmp_path: Path, ending: str) -> None:
     assert failure(path).startswith("cannot be decoded: ") or "not an image" in failure(path)
 
 
-def test_files_that_are_no_pictures(tmp_path: Path) -> None:
+def test_files_that_are_no_images(tmp_path: Path) -> None:
     text = tmp_path / "text.jpg"
     text.write_text("not an image")
     assert failure(text) == "is not an image in a format that can be read"
@@ -245,7 +245,7 @@ def test_a_decompression_bomb_is_refused_with_the_limit(tmp_path: Path) -> None:
 
 
 def test_the_limit_is_pils_own(tmp_path: Path, colours: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = saved(tmp_path, Image.fromarray(colours), "picture.png")
+    path = saved(tmp_path, Image.fromarray(colours), "image.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 400)
     assert "more than 800 pixels" in failure(path)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 600)
@@ -271,7 +271,7 @@ def test_the_callers_image_is_left_alone(colours: Pixels) -> None:
     assert image.getexif()[0x0112] == 6
 
 
-def test_reading_pictures_never_imports_torch() -> None:
+def test_reading_images_never_imports_torch() -> None:
     code = "import sys, compoundnet.data; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from command import run
-from pictures import write_noise
 from PIL import Image
+from sample_images import write_noise
 from small_model import write_small_model
 
 

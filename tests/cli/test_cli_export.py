@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from command import run
-from pictures import write_noise
+from sample_images import write_noise
 from small_model import write_small_model
 
 

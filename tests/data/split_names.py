@@ -1,4 +1,4 @@
-"""What a split's pictures are called, for tests that compare splits."""
+"""What a split's images are called, for tests that compare splits."""
 
 from __future__ import annotations
 

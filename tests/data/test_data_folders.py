@@ -27,7 +27,7 @@ def test_folders_are_walked_in_sorted_order_and_arguments_as_given(tmp_path: Pat
     ]  # fmt: skip
 
 
-def test_hidden_files_and_what_is_no_picture_are_left_out(tmp_path: Path) -> None:
+def test_hidden_files_and_what_is_no_image_are_left_out(tmp_path: Path) -> None:
     touch(tmp_path, "1.jpg", ".2.jpg", ".cache/3.jpg", "notes.txt", "paper.pdf", "figure.eps", "jpg", "data.h5")
     (tmp_path / "folder.png").mkdir()
     assert names(tmp_path, data.find_images([tmp_path])) == ["1.jpg"]
@@ -39,14 +39,14 @@ def test_a_hidden_folder_that_is_named_is_meant(tmp_path: Path) -> None:
 
 
 def test_a_named_file_is_taken_whatever_it_is(tmp_path: Path) -> None:
-    paths = [tmp_path / "missing.jpg", tmp_path / "picture.dat"]
+    paths = [tmp_path / "missing.jpg", tmp_path / "image.dat"]
     paths[1].touch()
     assert data.find_images(paths) == paths
 
 
-def test_a_folder_without_pictures_is_an_error(tmp_path: Path) -> None:
+def test_a_folder_without_images_is_an_error(tmp_path: Path) -> None:
     touch(tmp_path, "full/1.jpg", "empty/deep/notes.txt")
-    with pytest.raises(CompoundNetError, match=r"empty: there are no pictures in this folder or below it"):
+    with pytest.raises(CompoundNetError, match=r"empty: there are no images in this folder or below it"):
         data.find_images([tmp_path / "full", tmp_path / "empty"])
 
 

@@ -42,13 +42,13 @@ def test_minival_is_the_same_on_every_machine() -> None:
     )
 
 
-def test_digits_test_pictures_are_the_same_on_every_machine() -> None:
+def test_digits_test_images_are_the_same_on_every_machine() -> None:
     names = names_of(open_dataset("digits").split("test"))
     assert names[:4] == ["digits/00003", "digits/00006", "digits/00007", "digits/00010"]
 
 
 @given(count=st.integers(2, 300), amount=st.floats(0.01, 0.99), seed=st.integers(0, 2**32))
-def test_held_out_pictures_are_apart_from_the_rest_and_complete_it(count: int, amount: float, seed: int) -> None:
+def test_held_out_images_are_apart_from_the_rest_and_complete_it(count: int, amount: float, seed: int) -> None:
     split = split_of(count, classes=1)
     if not 0 < round(amount * count) < count:
         with pytest.raises(CompoundNetError, match="cannot hold"):

@@ -1,4 +1,4 @@
-"""The named data sets in miniature: each layout as its archives unpack, with a few pictures."""
+"""The named data sets in miniature: each layout as its archives unpack, with a few images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pictures import write_classes, write_picture
+from sample_images import write_classes, write_image
 from torchvision import datasets as torchvision_datasets
 
 from compoundnet.base import CompoundNetError
@@ -33,7 +33,7 @@ def write_pets(root: Path) -> None:
     for name, lines in lists.items():
         (base / "annotations" / f"{name}.txt").write_text("\n".join(lines) + "\n")
         for line in lines:
-            write_picture(base / "images" / f"{line.split()[0]}.jpg")
+            write_image(base / "images" / f"{line.split()[0]}.jpg")
 
 
 def test_pets(tmp_path: Path) -> None:
@@ -49,9 +49,7 @@ def test_pets(tmp_path: Path) -> None:
 
 def test_other_counts_than_published_are_an_error_that_names_both(tmp_path: Path) -> None:
     write_pets(tmp_path)
-    message = (
-        r"2 classes, published are 37; 2 train pictures, .* 3,680; 2 test pictures, published are 3,669 \(the paper"
-    )
+    message = r"2 classes, published are 37; 2 train images, .* 3,680; 2 test images, published are 3,669 \(the paper"
     with pytest.raises(CompoundNetError, match=message):
         open_dataset(f"oxford-iiit-pets:{tmp_path}")
     assert "published are 3,669" in opened("oxford-iiit-pets", tmp_path).notes[0]
@@ -65,7 +63,7 @@ def test_food(tmp_path: Path) -> None:
         (base / "meta" / f"{split}.json").write_text(json.dumps(lists))
         for paths in lists.values():
             for path in paths:
-                write_picture(base / "images" / f"{path}.jpg")
+                write_image(base / "images" / f"{path}.jpg")
     dataset = opened("food101", tmp_path)
     assert listed(dataset.split("test")) == [
         ("food-101/images/apple_pie/3.jpg", "apple_pie"),
@@ -81,7 +79,7 @@ def test_aircraft_trains_on_training_and_validation(tmp_path: Path) -> None:
     (data / "images_variant_trainval.txt").write_text("0000001 A300B4\n0000002 707-320\n")
     (data / "images_variant_test.txt").write_text("0000003 707-320\n")
     for number in (1, 2, 3):
-        write_picture(data / "images" / f"{number:07d}.jpg")
+        write_image(data / "images" / f"{number:07d}.jpg")
     dataset = opened("fgvc-aircraft", tmp_path)
     assert [name for _, name in listed(dataset.split("train"))] == ["A300B4", "707-320"]
     assert listed(dataset.split("test")) == [("fgvc-aircraft-2013b/data/images/0000003.jpg", "707-320")]
@@ -100,7 +98,7 @@ def test_cars(tmp_path: Path) -> None:
         rows = np.array([("00001.jpg", 2), ("00002.jpg", 1)], fields)
         savemat(base / path, {"annotations": rows})
         for number in (1, 2):
-            write_picture(base / name / f"{number:05d}.jpg")
+            write_image(base / name / f"{number:05d}.jpg")
     dataset = opened("stanford-cars", tmp_path)
     assert listed(dataset.split("test")) == [
         ("stanford_cars/cars_test/00001.jpg", "Audi A5"),
@@ -112,7 +110,7 @@ def test_flowers_train_on_training_and_validation(tmp_path: Path, monkeypatch: p
     savemat = pytest.importorskip("scipy.io").savemat
     base = tmp_path / "flowers-102"
     for number in range(1, 8):
-        write_picture(base / "jpg" / f"image_{number:05d}.jpg")
+        write_image(base / "jpg" / f"image_{number:05d}.jpg")
     savemat(base / "setid.mat", {"trnid": [[1, 2]], "valid": [[3, 4]], "tstid": [[5, 6, 7]]})
     savemat(base / "imagelabels.mat", {"labels": [[1, 2, 3, 4, 5, 6, 102]]})
     # The real lists' checksums are torchvision's to check.
@@ -133,9 +131,9 @@ def test_cifar_is_kept_as_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda *_: True)
     dataset = opened("cifar10", tmp_path)
     assert (len(dataset.split("train")), len(dataset.split("test"))) == (10, 2)
-    picture = dataset.split("test").read(1)
-    assert isinstance(picture, np.ndarray)
-    assert picture.shape == (32, 32, 3)
+    image = dataset.split("test").read(1)
+    assert isinstance(image, np.ndarray)
+    assert image.shape == (32, 32, 3)
     assert dataset.split("test").image_name(1) == "cifar10/test/00001"
 
 
@@ -151,12 +149,12 @@ def write_birdsnap(root: Path, present: tuple[int, ...]) -> None:
     (root / "images.txt").write_text("\n".join(["url\tmd5\tpath\tspecies_id\tbb_x1", *rows]) + "\n")
     (root / "test_images.txt").write_text("path\nArctic_Tern/4.jpg\nBlue_Jay/5.jpg\n")
     for number in present:
-        write_picture(root / "images" / folders[1 + number % 2] / f"{number}.jpg")
+        write_image(root / "images" / folders[1 + number % 2] / f"{number}.jpg")
 
 
 def test_birdsnap_reads_what_is_there_and_counts_the_rest(tmp_path: Path) -> None:
     write_birdsnap(tmp_path, present=(0, 1, 2, 5))
-    with pytest.raises(CompoundNetError, match="1 test pictures, published are 2,443"):
+    with pytest.raises(CompoundNetError, match="1 test images, published are 2,443"):
         open_dataset(f"birdsnap:{tmp_path}")
     dataset = opened("birdsnap", tmp_path)
     assert dataset.classes == ("Arctic Tern", "Blue Jay")
@@ -166,7 +164,7 @@ def test_birdsnap_reads_what_is_there_and_counts_the_rest(tmp_path: Path) -> Non
         "Arctic_Tern/2.jpg",
     ]
     assert listed(dataset.split("test")) == [("Blue_Jay/5.jpg", "Blue Jay")]
-    assert "3 train pictures, published are 47,386" in dataset.notes[0]
+    assert "3 train images, published are 47,386" in dataset.notes[0]
 
 
 def test_birdsnap_without_its_lists_says_what_is_missing(tmp_path: Path) -> None:
@@ -192,9 +190,9 @@ def test_imagenet_of_other_folders_keeps_their_names(tmp_path: Path) -> None:
     assert opened("imagenet", tmp_path).classes == ("n1", "n2")
 
 
-def test_imagenet_test_pictures_are_in_the_servers_order_and_have_no_labels(tmp_path: Path) -> None:
+def test_imagenet_test_images_are_in_the_servers_order_and_have_no_labels(tmp_path: Path) -> None:
     for number in (10, 2, 1):
-        write_picture(tmp_path / "test" / f"ILSVRC2012_test_{number:08d}.JPEG")
+        write_image(tmp_path / "test" / f"ILSVRC2012_test_{number:08d}.JPEG")
     test = opened("imagenet-test", tmp_path).split("test")
     assert [test.image_name(index)[-13:] for index in range(3)] == ["00000001.JPEG", "00000002.JPEG", "00000010.JPEG"]
     assert test.labels.tolist() == [UNKNOWN] * 3

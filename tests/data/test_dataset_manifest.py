@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pictures import write_classes
+from sample_images import write_classes
 
 from compoundnet.base import CompoundNetError
 from compoundnet.data.dataset import Dataset

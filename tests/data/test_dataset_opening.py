@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import write_classes, write_picture
+from sample_images import write_classes, write_image
 from split_names import names_of
 
 from compoundnet.base import CompoundNetError
@@ -21,9 +21,9 @@ def test_digits_are_always_there() -> None:
     assert {name: len(split) for name, split in digits.splits.items()} == {"train": 1438, "test": 359}
     assert digits.classes == tuple("0123456789")
     assert digits.evaluation == "test"
-    picture = digits.split("test").read(0)
-    assert isinstance(picture, np.ndarray)
-    assert picture.shape == (8, 8)
+    image = digits.split("test").read(0)
+    assert isinstance(image, np.ndarray)
+    assert image.shape == (8, 8)
 
 
 def test_a_folder_without_a_split_gets_one_by_seed_and_says_so(tmp_path: Path) -> None:
@@ -54,18 +54,18 @@ def test_a_class_may_be_called_train(tmp_path: Path) -> None:
     assert open_dataset(tmp_path).classes == ("bus", "train")
 
 
-def test_labels_of_test_pictures_are_those_of_training(tmp_path: Path) -> None:
+def test_labels_of_test_images_are_those_of_training(tmp_path: Path) -> None:
     write_classes(tmp_path / "train", 2, ("ant", "bee", "cat"))
     write_classes(tmp_path / "test", 2, ("ant", "cat"))
     dataset = open_dataset(tmp_path)
     assert dataset.split("test").labels.tolist() == [0, 0, 2, 2]
-    assert "no pictures of 'bee'" in dataset.notes[0]
+    assert "no images of 'bee'" in dataset.notes[0]
 
 
 def test_a_class_that_training_does_not_know_is_an_error(tmp_path: Path) -> None:
     write_classes(tmp_path / "train", 2, ("ant", "bee"))
     write_classes(tmp_path / "test", 2, ("ant", "bees"))
-    known = "'bees' is not among those of the training pictures: rename the folder, or remove it; did you mean bee"
+    known = "'bees' is not among those of the training images: rename the folder, or remove it; did you mean bee"
     with pytest.raises(CompoundNetError, match=known):
         open_dataset(tmp_path)
 
@@ -92,13 +92,13 @@ def test_a_single_class_is_nothing_to_learn(tmp_path: Path) -> None:
 
 def test_a_class_too_small_to_be_divided_is_named(tmp_path: Path) -> None:
     write_classes(tmp_path, 4)
-    write_picture(tmp_path / "emu" / "0.png")
-    with pytest.raises(CompoundNetError, match="class 'emu' has 1 picture"):
+    write_image(tmp_path / "emu" / "0.png")
+    with pytest.raises(CompoundNetError, match="class 'emu' has 1 image"):
         open_dataset(tmp_path)
 
 
-def test_pictures_without_class_folders_are_an_error(tmp_path: Path) -> None:
-    write_picture(tmp_path / "cat.jpg")
+def test_images_without_class_folders_are_an_error(tmp_path: Path) -> None:
+    write_image(tmp_path / "cat.jpg")
     with pytest.raises(CompoundNetError, match="no class folders"):
         open_dataset(tmp_path)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import write_classes
+from sample_images import write_classes
 from split_names import names_of
 
 from compoundnet.base import CompoundNetError
@@ -12,7 +12,7 @@ from compoundnet.data.lookup import open_dataset
 from compoundnet.data.shards import write_shards
 
 
-def test_shards_hold_the_same_pictures_labels_and_names(tmp_path: Path) -> None:
+def test_shards_hold_the_same_images_labels_and_names(tmp_path: Path) -> None:
     dataset = open_dataset(write_classes(tmp_path / "pets", 10))
     folder = write_shards(dataset, tmp_path / "shards", shard_bytes=4096)
     assert len(list(folder.glob("train-*.tar"))) > 1
@@ -54,7 +54,7 @@ def test_webdataset_reads_the_shards(tmp_path: Path) -> None:
     folder = write_shards(dataset, tmp_path / "shards")
     stream = webdataset.WebDataset(str(folder / "train-000000.tar"), shardshuffle=False).to_tuple("jpg", "cls")
     split = open_dataset(folder).split("train")
-    read = [(picture, int(label)) for picture, label in stream]
+    read = [(image, int(label)) for image, label in stream]
     assert read == [(split.read(index), label) for index, label in enumerate(split.labels)]
 
 
@@ -86,7 +86,7 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
         write_shards(dataset, tmp_path / "pets")
 
 
-def test_nothing_is_written_where_a_picture_is_gone(tmp_path: Path) -> None:
+def test_nothing_is_written_where_an_image_is_gone(tmp_path: Path) -> None:
     dataset = open_dataset(write_classes(tmp_path / "pets", 4))
     (tmp_path / "pets/dog/3.jpg").unlink()
     with pytest.raises(CompoundNetError, match=r"3\.jpg: cannot be read: No such file.*nothing was written"):

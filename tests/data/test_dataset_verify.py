@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from pictures import write_classes
+from sample_images import write_classes
 from split_names import names_of
 from typer.testing import CliRunner
 
@@ -23,7 +23,7 @@ def broken(folder: Path) -> Path:
     return folder
 
 
-def test_every_bad_picture_is_named_with_its_reason(tmp_path: Path) -> None:
+def test_every_bad_image_is_named_with_its_reason(tmp_path: Path) -> None:
     steps: list[int] = []
     result = verify(open_dataset(broken(tmp_path)), progress=steps.append)
     assert result.counts == {"train": 8, "test": 4}
@@ -41,7 +41,7 @@ def test_a_good_data_set_has_none() -> None:
     assert verify(open_dataset("digits"), workers=1).bad == ()
 
 
-def test_a_file_that_has_gone_is_a_bad_picture(tmp_path: Path) -> None:
+def test_a_file_that_has_gone_is_a_bad_image(tmp_path: Path) -> None:
     dataset = open_dataset(write_classes(tmp_path))
     (tmp_path / "cat/0.jpg").unlink()
     split = next(name for name in dataset.splits if "cat/0.jpg" in names_of(dataset.split(name)))

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import simplejpeg  # type: ignore[import-untyped]  # has no types
 import torch
-from pictures import write_classes, write_picture
 from PIL import Image
+from sample_images import write_classes, write_image
 from split_names import names_of
 
 from compoundnet.base import CompoundNetError
@@ -27,7 +27,7 @@ from compoundnet.data.workers import Batch
 from compoundnet.models import Preprocess
 
 TRAINING = TrainingTransform(16, augment=AutoAugment())
-# The picture as it is: what is left is decoding and resizing.
+# The image as it is: what is left is decoding and resizing.
 WHOLE = TrainingTransform(32, area=(1, 1), aspect=(4 / 3, 4 / 3), flip=False)
 
 
@@ -90,7 +90,7 @@ def test_normalise_is_preprocessings_arithmetic() -> None:
     assert normalise(result, how) is result
 
 
-def test_a_bad_picture_is_named_and_its_place_is_taken(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_bad_image_is_named_and_its_place_is_taken(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     (folder / "train/cat/4.jpg").write_bytes(b"not an image")
     split = open_dataset(folder).split("train")
     for workers in (0, 1):
@@ -106,26 +106,26 @@ def test_a_bad_picture_is_named_and_its_place_is_taken(folder: Path, caplog: pyt
         assert sorted(seen) == sorted([*range(bad), bad + 1, *range(bad + 1, 26)])
 
 
-def test_too_many_bad_pictures_stop_training(folder: Path) -> None:
+def test_too_many_bad_images_stop_training(folder: Path) -> None:
     for number in (2, 8):
         (folder / f"train/dog/{number}.jpg").write_bytes(b"")
     split = open_dataset(folder).split("train")
-    with pytest.raises(CompoundNetError, match=r"more than 1 pictures cannot be read: dog/[28]\.jpg.*data verify"):
+    with pytest.raises(CompoundNetError, match=r"more than 1 images cannot be read: dog/[28]\.jpg.*data verify"):
         list(loader(split, TRAINING, batch=13, max_bad=1, workers=1))
-    with pytest.raises(CompoundNetError, match=r"a picture cannot be read: dog/[28]\.jpg"):
+    with pytest.raises(CompoundNetError, match=r"an image cannot be read: dog/[28]\.jpg"):
         list(loader(split, TRAINING, batch=13))
 
 
 def test_a_folder_that_has_gone_stops_at_once(folder: Path) -> None:
     split = open_dataset(folder).split("train")
     (folder / "train").rename(folder / "moved")
-    with pytest.raises(CompoundNetError, match=r"16 pictures in a row cannot be read, such as .*No such file"):
+    with pytest.raises(CompoundNetError, match=r"16 images in a row cannot be read, such as .*No such file"):
         list(loader(split, TRAINING, batch=13, max_bad=100))
 
 
 def test_evaluation_never_skips(folder: Path) -> None:
     split = open_dataset(folder).split("test")
-    with pytest.raises(ValueError, match="evaluation must count every picture"):
+    with pytest.raises(ValueError, match="evaluation must count every image"):
         loader(split, Preprocess.authors(16), batch=2, max_bad=1)
     (folder / "test/dog/0.png").write_bytes(b"")
     with pytest.raises(CompoundNetError, match=r"dog/0\.png"):
@@ -139,7 +139,7 @@ def encoded(image: Image.Image, kind: str = "jpeg", **options: Any) -> bytes:
 
 
 def photo(folder: Path, size: tuple[int, int]) -> Image.Image:
-    return read_image(write_picture(folder / "photo.png", size=size))
+    return read_image(write_image(folder / "photo.png", size=size))
 
 
 def difference(first: torch.Tensor, image: Image.Image) -> float:
@@ -189,7 +189,7 @@ def test_a_large_jpeg_decoded_smaller_differs_little(tmp_path: Path, size: tuple
     assert difference(training_pixels(content, WHOLE, image_random(0, 0, 0)), image) < 1.5
 
 
-def test_a_truncated_jpeg_is_a_bad_picture(tmp_path: Path) -> None:
+def test_a_truncated_jpeg_is_a_bad_image(tmp_path: Path) -> None:
     content = encoded(photo(tmp_path, (200, 150)), quality=95)
     with pytest.raises((OSError, SyntaxError)):
         training_pixels(content[: len(content) // 2], WHOLE, image_random(0, 0, 0))

@@ -41,11 +41,11 @@ TENSORFLOW_MEAN = 0.386
 TENSORFLOW_QUANTILES = [0.138, 0.352, 0.687]
 
 
-def test_a_picture_too_long_for_any_crop_gets_the_centre() -> None:
+def test_an_image_too_long_for_any_crop_gets_the_centre() -> None:
     assert HOW.crop(2000, 20, image_random(0, 0, 0)) == crop_box(2000, 20, 224 / 256)
 
 
-def test_the_whole_picture_can_be_asked_for() -> None:
+def test_the_whole_image_can_be_asked_for() -> None:
     whole = TrainingTransform(32, area=(1, 1), aspect=(1, 1))
     assert whole.crop(8, 8, image_random(0, 0, 0)) == (0, 0, 8, 8)
 

@@ -34,13 +34,13 @@ def test_the_order_is_the_same_on_every_machine() -> None:
     ]
 
 
-def test_pictures_epochs_and_seeds_draw_apart() -> None:
+def test_images_epochs_and_seeds_draw_apart() -> None:
     drawn = {image_random(seed, epoch, index).random() for seed in range(8) for epoch in range(8) for index in range(8)}
     assert len(drawn) == 512
 
 
 @given(count=st.integers(1, 200), batch=st.integers(1, 40), world=st.integers(1, 5), shuffle=st.booleans())
-def test_evaluation_sees_each_picture_exactly_once(count: int, batch: int, world: int, shuffle: bool) -> None:
+def test_evaluation_sees_each_image_exactly_once(count: int, batch: int, world: int, shuffle: bool) -> None:
     orders = ranks(count, batch, world, shuffle=shuffle, drop_last=False)
     seen = [index for order in orders for part in indices(order) for index in part]
     assert sorted(seen) == list(range(count))
@@ -67,12 +67,12 @@ def test_resuming_at_a_batch_gives_the_batches_that_were_left(count: int, start:
     assert indices(order, 3, start) == indices(order, 3)[start:]
 
 
-def test_epochs_differ_and_hold_the_same_pictures() -> None:
+def test_epochs_differ_and_hold_the_same_images() -> None:
     first, second = epoch_order(1000, 0, 0), epoch_order(1000, 0, 1)
     assert np.array_equal(np.sort(first), np.sort(second))
     assert (first == second).mean() < 0.02
 
 
 def test_a_batch_larger_than_the_data_says_what_fits() -> None:
-    with pytest.raises(CompoundNetError, match=r"30 pictures do not fill one batch of 16 on each of 2 processes.* 15"):
+    with pytest.raises(CompoundNetError, match=r"30 images do not fill one batch of 16 on each of 2 processes.* 15"):
         Order(count=30, batch=16, shuffle=True, drop_last=True, world=2)

@@ -100,16 +100,16 @@ def test_a_sweep_that_is_stopped_goes_on_where_it_was_and_finds_the_rate_that_le
 def test_another_recipe_data_set_or_grid_is_refused_with_what_differs(tmp_path: Path) -> None:
     point = SweepGrid(lrs=(0.1,), decay_ratios=(0.0,), held_out=0.2)
 
-    def swept(*settings: str, pictures: int = 150, grid: SweepGrid = point) -> Recipe:
-        data = small_dataset(train=pictures)
+    def swept(*settings: str, images: int = 150, grid: SweepGrid = point) -> Recipe:
+        data = small_dataset(train=images)
         return sweep(recipe("steps=2", *settings), data, tmp_path / "model", network=small_network(), grid=grid)
 
     best = swept()
     assert swept("keep=5").lr == best.lr  # nothing is left to try, and checkpoints change no score
     with pytest.raises(CompoundNetError, match=r"another search: task\.recipe\.steps is 2 there and 3 here"):
         swept("steps=3")
-    with pytest.raises(CompoundNetError, match=r"search: task\.data\.training pictures is 150 there and 60 here"):
-        swept(pictures=60)
+    with pytest.raises(CompoundNetError, match=r"search: task\.data\.training images is 150 there and 60 here"):
+        swept(images=60)
     with pytest.raises(CompoundNetError, match=r"another search: grid\.lrs"):
         swept(grid=GRID)
 
@@ -126,7 +126,7 @@ def test_a_rate_at_which_training_diverges_is_the_worst(tmp_path: Path) -> None:
 def test_the_data_sets_metric_decides(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, metric: Metric, best: float
 ) -> None:
-    """Of 30 held-out pictures the first point has more right, the second more of the rare classes."""
+    """Of 30 held-out images the first point has more right, the second more of the rare classes."""
     confusions = iter([[[26, 0, 0], [2, 0, 0], [2, 0, 0]], [[20, 3, 3], [0, 2, 0], [0, 0, 2]]])
     monkeypatch.setattr(
         "compoundnet.search.sweep.trainings.count", lambda *_, **__: Counts(np.array(next(confusions)), 0, 0.0)
@@ -164,7 +164,7 @@ def test_only_the_first_process_tells_of_the_sweep(
         assert ("the best is" in capsys.readouterr().err) == (rank == "0")
 
 
-def test_a_recipe_that_holds_pictures_out_still_does_afterwards(tmp_path: Path) -> None:
+def test_a_recipe_that_holds_images_out_still_does_afterwards(tmp_path: Path) -> None:
     grid = SweepGrid(lrs=(0.1,), decay_ratios=(0.0,), held_out=0.2)
     given = recipe("steps=2", "minival=0.3", "select=best")
     assert sweep(given, data(), tmp_path / "model", network=small_network(), grid=grid).minival == 0.3
@@ -196,13 +196,13 @@ def test_two_processes_find_what_one_does(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_processes_that_fail_say_why_and_leave_the_points(tmp_path: Path) -> None:
-    pictures = class_folders(tmp_path / "pictures", {"dark": 20, "light": 20})
-    for picture in (pictures / "dark").iterdir():
-        picture.write_bytes(b"")
+    images = class_folders(tmp_path / "images", {"dark": 20, "light": 20})
+    for image in (images / "dark").iterdir():
+        image.write_bytes(b"")
     watcher = Listening()
     with pytest.raises(CompoundNetError, match=r"no worker is left for 4 trials: .*cannot be read"):
         sweep(
-            recipe("max_bad=0"), open_dataset(pictures), tmp_path / "model", network=small_network(), grid=GRID,
+            recipe("max_bad=0"), open_dataset(images), tmp_path / "model", network=small_network(), grid=GRID,
             processes=2, watcher=watcher,
         )  # fmt: skip
     assert sum("one of 2 workers has ended" in line for line in watcher.lines) == 2

@@ -15,9 +15,8 @@ from compoundnet.train.results import write_result
 def main() -> None:
     model, output = sys.argv[1:]
     fabric = launch(Hardware(accelerator="cpu"))
-    # 31 pictures: no number of processes and no batch shares them out evenly.
-    split = small_dataset(test=31).split("test")
-    found = evaluate(open_model(model), split, "greys", fabric=fabric, batch=4)
+    # 31 images: no number of processes and no batch shares them out evenly.
+    found = evaluate(open_model(model), small_dataset(test=31), fabric=fabric, batch=4)
     result = write_result(found.result, confusion=found.confusion.tolist())
     Path(f"{output}.{fabric.global_rank}").write_bytes(result)
 

@@ -1,4 +1,4 @@
-"""A network, pictures and a recipe that train in about a second."""
+"""A network, images and a recipe that train in about a second."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _split(name: str, count: int, seed: int) -> Split:
 
 
 def small_recipe(*settings: str) -> Recipe:
-    """Three epochs of six steps, with all that has state: momentum, average, early stopping, held-out pictures."""
+    """Three epochs of six steps, with all that has state: momentum, average, early stopping, held-out images."""
     return override(
         find_recipe("imagenet"),
         ["epochs=3", "batch=8", "lr=0.4", "warmup_epochs=1", "minival=12", "patience=3", "precision=fp32",

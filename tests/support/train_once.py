@@ -1,6 +1,6 @@
 """Trains the small network in a process of its own: `python train_once.py OUTPUT [OPTION ...] [KEY=VALUE ...]`.
 
-Options are --resume, --fsdp, and --worker: another process decodes the pictures. Under torchrun it takes part in the
+Options are --resume, --fsdp, and --worker: another process decodes the images. Under torchrun it takes part in the
 run; "{rank}" in OUTPUT is its number there. PAUSE seconds after each step leave time for a signal to arrive.
 """
 

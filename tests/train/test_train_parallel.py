@@ -1,4 +1,4 @@
-"""Several processes do what one does: the same weights at the same total batch, every picture counted once."""
+"""Several processes do what one does: the same weights at the same total batch, every image counted once."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ def test_the_last_checkpoints_are_kept_and_a_damaged_one_is_passed_over(
     [
         (["label_smoothing=0.2"], "another recipe: label_smoothing is 0.1 there and 0.2 here"),
         (["dropout=0.5"], "another network: dropout is 0.1 there and 0.5 here"),
-        (["minival=9"], "another data: training pictures is 48 there and 51 here"),
+        (["minival=9"], "another data: training images is 48 there and 51 here"),
     ],
 )
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, settings: list[str], message: str) -> None:
@@ -213,7 +213,7 @@ def test_sigterm_saves_and_leaves_cleanly(tmp_path: Path) -> None:
 
 
 def test_sigterm_of_the_whole_process_group(tmp_path: Path) -> None:
-    """As SLURM and `timeout` send it: what decodes pictures must not die before the last step has its batch."""
+    """As SLURM and `timeout` send it: what decodes images must not die before the last step has its batch."""
     process = start(tmp_path / "cut", "--worker", pause=0.1)
     wait_for_step(process, 2)
     os.killpg(process.pid, signal.SIGTERM)
@@ -240,7 +240,7 @@ def test_twenty_kills_at_random_moments(tmp_path: Path, decoding: list[str]) -> 
     assert same_weights(tmp_path / "whole", tmp_path / "cut")
 
 
-def test_a_held_out_picture_that_cannot_be_read_loses_no_epoch(tmp_path: Path) -> None:
+def test_a_held_out_image_that_cannot_be_read_loses_no_epoch(tmp_path: Path) -> None:
     """The checkpoint is there before the epoch is judged, and judging goes on from it."""
     data = class_folders(tmp_path / "data", {"dark": 20, "light": 20})
     recipe = small_recipe("epochs=2", "minival=8")
@@ -254,7 +254,7 @@ def test_a_held_out_picture_that_cannot_be_read_loses_no_epoch(tmp_path: Path) -
     spoilt = Path(data, held.image_name(3))
     content = spoilt.read_bytes()
     spoilt.write_bytes(content[:60])
-    with pytest.raises(CompoundNetError, match="a picture cannot be read"):
+    with pytest.raises(CompoundNetError, match="an image cannot be read"):
         train(task(), tmp_path / "cut")
     assert list((tmp_path / "cut.run" / "checkpoints").iterdir())
     spoilt.write_bytes(content)
@@ -278,9 +278,7 @@ def test_damaged_checkpoints_do_not_count_among_those_kept(tmp_path: Path) -> No
     assert not list(tmp_path.iterdir())
 
 
-def test_a_corrupt_picture_is_named_and_skipped_up_to_the_limit(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_corrupt_image_is_named_and_skipped_up_to_the_limit(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     data = class_folders(tmp_path / "data", {"dark": 20, "light": 20})
     dataset = open_dataset(data)
     train_split = dataset.split("train")
@@ -293,10 +291,10 @@ def test_a_corrupt_picture_is_named_and_skipped_up_to_the_limit(
     train(task, tmp_path / "model")
     assert all(path.name in caplog.text for path in bad)
     strict = small_recipe("epochs=1", "minival=0", "select=last", "patience=0", "max_bad=1")
-    with pytest.raises(CompoundNetError, match=r"more than 1 pictures cannot be read: .*--set max_bad=N"):
+    with pytest.raises(CompoundNetError, match=r"more than 1 images cannot be read: .*--set max_bad=N"):
         train(plan_task(strict, dataset, network=small_network()), tmp_path / "other")
     # As the message advises. That the epoch is saved in between begins no new count.
-    with pytest.raises(CompoundNetError, match="more than 1 pictures cannot be read"):
+    with pytest.raises(CompoundNetError, match="more than 1 images cannot be read"):
         often = override(strict, [EVERY_STEP])
         train(plan_task(often, dataset, network=small_network()), tmp_path / "other", resume=True)
     lenient = override(strict, ["max_bad=2"])

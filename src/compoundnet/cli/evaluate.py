@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 import typer
 
 from compoundnet import base
-from compoundnet.cli.decoding import decoding_processes
 from compoundnet.cli.options import (
     Accelerator,
     AllowMissing,
@@ -75,46 +73,32 @@ def evaluate(
 ) -> None:
     """Measure a model's top-1, top-5 and mean per-class accuracy on a data set."""
     from compoundnet import train
-    from compoundnet.data import open_dataset
+    from compoundnet.data import open_for_evaluation
     from compoundnet.models import open_model
-    from compoundnet.train.evaluation import draw_confusion
-    from compoundnet.train.results import write_result
-    from compoundnet.train.submission import DEVKIT
     from compoundnet.train.submission import submission as submit
 
     for path in (output, confusion, submission):
         if path is not None:
             base.check_folder_of(path)
     opened = open_model(model)
-    if split == "all":
-        dataset = open_dataset(data, download=download, allow_missing=allow_missing, test_fraction=0)
-        if len(dataset.splits) > 1:
-            raise base.CompoundNetError(
-                f"{dataset.name} has the splits {', '.join(dataset.splits)}: give one of them as --split"
-            )
-        chosen = msgspec.structs.replace(dataset.split(dataset.evaluation), name="all")
-    else:
-        dataset = open_dataset(data, download=download, allow_missing=allow_missing)
-        chosen = dataset.split(split or dataset.evaluation)
+    dataset = open_for_evaluation(data, split, download=download, allow_missing=allow_missing)
+    images = dataset.split(dataset.evaluation)
     fabric = train.launch(train.Hardware(devices, accelerator=accelerator))
     first = fabric.is_global_zero
-    if workers is None:
-        workers = decoding_processes(len(chosen), worth=100)
-    with Display("evaluating", len(chosen), quiet=not first) as display:
+    with Display("evaluating", len(images), quiet=not first) as display:
 
-        def done(count: int) -> None:
+        def progress(count: int) -> None:
             display.advance(count * fabric.world_size)
 
         if submission is not None:
-            root = devkit or Path(getattr(chosen.source, "root", ".")) / DEVKIT
             content = submit(
-                opened, chosen, root, fabric,
-                backend=backend, threads=threads, batch=batch, workers=workers, done=done,
+                opened, images, fabric, devkit=devkit,
+                backend=backend, threads=threads, batch=batch, workers=workers, progress=progress,
             )  # fmt: skip
         else:
             found = train.evaluate(
-                opened, chosen, dataset.name,
-                fabric=fabric, backend=backend, threads=threads, batch=batch, workers=workers, done=done,
+                opened, dataset,
+                fabric=fabric, backend=backend, threads=threads, batch=batch, workers=workers, progress=progress,
             )  # fmt: skip
     if not first:
         return
@@ -122,21 +106,19 @@ def evaluate(
         note(text)
     if submission is not None:
         base.write_whole(submission, content)
-        note(f"wrote {submission}: {len(chosen):,} lines")
+        note(f"wrote {submission}: {len(images):,} lines")
         return
-    classes = [msgspec.to_builtins(score) for score in found.classes]
     if json:
-        print_json(msgspec.to_builtins(found.result) | {"split": chosen.name, "classes": classes})
+        print_json(found.fields())
     else:
-        _print(found, chosen.name)
+        _print(found)
     if output is not None:
-        result = msgspec.structs.replace(found.result, by=by)
-        base.write_whole(output, write_result(result, split=chosen.name, classes=classes))
+        base.write_whole(output, found.result_file(by))
     if confusion is not None:
-        base.write_whole(confusion, draw_confusion(found, f"{found.result.network} on {dataset.name}"))
+        base.write_whole(confusion, found.draw_confusion())
 
 
-def _print(found: Evaluation, split: str) -> None:
+def _print(found: Evaluation) -> None:
     printed = table("class", ">images", ">correct", ">accuracy", "most often confused with")
     for score in found.classes:
         confused = f"{score.most_confused} ({score.times})" if score.most_confused else ""
@@ -147,6 +129,6 @@ def _print(found: Evaluation, split: str) -> None:
     top5 = f", top-5 {result.top5:.2%}" if result.top5 is not None else ""
     show(
         printed,
-        f"{result.model} on {result.dataset} ({split}, {result.count:,} images): top-1 {result.top1:.2%}{top5},"
+        f"{result.model} on {result.dataset} ({found.split}, {result.count:,} images): top-1 {result.top1:.2%}{top5},"
         f" mean per class {result.mean_per_class:.2%}",
     )

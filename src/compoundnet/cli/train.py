@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 
-from compoundnet.cli.decoding import decoding_processes
 from compoundnet.cli.options import (
     DATA_HELP,
     RECIPE_HELP,
@@ -146,6 +145,7 @@ def _train(recipe: Recipe, given: _Given, hardware: Hardware, json: bool) -> Non
     from compoundnet import train, zoo
     from compoundnet.cli.progress import TrainingDisplay
     from compoundnet.data import open_dataset
+    from compoundnet.data.loader import worker_count
     from compoundnet.models import open_folder
     from compoundnet.train.interruptions import InterruptedRunError
 
@@ -154,7 +154,7 @@ def _train(recipe: Recipe, given: _Given, hardware: Hardware, json: bool) -> Non
     network = zoo.find_scalable(given.network) if given.network is not None else None
     start = open_folder(given.start) if given.start is not None else None
     task = train.plan_task(recipe, dataset, network=network, start=start)
-    workers = given.workers if given.workers is not None else decoding_processes(len(task.train), worth=5000)
+    workers = given.workers if given.workers is not None else worker_count(len(task.train), training=True)
     if given.sweep:
         recipe = _sweep(task, dataset, given, hardware, workers)
         task = train.plan_task(recipe, dataset, network=network, start=start)
@@ -183,8 +183,7 @@ def _train(recipe: Recipe, given: _Given, hardware: Hardware, json: bool) -> Non
 
 def _sweep(task: Task, dataset: Dataset, given: _Given, hardware: Hardware, workers: int) -> Recipe:
     """The task's recipe with the learning rate and weight decay that do best."""
-    import os
-
+    from compoundnet import train
     from compoundnet.cli.progress import TrainingDisplay
     from compoundnet.search import sweep
     from compoundnet.train.interruptions import InterruptedRunError
@@ -192,10 +191,8 @@ def _sweep(task: Task, dataset: Dataset, given: _Given, hardware: Hardware, work
 
     check_output(given.output, resume=given.resume, replace=given.force)
     try:
-        # The final training's other processes come by here too, when all is found. RANK is torchrun's number of them,
-        # LOCAL_RANK and NODE_RANK are Fabric's, SLURM_PROCID is SLURM's.
-        ranks = [os.environ.get(name, "0") for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")]
-        with TrainingDisplay(quiet=any(rank != "0" for rank in ranks)) as display:
+        # The final training's other processes come by here too, after the sweep.
+        with TrainingDisplay(quiet=not train.starts_as_first()) as display:
             return sweep.sweep(
                 task.recipe,
                 dataset,

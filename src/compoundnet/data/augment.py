@@ -1,13 +1,14 @@
-"""AutoAugment and RandAugment: which operations a picture gets, and how strong, as the authors' code chooses them.
+"""AutoAugment and RandAugment: the operations on an image and their strength, as the authors' code chooses them.
 
-The policies and what a level means are data, in augment.toml. (timm's `v0` is of the same source, but its posterize
-refuses the 0 bits that one sub-policy asks for with Pillow 13, and its operations round and interpolate otherwise.)
+The policies and what a level means are data, in augment.toml. (timm's `v0` has the same source, but its posterize
+refuses the 0 bits that one sub-policy asks for with Pillow 13, and its operations round and interpolate differently.)
 """
 
 from __future__ import annotations
 
 from functools import cache
 from importlib import resources
+from typing import Protocol
 
 import msgspec
 import numpy as np
@@ -20,6 +21,14 @@ from compoundnet.data.randomness import below
 _TOP = 10  # the highest level a policy names
 
 
+class Augmentation(Protocol):
+    """What a training transform calls last."""
+
+    def apply(self, image: Image.Image, random: np.random.Generator) -> Image.Image:
+        """Return an RGB image of the same size, random by `random` alone."""
+        ...
+
+
 class _Level(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scale: float
     offset: float = 0.0
@@ -27,7 +36,7 @@ class _Level(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     signed: bool = False
 
     def value(self, level: float, random: np.random.Generator) -> float:
-        """What a level from 0 to 10 (RandAugment goes beyond) means."""
+        """Return the operation's argument for a level from 0 to 10; RandAugment goes beyond."""
         value = level / _TOP * self.scale + self.offset
         if self.whole:
             return int(value)
@@ -51,7 +60,7 @@ def _file() -> _File:
 
 
 class AutoAugment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="autoaugment"):
-    """One sub-policy of a learned policy for each picture."""
+    """A random sub-policy of a learned policy for each image."""
 
     policy: str = "v0"
 
@@ -61,7 +70,7 @@ class AutoAugment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
             raise ValueError(f"there is no policy named {self.policy!r}{did_you_mean(self.policy, policies)}")
 
     def apply(self, image: Image.Image, random: np.random.Generator) -> Image.Image:
-        """The picture, RGB, after its sub-policy."""
+        """Apply a random sub-policy to an RGB image."""
         policies = _file().policies[self.policy]
         for name, probability, level in policies[below(random, len(policies))]:
             if random.random() < probability:
@@ -70,7 +79,12 @@ class AutoAugment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
 
 
 class RandAugment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="randaugment"):
-    """`layers` operations (N) drawn for each picture, of strength `magnitude` (M; AutoAugment goes to 10)."""
+    """Random operations for each image.
+
+    Attributes:
+        layers: how many (N in the paper).
+        magnitude: their strength (M), 0 to 30; AutoAugment goes to 10.
+    """
 
     layers: int = 2
     magnitude: float = 10
@@ -82,7 +96,7 @@ class RandAugment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
             raise ValueError(f"magnitude must be from 0 to 30, got {self.magnitude}")
 
     def apply(self, image: Image.Image, random: np.random.Generator) -> Image.Image:
-        """The picture, RGB, after its operations."""
+        """Apply random operations to an RGB image."""
         ours = _file().randaugment
         for _ in range(self.layers):
             name = ours.operations[below(random, len(ours.operations))]

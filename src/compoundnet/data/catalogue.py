@@ -13,7 +13,7 @@ from compoundnet.data.dataset import Metric, Split
 
 
 class DatasetFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is published about a data set. `sizes` are its splits' pictures; `printed`, where the paper differs."""
+    """What is published about a data set. `sizes` are its splits' images; `printed`, where the paper differs."""
 
     name: str
     title: str
@@ -47,7 +47,7 @@ def dataset_facts(name: str) -> DatasetFacts:
 
 
 def check_sizes(facts: DatasetFacts, splits: dict[str, Split], where: str, allow_missing: bool) -> tuple[str, ...]:
-    """Compare what was found with the published sizes: notes where pictures may be missing, else a CompoundNetError."""
+    """Compare what was found with the published sizes: notes where images may be missing, else a CompoundNetError."""
     differing = []
     classes = len(next(iter(splits.values())).classes)
     if classes != facts.classes:
@@ -56,7 +56,7 @@ def check_sizes(facts: DatasetFacts, splits: dict[str, Split], where: str, allow
         found = len(splits[name]) if name in splits else 0
         if found != published:
             printed = f" (the paper prints {facts.printed[name]:,})" if name in facts.printed else ""
-            differing.append(f"{found:,} {name} pictures, published are {published:,}{printed}")
+            differing.append(f"{found:,} {name} images, published are {published:,}{printed}")
     if not differing:
         return ()
     message = f"{where}: {facts.title} has here {'; '.join(differing)}"

@@ -1,4 +1,4 @@
-"""Folders of class folders: the pictures of a class lie in a folder of its name."""
+"""Folders of class folders: the images of a class lie in a folder of its name."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _SPLIT_FOLDERS = {"train": ("train", "training"), "val": ("val", "valid", "valid
 def open_folder(root: Path, name: str, *, test_fraction: float, seed: int) -> Dataset:
     """A folder with train/, val/ and test/ or some of them, each of class folders, or of class folders alone.
 
-    Where only training pictures are there, a fraction of each class becomes the test split, by seed. Without training
-    pictures it can be evaluated on.
+    Where only training images are there, a fraction of each class becomes the test split, by seed. Without training
+    images it can be evaluated on.
     """
     folders = split_folders(root)
     if "train" not in folders:
@@ -41,13 +41,13 @@ def open_folder(root: Path, name: str, *, test_fraction: float, seed: int) -> Da
             splits[split] = read_class_folders(folders[split], split, train.classes)
             missing = [train.classes[label] for label in np.flatnonzero(splits[split].counts() == 0)]
             if missing:
-                notes.append(f"{folders[split]}: no pictures of {_some(missing)}")
+                notes.append(f"{folders[split]}: no images of {_some(missing)}")
     made = with_test(splits, name, test_fraction, seed)
     return Dataset(name, made.splits, notes=(*notes, *made.notes))
 
 
 def with_test(splits: dict[str, Split], name: str, test_fraction: float, seed: int) -> Dataset:
-    """The data set, with a test split made from the training pictures where it has neither test nor val."""
+    """The data set, with a test split made from the training images where it has neither test nor val."""
     if not test_fraction and len(splits) == 1:
         return Dataset(name, splits)
     check_classes(splits["train"], name)
@@ -55,14 +55,14 @@ def with_test(splits: dict[str, Split], name: str, test_fraction: float, seed: i
         return Dataset(name, splits)
     rest, test = hold_out_by_class(splits["train"], test_fraction, seed)
     note = (
-        f"{name}: there is no test split, so {len(test):,} of {len(test) + len(rest):,} pictures were held out for it"
+        f"{name}: there is no test split, so {len(test):,} of {len(test) + len(rest):,} images were held out for it"
         f" ({test_fraction:.0%} of each class, seed {seed})"
     )
     return Dataset(name, {"train": rest, "test": test}, notes=(note,))
 
 
 def split_folders(root: Path) -> dict[str, Path]:
-    """The folders that mean a split. One named so that holds pictures itself is a class (a train, say)."""
+    """The folders that mean a split. One named so that holds images itself is a class (a train, say)."""
     found = {}
     for split, names in _SPLIT_FOLDERS.items():
         for name in names:
@@ -73,49 +73,47 @@ def split_folders(root: Path) -> dict[str, Path]:
 
 
 def read_class_folders(folder: Path, split: str, classes: tuple[str, ...] | None = None) -> Split:
-    """The pictures of a folder's class folders, sorted by name. `classes` are those it may hold; its own by default."""
+    """The images of a folder's class folders, sorted by name. `classes` are those it may hold; its own by default."""
     own = _subfolders(folder)
     if not own:
         raise CompoundNetError(
-            f"{folder}: there are no class folders here; expected one folder a class with its pictures inside"
+            f"{folder}: there are no class folders here; expected one folder a class with its images inside"
         )
     given = tuple(own) if classes is None else classes
     unknown = [name for name in own if name not in set(given)]
     if unknown:
         raise CompoundNetError(
-            f"{folder}: the class {_some(unknown)} is not among those of the training pictures: rename the folder, or"
+            f"{folder}: the class {_some(unknown)} is not among those of the training images: rename the folder, or"
             f" remove it{did_you_mean(unknown[0], given)}"
         )
     labels, names = [], []
     for label, name in enumerate(given):
-        pictures = list(_pictures(folder / name, name)) if name in own else []
-        if name in own and not pictures and classes is None:
-            raise CompoundNetError(f"class {name!r} is empty: no pictures in {folder / name}; add some, or remove it")
-        names += pictures
-        labels += [label] * len(pictures)
+        images = list(_images(folder / name, name)) if name in own else []
+        if name in own and not images and classes is None:
+            raise CompoundNetError(f"class {name!r} is empty: no images in {folder / name}; add some, or remove it")
+        names += images
+        labels += [label] * len(images)
     return Split(split, given, np.array(labels, np.int64), Files(str(folder), Strings.of(names)))
 
 
 def check_classes(train: Split, name: str, or_else: str = "") -> None:
-    """Raise where there is nothing to tell apart, or a class has no training picture; `or_else` is more advice then."""
+    """Raise where there is nothing to tell apart, or a class has no training image; `or_else` is more advice then."""
     if len(train.classes) < 2:
         raise CompoundNetError(f"{name}: there is only the class {train.classes[0]!r}; a classifier needs at least two")
     empty = [train.classes[label] for label in np.flatnonzero(train.counts() == 0)]
     if empty:
-        raise CompoundNetError(
-            f"{name}: no training pictures of {_some(empty)}; add some, or remove the class{or_else}"
-        )
+        raise CompoundNetError(f"{name}: no training images of {_some(empty)}; add some, or remove the class{or_else}")
 
 
 def _subfolders(folder: Path) -> list[str]:
     return [entry.name for entry in visible(folder) if entry.is_dir()]
 
 
-def _pictures(folder: Path, prefix: str) -> Iterator[str]:
-    """Names of all pictures below, sorted at each level. Links to folders are not followed: they may lead back."""
+def _images(folder: Path, prefix: str) -> Iterator[str]:
+    """Names of all images below, sorted at each level. Links to folders are not followed: they may lead back."""
     for entry in visible(folder):
         if entry.is_dir(follow_symlinks=False):
-            yield from _pictures(Path(entry.path), f"{prefix}/{entry.name}")
+            yield from _images(Path(entry.path), f"{prefix}/{entry.name}")
         elif os.path.splitext(entry.name)[1].lower() in image_suffixes():  # noqa: PTH122  # a million times
             yield f"{prefix}/{entry.name}"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, SupportsIndex
 
 import msgspec
@@ -63,6 +63,9 @@ class Split(msgspec.Struct, frozen=True, eq=False):
         number %= len(self)
         image = self.image(number)
         return image if self.transform is None else self.transform(image), int(self.labels[number])
+
+    def __iter__(self) -> Iterator[tuple[Any, int]]:
+        return (self[index] for index in range(len(self)))
 
     def __repr__(self) -> str:
         classes = "1 class" if len(self.classes) == 1 else f"{len(self.classes):,} classes"

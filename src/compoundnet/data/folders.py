@@ -1,4 +1,4 @@
-"""Which pictures are meant by a list of files and folders."""
+"""Which images are meant by a list of files and folders."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from compoundnet.base.images import image_suffixes
 
 
 def find_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """The pictures of these files and folders, in the order given.
+    """The images of these files and folders, in the order given.
 
     A folder is walked with all below it, each level sorted by name; hidden files and folders are left out, and so is
-    what does not end as a picture does. A file is taken as it is, there or not: reading it says what is wrong with it.
-    Raises CompoundNetError for a folder without pictures, or one that cannot be listed.
+    what does not end as an image does. A file is taken as it is, there or not: reading it says what is wrong with it.
+    Raises CompoundNetError for a folder without images, or one that cannot be listed.
     """
     found: list[Path] = []
     for path in map(Path, paths):
         if not path.is_dir():
             found.append(path)
             continue
-        pictures = list(_walk(path, ()))
-        if not pictures:
-            raise CompoundNetError(f"{path}: there are no pictures in this folder or below it")
-        found += pictures
+        images = list(_walk(path, ()))
+        if not images:
+            raise CompoundNetError(f"{path}: there are no images in this folder or below it")
+        found += images
     return found
 
 

@@ -1,7 +1,7 @@
-"""Held-out pictures, chosen by seed and name, so that every machine and every year chooses the same.
+"""Held-out images, chosen by seed and name, so that every machine and every year chooses the same.
 
-A picture's draw is BLAKE2b of the seed and its name; the lowest draws are held out. No generator's state or library
-version takes part, nor the order in which a file system lists its files; adding a picture does not reshuffle the rest.
+An image's draw is BLAKE2b of the seed and its name; the lowest draws are held out. No generator's state or library
+version takes part, nor the order in which a file system lists its files; adding an image does not reshuffle the rest.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from compoundnet.data.dataset import Split
 
 
 def hold_out(split: Split, amount: int | float, seed: int = 0, name: str = "minival") -> tuple[Split, Split]:
-    """The split without the held-out pictures, and those: `amount` of them, or that fraction where it is below 1.
+    """The split without the held-out images, and those: `amount` of them, or that fraction where it is below 1.
 
     Both keep the split's order. Raises CompoundNetError where nothing would be held out, or nothing left.
     """
     count = round(amount * len(split)) if 0 < amount < 1 else int(amount)
     if not 0 < count < len(split):
         raise CompoundNetError(
-            f"cannot hold {amount} of {len(split)} {split.name} pictures out as {name}: give a count from 1 to"
+            f"cannot hold {amount} of {len(split)} {split.name} images out as {name}: give a count from 1 to"
             f" {len(split) - 1}, or a fraction between 0 and 1"
         )
     return _divide(split, np.argsort(draws(split, seed), kind="stable")[:count], name)
 
 
 def hold_out_by_class(split: Split, fraction: float, seed: int = 0, name: str = "test") -> tuple[Split, Split]:
-    """The same fraction of each class, at least one picture, so that a small class is in both parts."""
+    """The same fraction of each class, at least one image, so that a small class is in both parts."""
     drawn = draws(split, seed)
     chosen = []
     for label, count in enumerate(split.counts().tolist()):
         if count < 2:
             raise CompoundNetError(
-                f"class {split.classes[label]!r} has {count} picture{'s' * (count != 1)}: at least 2 are needed to make"
-                f" a {name} split; add pictures, or remove the class"
+                f"class {split.classes[label]!r} has {count} image{'s' * (count != 1)}: at least 2 are needed to make"
+                f" a {name} split; add images, or remove the class"
             )
         members = np.flatnonzero(split.labels == label)
         held = min(max(1, round(fraction * count)), count - 1)

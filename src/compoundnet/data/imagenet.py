@@ -1,4 +1,4 @@
-"""ImageNet as ILSVRC 2012 unpacks: train/ and val/ with a folder for each synset, and test pictures without classes."""
+"""ImageNet as ILSVRC 2012 unpacks: train/ and val/ with a folder for each synset, and test images without classes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SYNSET = re.compile(r"n\d{8}")
 
 
 def imagenet_splits(facts: DatasetFacts, root: Path) -> dict[str, Split]:
-    """Training and validation pictures. Classes are the names that the pretrained models have, in synset order."""
+    """Training and validation images. Classes are the names that the pretrained models have, in synset order."""
     splits: dict[str, Split] = {}
     for name in ("train", "val"):
         folder = root / name
@@ -34,7 +34,7 @@ def imagenet_splits(facts: DatasetFacts, root: Path) -> dict[str, Split]:
 
 
 def imagenet_test_splits(facts: DatasetFacts, root: Path) -> dict[str, Split]:
-    """The pictures in the order of their names, which is the order the ImageNet server expects results in."""
+    """The images in the order of their names, which is the order the ImageNet server expects results in."""
     folder = root / "test" if (root / "test").is_dir() else root
     if not folder.is_dir():
         raise CompoundNetError(f"{facts.title}: there is no folder {folder}. {facts.get}")

@@ -1,4 +1,4 @@
-"""The data sets that torchvision knows how to fetch and lay out. Only their lists are read: pictures stay on disk."""
+"""The data sets that torchvision knows how to fetch and lay out. Only their lists are read: images stay on disk."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FULL = 16
 
 
 class _Known(NamedTuple):
-    """torchvision's class, and those of its splits that make up the paper's training and test pictures."""
+    """torchvision's class, and those of its splits that make up the paper's training and test images."""
 
     kind: str
     train: tuple[str, ...] = ("train",)
@@ -39,7 +39,7 @@ _IN_FILES = {
 
 
 def digits_splits() -> dict[str, Split]:
-    """1,797 grey pictures of 8 x 8 pixels, white on black, in 10 classes."""
+    """1,797 grey images of 8 x 8 pixels, white on black, in 10 classes."""
     from sklearn.datasets import load_digits
 
     loaded = load_digits()
@@ -81,7 +81,7 @@ def _in_files(split: str, parts: list[Any], root: Path) -> Split:
     paths: list[str | os.PathLike[str]] = []
     labels: list[int] = []
     for made in parts:
-        # torchvision has no public list of paths and labels, and iterating would decode every picture.
+        # torchvision has no public list of paths and labels, and iterating would decode every image.
         if hasattr(made, "_samples"):  # StanfordCars
             paths += [path for path, _ in made._samples]
             labels += [label for _, label in made._samples]

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import torch
 
 from compoundnet.base import CompoundNetError
+from compoundnet.base.machine import cores
+from compoundnet.data.augment import Augmentation
 from compoundnet.data.dataset import Split
 from compoundnet.data.order import Order
 from compoundnet.data.training_transform import TrainingTransform
@@ -16,24 +18,43 @@ from compoundnet.models import Preprocess
 
 _log = logging.getLogger(__name__)
 
+# Below these numbers of images, decoding in this process takes less time than starting workers.
+_FEW_IMAGES, _FEW_TRAINING_IMAGES = 100, 5000
+_MOST_WORKERS = 16
+
 
 class Loader:
-    """What `loader` returns: iterate it for one epoch's batches, from `start_batch` on.
+    """The batches of one epoch, from `start_batch` on; `loader` makes one.
 
-    `at(epoch, start_batch)` is the same loader at another place. Both share the worker processes, which start with the
-    first batch and end when the last such loader is gone; so iterate one of them at a time.
+    Attributes:
+        order: which images each batch holds.
+        epoch: the epoch that iterating gives.
+        start_batch: the first batch that iterating gives.
     """
 
     def __init__(self, order: Order, workers: Workers, refused: _Refused, epoch: int, start_batch: int) -> None:
         self.order, self.epoch, self.start_batch = order, epoch, start_batch
         self._workers, self._refused = workers, refused
 
+    def __repr__(self) -> str:
+        order = self.order
+        share = f" of process {order.rank} of {order.world}" if order.world > 1 else ""
+        start = f" from batch {self.start_batch:,}" if self.start_batch else ""
+        return (
+            f"<Loader: {order.count:,} images{' shuffled' * order.shuffle} in {order.batches():,} batches of"
+            f" {order.batch}{share}, epoch {self.epoch}{start}>"
+        )
+
     def at(self, epoch: int, start_batch: int = 0) -> Loader:
-        """This loader at another epoch and batch."""
+        """Return this loader at another epoch and batch.
+
+        Both share the worker processes, which start with the first batch and end when the last such loader is gone; so
+        iterate one of them at a time.
+        """
         return Loader(self.order, self._workers, self._refused, epoch, start_batch)
 
     def __len__(self) -> int:
-        """Batches from `start_batch` to the end of the epoch."""
+        """Return the number of batches from `start_batch` to the end of the epoch."""
         return max(0, self.order.batches() - self.start_batch)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -42,19 +63,19 @@ class Loader:
             for error in refused:
                 self._refused.add(self.epoch, error)
             if batch is None:
-                raise CompoundNetError(f"{len(refused)} pictures in a row cannot be read, such as {refused[0]}")
+                raise CompoundNetError(f"{len(refused)} images in a row cannot be read, such as {refused[0]}")
             yield batch
 
 
 class _Refused:
-    """The pictures of an epoch that could not be read: each is named once, and there may be `most`."""
+    """The unreadable images of an epoch: each is logged once, and there may be `most`."""
 
     def __init__(self, most: int, training: bool) -> None:
         self._most, self._training = most, training
         self._epoch, self._errors = -1, set[str]()
 
     def add(self, epoch: int, error: str) -> None:
-        """Raises CompoundNetError where it is one too many."""
+        """Raise CompoundNetError where it is one too many."""
         if epoch != self._epoch:
             self._epoch, self._errors = epoch, set()
         if error in self._errors:
@@ -63,10 +84,10 @@ class _Refused:
         if len(self._errors) <= self._most:
             _log.warning("%s; skipped (%d of at most %d)", error, len(self._errors), self._most)
             return
-        what = f"more than {self._most} pictures cannot be read" if self._most else "a picture cannot be read"
-        # A run that goes on must find the same pictures, so they are not to be removed from under it.
+        what = f"more than {self._most} images cannot be read" if self._most else "an image cannot be read"
+        # A run that is resumed must find the same images, so it is not advised to remove any.
         advice = "repair them, or allow for more with --set max_bad=N" if self._training else "repair or remove them"
-        raise CompoundNetError(f"{what}: {error}. `compoundnet data verify` lists every such picture; {advice}")
+        raise CompoundNetError(f"{what}: {error}. `compoundnet data verify` lists every such image; {advice}")
 
 
 def loader(
@@ -74,10 +95,11 @@ def loader(
     transform: TrainingTransform | Preprocess,
     *,
     batch: int,
+    augment: Augmentation | None = None,
     seed: int = 0,
     epoch: int = 0,
     start_batch: int = 0,
-    workers: int = 0,
+    workers: int | None = 0,
     rank: int = 0,
     world: int = 1,
     shuffle: bool | None = None,
@@ -85,24 +107,37 @@ def loader(
     max_bad: int = 0,
     pin_memory: bool = False,
 ) -> Loader:
-    """Batches of `split`, each (images, labels, indices).
+    """Load batches of `split`, each (images, labels, indices).
 
-    transform    a TrainingTransform gives uint8[N, 3, S, S] for `normalise` on the device; a Preprocess gives what
-                 prediction computes, float32 and normalised
-    batch        pictures a batch on this process
-    seed, epoch  decide the order and every random choice; nothing else does, so any number of workers, and any
-                 `start_batch`, gives the same pictures bit for bit
-    workers      processes that decode; 0 decodes in this one
-    rank, world  this process among those that share the split: together they see each picture once
-    shuffle, drop_last  what training does, and evaluation does not
-    max_bad      pictures of an epoch that this process may find unreadable: each is named in the log, and the next
-                 readable one takes its place. One more is a CompoundNetError. Only for training: evaluation counts
-                 every picture
-    pin_memory   in page-locked memory, for an asynchronous copy to a GPU
+    Seed and epoch alone decide the order and every random choice: any number of workers, and any `start_batch`, give
+    the same images bit for bit.
+
+    Args:
+        split: the images. Its own transform is not applied.
+        transform: a TrainingTransform gives uint8[N, 3, S, S] for `normalise` on the device; a Preprocess gives what
+            prediction computes, float32 and normalised.
+        batch: images in a batch on this process.
+        augment: in place of the training transform's.
+        seed: see above.
+        epoch: see above.
+        start_batch: the first batch.
+        workers: processes that decode; 0 decodes in this one, None chooses (`worker_count`).
+        rank: number of this process among those that share the split; together they see each image once.
+        world: how many those are.
+        shuffle: by default only for training.
+        drop_last: drop the images that do not fill a batch on every process; by default only for training.
+        max_bad: unreadable images that this process tolerates in an epoch: each is named in the log, and the next
+            readable one takes its place. Only for training: evaluation counts every image.
+        pin_memory: put batches in page-locked memory, for an asynchronous copy to a GPU.
+
+    Raises:
+        CompoundNetError: while iterating, when there are more than `max_bad` unreadable images.
     """
+    if workers is None:
+        workers = worker_count(len(split), training=isinstance(transform, TrainingTransform))
     training = isinstance(transform, TrainingTransform)
-    if max_bad and not training:
-        raise ValueError("max_bad is for training: evaluation must count every picture once")
+    if (max_bad or augment is not None) and not training:
+        raise ValueError("max_bad and augment are for training: evaluation must count every image once, as it is")
     order = Order(
         count=len(split),
         batch=batch,
@@ -113,26 +148,37 @@ def loader(
         world=world,
     )
     refused = _Refused(max_bad, training)
-    return Loader(order, Workers(split, transform, seed, workers, pin_memory), refused, epoch, start_batch)
+    return Loader(order, Workers(split, transform, augment, seed, workers, pin_memory), refused, epoch, start_batch)
+
+
+def worker_count(images: int, *, training: bool) -> int:
+    """Choose the number of decoding processes for each process that runs the network; 0 for few images."""
+    few = _FEW_TRAINING_IMAGES if training else _FEW_IMAGES
+    return 0 if images < few else max(1, min(_MOST_WORKERS, cores() - 1))
 
 
 def normalise(images: torch.Tensor, how: Preprocess) -> torch.Tensor:
-    """A batch's images as the network reads them, float32[N, 3, S, S], channels last, on the device they are on.
+    """Compute (pixel / 255 - mean) / std of uint8 images, on their own device; float ones are normalised already.
 
-    uint8 becomes (pixel / 255 - mean) / std; what is float is normalised already.
+    Args:
+        images: [N, 3, S, S].
+        how: mean and standard deviation.
+
+    Returns:
+        float32[N, 3, S, S], channels last in memory.
     """
     if images.dtype != torch.uint8:
         return images
     rows = images.permute(0, 2, 3, 1).flatten(2)
     target = torch.empty(rows.shape, dtype=torch.float32, device=rows.device)
     mean, std = (_row(values, rows) for values in (how.mean, how.std))
-    # On a CPU picture by picture, which stays in its cache.
+    # On a CPU image by image, which stays in its cache.
     for pixels, written in zip(rows, target, strict=True) if rows.device.type == "cpu" else [(rows, target)]:
         written.copy_(pixels).mul_(1 / (255 * std)).sub_(mean / std)
     return target.view(len(images), -1, images.shape[3], 3).permute(0, 3, 1, 2)
 
 
 def _row(values: tuple[float, ...], rows: torch.Tensor) -> torch.Tensor:
-    """A value for each channel of each pixel in a row: one long run of numbers is quicker than many of three."""
+    """Repeat the values of the channels for each pixel of a row: one long vector is faster than many of three."""
     channels = torch.tensor(values, dtype=torch.float32, device=rows.device).expand(3)
     return channels.repeat(rows.shape[-1] // 3)

@@ -1,9 +1,11 @@
-"""What a person names as data, as a Dataset."""
+"""Opens data by what a person calls it: a name of the catalogue, a folder, a manifest or shards."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+import msgspec
 
 from compoundnet.arch import canonical
 from compoundnet.base import CompoundNetError, did_you_mean
@@ -26,16 +28,20 @@ def open_dataset(
     test_fraction: float = 0.2,
     seed: int = 0,
 ) -> Dataset:
-    """The data set that `data` names. No picture is opened, so this is as fast as listing the files.
+    """Open the data set that `data` names. No image is opened, so this is as fast as listing the files.
 
-    data           a name of the catalogue (`digits`, `cifar10`), with `:FOLDER` where it lies (`food101:/data`; else
-                   the cache folder); a folder of class folders, with train/, val/ or test/ or without; a folder
-                   that `write_shards` wrote; or a manifest .csv or .parquet of path, label and perhaps split
-    download       fetch it where torchvision can and it is not there
-    allow_missing  accept counts that differ from the published ones; `Dataset.notes` then says so
-    test_fraction  of each class, held out by `seed` where a folder or manifest has no test split; 0 makes none
+    Args:
+        data: a name of the catalogue (`digits`, `cifar10`), with `:FOLDER` where it is not in the cache folder
+            (`food101:/data`); a folder of class folders, with or without train/, val/ or test/; a folder that
+            `write_shards` wrote; or a manifest .csv or .parquet with the columns path, label and perhaps split.
+        download: fetch it if it is missing and torchvision can.
+        allow_missing: accept counts that differ from the published ones; `Dataset.notes` then says so.
+        test_fraction: of each class, held out by `seed` where a folder or manifest has no test split; 0 makes none.
+        seed: of that test split.
 
-    Raises CompoundNetError that says what was expected, and how to get data that needs a licence or a network.
+    Raises:
+        CompoundNetError: the data is missing or not as expected; the message says how to get data that needs a licence
+            or a network.
     """
     text = os.fspath(data)
     name, colon, folder = text.partition(":")
@@ -58,6 +64,34 @@ def open_dataset(
     if is_shards(path):
         return open_shards(path)
     return open_folder(path, path.name, test_fraction=test_fraction, seed=seed)
+
+
+def open_for_evaluation(
+    data: str | os.PathLike[str], split: str | None = None, *, download: bool = False, allow_missing: bool = False
+) -> Dataset:
+    """Open a data set with only the split that is to be evaluated.
+
+    Args:
+        data: as `open_dataset` takes it.
+        split: its name; test by default, or val where there is no test split. "all": every image of a folder or
+            manifest that has no splits.
+        download: as in `open_dataset`.
+        allow_missing: as in `open_dataset`.
+
+    Raises:
+        CompoundNetError: as `open_dataset`; there is no such split; or "all" of data that is divided.
+    """
+    if split == "all":
+        whole = open_dataset(data, download=download, allow_missing=allow_missing, test_fraction=0)
+        if len(whole.splits) > 1:
+            raise CompoundNetError(
+                f"{whole.name} is divided into {', '.join(whole.splits)}: give one of them as --split"
+            )
+        chosen = msgspec.structs.replace(whole.split(whole.evaluation), name="all")
+    else:
+        whole = open_dataset(data, download=download, allow_missing=allow_missing)
+        chosen = whole.split(split or whole.evaluation)
+    return msgspec.structs.replace(whole, splits={chosen.name: chosen})
 
 
 def _known(facts: DatasetFacts, root: Path, download: bool, allow_missing: bool) -> Dataset:

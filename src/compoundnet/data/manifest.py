@@ -42,7 +42,7 @@ def open_manifest(path: Path, *, test_fraction: float, seed: int) -> Dataset:
     for row, label in enumerate(labels, start=1):
         if label not in training:
             raise CompoundNetError(
-                f"{path}: row {row}: the class {label!r} is not among those of the training pictures"
+                f"{path}: row {row}: the class {label!r} is not among those of the training images"
                 f"{did_you_mean(label, training)}"
             )
     classes = _sorted(training)
@@ -107,7 +107,7 @@ def _check_inside(value: str, row: int, path: Path) -> None:
     given = PurePosixPath(value.replace("\\", "/"))
     if not given.is_absolute() and ".." in given.parts:
         raise CompoundNetError(
-            f"{path}: row {row}: {value} leads out of the manifest's folder; write pictures elsewhere as absolute paths"
+            f"{path}: row {row}: {value} leads out of the manifest's folder; write images elsewhere as absolute paths"
         )
 
 

@@ -1,6 +1,6 @@
-"""The sixteen picture operations of AutoAugment and RandAugment, as the authors' TensorFlow code computes them.
+"""The sixteen image operations of AutoAugment and RandAugment, as the authors' TensorFlow code computes them.
 
-Each takes an RGB picture and its argument (see augment.toml; 0 where it has none). What a moved picture leaves empty is
+Each takes an RGB image and its argument (see augment.toml; 0 where it has none). What a moved image leaves empty is
 grey 128. Pixels are moved without interpolation, and computed values are cut, not rounded.
 """
 
@@ -77,7 +77,7 @@ def brightness(image: Image.Image, factor: float) -> Image.Image:
 
 
 def sharpness(image: Image.Image, factor: float) -> Image.Image:
-    """Away from a smoothed picture or towards it; the outermost pixels stay."""
+    """Away from a smoothed image or towards it; the outermost pixels stay."""
     return Image.blend(image.filter(ImageFilter.SMOOTH), image, factor)
 
 

@@ -1,4 +1,4 @@
-"""Which pictures each batch of an epoch holds, on each of several processes."""
+"""Which images each batch of an epoch holds, on each of several processes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from compoundnet.data.randomness import epoch_order
 class Order(msgspec.Struct, frozen=True):
     """A pure function of seed and epoch: any batch can be asked for without those before it.
 
-    count, batch   pictures, and pictures a batch on one process
+    count, batch   images, and images a batch on one process
     shuffle        in the order of `epoch_order`, else as they are
     drop_last      leave the rest out that does not fill a batch on every process
-    rank, world    this process, and how many there are. Process r has the r-th part of each `batch * world` pictures:
-                   together they see what one sees with `world` times the batch; every picture is on exactly one
+    rank, world    this process, and how many there are. Process r has the r-th part of each `batch * world` images:
+                   together they see what one sees with `world` times the batch; every image is on exactly one
     """
 
     count: int
@@ -37,7 +37,7 @@ class Order(msgspec.Struct, frozen=True):
             )
         if self.drop_last and self.count < self.batch * self.world:
             raise CompoundNetError(
-                f"{self.count} pictures do not fill one batch of {self.batch}"
+                f"{self.count} images do not fill one batch of {self.batch}"
                 + (f" on each of {self.world} processes" if self.world > 1 else "")
                 + f"; give a batch of at most {self.count // self.world}"
             )
@@ -56,5 +56,5 @@ class Order(msgspec.Struct, frozen=True):
             yield members[self._share(len(members))]
 
     def _share(self, count: int) -> NDArray[np.int64]:
-        """Which of a total batch's pictures are this process's: as many as on any other, or one less."""
+        """Which of a total batch's images are this process's: as many as on any other, or one less."""
         return np.array_split(np.arange(count), self.world)[self.rank]

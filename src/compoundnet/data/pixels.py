@@ -1,8 +1,8 @@
-"""From a picture's bytes to the pixels that a batch holds. The training path is where the loader's time goes.
+"""From an image's bytes to the pixels of a batch. The training path is where the loader's time goes.
 
 simplejpeg decodes plain JPEGs: with the same libjpeg-turbo as PIL, to the same pixels, but straight into an array.
 (torchvision's decoder is as fast, and is being withdrawn.) torch resizes: uint8 pixels as they lie in memory take it a
-quarter of the time that PIL takes with the same filter. All else is read as for prediction.
+quarter of the time that PIL takes with the same filter. Other formats are read as for prediction.
 """
 
 from __future__ import annotations
@@ -17,30 +17,39 @@ from simplejpeg import decode_jpeg  # type: ignore[import-untyped]  # has no typ
 from torch.nn import functional as F
 
 from compoundnet.base.images import Encoded, decode, open_encoded, to_rgb
+from compoundnet.data.augment import Augmentation
 from compoundnet.data.training_transform import TrainingTransform
 from compoundnet.models import Preprocess
 
 
 def evaluation_pixels(encoded: Encoded, how: Preprocess) -> torch.Tensor:
-    """float32[3, size, size], normalised: exactly what prediction computes. Raises what PIL raises."""
+    """Return float32[3, size, size], normalised: exactly what prediction computes. Raises what PIL raises."""
     return torch.from_numpy(how.pixels(decode(encoded)))
 
 
 def training_pixels(encoded: Encoded, how: TrainingTransform, random: np.random.Generator) -> torch.Tensor:
-    """uint8[3, size, size], channels last in memory. Raises what PIL raises."""
+    """Return uint8[3, size, size], channels last in memory. Raises what PIL or the augmentation raises."""
+    return augmented_pixels(cropped_pixels(encoded, how, random), how.augment, random)
+
+
+def cropped_pixels(encoded: Encoded, how: TrainingTransform, random: np.random.Generator) -> torch.Tensor:
+    """Crop, resize and flip: uint8[3, size, size], channels last in memory. Raises what PIL raises."""
     # Seen as a batch of one before the channels move, so that torch knows them to be last, and keeps them there.
     planes = torch.from_numpy(_cropped(encoded, how, random))[None].permute(0, 3, 1, 2)
     resized = F.interpolate(planes, size=(how.size, how.size), mode=how.interpolation, antialias=True)[0]
-    if how.flip and random.random() < 0.5:
-        resized = resized.flip(-1)
-    if how.augment is None:
-        return resized
-    image = Image.fromarray(resized.permute(1, 2, 0).numpy())
-    return torch.from_numpy(np.array(how.augment.apply(image, random))).permute(2, 0, 1)
+    return resized.flip(-1) if how.flip and random.random() < 0.5 else resized
+
+
+def augmented_pixels(pixels: torch.Tensor, augment: Augmentation | None, random: np.random.Generator) -> torch.Tensor:
+    """Augment what `cropped_pixels` returned."""
+    if augment is None:
+        return pixels
+    image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+    return torch.from_numpy(np.array(augment.apply(image, random))).permute(2, 0, 1)
 
 
 def _cropped(encoded: Encoded, how: TrainingTransform, random: np.random.Generator) -> NDArray[np.uint8]:
-    """A random box of the picture, uint8[h, w, 3]."""
+    """Read a random box of the image, uint8[h, w, 3]."""
     if not isinstance(encoded, bytes):
         return _crop(decode(encoded), how, random)
     with open_encoded(encoded) as image:  # no pixels yet
@@ -54,7 +63,7 @@ def _cropped(encoded: Encoded, how: TrainingTransform, random: np.random.Generat
             return np.array(to_rgb(image).crop(box))
         try:
             pixels: NDArray[np.uint8] = decode_jpeg(encoded)
-        except ValueError:  # of damage, some of which PIL can read past
+        except ValueError:  # damaged; PIL can read past some damage
             pixels = np.array(to_rgb(image))
         return pixels[top:bottom, left:right]
 
@@ -64,10 +73,13 @@ def _crop(image: Image.Image, how: TrainingTransform, random: np.random.Generato
 
 
 def _decode_smaller(image: Image.Image, shrink: int, box: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
-    """Have a JPEG decoded at 1/2, 1/4 or 1/8 of its size, as a crop much larger than the result allows.
+    """Have a JPEG decoded at 1/2, 1/4 or 1/8 of its size, which a crop much larger than the result allows.
 
-    Returns the box in the smaller picture. Averaging blocks of pixels, where the resize would weigh them, makes the
-    result slightly softer, in a fraction of the time on a camera's photo. Only training does this.
+    It averages blocks of pixels where the resize would weigh them: the result is slightly softer, in a fraction of the
+    time on a camera's photo. Only training does this.
+
+    Returns:
+        The box in the smaller image.
     """
     width, height = image.size
     image.draft(None, (max(1, width // shrink), max(1, height // shrink)))
@@ -79,5 +91,5 @@ def _decode_smaller(image: Image.Image, shrink: int, box: tuple[int, int, int, i
 def _is_turned(image: Image.Image) -> bool:
     try:
         return bool(image.getexif().get(ExifTags.Base.Orientation, 1) != 1)
-    except Exception:  # damaged EXIF data, which `to_rgb` passes over
+    except Exception:  # damaged EXIF data, which `to_rgb` ignores
         return True

@@ -1,8 +1,8 @@
-"""A data set as few large tar files: the WebDataset layout, and an index that says where each picture starts.
+"""A data set as few large tar files: the WebDataset layout, and an index that says where each image starts.
 
 A million small files overload a cluster's file system; a tar shard is read as one. Any WebDataset reader can stream
-these shards. Here the index lets pictures be read in any order, so that shuffling is exact over the whole data set and
-training resumes at any picture.
+these shards. Here the index lets images be read in any order, so that shuffling is exact over the whole data set and
+training resumes at any image.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _BLOCK = 512  # of a tar file, bytes
 
 
 class _Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """shards.toml. Each split's picture table is in SPLIT.npz beside it."""
+    """shards.toml. Each split's image table is in SPLIT.npz beside it."""
 
     format: int
     name: str
@@ -49,11 +49,11 @@ def write_shards(
     shard_bytes: int = 1 << 28,
     progress: Callable[[int], object] = lambda _: None,
 ) -> Path:
-    """Write a data set's pictures, as they are encoded, into FOLDER/SPLIT-NNNNNN.tar of about `shard_bytes` each.
+    """Write a data set's images, as they are encoded, into FOLDER/SPLIT-NNNNNN.tar of about `shard_bytes` each.
 
-    Pictures are shuffled (by their names, so two runs write the same bytes), because readers that stream want that.
-    The folder appears whole or not at all. `progress` is called with 1 for each picture. Raises CompoundNetError where
-    the folder has something in it, a picture cannot be read, or the disk is full.
+    Images are shuffled (by their names, so two runs write the same bytes), because readers that stream want that.
+    The folder appears whole or not at all. `progress` is called with 1 for each image. Raises CompoundNetError where
+    the folder has something in it, an image cannot be read, or the disk is full.
     """
     target = Path(folder).absolute()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):

@@ -1,4 +1,4 @@
-"""Where a picture's bytes are: a file, a place in a tar shard, or memory. Each source names and reads its pictures."""
+"""Where an image's bytes are: a file, a place in a tar shard, or memory. Each source names and reads its images."""
 
 from __future__ import annotations
 
@@ -44,21 +44,21 @@ class Strings(msgspec.Struct, frozen=True, eq=False):
 
 
 class ImageSource(Protocol):
-    """A numbered set of pictures that pickles small. `name` is relative, so that it is the same on every machine."""
+    """A numbered set of images that pickles small. `name` is relative, so that it is the same on every machine."""
 
     def __len__(self) -> int: ...
 
     def name(self, index: int) -> str:
-        """What the picture is called, with `/` between folders."""
+        """What the image is called, with `/` between folders."""
         ...
 
     def read(self, index: int) -> Encoded:
-        """The picture before it is decoded. Raises OSError."""
+        """The image before it is decoded. Raises OSError."""
         ...
 
 
 class Files(msgspec.Struct, frozen=True, eq=False):
-    """Picture files: `root` and their names below it, or absolute names."""
+    """Image files: `root` and their names below it, or absolute names."""
 
     root: str
     names: Strings
@@ -91,7 +91,7 @@ class Arrays(msgspec.Struct, frozen=True, eq=False):
 
 
 class TarMembers(msgspec.Struct, frozen=True, eq=False):
-    """Pictures inside tar files: which file, where its bytes start in it and how many there are."""
+    """Images inside tar files: which file, where its bytes start in it and how many there are."""
 
     root: str
     shards: tuple[str, ...]
@@ -115,7 +115,7 @@ class TarMembers(msgspec.Struct, frozen=True, eq=False):
         return content
 
 
-# A shard is opened once by each process: on a network's file system opening costs more than reading a picture.
+# A shard is opened once by each process: on a network's file system opening costs more than reading an image.
 @lru_cache(maxsize=256)
 def _mapped(path: str) -> NDArray[np.uint8]:
     mapped: NDArray[Any] = np.memmap(path, dtype=np.uint8, mode="r")

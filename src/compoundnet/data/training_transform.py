@@ -1,4 +1,4 @@
-"""What a training picture goes through, as a value: random crop, resize, flip, augmentation."""
+"""The training transform as a value: random crop, resize, flip, augmentation."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ Box = tuple[int, int, int, int]
 class TrainingTransform(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The authors' preprocessing for training ("Inception crop"). The defaults are theirs.
 
-    size           side of the square that the network reads, pixels
-    area           of the crop, lowest and highest, as a fraction of the picture's
-    aspect         of the crop, width / height, lowest and highest
-    covered        the crop must hold this fraction of the picture, whatever `area` allows (min_object_covered)
-    attempts       before the centre crop of evaluation is taken instead
-    flip           left and right exchanged in half of the pictures
-    interpolation  of the resize
-    augment        AutoAugment(), RandAugment() or None, after the flip
+    Attributes:
+        size: side of the square that the network reads, pixels.
+        area: lowest and highest area of the crop, as a fraction of the image's.
+        aspect: lowest and highest width / height of the crop.
+        covered: the crop must hold this fraction of the image, whatever `area` allows (min_object_covered).
+        attempts: before the centre crop of evaluation is taken instead.
+        flip: swap left and right in half of the images.
+        interpolation: of the resize.
+        augment: AutoAugment(), RandAugment() or None; applied last.
     """
 
     size: int
@@ -49,7 +50,7 @@ class TrainingTransform(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
             raise ValueError("covered must be from 0 to 1, and attempts at least 1")
 
     def crop(self, width: int, height: int, random: np.random.Generator) -> Box:
-        """A random box of a picture: left, top, right, bottom in pixels."""
+        """Draw a random box of an image: left, top, right, bottom in pixels."""
         for _ in range(self.attempts):
             box = self._attempt(width, height, random)
             if box is not None:
@@ -57,7 +58,7 @@ class TrainingTransform(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
         return crop_box(width, height, Preprocess.authors(self.size).crop)
 
     def _attempt(self, width: int, height: int, random: np.random.Generator) -> Box | None:
-        """TensorFlow's sample_distorted_bounding_box: an aspect, then a height, each uniform between what fits."""
+        """Follow TensorFlow's sample_distorted_bounding_box: an aspect, then a height, each uniform over what fits."""
         aspect = self.aspect[0] + random.random() * (self.aspect[1] - self.aspect[0])
         least, most = (fraction * width * height for fraction in self.area)
         lowest = round(math.sqrt(least / aspect))
@@ -69,7 +70,7 @@ class TrainingTransform(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
         tall = min(lowest, highest)
         tall += below(random, highest - tall + 1)
         wide = round(tall * aspect)
-        # Rounding alone shall not miss the limits.
+        # Rounding alone must not break the limits.
         if wide * tall < least:
             tall += 1
         elif wide * tall > most:
@@ -78,7 +79,7 @@ class TrainingTransform(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
         inside = 0 < wide <= width and 0 < tall <= height
         if not inside or not max(least, self.covered * width * height) <= wide * tall <= most:
             return None
-        # The last row and column are never reached, there as here, unless the crop is as large as the picture.
+        # The last row and column are never reached, there as here, unless the crop is as large as the image.
         top = below(random, height - tall) if tall < height else 0
         left = below(random, width - wide) if wide < width else 0
         return left, top, left + wide, top + tall

@@ -1,4 +1,4 @@
-"""Opens every picture of a data set, and says which cannot be read."""
+"""Opens every image of a data set, and says which cannot be read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CHUNK = 256
 
 
 class BadImage(msgspec.Struct, frozen=True):
-    """A picture that cannot be used, and why."""
+    """An image that cannot be used, and why."""
 
     split: str
     name: str
@@ -23,7 +23,7 @@ class BadImage(msgspec.Struct, frozen=True):
 
 
 class Verification(msgspec.Struct, frozen=True):
-    """How many pictures each split has, and those that cannot be read."""
+    """How many images each split has, and those that cannot be read."""
 
     counts: dict[str, int]
     bad: tuple[BadImage, ...]
@@ -32,7 +32,7 @@ class Verification(msgspec.Struct, frozen=True):
 def verify(
     dataset: Dataset, *, workers: int | None = None, progress: Callable[[int], object] = lambda _: None
 ) -> Verification:
-    """Decode every picture on `workers` threads. `progress` is called with how many more are done."""
+    """Decode every image on `workers` threads. `progress` is called with how many more are done."""
     jobs = [
         (split, range(start, min(start + _CHUNK, len(split))))
         for split in dataset.splits.values()

@@ -1,9 +1,9 @@
-"""Decoding a batch, here or in worker processes.
+"""Decodes batches, here or in worker processes.
 
-torch's DataLoader runs the processes. It is asked for whole batches by their pictures' numbers, so that it decides
-nothing: not the order, not what is random.
+torch's DataLoader runs the processes. It is asked for whole batches by their images' numbers, so that it decides
+neither the order nor anything random.
 
-Processes rather than threads: both decode as fast, but threads would often hold Python's lock, which the training
+Processes rather than threads: both decode equally fast, but threads would often hold Python's lock, which the training
 thread needs to keep a GPU busy.
 """
 
@@ -23,18 +23,24 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from compoundnet.base.images import UnreadableImageError, image_errors
+from compoundnet.data.augment import Augmentation
 from compoundnet.data.dataset import Split
-from compoundnet.data.pixels import evaluation_pixels, training_pixels
+from compoundnet.data.pixels import augmented_pixels, cropped_pixels, evaluation_pixels
 from compoundnet.data.randomness import image_random
 from compoundnet.data.training_transform import TrainingTransform
 from compoundnet.models import Preprocess
 
-# How many pictures in a row may be unreadable before giving up.
+# How many images in a row may be unreadable before the loader gives up.
 _TRIES = 16
 
 
 class Request(NamedTuple):
-    """The pictures of one batch, and the epoch that their random choices are of."""
+    """One batch to decode.
+
+    Attributes:
+        epoch: that the random choices belong to.
+        indices: int64[N], the images' numbers in the split.
+    """
 
     epoch: int
     indices: NDArray[np.int64]
@@ -43,9 +49,11 @@ class Request(NamedTuple):
 class Batch(NamedTuple):
     """What a loader gives.
 
-    images   uint8[N, 3, S, S], channels last in memory, of a TrainingTransform; float32, normalised, of a Preprocess
-    labels   int64[N]
-    indices  int64[N], the pictures' numbers in the split
+    Attributes:
+        images: uint8[N, 3, S, S], channels last in memory, from a TrainingTransform; float32, normalised, from a
+            Preprocess.
+        labels: int64[N].
+        indices: int64[N], the images' numbers in the split.
     """
 
     images: torch.Tensor
@@ -54,51 +62,60 @@ class Batch(NamedTuple):
 
 
 class Workers:
-    """Runs requests in order. The processes start with the first and are kept between epochs."""
+    """Runs requests in order. The processes start with the first request and stay between epochs."""
 
     def __init__(
-        self, split: Split, transform: TrainingTransform | Preprocess, seed: int, processes: int, pin_memory: bool
+        self,
+        split: Split,
+        transform: TrainingTransform | Preprocess,
+        augment: Augmentation | None,
+        seed: int,
+        processes: int,
+        pin_memory: bool,
     ) -> None:
         self._requests: list[Request] = []
         self._loader: DataLoader[Any] = DataLoader(
-            _Decoder(split, transform, seed),
+            _Decoder(split, transform, augment, seed),
             batch_size=None,
             sampler=_Queue(self._requests),
             num_workers=processes,
             persistent_workers=processes > 0,
-            worker_init_fn=_heed_the_parent_alone,
+            worker_init_fn=_ignore_other_signals,
             pin_memory=pin_memory,
         )
 
     def run(self, requests: list[Request]) -> Iterator[tuple[Batch | None, list[str]]]:
-        """Each request's batch, None where too many in a row cannot be read; and why each that cannot be."""
+        """Yield each request's batch, None where too many images in a row are unreadable; and the reasons of those."""
         self._requests[:] = requests
         with warnings.catch_warnings():
-            # Of forking while other threads run: nothing in the worker waits for a lock that they could hold.
+            # About forking while other threads run: nothing in the worker waits for a lock that they could hold.
             warnings.simplefilter("ignore", DeprecationWarning)
             batches = iter(self._loader)
         for images, labels, indices, refused in batches:
             yield (None if images is None else Batch(images, labels, indices)), refused
 
 
-def _heed_the_parent_alone(_: int) -> None:
-    """SLURM, `timeout` and a terminal signal all processes of a run, but the training process decides when to stop:
-    after a step that still needs this worker's batch."""
+def _ignore_other_signals(_: int) -> None:
+    """Obey only the training process.
+
+    SLURM, `timeout` and a terminal send signals to all processes of a run, but the training process decides when to
+    stop: after a step that still needs this worker's batch.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):  # macOS cannot tell who sent a signal
+    if hasattr(signal, "sigwaitinfo"):  # macOS does not report who sent a signal
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_end_when_told, daemon=True).start()
+        threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-def _end_when_told() -> None:
-    """By SIGTERM from the parent, which sends it to the workers that are left when it exits."""
+def _end_with_parent() -> None:
+    """End at the SIGTERM that the parent sends to its remaining workers when it exits."""
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
         pass
     os._exit(0)
 
 
 class _Queue:
-    """What DataLoader draws requests from; it reads them anew each epoch."""
+    """The sampler: DataLoader reads its requests anew each epoch."""
 
     def __init__(self, requests: list[Request]) -> None:
         self._requests = requests
@@ -111,10 +128,16 @@ class _Queue:
 
 
 class _Decoder(TorchDataset[Any]):
-    """A request's batch. A picture that cannot be read is replaced by the next that can, of the split's order."""
+    """The data set that DataLoader sees: an item is a whole batch.
 
-    def __init__(self, split: Split, transform: TrainingTransform | Preprocess, seed: int) -> None:
+    An unreadable image is replaced by the next readable one in the split's order.
+    """
+
+    def __init__(
+        self, split: Split, transform: TrainingTransform | Preprocess, augment: Augmentation | None, seed: int
+    ) -> None:
         self._split, self._transform, self._seed = split, transform, seed
+        self._augment = transform.augment if augment is None and isinstance(transform, TrainingTransform) else augment
 
     def __getitem__(self, request: Request) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor, list[str]]:
         size = self._transform.size
@@ -134,14 +157,18 @@ class _Decoder(TorchDataset[Any]):
         return images, torch.from_numpy(self._split.labels[taken]), torch.from_numpy(taken), refused
 
     def _pixels(self, index: int, epoch: int, place: int) -> torch.Tensor:
+        how = self._transform
         with image_errors(lambda: self._split.image_name(index)):
             encoded = self._split.read(index)
-            if isinstance(self._transform, Preprocess):
-                return evaluation_pixels(encoded, self._transform)
-            return training_pixels(encoded, self._transform, image_random(self._seed, epoch, place))
+            if isinstance(how, Preprocess):
+                return evaluation_pixels(encoded, how)
+            random = image_random(self._seed, epoch, place)
+            pixels = cropped_pixels(encoded, how, random)
+        # Out here: a mistake in an augmentation does not make the image unreadable.
+        return augmented_pixels(pixels, self._augment, random)
 
     def _empty(self, count: int, size: int) -> torch.Tensor:
-        """Room for a batch; in a worker in shared memory, so that handing it over copies nothing."""
+        """Allocate a batch; in a worker in shared memory, so that handing it over copies nothing."""
         shared = torch.utils.data.get_worker_info() is not None
         if isinstance(self._transform, Preprocess):
             images = torch.empty(count, 3, size, size)

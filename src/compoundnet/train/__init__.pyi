@@ -1,5 +1,5 @@
 from .evaluation import Evaluation, evaluate
-from .hardware import Hardware, launch
+from .hardware import Hardware, launch, starts_as_first
 from .overrides import override
 from .recipe import Recipe, find_recipe, recipes
 from .results import Result
@@ -22,5 +22,6 @@ __all__ = [
     "override",
     "plan_task",
     "recipes",
+    "starts_as_first",
     "train",
 ]

@@ -1,4 +1,4 @@
-"""Counting a network's right answers. Whole numbers, added up over processes, so that any number of them agrees.
+"""Counts of a network's correct predictions: whole numbers, summed exactly over any number of processes.
 
 (torchmetrics was considered: its distributed state would be this one matrix and this one sum.)
 """
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from compoundnet.base import Progress, ignore
 from compoundnet.data import Split
 from compoundnet.data.loader import loader
 from compoundnet.models import Preprocess
@@ -28,7 +29,13 @@ _TOP = 5
 
 
 class Counts(msgspec.Struct, frozen=True, eq=False):
-    """`confusion` int64[classes, classes]: rows are the true classes, columns the predicted ones. `loss` is a mean."""
+    """Predictions against true classes.
+
+    Attributes:
+        confusion: int64[classes, classes]; rows are true classes, columns predicted ones.
+        in_top5: images whose class is among the five most probable.
+        loss: mean cross-entropy.
+    """
 
     confusion: NDArray[np.int64]
     in_top5: int
@@ -36,21 +43,22 @@ class Counts(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def count(self) -> int:
+        """Number of images."""
         return int(self.confusion.sum())
 
     @property
     def top1(self) -> float:
-        """A fraction of the pictures."""
+        """Fraction of the images whose most probable class is right."""
         return int(self.confusion.trace()) / self.count
 
     @property
     def top5(self) -> float | None:
-        """None where there are no more than five classes, so that it would always be 1."""
+        """Fraction of the images whose class is among the top five; None for five classes or fewer (always 1)."""
         return self.in_top5 / self.count if len(self.confusion) > _TOP else None
 
     @property
     def mean_per_class(self) -> float:
-        """Over the classes that have pictures."""
+        """Mean, over the classes that have images, of the fraction that is right."""
         totals = self.confusion.sum(1)
         present = totals > 0
         return float((self.confusion.diagonal()[present] / totals[present]).mean())
@@ -63,35 +71,42 @@ def count(
     fabric: Fabric,
     *,
     batch: int = 64,
-    workers: int = 0,
+    workers: int | None = 0,
 ) -> Counts:
-    """`count_answers` of a network that is on this process's device, whose classes are the split's."""
+    """Count the predictions of a network on this process's device; see `count_predictions`."""
 
-    def answer(images: Tensor) -> Tensor:
+    def predict(images: Tensor) -> Tensor:
         logits: Tensor = net(images.to(fabric.device, memory_format=torch.channels_last))
         return logits
 
-    return count_answers(answer, net.num_classes, split, preprocess, fabric, batch=batch, workers=workers)
+    return count_predictions(predict, net.num_classes, split, preprocess, fabric, batch=batch, workers=workers)
 
 
 @torch.inference_mode()
-def count_answers(
-    answer: Callable[[Tensor], Tensor],
+def count_predictions(
+    predict: Callable[[Tensor], Tensor],
     classes: int,
     split: Split,
     preprocess: Preprocess,
     fabric: Fabric,
     *,
     batch: int = 64,
-    workers: int = 0,
+    workers: int | None = 0,
     labels: NDArray[np.int64] | None = None,
-    done: Callable[[int], object] = lambda _: None,
+    progress: Progress = ignore,
 ) -> Counts:
-    """Every picture once, on whichever process: all of them return the sums of all.
+    """Predict every image of a split once, on one process or another. All of them return the sums over all.
 
-    answer  logits [N, classes], on any device, of pictures float32[N, 3, S, S] on the CPU
-    labels  the network's class of each of the split's classes; its own number by default
-    done    is called with how many more pictures this process has seen
+    Args:
+        predict: from images float32[N, 3, S, S] on the CPU to logits [N, classes] on any device.
+        classes: of the network.
+        split: the images.
+        preprocess: the network's.
+        fabric: the processes.
+        batch: images at a time on each process.
+        workers: decoding processes for each process; None chooses.
+        labels: int64[split's classes], the network's number of each class; its own number by default.
+        progress: called with the number of images that this process has just finished.
     """
     mapped = torch.from_numpy(np.arange(len(split.classes)) if labels is None else labels)
     confusion = torch.zeros(classes * classes, dtype=torch.int64, device=fabric.device)
@@ -101,12 +116,12 @@ def count_answers(
         split, preprocess, batch=batch, workers=workers, rank=fabric.global_rank, world=fabric.world_size
     ):
         truth = mapped[numbers].to(fabric.device)
-        logits = answer(images).to(fabric.device, torch.float32)
+        logits = predict(images).to(fabric.device, torch.float32)
         best = logits.topk(min(_TOP, classes)).indices
         confusion += torch.bincount(truth * classes + best[:, 0], minlength=classes * classes)
         in_top5 += (best == truth[:, None]).sum()
         loss += F.cross_entropy(logits, truth, reduction="sum")
-        done(len(numbers))
+        progress(len(numbers))
     sums = [total(fabric, value) for value in (confusion, in_top5, loss)]
     matrix = sums[0].view(classes, classes).cpu().numpy()
     return Counts(matrix, int(sums[1]), float(sums[2]) / max(1, int(matrix.sum())))

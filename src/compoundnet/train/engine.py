@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from compoundnet.base import CompoundNetError
 from compoundnet.data.loader import loader, normalise
@@ -75,14 +74,14 @@ class Engine:
                 f" {recipe.accumulate} parts; give a multiple of {parts} (--set batch=...)"
             )
         self._loader = loader(
-            task.train, task.transform, batch=recipe.batch // parts, seed=recipe.seed, workers=workers,
-            rank=fabric.global_rank, world=fabric.world_size, max_bad=recipe.max_bad,
+            task.train, task.transform, batch=recipe.batch // parts, augment=task.augment, seed=recipe.seed,
+            workers=workers, rank=fabric.global_rank, world=fabric.world_size, max_bad=recipe.max_bad,
             pin_memory=fabric.device.type == "cuda",
         )  # fmt: skip
         self.epoch_steps = len(self._loader) // recipe.accumulate
         if not self.epoch_steps:
             raise CompoundNetError(
-                f"{len(task.train)} training pictures do not fill one batch of {recipe.batch}; give a smaller one"
+                f"{len(task.train)} training images do not fill one batch of {recipe.batch}; give a smaller one"
                 f" (--set batch={max(1, len(task.train) // 2)})"
             )
         self.steps = recipe.steps or max(1, round(recipe.epochs * self.epoch_steps))
@@ -90,6 +89,7 @@ class Engine:
         self._state = RunState()
         self._best: dict[str, Tensor] = {}
         self._identity = identity(task)
+        self._loss = task.make_loss(fabric.device)
         self._make_net()
 
     @property
@@ -139,19 +139,19 @@ class Engine:
         """Train to the end, saving on the way.
 
         Raises InterruptedRunError after SIGTERM or Ctrl-C, with everything saved; DivergedError at a loss that is
-        not finite; CompoundNetError at a checkpoint that cannot be saved, or too many bad pictures: the last good
+        not finite; CompoundNetError at a checkpoint that cannot be saved, or too many bad images: the last good
         checkpoint stays.
         """
         self._watcher.started(self._state.step, self.steps, self._recipe.batch)
         self._saved_at, self._saved_step = time.monotonic(), self._state.step
         compiling = readable_compile_errors() if self._recipe.compile else contextlib.nullcontext()
-        with Stop() as stop, self._logs.writing(self._state.step), compiling:
+        with Stop() as stop, self._logs.writing(self._state.step, self._recipe), compiling:
             if self._state.seen and self._at_an_end():
                 self._end_epoch()
             while not self._done():
                 wanted = self._stretch(stop)
                 ended = self._at_an_end()
-                # Saved before it is judged, which takes a while and may fail at a picture that cannot be read: a run
+                # Saved before it is judged, which takes a while and may fail at an image that cannot be read: a run
                 # that goes on from there judges first.
                 if wanted.stop or wanted.save or (ended and self._save_after_epoch()):
                     self._save()
@@ -224,7 +224,7 @@ class Engine:
         return _Wanted(wanted.stop or last.stop, wanted.save or last.save)
 
     def _step(self, batches: Iterator[Batch], stop: Stop) -> Tensor:
-        """One step of the optimiser; float64[5] summed over all processes: loss, right answers, pictures, and how many
+        """One step of the optimiser; float64[5] summed over all processes: loss, right answers, images, and how many
         were asked to stop or want to save."""
         recipe, fabric, step = self._recipe, self._fabric, self._state.step
         set_learning_rate(self._optimizer, learning_rate(recipe, step, self.steps, self.epoch_steps))
@@ -239,7 +239,7 @@ class Engine:
             torch.manual_seed(random_seed(recipe.seed, step, part, fabric.global_rank))
             with self._reduction(last=part == recipe.accumulate - 1):
                 logits = self._module(images).float()
-                loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+                loss = self._loss(logits, labels)
                 fabric.backward(loss / recipe.accumulate)
             stats[0] += loss.detach() * len(labels)
             stats[1] += (logits.detach().argmax(1) == labels).sum()

@@ -1,36 +1,42 @@
-"""`evaluate`: how often a model is right on a data set, overall and class by class."""
+"""Evaluation of a model on a data set: accuracy overall and class by class."""
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from compoundnet.base import CompoundNetError, did_you_mean
+from compoundnet.base import CompoundNetError, Progress, did_you_mean, ignore
 from compoundnet.base.machine import cores
-from compoundnet.data import Split
+from compoundnet.data import Dataset, Split
 from compoundnet.data.dataset import UNKNOWN
+from compoundnet.data.lookup import open_for_evaluation
 from compoundnet.models import ExportedModel, Model, open_model
 from compoundnet.runtime.sessions import session, usable
-from compoundnet.train.counts import Counts, count_answers
+from compoundnet.train.counts import Counts, count_predictions
 from compoundnet.train.hardware import Hardware, launch
-from compoundnet.train.results import Result, make_result
+from compoundnet.train.results import Result, make_result, write_result
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
     from torch import Tensor
 
-# Classes beyond which a confusion picture names none: the names would overlap.
-_NAMED = 40
-
 
 class ClassScore(msgspec.Struct, frozen=True):
-    """One class: how many pictures there are, how many are right, and what the others are most often taken for."""
+    """The score of one class.
+
+    Attributes:
+        label: the class's name.
+        count: its images.
+        right: how many of them are classified correctly.
+        most_confused: the class that the others are most often taken for; None where all are right.
+        times: how often.
+    """
 
     label: str
     count: int
@@ -40,57 +46,94 @@ class ClassScore(msgspec.Struct, frozen=True):
 
 
 class Evaluation(msgspec.Struct, frozen=True, eq=False):
-    """`classes` in the model's order, those without pictures left out; `confusion` int64[true, predicted]."""
+    """What `evaluate` returns.
+
+    Attributes:
+        result: the accuracies.
+        split: the name of the split that was evaluated.
+        classes: in the model's order; those without images are left out.
+        confusion: int64[true class, predicted class], in the model's order.
+        labels: the model's class names.
+    """
 
     result: Result
+    split: str
     classes: tuple[ClassScore, ...]
     confusion: NDArray[np.int64]
     labels: tuple[str, ...]
 
+    def fields(self) -> dict[str, object]:
+        """Return the result's fields, the split and the classes' scores as plain values for a JSON document."""
+        fields: dict[str, object] = msgspec.to_builtins(self.result)
+        scores = [msgspec.to_builtins(score) for score in self.classes]
+        return fields | {"split": self.split, "classes": scores}
+
+    def result_file(self, by: str = "") -> bytes:
+        """Return the JSON file that `compoundnet reproduce --results` reads; `by` names who measured."""
+        fields = self.fields()
+        return write_result(
+            msgspec.structs.replace(self.result, by=by), split=fields["split"], classes=fields["classes"]
+        )
+
+    def draw_confusion(self) -> bytes:
+        """Draw the confusion matrix as PNG; each row is in shares of its true class."""
+        from compoundnet.train.training_plots import draw_confusion  # matplotlib takes a second to import
+
+        return draw_confusion(self.confusion, self.labels, f"{self.result.network} on {self.result.dataset}")
+
 
 def evaluate(
     model: str | os.PathLike[str] | Model,
-    split: Split,
-    dataset: str,
+    data: str | os.PathLike[str] | Dataset,
     *,
+    split: str | None = None,
     fabric: Fabric | None = None,
     backend: str | None = None,
     threads: int | None = None,
     batch: int = 64,
-    workers: int = 0,
-    done: Callable[[int], object] = lambda _: None,
+    workers: int | None = None,
+    progress: Progress = ignore,
 ) -> Evaluation:
-    """Of every picture of a split, once. With several processes all of them call it and get the same.
+    """Evaluate a model on every image of a split. Several processes all call it, share the images and get the same.
 
-    model             a name of `compoundnet models list`, a model folder, an exported file, or an opened one of them
-    backend, threads  what runs the network, see `session`: ONNX Runtime on a CPU and torch on a GPU unless given
-    batch, workers    pictures at a time, and the processes that decode them, of each process
+    Args:
+        model: a name of `compoundnet models list`, a model folder, an exported file, or one of them opened.
+        data: what `open_dataset` takes, or a data set that is open.
+        split: its name; the data's test split by default, or val where there is no test split. "all": an undivided
+            folder as a whole.
+        fabric: the processes, from `launch`; this one by default.
+        backend: what runs the network, see `session`; ONNX Runtime on a CPU and torch on a GPU by default.
+        threads: of the backend on each process; by default the cores are shared out among the processes.
+        batch: images at a time on each process.
+        workers: decoding processes for each process; by default none for fewer than 100 images.
+        progress: called with the number of images that this process has just finished.
 
-    Raises CompoundNetError where the split's classes are not among the model's, or their names are not published.
+    Raises:
+        CompoundNetError: the data's classes are not among the model's, or the images' classes are not published.
     """
-    model = open_model(model)
-    if (split.labels == UNKNOWN).any():
+    opened = open_model(model)
+    dataset = data if isinstance(data, Dataset) else open_for_evaluation(data, split)
+    images = dataset.split(split or dataset.evaluation)
+    if (images.labels == UNKNOWN).any():
         raise CompoundNetError(
-            f"the classes of {dataset}'s {split.name} pictures are not published, so nothing can be counted; write what"
-            " the ImageNet server scores with --submission FILE"
+            f"the classes of {dataset.name}'s {images.name} images are not published, so accuracy cannot be computed;"
+            " write the file that the ImageNet server scores with --submission FILE"
         )
-    mapping = match_classes(model, split)
+    mapping = match_classes(opened, images)
     fabric = fabric or launch(Hardware())
-    counts = count_answers(
-        answers(model, fabric, backend, threads, batch), model.network.num_classes, split, model.preprocess, fabric,
-        batch=batch, workers=workers, labels=mapping, done=done,
+    counts = count_predictions(
+        logits_function(opened, fabric, backend, threads, batch), opened.network.num_classes, images,
+        opened.preprocess, fabric, batch=batch, workers=workers, labels=mapping, progress=progress,
     )  # fmt: skip
-    labels = model.labels or split.classes
-    result = make_result(model.network.name, dataset, counts, model.name)
-    return Evaluation(result, _scores(counts, labels), counts.confusion, labels)
+    labels = opened.labels or images.classes
+    result = make_result(opened.network.name, dataset.name, counts, opened.name)
+    return Evaluation(result, images.name, _scores(counts, labels), counts.confusion, labels)
 
 
-def answers(
+def logits_function(
     model: Model, fabric: Fabric, backend: str | None, threads: int | None, batch: int
 ) -> Callable[[Tensor], Tensor]:
-    """A session of the model on a process's device, as `count_answers` calls it."""
-    import torch
-
+    """Return the model as `count_predictions` calls it, running on this process's device."""
     # What does not run on torch runs on the CPU, also where there is a GPU.
     on_torch = backend in (None, "torch", "compile") and "torch" in usable(
         model if isinstance(model, ExportedModel) else None
@@ -107,11 +150,17 @@ def answers(
 
 
 def match_classes(model: Model, split: Split) -> NDArray[np.int64]:
-    """int64[split's classes]: the model's number of each, by name; by place where the model's classes have no names."""
+    """Return int64[split's classes]: the model's number of each class, matched by name.
+
+    A model without class names is matched by position.
+
+    Raises:
+        CompoundNetError: the classes cannot be matched.
+    """
     if model.labels is None:
         if len(split.classes) != model.network.num_classes:
             raise CompoundNetError(
-                f"{model.name} has {model.network.num_classes} classes without names, and the pictures"
+                f"{model.name} has {model.network.num_classes} classes without names, and the images"
                 f" {len(split.classes)} classes, so they cannot be matched"
             )
         return np.arange(len(split.classes))
@@ -119,8 +168,8 @@ def match_classes(model: Model, split: Split) -> NDArray[np.int64]:
     unknown = [name for name in split.classes if name not in numbers]
     if unknown:
         raise CompoundNetError(
-            f"{model.name} does not know {len(unknown)} of the {len(split.classes)} classes of these pictures, such as"
-            f" {unknown[0]!r}{did_you_mean(unknown[0], numbers)}. Rename the class folders, or train on these pictures"
+            f"{model.name} does not know {len(unknown)} of the {len(split.classes)} classes of these images, such as"
+            f" {unknown[0]!r}{did_you_mean(unknown[0], numbers)}. Rename the class folders, or train on these images"
             " first"
         )
     return np.array([numbers[name] for name in split.classes], np.int64)
@@ -136,26 +185,3 @@ def _scores(counts: Counts, labels: tuple[str, ...]) -> tuple[ClassScore, ...]:
             confused = labels[worst] if wrong[worst] else None
             scores.append(ClassScore(labels[number], int(row.sum()), int(row[number]), confused, int(wrong[worst])))
     return tuple(scores)
-
-
-def draw_confusion(evaluation: Evaluation, title: str) -> bytes:
-    """The confusion matrix as PNG: each row in shares of its true class. Classes without pictures are left out."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    present = np.flatnonzero(evaluation.confusion.sum(1) + evaluation.confusion.sum(0))
-    matrix = evaluation.confusion[np.ix_(present, present)]
-    shares = matrix / np.maximum(1, matrix.sum(1, keepdims=True))
-    side = min(14.0, 3.5 + 0.3 * min(len(present), _NAMED))
-    figure = Figure(figsize=(side + 1, side), layout="constrained")
-    axes = FigureCanvasAgg(figure).figure.subplots()
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    figure.colorbar(image, label="share of the true class")
-    axes.set(xlabel="predicted", ylabel="true", title=title)
-    if len(present) <= _NAMED:
-        names = [evaluation.labels[number] for number in present]
-        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
-        axes.set_yticks(range(len(names)), names, fontsize=8)
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=110)
-    return content.getvalue()

@@ -1,8 +1,8 @@
-"""Which processors take part, and how: one process, several (DDP), or several with the weights shared out (FSDP).
+"""The devices of a run: one process, several (DDP), or several that share out the weights (FSDP).
 
-Lightning's Fabric finds GPUs, starts processes (or joins those of torchrun and SLURM) and holds precision. The loop
+Lightning's Fabric finds GPUs, starts processes (or joins those of torchrun and SLURM) and sets the precision. The loop
 itself is ours (`engine`): a resumed run must equal an uninterrupted one to the bit, at any step, and Lightning's
-Trainer spreads its place in the data over counters that do not restore it.
+Trainer spreads its position in the data over counters that do not restore it.
 """
 
 from __future__ import annotations
@@ -25,8 +25,15 @@ _PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
 class Hardware(msgspec.Struct, frozen=True):
-    """`devices` a node: GPUs, or processes on the CPU; 0 is all GPUs, else one process. torchrun and SLURM decide both
-    counts themselves."""
+    """The devices of a run. Under torchrun and SLURM, those decide both counts.
+
+    Attributes:
+        devices: a node: GPUs, or processes on the CPU; 0: all GPUs, or one process.
+        nodes: machines.
+        strategy: "ddp": each process has all weights; "fsdp": each has a share of them; "auto": "ddp" if there are
+            several processes.
+        accelerator: what to run on.
+    """
 
     devices: int = 0
     nodes: int = 1
@@ -35,18 +42,23 @@ class Hardware(msgspec.Struct, frozen=True):
 
 
 def launch(hardware: Hardware, recipe: Recipe | None = None) -> Fabric:
-    """Start or join the processes; each goes on from here. Without a recipe: for evaluation, in float32.
+    """Start or join the processes; each of them returns from here.
 
-    Raises CompoundNetError where the machine lacks what is asked for.
+    Args:
+        hardware: the devices.
+        recipe: sets the precision; None is for evaluation, in float32.
+
+    Raises:
+        CompoundNetError: the machine lacks the devices.
     """
-    from lightning.fabric import Fabric
+    from lightning.fabric import Fabric  # takes a second; a sweep's parent and tests only need the values here
 
     devices, nodes = process_counts(hardware)
     processes = devices * nodes
     one = processes == 1 and hardware.strategy == "auto"
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of counts and plugins it has chosen
+            warnings.simplefilter("ignore")  # about counts and plugins it has chosen
             fabric = Fabric(
                 accelerator=hardware.accelerator,
                 devices=devices,
@@ -56,15 +68,18 @@ def launch(hardware: Hardware, recipe: Recipe | None = None) -> Fabric:
             )
             fabric.launch()
     except (ValueError, RuntimeError) as error:  # what Fabric raises for devices that are not there
-        raise CompoundNetError(f"this machine cannot run it so: {error}") from error
+        raise CompoundNetError(f"this machine cannot run this: {error}") from error
     if fabric.world_size > 1:
         atexit.register(_leave)
     return fabric
 
 
 def _leave() -> None:
-    """End gloo's threads before Python does: after the last sum one may still let go of a tensor, for which it needs
-    the interpreter's lock, and where that is gone the process aborts. Fabric does this for NCCL by itself."""
+    """End gloo's threads before Python ends.
+
+    After the last sum one of them may still release a tensor, which needs the interpreter's lock; the process aborts if
+    that no longer exists. Fabric does this for NCCL by itself.
+    """
     import torch.distributed as dist
 
     if dist.is_initialized() and dist.get_backend() == "gloo":
@@ -72,7 +87,7 @@ def _leave() -> None:
 
 
 def one_gpu(number: int) -> dict[str, str]:
-    """Environment variables that give a process that is about to start one GPU; processes take them in turn."""
+    """Return the environment variables that give process number `number` one GPU; processes take the GPUs in turn."""
     import torch
 
     count = torch.cuda.device_count()
@@ -83,15 +98,22 @@ def one_gpu(number: int) -> dict[str, str]:
     return {"CUDA_VISIBLE_DEVICES": names[number % len(names)]}
 
 
+def starts_as_first() -> bool:
+    """Whether this process will be the first of its run, before `launch` has said so."""
+    # RANK is torchrun's number of a process, LOCAL_RANK and NODE_RANK are Fabric's, SLURM_PROCID is SLURM's.
+    names = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
+    return all(os.environ.get(name, "0") == "0" for name in names)
+
+
 def is_sharded(fabric: Fabric) -> bool:
-    """Whether the weights are shared out among the processes."""
+    """Whether the processes share out the weights (FSDP)."""
     from lightning.fabric.strategies.model_parallel import ModelParallelStrategy
 
     return isinstance(fabric.strategy, ModelParallelStrategy)
 
 
 def process_counts(hardware: Hardware) -> tuple[int, int]:
-    """Processes a node, nodes: torchrun's or SLURM's where one of them has started this process."""
+    """Return processes a node, and nodes: those of torchrun or SLURM where one of them has started this process."""
     import torch
     from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
@@ -120,7 +142,7 @@ def _strategy(hardware: Hardware, recipe: Recipe | None, processes: int) -> Any:
 
 
 def _shard(net: nn.Module, mesh: Any) -> nn.Module:
-    """Share out each block, which is what `forward` calls, then the rest."""
+    """Share out each block, which `forward` calls, then the rest."""
     from torch.distributed.fsdp import fully_shard
 
     for stage in net.stages:  # type: ignore[union-attr]  # a ConvNet

@@ -1,25 +1,27 @@
-"""What a checkpoint must agree in with the run that goes on from it."""
+"""The identity of a run: what a checkpoint must have in common with the run that resumes from it."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from typing import Any
 
 import msgspec
 import numpy as np
+from torch import nn
 
 from compoundnet.base import CompoundNetError, plain_values
 from compoundnet.train.task import Task
 
-# These change no weight, or only which pictures may be missing.
+# These change no weight, or only which images may be missing.
 _FREE = ("save_minutes", "save_epochs", "keep", "checkpointing", "max_bad")
-# What may be changed on the way, to go on after a run that diverged. It is said.
+# These may be changed when a run resumes after it diverged; the run reports the change.
 _STEERING = ("lr", "clip_norm", "precision")
 _SAMPLE = 1000
 
 
 def identity(task: Task) -> str:
-    """Recipe, network and data of a task, as JSON. Of the pictures a sample of names and labels takes part."""
+    """Return recipe, network, data, loss and augmentation of a task as JSON; images by a sample of names and labels."""
     names = hashlib.sha256()
     for split in filter(None, (task.train, task.held)):
         for index in np.linspace(0, len(split) - 1, _SAMPLE, dtype=int):
@@ -29,20 +31,50 @@ def identity(task: Task) -> str:
         "data": {
             "name": task.dataset,
             "classes": list(task.train.classes),
-            "training pictures": len(task.train),
-            "held-out pictures": len(task.held) if task.held is not None else 0,
+            "training images": len(task.train),
+            "held-out images": len(task.held) if task.held is not None else 0,
             "digest of their names": names.hexdigest(),
         },
         "recipe": {name: value for name, value in task.recipe.fields().items() if name not in _FREE},
         "start": {"model": task.start.name if task.start is not None else "new weights"},
+        "function": {
+            "loss": described(task.loss) if task.loss is not None else "cross-entropy",
+            "augmentation": described(task.augment.transform) if task.augment is not None else "the recipe's",
+        },
     }
     return msgspec.json.encode(parts).decode()
 
 
-def check_identity(found: str, expected: str, where: str) -> list[str]:
-    """Raise where a checkpoint is of another task, naming what differs; what may differ is returned.
+def described(function: Any) -> str:
+    """Return the name of a function, or what an object shows of itself, in one line and the same in every process."""
+    if isinstance(function, nn.Module):
+        digest = hashlib.sha256()
+        for name, tensor in function.state_dict().items():
+            digest.update(name.encode() + tensor.detach().cpu().numpy().tobytes())
+        shown = " ".join(repr(function).split())
+        return f"{shown} {digest.hexdigest()[:16]}" if function.state_dict() else shown
+    if isinstance(function, functools.partial):
+        return f"{described(function.func)} with {function.args} {function.keywords}"
+    if hasattr(function, "__qualname__"):
+        return f"{function.__module__}.{function.__qualname__}"
+    shown = " ".join(repr(function).split())
+    kind = type(function)
+    return f"{kind.__module__}.{kind.__qualname__}" if " at 0x" in shown else shown
 
-    As "lr 0.1 instead of 0.4".
+
+def check_identity(found: str, expected: str, where: str) -> list[str]:
+    """Compare a checkpoint's identity with that of the run that is to resume from it.
+
+    Args:
+        found: the checkpoint's.
+        expected: the run's.
+        where: the checkpoints' folder, for the message.
+
+    Returns:
+        The differences that are allowed, such as "lr 0.1 instead of 0.4".
+
+    Raises:
+        CompoundNetError: the checkpoint belongs to another task; the message says what differs.
     """
     ours, theirs = (msgspec.json.decode(text) for text in (expected, found))
     settings = {name: (ours["recipe"].pop(name), theirs["recipe"].pop(name)) for name in _STEERING}
@@ -50,13 +82,13 @@ def check_identity(found: str, expected: str, where: str) -> list[str]:
     if differs is not None:
         raise CompoundNetError(
             f"{where}: is a run with {differs}. Resume with the settings it was started with, give another output"
-            " (-o), or --force to begin anew"
+            " (-o), or start again with --force"
         )
     return [f"{name} {mine} instead of {its}" for name, (mine, its) in settings.items() if mine != its]
 
 
 def difference(found: str, expected: str) -> str | None:
-    """The first thing in which two identities differ, as "another recipe: lr is 0.1 there and 0.2 here"."""
+    """Return the first difference of two identities, as "another recipe: lr is 0.1 there and 0.2 here"."""
     return _difference(msgspec.json.decode(found), msgspec.json.decode(expected))
 
 

@@ -1,4 +1,4 @@
-"""The log of a run: log.csv with a line an epoch, TensorBoard's files, and the learning curves as a picture."""
+"""The log of a run: log.csv with a line for each epoch, and Lightning Fabric's loggers."""
 
 from __future__ import annotations
 
@@ -6,97 +6,101 @@ import contextlib
 import csv
 import io
 import logging
-import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from compoundnet.base import write_whole
+from compoundnet.base import CompoundNetError, first_line, write_whole
 from compoundnet.train.status import Epoch
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    from lightning.fabric.loggers.logger import Logger
+
+    from compoundnet.train.recipe import Recipe
 
 _log = logging.getLogger(__name__)
-# Steps between points in TensorBoard.
+# Steps between points in the loggers.
 _EVERY = 10
 
 
 class Logs:
-    """Written below `folder`; nothing at all where that is None (every process but the first)."""
+    """Writes log.csv below `folder`, and reports to loggers.
 
-    def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
-        self._writer: Any = None
+    A logger gets `loss` and `lr` every 10 steps, the epoch's values as `epoch/top1`, `epoch/held_top1` and so on, and
+    the recipe as its hyperparameters. One that raises an exception is dropped with a warning; training goes on.
+
+    Args:
+        folder: where to write; None writes nothing at all, as on every process but the first.
+        loggers: Lightning's (`TensorBoardLogger`, `CSVLogger`, `WandbLogger`, `MLFlowLogger`, ...) or your own subclass
+            of `lightning.fabric.loggers.Logger`. By default TensorBoard's, in the folder `tensorboard`.
+
+    Raises:
+        CompoundNetError: an item of `loggers` is not a logger.
+    """
+
+    def __init__(self, folder: Path | None, loggers: Sequence[Logger] | None = None) -> None:
+        for logger in loggers or ():
+            _check_logger(logger)
+        self._folder, self._given = folder, loggers
+        self._loggers: list[Logger] = []
 
     @contextlib.contextmanager
-    def writing(self, step: int) -> Iterator[None]:
-        """While entered, goes on after `step`; TensorBoard drops what an interrupted run wrote beyond it."""
+    def writing(self, step: int, recipe: Recipe | None = None) -> Iterator[None]:
+        """Open the loggers, and close them when the block ends. TensorBoard's drops its points beyond `step`.
+
+        Args:
+            step: the steps done so far; a run that resumes repeats those after its checkpoint.
+            recipe: the hyperparameters.
+        """
         if self._folder is None:
             yield
             return
-        hook = threading.excepthook
-        # TensorBoard writes in a thread of its own. What that fails at is raised here too, and said by `_attempt`.
-        threading.excepthook = lambda failure: None if _is_tensorboards(failure) else hook(failure)
+        self._loggers = list(_tensorboard(self._folder, step) if self._given is None else self._given)
+        status = "failed"
         try:
-            self._attempt(lambda: self._open(step))
+            if recipe is not None and self._given is not None:  # recipe.toml has them
+                self._each(lambda logger: _report_recipe(logger, recipe))
             yield
+            status = "success"
         finally:
-            if self._writer is not None:
-                self._attempt(self._writer.close)
-            threading.excepthook = hook
+            self._each(lambda logger: logger.finalize(status))
 
     def step(self, step: int, loss: float, lr: float) -> None:
-        """After a step."""
+        """Report a step that is done."""
         if step % _EVERY == 0:
-            self._show(step, loss=loss, lr=lr)
+            self._report(step, {"loss": loss, "lr": lr})
 
     def epoch(self, history: list[Epoch]) -> None:
-        """After an epoch; the file is written anew from the whole history."""
+        """Report the last epoch of `history`; log.csv is rewritten from all of it, so that resuming loses no line."""
         if self._folder is None:
             return
         write_whole(self._folder / "log.csv", as_csv(history))
         last = history[-1]
         values = {name: getattr(last, name) for name in ("top1", "held_loss", "held_top1", "images_per_second")}
-        self._show(last.step, **{f"epoch/{name}": value for name, value in values.items() if value is not None})
+        self._report(last.step, {f"epoch/{name}": value for name, value in values.items() if value is not None})
 
-    def _open(self, step: int) -> None:
-        assert self._folder is not None
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of TensorBoard's own dependencies
-            from torch.utils.tensorboard import SummaryWriter
+    def _report(self, step: int, values: dict[str, float]) -> None:
+        def report(logger: Logger) -> None:
+            logger.log_metrics(values, step)
+            logger.save()
 
-            self._writer = SummaryWriter(str(self._folder / "tensorboard"), purge_step=step + 1)
+        self._each(report)
 
-    def _show(self, step: int, **values: float) -> None:
-        """Points for TensorBoard."""
-
-        def write() -> None:
-            for name, value in values.items():
-                self._writer.add_scalar(name, value, step)
-            self._writer.flush()
-
-        if self._writer is not None:
-            self._attempt(write)
-
-    def _attempt(self, work: Callable[[], object]) -> None:
-        """Training goes on without TensorBoard's files where they cannot be written, and says so."""
-        try:
-            work()
-        except OSError as error:
-            _log.warning("TensorBoard's files cannot be written (%s); going on without", error.strerror or error)
-            self._writer = None
-
-
-def _is_tensorboards(failure: threading.ExceptHookArgs) -> bool:
-    return isinstance(failure.exc_value, OSError) and type(failure.thread).__module__.startswith("tensorboard.")
+    def _each(self, work: Callable[[Logger], object]) -> None:
+        for logger in list(self._loggers):
+            try:
+                work(logger)
+            except Exception as error:  # a full disk, a lost network, a mistake in a person's own logger
+                reason = (error.strerror if isinstance(error, OSError) else None) or first_line(error)
+                _log.warning("%s failed (%s); training goes on without it", type(logger).__name__, reason)
+                self._loggers.remove(logger)
 
 
 def as_csv(history: list[Epoch]) -> bytes:
-    """A header and a line an epoch; what was not evaluated is empty."""
+    """Return a header and a line for each epoch; what was not evaluated is empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(Epoch.__struct_fields__)
@@ -105,28 +109,26 @@ def as_csv(history: list[Epoch]) -> bytes:
     return text.getvalue().encode()
 
 
-def draw_curves(history: list[Epoch], title: str) -> bytes:
-    """Loss, accuracy and learning rate by epoch, as PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+def _tensorboard(folder: Path, step: int) -> list[Logger]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of TensorBoard's own dependencies
+        from lightning.fabric.loggers.tensorboard import (
+            TensorBoardLogger,  # takes a second; not every process writes logs
+        )
 
-    figure = Figure(figsize=(10, 3.2), layout="constrained")
-    loss, top1, rate = FigureCanvasAgg(figure).figure.subplots(1, 3)
-    _curve(loss, history, ("loss", "training (augmented, smoothed)"), ("held_loss", "held out"))
-    _curve(top1, history, ("top1", "training (augmented)"), ("held_top1", "held out"), scale=100)
-    _curve(rate, history, ("lr", ""))
-    for axes, name in ((loss, "loss"), (top1, "top-1 [%]"), (rate, "learning rate")):
-        axes.set(xlabel="epoch", title=name)
-        axes.grid(alpha=0.3)
-    loss.legend(fontsize=8)
-    figure.suptitle(title)
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=110)
-    return content.getvalue()
+        return [TensorBoardLogger(folder, name="tensorboard", version="", purge_step=step + 1)]
 
 
-def _curve(axes: Axes, history: list[Epoch], *series: tuple[str, str], scale: float = 1) -> None:
-    for name, label in series:
-        points = [(epoch.epoch, getattr(epoch, name)) for epoch in history if getattr(epoch, name) is not None]
-        if points:
-            axes.plot([x for x, _ in points], [y * scale for _, y in points], marker=".", label=label)
+def _report_recipe(logger: Logger, recipe: Recipe) -> None:
+    with contextlib.suppress(NotImplementedError):  # Fabric's CSVLogger takes no hyperparameters
+        logger.log_hyperparams(recipe.fields())
+
+
+def _check_logger(given: object) -> None:
+    from lightning.fabric.loggers.logger import Logger  # as above
+
+    if not isinstance(given, Logger):
+        raise CompoundNetError(
+            f"loggers must be instances of lightning.fabric.loggers.Logger, such as TensorBoardLogger(folder), got"
+            f" {given!r}"
+        )

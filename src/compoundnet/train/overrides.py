@@ -6,18 +6,19 @@ import tomllib
 from collections.abc import Iterable
 from typing import Any
 
-import msgspec
-
 from compoundnet.base import CompoundNetError, did_you_mean
-from compoundnet.train.recipe import Recipe
+from compoundnet.train.recipe import Recipe, convert_fields
 
 
 def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
-    """The recipe after `key=value` settings.
+    """Apply `key=value` settings to a recipe, in order.
 
     The value is written as in TOML (`0.1`, `true`, `[0.5, 1.0]`); text needs no quotes, and `none` empties a field that
-    may be empty. A dot leads into a part: `optimizer.eps=0.01`; changing a part's `kind` starts from that kind's
+    may be empty. A dot names a field of a part: `optimizer.eps=0.01`; changing a part's `kind` starts from that kind's
     defaults. Setting `epochs` clears `steps`, and the other way round.
+
+    Raises:
+        CompoundNetError: a setting is malformed, or a field cannot have that value.
     """
     fields: dict[str, Any] = recipe.fields()
     for setting in settings:
@@ -26,12 +27,7 @@ def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
         if not equals or not key:
             raise CompoundNetError(f"--set {setting}: expected key=value, such as lr=0.01")
         _set(fields, key.split("."), _value(text.strip()), setting)
-    try:
-        return msgspec.convert(fields, Recipe)
-    except msgspec.ValidationError as error:
-        problem, _, path = str(error).rpartition(" - at `$.")
-        where = f"field {path.rstrip('`')}: {problem}" if problem else str(error)
-        raise CompoundNetError(f"--set: {where}") from error
+    return convert_fields(fields, "--set")
 
 
 def _set(fields: dict[str, Any], keys: list[str], value: Any, setting: str) -> None:

@@ -1,4 +1,4 @@
-"""A training recipe as a value: all that decides the trained weights apart from data, network and machine."""
+"""A training recipe as a value: everything that decides the weights, except data, network and machine."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any, Literal
 
 import msgspec
 
-from compoundnet.base import CompoundNetError, check, decode_toml, did_you_mean
+from compoundnet.base import CompoundNetError, check, decode_toml, did_you_mean, read_toml
 from compoundnet.data.augment import AutoAugment, RandAugment
 
 
 class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What all parts share: frozen, and an unknown field is an error."""
+    """The base of all parts: frozen, and an unknown field is an error."""
 
 
 class RMSProp(_Part, frozen=True, tag_field="kind", tag="rmsprop"):
-    """TensorFlow's: `eps` inside the root, mean square from ones, the learning rate inside the momentum."""
+    """TensorFlow's RMSProp: `eps` inside the root, mean square from ones, learning rate inside the momentum."""
 
     decay: float = 0.9
     momentum: float = 0.9
@@ -25,7 +25,7 @@ class RMSProp(_Part, frozen=True, tag_field="kind", tag="rmsprop"):
 
 
 class SGD(_Part, frozen=True, tag_field="kind", tag="sgd"):
-    """Momentum, Nesterov's by default."""
+    """Stochastic gradient descent with momentum, Nesterov's by default."""
 
     momentum: float = 0.9
     nesterov: bool = True
@@ -40,47 +40,66 @@ class AdamW(_Part, frozen=True, tag_field="kind", tag="adamw"):
 
 
 class Staircase(_Part, frozen=True, tag_field="kind", tag="staircase"):
-    """Times `factor` every `epochs` epochs, counted from the first step."""
+    """The learning rate is multiplied by `factor` every `epochs` epochs, counted from the first step."""
 
     factor: float = 0.97
     epochs: float = 2.4
 
 
 class Cosine(_Part, frozen=True, tag_field="kind", tag="cosine"):
-    """Half a cosine, down to 0 at the end."""
+    """The learning rate falls along half a cosine to 0 at the end."""
 
 
 class Constant(_Part, frozen=True, tag_field="kind", tag="constant"):
-    """The same throughout."""
+    """The learning rate is the same throughout."""
 
 
 class Recipe(_Part, frozen=True):
-    """Fields by what they decide; an epoch is one pass over the training pictures in whole batches.
+    """The fields of a training recipe. An epoch is one pass over the training images in whole batches.
 
-    name, about, source   what it is called, what it is for, and where its numbers are from
-    epochs, steps         length; one of the two, the other is 0
-    batch                 pictures a step, over all processes and accumulated parts together
-    accumulate            parts a process cuts its share of a batch into, to fit memory
-    lr, lr_batch          learning rate for that many pictures a step, scaled with `batch`; lr_batch 0: `lr` as it is
-    warmup_epochs         lr rises from 0 over them; the schedule goes on underneath
-    weight_decay          of all but batch norm's parameters; coupled (in the gradient) except in AdamW
-    decay_bias            whether biases decay too
-    layer_decay           lr of each block is this times that of the block after it
-    frozen_epochs         at the start only the classifier learns, at lr, on the trunk as it was loaded
-    clip_norm             of the gradient, over all parameters; 0 does not clip
-    ema_decay             of the average of weights and statistics, which is what is evaluated; 0 keeps none
-    norm                  "train", or "frozen": batch norm's statistics stay as they were loaded
-    norm_momentum         torch's sense. 0: the network's; "kornblith": min(10 / steps of an epoch, 0.1)
-    sync_norm             statistics over the batches of all processes
-    survival, dropout     other than the network's
-    resolution, crop      of the input, pixels, and the evaluation's centre crop; other than the network's or model's
-    area, flip, augment   of the training pictures (`data.TrainingTransform`)
-    minival               training pictures held out to judge epochs by: a count, or a fraction below 1
-    evaluate_epochs       epochs between evaluations on them
-    select                "best": the weights of the best evaluation; "last": those of the last step
-    patience              evaluations without a better one before training stops; 0 never stops early
-    save_minutes, save_epochs, keep   checkpoints: how often, and how many stay
-    max_bad               pictures of an epoch that may be unreadable
+    Attributes:
+        name: what it is called.
+        about: what it is for.
+        source: where its numbers are from.
+        batch: images a step, over all processes and accumulated parts together.
+        lr: learning rate for `lr_batch` images a step.
+        optimizer: RMSProp(), SGD() or AdamW().
+        schedule: Staircase(), Cosine() or Constant().
+        epochs: length; 0 if `steps` is given.
+        steps: length; 0 if `epochs` is given.
+        accumulate: parts into which a process cuts its share of a batch, to fit memory.
+        lr_batch: `lr` is multiplied by `batch` / `lr_batch`; 0 takes it as it is.
+        warmup_epochs: in which the learning rate rises from 0; the schedule runs underneath.
+        weight_decay: of everything but batch norm's parameters; coupled (in the gradient) except in AdamW.
+        decay_bias: whether biases decay too.
+        layer_decay: the learning rate of each block is this times that of the block after it.
+        frozen_epochs: at the start, in which only the classifier learns, at `lr`, on the trunk as it was loaded.
+        clip_norm: limit of the gradient's L2 norm over all parameters; 0 does not clip.
+        label_smoothing: fraction of a target that is spread evenly over all classes.
+        ema_decay: of the moving average of weights and statistics, which is what is evaluated; 0 keeps none.
+        norm: "train", or "frozen": batch norm's statistics stay as they were loaded.
+        norm_momentum: in torch's sense. 0: the network's; "kornblith": min(10 / steps of an epoch, 0.1).
+        sync_norm: compute batch norm's statistics over the batches of all processes.
+        survival: of the last block in stochastic depth; None: the network's.
+        dropout: before the classifier; None: the network's.
+        resolution: of the input, pixels; None: the network's or model's.
+        crop: of evaluation, as a fraction of the image's shorter side; None: the model's, or the authors' rule.
+        area: lowest and highest area of a training crop, as a fraction of the image's.
+        flip: swap left and right in half of the training images.
+        augment: AutoAugment(), RandAugment() or None.
+        precision: of activations; weights are float32.
+        channels_last: memory format of weights and activations.
+        compile: use torch.compile.
+        checkpointing: recompute activations in the backward pass, for less memory.
+        minival: training images held out to judge epochs by: a count, or a fraction below 1.
+        evaluate_epochs: epochs between evaluations on them.
+        select: "best": the weights of the best evaluation; "last": those of the last step.
+        patience: evaluations without improvement before training stops; 0 never stops early.
+        save_minutes: minutes between checkpoints.
+        save_epochs: epochs after which one is saved in any case.
+        keep: checkpoints that stay.
+        max_bad: unreadable images that are tolerated in an epoch.
+        seed: of new weights, order, augmentation, dropout and stochastic depth, and of which images are held out.
     """
 
     name: str
@@ -146,32 +165,52 @@ class Recipe(_Part, frozen=True):
         )
         check(
             self.minival > 0 or (self.select == "last" and self.patience == 0),
-            "select = 'best' and patience judge by held-out pictures: give minival, a count or a fraction",
+            "select = 'best' and patience judge by held-out images: give minival, a count or a fraction",
         )
 
+    def replace(self, **fields: Any) -> Recipe:
+        """Return this recipe with other values in some fields, checked like a new one.
+
+        Raises:
+            CompoundNetError: there is no such field, or it cannot have that value.
+        """
+        for name in fields:
+            if name not in self.__struct_fields__:
+                raise CompoundNetError(f"a recipe has no field {name!r}{did_you_mean(name, self.__struct_fields__)}")
+        changes = {name: msgspec.to_builtins(value) for name, value in fields.items()}
+        return convert_fields(msgspec.to_builtins(self) | changes, "recipe")
+
     def fields(self) -> dict[str, Any]:
-        """Plain values, as TOML has them: a field without a value is left out."""
+        """Return plain values, as TOML has them: a field without a value is left out."""
         fields: dict[str, Any] = msgspec.to_builtins(self)
         return {name: value for name, value in fields.items() if value is not None}
 
     def dumps(self) -> str:
-        """This recipe as TOML; `read_recipe` gives an equal one back."""
+        """Return this recipe as TOML, which `find_recipe` reads back."""
         return msgspec.toml.encode(self.fields()).decode()
+
+
+def convert_fields(fields: dict[str, Any], source: str) -> Recipe:
+    """Make a recipe of plain values. Raises CompoundNetError, which names `source` and the field."""
+    try:
+        return msgspec.convert(fields, Recipe)
+    except msgspec.ValidationError as error:
+        problem, _, path = str(error).rpartition(" - at `$.")
+        where = f"field {path.rstrip('`')}: {problem}" if problem else str(error)
+        raise CompoundNetError(f"{source}: {where}") from error
 
 
 @cache
 def recipes() -> dict[str, Recipe]:
-    """The recipes that ship with the package, by name."""
+    """Return the recipes that come with the package, by name."""
     folder = resources.files("compoundnet.train").joinpath("recipes")
     read = [decode_toml(file.read_bytes(), Recipe, file.name) for file in folder.iterdir()]
     return {recipe.name: recipe for recipe in sorted(read, key=lambda recipe: recipe.name)}
 
 
 def find_recipe(name: str) -> Recipe:
-    """A recipe by name, or in a TOML file."""
+    """Return a recipe by its name or from a TOML file. Raises CompoundNetError where there is none."""
     if name.endswith(".toml"):
-        from compoundnet.base import read_toml
-
         return read_toml(name, Recipe)
     if name not in recipes():
         raise CompoundNetError(f"there is no recipe named {name!r}{did_you_mean(name, recipes())}")

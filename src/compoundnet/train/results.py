@@ -1,4 +1,4 @@
-"""A result: one evaluation, one JSON file."""
+"""A result file: one evaluation as JSON."""
 
 from __future__ import annotations
 
@@ -7,22 +7,24 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # `reproduce` reads result files, and does not wait for torch
     from compoundnet.train.counts import Counts
 
 
 class Result(msgspec.Struct, frozen=True):
-    """One evaluation, one JSON file. A file may hold more fields than these.
+    """The accuracies of one evaluation. Its JSON file may hold more fields.
 
-    network         name of the network, as `compoundnet list` or `scale` gives it
-    dataset         what it was evaluated on; `imagenet` is the validation set of ILSVRC 2012
-    top1, top5      fractions of the images, from 0 to 1
-    mean_per_class  mean over the classes of the fraction that is right
-    count           images
-    model           the weights: a name of `compoundnet models list`, or a model folder
-    measured_at     date and time, ISO 8601
-    version         of compoundnet
-    by              who measured it, as they want to be named
+    Attributes:
+        network: name of the network, as `compoundnet list` or `scale` gives it.
+        dataset: what it was evaluated on; `imagenet` is the validation set of ILSVRC 2012.
+        top1: fraction of the images, from 0 to 1.
+        count: number of images.
+        top5: fraction of the images, from 0 to 1.
+        mean_per_class: mean over the classes of the fraction that is right.
+        model: the weights: a name of `compoundnet models list`, or a model folder.
+        measured_at: date and time, ISO 8601.
+        version: of compoundnet.
+        by: who measured it, as they want to be named.
     """
 
     network: str
@@ -46,8 +48,8 @@ class Result(msgspec.Struct, frozen=True):
 
 
 def make_result(network: str, dataset: str, counts: Counts, model: str) -> Result:
-    """Of counted answers, dated now."""
-    from compoundnet import __version__
+    """Return the result of counted predictions, dated now."""
+    from compoundnet import __version__  # the package is being imported when this module is
 
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return Result(
@@ -56,5 +58,5 @@ def make_result(network: str, dataset: str, counts: Counts, model: str) -> Resul
 
 
 def write_result(result: Result, **more: object) -> bytes:
-    """The JSON file of a result, with more fields after its own."""
+    """Return the JSON file of a result, with `more` fields after its own."""
     return msgspec.json.format(msgspec.json.encode(msgspec.to_builtins(result) | more), indent=2) + b"\n"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,24 +11,28 @@ import msgspec
 from filelock import FileLock, Timeout
 
 from compoundnet.base import CompoundNetError
+from compoundnet.data.loader import worker_count
 from compoundnet.models import ModelFolder, read_folder, write_folder
 from compoundnet.models.folder import check_target
 from compoundnet.train.checkpoints import Checkpoints
 from compoundnet.train.counts import count
 from compoundnet.train.engine import Engine
 from compoundnet.train.hardware import Hardware, launch
-from compoundnet.train.logs import Logs, as_csv, draw_curves
+from compoundnet.train.identity import described
+from compoundnet.train.logs import Logs, as_csv
 from compoundnet.train.results import Result, make_result, write_result
 from compoundnet.train.status import Epoch, Watcher
 from compoundnet.train.task import Task
+from compoundnet.train.training_plots import draw_curves
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
+    from lightning.fabric.loggers.logger import Logger
     from torch import Tensor
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """A finished run: the model folder, the log, and the result on the test pictures where there are any."""
+    """A finished run: the model folder, the log, and the result on the test images where there are any."""
 
     model: ModelFolder
     history: tuple[Epoch, ...]
@@ -45,15 +49,16 @@ def train(
     output: Path,
     *,
     fabric: Fabric | None = None,
-    workers: int = 0,
+    workers: int | None = None,
     resume: bool = False,
     replace: bool = False,
     watcher: Watcher | None = None,
+    loggers: Sequence[Logger] | None = None,
 ) -> Outcome:
-    """Train, evaluate once on the test pictures, and write the model folder `output`. All processes call it alike.
+    """Train, evaluate once on the test images, and write the model folder `output`. All processes call it alike.
 
     fabric   of `launch`; one process unless given
-    workers  processes that decode pictures, for each training process
+    workers  processes that decode images, for each training process
     resume   go on from the last checkpoint in `run_folder(output)`; begin where there is none
     replace  begin anew where a run or a model folder is
 
@@ -61,13 +66,17 @@ def train(
     """
     fabric = fabric or launch(Hardware(), task.recipe)
     first, folder = fabric.is_global_zero, run_folder(output)
+    if workers is None:
+        workers = worker_count(len(task.train), training=True)
     with _alone(folder, output) if first else contextlib.nullcontext():
         checkpoints = Checkpoints(folder / "checkpoints", task.recipe.keep)
         check_output(output, resume=resume, replace=replace)
         if first and not resume:
             checkpoints.clear()
         fabric.barrier()  # before anyone looks for checkpoints that the first process clears
-        engine = Engine(task, fabric, checkpoints, Logs(folder if first else None), workers=workers, watcher=watcher)
+        engine = Engine(
+            task, fabric, checkpoints, Logs(folder if first else None, loggers), workers=workers, watcher=watcher
+        )
         if resume and not engine.resume() and first and watcher is not None:
             watcher.notify(f"there is no checkpoint in {checkpoints.folder}; beginning at the first step")
         engine.run()
@@ -148,14 +157,18 @@ def _readme(task: Task, name: str, history: list[Epoch], result: Result | None) 
         f"# {name}",
         "",
         f"{task.network.name} with {task.network.num_classes} classes, input {task.preprocess.size} px, trained by"
-        f" compoundnet from {source} on {task.dataset} ({len(task.train):,} pictures, recipe `{recipe.name}`, seed"
+        f" compoundnet from {source} on {task.dataset} ({len(task.train):,} images, recipe `{recipe.name}`, seed"
         f" {recipe.seed}, {history[-1].step:,} steps of {recipe.batch}). The whole recipe is in recipe.toml, the log in"
         " log.csv and curves.png.",
         "",
     ]
+    own = {"loss": task.loss, "augmentation": task.augment and task.augment.transform}
+    if any(value is not None for value in own.values()):
+        named = [f"{name} `{described(value)}`" for name, value in own.items() if value is not None]
+        lines += [f"In place of the recipe's it used the {' and the '.join(named)}.", ""]
     if result is not None:
         lines += [
-            f"Measured once, at the end, on {result.count:,} test pictures: top-1 {result.top1:.2%}, mean per class"
+            f"Measured once, at the end, on {result.count:,} test images: top-1 {result.top1:.2%}, mean per class"
             f" {result.mean_per_class:.2%}"
             + (f", top-5 {result.top5:.2%}" if result.top5 is not None else "")
             + " (result.json).",

@@ -1,25 +1,46 @@
-"""What is to be trained on what: the network as the recipe wants it, its weights to start from, and the pictures."""
+"""What is to be trained on what: network, weights to start from, images, loss and augmentation."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from compoundnet.arch import Network
-from compoundnet.base import CompoundNetError
+from compoundnet.base import CompoundNetError, first_line
 from compoundnet.data import Dataset, Split
 from compoundnet.data.class_folders import check_classes
 from compoundnet.data.dataset import UNKNOWN
 from compoundnet.data.holdout import hold_out
+from compoundnet.data.own_augmentation import OwnAugmentation
 from compoundnet.data.training_transform import TrainingTransform
 from compoundnet.models import ModelFolder, Preprocess, load
 from compoundnet.nn import ConvNet, build
 from compoundnet.train.recipe import Recipe
 
+# From logits float32[N, classes] and labels int64[N] to the mean loss, a scalar.
+Loss = Callable[[Tensor, Tensor], Tensor]
+
 
 class Task(msgspec.Struct, frozen=True):
-    """`held` are the training pictures that epochs are judged by, None where there are none; `test` is evaluated once,
-    at the end. `start` is the model whose weights training starts from."""
+    """A training task; `plan_task` makes one.
+
+    Attributes:
+        recipe: how to train.
+        network: the network, with the data's classes and the recipe's changes.
+        preprocess: of evaluation.
+        start: the model whose weights training starts from; None for new weights.
+        dataset: the data set's name.
+        train: the training images.
+        held: the training images that epochs are judged by; None where the recipe holds none out.
+        test: the images that are evaluated once, at the end; None where there are none.
+        loss: in place of cross-entropy.
+        augment: in place of the recipe's augmentation.
+    """
 
     recipe: Recipe
     network: Network
@@ -29,10 +50,12 @@ class Task(msgspec.Struct, frozen=True):
     train: Split
     held: Split | None
     test: Split | None
+    loss: Loss | None = None
+    augment: OwnAugmentation | None = None
 
     @property
     def transform(self) -> TrainingTransform:
-        """What training pictures go through."""
+        """The transform of the training images."""
         return TrainingTransform(
             size=self.preprocess.size,
             area=self.recipe.area,
@@ -41,8 +64,14 @@ class Task(msgspec.Struct, frozen=True):
             augment=self.recipe.augment,
         )
 
+    def make_loss(self, device: torch.device) -> Loss:
+        """Return the loss on that device: the task's own, or cross-entropy with the recipe's label smoothing."""
+        if self.loss is None:
+            return lambda logits, labels: F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+        return self.loss.to(device) if isinstance(self.loss, nn.Module) else self.loss
+
     def make_net(self) -> ConvNet:
-        """The network in float32 on the CPU, with the weights that training starts from: the seed decides new ones."""
+        """Return the network in float32 on the CPU, with the weights to start from; the seed decides new ones."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.recipe.seed)
             net = build(self.network)
@@ -61,23 +90,44 @@ class Task(msgspec.Struct, frozen=True):
         return net
 
     def _norm_momentum(self) -> float:
-        """Kornblith et al. 2019, appendix A.5: TensorFlow's max(1 - 10 / steps an epoch, 0.9), so one minus it here."""
+        """Follow Kornblith et al. 2019, appendix A.5: max(1 - 10 / steps an epoch, 0.9); torch's is one minus that."""
         if self.recipe.norm_momentum == "kornblith":
             return min(10 * self.recipe.batch / len(self.train), 0.1)
         return self.recipe.norm_momentum
 
 
 def plan_task(
-    recipe: Recipe, dataset: Dataset, *, network: Network | None = None, start: ModelFolder | None = None
+    recipe: Recipe,
+    dataset: Dataset,
+    *,
+    network: Network | None = None,
+    start: ModelFolder | None = None,
+    loss: Loss | None = None,
+    augment: Callable[[Image.Image], Image.Image] | None = None,
 ) -> Task:
-    """The task of training `network` from scratch, or the model `start`, on a data set.
+    """Plan the training of `network` from scratch, or of the model `start`, on a data set.
 
-    Raises CompoundNetError where both or neither is given, or the data has nothing to train on.
+    A checkpoint is only resumed with the same loss and augmentation, which are compared by name (a function) or by
+    what their `repr` shows (an object, such as a torchvision transform or a torch module).
+
+    Args:
+        recipe: how to train.
+        dataset: an open data set with a training split.
+        network: to train from scratch.
+        start: to fine-tune.
+        loss: in place of cross-entropy: from logits float32[N, classes] and labels int64[N] to their mean loss, a
+            scalar. A torch module without parameters, or any function. Evaluations still report cross-entropy.
+        augment: in place of the recipe's `augment`: from an RGB PIL image to one of the same size, after crop, resize
+            and flip; a torchvision transform, or any function. See `data.own_augmentation.OwnAugmentation`.
+
+    Raises:
+        CompoundNetError: both or neither of `network` and `start` are given, the data has nothing to train on, or the
+            loss or augmentation does not work as described.
     """
     if (network is None) == (start is None):
         raise CompoundNetError("give either --network NAME, to train from scratch, or --from MODEL, to fine-tune")
     if "train" not in dataset.splits:
-        raise CompoundNetError(f"{dataset.name} has no training pictures; it can be evaluated on, not trained on")
+        raise CompoundNetError(f"{dataset.name} has no training images; it can be evaluated on, not trained on")
     chosen = start.network if start is not None else network
     assert chosen is not None
     size = recipe.resolution or (start.preprocess.size if start is not None else chosen.resolution)
@@ -91,16 +141,48 @@ def plan_task(
     if recipe.minival:
         train, held = hold_out(train, recipe.minival, recipe.seed)
     check_classes(train, dataset.name, ", or hold fewer out (--set minival=0)" if held else "")
+    if loss is not None:
+        _check_loss(loss, recipe, len(dataset.classes))
+    own = OwnAugmentation(augment) if augment is not None else None
+    if own is not None:
+        if recipe.augment is not None:
+            raise CompoundNetError(
+                "the recipe has an augmentation of its own: use recipe.replace(augment=None) together with yours"
+            )
+        own.check(size)
     test = dataset.splits.get(dataset.evaluation) if dataset.evaluation != "train" else None
     return Task(
         recipe, chosen, _preprocess(recipe, size, start), start, dataset.name, train, held,
-        None if test is None or (test.labels == UNKNOWN).any() else test,
+        None if test is None or (test.labels == UNKNOWN).any() else test, loss, own,
     )  # fmt: skip
 
 
 def _preprocess(recipe: Recipe, size: int, start: ModelFolder | None) -> Preprocess:
-    """The model's, or the authors', at the recipe's size and crop."""
+    """Return the model's preprocessing, or the authors', at the recipe's size and crop."""
     rule = Preprocess.authors(size)
     base = rule if start is None else start.preprocess
     crop = base.crop if size == base.size else rule.crop
     return Preprocess(size, recipe.crop or crop, base.interpolation, base.mean, base.std)
+
+
+def _check_loss(loss: Loss, recipe: Recipe, classes: int) -> None:
+    """Try a loss on two images. Raises CompoundNetError where it is not one that can be trained with."""
+    if recipe.label_smoothing:
+        raise CompoundNetError(
+            "the recipe's label_smoothing is part of cross-entropy: use recipe.replace(label_smoothing=0) together with"
+            " a loss of your own"
+        )
+    if isinstance(loss, nn.Module) and any(True for _ in loss.parameters()):
+        raise CompoundNetError(
+            "a loss must not have parameters: they would be neither trained nor saved; keep constants as buffers"
+        )
+    logits = torch.zeros(2, classes, requires_grad=True)
+    try:
+        value = loss(logits, torch.arange(2) % classes)
+    except Exception as error:  # a person's own code
+        raise CompoundNetError(
+            f"the loss fails on logits float32[2, {classes}] and labels int64[2]: {first_line(error)}"
+        ) from error
+    if not isinstance(value, Tensor) or value.shape != () or not value.requires_grad:
+        got = f"{value.dtype}{list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise CompoundNetError(f"a loss must return a scalar tensor that depends on the logits, got {got}")

@@ -1,4 +1,4 @@
-"""Small pictures on disk, each of its own colours."""
+"""Small images on disk, each of its own colours."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 
 
-def write_picture(path: Path, number: int = 0, size: tuple[int, int] = (24, 18)) -> Path:
-    """A smooth picture that depends on `number`; the format is the path's."""
+def write_image(path: Path, number: int = 0, size: tuple[int, int] = (24, 18)) -> Path:
+    """A smooth image that depends on `number`; the format is the path's."""
     x, y = np.meshgrid(np.linspace(0, 1, size[0]), np.linspace(0, 1, size[1]))
     waves = np.stack([np.sin(6 * x + number), np.cos(5 * y + 2 * number), np.sin(4 * x * y + 3 * number)], axis=-1)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -23,7 +23,7 @@ def write_classes(
     """FOLDER/CLASS/N.jpg, `count` of each class."""
     for label, name in enumerate(classes):
         for number in range(count):
-            write_picture(folder / name / f"{number}{suffix}", 100 * label + number)
+            write_image(folder / name / f"{number}{suffix}", 100 * label + number)
     return folder
 
 

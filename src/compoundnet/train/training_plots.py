@@ -1,0 +1,68 @@
+"""The plots of a run and of an evaluation: learning curves and the confusion matrix."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compoundnet.plots.canvas import OKABE_ITO, canvas, encode
+from compoundnet.train.status import Epoch
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# A confusion matrix of more classes has no class names: they would overlap.
+_NAMED = 40
+
+
+def draw_curves(history: list[Epoch], title: str) -> bytes:
+    """Draw loss, accuracy and learning rate by epoch, as PNG."""
+    with canvas(height=7.6) as surface:
+        loss, top1, rate = surface.subplots(3, 1, sharex=True, height_ratios=(3, 3, 2))
+        _curve(loss, history, "loss", "training (augmented, smoothed)", "blue")
+        _curve(loss, history, "held_loss", "held out", "vermillion")
+        _curve(top1, history, "top1", "training (augmented)", "blue", scale=100)
+        _curve(top1, history, "held_top1", "held out", "vermillion", scale=100)
+        _curve(rate, history, "lr", "learning rate", "green")
+        for axes, name in ((loss, "loss"), (top1, "top-1 [%]"), (rate, "learning rate")):
+            axes.set_ylabel(name)
+        loss.legend(fontsize=10, frameon=False)
+        loss.set_title(title)
+        rate.set_xlabel("epoch")
+        rate.xaxis.get_major_locator().set_params(integer=True)
+        return encode(surface, f"Learning curves: {title}")[1]
+
+
+def draw_confusion(confusion: NDArray[np.int64], labels: tuple[str, ...], title: str) -> bytes:
+    """Draw a confusion matrix as PNG.
+
+    Args:
+        confusion: int64[true class, predicted class]. Each row is drawn in shares of its sum; classes without any
+            images or predictions are left out.
+        labels: class names.
+        title: above the plot.
+    """
+    present = np.flatnonzero(confusion.sum(1) + confusion.sum(0))
+    matrix = confusion[np.ix_(present, present)]
+    shares = matrix / np.maximum(1, matrix.sum(1, keepdims=True))
+    with canvas(height=7.2) as surface:
+        axes = surface.subplots()
+        axes.grid(visible=False)
+        image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        surface.colorbar(image, label="share of the true class")
+        axes.set(xlabel="predicted", ylabel="true", title=title)
+        if len(present) <= _NAMED:
+            names = [labels[number] for number in present]
+            size = 10 if len(present) <= _NAMED // 2 else 7
+            axes.set_xticks(range(len(names)), names, rotation=90, fontsize=size)
+            axes.set_yticks(range(len(names)), names, fontsize=size)
+        return encode(surface, f"Confusion matrix: {title}")[1]
+
+
+def _curve(axes: Axes, history: list[Epoch], field: str, label: str, colour: str, scale: float = 1) -> None:
+    points = [(epoch.epoch, getattr(epoch, field)) for epoch in history if getattr(epoch, field) is not None]
+    if points:
+        x, y = [x for x, _ in points], [y * scale for _, y in points]
+        axes.plot(x, y, marker=".", label=label, color=OKABE_ITO[colour])
