@@ -14,7 +14,7 @@ import pytest
 from compoundnet import arch, base, paper, zoo
 from compoundnet.paper.formats import comma_separated, lay_out, markdown
 from compoundnet.paper.printed import printed_table
-from compoundnet.paper.reproduction import Cell, Table, TableRow
+from compoundnet.paper.reproduction import Table, TableCell, TableRow
 from compoundnet.train.results import Result
 
 TABLES = ("table1", "table2", "table3", "table5", "table6", "table7", "table8")
@@ -31,7 +31,7 @@ def line(name: str, label: str, results: tuple[Result, ...] = ()) -> TableRow:
     return next(row for row in table(name, results).rows if row.label == label)
 
 
-def cell(name: str, label: str, figure: str) -> Cell:
+def cell(name: str, label: str, figure: str) -> TableCell:
     return line(name, label).cells[figure]
 
 

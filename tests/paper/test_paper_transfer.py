@@ -10,7 +10,7 @@ from compoundnet.paper.results import Results
 from compoundnet.train.results import Result
 
 
-def cell(name: str, label: str, figure: str, *evaluations: Result) -> paper.Cell:
+def cell(name: str, label: str, figure: str, *evaluations: Result) -> paper.TableCell:
     made = paper.reproduce(name, Results(evaluations))
     assert isinstance(made, paper.Table)
     return next(row for row in made.rows if row.label == label).cells[figure]

@@ -11,7 +11,7 @@ import msgspec
 
 from compoundnet.base import make_folder, write_whole
 from compoundnet.paper import digits
-from compoundnet.paper.reproduction import Cell, Figure, Table, TableRow
+from compoundnet.paper.reproduction import Figure, Table, TableCell, TableRow
 
 
 class TableSheet(msgspec.Struct, frozen=True):
@@ -123,7 +123,7 @@ def _sheet(table: Table, figures: tuple[str, ...], numbers: dict[str, int]) -> T
     return TableSheet(tuple(headings), tuple(row(line) for line in table.rows))
 
 
-def comparison(cell: Cell) -> str:
+def comparison(cell: TableCell) -> str:
     """Return ours over the paper's, such as `1.013`; for accuracies the difference in points, such as `+0.12`."""
     if cell.ratio is None:
         return "-"

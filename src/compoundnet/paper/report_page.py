@@ -16,7 +16,7 @@ from compoundnet.base import format_bytes, format_count
 from compoundnet.base.machine import free_memory
 from compoundnet.paper.formats import comparison, comparison_heading, lay_out
 from compoundnet.paper.report_sections import VERDICTS, ReportSection, total
-from compoundnet.paper.reproduction import Cell, Figure, Table
+from compoundnet.paper.reproduction import Figure, Table, TableCell
 from compoundnet.paper.results import Results
 from compoundnet.runtime.timing.rounds import setting
 
@@ -139,7 +139,7 @@ def _sheet(table: Table, figures: tuple[str, ...], numbers: dict[str, int]) -> d
     return {"label": table.columns["label"], "with_input": with_input, "columns": columns, "rows": rows}
 
 
-def _cell(cell: Cell, numbers: dict[str, int]) -> dict[str, Any]:
+def _cell(cell: TableCell, numbers: dict[str, int]) -> dict[str, Any]:
     return {
         "printed": cell.printed or "–",
         "shown": cell.shown or "–",

@@ -8,7 +8,7 @@ from typing import get_args
 
 import msgspec
 
-from compoundnet.paper.reproduction import LEFT_OUT, Cell, Figure, Table, Verdict
+from compoundnet.paper.reproduction import LEFT_OUT, Figure, Table, TableCell, Verdict
 
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
@@ -57,5 +57,5 @@ def total(sections: Iterable[ReportSection]) -> dict[Verdict, int]:
     )}  # fmt: skip
 
 
-def _cells(table: Table) -> list[Cell]:
+def _cells(table: Table) -> list[TableCell]:
     return [cell for line in table.rows for cell in line.cells.values()]

@@ -14,7 +14,7 @@ LEFT_OUT = "Left out by --quick."
 Verdict = Literal["agrees", "surpasses", "differs", "other machine", "needs data", "not printed"]
 
 
-class Cell(msgspec.Struct, frozen=True):
+class TableCell(msgspec.Struct, frozen=True):
     """One figure of one row.
 
     Attributes:
@@ -40,7 +40,7 @@ class TableRow(msgspec.Struct, frozen=True):
     label: str
     network: str | None
     resolution: int | None
-    cells: dict[str, Cell]
+    cells: dict[str, TableCell]
 
 
 class Table(msgspec.Struct, frozen=True):

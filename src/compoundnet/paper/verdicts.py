@@ -12,7 +12,7 @@ from compoundnet import arch
 from compoundnet.base import format_count
 from compoundnet.paper import digits
 from compoundnet.paper.printed import PrintedRow, PrintedTable, RowReading
-from compoundnet.paper.reproduction import Cell, Table, TableRow, Verdict
+from compoundnet.paper.reproduction import Table, TableCell, TableRow, Verdict
 from compoundnet.paper.results import Results
 from compoundnet.train.results import Result
 from compoundnet.zoo.lookup import NetworkSize, network_size
@@ -102,22 +102,22 @@ def part_only(result: Result, images: int) -> str:
     return f"{origin(result)} The table is about all {images:,}."
 
 
-def _judge(row: PrintedRow, own: RowMeasurements, figure: str) -> Cell:
+def _judge(row: PrintedRow, own: RowMeasurements, figure: str) -> TableCell:
     text = row.printed.get(figure)
     measured = own.figures.get(figure)
     source = own.sources.get(figure, "")
     if measured is None:
-        return Cell(text, None, "", None, "needs data" if text else "not printed", source)
+        return TableCell(text, None, "", None, "needs data" if text else "not printed", source)
     if text is None:
-        return Cell(None, measured, _alone(figure, measured), None, "not printed", source)
+        return TableCell(None, measured, _alone(figure, measured), None, "not printed", source)
     number = digits.parse(text)
     ratio = measured / number.amount if number is not None and not isinstance(measured, str) else None
     shown = digits.written_like(text, measured)
     if digits.agrees(text, measured):
-        return Cell(text, measured, shown, ratio, "agrees", source)
+        return TableCell(text, measured, shown, ratio, "agrees", source)
     reason = row.reasons.get(figure, "") + (_readings(row, text) if figure == "macs" else "")
     verdict = own.verdicts.get(figure, "differs")
-    return Cell(text, measured, shown, ratio, verdict, " ".join(part for part in (reason, source) if part))
+    return TableCell(text, measured, shown, ratio, verdict, " ".join(part for part in (reason, source) if part))
 
 
 def _alone(figure: str, measured: float | str) -> str:
