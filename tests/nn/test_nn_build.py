@@ -283,3 +283,42 @@ def test_a_pooled_skip_needs_equal_channels_alone(channels: int, stride: int, ad
         "pooled", 32, arch.Stem(8), (arch.Stage(arch.ConvBlock(), channels, stride=stride, skip="pool"),)
     )
     assert any(layer.kind == "add" for layer in arch.unroll(network)) == added
+
+
+def test_feature_info_is_timms() -> None:
+    info = cn.build(B0).feature_info
+    assert info.channels() == [16, 24, 40, 112, 320]
+    assert info.reduction() == [2, 4, 8, 16, 32]
+    assert info[0] == {"num_chs": 16, "reduction": 2, "module": "stages.0.0"}
+    assert info.get_dicts() == list(info)
+    pyramid = cn.build(B0, features_only=True, out_indices=(-1, 1))
+    assert pyramid.feature_info.channels() == [320, 24]
+    assert cn.build(arch.network("resnet-18")).feature_info.module_name()[0] == "stem"
+
+
+def test_dropout_and_stochastic_depth_by_timms_keywords() -> None:
+    net = cn.build(B0, drop_rate=0.5, drop_path_rate=0.3)
+    assert net.spec == B0.replace(dropout=0.5, survival=0.7)
+    assert net.dropout.p == 0.5
+    with pytest.raises(base.CompoundNetError, match="survival must be above 0 and at most 1, got 0"):
+        cn.build(B0, drop_path_rate=1.0)
+
+
+def test_global_pool() -> None:
+    image = torch.randn(2, 3, 64, 64)
+    net = cn.build(SMALL, global_pool="max").eval()
+    features = net.forward_features(image)
+    assert torch.equal(net.forward_head(features, pre_logits=True), features.amax((2, 3)))
+    assert macs(net.spec) == arch.cost(net.spec).macs == arch.cost(SMALL).macs
+    bare = cn.build(SMALL, global_pool="", num_classes=0).eval()
+    assert bare(image).shape == features.shape
+    assert arch.stage_costs(bare.spec)[-1].operator == "Conv1x1"
+    assert arch.Network.loads(bare.spec.dumps()) == bare.spec
+    with pytest.raises(base.CompoundNetError, match="without a global pool num_classes must be 0, got 7"):
+        cn.build(SMALL, global_pool="")
+    with pytest.raises(base.CompoundNetError, match=r'global_pool must be "avg", "max" or "" \(none\), got \'fast\''):
+        cn.build(SMALL, global_pool="fast")  # type: ignore[call-overload]
+    net.reset_classifier(3, global_pool="avg")
+    assert torch.equal(net.forward_head(features, pre_logits=True), features.mean((2, 3)))
+    headless = cn.build(arch.network("resnet-18"), global_pool="", num_classes=0)
+    assert arch.cost(headless.spec).macs == macs(headless.spec)

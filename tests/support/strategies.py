@@ -40,7 +40,7 @@ networks: st.SearchStrategy[arch.Network] = st.builds(
         pool=st.sampled_from(["none", "max"]),
     ),
     stages=st.lists(stages, min_size=1, max_size=4).map(tuple),
-    head=st.builds(arch.Head, channels=st.integers(0, 24)),
+    head=st.builds(arch.Head, channels=st.integers(0, 24), pool=st.sampled_from(["avg", "max"])),
     activation=st.sampled_from(["silu", "relu", "relu6"]),
     norm=st.builds(arch.Norm, eps=st.sampled_from([1e-3, 1e-5]), momentum=st.sampled_from([0.01, 0.1])),
     padding=st.sampled_from(["same", "symmetric"]),

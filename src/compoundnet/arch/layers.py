@@ -25,9 +25,9 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     Returns:
         Pixels to add before and after.
     """
-    # The same total without the ceiling. It can be negative only where the stride exceeds the kernel; asking for that
-    # first leaves a size that torch knows only as a symbol uncompared, and an exported graph open to any size.
-    total = kernel - stride + -size % stride
+    total = (-(-size // stride) - 1) * stride + kernel - size
+    # It can be negative only where the stride exceeds the kernel. Asking for that first leaves a size that torch knows
+    # only as a symbol uncompared, and an exported graph open to any size.
     if kernel < stride:
         total = max(total, 0)
     return total // 2, total - total // 2

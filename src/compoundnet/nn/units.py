@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from compoundnet.arch.layers import same_padding
 
-Pair = tuple[int, int]
+Sides = tuple[int, ...]  # height and width
 
 
 class ConvNorm(nn.Module):
@@ -53,7 +53,7 @@ class ConvNorm(nn.Module):
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         conv = self.conv
         if self.pad_same:
-            return convolve_same(x, weight, bias, conv.stride, conv.dilation, conv.groups)
+            return convolve_same(x, weight, bias, conv.kernel_size, conv.stride, conv.dilation, conv.groups)
         return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
 
     def _foldable(self, x: Tensor) -> bool:
@@ -84,7 +84,7 @@ def folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 
 @torch.fx.wrap  # one node of a torch.fx graph: the paddings depend on the size of the input
 def convolve_same(
-    x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, ...], dilation: tuple[int, ...], groups: int
+    x: Tensor, weight: Tensor, bias: Tensor | None, kernel: Sides, stride: Sides, dilation: Sides, groups: int
 ) -> Tensor:
     """Convolve with TensorFlow's SAME padding, float[N, C, H, W] to float[N, out, ceil(H / stride), ceil(W / stride)].
 
@@ -93,8 +93,8 @@ def convolve_same(
     right is then unknown.
     """
     height, width = x.shape[-2], x.shape[-1]
-    top, bottom = same_padding(height, dilation[0] * (weight.shape[-2] - 1) + 1, stride[0])
-    left, right = same_padding(width, dilation[1] * (weight.shape[-1] - 1) + 1, stride[1])
+    top, bottom = same_padding(height, dilation[0] * (kernel[0] - 1) + 1, stride[0])
+    left, right = same_padding(width, dilation[1] * (kernel[1] - 1) + 1, stride[1])
     if isinstance(height, int) and isinstance(width, int) and top == bottom and left == right:
         return F.conv2d(x, weight, bias, stride, (top, left), dilation, groups)
     return F.conv2d(F.pad(x, (left, right, top, bottom)), weight, bias, stride, 0, dilation, groups)
@@ -156,13 +156,19 @@ class StochasticDepth(nn.Module):
         self.survival = survival
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.survival == 1:
-            return x
-        keep = x.new_empty((x.shape[0], 1, 1, 1)).bernoulli_(self.survival)
-        return x * keep.div_(self.survival)
+        return drop_branch(x, self.survival, self.training)
 
     def extra_repr(self) -> str:
         return f"survival={self.survival:.4g}"
+
+
+@torch.fx.wrap  # one node of a torch.fx graph, in training and eval mode
+def drop_branch(x: Tensor, survival: float, training: bool) -> Tensor:
+    """Return a branch float[N, C, H, W] with some of its images set to 0, the others divided by `survival`."""
+    if not training or survival == 1:
+        return x
+    keep = x.new_empty((x.shape[0], 1, 1, 1)).bernoulli_(survival)
+    return x * keep.div_(survival)
 
 
 def add(x: Tensor, shortcut: Tensor) -> Tensor:

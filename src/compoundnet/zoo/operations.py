@@ -30,7 +30,7 @@ class SameConv2d(nn.Conv2d):
         super().__init__(in_channels, out_channels, kernel, stride, dilation=dilation, groups=groups, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return convolve_same(x, self.weight, None, self.stride, self.dilation, self.groups)
+        return convolve_same(x, self.weight, None, self.kernel_size, self.stride, self.dilation, self.groups)
 
 
 class SamePool2d(nn.Module):
