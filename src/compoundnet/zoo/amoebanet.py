@@ -14,7 +14,7 @@ from compoundnet.zoo.genotype import CellGenotype, amoebanets
 from compoundnet.zoo.operations import FactorisedReduction, SameConv2d, batch_norm, conv, operation
 
 
-class Shape(NamedTuple):
+class MapShape(NamedTuple):
     """A feature map's channels, and how often its resolution has been halved."""
 
     channels: int
@@ -27,8 +27,8 @@ class Cell(nn.Module):
     def __init__(
         self,
         genotype: CellGenotype,
-        last: Shape,
-        before: Shape | None,
+        last: MapShape,
+        before: MapShape | None,
         channels: int,
         stride: int,
         norm: Norm,
@@ -39,8 +39,8 @@ class Cell(nn.Module):
         self.enter_last = conv(last.channels, channels, norm)
         # The first cell has one input only: it is both states, and as state 1 it stays as it is.
         self.enter_before = nn.Identity() if before is None else _entrance(before, last, channels, norm)
-        states = [Shape(channels, last.halvings), last if before is None else Shape(channels, last.halvings)]
-        made = Shape(channels, last.halvings + (stride == 2))
+        states = [MapShape(channels, last.halvings), last if before is None else MapShape(channels, last.halvings)]
+        made = MapShape(channels, last.halvings + (stride == 2))
         self.left, self.right = nn.ModuleList(), nn.ModuleList()
         for combination in genotype.combinations:
             for step, side in ((combination.left, self.left), (combination.right, self.right)):
@@ -51,7 +51,7 @@ class Cell(nn.Module):
                 side.append(module)
             states.append(made)
         self.leave = nn.ModuleList(_exit(states[state], made, norm) for state in genotype.outputs)
-        self.shape = Shape(channels * len(genotype.outputs), made.halvings)
+        self.shape = MapShape(channels * len(genotype.outputs), made.halvings)
 
     def forward(self, last: Tensor, before: Tensor) -> Tensor:
         states = [self.enter_last(last), self.enter_before(before)]
@@ -90,8 +90,8 @@ class AmoebaNet(nn.Module):
             *((form, filters * 4) for form in (halve, *normal)),
         ]
         self.cells = nn.ModuleList()
-        before: Shape | None = None
-        last = Shape(family.stem_channels, 1)
+        before: MapShape | None = None
+        last = MapShape(family.stem_channels, 1)
         for position, ((form, stride), channels) in enumerate(stack, start=1):
             survival = 1 - (1 - family.survival) * position / len(stack)
             cell = Cell(form, last, before, channels, stride, family.norm, survival)
@@ -108,14 +108,14 @@ class AmoebaNet(nn.Module):
         return logits
 
 
-def _entrance(before: Shape, last: Shape, channels: int, norm: Norm) -> nn.Module:
+def _entrance(before: MapShape, last: MapShape, channels: int, norm: Norm) -> nn.Module:
     """What brings the output of two cells back to the last one's resolution and to `channels`."""
     if before.halvings != last.halvings:
         return nn.Sequential(nn.ReLU(), FactorisedReduction(before.channels, channels, norm))
     return nn.Identity() if before.channels == channels else conv(before.channels, channels, norm)
 
 
-def _exit(state: Shape, made: Shape, norm: Norm) -> nn.Module:
+def _exit(state: MapShape, made: MapShape, norm: Norm) -> nn.Module:
     """What brings a state to the shape of the states the cell made, so that they can be concatenated."""
     if state.halvings != made.halvings:
         return FactorisedReduction(state.channels, made.channels, norm)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class NetworkBuilder(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How one network is built.
 
     name         as one asks for it: `inception-v4`
@@ -55,7 +55,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return built
 
 
-class ZooNetwork(Recipe, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class ZooNetwork(NetworkBuilder, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A comparison network and its cost at `resolution` with 1000 classes.
 
     params      trainable parameters
@@ -86,18 +86,18 @@ def network(name: str) -> ZooNetwork:
 
 
 @cache
-def recipes() -> dict[str, Recipe]:
+def builders() -> dict[str, NetworkBuilder]:
     """How every network is built, by name."""
-    listed = msgspec.convert(_read("networks.toml")["networks"], list[Recipe])
-    return {recipe.name: recipe for recipe in listed}
+    listed = msgspec.convert(_read("networks.toml")["networks"], list[NetworkBuilder])
+    return {builder.name: builder for builder in listed}
 
 
 @cache
 def _entries() -> dict[str, ZooNetwork]:
     measured = _read("measured.toml")
     return {
-        name: msgspec.convert({**msgspec.structs.asdict(recipe), **measured[name]}, ZooNetwork)
-        for name, recipe in recipes().items()
+        name: msgspec.convert({**msgspec.structs.asdict(builder), **measured[name]}, ZooNetwork)
+        for name, builder in builders().items()
     }
 
 

@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from compoundnet.base import write_whole
-from compoundnet.zoo.catalogue import recipes
+from compoundnet.zoo.catalogue import builders
 
 HEADER = """\
 # Written by `python -m compoundnet.zoo.counter`: trainable parameters, and multiply-adds of convolutions and fully
@@ -57,7 +57,7 @@ def _params(module: nn.Module) -> int:
 
 def count_all() -> dict[str, CountedCost]:
     """Every network of the catalogue, by name."""
-    return {name: count(recipe.build, recipe.resolution) for name, recipe in recipes().items()}
+    return {name: count(builder.build, builder.resolution) for name, builder in builders().items()}
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ class Mix(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     branches: tuple[Branch, ...]
 
 
-class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class PolyStage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`modules` in turn, `repeats` times, all of one kind of residual block; then the reduction, if there is one."""
 
     repeats: int
@@ -55,7 +55,7 @@ class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dropout: float
     residual_scale: Fall
     stem: tuple[Mix, ...]
-    stages: tuple[Stage, ...]
+    stages: tuple[PolyStage, ...]
 
 
 @cache
@@ -113,7 +113,7 @@ class Branches(nn.Module):
 class Residual(nn.Module):
     """An Inception residual block F, up to the sum: branches, then a 1x1 convolution back to the input's channels."""
 
-    def __init__(self, channels: int, stage: Stage, norm: Norm, orders: int = 1) -> None:
+    def __init__(self, channels: int, stage: PolyStage, norm: Norm, orders: int = 1) -> None:
         super().__init__()
         self.branches = Branches(channels, stage.block, norm, orders)
         self.projections = nn.ModuleList(
@@ -129,7 +129,7 @@ class Residual(nn.Module):
 class TwoWay(nn.Module):
     """I + F + G, both scaled, then ReLU."""
 
-    def __init__(self, channels: int, stage: Stage, norm: Norm, scale: float) -> None:
+    def __init__(self, channels: int, stage: PolyStage, norm: Norm, scale: float) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(Residual(channels, stage, norm) for _ in range(2))
         self.scale = scale
@@ -144,7 +144,7 @@ class TwoWay(nn.Module):
 class PolyThree(nn.Module):
     """I + F + F^2 + F^3, each scaled, then ReLU; a further order works on the ReLU of the one before."""
 
-    def __init__(self, channels: int, stage: Stage, norm: Norm, scale: float) -> None:
+    def __init__(self, channels: int, stage: PolyStage, norm: Norm, scale: float) -> None:
         super().__init__()
         self.block = Residual(channels, stage, norm, orders=3)
         self.scale = scale
