@@ -14,7 +14,7 @@ from compoundnet.base import CompoundNetError, MissingLibraryError, need
 from compoundnet.base.extras import EXTRAS, naming_extras
 
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
-# Distributions that are called otherwise than what they install, and whose installed files need not be here.
+# Libraries that their distribution calls otherwise; anyio comes with starlette.
 _DISTRIBUTIONS = {"pytorch_grad_cam": "grad-cam", "sklearn": "scikit-learn", "anyio": "starlette"}
 
 
@@ -32,8 +32,8 @@ def distributions(extra: str) -> set[str]:
 
 @pytest.mark.parametrize("extra", EXTRAS)
 def test_the_extra_that_a_message_names_installs_the_library(extra: str) -> None:
-    wanted = {_DISTRIBUTIONS.get(library, library.replace("_", "-")) for library in EXTRAS[extra]}
-    assert wanted <= distributions(extra)
+    named = {_DISTRIBUTIONS.get(library, library.replace("_", "-")) for library in EXTRAS[extra]}
+    assert named == distributions(extra)
 
 
 def test_all_and_dev_install_every_extra() -> None:

@@ -152,4 +152,4 @@ def test_without_its_libraries_it_names_the_extra(tmp_path: Path) -> None:
     )
     done = run("serve", PYTHONPATH=str(tmp_path))
     assert done.returncode == 1
-    assert done.stderr == "error: the page is not installed; `pip install 'compoundnet[serve]'` installs it\n"
+    assert done.stderr == "error: the page needs uvicorn: pip install 'compoundnet[serve]'\n"

@@ -15,22 +15,30 @@ from lazy_loader import attach_stub
 
 from compoundnet.base.errors import CompoundNetError
 
-# Extra -> the libraries that it installs, by the names they are imported by. pyproject.toml lists what to download. A
-# library of several extras stands under the one that is named where nothing says what it is for.
+_TORCH = ("torch", "huggingface_hub", "onnx_ir", "onnxscript", "scipy")
+_TRAIN = (*_TORCH, "lightning", "matplotlib", "simplejpeg", "sklearn", "tensorboard", "torchvision")
+# Extra -> the libraries that it installs, by the names they are imported by; pyproject.toml lists what to download. A
+# library of several extras belongs to the first where nothing says what it is for.
 EXTRAS: Mapping[str, tuple[str, ...]] = {
-    "torch": ("torch", "huggingface_hub", "onnx_ir", "onnxscript", "scipy"),
-    "train": ("lightning", "simplejpeg", "sklearn", "tensorboard", "torchvision"),
-    "search": ("optuna", "sqlalchemy"),
-    "explain": ("pytorch_grad_cam",),
-    "serve": ("anyio", "starlette", "uvicorn"),
-    "paper": ("jinja2", "matplotlib"),
+    "torch": _TORCH,
+    "paper": ("jinja2", "matplotlib", "scipy"),
+    "train": _TRAIN,
+    "search": (*_TRAIN, "optuna", "sqlalchemy"),
+    "explain": (*_TORCH, "matplotlib", "pytorch_grad_cam"),
+    "serve": ("anyio", "matplotlib", "scipy", "starlette", "uvicorn"),
     "openvino": ("openvino",),
-    "keras": ("h5py",),
+    "keras": (*_TORCH, "h5py"),
     "parquet": ("pyarrow",),
-    "postgresql": ("psycopg",),
-    "peers": ("efficientnet_pytorch", "timm", "transformers"),
+    "postgresql": (*_TRAIN, "optuna", "sqlalchemy", "psycopg"),
+    "peers": (*_TORCH, "efficientnet_pytorch", "timm", "torchvision", "transformers"),
 }
-_EXTRA_OF = {library: extra for extra, libraries in EXTRAS.items() for library in libraries}
+
+
+def _extra_of(library: str, preferred: str | None) -> str | None:
+    """Return the extra to name for a library; None where it is none of ours."""
+    if preferred is not None and library in EXTRAS[preferred]:
+        return preferred
+    return next((extra for extra, libraries in EXTRAS.items() if library in libraries), None)
 
 
 class MissingLibraryError(CompoundNetError, ImportError):
@@ -48,10 +56,12 @@ def need(library: str, what: str, extra: str | None = None) -> None:
     Args:
         library: the name it is imported by.
         what: what needs it, as the message's subject: `reading Keras files`.
-        extra: the extra to name; the one that EXTRAS lists the library under unless given.
+        extra: the extra to name where it installs the library.
     """
     if importlib.util.find_spec(library) is None:
-        raise MissingLibraryError(what, library, extra or _EXTRA_OF[library])
+        named = _extra_of(library, extra)
+        assert named is not None
+        raise MissingLibraryError(what, library, named)
 
 
 @contextmanager
@@ -60,14 +70,15 @@ def naming_extras(what: str, extra: str | None = None) -> Iterator[None]:
 
     Args:
         what: what needs it, as the message's subject.
-        extra: the extra to name; the one that EXTRAS lists the library under unless given.
+        extra: the extra to name where it installs the library.
     """
     try:
         yield
     except ModuleNotFoundError as error:
-        if error.name not in _EXTRA_OF:
+        named = _extra_of(error.name or "", extra)
+        if named is None:
             raise
-        raise MissingLibraryError(what, error.name, extra or _EXTRA_OF[error.name]) from error
+        raise MissingLibraryError(what, str(error.name), named) from error
 
 
 def attach(
@@ -78,7 +89,7 @@ def attach(
     Args:
         package: the package's `__name__`.
         file: its `__file__`. The names are those that the `__init__.pyi` beside it imports.
-        extra: the extra that the package as a whole needs, where it needs one.
+        extra: the extra to name where it installs what is missing.
     """
     load, names, listed = attach_stub(package, file)
 
@@ -88,6 +99,6 @@ def attach(
             with naming_extras(what, extra):
                 return load(name)
         except MissingLibraryError as error:  # of a package below: the name that was asked for says more
-            raise MissingLibraryError(what, error.library, extra or error.extra) from error
+            raise MissingLibraryError(what, error.library, _extra_of(error.library, extra) or error.extra) from error
 
     return load_or_name_extra, names, listed

@@ -44,6 +44,15 @@ _COMMANDS = {
     "search": "main:search",
     "reproduce": "reproduce:reproduce",
 }
+# Command -> the extra that a message names where it installs the library that is missing.
+_EXTRAS = {
+    "explain": "explain",
+    "serve": "serve",
+    "train": "train",
+    "evaluate": "train",
+    "search": "search",
+    "reproduce": "paper",
+}
 
 
 class _Imported(UserDict[str, Any]):
@@ -116,7 +125,8 @@ def main() -> None:
     ours.addHandler(logging.StreamHandler())
     ours.setLevel(logging.INFO)
     try:
-        with naming_extras("this command"):
+        asked = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+        with naming_extras("this command", _EXTRAS.get(asked)):
             app(prog_name="compoundnet")
     except CompoundNetError as error:
         print(f"error: {error}", file=sys.stderr)

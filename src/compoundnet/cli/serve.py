@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 from typing import Annotated
 
 import typer
 
-from compoundnet.base import CompoundNetError
+from compoundnet.base import need
 from compoundnet.cli.options import complete_model
 from compoundnet.cli.output import note
 
 _MODELS = ["efficientnet-lite0"]
-_NEEDED = ("starlette", "uvicorn")
 
 
 def serve(
@@ -33,8 +31,8 @@ def serve(
     ] = None,
 ) -> None:
     """Serve a web page to this machine only: plan a network, classify an image, see where the class is."""
-    if any(importlib.util.find_spec(name) is None for name in _NEEDED):
-        raise CompoundNetError("the page is not installed; `pip install 'compoundnet[serve]'` installs it")
+    for library in ("starlette", "uvicorn"):
+        need(library, "the page")
     from compoundnet import serve as page
 
     for name in model or []:
