@@ -5,16 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 import typer
 
-from compoundnet import base
 from compoundnet.base import format_count
-from compoundnet.cli.options import Batch, Json, TimedThreads, complete_network, output_option
+from compoundnet.cli.options import Batch, Json, TimedThreads, complete_model, complete_network, output_option
 from compoundnet.cli.output import note, print_json, show, table
 
 if TYPE_CHECKING:
     from compoundnet.runtime.timing.benchmark import Benchmark
+
+
+def _complete_either(incomplete: str) -> list[str]:
+    return sorted({*complete_network(incomplete), *complete_model(incomplete)})
 
 
 def benchmark(
@@ -24,7 +26,7 @@ def benchmark(
             metavar="MODEL_OR_NETWORK",
             help="Names from `compoundnet list` or `compoundnet models list`, comparison networks of Table 2, TOML"
             " files, model folders or exported files.",
-            autocompletion=complete_network,
+            autocompletion=_complete_either,
         ),
     ],
     backend: Annotated[
@@ -36,14 +38,16 @@ def benchmark(
     peers: Annotated[
         bool, typer.Option("--peers", help="Add the same networks from timm, torchvision and efficientnet_pytorch.")
     ] = False,
-    json: Json = False,
     folder: Annotated[
         Path | None,
         output_option("FOLDER", "Write benchmark.json and plots (PNG, SVG) to this folder."),
     ] = None,
+    json: Json = False,
 ) -> None:
     """Measure the latency of networks in interleaved rounds: mean, median, 95th percentile and spread."""
+    from compoundnet.paper import printed_top1
     from compoundnet.runtime.timing.benchmark import benchmark as measure
+    from compoundnet.runtime.timing.latency_plots import write_benchmark
 
     backends = list(dict.fromkeys(name.strip() for name in backend.split(",")))
     done = measure(
@@ -61,7 +65,10 @@ def benchmark(
     else:
         _print(done)
     if folder is not None:  # last: on a full disk, the measurements are printed already
-        _write(done, folder)
+        written = write_benchmark(done, folder, printed_top1())
+        if len(written) == 1:
+            note("no plot is drawn of fewer than two networks")
+        note(f"wrote {', '.join(map(str, written))}")
 
 
 def _print(done: Benchmark) -> None:
@@ -91,19 +98,3 @@ def _print(done: Benchmark) -> None:
     )
     if any(found.weights == "random" for found in done.measurements):
         show("Networks that were given without weights have random ones, which take as long.")
-
-
-def _write(done: Benchmark, folder: Path) -> None:
-    from compoundnet.paper import printed_top1
-    from compoundnet.runtime.timing.latency_plots import latency_plots
-
-    base.make_folder(folder)
-    contents = {"benchmark.json": msgspec.json.format(msgspec.json.encode(done), indent=2) + b"\n"}
-    plots = latency_plots(done, printed_top1())
-    if not plots:
-        note("no plot is drawn of fewer than two networks")
-    for plot in plots:
-        contents |= {f"{plot.name}.svg": plot.svg, f"{plot.name}.png": plot.png}
-    for name, content in contents.items():
-        base.write_whole(folder / name, content)
-    note(f"wrote {', '.join(str(folder / name) for name in contents)}")

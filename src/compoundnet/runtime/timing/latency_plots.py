@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from compoundnet.base import format_count
+from compoundnet.base import format_count, make_folder, write_whole
 from compoundnet.plots.canvas import INK, OKABE_ITO, Plot, canvas, count_axis, encode, log_axis
 from compoundnet.plots.labels import PointLabel, label_points
 
@@ -62,6 +64,21 @@ def latency_plots(done: Benchmark, top1: Mapping[str, float]) -> tuple[Plot, ...
         title, label = "FLOPs and latency", "FLOPs (multiply-adds) of one image"
         plots.append(_draw("flops-latency", title, label, where, points, heights, logarithmic=True))
     return tuple(plots)
+
+
+def write_benchmark(done: Benchmark, folder: str | os.PathLike[str], top1: Mapping[str, float]) -> list[Path]:
+    """Write `benchmark.json` and the plots of `latency_plots` as SVG and PNG; return the files.
+
+    Raises:
+        UnwritableError: the folder cannot be made, or a file not be written.
+    """
+    target = make_folder(folder)
+    contents = {"benchmark.json": msgspec.json.format(msgspec.json.encode(done), indent=2) + b"\n"}
+    for plot in latency_plots(done, top1):
+        contents |= {f"{plot.name}.svg": plot.svg, f"{plot.name}.png": plot.png}
+    for name, content in contents.items():
+        write_whole(target / name, content)
+    return [target / name for name in contents]
 
 
 def _points(done: Benchmark, top1: Mapping[str, float]) -> list[PlottedLatency]:
