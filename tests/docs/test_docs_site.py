@@ -54,7 +54,9 @@ def test_what_a_page_says_of_the_code_is_there(path: Path) -> None:
     rows = re.findall(r"^\| `([^`]+\.py)` \| `(\w+)` \|", path.read_text(encoding="utf-8"), re.MULTILINE)
     assert rows
     for file, name in rows:
-        code = (ROOT / "src/compoundnet" / file).read_text(encoding="utf-8")
+        source = ROOT / "src/compoundnet" / file
+        assert source.exists(), f"{path.name}: there is no {file}"
+        code = source.read_text(encoding="utf-8")
         assert re.search(rf"^\s*(def|class) {name}\b", code, re.MULTILINE), f"{file} has no {name}"
 
 
