@@ -17,7 +17,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from small_models import lite0_file, small_folder
 
 from compoundnet.base import CompoundNetError
-from compoundnet.base.cache import cache_folder
+from compoundnet.base.machine import cache_folder
 from compoundnet.models import fetch, find, is_fetched, load, open_folder, open_model
 from compoundnet.models.downloads import location
 from compoundnet.models.layouts import layout, to_layout
@@ -125,7 +125,7 @@ def test_an_interrupted_fetch_leaves_nothing(empty_cache: Path, monkeypatch: pyt
 
 def test_what_a_killed_fetch_left_is_cleared_away(empty_cache: Path) -> None:
     lite0_file()
-    leftover = location(LITE0).parent / f".{location(LITE0).name}.abc.part"
+    leftover = location(LITE0).parent / f".{location(LITE0).name}.abcdefgh.part"
     leftover.mkdir(parents=True)
     (leftover / "weights.safetensors").write_bytes(b"half")
     fetch(LITE0)

@@ -198,7 +198,7 @@ def test_others_may_read_an_entry_where_the_user_s_mask_lets_them(empty_cache: P
 
 def test_what_a_killed_process_left_is_cleared_away(empty_cache: Path) -> None:
     folder = location("kind", "name", IDENTITY)
-    left = folder.parent / f".{folder.name}.abc.part"
+    left = folder.parent / f".{folder.name}.abcdefgh.part"
     left.mkdir(parents=True)
     get()
     assert not left.exists()

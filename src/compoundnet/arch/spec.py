@@ -10,8 +10,7 @@ import msgspec
 
 from compoundnet.arch.blocks import Block, Skip, check_kernel
 from compoundnet.base.files import write_whole
-from compoundnet.base.toml import decode_toml, read_toml
-from compoundnet.base.values import check
+from compoundnet.base.values import check, decode_toml, read_toml
 
 MIN_RESOLUTION = 32
 

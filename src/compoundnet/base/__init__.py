@@ -1,6 +1,6 @@
-"""The ground floor: errors, whole-file writing, units, plain values, the machine, the cache's place, progress.
+"""The ground floor: errors, whole-file writing, units, plain values, the machine, progress.
 
-`base.machine` and `base.cache` are imported by their own names: `arch` needs the standard library and msgspec only.
+`base.machine` and `base.images` are imported by their own names: what they need, `arch` does without.
 """
 
 from compoundnet.base.extras import attach

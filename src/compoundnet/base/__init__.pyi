@@ -12,9 +12,8 @@ from .files import (
     write_whole,
 )
 from .progress import Notify, Progress, ignore
-from .toml import decode_toml, read_toml
 from .units import format_bytes, format_count, parse_bytes, parse_count, parse_duration
-from .values import check, plain_values
+from .values import check, decode_toml, plain_values, read_toml
 
 __all__ = [
     "CompoundNetError",

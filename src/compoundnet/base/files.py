@@ -17,6 +17,8 @@ from pathlib import Path
 from compoundnet.base.errors import CompoundNetError
 
 _SUFFIX = ".part"
+# How many characters tempfile.mkdtemp adds.
+_RANDOM = 8
 
 
 class UnwritableError(CompoundNetError):
@@ -118,5 +120,6 @@ def remove_scratch(target: str | os.PathLike[str]) -> None:
     Call it only while no other process can be writing `target`, for instance under its lock.
     """
     path = Path(target)
-    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*{_SUFFIX}"):
+    # Exactly the random characters that mkdtemp puts there: `*` would also find another target's, such as NAME.v2.
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.{'?' * _RANDOM}{_SUFFIX}"):
         shutil.rmtree(leftover, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The machine this process runs on: cores, processor, free memory."""
+"""The machine this process runs on: its cores, processor and free memory, and where it keeps caches."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import platformdirs
 import psutil
 
 from compoundnet.base.errors import CompoundNetError
@@ -58,6 +59,15 @@ def instruction_sets() -> str:
 def free_memory() -> int:
     """Return the memory in bytes that can be used without swapping."""
     return int(psutil.virtual_memory().available)
+
+
+def cache_folder() -> Path:
+    """Return the cache folder: $COMPOUNDNET_CACHE, or the platform's own (~/.cache/compoundnet on Linux).
+
+    It may not exist yet.
+    """
+    own = os.environ.get("COMPOUNDNET_CACHE")
+    return Path(own).expanduser() if own else platformdirs.user_cache_path("compoundnet", appauthor=False)
 
 
 @cache

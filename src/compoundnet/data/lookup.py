@@ -9,7 +9,7 @@ import msgspec
 
 from compoundnet.arch import canonical
 from compoundnet.base import CompoundNetError, did_you_mean
-from compoundnet.base.cache import cache_folder
+from compoundnet.base.machine import cache_folder
 from compoundnet.data.birdsnap import birdsnap_splits
 from compoundnet.data.catalogue import DatasetFacts, check_sizes, known_datasets
 from compoundnet.data.class_folders import open_folder

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from compoundnet.base import CompoundNetError, first_line, remove_scratch, write_errors
-from compoundnet.base.cache import cache_folder
+from compoundnet.base.machine import cache_folder
 from compoundnet.models.catalogue import Hub, Package, PretrainedWeights
 from compoundnet.models.folder import read_folder, write_folder
 from compoundnet.models.labels import label_set

@@ -22,7 +22,7 @@ from pathlib import Path
 import msgspec
 
 from compoundnet.base import CompoundNetError, UnwritableError, make_folder, remove_scratch, whole_folder, write_errors
-from compoundnet.base.cache import cache_folder
+from compoundnet.base.machine import cache_folder
 from compoundnet.models.weights_files import sha256_of
 
 _LOG = logging.getLogger(__name__)

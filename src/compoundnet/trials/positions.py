@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from compoundnet.base.cache import cache_folder
+from compoundnet.base.machine import cache_folder
 from compoundnet.trials.database import StudyDatabase
 from compoundnet.trials.settings import POSITION, position
 

@@ -1,0 +1,166 @@
+"""A file or folder is there whole or not at all, whatever stops the process that writes it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from compoundnet.base import (
+    UnwritableError,
+    check_folder_of,
+    make_folder,
+    remove_scratch,
+    scratch_folder,
+    whole_file,
+    whole_folder,
+    write_whole,
+)
+from compoundnet.base.errors import CompoundNetError
+
+# Each writes half of TARGET, says so, and waits to be killed.
+_HALVES = {
+    "file": "with whole_file(target) as part: part.write_bytes(b'half'); wait()",
+    "folder": "with whole_folder(target) as part: (part / 'new').write_bytes(b'half'); wait()",
+}
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
+
+
+def python(code: str, *arguments: str | Path) -> subprocess.Popen[str]:
+    start = "import sys; from pathlib import Path; from compoundnet.base import *; target = Path(sys.argv[1])\n"
+    return subprocess.Popen(
+        [sys.executable, "-c", start + code, *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_file_replaces_the_old_one_when_it_is_whole(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.write_bytes(b"old")
+    with whole_file(target) as part:
+        part.write_bytes(b"new")
+        assert target.read_bytes() == b"old"
+    assert files_of(tmp_path) == {"target": b"new"}
+    write_whole(target, b"newer")
+    assert files_of(tmp_path) == {"target": b"newer"}
+
+
+def test_a_new_file_may_be_read_by_whoever_the_umask_lets(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        write_whole(tmp_path / "target", b"new")
+        with whole_folder(tmp_path / "folder") as part:
+            (part / "file").write_bytes(b"new")
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")}
+    assert modes == {"target": 0o644, "folder": 0o755, "file": 0o644}
+
+
+def test_a_folder_replaces_the_old_one_and_the_folders_above_are_made(tmp_path: Path) -> None:
+    target = tmp_path / "above" / "target"
+    for content in (b"old", b"new"):
+        with whole_folder(target) as part:
+            assert list(part.iterdir()) == []
+            (part / content.decode()).write_bytes(content)
+    assert files_of(tmp_path) == {"above/target/new": b"new"}
+    assert [path.name for path in target.parent.iterdir()] == ["target"]
+
+
+def test_a_folder_takes_the_place_of_a_link_and_not_of_what_it_points_at(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "target").symlink_to(tmp_path / "elsewhere")
+    with whole_folder(tmp_path / "target") as part:
+        (part / "new").write_bytes(b"new")
+    assert not (tmp_path / "target").is_symlink()
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+@pytest.mark.parametrize("problem", [KeyboardInterrupt(), RuntimeError("a fault"), MemoryError()])
+def test_an_exception_leaves_the_old_one(tmp_path: Path, problem: BaseException) -> None:
+    (tmp_path / "file").write_bytes(b"old")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(type(problem)), whole_file(tmp_path / "file") as part:
+        part.write_bytes(b"half")
+        raise problem
+    with pytest.raises(type(problem)), whole_folder(tmp_path / "folder") as part:
+        (part / "half").write_bytes(b"half")
+        raise problem
+    assert files_of(tmp_path) == {"file": b"old"}
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "folder"}
+
+
+@pytest.mark.parametrize("kind", _HALVES)
+def test_a_killed_process_leaves_the_old_one_and_scratch_that_can_be_removed(tmp_path: Path, kind: str) -> None:
+    target = tmp_path / "target"
+    if kind == "file":
+        target.write_bytes(b"old")
+    else:
+        target.mkdir()
+        (target / "old").write_bytes(b"old")
+    before = files_of(tmp_path)
+    process = python("def wait(): print('half', flush=True); sys.stdin.read()\n" + _HALVES[kind], target)
+    assert process.stdout is not None and process.stdout.readline() == "half\n"
+    process.kill()
+    process.communicate()
+    scratch = [path for path in tmp_path.iterdir() if path != target]
+    assert len(scratch) == 1 and scratch[0].name.startswith(".target.") and scratch[0].suffix == ".part"
+    remove_scratch(target)
+    assert files_of(tmp_path) == before
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_scratch_of_another_target_stays(tmp_path: Path) -> None:
+    with scratch_folder(tmp_path / "target.v2") as other, scratch_folder(tmp_path / "target") as own:
+        remove_scratch(tmp_path / "target")
+        assert other.exists()
+        assert not own.exists()
+
+
+def test_scratch_of_a_name_with_special_characters_is_found(tmp_path: Path) -> None:
+    with scratch_folder(tmp_path / "target[*]?") as scratch:
+        remove_scratch(tmp_path / "target[*]?")
+        assert not scratch.exists()
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "write_whole(target, b'x' * 100_000)",
+        "with whole_folder(target) as part: (part / 'new').write_bytes(b'x' * 100_000)",
+    ],
+)
+def test_a_disk_that_takes_no_more_leaves_nothing(tmp_path: Path, kind: str) -> None:
+    # The system refuses a file of more than 10 kB, as a full disk does.
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))"
+    limited = f"{limit}\ntry:\n  {kind}\nexcept UnwritableError as error: print(error)"
+    stdout, stderr = python(limited, tmp_path / "target").communicate(timeout=60)
+    assert stdout == f"{tmp_path / 'target'}: cannot be written: File too large\n", stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_written_is_named_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    below = tmp_path / "file" / "below"
+    for write in (make_folder, lambda path: write_whole(path, b"")):
+        with pytest.raises(UnwritableError, match=r"file/below: cannot be written: Not a directory$"):
+            write(below)
+    with pytest.raises(UnwritableError, match=r"missing/new: cannot be written: No such file or directory$"):
+        write_whole(tmp_path / "missing" / "new", b"")
+    with pytest.raises(UnwritableError, match=r"file: cannot be written: File exists$"):
+        make_folder(tmp_path / "file")
+
+
+def test_the_folder_of_a_future_file_must_exist(tmp_path: Path) -> None:
+    check_folder_of(tmp_path / "new.json")
+    with pytest.raises(CompoundNetError, match=r"missing/new.json: there is no folder .*missing$"):
+        check_folder_of(tmp_path / "missing" / "new.json")
