@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from compoundnet.base import CompoundNetError
+from compoundnet.base.extras import need
 from compoundnet.base.machine import torch_threads
 from compoundnet.explain.maps import Array, Method, NetworkOutput
 from compoundnet.runtime.feature_session import FeatureSession
@@ -41,8 +41,7 @@ def gradcam(module: nn.Module, size: int, threads: int) -> Method:
     Raises:
         CompoundNetError: the library is not installed, or the module makes no feature map.
     """
-    if importlib.util.find_spec("pytorch_grad_cam") is None:
-        raise CompoundNetError("Grad-CAM is not installed; `pip install 'compoundnet[explain]'` installs it")
+    need("pytorch_grad_cam", "the method gradcam")
     # Neither torch nor this library is needed for class activation maps of an exported file.
     import torch
     from pytorch_grad_cam import GradCAM

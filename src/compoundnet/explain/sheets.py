@@ -150,8 +150,8 @@ def _image_panel(image: Image.Image, name: str, width: int) -> Panel:
 def _map_panel(image: Image.Image, shown: ClassMap, width: int) -> Panel:
     drawn = overlay(fitted(image, width), shown)
     mark(drawn, shown)
-    nowhere = "" if shown.box is not None else ", nowhere"
-    return Panel(drawn, shown.label, f"{_percent(shown.probability)}{nowhere}")
+    remark = "" if shown.box is not None else ", no evidence"
+    return Panel(drawn, shown.label, f"{_percent(shown.probability)}{remark}")
 
 
 def _percent(probability: float) -> str:

@@ -60,7 +60,7 @@ def _maps(name: str, printed: PrintedFigure, study: StudyFolder, models: dict[st
     opened = {line: open_model(folder) for line, folder in models.items()}
     titles = [f"{line}, {model.preprocess.size} px" for line, model in opened.items()]
     drawn = grid(list(opened.values()), images, classes=labels, titles=titles, backend="torch")
-    where = f"networks that {study.folder} has trained on {study.study.data}, seed {study.study.seed}"
+    where = f"the networks of the study {study.folder}, trained on {study.study.data} with seed {study.study.seed}"
     drawn = drawn._replace(description=f"{printed.title}, of {where}. {drawn.description}")
     points: list[dict[str, Any]] = [
         {"way": line, "network": model.network.name, "model": str(models[line])} for line, model in opened.items()
