@@ -1,4 +1,4 @@
-"""A run that goes on from a checkpoint is the run that was not interrupted: every weight, bit for bit."""
+"""A run that resumes from a checkpoint is the run that was not interrupted: every weight, bit for bit."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, settings: list[s
 
 def test_an_unfinished_run_is_not_overwritten(tmp_path: Path) -> None:
     run(tmp_path / "model", small_recipe(EVERY_STEP), kill_at=3)
-    with pytest.raises(CompoundNetError, match="--resume goes on with it, --force begins anew"):
+    with pytest.raises(CompoundNetError, match="--resume continues it, --force starts again"):
         run(tmp_path / "model", small_recipe())
 
 
@@ -163,7 +163,7 @@ def test_a_run_that_diverged_goes_on_as_its_message_says(tmp_path: Path) -> None
     watcher.notify = said.append  # type: ignore[assignment,method-assign]
     task = plan_task(small_recipe("lr=0.001", EVERY_STEP), small_dataset(), network=small_network())
     train(task, tmp_path / "model", resume=True, watcher=watcher)
-    assert said == ["going on with lr 0.001 instead of 0.01: from here on another run than it was"]
+    assert said == ["continuing with lr 0.001 instead of 0.01: from here on it is a different run"]
     assert all(tensor.isfinite().all() for tensor in load(tmp_path / "model").state_dict().values())
 
 
@@ -206,7 +206,7 @@ def test_sigterm_saves_and_leaves_cleanly(tmp_path: Path) -> None:
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 3
-    assert "as asked; --resume goes on from" in errors and "Traceback" not in errors
+    assert "as asked; --resume continues from" in errors and "Traceback" not in errors
     run(tmp_path / "whole", small_recipe())
     run(tmp_path / "cut", small_recipe(), resume=True)
     assert same_weights(tmp_path / "whole", tmp_path / "cut")
@@ -219,7 +219,7 @@ def test_sigterm_of_the_whole_process_group(tmp_path: Path) -> None:
     os.killpg(process.pid, signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 3, errors
-    assert "as asked; --resume goes on from" in errors and "Traceback" not in errors
+    assert "as asked; --resume continues from" in errors and "Traceback" not in errors
 
 
 @pytest.mark.slow
@@ -241,7 +241,7 @@ def test_twenty_kills_at_random_moments(tmp_path: Path, decoding: list[str]) -> 
 
 
 def test_a_held_out_image_that_cannot_be_read_loses_no_epoch(tmp_path: Path) -> None:
-    """The checkpoint is there before the epoch is judged, and judging goes on from it."""
+    """The checkpoint is there before the epoch is judged, and a resumed run evaluates from it."""
     data = class_folders(tmp_path / "data", {"dark": 20, "light": 20})
     recipe = small_recipe("epochs=2", "minival=8")
 

@@ -142,7 +142,7 @@ def test_a_model_that_cannot_be_written_is_kept_and_written_later(
     task = plan_task(small_recipe("epochs=1"), small_dataset(), network=small_network())
     with monkeypatch.context() as patch:
         patch.setattr("safetensors.torch.save_file", full)
-        with pytest.raises(CompoundNetError, match=r"No space left on device\. .* --resume writes it"):
+        with pytest.raises(CompoundNetError, match=r"No space left on device\. .* --resume writes the model"):
             train(task, tmp_path / "model")
     assert [entry.name for entry in tmp_path.iterdir()] == ["model.run"]
     train(task, tmp_path / "model", resume=True)

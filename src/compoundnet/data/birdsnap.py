@@ -1,4 +1,4 @@
-"""Birdsnap: published lists of 49,829 photos on the web, many of which are gone. What is there is read."""
+"""Birdsnap: published lists of 49,829 images on the web, many of which are gone. Those that exist are read."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from compoundnet.data.dataset import Split
 from compoundnet.data.sources import Files, Strings
 
 _LISTS = ("species.txt", "images.txt", "test_images.txt")
-# Where get_birdsnap.py of the distribution puts photos, and where others unpack them.
-_PHOTOS = ("download/images", "images")
+# Where get_birdsnap.py of the distribution puts images, and where others unpack them.
+_FOLDERS = ("download/images", "images")
 
 
 def birdsnap_splits(facts: DatasetFacts, root: Path) -> dict[str, Split]:
-    """Photos of the lists that are there. Raises CompoundNetError where a list is missing or is not as published."""
+    """Return the listed images that exist. Raises CompoundNetError where a list is missing or not as published."""
     for name in _LISTS:
         if not (root / name).is_file():
             raise CompoundNetError(f"{facts.title} is not in {root}: there is no {name}. {facts.get}")
-    folder = next((folder for folder in _PHOTOS if (root / folder).is_dir()), None)
+    folder = next((folder for folder in _FOLDERS if (root / folder).is_dir()), None)
     if folder is None:
         raise CompoundNetError(f"{facts.title} is not in {root}: there is no images/. {facts.get}")
     species = sorted(_rows(root / "species.txt", ("id", "common")), key=lambda row: int(row[0]))
@@ -42,7 +42,7 @@ def _split(name: str, classes: tuple[str, ...], folder: Path, rows: list[tuple[s
 
 
 def _rows(path: Path, columns: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """These columns of a tab-separated list whose first line names them."""
+    """Read columns of a tab-separated list whose first line names them."""
     header, *lines = path.read_text(encoding="utf-8").splitlines() or [""]
     names = header.split("\t")
     missing = [column for column in columns if column not in names]

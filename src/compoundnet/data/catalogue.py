@@ -1,4 +1,4 @@
-"""The data sets that are known by name: the facts of the paper's Table 6, from catalogue.toml."""
+"""The data sets that are known by name: the paper's Table 6, ImageNet and digits, from catalogue.toml."""
 
 from __future__ import annotations
 
@@ -13,7 +13,20 @@ from compoundnet.data.dataset import Metric, Split
 
 
 class DatasetFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is published about a data set. `sizes` are its splits' images; `printed`, where the paper differs."""
+    """What is published about a data set.
+
+    Attributes:
+        name: by which `open_dataset` finds it.
+        title: its full name.
+        classes: how many.
+        sizes: images of each split.
+        metric: what the paper reports.
+        source: publication and address.
+        licence: of the images.
+        get: how to get it.
+        downloads: whether `open_dataset` can download it.
+        printed: sizes that the paper prints differently.
+    """
 
     name: str
     title: str
@@ -33,13 +46,13 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @cache
 def known_datasets() -> dict[str, DatasetFacts]:
-    """Every data set of the catalogue, by name."""
+    """Return every data set of the catalogue, by name."""
     content = resources.files("compoundnet.data").joinpath("catalogue.toml").read_bytes()
     return {facts.name: facts for facts in msgspec.toml.decode(content, type=_File).datasets}
 
 
 def dataset_facts(name: str) -> DatasetFacts:
-    """One entry by name, or a CompoundNetError with the nearest names."""
+    """Return one entry by name, or raise a CompoundNetError with the closest names."""
     known, wanted = known_datasets(), canonical(name)
     if wanted not in known:
         raise CompoundNetError(f"there is no data set named {name!r}{did_you_mean(wanted, known)}")
@@ -47,7 +60,20 @@ def dataset_facts(name: str) -> DatasetFacts:
 
 
 def check_sizes(facts: DatasetFacts, splits: dict[str, Split], where: str, allow_missing: bool) -> tuple[str, ...]:
-    """Compare what was found with the published sizes: notes where images may be missing, else a CompoundNetError."""
+    """Compare a data set with its published sizes.
+
+    Args:
+        facts: the published ones.
+        splits: what was found.
+        where: the folder, for messages.
+        allow_missing: report differences instead of raising.
+
+    Returns:
+        Notes on the differences.
+
+    Raises:
+        CompoundNetError: there are differences, and `allow_missing` is false.
+    """
     differing = []
     classes = len(next(iter(splits.values())).classes)
     if classes != facts.classes:
@@ -59,7 +85,7 @@ def check_sizes(facts: DatasetFacts, splits: dict[str, Split], where: str, allow
             differing.append(f"{found:,} {name} images, published are {published:,}{printed}")
     if not differing:
         return ()
-    message = f"{where}: {facts.title} has here {'; '.join(differing)}"
+    message = f"{where}: {facts.title} here has {'; '.join(differing)}"
     if not allow_missing:
         raise CompoundNetError(f"{message}. Complete it, or use it as it is with --allow-missing")
     return (message,)

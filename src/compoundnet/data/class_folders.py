@@ -1,4 +1,4 @@
-"""Folders of class folders: the images of a class lie in a folder of its name."""
+"""Folders of class folders: the images of a class are in a folder with its name."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _SPLIT_FOLDERS = {"train": ("train", "training"), "val": ("val", "valid", "valid
 
 
 def open_folder(root: Path, name: str, *, test_fraction: float, seed: int) -> Dataset:
-    """A folder with train/, val/ and test/ or some of them, each of class folders, or of class folders alone.
+    """Open a folder of class folders, or one that has them in train/, val/ and test/, or in some of these.
 
-    Where only training images are there, a fraction of each class becomes the test split, by seed. Without training
-    images it can be evaluated on.
+    If there are only training images, a fraction of each class becomes the test split, by seed. Without training images
+    the data can be evaluated on, not trained on.
     """
     folders = split_folders(root)
     if "train" not in folders:
@@ -47,7 +47,7 @@ def open_folder(root: Path, name: str, *, test_fraction: float, seed: int) -> Da
 
 
 def with_test(splits: dict[str, Split], name: str, test_fraction: float, seed: int) -> Dataset:
-    """The data set, with a test split made from the training images where it has neither test nor val."""
+    """Make the data set; where it has neither test nor val, hold a test split out of the training images."""
     if not test_fraction and len(splits) == 1:
         return Dataset(name, splits)
     check_classes(splits["train"], name)
@@ -62,7 +62,7 @@ def with_test(splits: dict[str, Split], name: str, test_fraction: float, seed: i
 
 
 def split_folders(root: Path) -> dict[str, Path]:
-    """The folders that mean a split. One named so that holds images itself is a class (a train, say)."""
+    """Find the folders of the splits. One with such a name that holds images itself is a class (trains, say)."""
     found = {}
     for split, names in _SPLIT_FOLDERS.items():
         for name in names:
@@ -73,7 +73,16 @@ def split_folders(root: Path) -> dict[str, Path]:
 
 
 def read_class_folders(folder: Path, split: str, classes: tuple[str, ...] | None = None) -> Split:
-    """The images of a folder's class folders, sorted by name. `classes` are those it may hold; its own by default."""
+    """Read the images of a folder's class folders, sorted by name.
+
+    Args:
+        folder: with one folder a class.
+        split: the new split's name.
+        classes: those that may occur; by default the folder's own.
+
+    Raises:
+        CompoundNetError: there are no class folders, an unknown class, or a class without images.
+    """
     own = _subfolders(folder)
     if not own:
         raise CompoundNetError(
@@ -97,7 +106,7 @@ def read_class_folders(folder: Path, split: str, classes: tuple[str, ...] | None
 
 
 def check_classes(train: Split, name: str, or_else: str = "") -> None:
-    """Raise where there is nothing to tell apart, or a class has no training image; `or_else` is more advice then."""
+    """Raise CompoundNetError for fewer than two classes, or a class without training images; `or_else` adds advice."""
     if len(train.classes) < 2:
         raise CompoundNetError(f"{name}: there is only the class {train.classes[0]!r}; a classifier needs at least two")
     empty = [train.classes[label] for label in np.flatnonzero(train.counts() == 0)]
@@ -110,11 +119,11 @@ def _subfolders(folder: Path) -> list[str]:
 
 
 def _images(folder: Path, prefix: str) -> Iterator[str]:
-    """Names of all images below, sorted at each level. Links to folders are not followed: they may lead back."""
+    """Yield the names of all images below, sorted at each level. Links to folders are not followed: they may loop."""
     for entry in visible(folder):
         if entry.is_dir(follow_symlinks=False):
             yield from _images(Path(entry.path), f"{prefix}/{entry.name}")
-        elif os.path.splitext(entry.name)[1].lower() in image_suffixes():  # noqa: PTH122  # a million times
+        elif os.path.splitext(entry.name)[1].lower() in image_suffixes():  # noqa: PTH122  # called a million times
             yield f"{prefix}/{entry.name}"
 
 

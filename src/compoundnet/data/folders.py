@@ -1,4 +1,4 @@
-"""Which images are meant by a list of files and folders."""
+"""Finds images in files and folders."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from compoundnet.base.images import image_suffixes
 
 
 def find_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """The images of these files and folders, in the order given.
+    """Find the images of files and folders, in the order given.
 
-    A folder is walked with all below it, each level sorted by name; hidden files and folders are left out, and so is
-    what does not end as an image does. A file is taken as it is, there or not: reading it says what is wrong with it.
-    Raises CompoundNetError for a folder without images, or one that cannot be listed.
+    Folders are searched recursively, each level sorted by name, without hidden files and folders and without files that
+    do not have an image's ending. A file is returned as it is, even if it does not exist: reading it reports the error.
+
+    Raises:
+        CompoundNetError: a folder has no images, or cannot be listed.
     """
     found: list[Path] = []
     for path in map(Path, paths):
@@ -30,7 +32,7 @@ def find_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
 
 
 def visible(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
-    """What is in a folder but hidden things, sorted by name. Raises CompoundNetError where it cannot be listed."""
+    """List a folder without hidden entries, sorted by name. Raises CompoundNetError where that is not possible."""
     try:
         with os.scandir(folder) as listed:
             return sorted((entry for entry in listed if not entry.name.startswith(".")), key=lambda entry: entry.name)
@@ -40,7 +42,7 @@ def visible(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
 
 def _walk(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
     real = folder.resolve()
-    if real in above:  # a link that leads back
+    if real in above:  # a link that loops
         return
     for entry in visible(folder):
         if entry.is_dir():

@@ -1,7 +1,7 @@
-"""Held-out images, chosen by seed and name, so that every machine and every year chooses the same.
+"""Held-out images, chosen by seed and name: the same on every machine and in every version.
 
-An image's draw is BLAKE2b of the seed and its name; the lowest draws are held out. No generator's state or library
-version takes part, nor the order in which a file system lists its files; adding an image does not reshuffle the rest.
+An image's draw is BLAKE2b of the seed and its name; the lowest draws are held out. The choice does not depend on any
+generator's state, library version or file system's order, and adding an image does not reshuffle the rest.
 """
 
 from __future__ import annotations
@@ -16,9 +16,19 @@ from compoundnet.data.dataset import Split
 
 
 def hold_out(split: Split, amount: int | float, seed: int = 0, name: str = "minival") -> tuple[Split, Split]:
-    """The split without the held-out images, and those: `amount` of them, or that fraction where it is below 1.
+    """Hold images out of a split. Both parts keep its order.
 
-    Both keep the split's order. Raises CompoundNetError where nothing would be held out, or nothing left.
+    Args:
+        split: to divide.
+        amount: how many to hold out, or a fraction below 1.
+        seed: of the choice.
+        name: of the split of held-out images.
+
+    Returns:
+        The remaining images, and the held-out ones.
+
+    Raises:
+        CompoundNetError: no images would be held out, or none would remain.
     """
     count = round(amount * len(split)) if 0 < amount < 1 else int(amount)
     if not 0 < count < len(split):
@@ -30,7 +40,10 @@ def hold_out(split: Split, amount: int | float, seed: int = 0, name: str = "mini
 
 
 def hold_out_by_class(split: Split, fraction: float, seed: int = 0, name: str = "test") -> tuple[Split, Split]:
-    """The same fraction of each class, at least one image, so that a small class is in both parts."""
+    """Hold the same fraction of each class out, at least one image, so that a small class is in both parts.
+
+    Args and returns as `hold_out`. Raises CompoundNetError where a class has fewer than two images.
+    """
     drawn = draws(split, seed)
     chosen = []
     for label, count in enumerate(split.counts().tolist()):
@@ -46,7 +59,7 @@ def hold_out_by_class(split: Split, fraction: float, seed: int = 0, name: str = 
 
 
 def draws(split: Split, seed: int) -> NDArray[np.uint64]:
-    """uint64[N]: BLAKE2b, 8 bytes read big-endian, of the text "SEED/NAME"."""
+    """Return uint64[N]: of each image BLAKE2b of the text "SEED/NAME", 8 bytes read as big-endian."""
     prefix = hashlib.blake2b(f"{seed}/".encode(), digest_size=8)
     digests = bytearray()
     for index in range(len(split)):

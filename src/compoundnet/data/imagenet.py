@@ -1,4 +1,4 @@
-"""ImageNet as ILSVRC 2012 unpacks: train/ and val/ with a folder for each synset, and test images without classes."""
+"""ImageNet as ILSVRC 2012 unpacks it: train/ and val/ with a folder a synset, and test images without classes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SYNSET = re.compile(r"n\d{8}")
 
 
 def imagenet_splits(facts: DatasetFacts, root: Path) -> dict[str, Split]:
-    """Training and validation images. Classes are the names that the pretrained models have, in synset order."""
+    """Return training and validation images. Classes have the pretrained models' names, in the order of synsets."""
     splits: dict[str, Split] = {}
     for name in ("train", "val"):
         folder = root / name
@@ -27,14 +27,14 @@ def imagenet_splits(facts: DatasetFacts, root: Path) -> dict[str, Split]:
             raise CompoundNetError(f"{facts.title} is not in {root}: there is no {name}/ and no shards. {facts.get}")
         splits[name] = read_class_folders(folder, name, splits["train"].classes if splits else None)
     synsets, names = splits["train"].classes, label_set("imagenet-1k")
-    # The label set is in the order of the 1,000 synsets sorted, which is how the folders sort.
+    # The label set is in the order of the sorted synsets, as the folders are.
     if len(synsets) == len(names) and all(map(_SYNSET.fullmatch, synsets)):
         return {key: Split(key, names, split.labels, split.source) for key, split in splits.items()}
     return splits
 
 
 def imagenet_test_splits(facts: DatasetFacts, root: Path) -> dict[str, Split]:
-    """The images in the order of their names, which is the order the ImageNet server expects results in."""
+    """Return the test images in the order of their names, in which the ImageNet server expects results."""
     folder = root / "test" if (root / "test").is_dir() else root
     if not folder.is_dir():
         raise CompoundNetError(f"{facts.title}: there is no folder {folder}. {facts.get}")

@@ -1,4 +1,7 @@
-"""The data sets that torchvision knows how to fetch and lay out. Only their lists are read: images stay on disk."""
+"""The data sets that libraries provide: scikit-learn's digits, and those that torchvision can download.
+
+Of torchvision's only the lists are read: images stay on disk.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ _FULL = 16
 
 
 class _Known(NamedTuple):
-    """torchvision's class, and those of its splits that make up the paper's training and test images."""
+    """torchvision's class, and which of its splits are the paper's training and test images."""
 
     kind: str
     train: tuple[str, ...] = ("train",)
@@ -39,7 +42,7 @@ _IN_FILES = {
 
 
 def digits_splits() -> dict[str, Split]:
-    """1,797 grey images of 8 x 8 pixels, white on black, in 10 classes."""
+    """Return 1,797 grey images of 8 x 8 pixels, white on black, in 10 classes; they come with scikit-learn."""
     from sklearn.datasets import load_digits
 
     loaded = load_digits()
@@ -50,7 +53,7 @@ def digits_splits() -> dict[str, Split]:
 
 
 def torchvision_splits(facts: DatasetFacts, root: Path, download: bool) -> dict[str, Split]:
-    """The published splits. Raises CompoundNetError that says how to get the data where it is not under `root`."""
+    """Return the published splits. Raises CompoundNetError, saying how to get the data, where it is not in `root`."""
     download = download and facts.downloads
     try:
         if facts.name in _IN_MEMORY:
@@ -62,13 +65,13 @@ def torchvision_splits(facts: DatasetFacts, root: Path, download: bool) -> dict[
             )
             for name, parts in (("train", known.train), ("test", known.test))
         }
-    except (RuntimeError, OSError) as error:  # torchvision's word for data that is not there, and a failed download's
+    except (RuntimeError, OSError) as error:  # for data that is missing, or a failed download
         if download:
             raise CompoundNetError(
                 f"{facts.title} cannot be downloaded into {root}: {error}. Where there is no network, fetch it on"
                 " another machine and copy that folder"
             ) from error
-        reason = str(error) if isinstance(error, OSError) else "it is not there, or not whole"
+        reason = str(error) if isinstance(error, OSError) else "it is missing or incomplete"
         raise CompoundNetError(f"{facts.title} cannot be read from {root}: {reason}. {facts.get}") from error
 
 

@@ -1,4 +1,4 @@
-"""A manifest: a table of path and label, and split where it is given, as CSV or Parquet."""
+"""A manifest: a table with the columns path, label and optionally split, as CSV or Parquet."""
 
 from __future__ import annotations
 
@@ -19,9 +19,17 @@ _SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", 
 
 
 def open_manifest(path: Path, *, test_fraction: float, seed: int) -> Dataset:
-    """Paths are relative to the manifest's folder, or absolute. Without a split column a test split is made by seed.
+    """Open a manifest. Paths are relative to its folder, or absolute.
 
-    Classes are the labels, sorted: as numbers where all are whole numbers, else as text.
+    Classes are the labels, sorted: as numbers if all are whole numbers, else as text.
+
+    Args:
+        path: the .csv or .parquet file.
+        test_fraction: of each class, for a test split where there is no split column.
+        seed: of that test split.
+
+    Raises:
+        CompoundNetError: the table is malformed, or its first image is missing; the message names the row.
     """
     columns = _read_csv(path) if path.suffix.lower() == ".csv" else _read_parquet(path)
     paths, labels = _column(columns, "path", path), _column(columns, "label", path)

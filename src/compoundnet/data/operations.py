@@ -1,7 +1,7 @@
 """The sixteen image operations of AutoAugment and RandAugment, as the authors' TensorFlow code computes them.
 
-Each takes an RGB image and its argument (see augment.toml; 0 where it has none). What a moved image leaves empty is
-grey 128. Pixels are moved without interpolation, and computed values are cut, not rounded.
+Each takes an RGB image and an argument (see augment.toml; 0 where it has none). The area that a moved image leaves is
+filled with grey 128. Pixels are moved without interpolation, and computed values are truncated, not rounded.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from PIL import Image, ImageFilter
 
 _GREY = (128, 128, 128)
 _LEVELS = np.arange(256)
-_FLOATS = _LEVELS.astype(np.float32)  # as the reference computes, so that cutting cuts the same
+_FLOATS = _LEVELS.astype(np.float32)  # as the reference computes, so that truncation agrees
 
 
 def autocontrast(image: Image.Image, _: float) -> Image.Image:
@@ -31,7 +31,7 @@ def equalize(image: Image.Image, _: float) -> Image.Image:
     """Flatten each channel's histogram."""
     counts = _histograms(image)
     sums = counts.cumsum(axis=1)
-    # All pixels but those of the highest value that there is, shared among the other 255.
+    # All pixels but those of the highest value that occurs, divided among the other 255.
     highest = 255 - (counts[:, ::-1] > 0).argmax(axis=1)
     step = (sums[:, -1:] - counts[np.arange(3), highest][:, None]) // 255
     tables = np.zeros_like(counts)
@@ -45,13 +45,13 @@ def invert(image: Image.Image, _: float) -> Image.Image:
 
 
 def posterize(image: Image.Image, bits: float) -> Image.Image:
-    """Keep the highest bits of each value. With none it is black, and with more than eight it is unchanged."""
+    """Keep the highest bits of each value: none makes the image black, eight or more leave it unchanged."""
     kept = 8 - min(int(bits), 8)
     return _looked_up(image, _LEVELS >> kept << kept)
 
 
 def solarize(image: Image.Image, threshold: float) -> Image.Image:
-    """Invert values from the threshold on."""
+    """Invert values at and above the threshold."""
     return _looked_up(image, np.where(threshold > _LEVELS, _LEVELS, 255 - _LEVELS))
 
 
@@ -61,28 +61,28 @@ def solarize_add(image: Image.Image, added: float) -> Image.Image:
 
 
 def color(image: Image.Image, factor: float) -> Image.Image:
-    """Away from grey (above 1) or towards it (below 1)."""
+    """Move colours away from grey (factor above 1) or towards it (below 1)."""
     return Image.blend(image.convert("L").convert("RGB"), image, factor)
 
 
 def contrast(image: Image.Image, factor: float) -> Image.Image:
-    """Away from a constant or towards it: the number of pixels / 256 (196 at 224 px), where a mean was meant."""
+    """Move values away from a constant or towards it: pixels / 256 (196 at 224 px), where a mean was intended."""
     constant = min(image.width * image.height // 256, 255)
     return _looked_up(image, _cut(constant + np.float32(factor) * (_FLOATS - constant)))
 
 
 def brightness(image: Image.Image, factor: float) -> Image.Image:
-    """Away from black or towards it."""
+    """Move values away from black or towards it."""
     return _looked_up(image, _cut(np.float32(factor) * _FLOATS))
 
 
 def sharpness(image: Image.Image, factor: float) -> Image.Image:
-    """Away from a smoothed image or towards it; the outermost pixels stay."""
+    """Move away from a smoothed image or towards it; the outermost pixels stay."""
     return Image.blend(image.filter(ImageFilter.SMOOTH), image, factor)
 
 
 def rotate(image: Image.Image, degrees: float) -> Image.Image:
-    """About the centre."""
+    """Rotate about the centre."""
     cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     x, y = image.width / 2, image.height / 2
     return _moved(image, (cosine, -sine, x - cosine * x + sine * y, sine, cosine, y - sine * x - cosine * y))
@@ -99,17 +99,17 @@ def shear_y(image: Image.Image, level: float) -> Image.Image:
 
 
 def translate_x(image: Image.Image, pixels: float) -> Image.Image:
-    """Sideways."""
+    """Move sideways."""
     return _moved(image, (1, 0, pixels, 0, 1, 0))
 
 
 def translate_y(image: Image.Image, pixels: float) -> Image.Image:
-    """Up or down."""
+    """Move up or down."""
     return _moved(image, (1, 0, 0, 0, 1, pixels))
 
 
 def cutout(image: Image.Image, half: float, x: int, y: int) -> Image.Image:
-    """A grey square about the pixel (x, y), `2 * half` wide, as far as it is inside."""
+    """Cover a square around the pixel (x, y), `2 * half` wide, with grey, as far as it is inside the image."""
     left, top, right, bottom = x - int(half), y - int(half), x + int(half), y + int(half)
     covered = image.copy()
     covered.paste(_GREY, (max(0, left), max(0, top), min(image.width, right), min(image.height, bottom)))
@@ -141,12 +141,12 @@ def _histograms(image: Image.Image) -> NDArray[np.int64]:
 
 
 def _looked_up(image: Image.Image, table: NDArray[Any]) -> Image.Image:
-    """Each value replaced by its table's: [256] for all channels, or [3, 256]."""
+    """Replace each value by the table's: [256] for all channels, or [3, 256]."""
     return image.point(np.broadcast_to(table, (3, 256)).ravel().tolist())
 
 
 def _moved(image: Image.Image, matrix: tuple[float, ...]) -> Image.Image:
-    """The pixel at (x, y) is that at matrix * (x, y, 1)."""
+    """Take the pixel at (x, y) from matrix * (x, y, 1)."""
     return image.transform(image.size, Image.Transform.AFFINE, matrix, Image.Resampling.NEAREST, fillcolor=_GREY)
 
 

@@ -1,4 +1,4 @@
-"""Which images each batch of an epoch holds, on each of several processes."""
+"""The images of each batch of an epoch, on each of several processes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,19 @@ from compoundnet.data.randomness import epoch_order
 
 
 class Order(msgspec.Struct, frozen=True):
-    """A pure function of seed and epoch: any batch can be asked for without those before it.
+    """A pure function of seed and epoch: any batch can be computed without those before it.
 
-    count, batch   images, and images a batch on one process
-    shuffle        in the order of `epoch_order`, else as they are
-    drop_last      leave the rest out that does not fill a batch on every process
-    rank, world    this process, and how many there are. Process r has the r-th part of each `batch * world` images:
-                   together they see what one sees with `world` times the batch; every image is on exactly one
+    Process r has the r-th part of each `batch * world` images. So together the processes see what one process sees with
+    `world` times the batch, and each image is on exactly one of them.
+
+    Attributes:
+        count: number of images.
+        batch: images in a batch on one process.
+        shuffle: use the order of `epoch_order`, else that of the split.
+        drop_last: drop the images that do not fill a batch on every process.
+        seed: of the order.
+        rank: number of this process.
+        world: number of processes.
     """
 
     count: int
@@ -43,12 +49,12 @@ class Order(msgspec.Struct, frozen=True):
             )
 
     def batches(self) -> int:
-        """How many batches this process has in an epoch; without `drop_last` the last may be missing on some."""
+        """Return the number of this process's batches in an epoch; without `drop_last` some may have one less."""
         whole, rest = divmod(self.count, self.batch * self.world)
         return whole + (not self.drop_last and len(self._share(rest)) > 0)
 
     def indices(self, epoch: int, start_batch: int = 0) -> Iterator[NDArray[np.int64]]:
-        """int64[<= batch] for each batch from `start_batch` on."""
+        """Yield int64[<= batch], the images' numbers, for each batch from `start_batch` on."""
         order = epoch_order(self.count, self.seed, epoch) if self.shuffle else np.arange(self.count)
         total = self.batch * self.world
         for number in range(start_batch, self.batches()):
@@ -56,5 +62,5 @@ class Order(msgspec.Struct, frozen=True):
             yield members[self._share(len(members))]
 
     def _share(self, count: int) -> NDArray[np.int64]:
-        """Which of a total batch's images are this process's: as many as on any other, or one less."""
+        """Return the positions in a total batch that are this process's: as many as any other's, or one less."""
         return np.array_split(np.arange(count), self.world)[self.rank]

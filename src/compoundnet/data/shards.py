@@ -1,8 +1,8 @@
-"""A data set as few large tar files: the WebDataset layout, and an index that says where each image starts.
+"""A data set as a few large tar files: the WebDataset layout, with an index of where each image starts.
 
 A million small files overload a cluster's file system; a tar shard is read as one. Any WebDataset reader can stream
-these shards. Here the index lets images be read in any order, so that shuffling is exact over the whole data set and
-training resumes at any image.
+these shards. The index lets images be read in any order, so that shuffling is exact over the whole data set and
+training can resume at any image.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ from __future__ import annotations
 import io
 import os
 import tarfile
-from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 import msgspec
 import numpy as np
 from PIL import Image
 
-from compoundnet.base import CompoundNetError, whole_folder
+from compoundnet.base import CompoundNetError, Progress, ignore, whole_folder
 from compoundnet.base.images import UnreadableImageError, image_errors
 from compoundnet.data.dataset import Dataset, Metric, Split
 from compoundnet.data.holdout import draws
@@ -28,7 +27,7 @@ _BLOCK = 512  # of a tar file, bytes
 
 
 class _Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """shards.toml. Each split's image table is in SPLIT.npz beside it."""
+    """The file shards.toml. The table of each split's images is in SPLIT.npz beside it."""
 
     format: int
     name: str
@@ -47,13 +46,24 @@ def write_shards(
     folder: str | os.PathLike[str],
     *,
     shard_bytes: int = 1 << 28,
-    progress: Callable[[int], object] = lambda _: None,
+    progress: Progress = ignore,
 ) -> Path:
-    """Write a data set's images, as they are encoded, into FOLDER/SPLIT-NNNNNN.tar of about `shard_bytes` each.
+    """Write a data set's images, encoded as they are, into FOLDER/SPLIT-NNNNNN.tar.
 
-    Images are shuffled (by their names, so two runs write the same bytes), because readers that stream want that.
-    The folder appears whole or not at all. `progress` is called with 1 for each image. Raises CompoundNetError where
-    the folder has something in it, an image cannot be read, or the disk is full.
+    Images are shuffled, because readers that stream the shards need that; by their names, so that two runs write the
+    same bytes. The folder is written whole or not at all.
+
+    Args:
+        dataset: to write.
+        folder: new, or empty.
+        shard_bytes: approximate size of a tar file.
+        progress: called with 1 for each image.
+
+    Returns:
+        The folder's absolute path.
+
+    Raises:
+        CompoundNetError: the folder is not empty, an image cannot be read, or the disk is full.
     """
     target = Path(folder).absolute()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -66,7 +76,7 @@ def write_shards(
 
 
 def open_shards(folder: Path) -> Dataset:
-    """The data set that `write_shards` wrote. Raises CompoundNetError where a shard is missing or cut."""
+    """Open what `write_shards` wrote. Raises CompoundNetError where a shard is missing or truncated."""
     try:
         index = msgspec.toml.decode((folder / _INDEX).read_bytes(), type=_Index)
         splits = {name: _open_split(folder, name, index) for name in index.shards}
@@ -77,7 +87,7 @@ def open_shards(folder: Path) -> Dataset:
     return Dataset(index.name, splits, index.metric)
 
 
-def _write_split(split: Split, folder: Path, shard_bytes: int, progress: Callable[[int], object]) -> tuple[str, ...]:
+def _write_split(split: Split, folder: Path, shard_bytes: int, progress: Progress) -> tuple[str, ...]:
     order = np.argsort(draws(split, 0), kind="stable")
     shards: list[str] = []
     places: list[tuple[int, int, int]] = []

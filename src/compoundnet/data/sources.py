@@ -1,4 +1,4 @@
-"""Where an image's bytes are: a file, a place in a tar shard, or memory. Each source names and reads its images."""
+"""Sources of images: files, tar shards, or memory. Each source names and reads its images."""
 
 from __future__ import annotations
 
@@ -16,10 +16,14 @@ from compoundnet.base.images import Encoded
 
 
 class Strings(msgspec.Struct, frozen=True, eq=False):
-    """A sequence of strings as one block of UTF-8 and where each ends.
+    """A sequence of strings as one block of UTF-8.
 
     A Python list of ImageNet's 1,281,167 file names is 130 MB of small objects, which every worker process would copy
     by touching them; this is 40 MB that stays shared, and pickles as fast as memory is copied.
+
+    Attributes:
+        text: uint8[bytes], all strings in sequence.
+        ends: int64[N], where each string ends.
     """
 
     text: NDArray[np.uint8]
@@ -27,7 +31,7 @@ class Strings(msgspec.Struct, frozen=True, eq=False):
 
     @classmethod
     def of(cls, values: Iterable[str]) -> Strings:
-        """Pack strings. What a file system could not decode (surrogates) is kept."""
+        """Pack strings. Surrogates, for bytes that a file system could not decode, are kept."""
         encoded = [value.encode("utf-8", "surrogateescape") for value in values]
         lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
         return cls(np.frombuffer(b"".join(encoded), np.uint8), np.cumsum(lengths))
@@ -44,21 +48,21 @@ class Strings(msgspec.Struct, frozen=True, eq=False):
 
 
 class ImageSource(Protocol):
-    """A numbered set of images that pickles small. `name` is relative, so that it is the same on every machine."""
+    """A numbered set of images, small when pickled. Names are relative, so that they are the same on every machine."""
 
     def __len__(self) -> int: ...
 
     def name(self, index: int) -> str:
-        """What the image is called, with `/` between folders."""
+        """Return the name of an image, with `/` between folders."""
         ...
 
     def read(self, index: int) -> Encoded:
-        """The image before it is decoded. Raises OSError."""
+        """Return an image before it is decoded. Raises OSError."""
         ...
 
 
 class Files(msgspec.Struct, frozen=True, eq=False):
-    """Image files: `root` and their names below it, or absolute names."""
+    """Image files: the folder `root` and their names below it, or absolute names."""
 
     root: str
     names: Strings
@@ -74,7 +78,7 @@ class Files(msgspec.Struct, frozen=True, eq=False):
 
 
 class Arrays(msgspec.Struct, frozen=True, eq=False):
-    """Pixels in memory, uint8[N, H, W] or uint8[N, H, W, 3]. The names are `label` and the number."""
+    """Pixels in memory, uint8[N, H, W] or uint8[N, H, W, 3]. An image's name is `label` and its number."""
 
     label: str
     pixels: NDArray[np.uint8]
@@ -91,7 +95,16 @@ class Arrays(msgspec.Struct, frozen=True, eq=False):
 
 
 class TarMembers(msgspec.Struct, frozen=True, eq=False):
-    """Images inside tar files: which file, where its bytes start in it and how many there are."""
+    """Images inside tar files.
+
+    Attributes:
+        root: the folder of the tar files.
+        shards: their names.
+        names: of the images.
+        shard: int64[N], the number of each image's tar file.
+        start: int64[N], where its bytes start there.
+        size: int64[N], its bytes.
+    """
 
     root: str
     shards: tuple[str, ...]
@@ -115,7 +128,7 @@ class TarMembers(msgspec.Struct, frozen=True, eq=False):
         return content
 
 
-# A shard is opened once by each process: on a network's file system opening costs more than reading an image.
+# Each process opens a shard once: on a network file system opening takes longer than reading an image.
 @lru_cache(maxsize=256)
 def _mapped(path: str) -> NDArray[np.uint8]:
     mapped: NDArray[Any] = np.memmap(path, dtype=np.uint8, mode="r")

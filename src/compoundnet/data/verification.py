@@ -1,12 +1,12 @@
-"""Opens every image of a data set, and says which cannot be read."""
+"""Opens every image of a data set and reports those that cannot be read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
+from compoundnet.base import Progress, ignore
 from compoundnet.base.images import UnreadableImageError
 from compoundnet.base.machine import check_threads
 from compoundnet.data.dataset import Dataset, Split
@@ -15,7 +15,7 @@ _CHUNK = 256
 
 
 class BadImage(msgspec.Struct, frozen=True):
-    """An image that cannot be used, and why."""
+    """An image that cannot be read."""
 
     split: str
     name: str
@@ -23,16 +23,14 @@ class BadImage(msgspec.Struct, frozen=True):
 
 
 class Verification(msgspec.Struct, frozen=True):
-    """How many images each split has, and those that cannot be read."""
+    """The number of images of each split, and those that cannot be read."""
 
     counts: dict[str, int]
     bad: tuple[BadImage, ...]
 
 
-def verify(
-    dataset: Dataset, *, workers: int | None = None, progress: Callable[[int], object] = lambda _: None
-) -> Verification:
-    """Decode every image on `workers` threads. `progress` is called with how many more are done."""
+def verify(dataset: Dataset, *, workers: int | None = None, progress: Progress = ignore) -> Verification:
+    """Decode every image on `workers` threads, by default one a core; `progress` gets the number just finished."""
     jobs = [
         (split, range(start, min(start + _CHUNK, len(split))))
         for split in dataset.splits.values()

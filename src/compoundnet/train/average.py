@@ -13,10 +13,14 @@ from compoundnet.train.schedule import average_decay
 
 
 class Average:
-    """`net` holds the average, in eval mode; with decay 0 it holds what it was last updated from.
+    """The average of a network over its steps.
 
     It starts as the network itself, as TensorFlow's does, and decays faster at first: min(decay, (1 + n) / (10 + n))
     after n steps.
+
+    Attributes:
+        decay: see above; 0 keeps no average.
+        net: the average as a network in eval mode; with decay 0, the network that `follow` was last given.
     """
 
     def __init__(self, net: ConvNet, decay: float) -> None:
@@ -28,24 +32,21 @@ class Average:
 
     @torch.no_grad()
     def update(self, net: ConvNet, steps: int) -> None:
-        """After step number `steps`, the first being 1."""
-        # Listed once: a walk through all modules takes longer than the arithmetic on a small network. The tensors stay
-        # the same ones for as long as an optimiser may hold them.
+        """Take in the network after step number `steps`; the first is 1."""
+        # Listed once: walking through all modules takes longer than the arithmetic on a small network. The tensors
+        # stay the same ones, as an optimiser needs too.
         if net is not self._source:
             self._source, self._pairs = net, (_tensors(self.net), _tensors(net))
         torch._foreach_lerp_(*self._pairs, 1 - average_decay(self.decay, steps))
 
     @torch.no_grad()
     def follow(self, net: ConvNet) -> None:
-        """Without an average: become the network as it is."""
+        """Copy the network as it is, where there is no average."""
         for mine, theirs in zip(_tensors(self.net), _tensors(net), strict=True):
             mine.copy_(theirs)
 
 
 def _tensors(net: ConvNet) -> list[Tensor]:
-    """All weights and statistics, in one order, or this process's share of them (FSDP).
-
-    Batch norm's step counters are no numbers to average.
-    """
+    """List all weights and statistics, or this process's share of them (FSDP), without batch norm's step counters."""
     tensors = [tensor for tensor in net.state_dict().values() if tensor.is_floating_point()]
     return [tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in tensors]

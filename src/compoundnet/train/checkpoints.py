@@ -1,4 +1,4 @@
-"""Checkpoints of a run: each written whole or not at all, the last few kept."""
+"""The checkpoints of a run: each is written whole or not at all, and the last few are kept."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ _NAME = re.compile(r"step-(\d{9})\.pt")
 
 
 class Checkpoints:
-    """Files `step-NNNNNNNNN.pt` in `folder`."""
+    """Files `step-NNNNNNNNN.pt` in `folder`, of which `keep` stay."""
 
     def __init__(self, folder: Path, keep: int) -> None:
         self.folder, self._keep = folder, keep
 
     def paths(self) -> list[Path]:
-        """Oldest first."""
+        """Return their paths, oldest first."""
         return sorted(path for path in self.folder.glob("step-*.pt") if _NAME.fullmatch(path.name))
 
     def path(self, step: int) -> Path:
-        """Of the checkpoint after that step."""
+        """Return the path of the checkpoint after that step."""
         return self.folder / f"step-{step:09d}.pt"
 
     def save(self, state: dict[str, Any], step: int) -> None:
-        """Write one and remove those beyond `keep`. Where it fails, the earlier ones stay (CompoundNetError)."""
+        """Write one and remove those beyond `keep`. Raises CompoundNetError if that fails; the earlier ones stay."""
         path = self.path(step)
         try:
             make_folder(self.folder)
@@ -48,16 +48,15 @@ class Checkpoints:
             old.unlink()
 
     def load(self, step: int | None = None) -> dict[str, Any] | None:
-        """The newest that can be read, or the one after `step`; None where there is none.
+        """Load the newest readable one, or the one after `step`; return None where there is none.
 
-        One that is damaged is named, put aside as `.damaged`, so that it does not count among those kept, and passed
-        over.
+        A damaged one is logged, renamed to `.damaged` so that it does not count among those kept, and skipped.
         """
         for path in reversed(self.paths()) if step is None else [self.path(step)]:
             try:
                 state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
                 return state
-            except Exception as error:  # damaged bytes make the reader raise whatever it trips over
+            except Exception as error:  # damaged bytes can make the reader raise anything
                 _log.warning("%s cannot be read (%s)", path, _of_the_system(error) or "it is damaged")
                 if step is None:
                     with contextlib.suppress(OSError):
@@ -65,7 +64,7 @@ class Checkpoints:
         return None
 
     def clear(self) -> None:
-        """Remove all of them, and what an interrupted save left."""
+        """Remove all of them, and the remains of an interrupted save."""
         for path in self.folder.glob("step-*"):
             path.unlink()
         for scratch in self.folder.glob(".step-*.part"):
@@ -75,11 +74,11 @@ class Checkpoints:
         paths = self.paths()
         if not paths:
             return "Make room and start again"
-        return f"{paths[-1].name} is the last good one: make room, and go on from it with --resume"
+        return f"{paths[-1].name} is the last good one: make room, and resume from it with --resume"
 
 
 def _of_the_system(error: BaseException) -> str | None:
-    """What the operating system said, where it did."""
+    """Return the operating system's message, if it gave one."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:

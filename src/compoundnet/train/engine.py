@@ -51,7 +51,19 @@ if TYPE_CHECKING:
 
 
 class Engine:
-    """One run of a task on `fabric`'s processes, each of which makes one and calls `run`."""
+    """One run of a task. Each of `fabric`'s processes makes one and calls `run`.
+
+    Args:
+        task: what to train.
+        fabric: the processes.
+        checkpoints: where states are saved.
+        logs: where epochs are reported.
+        workers: decoding processes for each process.
+        watcher: receives the events.
+
+    Raises:
+        CompoundNetError: the recipe's batch does not suit the data or the number of processes.
+    """
 
     def __init__(
         self,
@@ -94,17 +106,17 @@ class Engine:
 
     @property
     def weights(self) -> dict[str, Tensor]:
-        """The chosen ones: of the best evaluation, or the last."""
+        """The weights that the recipe selects: of the best evaluation, or the last."""
         return self._best if self._recipe.select == "best" else network_state(self._average.net)
 
     @property
     def history(self) -> list[Epoch]:
-        """One entry an epoch so far."""
+        """The epochs so far."""
         return [msgspec.convert(row, Epoch) for row in self._state.history]
 
     @property
     def evaluable(self) -> ConvNet:
-        """A whole network to evaluate with, holding the average."""
+        """The average as a whole network, to evaluate."""
         if not self._recipe.sync_norm:
             share_statistics(self._average.net, self._fabric)
         if self._whole is not self._average.net:
@@ -112,7 +124,7 @@ class Engine:
         return self._whole
 
     def resume(self) -> bool:
-        """Go on from the newest checkpoint; False where there is none. One of another run is a CompoundNetError."""
+        """Load the newest checkpoint; return False where there is none. Raises CompoundNetError for another run's."""
         state = newest_checkpoint(self._checkpoints, self._fabric)
         if state is None:
             return False
@@ -120,27 +132,29 @@ class Engine:
         self._state = RunState(**state["run"])
         if changes and self._done():
             raise CompoundNetError(
-                f"{self._checkpoints.folder}: is a finished run, which cannot go on with {changes[0]}. Give another"
-                " output (-o), or --force to begin anew"
+                f"{self._checkpoints.folder}: is a finished run, which cannot continue with {changes[0]}. Give another"
+                " output (-o), or start again with --force"
             )
         for change in changes:
-            self._watcher.notify(f"going on with {change}: from here on another run than it was")
-        # The phase of the step that was done last: the optimiser's state is of that one.
+            self._watcher.notify(f"continuing with {change}: from here on it is a different run")
+        # The phase of the last step: the optimiser's state belongs to it.
         self._enter_phase(frozen=0 < self._state.step <= self._frozen_steps)
         load_network(self._net, state["net"])
         load_network(self._average.net, state["average"])
         load_optimizer(self._net, self._optimizer, state["optimizer"])
-        if state["precision"]:  # of fp16; a run may go on in another one
+        if state["precision"]:  # of fp16; a run may continue in another precision
             self._fabric.strategy.precision.load_state_dict(state["precision"])
         self._best = state["best"]
         return True
 
     def run(self) -> None:
-        """Train to the end, saving on the way.
+        """Train to the end and save checkpoints.
 
-        Raises InterruptedRunError after SIGTERM or Ctrl-C, with everything saved; DivergedError at a loss that is
-        not finite; CompoundNetError at a checkpoint that cannot be saved, or too many bad images: the last good
-        checkpoint stays.
+        Raises:
+            InterruptedRunError: after SIGTERM or Ctrl-C; everything is saved.
+            DivergedError: the loss or a weight is not finite.
+            CompoundNetError: a checkpoint cannot be saved, or too many images are unreadable. The last good checkpoint
+                stays.
         """
         self._watcher.started(self._state.step, self.steps, self._recipe.batch)
         self._saved_at, self._saved_step = time.monotonic(), self._state.step
@@ -151,8 +165,8 @@ class Engine:
             while not self._done():
                 wanted = self._stretch(stop)
                 ended = self._at_an_end()
-                # Saved before it is judged, which takes a while and may fail at an image that cannot be read: a run
-                # that goes on from there judges first.
+                # Saved before it is evaluated, which takes a while and may fail at an unreadable image: a run that
+                # resumes there evaluates first.
                 if wanted.stop or wanted.save or (ended and self._save_after_epoch()):
                     self._save()
                 if wanted.stop:
@@ -161,7 +175,7 @@ class Engine:
                     )
                 if ended:
                     self._end_epoch()
-            if self._saved_step != self._state.step:  # stopped early, after an epoch that was not to be saved
+            if self._saved_step != self._state.step:  # stopped early, after an epoch without a checkpoint
                 self._save()
 
     def _make_net(self) -> None:
@@ -187,7 +201,7 @@ class Engine:
         return torch.compile(self._net) if self._recipe.compile else self._net  # type: ignore[return-value]  # a module still
 
     def _enter_phase(self, frozen: bool) -> None:
-        """Frozen trunk, or all of it: what learns, in which mode, with an optimiser of its own."""
+        """Train the classifier alone (frozen trunk) or all of the network, with a new optimiser."""
         net = self._net
         net.requires_grad_(not frozen)
         net.classifier.requires_grad_(True)
@@ -196,13 +210,13 @@ class Engine:
         for layer in net.modules():
             if isinstance(layer, nn.modules.batchnorm._BatchNorm) and self._recipe.norm == "frozen":
                 layer.eval()
-        if not self._sharded:  # DDP looks at requires_grad when it wraps
+        if not self._sharded:  # DDP reads requires_grad when it wraps the network
             self._module = self._fabric.setup_module(self._forward())
         self._optimizer = make_optimizer(net, self._recipe)
         self._prepared: Any = self._fabric.setup_optimizers(self._optimizer)
 
     def _stretch(self, stop: Stop) -> _Wanted:
-        """Steps to the end of the epoch, or until it is time to save or to stop."""
+        """Do steps to the end of the epoch, or until it is time to save or to stop."""
         state, started = self._state, time.monotonic()
         epoch, within = divmod(state.step, self.epoch_steps)
         batches = iter(self._loader.at(epoch, within * self._recipe.accumulate))
@@ -212,7 +226,7 @@ class Engine:
                 self._enter_phase(frozen=False)
             stats = self._step(batches, stop)
             if pending is not None:
-                # Looked at once the next step is under way, so that a GPU does not wait for it.
+                # Read while the next step is running, so that a GPU does not wait for it.
                 wanted = self._settle(pending, state.step)
             state.step += 1
             pending = stats
@@ -224,8 +238,12 @@ class Engine:
         return _Wanted(wanted.stop or last.stop, wanted.save or last.save)
 
     def _step(self, batches: Iterator[Batch], stop: Stop) -> Tensor:
-        """One step of the optimiser; float64[5] summed over all processes: loss, right answers, images, and how many
-        were asked to stop or want to save."""
+        """Do one step of the optimiser.
+
+        Returns:
+            float64[5] summed over all processes: loss, correct predictions, images, how many processes were asked to
+            stop, and how many want to save.
+        """
         recipe, fabric, step = self._recipe, self._fabric, self._state.step
         set_learning_rate(self._optimizer, learning_rate(recipe, step, self.steps, self.epoch_steps))
         stats = torch.zeros(5, dtype=torch.float64, device=fabric.device)
@@ -255,14 +273,14 @@ class Engine:
         return total(fabric, stats)
 
     def _reduction(self, last: bool) -> contextlib.AbstractContextManager[object]:
-        """Gradients are summed over the processes with the last part of a batch."""
-        # Never entered to do nothing: under FSDP leaving it would turn the sum off (Lightning 2.6).
+        """Sum gradients over the processes only with the last part of a batch."""
+        # Not entered where it would do nothing: under FSDP, leaving it turns the sum off (Lightning 2.6).
         if last or self._fabric.world_size == 1:
             return contextlib.nullcontext()
         return self._fabric.no_backward_sync(self._module)
 
     def _settle(self, stats: Tensor, step: int) -> _Wanted:
-        """Take a step's figures in; what any process wants."""
+        """Take in the values of a step; return what any process wants."""
         loss, right, seen, stop, save = stats.tolist()
         if not math.isfinite(loss):
             raise diverged(f"the loss is {loss} at step {step}", self._recipe, self._checkpoints)
@@ -300,7 +318,7 @@ class Engine:
         self._watcher.epoch_ended(ended)
 
     def _at_an_end(self) -> bool:
-        """Of an epoch, or of the run."""
+        """Whether an epoch or the run is at its end."""
         return self._state.step % self.epoch_steps == 0 or self._state.step >= self.steps
 
     def _save_after_epoch(self) -> bool:
@@ -311,7 +329,7 @@ class Engine:
         return self._state.step >= self.steps or (patience > 0 and self._state.evaluations_since_best >= patience)
 
     def _save_is_due(self) -> bool:
-        """By the first process's clock."""
+        """Whether it is time to save, by the first process's clock."""
         due = time.monotonic() - self._saved_at >= self._recipe.save_minutes * 60
         return due and self._fabric.is_global_zero
 
@@ -319,7 +337,7 @@ class Engine:
         state, step = self._checkpoint(), self._state.step
 
         def write() -> None:
-            # The last step's loss was of the weights before it.
+            # The last loss was computed with the weights before that step.
             if not all(tensor.isfinite().all() for tensor in state["net"].values()):
                 raise diverged(f"a weight is not finite after step {step}", self._recipe, self._checkpoints)
             self._checkpoints.save(state, step)
@@ -340,11 +358,11 @@ class Engine:
 
     def _last_good(self) -> str:
         paths = self._checkpoints.paths()
-        return f"--resume goes on from {paths[-1]}" if paths else "no checkpoint was saved yet"
+        return f"--resume continues from {paths[-1]}" if paths else "no checkpoint was saved yet"
 
 
 class _Wanted(NamedTuple):
-    """What interrupts the steps."""
+    """What ends a stretch of steps early."""
 
     stop: bool
     save: bool

@@ -1,4 +1,4 @@
-"""The optimiser of a recipe, with a group of parameters for each weight decay and each share of the learning rate."""
+"""The optimiser of a recipe, with a group of parameters for each weight decay and learning rate."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from compoundnet.train.schedule import peak_lr
 
 
 def make_optimizer(net: ConvNet, recipe: Recipe) -> torch.optim.Optimizer:
-    """Over the parameters that require gradients."""
+    """Make the optimiser of the parameters that require gradients."""
     groups = parameter_groups(net, recipe)
     match recipe.optimizer:
         case RMSProp(decay, momentum, eps):
@@ -22,14 +22,14 @@ def make_optimizer(net: ConvNet, recipe: Recipe) -> torch.optim.Optimizer:
         case SGD(momentum, nesterov):
             return torch.optim.SGD(groups, peak_lr(recipe), momentum, nesterov=nesterov)
         case AdamW(beta1, beta2, eps):
-            # One kernel for each tensor, seven times as fast on a small network. It would unscale fp16's gradients
-            # itself, which leaves no moment to clip them at.
+            # One kernel for each tensor: seven times as fast on a small network. With fp16 it would unscale the
+            # gradients itself, and they could not be clipped before the step.
             fused = recipe.precision != "fp16"
             return torch.optim.AdamW(groups, peak_lr(recipe), (beta1, beta2), eps, fused=fused)
 
 
 def parameter_groups(net: ConvNet, recipe: Recipe) -> list[dict[str, Any]]:
-    """Groups with `weight_decay` and `scale`, which is what the learning rate is multiplied by."""
+    """Return groups with `weight_decay` and `scale`, by which the learning rate is multiplied."""
     norms = {
         id(weight) for layer in net.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)
         for weight in layer.parameters(recurse=False)
@@ -46,7 +46,7 @@ def parameter_groups(net: ConvNet, recipe: Recipe) -> list[dict[str, Any]]:
 
 
 def _depths(net: ConvNet) -> dict[str, int]:
-    """Of each parameter: 0 in the stem, then one more for each block, for the head and for the classifier."""
+    """Return each parameter's depth: 0 in the stem, then one more for each block, the head and the classifier."""
     blocks = [f"stages.{i}.{j}." for i, stage in enumerate(net.stages) for j in range(len(stage))]  # type: ignore[arg-type]  # a Sequential
     parts = ["stem.", *blocks, "head.", "classifier."]
     return {
@@ -56,6 +56,6 @@ def _depths(net: ConvNet) -> dict[str, int]:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """The same for all groups, each with its share."""
+    """Set the learning rate of all groups, each times its scale."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["scale"]

@@ -1,4 +1,4 @@
-"""`--set key=value`: a recipe with other values in some fields."""
+"""`--set key=value`: changes to the fields of a recipe."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """RMSProp as TensorFlow 1 computes it.
 
 torch's own adds eps outside the root, starts the mean square at zero and applies the learning rate after the momentum;
-with eps 1e-3 and a learning rate that changes these are other trainings. (timm's RMSpropTF computes the same, and would
-make timm a dependency of training for one function.)
+with eps 1e-3 and a changing learning rate that trains differently. (timm's RMSpropTF computes the same, but timm would
+become a dependency for one function.)
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class RMSPropTF(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]  # as torch's
-        """One step, over all tensors of a group at once."""
+        """Do one step, over all tensors of a group at once."""
         loss = None
         if closure is not None:
             with torch.enable_grad():

@@ -1,8 +1,9 @@
-"""`train`: a run from its task to the model folder."""
+"""A run from its task to the model folder."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,7 +33,13 @@ if TYPE_CHECKING:
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """A finished run: the model folder, the log, and the result on the test images where there are any."""
+    """A finished run.
+
+    Attributes:
+        model: the model folder.
+        history: the log.
+        result: on the test images; None where there are none.
+    """
 
     model: ModelFolder
     history: tuple[Epoch, ...]
@@ -40,13 +47,13 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 def run_folder(output: Path) -> Path:
-    """Where a run keeps checkpoints and logs: beside the model folder that it will write."""
+    """Return the folder of a run's checkpoints and logs, beside the model folder that it will write."""
     return output.with_name(f"{output.name}.run")
 
 
 def train(
     task: Task,
-    output: Path,
+    output: str | os.PathLike[str],
     *,
     fabric: Fabric | None = None,
     workers: int | None = None,
@@ -57,13 +64,23 @@ def train(
 ) -> Outcome:
     """Train, evaluate once on the test images, and write the model folder `output`. All processes call it alike.
 
-    fabric   of `launch`; one process unless given
-    workers  processes that decode images, for each training process
-    resume   go on from the last checkpoint in `run_folder(output)`; begin where there is none
-    replace  begin anew where a run or a model folder is
+    Args:
+        task: from `plan_task`.
+        output: the model folder. Checkpoints and logs are in `run_folder(output)`.
+        fabric: the processes, from `launch`; this one by default.
+        workers: decoding processes for each process; by default none for fewer than 5,000 images.
+        resume: continue from the last checkpoint, or start where there is none.
+        replace: start again where there is a run or a model folder.
+        watcher: receives the events of the run.
+        loggers: Lightning's loggers, in place of TensorBoard's; see `Logs`. Only the first process calls them.
 
-    Raises CompoundNetError, as `Engine.run` says, with the checkpoints kept.
+    Raises:
+        InterruptedRunError: the process was asked to stop; a checkpoint is saved.
+        DivergedError: the loss or a weight is not finite.
+        CompoundNetError: the output exists, a checkpoint cannot be saved, or there are too many unreadable images. The
+            last good checkpoint stays.
     """
+    output = Path(output)
     fabric = fabric or launch(Hardware(), task.recipe)
     first, folder = fabric.is_global_zero, run_folder(output)
     if workers is None:
@@ -73,12 +90,12 @@ def train(
         check_output(output, resume=resume, replace=replace)
         if first and not resume:
             checkpoints.clear()
-        fabric.barrier()  # before anyone looks for checkpoints that the first process clears
+        fabric.barrier()  # before any process looks for checkpoints that the first one clears
         engine = Engine(
             task, fabric, checkpoints, Logs(folder if first else None, loggers), workers=workers, watcher=watcher
         )
         if resume and not engine.resume() and first and watcher is not None:
-            watcher.notify(f"there is no checkpoint in {checkpoints.folder}; beginning at the first step")
+            watcher.notify(f"there is no checkpoint in {checkpoints.folder}; starting at the first step")
         engine.run()
         net, weights, history = engine.evaluable, engine.weights, engine.history
         net.load_state_dict(weights)
@@ -91,26 +108,26 @@ def train(
                 write_model(task, output, weights, history, result, replace=resume or replace)
             except CompoundNetError as error:
                 raise CompoundNetError(
-                    f"{error}. What was trained is kept: put that right, and --resume writes it"
+                    f"{error}. The training is kept: solve this, and --resume writes the model"
                 ) from error
     fabric.barrier()
     return Outcome(read_folder(output), tuple(history), result)
 
 
 def check_output(output: Path, *, resume: bool, replace: bool) -> None:
-    """Raise where `train` would refuse to write to `output`, before any work is done."""
+    """Raise CompoundNetError where `train` would refuse to write to `output`, before any work is done."""
     check_target(output, resume or replace)
     checkpoints = run_folder(output) / "checkpoints"
     if Checkpoints(checkpoints, keep=1).paths() and not (resume or replace):
         raise CompoundNetError(
-            f"{checkpoints} holds checkpoints of a run for {output}: --resume goes on with it, --force begins anew, and"
+            f"{checkpoints} holds checkpoints of a run for {output}: --resume continues it, --force starts again, and"
             " another output (-o) leaves it alone"
         )
 
 
 @contextlib.contextmanager
 def _alone(folder: Path, output: Path) -> Iterator[None]:
-    """Only one run at a time writes to an output; the system lets go of the lock when its process is killed."""
+    """Let only one run at a time write to an output; the system releases the lock when its process is killed."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / "lock", blocking=False)
@@ -130,7 +147,7 @@ def _alone(folder: Path, output: Path) -> Iterator[None]:
 def write_model(
     task: Task, output: Path, weights: dict[str, Tensor], history: list[Epoch], result: Result | None, *, replace: bool
 ) -> None:
-    """The model folder of a finished run."""
+    """Write the model folder of a finished run."""
     extras = {
         "recipe.toml": task.recipe.dumps().encode(),
         "log.csv": as_csv(history),
@@ -175,5 +192,5 @@ def _readme(task: Task, name: str, history: list[Epoch], result: Result | None) 
             "",
         ]
     if task.start is not None:
-        lines += [f"The licence of the weights it started from ({source}) holds for these too.", ""]
+        lines += [f"The licence of the weights that training started from ({source}) applies to these too.", ""]
     return "\n".join(lines)

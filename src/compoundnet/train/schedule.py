@@ -8,15 +8,21 @@ from compoundnet.train.recipe import Cosine, Recipe, Staircase
 
 
 def peak_lr(recipe: Recipe) -> float:
-    """The learning rate that the schedule starts from: scaled linearly with the total batch."""
+    """Return the learning rate that the schedule starts from, scaled linearly with the total batch."""
     return recipe.lr * recipe.batch / recipe.lr_batch if recipe.lr_batch else recipe.lr
 
 
 def learning_rate(recipe: Recipe, step: int, total: int, epoch_steps: float) -> float:
-    """Of the step number `step`, the first being 0, of `total` steps with `epoch_steps` an epoch.
+    """Return the learning rate of one step.
 
-    As utils.py's build_learning_rate: the schedule counts from step 0, and warm-up, a line from 0, replaces its first
-    part. Steps with a frozen trunk come before all of it.
+    It follows build_learning_rate of utils.py: the schedule counts from step 0, and warm-up, a line from 0, replaces
+    its first part. Steps with a frozen trunk come before all of it.
+
+    Args:
+        recipe: with the schedule.
+        step: its number; the first is 0.
+        total: steps of the run.
+        epoch_steps: steps of an epoch.
     """
     frozen = frozen_steps(recipe, epoch_steps)
     if step < frozen:
@@ -35,10 +41,10 @@ def learning_rate(recipe: Recipe, step: int, total: int, epoch_steps: float) -> 
 
 
 def frozen_steps(recipe: Recipe, epoch_steps: float) -> int:
-    """Steps at the start that train the classifier alone."""
+    """Return the number of steps at the start that train the classifier alone."""
     return int(recipe.frozen_epochs * epoch_steps)
 
 
 def average_decay(decay: float, steps: int) -> float:
-    """Of the moving average, after `steps` steps: tf.train.ExponentialMovingAverage with num_updates."""
+    """Return the decay of the average after `steps` steps, as tf.train.ExponentialMovingAverage with num_updates."""
     return min(decay, (1 + steps) / (10 + steps))

@@ -11,7 +11,7 @@ from compoundnet.nn import ConvNet
 
 
 def synchronise(net: ConvNet) -> None:
-    """Replace every batch norm in place; names, weights and statistics stay. torch's own works on GPUs alone."""
+    """Synchronise every batch norm in place; names, weights and statistics stay. torch's own layer needs GPUs."""
     if next(net.parameters()).is_cuda:
         nn.SyncBatchNorm.convert_sync_batchnorm(net)
         return
@@ -21,7 +21,7 @@ def synchronise(net: ConvNet) -> None:
 
 
 class CpuSyncBatchNorm(nn.BatchNorm2d):
-    """Statistics from sums over all processes; the gradient goes through the sums, so it is that of one large batch."""
+    """Batch norm with sums over all processes; gradients flow through the sums, as in one large batch."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # nn.BatchNorm2d's own name
         if not self.training:
@@ -32,7 +32,7 @@ class CpuSyncBatchNorm(nn.BatchNorm2d):
         total = sums[-1]
         mean = sums[:-1] / total
         centred = x - mean[:, None, None]
-        # The mean first, then the squares around it: one pass over both would cancel digits.
+        # The mean first, then the squares around it: one pass over both would lose digits by cancellation.
         variance: Tensor = all_reduce(centred.square().sum((0, 2, 3))) / total
         self._remember(mean.detach(), variance.detach(), float(total.detach()))
         scale = self.weight * torch.rsqrt(variance + self.eps)
