@@ -61,7 +61,7 @@ def test_json_is_the_report(model: Path, tmp_path: Path) -> None:
     [
         (["-o", "a.bin"], "error: a file of format onnx must end in .onnx, got a.bin"),
         (["--format", "tflite", "-o", "a.tflite"], "error: there is no format 'tflite'; known: onnx, openvino, torch"),
-        (["--precision", "int8", "-o", "a.onnx"], "error: int8 is calibrated on pictures: give --calibrate a folder"),
+        (["--precision", "int8", "-o", "a.onnx"], "error: int8 is calibrated on images: give --calibrate a folder"),
         (["--precision", "int8", "--calibrate", "gone", "-o", "a.onnx"], "error: gone: there is no such folder or"),
     ],
 )

@@ -43,7 +43,7 @@ def test_its_second_output_is_the_feature_map(net: nn.ConvNet, exported: Path) -
     assert [value.name for value in graph.output] == ["logits", "features"]
     batch = np.random.default_rng(0).standard_normal((1, 3, 64, 64), dtype=np.float32)
     session = onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"])
-    logits, features = session.run(None, {"pictures": batch})
+    logits, features = session.run(None, {"images": batch})
     with torch.inference_mode():
         expected = net.forward_features(torch.from_numpy(batch))
         wanted = net.forward_head(expected)

@@ -31,7 +31,7 @@ def normalised(images: Any, preprocess: Preprocess) -> Any:
 
 
 def features(path: Path, network: Network) -> Any:
-    """Of the fixture's pictures with pixels from 0 to 255, by way of the preprocessing that the file asks for."""
+    """Of the fixture's images with pixels from 0 to 255, by way of the preprocessing that the file asks for."""
     weights = read_keras(path, network)
     converted, state = from_layout(weights.state, network, LAYOUT)
     return logits(converted, state, normalised(EXPECTED["images"], weights.preprocess))
@@ -39,7 +39,7 @@ def features(path: Path, network: Network) -> Any:
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("size", ["", "other_"])  # 45 and 50 px: each convolution with stride 2 pads odd and even sides
-def test_each_form_gives_keras_logits_of_raw_pictures(form: str, size: str) -> None:
+def test_each_form_gives_keras_logits_of_raw_images(form: str, size: str) -> None:
     # What the file does not have of its own: the library's padding and norm must come from the layout.
     asked = tiny_network(num_classes=1000).replace(padding="symmetric", norm=network("mobilenet-v2").norm)
     weights = read_keras(KERAS / form, asked)
@@ -121,7 +121,7 @@ def test_what_is_written_is_what_keras_wrote(tmp_path: Path) -> None:
     for name, array in theirs.items():
         if name.endswith("variance:0") and "normalization" in name:
             np.testing.assert_allclose(ours[name], array, rtol=1e-6)  # by way of the deviation
-        elif not name.endswith("count:0"):  # of pictures the statistics were taken of: nothing reads it
+        elif not name.endswith("count:0"):  # of images the statistics were taken of: nothing reads it
             np.testing.assert_array_equal(ours[name], array)
 
 
@@ -234,7 +234,7 @@ def of_an_endless_size(file: h5py.File) -> None:
         (of_text, r"stem_bn/beta:0 holds \|S1 instead of floating-point"),
         (in_another_file, "stem_bn/beta:0 does not lie in the file itself"),
         (of_an_endless_size, "stem_bn/beta:0 does not lie in the file itself"),
-        (of_four_channels, "not of grey or RGB pictures"),
+        (of_four_channels, "not of grey or RGB images"),
     ],
 )
 def test_content_that_is_no_efficientnet_is_refused(

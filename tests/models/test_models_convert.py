@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -13,9 +14,10 @@ from torch import Tensor
 
 from compoundnet.arch import Network, network, scale
 from compoundnet.base import CompoundNetError
-from compoundnet.models import Preprocess, convert, load, open_folder, read_folder
+from compoundnet.models import Preprocess, convert, convert_to, load, open_folder, read_folder
 from compoundnet.models.layouts import layout, to_layout
 from compoundnet.nn import build
+from compoundnet.runtime import export
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 LITE0 = network("efficientnet-lite0")
@@ -136,3 +138,67 @@ def test_a_file_without_a_classifier_becomes_a_trunk(tmp_path: Path) -> None:
     assert (model.network.num_classes, model.labels) == (0, None)
     assert load(model)(torch.zeros(1, 3, 32, 32)).shape == (1, 32)
     assert load(model, num_classes=5)(torch.zeros(1, 3, 32, 32)).shape == (1, 5)
+
+
+# The way back: `convert_to`.
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("timm", "small.safetensors"),
+        ("timm", "small.pth"),
+        ("lukemelas", "small.safetensors"),
+        ("transformers", "small.pth"),
+        ("keras", "small.h5"),
+        ("tensorflow", "small"),
+    ],
+)
+def test_what_is_written_for_another_library_is_read_back_equal(name: str, file: str, tmp_path: Path) -> None:
+    for library, needed in (("keras", "h5py"), ("tensorflow", "tensorflow")):
+        if name == library:
+            pytest.importorskip(needed)
+    model = small_folder(tmp_path / "model")
+    assert convert_to(model, tmp_path / file, layout=name) == tmp_path / file
+    back = convert(tmp_path / file, tmp_path / "back", layout=name, network=model.network)
+    assert back.network == model.network
+    np.testing.assert_allclose(back.preprocess.std, model.preprocess.std, rtol=1e-6)
+    assert back.weights.read_bytes() == model.weights.read_bytes()
+    with pytest.raises(CompoundNetError, match="exists already; give another place, or --force to replace it"):
+        convert_to(model, tmp_path / file, layout=name)
+    convert_to(model, tmp_path / file, layout=name, replace=True)
+
+
+def test_timm_loads_what_is_written_for_it(tmp_path: Path, cache: Path) -> None:
+    timm = pytest.importorskip("timm", reason="timm is not installed (extra: peers)")
+    lite0_file()
+    convert_to("efficientnet-lite0", tmp_path / "lite0.safetensors", layout="timm")
+    theirs = timm.create_model("tf_efficientnet_lite0", checkpoint_path=str(tmp_path / "lite0.safetensors")).eval()
+    image = torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected = load("efficientnet-lite0")(image)
+        assert (theirs(image) - expected).abs().max() < 1e-4 * expected.abs().max()
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "message"),
+    [
+        ("timm", "small.bin", r"ends in \.safetensors or \.pth"),
+        ("keras", "small.safetensors", r"this form must end in \.h5"),
+        ("timm-native", "small.pth", "would give other logits in timm, which has padding symmetric"),
+        ("tim", "small.pth", "no layout named 'tim'; did you mean timm"),
+        ("timm", "gone/small.pth", "there is no folder"),
+    ],
+)
+def test_what_cannot_be_written_is_an_error(name: str, file: str, message: str, tmp_path: Path) -> None:
+    pytest.importorskip("h5py")
+    with pytest.raises(CompoundNetError, match=message):
+        convert_to(small_folder(tmp_path / "model"), tmp_path / file, layout=name)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_an_exported_file_holds_no_weights_to_convert(tmp_path: Path) -> None:
+    model = small_folder(tmp_path / "model")
+    export(model, tmp_path / "small.onnx")
+    with pytest.raises(CompoundNetError, match="is an exported file, which holds no weights for torch"):
+        convert_to(tmp_path / "small.onnx", tmp_path / "small.pth", layout="timm")

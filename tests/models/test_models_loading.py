@@ -24,7 +24,7 @@ def lite0(cache: Path) -> ModelFolder:
 
 @pytest.fixture(scope="module")
 def grey() -> Tensor:
-    """A grey picture of one channel."""
+    """A grey image of one channel."""
     return torch.rand(1, 1, 96, 96, generator=torch.Generator().manual_seed(1)) * 2 - 1
 
 
@@ -75,7 +75,7 @@ def test_another_number_of_classes_keeps_the_trunk(lite0: ModelFolder, grey: Ten
 
 @pytest.mark.parametrize("in_chans", [1, 2, 4, 6, 13])
 @torch.inference_mode()
-def test_a_grey_picture_gives_its_rgb_response_in_any_number_of_channels(
+def test_a_grey_image_gives_its_rgb_response_in_any_number_of_channels(
     in_chans: int, lite0: ModelFolder, grey: Tensor
 ) -> None:
     expected = load(lite0)(grey.expand(-1, 3, -1, -1))

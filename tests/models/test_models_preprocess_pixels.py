@@ -12,7 +12,7 @@ from compoundnet.models.preprocess import crop_box
 
 
 @pytest.mark.parametrize("size", [224, 240, 260, 280, 300, 380, 456, 528, 600, 672, 800])
-def test_a_picture_of_size_plus_32_is_cropped_and_not_resized(size: int) -> None:
+def test_a_image_of_size_plus_32_is_cropped_and_not_resized(size: int) -> None:
     assert crop_box(size + 32, size + 32, size / (size + 32)) == (16, 16, size + 16, size + 16)
 
 
@@ -31,7 +31,7 @@ def test_the_centre_crop_lies_where_the_authors_put_it(width: int, height: int, 
 
 
 @given(st.integers(1, 5000), st.integers(1, 5000), st.floats(0.01, 1))
-def test_the_crop_is_a_square_inside_the_picture(width: int, height: int, crop: float) -> None:
+def test_the_crop_is_a_square_inside_the_image(width: int, height: int, crop: float) -> None:
     left, top, right, bottom = crop_box(width, height, crop)
     assert 1 <= right - left == bottom - top <= min(width, height)
     assert left >= 0 and top >= 0 and right <= width and bottom <= height
@@ -76,6 +76,6 @@ def test_the_resize_is_the_one_that_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (3, 2)])
-def test_tiny_pictures_are_enlarged(size: tuple[int, int]) -> None:
+def test_tiny_images_are_enlarged(size: tuple[int, int]) -> None:
     values = Preprocess.authors_lite(224).pixels(Image.new("RGB", size, (127, 127, 127)))
     assert (values == 0).all()

@@ -18,7 +18,7 @@ from small_model import write_small_model
 import compoundnet
 from compoundnet import arch, base, models, nn, runtime
 from compoundnet.runtime.exports import export as export_module
-from compoundnet.runtime.exports.comparison import generated_pictures, runner
+from compoundnet.runtime.exports.comparison import generated_images, runner
 
 LABELS = [f"class {index}" for index in range(10)]
 FAMILIES = ["efficientnet-b0", "efficientnet-lite0", "mobilenet-v2", "resnet-50"]
@@ -36,7 +36,7 @@ def exported(net: nn.ConvNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def pictures(*shape: int) -> NDArray[np.float32]:
+def images(*shape: int) -> NDArray[np.float32]:
     return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
 
 
@@ -54,7 +54,7 @@ def run_onnx(file: Path, batch: NDArray[np.float32]) -> NDArray[np.float32]:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    found: NDArray[np.float32] = session.run(None, {"pictures": batch})[0]
+    found: NDArray[np.float32] = session.run(None, {"images": batch})[0]
     return found
 
 
@@ -82,7 +82,7 @@ def test_onnx_is_plain_and_equal(name: str, tmp_path: Path) -> None:
     operators = {node.op_type for node in model.graph.node}
     # No Pad, no BatchNormalization, nothing that computes shapes.
     assert operators <= {"Conv", "Sigmoid", "Mul", "Clip", "Relu", "Add", "MaxPool", "ReduceMean", "Gemm"}
-    batch = pictures(1, 3, 64, 64)
+    batch = images(1, 3, 64, 64)
     assert difference(run_onnx(file, batch), logits(net, batch)) < 1e-5
     assert difference(runtime.session(file, threads=1)(batch), logits(net, batch)) < 1e-5
     assert done.difference < 1e-5
@@ -102,7 +102,7 @@ def test_input_and_output_have_names_and_shapes(exported: Path) -> None:
         value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
         for value in (*graph.input, *graph.output)
     }
-    assert shapes == {"pictures": [1, 3, 64, 64], "logits": [1, 10]}
+    assert shapes == {"images": [1, 3, 64, 64], "logits": [1, 10]}
 
 
 def test_onnx_says_nothing_of_the_machine_it_was_made_on(exported: Path) -> None:
@@ -117,7 +117,7 @@ def test_onnx_same_upper_is_tensorflows_same(stride: int, tmp_path: Path) -> Non
     net = random_net(arch.Network("probe", 32, arch.Stem(8, kernel=7, stride=stride), stages, num_classes=5))
     runtime.export(net, tmp_path / "probe.onnx", dynamic_size=True)
     for height in range(32, 32 + stride**3 + 1):
-        batch = pictures(1, 3, height, 45)
+        batch = images(1, 3, height, 45)
         assert difference(run_onnx(tmp_path / "probe.onnx", batch), logits(net, batch)) < 1e-5
 
 
@@ -136,13 +136,13 @@ def test_formats_are_equal_to_torch_and_models_by_themselves(
     done = runtime.export(net, file, format=form, labels=LABELS)
     assert (done.format, done.precision, done.size) == (form, "float32", 64)
     assert done.difference < 1e-5
-    assert done.pictures == 4
+    assert done.images == 4
     assert done.generated
     found = models.open_exported(file)
     assert found.network == net.spec
     assert found.labels == tuple(LABELS)
     assert found.preprocess == models.Preprocess.authors(64)
-    batch = pictures(2, 3, 64, 64)
+    batch = images(2, 3, 64, 64)
     assert difference(runtime.session(file, threads=1)(batch), logits(net, batch)) < 1e-5
 
 
@@ -156,12 +156,12 @@ def test_any_batch_and_size(form: str, suffix: str, net: nn.ConvNet, tmp_path: P
     assert done.dynamic_size
     session = runtime.session(file, threads=1)
     for shape in [(1, 3, 64, 64), (3, 3, 32, 32), (2, 3, 33, 50), (1, 3, 71, 96)]:
-        assert difference(session(pictures(*shape)), logits(net, pictures(*shape))) < 1e-5
+        assert difference(session(images(*shape)), logits(net, images(*shape))) < 1e-5
 
 
 def test_dynamic_batch_alone_keeps_the_size(net: nn.ConvNet, tmp_path: Path) -> None:
     runtime.export(net, tmp_path / "batch.onnx", dynamic_batch=True)
-    batch = pictures(5, 3, 64, 64)
+    batch = images(5, 3, 64, 64)
     assert difference(run_onnx(tmp_path / "batch.onnx", batch), logits(net, batch)) < 1e-5
     (shape,) = (value.type.tensor_type.shape for value in onnx.load(tmp_path / "batch.onnx").graph.input)
     assert [dim.dim_value or dim.dim_param for dim in shape.dim] == ["batch", 3, 64, 64]
@@ -177,7 +177,7 @@ def test_float16_is_half_as_large_and_takes_float32(form: str, suffix: str, net:
     # The graph itself takes some 10 kB as ONNX, 40 kB as IR and 80 kB as an archive.
     parameters = sum(tensor.numel() for tensor in net.fuse().parameters())
     assert 2 * parameters < done.bytes < 2 * parameters + 200_000
-    found = runtime.session(file, threads=1)(pictures(1, 3, 64, 64))
+    found = runtime.session(file, threads=1)(images(1, 3, 64, 64))
     assert found.dtype == np.float32
 
 
@@ -191,13 +191,13 @@ def test_int8_is_calibrated_and_says_how_often_it_agrees(
     file = tmp_path / f"int8{suffix}"
     done = runtime.export(net, file, format=form, precision="int8", calibrate=calibration, labels=LABELS)
     assert done.limit is None
-    assert done.pictures == 4
+    assert done.images == 4
     assert not done.generated
     assert done.agreement is not None
     assert 0 <= done.agreement <= 1
     assert 1e-4 < done.difference < 0.5
     assert models.open_exported(file).labels == tuple(LABELS)
-    assert runtime.session(file)(pictures(2, 3, 64, 64)).shape == (2, 10)
+    assert runtime.session(file)(images(2, 3, 64, 64)).shape == (2, 10)
     if form == "onnx":
         model = onnx.load(file)
         assert {node.domain for node in model.graph.node} == {""}
@@ -218,9 +218,9 @@ def test_int8_of_any_batch_and_size(form: str, suffix: str, net: nn.ConvNet, tmp
     )
     assert done.dynamic_batch
     assert done.dynamic_size
-    run = runner(file)  # the file itself: a session gives it one picture at a time
+    run = runner(file)  # the file itself: a session gives it one image at a time
     for shape in [(1, 3, 64, 64), (3, 3, 64, 64), (2, 3, 33, 50), (1, 3, 71, 96)]:
-        assert 1e-4 < difference(run(pictures(*shape)), logits(net, pictures(*shape))) < 0.05
+        assert 1e-4 < difference(run(images(*shape)), logits(net, images(*shape))) < 0.05
 
 
 # An exported file is a MODEL.
@@ -253,27 +253,27 @@ def test_a_model_without_labels_has_none_in_the_file(tmp_path: Path) -> None:
 def test_a_model_that_does_not_read_rgb_is_compared_on_noise(tmp_path: Path) -> None:
     write_small_model(tmp_path / "grey", in_channels=1)
     done = runtime.export(tmp_path / "grey", tmp_path / "grey.onnx")
-    assert (done.pictures, done.agreement) == (0, None)
+    assert (done.images, done.agreement) == (0, None)
     with pytest.raises(base.CompoundNetError, match="reads 1 channels"):
-        runtime.export(tmp_path / "grey", tmp_path / "grey.onnx", pictures=photo_folder(tmp_path / "photos"))
+        runtime.export(tmp_path / "grey", tmp_path / "grey.onnx", images=photo_folder(tmp_path / "photos"))
 
 
-def test_own_pictures_are_what_it_is_compared_on(net: nn.ConvNet, tmp_path: Path) -> None:
-    done = runtime.export(net, tmp_path / "net.onnx", pictures=photo_folder(tmp_path / "photos", count=3))
+def test_own_images_are_what_it_is_compared_on(net: nn.ConvNet, tmp_path: Path) -> None:
+    done = runtime.export(net, tmp_path / "net.onnx", images=photo_folder(tmp_path / "photos", count=3))
     document = msgspec.to_builtins(done)
-    assert (document["pictures"], document["generated"]) == (3, False)
+    assert (document["images"], document["generated"]) == (3, False)
     assert document["file"] == str(tmp_path / "net.onnx")
     assert document["limit"] == 1e-4
 
 
-def test_generated_pictures_have_the_statistics_of_photographs() -> None:
+def test_generated_images_have_the_statistics_of_photographs() -> None:
     how = models.Preprocess.authors(64)
-    for picture in generated_pictures(how):
-        assert picture.shape == (3, 64, 64)
-        assert 0.3 < picture.std() < 2
+    for image in generated_images(how):
+        assert image.shape == (3, 64, 64)
+        assert 0.3 < image.std() < 2
         # Neighbouring pixels are alike, and so are the colours of one pixel.
-        assert np.corrcoef(picture[0, :, 1:].ravel(), picture[0, :, :-1].ravel())[0, 1] > 0.8
-        assert np.corrcoef(picture[0].ravel(), picture[2].ravel())[0, 1] > 0.5
+        assert np.corrcoef(image[0, :, 1:].ravel(), image[0, :, :-1].ravel())[0, 1] > 0.8
+        assert np.corrcoef(image[0].ravel(), image[2].ravel())[0, 1] > 0.5
 
 
 @pytest.mark.parametrize(
@@ -295,7 +295,7 @@ def test_the_file_has_the_name_given_whatever_it_is(
     done = runtime.export(net, target / name, format=form, precision="int8", calibrate=photos)
     assert sorted(path.name for path in target.iterdir()) == written
     assert done.bytes == sum(path.stat().st_size for path in target.iterdir()) > 0
-    assert runtime.session(target / name, threads=1)(pictures(1, 3, 64, 64)).shape == (1, 10)
+    assert runtime.session(target / name, threads=1)(images(1, 3, 64, 64)).shape == (1, 10)
 
 
 # What cannot be exported.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 from small_model import write_small_model
 
 from compoundnet import arch, base, models
-from compoundnet.runtime import export, session_source, sessions
+from compoundnet.runtime import export, session_source
+from compoundnet.runtime.backends import registry, session
 from compoundnet.runtime.timing.benchmark import benchmark
 from compoundnet.runtime.timing.peers import WAYS, Peer, open_peer, peers, peers_of
 from compoundnet.runtime.timing.subjects import subject
@@ -131,19 +133,19 @@ def test_a_peer_that_fails_without_a_word_is_left_out(small: str, monkeypatch: p
 def test_a_peer_gives_the_same_logits_in_every_way() -> None:
     pytest.importorskip("efficientnet_pytorch")
     peer = next(peer for peer in peers() if peer.library == "efficientnet_pytorch")
-    pictures = np.random.default_rng(0).standard_normal((1, 3, 64, 64), dtype=np.float32)
-    plain, *others = (logits_of(peer, way, pictures) for way in WAYS)
+    images = np.random.default_rng(0).standard_normal((1, 3, 64, 64), dtype=np.float32)
+    plain, *others = (logits_of(peer, way, images) for way in WAYS)
     assert plain.shape == (1, 1000)
     assert len(others) == 2
     for other in others:
         assert np.abs(plain - other).max() <= 1e-4 * np.abs(plain).max()
 
 
-def logits_of(peer: Peer, way: str, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
+def logits_of(peer: Peer, way: str, images: NDArray[np.float32]) -> NDArray[np.float32]:
     """Of a module that is made anew, with the same weights: opening one in a way may change it."""
     torch.manual_seed(0)
     run = open_peer(peer.build("efficientnet-b0"), way, size=64, batch=1, threads=1)
-    return np.asarray(run(pictures)).reshape(1, -1)
+    return np.asarray(run(images)).reshape(1, -1)
 
 
 @pytest.mark.parametrize(
@@ -163,15 +165,15 @@ def test_bad_input(arguments: dict[str, object], message: str) -> None:
 
 
 def test_only_a_batch_in_one_piece_must_fit_memory(small: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "free_memory", lambda: 5_000_000)
+    monkeypatch.setattr(session, "free_memory", lambda: 5_000_000)
     assert len(benchmark([small], batch=64, runs=1).measurements) == 1
     for options in ({"backends": ("torch",)}, {"with_peers": True}):
-        with pytest.raises(base.CompoundNetError, match="a batch of 64 pictures needs about"):
+        with pytest.raises(base.CompoundNetError, match="a batch of 64 images needs about"):
             benchmark([small], batch=64, runs=1, **options)
 
 
 def test_a_backend_that_is_not_installed_names_the_extra(small: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    absent = sessions.BACKENDS["openvino"]._replace(package="no_such_package")
-    monkeypatch.setattr(sessions, "BACKENDS", {**sessions.BACKENDS, "openvino": absent})
+    absent = msgspec.structs.replace(registry.find_backend("openvino"), package="no_such_package")
+    monkeypatch.setattr(registry, "BACKENDS", (absent,))
     with pytest.raises(base.CompoundNetError, match=r"compoundnet\[openvino\]"):
         benchmark([small], backends=("openvino",), runs=1)

@@ -10,6 +10,7 @@ import pytest
 from compoundnet import arch, base
 from compoundnet.arch.budget import smallest
 from compoundnet.arch.latency import FEATURES
+from compoundnet.runtime.backends.registry import Backend, find_backend
 from compoundnet.runtime.timing import latency_fit
 from compoundnet.runtime.timing.latency_bound import refine
 from compoundnet.runtime.timing.latency_fit import fit_latency, fitted_model
@@ -47,13 +48,13 @@ def test_times_that_cannot_be_are_refused() -> None:
 def test_a_fit_is_kept_for_the_next_time(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def fit(network: arch.Network, backend: str, threads: int) -> arch.LatencyModel:
-        asked.append(f"{network.name} {backend} {threads}")
+    def fit(network: arch.Network, backend: Backend, threads: int) -> arch.LatencyModel:
+        asked.append(f"{network.name} {backend.name} {threads}")
         return TRUE
 
     monkeypatch.setattr(latency_fit, "_time_and_fit", fit)
     for threads in (1, 1, 2):
-        assert fitted_model(B0, backend="torch", threads=threads) == TRUE
+        assert fitted_model(B0, backend=find_backend("torch"), threads=threads) == TRUE
     assert asked == ["efficientnet-b0 torch 1", "efficientnet-b0 torch 2"]
     assert empty_cache.is_dir()
 

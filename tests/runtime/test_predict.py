@@ -17,8 +17,7 @@ from small_model import write_small_model
 import compoundnet as cn
 from compoundnet import models
 from compoundnet.runtime import Failure, Prediction
-from compoundnet.runtime.ahead import ahead
-from compoundnet.runtime.predict import softmax
+from compoundnet.runtime.predict import map_ahead, softmax
 
 Noise = NDArray[np.uint8]
 
@@ -43,7 +42,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> models.ModelFolder:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> list[Path]:
-    """Twenty small pictures that differ."""
+    """Twenty small images that differ."""
     random = np.random.default_rng(0)
     paths = [tmp_path / f"{index:02d}.png" for index in range(20)]
     for path in paths:
@@ -118,7 +117,7 @@ def test_lite_on_four_cats(index: int, tmp_path: Path) -> None:
     assert hits(lite(index), photos) == (4, 4)
 
 
-# One picture.
+# One image.
 
 
 def test_probabilities_are_the_networks(model: models.ModelFolder, photos: list[Path]) -> None:
@@ -168,7 +167,7 @@ def test_softmax_stands_large_logits_and_sums_to_one() -> None:
     np.testing.assert_allclose(probabilities[1], 1 / 3)
 
 
-# Many pictures.
+# Many images.
 
 
 @pytest.mark.parametrize("batch", [1, 3, 8, 50])
@@ -235,7 +234,7 @@ def test_ahead_keeps_the_order_and_the_depth() -> None:
         time.sleep(0.001 * (item % 3))
         return item * item
 
-    for item, result in ahead(work, items(), workers=4, depth=6):
+    for item, result in map_ahead(work, items(), workers=4, depth=6):
         assert result == item * item
         with lock:
             under_way -= 1
@@ -243,7 +242,7 @@ def test_ahead_keeps_the_order_and_the_depth() -> None:
 
 
 def test_what_the_work_raises_is_raised_in_its_place() -> None:
-    results = ahead(lambda item: 1 // item, [1, 0, 1], workers=2, depth=3)
+    results = map_ahead(lambda item: 1 // item, [1, 0, 1], workers=2, depth=3)
     assert next(results) == (1, 1)
     with pytest.raises(ZeroDivisionError):
         next(results)
@@ -271,11 +270,13 @@ def test_numbers_out_of_range(model: models.ModelFolder, options: dict[str, Any]
 def test_a_model_that_is_no_classifier_of_rgb(tmp_path: Path) -> None:
     for name, options in {"grey": {"in_channels": 1}, "trunk": {"classes": 0, "labelled": False}}.items():
         made = write_small_model(tmp_path / name, **options)  # type: ignore[arg-type]  # numbers and a bool
-        with pytest.raises(cn.CompoundNetError, match=f"{name} reads . channels and tells . classes; predicting needs"):
+        with pytest.raises(
+            cn.CompoundNetError, match=f"{name} reads . channels and predicts . classes; predicting needs"
+        ):
             cn.Predictor(made)
 
 
-def test_an_unreadable_picture_raises_where_it_is_alone(model: models.ModelFolder, tmp_path: Path) -> None:
+def test_an_unreadable_image_raises_where_it_is_alone(model: models.ModelFolder, tmp_path: Path) -> None:
     with pytest.raises(cn.CompoundNetError, match=r"nothing\.jpg: cannot be read: No such file"):
         cn.Predictor(model)(tmp_path / "nothing.jpg")
 

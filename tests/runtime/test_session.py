@@ -21,11 +21,14 @@ from small_model import write_small_model
 
 from compoundnet import arch, base, models, nn, runtime
 from compoundnet.base import machine
-from compoundnet.runtime import onnx_graph, sessions
+from compoundnet.runtime import onnx_graph
 from compoundnet.runtime.backends import onnxruntime as on_onnxruntime
+from compoundnet.runtime.backends import session as backend_session
 from compoundnet.runtime.backends.blocked import pad_squeezed
+from compoundnet.runtime.backends.registry import find_backend
 from compoundnet.runtime.session_source import find_source
 from compoundnet.runtime.timing import fastest
+from compoundnet.runtime.timing.rounds import Latency, summarise
 
 BACKENDS = ["onnxruntime", "torch", "openvino"]
 
@@ -40,7 +43,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> models.ModelFolder:
     return write_small_model(tmp_path_factory.mktemp("models") / "small")
 
 
-def pictures(*shape: int, seed: int = 0) -> NDArray[np.float32]:
+def images(*shape: int, seed: int = 0) -> NDArray[np.float32]:
     return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
 
 
@@ -68,10 +71,10 @@ def test_backends_give_torchs_logits(backend: str, batch: int, net: nn.ConvNet) 
     needs(backend)
     session = runtime.session(net, backend=backend, threads=1)
     assert (session.backend, session.threads) == (backend, 1)
-    found = session(pictures(batch, 3, 64, 64))
+    found = session(images(batch, 3, 64, 64))
     assert found.dtype == np.float32
     assert found.shape == (batch, 10)
-    assert difference(found, logits(net, pictures(batch, 3, 64, 64))) < 1e-5
+    assert difference(found, logits(net, images(batch, 3, 64, 64))) < 1e-5
 
 
 @pytest.mark.slow
@@ -79,7 +82,7 @@ def test_torch_compile_gives_torchs_logits(net: nn.ConvNet) -> None:
     if shutil.which("g++") is None:
         pytest.skip("torch.compile needs a C++ compiler")
     session = runtime.session(net, backend="compile", threads=1)
-    assert difference(session(pictures(2, 3, 64, 64)), logits(net, pictures(2, 3, 64, 64))) < 1e-5
+    assert difference(session(images(2, 3, 64, 64)), logits(net, images(2, 3, 64, 64))) < 1e-5
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -87,12 +90,12 @@ def test_several_threads_give_the_same(backend: str, net: nn.ConvNet) -> None:
     needs(backend)
     if machine.cores() < 2:
         pytest.skip("one core")
-    batch = pictures(7, 3, 64, 64)
+    batch = images(7, 3, 64, 64)
     assert difference(runtime.session(net, backend=backend, threads=2)(batch), logits(net, batch)) < 1e-5
 
 
 def test_a_model_by_folder_and_opened(model: models.ModelFolder) -> None:
-    batch = pictures(2, 3, 32, 32)
+    batch = images(2, 3, 32, 32)
     expected = logits(models.load(model), batch)
     for given in (model, model.folder, str(model.folder)):
         assert difference(runtime.session(given)(batch), expected) < 1e-5
@@ -101,25 +104,25 @@ def test_a_model_by_folder_and_opened(model: models.ModelFolder) -> None:
 def test_another_size_than_the_models(net: nn.ConvNet) -> None:
     session = runtime.session(net, size=45, threads=1)
     assert session.size == 45
-    assert difference(session(pictures(1, 3, 45, 45)), logits(net, pictures(1, 3, 45, 45))) < 1e-5
+    assert difference(session(images(1, 3, 45, 45)), logits(net, images(1, 3, 45, 45))) < 1e-5
 
 
 def test_a_module_that_is_not_ours() -> None:
     torch.manual_seed(0)
     module = torch.nn.Sequential(torch.nn.Conv2d(3, 5, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()).eval()
     with torch.inference_mode():
-        expected = module(torch.from_numpy(pictures(2, 3, 40, 40))).numpy()
+        expected = module(torch.from_numpy(images(2, 3, 40, 40))).numpy()
     for backend in ("onnxruntime", "torch"):
-        found = runtime.session(module, backend=backend, size=40)(pictures(2, 3, 40, 40))
+        found = runtime.session(module, backend=backend, size=40)(images(2, 3, 40, 40))
         assert difference(found, expected) < 1e-5
-    with pytest.raises(base.CompoundNetError, match="a Sequential does not say which picture size"):
+    with pytest.raises(base.CompoundNetError, match="a Sequential does not say which image size"):
         runtime.session(module)
 
 
 def test_a_network_in_training_stays_in_training(net: nn.ConvNet) -> None:
     training = random_net(net.spec).train()
-    found = runtime.session(training, threads=1)(pictures(1, 3, 64, 64))
-    assert difference(found, logits(net, pictures(1, 3, 64, 64))) < 1e-5
+    found = runtime.session(training, threads=1)(images(1, 3, 64, 64))
+    assert difference(found, logits(net, images(1, 3, 64, 64))) < 1e-5
     assert training.training
     with pytest.raises(base.CompoundNetError, match="gives feature maps; a session gives logits"):
         runtime.session(nn.build(net.spec, features_only=True))
@@ -129,18 +132,18 @@ def test_torch_has_its_threads_back(net: nn.ConvNet) -> None:
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        runtime.session(net, backend="torch", threads=1)(pictures(1, 3, 64, 64))
+        runtime.session(net, backend="torch", threads=1)(images(1, 3, 64, 64))
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
 
 
-def test_the_pictures_stay_as_they_were(net: nn.ConvNet) -> None:
-    batch = pictures(2, 3, 64, 64)
+def test_the_images_stay_as_they_were(net: nn.ConvNet) -> None:
+    batch = images(2, 3, 64, 64)
     batch.flags.writeable = False
     for backend in ("onnxruntime", "torch"):
         runtime.session(net, backend=backend, threads=1)(batch[::-1])
-    np.testing.assert_array_equal(batch, pictures(2, 3, 64, 64))
+    np.testing.assert_array_equal(batch, images(2, 3, 64, 64))
 
 
 # Squeeze-excitation in channel blocks.
@@ -152,9 +155,9 @@ def test_wider_squeezed_channels_change_nothing(net: nn.ConvNet, tmp_path: Path)
     pad_squeezed(model)
     onnx.checker.check_model(model, full_check=True)
     onnx.save_model(model, tmp_path / "b.onnx")
-    batch = pictures(1, 3, 64, 64)
+    batch = images(1, 3, 64, 64)
     a, b = (
-        on_onnxruntime.raw_session(tmp_path / file).run(None, {"pictures": batch})[0] for file in ("a.onnx", "b.onnx")
+        on_onnxruntime.raw_session(tmp_path / file).run(None, {"images": batch})[0] for file in ("a.onnx", "b.onnx")
     )
     assert difference(b, a) < 1e-6
     widths = [tensor.dims[0] for tensor in model.graph.initializer if tensor.name.endswith("se.reduce.weight")]
@@ -185,10 +188,10 @@ def test_compiled_once_without_layout_changes_around_squeeze_excitation(
     stem: int, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     net = random_net(small_network().replace(stem=arch.Stem(stem)))
-    first = runtime.session(net, threads=1)(pictures(1, 3, 64, 64))
+    first = runtime.session(net, threads=1)(images(1, 3, 64, 64))
     monkeypatch.setattr(onnx_graph, "write_onnx", refuse)
-    np.testing.assert_array_equal(runtime.session(net, threads=1)(pictures(1, 3, 64, 64)), first)
-    assert difference(first, logits(net, pictures(1, 3, 64, 64))) < 1e-5
+    np.testing.assert_array_equal(runtime.session(net, threads=1)(images(1, 3, 64, 64)), first)
+    assert difference(first, logits(net, images(1, 3, 64, 64))) < 1e-5
     (folder,) = entries(empty_cache)
     nodes = onnx.load(folder / "model.onnx", load_external_data=False).graph.node
     if not any(node.domain == "com.microsoft.nchwc" for node in nodes):
@@ -202,10 +205,10 @@ def test_openvino_compiles_once(net: nn.ConvNet, empty_cache: Path, monkeypatch:
     needs("openvino")
     from compoundnet.runtime.backends import openvino as on_openvino
 
-    first = runtime.session(net, backend="openvino", threads=1)(pictures(1, 3, 64, 64))
+    first = runtime.session(net, backend="openvino", threads=1)(images(1, 3, 64, 64))
     monkeypatch.setattr(on_openvino, "compile_graph", refuse)
     for threads in range(1, min(2, machine.cores()) + 1):
-        again = runtime.session(net, backend="openvino", threads=threads)(pictures(1, 3, 64, 64))
+        again = runtime.session(net, backend="openvino", threads=threads)(images(1, 3, 64, 64))
         np.testing.assert_array_equal(again, first)
     assert len(entries(empty_cache)) == 1
 
@@ -236,11 +239,11 @@ def test_a_cached_session_starts_without_torch(model: models.ModelFolder) -> Non
 def test_a_damaged_session_is_compiled_anew(
     net: nn.ConvNet, empty_cache: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    expected = runtime.session(net, threads=1)(pictures(1, 3, 64, 64))
+    expected = runtime.session(net, threads=1)(images(1, 3, 64, 64))
     (folder,) = entries(empty_cache)
     (folder / "model.onnx").write_bytes((folder / "model.onnx").read_bytes()[:-100])
     with caplog.at_level(logging.WARNING):
-        np.testing.assert_array_equal(runtime.session(net, threads=1)(pictures(1, 3, 64, 64)), expected)
+        np.testing.assert_array_equal(runtime.session(net, threads=1)(images(1, 3, 64, 64)), expected)
     assert "is damaged (model.onnx); making it anew" in caplog.text
 
 
@@ -249,8 +252,8 @@ def test_a_cache_that_cannot_be_written_only_costs_time(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("COMPOUNDNET_CACHE", str(tmp_path / "file"))
-    found = runtime.session(net, threads=1)(pictures(1, 3, 64, 64))
-    assert difference(found, logits(net, pictures(1, 3, 64, 64))) < 1e-5
+    found = runtime.session(net, threads=1)(images(1, 3, 64, 64))
+    assert difference(found, logits(net, images(1, 3, 64, 64))) < 1e-5
     assert "cannot be written" in caplog.text
     assert "COMPOUNDNET_CACHE" in caplog.text
 
@@ -259,14 +262,14 @@ def test_a_cache_that_cannot_be_written_only_costs_time(
 
 
 def test_auto_measures_once_and_remembers(net: nn.ConvNet, empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seconds = {"onnxruntime": 0.02, "torch": 0.01, "openvino": 0.03}
+    milliseconds = {"onnxruntime": 20.0, "torch": 10.0, "openvino": 30.0}
 
-    def timed(session: sessions.Session, _: Any) -> float:
-        return seconds[session.backend]
+    def timed(calls: dict[str, Any], **_: int) -> dict[str, Latency]:
+        return {name: summarise([milliseconds[name]]) for name in calls}
 
-    monkeypatch.setattr(fastest, "_timed", timed)
+    monkeypatch.setattr(fastest, "time_rounds", timed)
     assert runtime.session(net, backend="auto", threads=1).backend == "torch"
-    monkeypatch.setattr(fastest, "_timed", refuse)
+    monkeypatch.setattr(fastest, "time_rounds", refuse)
     assert runtime.session(net, backend="auto", threads=1).backend == "torch"
 
 
@@ -303,14 +306,14 @@ def test_auto_of_a_file_that_nothing_installed_runs_says_what_to_install(
         (np.zeros((1, 3, 31, 64), np.float32), "at least 32 px|64 x 64 px, got 31 x 64"),
     ],
 )
-def test_pictures_of_another_shape_or_type(backend: str, batch: Any, message: str, net: nn.ConvNet) -> None:
+def test_images_of_another_shape_or_type(backend: str, batch: Any, message: str, net: nn.ConvNet) -> None:
     with pytest.raises(base.CompoundNetError, match=message):
         runtime.session(net, backend=backend, threads=1)(batch)
 
 
-def test_pictures_of_another_size_than_it_was_compiled_for(net: nn.ConvNet) -> None:
-    with pytest.raises(base.CompoundNetError, match="for pictures of 64 x 64 px, got 96 x 96; size= makes one"):
-        runtime.session(net, threads=1)(pictures(1, 3, 96, 96))
+def test_images_of_another_size_than_it_was_compiled_for(net: nn.ConvNet) -> None:
+    with pytest.raises(base.CompoundNetError, match="for images of 64 x 64 px, got 96 x 96; size= makes one"):
+        runtime.session(net, threads=1)(images(1, 3, 96, 96))
 
 
 @pytest.mark.parametrize(
@@ -344,17 +347,17 @@ def test_a_backend_that_is_not_installed(
 
 
 def test_a_batch_that_does_not_fit_memory(net: nn.ConvNet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "free_memory", lambda: 5_000_000)
-    message = "a batch of 64 pictures needs about .* give a smaller batch"
+    monkeypatch.setattr(backend_session, "free_memory", lambda: 5_000_000)
+    message = "a batch of 64 images needs about .* give a smaller batch"
     with pytest.raises(base.CompoundNetError, match=message):
         runtime.session(net, backend="torch", batch=64)
     session = runtime.session(net, backend="torch", threads=1)
     with pytest.raises(base.CompoundNetError, match=message):
-        session(pictures(64, 3, 64, 64))
+        session(images(64, 3, 64, 64))
     # What a GPU holds is not this machine's memory; the device "meta" stands for one.
-    sessions.Session(find_source(net), "torch", 1, lambda batch: batch, "meta")(pictures(64, 3, 64, 64))
-    # ONNX Runtime takes one picture at a time, so that auto takes it, or OpenVINO.
-    assert runtime.session(net, batch=64, threads=1)(pictures(64, 3, 64, 64)).shape == (64, 10)
+    runtime.Session(find_source(net), find_backend("torch"), 1, lambda batch: batch, "meta")(images(64, 3, 64, 64))
+    # ONNX Runtime takes one image at a time, so that auto takes it, or OpenVINO.
+    assert runtime.session(net, batch=64, threads=1)(images(64, 3, 64, 64)).shape == (64, 10)
     assert runtime.session(net, backend="auto", batch=64, threads=1).backend != "torch"
 
 
@@ -363,5 +366,5 @@ def test_a_file_runs_on_what_it_is_for(net: nn.ConvNet, tmp_path: Path) -> None:
     assert runtime.session(tmp_path / "a.pt2").backend == "torch"
     with pytest.raises(base.CompoundNetError, match=r"a\.pt2 runs on torch or compile, not on onnxruntime"):
         runtime.session(tmp_path / "a.pt2", backend="onnxruntime")
-    with pytest.raises(base.CompoundNetError, match=r"takes 64 px pictures only, not 96 px.*--dynamic-size"):
+    with pytest.raises(base.CompoundNetError, match=r"takes 64 px images only, not 96 px.*--dynamic-size"):
         runtime.session(tmp_path / "a.pt2", size=96)

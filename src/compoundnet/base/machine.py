@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import importlib.util
 import os
 import platform
 from collections.abc import Iterator
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 
 import platformdirs
@@ -68,6 +71,17 @@ def cache_folder() -> Path:
     """
     own = os.environ.get("COMPOUNDNET_CACHE")
     return Path(own).expanduser() if own else platformdirs.user_cache_path("compoundnet", appauthor=False)
+
+
+def installed_version(package: str) -> str | None:
+    """Return the version of a package, by the name it is imported by; None where it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        # Installed under another name, such as onnxruntime-gpu, or run from a source folder; or not at all.
+        if importlib.util.find_spec(package) is None:
+            return None
+        return str(importlib.import_module(package).__version__)
 
 
 @cache

@@ -66,7 +66,7 @@ def export(
         with_cam=with_cam,
         precision=precision,
         calibrate=calibrate,
-        pictures=images,
+        images=images,
     )
     if json:
         print_json(done)
@@ -75,7 +75,7 @@ def export(
 
 
 def _text(done: Export) -> str:
-    images = f"{done.pictures} {'generated ' if done.generated else ''}image{'s' * (done.pictures != 1)}"
+    images = f"{done.images} {'generated ' if done.generated else ''}image{'s' * (done.images != 1)}"
     lines = [
         f"wrote {done.file}: {done.format}, {done.precision}, {format_bytes(done.bytes)}",
         f"input: {'any number of images' if done.dynamic_batch else 'one image'} of"

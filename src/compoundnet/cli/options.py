@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from compoundnet.runtime.backends.registry import BACKENDS
+
 
 def _starting(incomplete: str, names: Iterable[str]) -> list[str]:
     return [name for name in names if name.startswith(incomplete)]
@@ -107,7 +109,7 @@ Backend = Annotated[
     typer.Option(
         "--backend",
         metavar="NAME",
-        help="onnxruntime, openvino, torch, compile, or auto (the fastest, except compile).",
+        help=f"{', '.join(backend.name for backend in BACKENDS)}, or auto (the fastest, except compile).",
         show_default="onnxruntime",
     ),
 ]

@@ -1,5 +1,5 @@
 from .catalogue import PretrainedWeights, entries, find
-from .conversion import convert
+from .conversion import convert, convert_to
 from .downloads import fetch, is_fetched
 from .exported import open_exported
 from .folder import read_folder, write_folder
@@ -17,6 +17,7 @@ __all__ = [
     "Preprocess",
     "PretrainedWeights",
     "convert",
+    "convert_to",
     "entries",
     "fetch",
     "find",

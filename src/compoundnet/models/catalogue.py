@@ -43,7 +43,7 @@ class PretrainedWeights(_Strict, frozen=True):
 
     training       how they were trained: AutoAugment, AdvProp, NoisyStudent and so on
     layout         of the file
-    top1, top5     published accuracy on ImageNet's validation pictures, percent; `accuracy_from` says by whom
+    top1, top5     published accuracy on ImageNet's validation images, percent; `accuracy_from` says by whom
     """
 
     name: str

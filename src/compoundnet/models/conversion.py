@@ -1,4 +1,4 @@
-"""`convert`: another library's weights file as a model folder."""
+"""Another library's weights file as a model folder, and a model as another library's weights file."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from compoundnet.arch import Network
-from compoundnet.base import CompoundNetError
+from compoundnet.base import CompoundNetError, check_folder_of
+from compoundnet.models import layouts
 from compoundnet.models.folder import check_target, write_folder
+from compoundnet.models.keras_files import read_keras, write_keras
 from compoundnet.models.labels import label_set, read_labels
-from compoundnet.models.model import ModelFolder
+from compoundnet.models.lookup import open_folder
+from compoundnet.models.model import Model, ModelFolder
 from compoundnet.models.preprocess import Preprocess
-from compoundnet.models.weights_files import read_state, sha256_of
+from compoundnet.models.tensorflow_files import read_tensorflow, write_tensorflow
+from compoundnet.models.weights_files import read_safetensors, read_state, sha256_of, write_state
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,17 +38,24 @@ def convert(
     raw: bool = False,
     replace: bool = False,
 ) -> ModelFolder:
-    """Make a model folder of a weights file. Classes (0: a trunk) and input channels are those of the file.
+    """Make a model folder of another library's weights. Classes (0: a trunk) and input channels are those of the file.
 
-    source      a torch or safetensors file; `.h5` or `.keras` of Keras; the prefix of a TensorFlow checkpoint
-    network     the network it is of; padding and batch norm become the layout's
-    labels      a file with one class a line; ImageNet's names unless given, where there are 1000 classes
-    preprocess  what the file says (Keras) or `default_preprocess`, unless given
-    raw         of a TensorFlow checkpoint, the trained weights instead of their moving average
-    replace     write over an older model folder
+    Args:
+        source: A torch or safetensors file; `.h5` or `.keras` of Keras; the prefix of a TensorFlow checkpoint.
+        folder: The model folder to write.
+        layout: Whose weights they are, a name of `LAYOUTS`.
+        network: The network they are of; padding and batch norm become the layout's.
+        labels: A file with one class a line; by default ImageNet's names where there are 1000 classes.
+        preprocess: By default what the file says (Keras), else `default_preprocess`.
+        raw: Of a TensorFlow checkpoint, the trained weights instead of their moving average.
+        replace: Whether to write over an older model folder.
+
+    Returns:
+        The new model.
+
+    Raises:
+        CompoundNetError: The file cannot be read or does not hold this network, or the folder exists.
     """
-    from compoundnet.models import layouts
-
     path, target = Path(source), Path(folder)
     chosen = layouts.layout(layout)
     check_target(target, replace)
@@ -64,41 +75,72 @@ def convert(
     )
 
 
-class _Source(NamedTuple):
+def convert_to(
+    model: str | os.PathLike[str] | Model, file: str | os.PathLike[str], *, layout: str, replace: bool = False
+) -> Path:
+    """Write a model's weights as another library loads them; the counterpart of `convert`.
+
+    Args:
+        model: A name of `compoundnet models list`, a model folder, or an opened one.
+        file: What to write: `.safetensors`, or `.pth` for torch.load; `.h5` for the layout keras; for tensorflow a
+            checkpoint's prefix. Only `.pth` keeps the version that torchvision's MNASNet asks for.
+        layout: Whose model is to load it, a name of `LAYOUTS`.
+        replace: Whether to write over an older file.
+
+    Returns:
+        The file.
+
+    Raises:
+        CompoundNetError: The library has no such network, its model would compute something else (padding, batch norm),
+            the ending is another, or the file exists.
+    """
+    chosen, opened, target = layouts.layout(layout), open_folder(model), Path(file)
+    check_folder_of(target)
+    written = target.with_name(f"{target.name}.index") if layout == "tensorflow" else target
+    if written.exists() and not replace:
+        raise CompoundNetError(f"{written} exists already; give another place, or --force to replace it")
+    state = read_safetensors(opened.weights)
+    match layout:
+        case "keras":
+            write_keras(target, opened.network, state, opened.preprocess)
+        case "tensorflow":
+            write_tensorflow(target, opened.network, state)
+        case _:
+            write_state(target, layouts.to_layout(state, opened.network, chosen))
+    return target
+
+
+class _WeightsFile(NamedTuple):
     state: dict[str, Tensor]
     preprocess: Preprocess | None
 
 
 def default_preprocess(network: Network) -> Preprocess:
-    """The authors' at the network's resolution: EfficientNet-Lite's for that family, else EfficientNet's."""
+    """Return the authors' preprocessing at the network's resolution: that of EfficientNet-Lite, or of EfficientNet."""
     base = network.name if network.scaling is None else network.scaling.base
     make = Preprocess.authors_lite if base.startswith("efficientnet-lite") else Preprocess.authors
     return make(network.resolution)
 
 
 def default_labels(network: Network) -> tuple[str, ...] | None:
-    """ImageNet's where the network has as many classes, else none."""
+    """Return ImageNet's labels where the network has as many classes, else None."""
     return label_set("imagenet-1k") if network.num_classes == _IMAGENET_CLASSES else None
 
 
-def _read(path: Path, layout: str, network: Network, raw: bool) -> _Source:
-    """The file's weights in their layout. Torch and TensorFlow files say nothing of preprocessing; Keras' do."""
+def _read(path: Path, layout: str, network: Network, raw: bool) -> _WeightsFile:
+    """The file's weights in their layout. Only Keras' files record the preprocessing."""
     if raw and layout != "tensorflow":
         raise CompoundNetError(
             f"only TensorFlow checkpoints hold raw weights beside averaged ones, not layout {layout}"
         )
     match layout:
         case "keras":
-            from compoundnet.models.keras_files import read_keras
-
             keras = read_keras(path, network)
-            return _Source(keras.state, keras.preprocess)
+            return _WeightsFile(keras.state, keras.preprocess)
         case "tensorflow":
-            from compoundnet.models.tensorflow_files import read_tensorflow
-
-            return _Source(read_tensorflow(path, raw=raw), None)
+            return _WeightsFile(read_tensorflow(path, raw=raw), None)
         case _:
-            return _Source(read_state(path), None)
+            return _WeightsFile(read_state(path), None)
 
 
 def _without_classifier(network: Network, state: Mapping[str, Tensor], layout: Layout) -> Network:

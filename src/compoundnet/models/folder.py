@@ -3,7 +3,7 @@
 network.toml          the network (`compoundnet.arch.Network`)
 weights.safetensors   its tensors under the names of the built module, float32
 labels.txt            one class a line; left out where the classes have no names
-preprocess.toml       what a picture goes through first (`Preprocess`)
+preprocess.toml       what an image goes through first (`Preprocess`)
 README.md             where it came from, licence, accuracy
 SHA256SUMS            the weights' checksum, in the form `sha256sum --check` reads
 

@@ -76,7 +76,7 @@ class _Content(msgspec.Struct):
 def read_keras(path: Path, network: Network) -> KerasWeights:
     """The weights in a `.h5`, `.weights.h5` or `.keras` file, told apart by content, and the preprocessing they want.
 
-    Keras keeps the pictures' mean and deviation inside the model, and so in the file; crop and interpolation are the
+    Keras keeps the images' mean and deviation inside the model, and so in the file; crop and interpolation are the
     authors'. Raises CompoundNetError for a damaged file, for one of another kind of model, and without h5py.
     """
     import torch
@@ -221,7 +221,7 @@ def _statistics(content: _Content, path: Path) -> tuple[tuple[float, ...], tuple
         std = std * np.sqrt(IMAGENET_STD)
     mean = found["mean"].astype(np.float64)
     if mean.shape not in ((1,), (3,)) or std.shape != mean.shape or not np.isfinite([*mean, *std]).all():
-        raise CompoundNetError(f"{path}: its Normalization layer is not of grey or RGB pictures, or it is damaged")
+        raise CompoundNetError(f"{path}: its Normalization layer is not of grey or RGB images, or it is damaged")
     return tuple(map(float, mean)), tuple(map(float, std))
 
 
@@ -240,7 +240,7 @@ def published_md5() -> frozenset[str]:
 def write_keras(path: Path, network: Network, state: Mapping[str, Tensor], preprocess: Preprocess) -> None:
     """Write the state of `build(network)` for `EfficientNet...(weights=path)` of the same network.
 
-    The mean and deviation of `preprocess` go into the model's Normalization layer, so that it takes pictures as pixels
+    The mean and deviation of `preprocess` go into the model's Normalization layer, so that it takes images as pixels
     from 0 to 255. Raises CompoundNetError where keras.applications has no such network, and without h5py.
     """
     try:

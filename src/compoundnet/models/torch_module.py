@@ -121,7 +121,7 @@ def adapt_stem(weight: Tensor, in_chans: int) -> Tensor:
     """The stem's weight float[out, channels, k, k] for another number of input channels.
 
     More channels repeat the old ones in turn, each divided by how often it is there; fewer take an equal share of all.
-    Either way the sum over channels stays, so a grey picture gives the response of its RGB version.
+    Either way the sum over channels stays, so a grey image gives the response of its RGB version.
     """
     channels = weight.shape[1]
     if in_chans < 1:

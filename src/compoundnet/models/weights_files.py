@@ -1,4 +1,4 @@
-"""Safe readers of weights files. Nothing is unpickled that could run code; a damaged file is an error that says so."""
+"""Weights files of torch, read safely. Nothing is unpickled that could run code; damage is an error that says so."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compoundnet.base import CompoundNetError
+from compoundnet.base import CompoundNetError, whole_file, write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,6 +58,25 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise _damaged(path, error) from error
+
+
+def write_state(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Write tensors whole or not at all: as `.safetensors`, or as `.pth` for torch.load.
+
+    Raises:
+        CompoundNetError: The path ends otherwise, or cannot be written.
+    """
+    if path.suffix not in (".safetensors", ".pth"):
+        raise CompoundNetError(f"{path}: weights of torch are written to a file that ends in .safetensors or .pth")
+    import torch  # reading shapes and checksums, which others import this module for, does without
+    from safetensors.torch import save
+
+    if path.suffix == ".pth":
+        with whole_file(path) as written:
+            torch.save(state, written)
+    else:
+        tensors = {name: tensor.contiguous() for name, tensor in state.items()}
+        write_whole(path, save(tensors, metadata={"format": "pt"}))
 
 
 def read_state(path: Path) -> dict[str, Tensor]:

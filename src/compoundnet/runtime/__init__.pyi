@@ -1,6 +1,7 @@
+from .backends.session import Session
 from .exports.export import Export, export
 from .predict import ClassProbability, Failure, Prediction, Predictor
-from .sessions import Session, session
+from .sessions import session
 from .timing.benchmark import Benchmark, benchmark
 from .timing.latency_bound import TimedPlan, plan_within
 from .timing.latency_fit import fit_latency

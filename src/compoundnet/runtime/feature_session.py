@@ -26,7 +26,7 @@ Array: TypeAlias = NDArray[np.float32]
 
 
 class Features(NamedTuple):
-    """Of one picture: logits float32[classes], and the feature map float32[channels, h, w] they are made of."""
+    """Of one image: logits float32[classes], and the feature map float32[channels, h, w] they are made of."""
 
     logits: Array
     maps: Array
@@ -35,7 +35,7 @@ class Features(NamedTuple):
 class FeatureSession(NamedTuple):
     """A network whose classifier is a linear layer over the mean of its last feature map, ready to run.
 
-    run     one picture, float32[3, size, size], as preprocessing gives it
+    run     one image, float32[3, size, size], as preprocessing gives it
     weight  of the classifier, float32[classes, channels]
     """
 
@@ -118,8 +118,8 @@ def _onnx(file: Path, threads: int) -> Callable[[Array], Features]:
     session = raw_session(file, optimise=True, threads=threads)
     given = session.get_inputs()[0].name
 
-    def run(picture: Array) -> Features:
-        logits, maps = session.run(["logits", "features"], {given: picture[None]})
+    def run(image: Array) -> Features:
+        logits, maps = session.run(["logits", "features"], {given: image[None]})
         return Features(logits[0], maps[0])
 
     return run
@@ -134,9 +134,9 @@ def _of_torch(model: ModelFolder | ConvNet, backend: str, threads: int) -> Featu
         raise CompoundNetError(f"a network in memory gives its feature maps on torch, not on {backend}")
     net = (load(model) if isinstance(model, ModelFolder) else for_inference(model)).fuse()
 
-    def run(picture: Array) -> Features:
+    def run(image: Array) -> Features:
         with torch_threads(threads), torch.inference_mode():
-            maps = net.forward_features(torch.from_numpy(picture)[None])
+            maps = net.forward_features(torch.from_numpy(image)[None])
             return Features(net.forward_head(maps)[0].numpy(), maps[0].numpy())
 
     return FeatureSession(run, net.get_parameter("classifier.weight").detach().numpy())

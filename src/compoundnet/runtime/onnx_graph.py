@@ -20,7 +20,7 @@ from compoundnet.nn.units import ConvNorm
 # nothing later is of use to these networks. The operator
 # Swish of opset 24 takes ONNX Runtime 1.5 to 2 times as long as Sigmoid and Mul, which it fuses (docs/performance.md).
 _OPSET = 18
-INPUT, OUTPUT, FEATURES = "pictures", "logits", "features"
+INPUT, OUTPUT, FEATURES = "images", "logits", "features"
 # An ONNX file with its weights inside is one protobuf message, which holds 2 GiB at most.
 _ONE_FILE = 2**31 - 2**24
 _EXTERNAL = "weights.bin"
@@ -39,7 +39,7 @@ def write_onnx(
     properties: Mapping[str, str] | None = None,
     one_file: bool = True,
 ) -> None:
-    """Write the graph of a module in eval mode: `pictures` float32[N, channels, H, W] in, `logits` float32[N, K] out.
+    """Write the graph of a module in eval mode: `images` float32[N, channels, H, W] in, `logits` float32[N, K] out.
 
     N is 1 and H, W are `size` unless dynamic. `half`: weights and arithmetic in float16. `features`: a second output
     of that name, the last feature map float32[N, C, h, w] of a ConvNet. `properties` become the file's metadata.

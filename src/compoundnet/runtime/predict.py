@@ -1,10 +1,12 @@
-"""The most probable classes of pictures."""
+"""The most probable classes of images."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -15,14 +17,21 @@ from compoundnet.base import CompoundNetError
 from compoundnet.base.images import UnreadableImageError
 from compoundnet.base.machine import cores
 from compoundnet.models import Model, open_model
-from compoundnet.runtime.ahead import ahead
 from compoundnet.runtime.sessions import session
 
 _TOP = 5
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 class ClassProbability(msgspec.Struct, frozen=True):
-    """A class: its index, its label (the index where the model has no labels), and its probability, 0 to 1."""
+    """A class and how probable it is.
+
+    Attributes:
+        index: Its index.
+        label: Its label; the index as text where the model has no labels.
+        probability: 0 to 1.
+    """
 
     index: int
     label: str
@@ -30,30 +39,32 @@ class ClassProbability(msgspec.Struct, frozen=True):
 
 
 class Prediction(msgspec.Struct, frozen=True):
-    """The most probable classes of a picture, best first; `path` is None where it came from memory."""
+    """The most probable classes of an image, best first; `path` is None where the image came from memory."""
 
     path: str | None
     predictions: tuple[ClassProbability, ...]
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """A picture that could not be read, and why."""
+    """An image that could not be read, and why."""
 
     path: str
     reason: str
 
 
 class Predictor:
-    """A model that is ready to say what is in pictures: `Predictor("efficientnet-lite0")("cat.jpg")`.
+    """A model that is ready to classify images: `Predictor("efficientnet-lite0")("cat.jpg")`.
 
-    model    a name of `compoundnet models list`, a model folder, an exported file, or an opened one of them
-    backend  what runs the network, see `session`: onnxruntime unless given
-    threads  of the network, and as many that read pictures ahead of it; all cores unless given
-    batch    pictures that `many` gives the network at a time
-    device   of torch, such as cuda
-    top      how many classes to tell; 5, or all where there are fewer, unless given
+    Args:
+        model: A name of `compoundnet models list`, a model folder, an exported file, or an opened model.
+        backend: What runs the network, see `session`; onnxruntime by default.
+        threads: Threads of the network, and as many that read images ahead of it; all cores by default.
+        batch: Images that `many` gives the network at a time.
+        top: How many classes to return; 5 by default, or all where there are fewer.
+        device: Of torch, such as cuda.
 
-    Raises CompoundNetError where the model does not classify RGB pictures, or a number is out of range.
+    Raises:
+        CompoundNetError: The model does not classify RGB images, or a number is out of range.
     """
 
     def __init__(
@@ -72,8 +83,8 @@ class Predictor:
         network = self.model.network
         if network.in_channels != 3 or network.num_classes < 1:
             raise CompoundNetError(
-                f"{self.model.name} reads {network.in_channels} channels and tells {network.num_classes} classes;"
-                " predicting needs a model that reads 3 (RGB) and tells at least 1"
+                f"{self.model.name} reads {network.in_channels} channels and predicts {network.num_classes} classes;"
+                " predicting needs a model that reads 3 (RGB) and predicts at least 1"
             )
         if top is not None and not 1 <= top <= network.num_classes:
             raise CompoundNetError(f"top must be 1 to {network.num_classes}, the classes of the model, got {top}")
@@ -82,36 +93,42 @@ class Predictor:
         self._readers = threads or cores()
         self._session = session(self.model, backend=backend, threads=threads, batch=batch, device=device)
 
-    def __call__(self, picture: str | os.PathLike[str] | Image.Image | NDArray[Any]) -> Prediction:
-        """The classes of one picture: a file, a PIL image, or an array (see `compoundnet.base.images.to_rgb`).
+    def __repr__(self) -> str:
+        return f"<Predictor of {self.model.network.num_classes} classes, top {self.top}: {self._session!r}>"
 
-        Raises UnreadableImageError, a CompoundNetError, for a file that cannot be read.
+    def __call__(self, image: str | os.PathLike[str] | Image.Image | NDArray[Any]) -> Prediction:
+        """Classify one image.
+
+        Args:
+            image: A file, a PIL image of any mode, or an array (see `compoundnet.base.images.to_rgb`).
+
+        Raises:
+            UnreadableImageError: The file cannot be read.
         """
-        if isinstance(picture, str | os.PathLike):
-            return self._predict([(os.fspath(picture), self._read(picture))])[0]
-        return self._predict([(None, self.model.preprocess.pixels(picture))])[0]
+        path = os.fspath(image) if isinstance(image, str | os.PathLike) else None
+        return self._predict([(path, self.model.preprocess.pixels(image))])[0]
 
     def many(self, paths: Iterable[str | os.PathLike[str]]) -> Iterator[Prediction | Failure]:
-        """The classes of many files, in their order; a Failure in the place of one that cannot be read.
+        """Classify many files.
 
-        Files are read ahead of the network by threads, a bounded number of them, so memory does not grow with their
-        number and `paths` may be an endless iterator. Results come `batch` at a time.
+        Threads read a bounded number of files ahead of the network, so memory does not grow with their number, and
+        `paths` may be an endless iterator. Results come `batch` at a time.
+
+        Yields:
+            A prediction for each file, in their order, or a Failure where the file cannot be read.
         """
         depth = self.batch + 2 * self._readers
         waiting: list[tuple[str, NDArray[np.float32] | Failure]] = []
-        for path, picture in ahead(self._try, paths, workers=self._readers, depth=depth):
-            waiting.append((os.fspath(path), picture))
+        for path, image in map_ahead(self._try, paths, workers=self._readers, depth=depth):
+            waiting.append((os.fspath(path), image))
             if len(waiting) == self.batch:
                 yield from self._in_order(waiting)
                 waiting.clear()
         yield from self._in_order(waiting)
 
-    def _read(self, path: str | os.PathLike[str]) -> NDArray[np.float32]:
-        return self.model.preprocess.pixels(path)
-
     def _try(self, path: str | os.PathLike[str]) -> NDArray[np.float32] | Failure:
         try:
-            return self._read(path)
+            return self.model.preprocess.pixels(path)
         except UnreadableImageError as error:
             return Failure(error.path, error.reason)
 
@@ -120,13 +137,13 @@ class Predictor:
         for _, it in read:
             yield it if isinstance(it, Failure) else next(predictions)
 
-    def _predict(self, pictures: list[tuple[str | None, NDArray[np.float32]]]) -> list[Prediction]:
-        if not pictures:
+    def _predict(self, images: list[tuple[str | None, NDArray[np.float32]]]) -> list[Prediction]:
+        if not images:
             return []
-        logits = self._session(np.stack([picture for _, picture in pictures]))
+        logits = self._session(np.stack([image for _, image in images]))
         if not np.isfinite(logits).all():
             raise CompoundNetError(f"{self.model.name} gives values that are not finite; its weights are damaged")
-        return [Prediction(path, self._best(row)) for (path, _), row in zip(pictures, softmax(logits), strict=True)]
+        return [Prediction(path, self._best(row)) for (path, _), row in zip(images, softmax(logits), strict=True)]
 
     def _best(self, probabilities: NDArray[np.float64]) -> tuple[ClassProbability, ...]:
         labels = self.model.labels
@@ -137,7 +154,39 @@ class Predictor:
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Probabilities float64[N, classes] of logits float[N, classes]."""
+    """Return the probabilities float64[N, classes] of logits float[N, classes].
+
+    Written here because the base install, which runs exported files, does not bring scipy.
+    """
     powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     probabilities: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
     return probabilities
+
+
+def map_ahead(
+    work: Callable[[_Item], _Result], items: Iterable[_Item], *, workers: int, depth: int
+) -> Iterator[tuple[_Item, _Result]]:
+    """Call `work` on items in threads, ahead of whoever needs the results, which come in the order of the items.
+
+    Args:
+        work: What to call. What it raises is raised here.
+        items: The items, which need not end.
+        workers: How many threads.
+        depth: How many items at most are done or under way, so that memory does not grow with their number.
+
+    Yields:
+        Each item with its result.
+    """
+    waiting: deque[tuple[_Item, Future[_Result]]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="compoundnet-ahead")
+    try:
+        for item in items:
+            waiting.append((item, pool.submit(work, item)))
+            if len(waiting) == depth:
+                first, result = waiting.popleft()
+                yield first, result.result()
+        while waiting:
+            first, result = waiting.popleft()
+            yield first, result.result()
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -1,19 +1,21 @@
-"""Where a session's network comes from: a model, a torch module, or an exported file."""
+"""What a session runs: a model, a torch module, or an exported file, as backends see it."""
 
 from __future__ import annotations
 
 import copy
 import hashlib
-import importlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from compoundnet.arch import Network
 from compoundnet.arch.spec import MIN_RESOLUTION
 from compoundnet.base import CompoundNetError
+from compoundnet.base.machine import installed_version
 from compoundnet.models import ExportedModel, Model, ModelFolder, open_model
 from compoundnet.models.weights_files import sha256_of
 
@@ -27,11 +29,14 @@ Module = TypeVar("Module", bound="nn.Module")
 class SessionSource:
     """What backends need to know of a network.
 
-    size       side of the square input it is compiled for, pixels; None: an exported file that takes any
-    network    None for a torch module that is not ours
-    identity   what its results depend on; None where that cannot be known, and then nothing compiled of it is kept
-    module     makes the torch module in eval mode, batch norms folded; None for an exported file
-    exported   the exported file, else None
+    Attributes:
+        name: What messages call it.
+        channels: Of its input.
+        size: Side of the square input it is compiled for, pixels; None: an exported file that takes any.
+        network: None for a torch module of another package.
+        identity: What its results depend on; None where that cannot be known, and then nothing compiled of it is kept.
+        module: Makes the torch module in eval mode, batch norms folded; None for an exported file.
+        exported: The exported file; None for a module.
     """
 
     name: str
@@ -44,23 +49,33 @@ class SessionSource:
 
     @property
     def input_size(self) -> int:
-        """Side of the pictures to try it with."""
+        """Side of the images to try it with, pixels."""
         if self.size is not None:
             return self.size
         assert self.exported is not None
         return self.exported.preprocess.size
 
     def identified(self, *packages: str) -> dict[str, str] | None:
-        """The identity of what these packages make of it, in their installed versions."""
+        """Return the identity of what these packages, in their installed versions, make of it."""
         if self.identity is None:
             return None
-        return {**self.identity, **{package: _version(package) for package in packages}}
+        return {**self.identity, **{package: installed_version(package) or "" for package in packages}}
+
+    def probe(self, batch: int = 1) -> NDArray[np.float32]:
+        """Return normal noise float32[batch, channels, size, size], the same each time, to try it with."""
+        shape = (batch, self.channels, self.input_size, self.input_size)
+        return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
 
 
 def find_source(model: str | os.PathLike[str] | Model | nn.Module, size: int | None = None) -> SessionSource:
-    """The source of whatever a session may be asked for; `size` is the model's own unless given.
+    """Return the source of whatever a session may be asked for.
 
-    Raises CompoundNetError where there is no such model, or `size` does not fit it.
+    Args:
+        model: A model, by name, folder, exported file or opened, or a torch module.
+        size: Side of the images in pixels; the model's own by default.
+
+    Raises:
+        CompoundNetError: There is no such model, or `size` does not fit it.
     """
     if size is not None and size < MIN_RESOLUTION:
         raise CompoundNetError(f"size must be at least {MIN_RESOLUTION} px, got {size}")
@@ -88,7 +103,7 @@ def _of_exported(model: ExportedModel, size: int | None) -> SessionSource:
     own = model.preprocess.size
     if size not in (None, own) and not model.dynamic_size:
         raise CompoundNetError(
-            f"{model.file} takes {own} px pictures only, not {size} px; `compoundnet export --dynamic-size` makes one"
+            f"{model.file} takes {own} px images only, not {size} px; `compoundnet export --dynamic-size` makes one"
             " that takes any"
         )
     identity = {"file": sha256_of(model.file)}
@@ -114,13 +129,13 @@ def _of_module(module: nn.Module, size: int | None) -> SessionSource:
         return SessionSource(net.spec.name, net.spec.in_channels, size, net.spec, identity, module=net.fuse)
     if size is None:
         raise CompoundNetError(
-            f"a {type(module).__name__} does not say which picture size it is for; give size= in pixels"
+            f"a {type(module).__name__} does not say which image size it is for; give size= in pixels"
         )
     return SessionSource(type(module).__name__, 3, size, None, None, module=lambda: for_inference(module))
 
 
 def for_inference(module: Module) -> Module:
-    """The module in eval mode, in float32 and on the CPU: itself where it is that, else a copy."""
+    """Return the module in eval mode, in float32 and on the CPU: itself where it is that, else a copy."""
     import torch
 
     from compoundnet.nn import FeaturePyramid
@@ -142,10 +157,3 @@ def _digest(module: nn.Module) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:  # installed under another name, such as onnxruntime-gpu
-        return str(importlib.import_module(package).__version__)

@@ -16,8 +16,9 @@ from compoundnet.base.machine import cores
 from compoundnet.data import Dataset, Split
 from compoundnet.data.dataset import UNKNOWN
 from compoundnet.data.lookup import open_for_evaluation
-from compoundnet.models import ExportedModel, Model, open_model
-from compoundnet.runtime.sessions import session, usable
+from compoundnet.models import Model, open_model
+from compoundnet.runtime.backends.session import backends_of
+from compoundnet.runtime.sessions import session
 from compoundnet.train.counts import Counts, count_predictions
 from compoundnet.train.hardware import Hardware, launch
 from compoundnet.train.results import Result, make_result, write_result
@@ -135,9 +136,7 @@ def logits_function(
 ) -> Callable[[Tensor], Tensor]:
     """Return the model as `count_predictions` calls it, running on this process's device."""
     # What does not run on torch runs on the CPU, also where there is a GPU.
-    on_torch = backend in (None, "torch", "compile") and "torch" in usable(
-        model if isinstance(model, ExportedModel) else None
-    )
+    on_torch = any(able.devices and backend in (None, able.name) for able in backends_of(model))
     run = session(
         model,
         backend=backend,

@@ -1,7 +1,7 @@
 """Squeeze-excitation without layout changes, for ONNX Runtime on a CPU.
 
 ONNX Runtime keeps feature maps in channel blocks (NCHWc) between convolutions. It has no product of such a map with one
-number a channel, so around each squeeze-excitation it turns the map to NCHW and back. But for one picture that product
+number a channel, so around each squeeze-excitation it turns the map to NCHW and back. But for one image that product
 is a depthwise 1x1 convolution whose weight is the gate, and that it has: a blocked [1, C, 1, 1] is C numbers in order,
 just what a depthwise weight is. `pad_squeezed` before and `keep_blocked` after its own optimisation put that in.
 """
@@ -78,7 +78,7 @@ def _next_conv(graph: _Graph, name: str) -> onnx.NodeProto | None:
 def keep_blocked(model: onnx.ModelProto) -> int:
     """Rewrite the squeeze-excitations of a graph that ONNX Runtime has optimised, in place; says how many.
 
-    Only for one picture at a time: the gate becomes a weight, which is the same for all pictures of a batch.
+    Only for one image at a time: the gate becomes a weight, which is the same for all images of a batch.
     """
     graph = _Graph(model.graph)
     # A node is known by the name of its first output.

@@ -1,7 +1,7 @@
 """Runs a network on ONNX Runtime, compiled for this processor once and kept in the cache.
 
-Pictures go through one at a time, and as many at once as there are threads: on a CPU a batch in one piece is slower
-(its maps do not stay in the processor's cache), and threads that share one picture wait for one another.
+Each image goes through alone, and as many run side by side as there are threads: on a CPU a batch in one piece is
+slower (its maps do not stay in the processor's cache), and threads that share one image wait for one another.
 """
 
 from __future__ import annotations
@@ -22,12 +22,11 @@ from numpy.typing import NDArray
 from compoundnet.base import CompoundNetError, first_line
 from compoundnet.base.machine import instruction_sets
 from compoundnet.runtime.backends.blocked import keep_blocked, pad_squeezed
+from compoundnet.runtime.backends.registry import Run
 from compoundnet.runtime.cache import stored
 from compoundnet.runtime.session_source import SessionSource
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import onnx
     import onnxruntime
 
@@ -37,14 +36,14 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _LOG = logging.getLogger(__name__)
 _MODEL, _WEIGHTS = "model.onnx", "weights.bin"
-# Above this the graph with `keep_blocked` is not the same function, and is not used.
+# Above this difference the graph of `keep_blocked` is another function, and is not used.
 _SAME = 1e-5
-# Rewritten graphs of an older version of this module are not to be found in the cache.
+# In the cache's identity: graphs that an older version of this module rewrote must not be reused.
 _VERSION = "2"
 
 
-def open_onnxruntime(source: SessionSource, threads: int) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-    """Logits of pictures, on that many threads."""
+def open_onnxruntime(source: SessionSource, threads: int) -> Run:
+    """Open a network on ONNX Runtime, compiled where the cache lacks it."""
     identity = source.identified("compoundnet", "onnx", "onnxruntime", *(["torch"] if source.module else []))
     if identity is not None:
         identity |= {"processor": instruction_sets(), "version": _VERSION}
@@ -55,8 +54,8 @@ def open_onnxruntime(source: SessionSource, threads: int) -> Callable[[NDArray[n
         beside = alone if threads == 1 else raw_session(folder / _MODEL)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="compoundnet-onnxruntime") if threads > 1 else None
 
-    def run(pictures: NDArray[np.float32]) -> NDArray[np.float32]:
-        singles = [pictures[index : index + 1] for index in range(len(pictures))]
+    def run(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        singles = [images[index : index + 1] for index in range(len(images))]
         if pool is None or len(singles) == 1:
             logits = [_run(alone, one) for one in singles]
         else:
@@ -67,9 +66,15 @@ def open_onnxruntime(source: SessionSource, threads: int) -> Callable[[NDArray[n
 
 
 def raw_session(file: Path, *, optimise: bool = False, threads: int = 1) -> onnxruntime.InferenceSession:
-    """ONNX Runtime's own session of a file, as it is or with all of its own optimisations; nothing is kept.
+    """Open ONNX Runtime's own session of a file; nothing is kept in the cache.
 
-    Raises CompoundNetError where it cannot be loaded.
+    Args:
+        file: An ONNX file.
+        optimise: Whether to apply all of ONNX Runtime's optimisations, or none.
+        threads: Threads of the session.
+
+    Raises:
+        CompoundNetError: The file cannot be loaded.
     """
     import onnxruntime
 
@@ -79,8 +84,8 @@ def raw_session(file: Path, *, optimise: bool = False, threads: int = 1) -> onnx
     return _session(file, options)
 
 
-def _run(session: onnxruntime.InferenceSession, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
-    logits: NDArray[np.float32] = session.run(None, {session.get_inputs()[0].name: pictures})[0]
+def _run(session: onnxruntime.InferenceSession, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    logits: NDArray[np.float32] = session.run(None, {session.get_inputs()[0].name: images})[0]
     return logits
 
 
@@ -91,13 +96,13 @@ def _options(threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors; they come as exceptions too
-    # Threads wait for work actively, but only while a picture is under way.
+    # Threads wait for work actively, but only while an image is under way.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     return options
 
 
 def _session(file: Path, options: Any, name: str | None = None) -> onnxruntime.InferenceSession:
-    """`name` is what errors call it, where the file is one on the way."""
+    """`name` is what errors call it, where the file is an intermediate one."""
     import onnxruntime
     from onnxruntime.capi.onnxruntime_pybind11_state import InvalidProtobuf
 
@@ -126,7 +131,7 @@ def _loading_errors() -> tuple[type[Exception], ...]:
 
 def _compile(source: SessionSource, folder: Path) -> None:
     """Write the graph that this processor runs fastest."""
-    import onnx
+    import onnx  # only what the cache lacks needs it
 
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         plain = Path(scratch) / "plain.onnx"
@@ -148,9 +153,7 @@ def _compile(source: SessionSource, folder: Path) -> None:
         return
     blocked = folder / "blocked.onnx"
     onnx.save_model(optimised, blocked)
-    shape = (1, source.channels, source.input_size, source.input_size)
-    example = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
-    expected, found = (_run(raw_session(file), example) for file in (folder / _MODEL, blocked))
+    expected, found = (_run(raw_session(file), source.probe()) for file in (folder / _MODEL, blocked))
     if np.abs(found - expected).max() <= _SAME * np.abs(expected).max():
         blocked.replace(folder / _MODEL)
     else:
@@ -159,8 +162,8 @@ def _compile(source: SessionSource, folder: Path) -> None:
 
 
 def _graph(source: SessionSource, scratch: Path) -> onnx.ModelProto:
-    """The source's ONNX graph for one picture at a time; `scratch` is a place for it while it is made."""
-    import onnx
+    """The source's ONNX graph for one image at a time; `scratch` is a place for it while it is made."""
+    import onnx  # only what the cache lacks needs it
 
     if source.exported is None:
         assert source.module is not None and source.size is not None

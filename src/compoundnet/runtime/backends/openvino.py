@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from compoundnet.base import CompoundNetError
 from compoundnet.base.machine import instruction_sets
+from compoundnet.runtime.backends.registry import Run
 from compoundnet.runtime.cache import stored
 from compoundnet.runtime.session_source import SessionSource
 
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 _COMPILED = "compiled.blob"
 
 
-def open_openvino(source: SessionSource, threads: int) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-    """Logits of pictures, one at a time, on that many threads."""
+def open_openvino(source: SessionSource, threads: int) -> Run:
+    """Open a network on OpenVINO, compiled where the cache lacks it. Images go through one at a time."""
     identity = source.identified("compoundnet", "openvino", *(["onnx", "torch"] if source.module else []))
     if identity is not None:
         identity |= {"processor": instruction_sets()}
@@ -32,15 +33,15 @@ def open_openvino(source: SessionSource, threads: int) -> Callable[[NDArray[np.f
         compiled = _import((folder / _COMPILED).read_bytes(), threads)
     request, output = compiled.create_infer_request(), compiled.output(0)
 
-    def run(pictures: NDArray[np.float32]) -> NDArray[np.float32]:
-        singles = (pictures[index : index + 1] for index in range(len(pictures)))
+    def run(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        singles = (images[index : index + 1] for index in range(len(images)))
         return np.concatenate([request.infer([one])[output] for one in singles])
 
     return run
 
 
 def read_graph(file: Path) -> openvino.Model:
-    """An ONNX file or OpenVINO's IR. Raises CompoundNetError where it cannot be read."""
+    """Read an ONNX file or OpenVINO's IR. Raises CompoundNetError where it cannot be read."""
     import openvino
 
     try:
@@ -51,14 +52,14 @@ def read_graph(file: Path) -> openvino.Model:
 
 
 def compile_graph(graph: openvino.Model, threads: int) -> openvino.CompiledModel:
-    """The graph for the CPU, in float32 where the processor would take a narrower type by itself."""
+    """Compile a graph for the CPU, in float32 where the processor would choose a narrower type by itself."""
     import openvino
 
     return openvino.Core().compile_model(graph, "CPU", _config(threads))
 
 
 def write_graph(source: Path, target: Path, properties: Mapping[str, str]) -> None:
-    """Write an ONNX file as OpenVINO's IR with float32 weights kept as they are, and what it says of itself."""
+    """Write an ONNX file as OpenVINO's IR, with its float32 weights unchanged and `properties` as its metadata."""
     import openvino
 
     graph = read_graph(source)
@@ -77,7 +78,7 @@ def _config(threads: int) -> dict[str, str | int]:
 
 
 def _compile(source: SessionSource, folder: Path) -> None:
-    # Compiled for one thread, and the same for any: their number is told anew when it is read back.
+    # Compiled for one thread, and the same for any: their number is given again when it is read back.
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         compiled = compile_graph(_graph(source, Path(scratch) / "plain.onnx"), threads=1)
         (folder / _COMPILED).write_bytes(compiled.export_model().getvalue())
@@ -90,7 +91,7 @@ def _import(compiled: bytes, threads: int) -> openvino.CompiledModel:
 
 
 def _graph(source: SessionSource, scratch: Path) -> openvino.Model:
-    """The source's graph for one picture at a time; `scratch` is a place for it while it is made."""
+    """The source's graph for one image at a time; `scratch` is a place for it while it is made."""
     if source.exported is not None:
         graph = read_graph(source.exported.file)
         shape = graph.input(0).partial_shape

@@ -4,51 +4,46 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from compoundnet.base import CompoundNetError, first_line
 from compoundnet.base.machine import torch_threads
+from compoundnet.runtime.backends.registry import Run
 from compoundnet.runtime.session_source import SessionSource
 
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
 _LOG = logging.getLogger(__name__)
-Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 def open_torch(source: SessionSource, threads: int, device: str = "cpu", *, compiled: bool = False) -> Run:
-    """Logits of pictures. On a CPU the network's threads are set for each call and given back after it."""
-    import torch
-
+    """Open a network on torch. On a CPU the network's threads are set for each call and given back after it."""
     where = _device(device)
     one_by_one = source.exported is not None and not source.exported.dynamic_batch
     net: Any = _module(source).to(memory_format=torch.channels_last).to(where)
     if compiled:
         net = torch.compile(net)
 
-    def run(pictures: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run(images: NDArray[np.float32]) -> NDArray[np.float32]:
         try:
             with torch_threads(threads), torch.inference_mode():
-                batch = torch.from_numpy(pictures).to(where, memory_format=torch.channels_last)
+                batch = torch.from_numpy(images).to(where, memory_format=torch.channels_last)
                 found = torch.cat([net(one) for one in batch.split(1)]) if one_by_one else net(batch)
                 logits: NDArray[np.float32] = found.float().cpu().numpy()
         except torch.OutOfMemoryError as error:
             raise CompoundNetError(
-                f"a batch of {len(pictures)} does not fit the memory of {device}; give a smaller one"
+                f"a batch of {len(images)} does not fit the memory of {device}; give a smaller one"
             ) from error
         return logits
 
-    return _explained(run) if compiled else run
+    return _with_compiler_errors(run) if compiled else run
 
 
 def open_compiled(source: SessionSource, threads: int, device: str = "cpu") -> Run:
-    """The same through torch.compile, which generates code in the first call for each batch size: about a minute.
+    """Open a network on torch.compile, which generates code in the first call for each batch size: about a minute.
 
     Inductor keeps what it compiled in a cache of its own, in which a later process finds most of it:
     TORCHINDUCTOR_CACHE_DIR, or torchinductor_USER in the folder for temporary files.
@@ -60,8 +55,6 @@ def open_compiled(source: SessionSource, threads: int, device: str = "cpu") -> R
 def _module(source: SessionSource) -> nn.Module:
     if source.module is not None:
         return source.module()
-    import torch
-
     assert source.exported is not None
     try:
         with warnings.catch_warnings():
@@ -72,8 +65,6 @@ def _module(source: SessionSource) -> nn.Module:
 
 
 def _device(name: str) -> torch.device:
-    import torch
-
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
@@ -82,14 +73,14 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _explained(run: Run) -> Run:
-    """Says what is missing where torch.compile has no compiler."""
+def _with_compiler_errors(run: Run) -> Run:
+    """Name what is missing where torch.compile has no compiler."""
 
-    def explained(pictures: NDArray[np.float32]) -> NDArray[np.float32]:
-        from torch._inductor.exc import InvalidCxxCompiler
+    def explained(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        from torch._inductor.exc import InvalidCxxCompiler  # starts Inductor, which only compiled networks need
 
         try:
-            return run(pictures)
+            return run(images)
         except InvalidCxxCompiler as error:
             raise CompoundNetError(
                 "torch.compile needs a C++ compiler, and there is none; install g++, or take another backend"

@@ -1,4 +1,4 @@
-"""Compares an exported file with the torch module it was made of, on noise and on pictures."""
+"""Compares an exported file with the torch module it was made of, on noise and on images."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ class Comparison(msgspec.Struct, frozen=True):
     """How far a file's logits are from torch's.
 
     difference  largest absolute difference, divided by torch's largest absolute logit
-    agreement   share of the pictures with the same best class, 0 to 1; None without pictures
-    pictures    how many there were beside the noise
+    agreement   share of the images with the same best class, 0 to 1; None without images
+    images    how many there were beside the noise
     """
 
     difference: float
     agreement: float | None
-    pictures: int
+    images: int
 
 
-def compare(net: nn.Module, run: Run, noise: Iterable[NDArray[np.float32]], pictures: Iterable[Picture]) -> Comparison:
-    """Both on batches of noise float32[N, C, H, W] and on pictures float32[C, H, W], which may be many."""
+def compare(net: nn.Module, run: Run, noise: Iterable[NDArray[np.float32]], images: Iterable[Pixels]) -> Comparison:
+    """Both on batches of noise float32[N, C, H, W] and on images float32[C, H, W], which may be many."""
     import torch
 
     largest = furthest = 0.0
@@ -59,13 +59,13 @@ def compare(net: nn.Module, run: Run, noise: Iterable[NDArray[np.float32]], pict
 
     for batch in noise:
         both(batch)
-    for picture in pictures:
-        agreed += both(picture[None])
+    for image in images:
+        agreed += both(image[None])
         count += 1
     return Comparison(furthest / (largest or 1.0), agreed / count if count else None, count)
 
 
-Picture = NDArray[np.float32]
+Pixels = NDArray[np.float32]
 
 
 def noise(channels: int, size: int, *, dynamic_batch: bool, dynamic_size: bool) -> Iterator[NDArray[np.float32]]:
@@ -80,14 +80,14 @@ def noise(channels: int, size: int, *, dynamic_batch: bool, dynamic_size: bool) 
         yield random.standard_normal((count, channels, height, width), dtype=np.float32)
 
 
-def read_pictures(paths: Sequence[Path], how: Preprocess) -> Iterator[Picture]:
-    """Pictures as the network reads them, one at a time."""
+def read_images(paths: Sequence[Path], how: Preprocess) -> Iterator[Pixels]:
+    """Images as the network reads them, one at a time."""
     for path in paths:
         yield how.pixels(path)
 
 
-def generated_pictures(how: Preprocess) -> Iterator[Picture]:
-    """Pictures like photographs in what a network is sensitive to: colours that vary together, and contrast that falls
+def generated_images(how: Preprocess) -> Iterator[Pixels]:
+    """Images like photographs in what a network is sensitive to: colours that vary together, and contrast that falls
     as 1 / frequency (Field 1987), with 8-bit values. For where there are no photographs.
     """
     random = np.random.default_rng(0)
@@ -112,12 +112,12 @@ def runner(file: Path) -> Run:
 def _onnx(file: Path) -> Run:
     session = raw_session(file, optimise=True)
     name = session.get_inputs()[0].name
-    return lambda pictures: session.run(None, {name: pictures})[0]
+    return lambda images: session.run(None, {name: images})[0]
 
 
 def _openvino(file: Path) -> Run:
     compiled = compile_graph(read_graph(file), threads=1)
-    return lambda pictures: compiled([pictures])[0].copy()
+    return lambda images: compiled([images])[0].copy()
 
 
 def _torch(file: Path) -> Run:
@@ -127,9 +127,9 @@ def _torch(file: Path) -> Run:
         warnings.simplefilter("ignore")  # torch.export's own, about its archive's format
         net = torch.export.load(file).module()
 
-    def run(pictures: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run(images: NDArray[np.float32]) -> NDArray[np.float32]:
         with torch.inference_mode():
-            logits: NDArray[np.float32] = net(torch.from_numpy(pictures.copy())).numpy()
+            logits: NDArray[np.float32] = net(torch.from_numpy(images.copy())).numpy()
         return logits
 
     return run

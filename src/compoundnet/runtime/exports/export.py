@@ -19,7 +19,7 @@ from compoundnet.models import ExportedModel, Model, ModelFolder, Preprocess, lo
 from compoundnet.models.conversion import default_preprocess
 from compoundnet.models.exported import is_exported
 from compoundnet.models.labels import check_labels
-from compoundnet.runtime.exports.comparison import Comparison, compare, generated_pictures, noise, read_pictures, runner
+from compoundnet.runtime.exports.comparison import Comparison, compare, generated_images, noise, read_images, runner
 from compoundnet.runtime.session_source import for_inference
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ FORMATS = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
 # Precision -> the largest difference from torch in float32, as a share of its largest logit. int8 is another function:
 # it is judged by how often the best class stays.
 LIMITS = {"float32": 1e-4, "float16": 2e-2, "int8": None}
-# So many of the pictures given are compared where the precision is not judged by all of them.
+# So many of the images given are compared where the precision is not judged by all of them.
 _COMPARED = 16
 
 
@@ -40,8 +40,8 @@ class Export(msgspec.Struct, frozen=True):
     """A file that was written, and how far its logits are from torch's in float32.
 
     difference  the largest one, as a share of torch's largest logit; it was allowed to be `limit`
-    agreement   share of the pictures whose best class is torch's, 0 to 1; None where there were none
-    pictures    how many it was compared on; `generated` where none were given and they are no photographs
+    agreement   share of the images whose best class is torch's, 0 to 1; None where there were none
+    images    how many it was compared on; `generated` where none were given and they are no photographs
     features    whether it gives the last feature map beside the logits
     """
 
@@ -56,7 +56,7 @@ class Export(msgspec.Struct, frozen=True):
     difference: float
     limit: float | None
     agreement: float | None
-    pictures: int
+    images: int
     generated: bool
 
 
@@ -70,19 +70,19 @@ def export(
     with_cam: bool = False,
     precision: str = "float32",
     calibrate: Paths | None = None,
-    pictures: Paths | None = None,
+    images: Paths | None = None,
     preprocess: Preprocess | None = None,
     labels: Sequence[str] | None = None,
 ) -> Export:
     """Write a model (name, folder, opened) or a network in memory to one file, which `predict` takes as a model.
 
     output         ends in .onnx, .xml (OpenVINO, whose weights go to a .bin beside it) or .pt2 (torch), as the format
-    dynamic_batch  any number of pictures at a time instead of one
-    dynamic_size   any picture size from 32 px instead of the model's own
+    dynamic_batch  any number of images at a time instead of one
+    dynamic_size   any image size from 32 px instead of the model's own
     with_cam       a second output, `features`: the last feature map float32[N, C, h, w], which `explain` needs
     precision      float32; float16 weights and arithmetic with float32 in and out; int8, which needs `calibrate`
-    calibrate      pictures, or folders of them, that int8 is calibrated on: some hundred like those it will see
-    pictures       what it is compared on, beside noise; those of `calibrate`, or generated ones, unless given
+    calibrate      images, or folders of them, that int8 is calibrated on: some hundred like those it will see
+    images       what it is compared on, beside noise; those of `calibrate`, or generated ones, unless given
     preprocess, labels  instead of a model's own; for a network in memory the authors' and none unless given
 
     Raises CompoundNetError where the labels are not as many as the classes, or the file differs from torch by more than
@@ -94,30 +94,30 @@ def export(
             f"with-cam is for the format onnx in float32 or float16, got {format} in {precision}: leave one of them out"
         )
     calibration = [] if calibrate is None else _find(calibrate)
-    shown = calibration if pictures is None else _find(pictures)
+    shown = calibration if images is None else _find(images)
     net, described = _described(model, target, precision, dynamic_batch, dynamic_size, preprocess, labels)
     described = msgspec.structs.replace(described, features=with_cam)
     how, channels = described.preprocess, described.network.in_channels
     if channels != 3 and (calibration or shown):
-        raise CompoundNetError(f"{described.name} reads {channels} channels; pictures are for models that read 3 (RGB)")
+        raise CompoundNetError(f"{described.name} reads {channels} channels; images are for models that read 3 (RGB)")
 
-    def calibration_pictures() -> Iterable[NDArray[np.float32]]:
-        return read_pictures(calibration, how)
+    def calibration_images() -> Iterable[NDArray[np.float32]]:
+        return read_images(calibration, how)
 
     def compared_on() -> Iterable[NDArray[np.float32]]:
         if channels != 3:
             return ()
         if not shown:
-            return generated_pictures(how)
-        return read_pictures(shown if precision == "int8" else shown[:_COMPARED], how)
+            return generated_images(how)
+        return read_images(shown if precision == "int8" else shown[:_COMPARED], how)
 
     with scratch_folder(target) as scratch:
         file = scratch / target.name
-        _WRITERS[format](net, described, file, calibration_pictures)
+        _WRITERS[format](net, described, file, calibration_images)
         noises = noise(channels, how.size, dynamic_batch=dynamic_batch, dynamic_size=dynamic_size)
         found = compare(net, runner(file), noises, compared_on())
         _check(found, precision, target)
-        return _kept(file, target, described, format, found, generated=not shown and found.pictures > 0)
+        return _kept(file, target, described, format, found, generated=not shown and found.images > 0)
 
 
 def _checked(target: Path, form: str, precision: str, calibrate: Paths | None) -> Path:
@@ -129,7 +129,7 @@ def _checked(target: Path, form: str, precision: str, calibrate: Paths | None) -
     if precision == "int8" and form == "torch":
         raise CompoundNetError("int8 is for the formats onnx and openvino; torch's takes float32 or float16")
     if precision == "int8" and calibrate is None:
-        raise CompoundNetError("int8 is calibrated on pictures: give --calibrate a folder of some hundred")
+        raise CompoundNetError("int8 is calibrated on images: give --calibrate a folder of some hundred")
     if precision != "int8" and calibrate is not None:
         raise CompoundNetError(f"calibration is for --precision int8, not {precision}")
     if target.is_dir():
@@ -211,7 +211,7 @@ def _kept(
         difference=found.difference,
         limit=LIMITS[described.precision],
         agreement=found.agreement,
-        pictures=found.pictures,
+        images=found.images,
         generated=generated,
     )
 
@@ -220,14 +220,14 @@ def _find(paths: Paths) -> list[Path]:
     listed = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     gone = [path for path in listed if not Path(path).exists()]
     if gone:
-        raise CompoundNetError(f"{os.fspath(gone[0])}: there is no such folder or picture")
+        raise CompoundNetError(f"{os.fspath(gone[0])}: there is no such folder or image")
     return data.find_images(listed)
 
 
-Pictures = Callable[[], Iterable[NDArray[np.float32]]]
+Images = Callable[[], Iterable[NDArray[np.float32]]]
 
 
-def _write_onnx(net: ConvNet, described: ExportedModel, file: Path, calibration: Pictures) -> None:
+def _write_onnx(net: ConvNet, described: ExportedModel, file: Path, calibration: Images) -> None:
     import onnx
 
     if described.precision == "int8":
@@ -257,7 +257,7 @@ def _write_graph(net: ConvNet, described: ExportedModel, file: Path) -> None:
     )
 
 
-def _write_openvino(net: ConvNet, described: ExportedModel, file: Path, calibration: Pictures) -> None:
+def _write_openvino(net: ConvNet, described: ExportedModel, file: Path, calibration: Images) -> None:
     from compoundnet.runtime.backends.openvino import write_graph
 
     with _between(file) as graph:
@@ -272,7 +272,7 @@ def _between(file: Path) -> Iterator[Path]:
         yield Path(folder) / "graph.onnx"
 
 
-def _write_torch(net: ConvNet, described: ExportedModel, file: Path, _: Pictures) -> None:
+def _write_torch(net: ConvNet, described: ExportedModel, file: Path, _: Images) -> None:
     from compoundnet.runtime.exports.torch_archive import write_archive
 
     write_archive(net.fuse(), described, file)

@@ -1,4 +1,4 @@
-"""Static int8 quantisation of an ONNX file with ONNX Runtime's tools: calibrated on pictures, one scale per channel."""
+"""Static int8 quantisation of an ONNX file with ONNX Runtime's tools: calibrated on images, one scale per channel."""
 
 from __future__ import annotations
 
@@ -23,23 +23,21 @@ if TYPE_CHECKING:
 _FLOAT32 = ("stem.", "stages.0.")
 
 
-def quantise(
-    source: Path, target: Path, pictures: Iterable[NDArray[np.float32]], properties: Mapping[str, str]
-) -> None:
+def quantise(source: Path, target: Path, images: Iterable[NDArray[np.float32]], properties: Mapping[str, str]) -> None:
     """Write the float32 ONNX file `source` in int8, as QuantizeLinear and DequantizeLinear around each operator.
 
-    pictures  float32[C, H, W], each; what activations are calibrated on
+    images  float32[C, H, W], each; what activations are calibrated on
     """
     import onnx
     from onnxruntime import quantization as tools
 
     class Reader(tools.CalibrationDataReader):  # type: ignore[misc]  # untyped library
         def __init__(self) -> None:
-            self._pictures = iter(pictures)
+            self._images = iter(images)
 
         def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-            picture = next(self._pictures, None)
-            return None if picture is None else {INPUT: picture[None]}
+            image = next(self._images, None)
+            return None if image is None else {INPUT: image[None]}
 
     with _quiet():
         tools.quantize_static(

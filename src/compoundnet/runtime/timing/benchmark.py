@@ -8,23 +8,34 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import msgspec
-import numpy as np
 
-from compoundnet.base import CompoundNetError, did_you_mean, first_line
+from compoundnet.base import CompoundNetError, first_line
 from compoundnet.base.machine import check_threads
-from compoundnet.runtime.sessions import BACKENDS, check_memory, open_session, takes_batch, usable
+from compoundnet.runtime.backends.registry import find_backend, names_of
+from compoundnet.runtime.backends.session import backends_of, check_memory, open_session, takes_batch
 from compoundnet.runtime.timing.peers import WAYS, open_peer, peers_of
 from compoundnet.runtime.timing.rounds import RUNS, WARM_UP, Latency, Setting, setting, time_rounds
 from compoundnet.runtime.timing.subjects import FLOAT32, TimedSubject, subject
 
 _LOG = logging.getLogger(__name__)
+# What results call this package, beside the names of other libraries.
+OWN = "compoundnet"
 
 
 class Measurement(msgspec.Struct, frozen=True):
-    """One network in one library on one backend. `size` in pixels, `macs` of one image, `weights` random or trained.
+    """One network in one library on one backend.
 
-    label      the network's name, with what was given for it where several that were given have the same
-    precision  an exported file's own, else float32
+    Attributes:
+        network: Its name.
+        label: The same, with what was given for it where several that were given have one name.
+        library: This package or another.
+        backend: What ran it.
+        weights: random or trained.
+        precision: An exported file's own, else float32.
+        size: Side of the images, pixels.
+        params: Parameters.
+        macs: Multiply-adds of one image.
+        latency: Of one batch.
     """
 
     network: str
@@ -40,7 +51,13 @@ class Measurement(msgspec.Struct, frozen=True):
 
 
 class Benchmark(msgspec.Struct, frozen=True):
-    """Everything that was timed in the same rounds, what it was timed on, and what was left out and why."""
+    """What was timed in the same rounds.
+
+    Attributes:
+        setting: What it was timed on.
+        measurements: One for each network, library and backend.
+        left_out: What was not timed, and why.
+    """
 
     setting: Setting
     measurements: tuple[Measurement, ...]
@@ -56,18 +73,26 @@ def benchmark(
     runs: int = RUNS,
     with_peers: bool = False,
 ) -> Benchmark:
-    """Time a batch through every network (see `subject`) on every backend, in interleaved rounds.
+    """Time a batch through every network on every backend, in interleaved rounds.
 
-    Raises CompoundNetError before anything is timed where a name or backend is not known or not installed, or a
-    number is out of range.
+    Args:
+        names: Networks, models or exported files; a network where a network and a model have one name.
+        backends: Names of the backends.
+        threads: Threads of each network.
+        batch: Images at a time.
+        runs: Rounds that count.
+        with_peers: Whether to time the same networks of timm, torchvision and efficientnet_pytorch as well.
+
+    Raises:
+        CompoundNetError: A name or backend is not known or not installed, or a number is out of range. It is raised
+            before anything is timed.
     """
     if runs < 1:
         raise CompoundNetError(f"runs must be at least 1, got {runs}")
     if batch < 1:
         raise CompoundNetError(f"batch must be at least 1, got {batch}")
     threads = check_threads(threads)
-    for backend in backends:
-        check_backend(backend)
+    chosen = [find_backend(backend) for backend in backends]
     subjects = _labelled({name: subject(name) for name in names})
     calls: dict[str, Callable[[], object]] = {}
     described: dict[str, Callable[[Latency], Measurement]] = {}
@@ -75,24 +100,23 @@ def benchmark(
 
     def add(label: str, library: str, backend: str, run: Callable[..., object]) -> None:
         found = subjects[label]
-        shape = (batch, found.source.channels, found.size, found.size)
         key = f"{label} {library} {backend}"
-        calls[key] = partial(run, np.random.default_rng(0).standard_normal(shape, dtype=np.float32))
-        ours = library == "compoundnet"
+        calls[key] = partial(run, found.source.probe(batch))
+        ours = library == OWN
         weights, precision = (found.weights, found.precision) if ours else ("random", FLOAT32)
         described[key] = partial(
             Measurement, found.name, label, library, backend, weights, precision, found.size, found.params, found.macs
         )
 
     for label, found in subjects.items():
-        if with_peers or any(takes_batch(backend) for backend in backends):
+        if with_peers or any(takes_batch(backend) for backend in chosen):
             check_memory(found.source, batch)
-        known = usable(found.source.exported)
-        for backend in backends:
-            if backend in known:
-                add(label, "compoundnet", backend, open_session(found.source, backend, threads))
+        able = backends_of(found.source.exported)
+        for backend in chosen:
+            if backend in able:
+                add(label, OWN, backend.name, open_session(found.source, backend, threads))
             else:
-                left_out.append(f"{label} does not run on {backend}, only on {' or '.join(known)}")
+                left_out.append(f"{label} does not run on {backend.name}, only on {names_of(able)}")
         if with_peers:
             left_out += _add_peers(found, threads, batch, partial(add, label))
     if not calls:
@@ -101,12 +125,6 @@ def benchmark(
     latencies = time_rounds(calls, runs=runs, warm_up=WARM_UP)
     measurements = tuple(describe(latencies[key]) for key, describe in described.items())
     return Benchmark(state, measurements, tuple(dict.fromkeys(left_out)))
-
-
-def check_backend(backend: str) -> None:
-    """Raise a CompoundNetError where there is no such backend; opening a session says where it is not installed."""
-    if backend not in BACKENDS:
-        raise CompoundNetError(f"there is no backend named {backend!r}{did_you_mean(backend, BACKENDS)}")
 
 
 def _labelled(subjects: Mapping[str, TimedSubject]) -> dict[str, TimedSubject]:

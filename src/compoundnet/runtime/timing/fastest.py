@@ -2,59 +2,47 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
 from compoundnet.base.machine import instruction_sets, processor
+from compoundnet.runtime.backends.registry import Backend
+from compoundnet.runtime.backends.session import open_session
 from compoundnet.runtime.cache import stored
 from compoundnet.runtime.session_source import SessionSource
-from compoundnet.runtime.sessions import BACKENDS, Session, is_installed, open_session
+from compoundnet.runtime.timing.rounds import time_rounds
 
 _ROUNDS, _WARM_UP = 7, 2
 _RESULT = "result.json"
 
 
 class _Result(msgspec.Struct, frozen=True):
-    """Seconds a call, the median, by backend."""
+    """Seconds of a call, the median, by backend."""
 
     seconds: dict[str, float]
 
 
-def fastest(source: SessionSource, backends: Sequence[str], threads: int, batch: int) -> str:
-    """The fastest of those that are installed. Their rounds are interleaved, so that a busy machine slows all alike."""
-    installed = [backend for backend in backends if is_installed(backend)]
+def fastest(source: SessionSource, backends: Sequence[Backend], threads: int, batch: int) -> Backend:
+    """Return the fastest of the backends that are installed; where none is, the first, which says what to install."""
+    installed = [backend for backend in backends if backend.is_installed]
     if len(installed) < 2:
-        return [*installed, *backends][0]  # opening one that is not installed says what to do
-    identity = source.identified("compoundnet", *sorted({BACKENDS[backend].package for backend in installed}))
+        return [*installed, *backends][0]
+    identity = source.identified("compoundnet", *sorted({backend.package for backend in installed}))
     if identity is not None:
         identity |= {"processor": f"{processor()} {instruction_sets()}", "threads": str(threads), "batch": str(batch)}
     make = partial(_measure, source, installed, threads, batch)
-    with stored("fastest", source.name, identity, make, f"timing {', '.join(installed)}") as folder:
+    doing = f"timing {', '.join(backend.name for backend in installed)}"
+    with stored("fastest", source.name, identity, make, doing) as folder:
         seconds = msgspec.json.decode((folder / _RESULT).read_bytes(), type=_Result).seconds
-    return min(seconds, key=lambda backend: seconds[backend])
+    return min(installed, key=lambda backend: seconds[backend.name])
 
 
-def _measure(source: SessionSource, backends: Sequence[str], threads: int, batch: int, folder: Path) -> None:
-    sessions = {backend: open_session(source, backend, threads) for backend in backends}
-    size = source.input_size
-    pictures = np.random.default_rng(0).standard_normal((batch, source.channels, size, size), dtype=np.float32)
-    taken: dict[str, list[float]] = {backend: [] for backend in backends}
-    for round_ in range(-_WARM_UP, _ROUNDS):
-        for backend, run in sessions.items():
-            seconds = _timed(run, pictures)
-            if round_ >= 0:
-                taken[backend].append(seconds)
-    result = _Result({backend: statistics.median(values) for backend, values in taken.items()})
+def _measure(source: SessionSource, backends: Sequence[Backend], threads: int, batch: int, folder: Path) -> None:
+    images = source.probe(batch)
+    calls = {backend.name: partial(open_session(source, backend, threads), images) for backend in backends}
+    latencies = time_rounds(calls, runs=_ROUNDS, warm_up=_WARM_UP)
+    result = _Result({name: latency.median / 1e3 for name, latency in latencies.items()})
     (folder / _RESULT).write_bytes(msgspec.json.encode(result))
-
-
-def _timed(run: Session, pictures: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> float:
-    start = time.perf_counter()
-    run(pictures)
-    return time.perf_counter() - start

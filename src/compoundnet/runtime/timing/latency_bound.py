@@ -6,13 +6,12 @@ from collections.abc import Callable
 from functools import cache
 
 import msgspec
-import numpy as np
 
 from compoundnet import arch, base
 from compoundnet.arch.budget import LATENCY, smallest
 from compoundnet.base.machine import check_threads
-from compoundnet.runtime.sessions import open_session
-from compoundnet.runtime.timing.benchmark import check_backend
+from compoundnet.runtime.backends.registry import Backend, find_backend
+from compoundnet.runtime.backends.session import open_session
 from compoundnet.runtime.timing.latency_fit import fitted_model
 from compoundnet.runtime.timing.rounds import Latency, time_rounds
 from compoundnet.runtime.timing.subjects import of_network
@@ -47,14 +46,14 @@ def plan_within(
     batch: int = 1,
     training: bool = False,
 ) -> TimedPlan:
-    """`arch.plan` with a bound on the milliseconds of one picture, the median of 20 runs here, and any others.
+    """`arch.plan` with a bound on the milliseconds of one image, the median of 20 runs here, and any others.
 
     batch, training  of `max_memory`
     Raises CompoundNetError where no network of the family is fast enough, with the least that one needs.
     """
-    check_backend(backend)
+    runner = find_backend(backend)
     threads = check_threads(threads)
-    model = fitted_model(network, backend=backend, threads=threads)
+    model = fitted_model(network, backend=runner, threads=threads)
 
     def plan(bound: float) -> arch.Plan:
         return arch.plan(
@@ -70,7 +69,7 @@ def plan_within(
 
     # The model's own figure for the smallest network, with room for rounding, is the least bound that it can plan for.
     floor = model.milliseconds(smallest(network)) * (1 + 1e-9)
-    found, latency = refine(plan, lambda one: time_network(one, backend, threads), max_latency, floor)
+    found, latency = refine(plan, lambda one: time_network(one, runner, threads), max_latency, floor)
     return TimedPlan(found, latency, model.milliseconds(found.network), backend, threads)
 
 
@@ -108,9 +107,8 @@ def refine(plan: Callable[[float], arch.Plan], timed: Timed, limit: float, floor
     return best
 
 
-def time_network(network: arch.Network, backend: str, threads: int) -> Latency:
-    """Of one picture, with random weights."""
-    run = open_session(of_network(network).source, backend, threads)
-    shape = (1, network.in_channels, network.resolution, network.resolution)
-    picture = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
-    return time_rounds({network.name: lambda: run(picture)})[network.name]
+def time_network(network: arch.Network, backend: Backend, threads: int) -> Latency:
+    """Return the latency of one image, with random weights."""
+    source = of_network(network).source
+    run, image = open_session(source, backend, threads), source.probe()
+    return time_rounds({network.name: lambda: run(image)})[network.name]

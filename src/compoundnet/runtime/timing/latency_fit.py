@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations
+from functools import partial
 from pathlib import Path
 
 import msgspec
 import numpy as np
+from scipy.optimize import nnls
 
 from compoundnet.arch import LatencyModel, Network, scale
 from compoundnet.arch.latency import FEATURES, features
 from compoundnet.arch.spec import MIN_RESOLUTION
 from compoundnet.base import CompoundNetError
 from compoundnet.base.machine import instruction_sets, processor
+from compoundnet.runtime.backends.registry import Backend
+from compoundnet.runtime.backends.session import open_session
 from compoundnet.runtime.cache import stored
-from compoundnet.runtime.sessions import BACKENDS, open_session
 from compoundnet.runtime.timing.rounds import installed, time_rounds
 from compoundnet.runtime.timing.subjects import of_network
 
@@ -25,20 +27,20 @@ _FILE = "latency.json"
 _SIZES = ((1.0, 1.0, 1.0), (0.5, 1.0, 1.0), (1.0, 0.5, 1.0), (1.0, 1.0, 0.5), (0.5, 0.5, 0.5), (1.2, 1.2, 1.2))
 
 
-def fitted_model(network: Network, *, backend: str, threads: int) -> LatencyModel:
+def fitted_model(network: Network, *, backend: Backend, threads: int) -> LatencyModel:
     """The model of a network's family on this machine; fitted the first time, which takes a minute, then kept."""
     identity = {
         "network": network.dumps(),
         "processor": f"{processor()} {instruction_sets()}",
-        "backend": backend,
+        "backend": backend.name,
         "threads": str(threads),
-        **installed("compoundnet", BACKENDS[backend].package),
+        **installed("compoundnet", backend.package),
     }
 
     def make(folder: Path) -> None:
         (folder / _FILE).write_bytes(msgspec.json.encode(_time_and_fit(network, backend, threads)))
 
-    doing = f"timing networks of its family on {backend}, for about a minute"
+    doing = f"timing networks of its family on {backend.name}, for about a minute"
     with stored("latency", network.name, identity, make, doing) as folder:
         return msgspec.json.decode((folder / _FILE).read_bytes(), type=LatencyModel)
 
@@ -53,34 +55,16 @@ def fit_latency(networks: Sequence[Network], milliseconds: Sequence[float]) -> L
     amounts = np.array([features(network) for network in networks], dtype=np.float64)
     units = amounts.max(axis=0)
     relative = amounts / units / np.array(milliseconds)[:, None]
-    return LatencyModel(**dict(zip(FEATURES, (_least_squares(relative) / units).tolist(), strict=True)))
+    rates, _ = nnls(relative, np.ones(len(relative)))
+    return LatencyModel(**dict(zip(FEATURES, (rates / units).tolist(), strict=True)))
 
 
-def _least_squares(
-    rows: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
-) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    """The x >= 0 for which rows @ x is nearest to 1. The best one is the plain solution over the columns that it uses,
-    and of four columns there are only 15 choices."""
-    columns = range(rows.shape[1])
-    best, least = np.zeros(rows.shape[1]), np.inf
-    for used in (list(few) for count in range(1, len(columns) + 1) for few in combinations(columns, count)):
-        found, *_ = np.linalg.lstsq(rows[:, used], np.ones(len(rows)), rcond=None)
-        error = float(np.square(rows[:, used] @ found - 1).sum())
-        # A column more must improve on fewer by more than rounding.
-        if found.min() >= 0 and error < least - 1e-12:
-            best, least = np.zeros(rows.shape[1]), error
-            best[used] = found
-    return best
-
-
-def _time_and_fit(network: Network, backend: str, threads: int) -> LatencyModel:
+def _time_and_fit(network: Network, backend: Backend, threads: int) -> LatencyModel:
     networks = [_scaled(network, *size) for size in _SIZES]
     calls = {}
     for index, one in enumerate(networks):
-        run = open_session(of_network(one).source, backend, threads)
-        shape = (1, one.in_channels, one.resolution, one.resolution)
-        picture = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
-        calls[str(index)] = lambda run=run, picture=picture: run(picture)
+        source = of_network(one).source
+        calls[str(index)] = partial(open_session(source, backend, threads), source.probe())
     return fit_latency(networks, [latency.median for latency in time_rounds(calls).values()])
 
 

@@ -11,13 +11,10 @@ import msgspec
 from compoundnet.base import format_count, make_folder, write_whole
 from compoundnet.plots.canvas import INK, OKABE_ITO, Plot, canvas, count_axis, encode, log_axis
 from compoundnet.plots.labels import PointLabel, label_points
+from compoundnet.runtime.timing.benchmark import OWN, Benchmark
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from compoundnet.runtime.timing.benchmark import Benchmark
-
-OWN = "compoundnet"
 
 
 class PlottedLatency(msgspec.Struct, frozen=True):

@@ -77,9 +77,9 @@ def _eager(module: nn.Module, threads: int, *, channels_last: bool) -> Run:
     order = torch.channels_last if channels_last else torch.contiguous_format
     net: Any = module.to(memory_format=order)
 
-    def run(pictures: NDArray[np.float32]) -> object:
+    def run(images: NDArray[np.float32]) -> object:
         with torch_threads(threads), torch.inference_mode():
-            return net(torch.from_numpy(pictures).contiguous(memory_format=order))
+            return net(torch.from_numpy(images).contiguous(memory_format=order))
 
     return run
 
@@ -99,4 +99,4 @@ def _exported(module: nn.Module, size: int, batch: int, threads: int) -> Run:
         torch.onnx.export(module, (torch.zeros(batch, 3, size, size),), file, dynamo=True, verbose=False)
         session = raw_session(file, optimise=True, threads=threads)
     name = session.get_inputs()[0].name
-    return lambda pictures: session.run(None, {name: pictures})
+    return lambda images: session.run(None, {name: images})

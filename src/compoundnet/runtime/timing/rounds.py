@@ -1,28 +1,26 @@
-"""How long things take: as the paper times them (batch 1, one thread, the mean of 20 runs) and as engineers do (after a
-warm-up, median, 95th percentile and spread; in interleaved rounds where several are compared, so that drift of the
-machine hits all alike)."""
+"""How long calls take, in interleaved rounds, so that a busy spell of the machine slows all of them alike.
+
+The mean of 20 runs on one thread is what the paper reports; median, 95th percentile and spread say how sure it is.
+"""
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import logging
 import os
 import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from importlib import metadata
 
 import msgspec
 import numpy as np
 
 from compoundnet.base import CompoundNetError
-from compoundnet.base.machine import cores, processor
+from compoundnet.base.machine import cores, installed_version, processor
 
 _LOG = logging.getLogger(__name__)
 RUNS, WARM_UP = 20, 3
-# Seconds of waiting that a note tells of.
+# Seconds of waiting that are worth a note.
 _LONG = 5.0
 _PACKAGES = ("compoundnet", "torch", "onnxruntime", "openvino", "timm", "torchvision", "efficientnet_pytorch", "numpy")
 
@@ -30,9 +28,14 @@ _PACKAGES = ("compoundnet", "torch", "onnxruntime", "openvino", "timm", "torchvi
 class Latency(msgspec.Struct, frozen=True):
     """Milliseconds of one call, over `runs` calls after the warm-up.
 
-    mean    what the paper's Table 4 gives
-    p95     95 % of the calls were at most this long
-    spread  interquartile range as a fraction of the median
+    Attributes:
+        mean: What the paper's Table 4 gives.
+        median: Half of the calls took at most this long.
+        p95: 95 % of the calls took at most this long.
+        fastest: The shortest call.
+        slowest: The longest call.
+        spread: Interquartile range as a fraction of the median.
+        runs: How many calls were counted.
     """
 
     mean: float
@@ -47,9 +50,17 @@ class Latency(msgspec.Struct, frozen=True):
 class Setting(msgspec.Struct, frozen=True):
     """What latencies depend on beside the network.
 
-    pinned        numbers of the cores that the process may use; None where the system does not say
-    load_average  of the last minute when the measurement began: how busy others kept the machine; None as above
-    versions      of the packages that are installed, and of Python
+    Attributes:
+        processor: Its name.
+        cores: How many of them the process may use.
+        pinned: Their numbers; None where the system does not say.
+        load_average: Of the last minute when the measurement began: how busy others kept the machine; None as above.
+        system: The operating system.
+        threads: Of each network.
+        batch: Images at a time.
+        runs: Calls that are counted.
+        warm_up: Calls before them.
+        versions: Of the packages that are installed, and of Python.
     """
 
     processor: str
@@ -65,18 +76,28 @@ class Setting(msgspec.Struct, frozen=True):
 
 
 def time_rounds(
-    subjects: Mapping[str, Callable[[], object]], *, runs: int = RUNS, warm_up: int = WARM_UP
+    calls: Mapping[str, Callable[[], object]], *, runs: int = RUNS, warm_up: int = WARM_UP
 ) -> dict[str, Latency]:
-    """Call every subject once a round, for `runs` rounds after `warm_up` rounds that do not count.
+    """Time calls in rounds: each is called once a round, for `runs` rounds after `warm_up` rounds that do not count.
 
-    How long they will take is logged, where that is long: by the second, because the first call of anything is slower.
-    Raises CompoundNetError where runs is less than 1.
+    How long all rounds will take is logged where that is long: after the second, because first calls are slower.
+
+    Args:
+        calls: The calls by name.
+        runs: Rounds that count.
+        warm_up: Rounds before them.
+
+    Returns:
+        The latencies by name.
+
+    Raises:
+        CompoundNetError: `runs` is less than 1.
     """
     if runs < 1:
         raise CompoundNetError(f"runs must be at least 1, got {runs}")
-    taken: dict[str, list[float]] = {name: [] for name in subjects}
+    taken: dict[str, list[float]] = {name: [] for name in calls}
     for number in range(1, warm_up + runs + 1):
-        milliseconds = {name: _timed(call) for name, call in subjects.items()}
+        milliseconds = {name: _timed(call) for name, call in calls.items()}
         if number > warm_up:
             for name, value in milliseconds.items():
                 taken[name].append(value)
@@ -88,7 +109,7 @@ def time_rounds(
 
 
 def summarise(milliseconds: list[float]) -> Latency:
-    """The figures of a list of times, which must not be empty."""
+    """Return the latency of a list of times, which must not be empty."""
     low, median, high, p95 = np.percentile(milliseconds, [25, 50, 75, 95]).tolist()
     return Latency(
         mean=statistics.fmean(milliseconds),
@@ -102,7 +123,7 @@ def summarise(milliseconds: list[float]) -> Latency:
 
 
 def setting(*, threads: int, batch: int, runs: int = RUNS, warm_up: int = WARM_UP) -> Setting:
-    """What holds on this machine now."""
+    """Return what holds on this machine now."""
     return Setting(
         processor=processor(),
         cores=cores(),
@@ -118,16 +139,9 @@ def setting(*, threads: int, batch: int, runs: int = RUNS, warm_up: int = WARM_U
 
 
 def installed(*packages: str) -> dict[str, str]:
-    """The versions of those that are installed."""
-    found = {}
-    for package in packages:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            # Installed under another name, such as onnxruntime-gpu, or run from a source folder; or not at all.
-            if importlib.util.find_spec(package) is not None:
-                found[package] = str(importlib.import_module(package).__version__)
-    return found
+    """Return the versions of those packages that are installed."""
+    versions = {package: installed_version(package) for package in packages}
+    return {package: version for package, version in versions.items() if version is not None}
 
 
 def _timed(call: Callable[[], object]) -> float:

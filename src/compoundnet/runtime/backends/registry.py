@@ -1,0 +1,130 @@
+"""The backends: what can run a network, what each needs installed, and what it can take. One list for everyone.
+
+The command line's help reads this list too, so nothing here imports a library that takes time to load.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
+
+import msgspec
+
+from compoundnet.base import CompoundNetError, did_you_mean
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from compoundnet.runtime.session_source import SessionSource
+
+# Images float32[N, C, H, W] to logits float32[N, classes].
+Run: TypeAlias = "Callable[[NDArray[np.float32]], NDArray[np.float32]]"
+AUTO = "auto"
+
+
+class Backend(msgspec.Struct, frozen=True):
+    """A library, or a way of using one, that runs networks.
+
+    Attributes:
+        name: What it is called in options, messages and results.
+        package: The package it needs, by the name it is imported by.
+        open: Makes a source ready to run on a number of threads and a device.
+        formats: The endings of the exported files that it runs.
+        extra: The extra of this package that installs it; None where the base install does.
+        devices: Whether it runs on any device of torch; the others run on the CPU.
+        any_size: Whether a session of a module takes images of any size, not only of the size it was opened for.
+        whole_batch: Whether a batch goes through in one piece, so that all of it must fit memory.
+        in_auto: Whether `auto` tries it.
+    """
+
+    name: str
+    package: str
+    open: Callable[[SessionSource, int, str], Run]
+    formats: tuple[str, ...]
+    extra: str | None = None
+    devices: bool = False
+    any_size: bool = False
+    whole_batch: bool = False
+    in_auto: bool = True
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether the package it needs is installed."""
+        return importlib.util.find_spec(self.package) is not None
+
+    def check_installed(self) -> None:
+        """Raise a CompoundNetError that says what to install where the package it needs is missing."""
+        if not self.is_installed:
+            what = f"'compoundnet[{self.extra}]'" if self.extra else self.package
+            raise CompoundNetError(f"the backend {self.name} is not installed; `pip install {what}` installs it")
+
+
+# Each library is imported by whoever opens a session on it.
+
+
+def _open_onnxruntime(source: SessionSource, threads: int, _: str) -> Run:
+    from compoundnet.runtime.backends.onnxruntime import open_onnxruntime
+
+    return open_onnxruntime(source, threads)
+
+
+def _open_torch(source: SessionSource, threads: int, device: str) -> Run:
+    from compoundnet.runtime.backends.torch import open_torch
+
+    return open_torch(source, threads, device)
+
+
+def _open_compiled(source: SessionSource, threads: int, device: str) -> Run:
+    from compoundnet.runtime.backends.torch import open_compiled
+
+    return open_compiled(source, threads, device)
+
+
+def _open_openvino(source: SessionSource, threads: int, _: str) -> Run:
+    from compoundnet.runtime.backends.openvino import open_openvino
+
+    return open_openvino(source, threads)
+
+
+# The usual one first.
+BACKENDS = (
+    Backend("onnxruntime", "onnxruntime", _open_onnxruntime, (".onnx",)),
+    Backend("torch", "torch", _open_torch, (".pt2",), extra="torch", devices=True, any_size=True, whole_batch=True),
+    # Not in auto: compiling takes up to a minute in every process.
+    Backend(
+        "compile",
+        "torch",
+        _open_compiled,
+        (".pt2",),
+        extra="torch",
+        devices=True,
+        any_size=True,
+        whole_batch=True,
+        in_auto=False,
+    ),
+    Backend("openvino", "openvino", _open_openvino, (".onnx", ".xml"), extra="openvino"),
+)
+
+
+def find_backend(name: str, *others: str) -> Backend:
+    """Return the backend of that name, installed or not.
+
+    Args:
+        name: Its name.
+        others: Further names that the caller takes, for the message.
+
+    Raises:
+        CompoundNetError: There is none; the message names the nearest.
+    """
+    found = next((backend for backend in BACKENDS if backend.name == name), None)
+    if found is None:
+        known = [*(backend.name for backend in BACKENDS), *others]
+        raise CompoundNetError(f"there is no backend named {name!r}{did_you_mean(name, known)}")
+    return found
+
+
+def names_of(backends: tuple[Backend, ...]) -> str:
+    """Return the names for a message: `torch or compile`."""
+    return " or ".join(backend.name for backend in backends)

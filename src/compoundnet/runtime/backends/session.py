@@ -1,0 +1,112 @@
+"""`Session`: one small interface over what can run a network."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compoundnet.arch import inference_memory
+from compoundnet.arch.spec import MIN_RESOLUTION
+from compoundnet.base import CompoundNetError, format_bytes
+from compoundnet.base.machine import free_memory
+from compoundnet.models import ExportedModel, Model
+from compoundnet.runtime.backends.registry import BACKENDS, Backend, Run
+from compoundnet.runtime.session_source import SessionSource
+
+
+class Session:
+    """A network that is ready to run: images float32[N, C, H, W] in, logits float32[N, classes] out.
+
+    `compoundnet.runtime.session` makes one.
+
+    Attributes:
+        backend: The name of the backend that runs it.
+        threads: How many threads it uses.
+        size: The only height and width it takes, pixels; None: any, at least 32.
+    """
+
+    def __init__(self, source: SessionSource, backend: Backend, threads: int, run: Run, device: str = "cpu") -> None:
+        self.backend = backend.name
+        self.threads = threads
+        self.size = None if backend.any_size and source.exported is None else source.size
+        self._source, self._run, self._device = source, run, device
+        self._takes_memory = takes_batch(backend, device)
+
+    def __repr__(self) -> str:
+        size = "any size" if self.size is None else f"{self.size} px"
+        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        where = threads if self._device == "cpu" else self._device
+        return f"<Session of {self._source.name} on {self.backend}, {size}, {where}>"
+
+    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Run a batch.
+
+        Args:
+            images: float32[N, C, H, W], as preprocessing gives them.
+
+        Returns:
+            Logits float32[N, classes].
+
+        Raises:
+            CompoundNetError: The images are of another type or shape, or do not fit memory.
+        """
+        self._check(images)
+        if self._takes_memory:
+            check_memory(self._source, len(images))
+        return self._run(np.require(images, requirements=["C", "W"]))
+
+    def _check(self, images: NDArray[np.float32]) -> None:
+        side = "H, W" if self.size is None else f"{self.size}, {self.size}"
+        channels = self._source.channels
+        wanted = f"the images must be a NumPy array float32[N, {channels}, {side}] with N at least 1"
+        if not isinstance(images, np.ndarray):
+            raise CompoundNetError(f"{wanted}, got a {type(images).__name__}")
+        shape = images.shape
+        if images.dtype != np.float32 or len(shape) != 4 or shape[0] < 1 or shape[1] != channels:
+            raise CompoundNetError(f"{wanted}, got {images.dtype}{list(shape)}")
+        if self.size is not None and shape[2:] != (self.size, self.size):
+            raise CompoundNetError(
+                f"this session is for images of {self.size} x {self.size} px, got {shape[2]} x {shape[3]}; size="
+                " makes one for others"
+            )
+        if min(shape[2:]) < MIN_RESOLUTION:
+            raise CompoundNetError(f"images must be at least {MIN_RESOLUTION} px a side, got {shape[2]} x {shape[3]}")
+
+
+def open_session(source: SessionSource, backend: Backend, threads: int, device: str = "cpu") -> Session:
+    """Open a session of a source on a backend that can run it.
+
+    Raises:
+        CompoundNetError: The backend is not installed; the message says what to install.
+    """
+    backend.check_installed()
+    return Session(source, backend, threads, backend.open(source, threads, device), device)
+
+
+def backends_of(model: Model | None) -> tuple[Backend, ...]:
+    """Return the backends that can run a model, the usual one first: all, except for an exported file."""
+    if not isinstance(model, ExportedModel):
+        return BACKENDS
+    return tuple(backend for backend in BACKENDS if model.file.suffix.lower() in backend.formats)
+
+
+def takes_batch(backend: Backend, device: str = "cpu") -> bool:
+    """Return whether a batch goes through the backend in one piece, in this machine's own memory."""
+    return backend.whole_batch and device == "cpu"
+
+
+def check_memory(source: SessionSource, batch: int) -> None:
+    """Raise a CompoundNetError where a batch needs more memory than is free."""
+    lacking = missing_memory(source, batch)
+    if lacking is not None:
+        raise CompoundNetError(f"{lacking}; give a smaller batch")
+
+
+def missing_memory(source: SessionSource, batch: int) -> str | None:
+    """Return how much memory a batch needs and how much is free, as a sentence; None where it is enough."""
+    if batch == 1 or source.network is None or source.size is None:
+        return None
+    needed, free = inference_memory(source.network.replace(resolution=source.size), batch), free_memory()
+    if needed <= free:
+        return None
+    return f"a batch of {batch} images needs about {format_bytes(needed)} of memory, and {format_bytes(free)} are free"
