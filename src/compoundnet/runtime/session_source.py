@@ -120,8 +120,9 @@ def _of_exported(model: ExportedModel, size: int | None) -> SessionSource:
 
 
 def _of_module(module: nn.Module, size: int | None) -> SessionSource:
-    from compoundnet.nn import ConvNet
+    from compoundnet.nn import ConvNet  # only who has a torch module waits for torch
 
+    _check_logits(module)
     if isinstance(module, ConvNet):
         net = for_inference(module)
         size = size or net.spec.resolution
@@ -136,17 +137,21 @@ def _of_module(module: nn.Module, size: int | None) -> SessionSource:
 
 def for_inference(module: Module) -> Module:
     """Return the module in eval mode, in float32 and on the CPU: itself where it is that, else a copy."""
-    import torch
+    import torch  # as above
 
-    from compoundnet.nn import FeaturePyramid
-
-    if isinstance(module, FeaturePyramid):
-        raise CompoundNetError(f"{module.spec.name} with features_only gives feature maps; a session gives logits")
+    _check_logits(module)
     ready = not module.training and all(
         tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.int64)
         for tensor in module.state_dict().values()
     )
     return module if ready else copy.deepcopy(module).eval().to("cpu", torch.float32)
+
+
+def _check_logits(module: nn.Module) -> None:
+    from compoundnet.nn import FeaturePyramid  # as above
+
+    if isinstance(module, FeaturePyramid):
+        raise CompoundNetError(f"{module.spec.name} with features_only gives feature maps; a session gives logits")
 
 
 def _digest(module: nn.Module) -> str:
