@@ -110,7 +110,7 @@ def test_impossible_sizes_are_refused(cells: int, filters: int, said: str) -> No
 @pytest.mark.parametrize(
     ("cell", "said"),
     [
-        ({"op": "conv-3x3", "state": 2}, "state 2 cannot be written from state 2"),
+        ({"op": "conv-3x3", "state": 2}, "state 2 cannot be made from state 2"),
         ({"op": "conv-9x9", "state": 0}, "Invalid enum value 'conv-9x9'"),
     ],
 )

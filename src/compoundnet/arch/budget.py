@@ -20,15 +20,30 @@ LATENCY = "latency in ms"
 
 
 class Bound(msgspec.Struct, frozen=True):
-    """One limit of a budget: which figure, at most how much."""
+    """One limit of a budget.
 
-    figure: str  # as the user knows it: "macs", "params", "memory", "training memory" or "latency in ms"
+    Attributes:
+        figure: what is limited, as users call it: "macs", "params", "memory", "training memory" or "latency in ms".
+        limit: the largest value allowed.
+        of: the figure of a network, given its cost.
+    """
+
+    figure: str
     limit: float
     of: Callable[[Network, Cost], float]
 
 
 class Alternative(msgspec.Struct, frozen=True):
-    """The largest network of the same budget that scales one dimension alone."""
+    """The largest network of the same budget that scales one dimension alone.
+
+    Attributes:
+        depth: multiplier; 1 unless depth is the dimension.
+        width: multiplier; 1 unless width is the dimension.
+        resolution: side of the input, pixels.
+        params: trainable parameters.
+        macs: multiply-adds for one image.
+        memory_bytes: peak of what the budget asked for: inference, or a training step.
+    """
 
     depth: float
     width: float
@@ -39,7 +54,21 @@ class Alternative(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """The answer to Eq. 2. `binding` is the figure that stops the next larger network."""
+    """The answer to Eq. 2.
+
+    Attributes:
+        network: the largest network that keeps every bound.
+        phi: the exponent of Eq. 3.
+        depth: multiplier, alpha^phi.
+        width: multiplier, beta^phi.
+        resolution: side of the input, pixels.
+        params: trainable parameters.
+        macs: multiply-adds for one image.
+        memory_bytes: peak of what the budget asked for: inference, or a training step.
+        binding: the figure that the next larger network would exceed.
+        alternatives: for "depth", "width" and "resolution" the network that scales this dimension alone; None where it
+            cannot meet the budget so, or does not change the figures that are bound.
+    """
 
     network: Network
     phi: float
@@ -66,16 +95,23 @@ def plan(
     precision: Precision = "float32",
     coefficients: Coefficients | None = None,
 ) -> Plan:
-    """Scale `network` by the largest phi, below 0 too, that keeps every given bound.
+    """Scale a network by the largest phi, which may be negative, that keeps every given bound (Eq. 2, Eq. 3).
 
-    max_macs    multiply-adds for one image
-    max_params  trainable parameters
-    max_memory  bytes, of inference over `batch` images, or of a training step with `training`
-    max_latency milliseconds for one image, as `latency` predicts them; `runtime.plan_within` fits and checks it
+    Args:
+        network: the baseline.
+        max_macs: multiply-adds for one image.
+        max_params: trainable parameters.
+        max_memory: bytes, of inference over `batch` images, or of a training step with `training`.
+        max_latency: milliseconds for one image, as `latency` predicts them; `runtime.plan_within` fits and checks it.
+        latency: the model that predicts milliseconds; goes with `max_latency`.
+        batch: images at a time, for the memory figures.
+        training: bound the memory of a training step instead of inference.
+        precision: of the memory figures.
+        coefficients: alpha, beta and gamma; the paper's by default.
 
-    `Plan.alternatives` holds the depth-only, width-only and resolution-only network of the same budget; None where
-    that dimension alone cannot meet it or does not change the figures that are bound.
-    Raises CompoundNetError where even the smallest network exceeds a bound, saying which and what it needs.
+    Raises:
+        CompoundNetError: no bound was given, or a bound is not a number above 0; or even the smallest network exceeds a
+            bound: the message says which, and what it needs.
     """
     coefficients = coefficients or Coefficients()
     bounds = _bounds(max_macs, max_params, max_memory, max_latency, latency, training)
@@ -123,7 +159,7 @@ def plan(
 
 
 def smallest(network: Network, coefficients: Coefficients | None = None) -> Network:
-    """The smallest network that `plan` can give: all bounds must let it pass."""
+    """Return the smallest network that `plan` can give; a budget that it exceeds has no answer."""
     coefficients = coefficients or Coefficients()
     return compound(network, _lowest_phi(network, coefficients), coefficients)
 
@@ -162,7 +198,7 @@ def _bounds(
 
 
 def _written(value: float) -> str:
-    """Whole where it counts something or is large; three digits of a small number of milliseconds."""
+    """Format a figure: whole numbers and large ones in full, a few milliseconds with three digits."""
     return f"{value:,.0f}" if value == int(value) or value >= 1000 else f"{value:.3g}"
 
 

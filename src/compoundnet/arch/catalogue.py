@@ -1,4 +1,4 @@
-"""The networks this project knows by name: one TOML file a family in `baselines/`.
+"""The networks that are known by name: one TOML file for each family, in `baselines/`.
 
 A file holds whole networks (the baselines) and variants (a baseline and its published multipliers). A new family is
 a new file and nothing else.
@@ -18,7 +18,16 @@ from compoundnet.base.errors import CompoundNetError, did_you_mean
 
 
 class Variant(_Part, frozen=True):
-    """A network by its published multipliers: `resolution` in pixels, `dropout` where it differs from the base's."""
+    """A network by its published multipliers.
+
+    Attributes:
+        name: the network's.
+        base: the network of the same file that is scaled.
+        depth: multiplier.
+        width: multiplier.
+        resolution: pixels; None where it is the base's.
+        dropout: None where it is the base's.
+    """
 
     name: str
     base: str
@@ -29,7 +38,7 @@ class Variant(_Part, frozen=True):
 
 
 class Repeated(_Part, frozen=True):
-    """A network that is its base but for the repeats of its stages (ResNet-101 of ResNet-50)."""
+    """A network that equals its base except for the repeats of its stages (ResNet-101 of ResNet-50)."""
 
     name: str
     base: str
@@ -37,7 +46,15 @@ class Repeated(_Part, frozen=True):
 
 
 class Family(_Part, frozen=True):
-    """One file of `baselines/`. `source` says where its figures come from."""
+    """One file of `baselines/`.
+
+    Attributes:
+        family: its name.
+        source: where the figures come from.
+        networks: the baselines, in full.
+        repeated: networks that differ from a baseline in repeats only.
+        variants: networks that are scaled from a baseline.
+    """
 
     family: str
     source: str
@@ -48,7 +65,7 @@ class Family(_Part, frozen=True):
 
 @cache
 def families() -> dict[str, dict[str, Network]]:
-    """Every catalogue network, by family and name."""
+    """Return every network of the catalogue, by family and name."""
     files = resources.files("compoundnet.arch").joinpath("baselines").iterdir()
     found: dict[str, dict[str, Network]] = {}
     for file in sorted(files, key=lambda entry: entry.name):

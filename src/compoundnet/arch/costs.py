@@ -14,15 +14,16 @@ from compoundnet.base.errors import CompoundNetError
 
 
 class Cost(msgspec.Struct, frozen=True):
-    """Of one network at one batch size.
+    """What one network costs at one batch size.
 
-    params                 trainable parameters
-    macs                   multiply-adds for one image, of convolutions and fully connected layers: the paper's FLOPS
-    activations            outputs of those layers for one image, elements
-    memory_bytes           peak of an inference pass over the batch, weights included
-    training_memory_bytes  peak of a training step over the batch, gradients and optimiser state included
-    receptive_field        side, in pixels of the input, of what one element of the last feature map sees (squeeze-
-                           excitation, which sees everything, left aside)
+    Attributes:
+        params: trainable parameters.
+        macs: multiply-adds for one image, of convolutions and fully connected layers: the paper's FLOPS.
+        activations: outputs of those layers for one image, elements.
+        memory_bytes: peak of an inference pass over the batch, weights included.
+        training_memory_bytes: peak of a training step over the batch, gradients and optimiser state included.
+        receptive_field: side, in pixels of the input, of what one element of the last feature map depends on; squeeze-
+            excitation, which depends on everything, is left aside.
     """
 
     params: int
@@ -34,7 +35,19 @@ class Cost(msgspec.Struct, frozen=True):
 
 
 class StageCost(msgspec.Struct, frozen=True):
-    """One row of the stage table, as in the paper's Table 1: `resolution` is the row's input side, in pixels."""
+    """One row of the stage table, as in the paper's Table 1.
+
+    Attributes:
+        stage: number of the row, from 1.
+        operator: the block's title.
+        resolution: side of the row's input, pixels.
+        channels: of its output.
+        layers: how often the block is repeated.
+        stride: of the first of them.
+        params: trainable parameters.
+        macs: multiply-adds for one image.
+        activations: outputs of convolutions and fully connected layers for one image, elements.
+    """
 
     stage: int
     operator: str
@@ -48,7 +61,16 @@ class StageCost(msgspec.Struct, frozen=True):
 
 
 def cost(network: Network, *, batch: int = 1, precision: Precision = "float32") -> Cost:
-    """The cost of a network. `batch` and `precision` change the memory figures only."""
+    """Compute what a network costs, in closed form.
+
+    Args:
+        network: the network.
+        batch: images at a time; changes the memory figures only.
+        precision: "float32" or "bfloat16"; changes the memory figures only.
+
+    Raises:
+        CompoundNetError: `batch` is below 1.
+    """
     if batch < 1:
         raise CompoundNetError(f"batch must be at least 1, got {batch}")
     runs = segments(network)
@@ -63,7 +85,7 @@ def cost(network: Network, *, batch: int = 1, precision: Precision = "float32") 
 
 
 def receptive_field(network: Network) -> int:
-    """Side, in pixels of the input, of what one element of the last feature map sees."""
+    """Return the side, in pixels of the input, of what one element of the last feature map depends on."""
     field, jump = 1, 1
     for run in segments(network):
         reach, stride = _reach(run.group)
@@ -73,7 +95,7 @@ def receptive_field(network: Network) -> int:
 
 
 def stage_costs(network: Network) -> tuple[StageCost, ...]:
-    """The stage table: stem, stages, head, each with its share of the cost."""
+    """Return the stage table: stem, stages and head, each with its share of the cost."""
     rows: list[StageCost] = []
     for run in segments(network):
         group = run.group
@@ -109,7 +131,7 @@ def stage_costs(network: Network) -> tuple[StageCost, ...]:
 
 @lru_cache(maxsize=8192)
 def _reach(group: Group) -> tuple[int, int]:
-    """(growth of the receptive field in units of the group's input step, stride) along the longest path."""
+    """Return by how many input steps of the group the receptive field grows on the longest path, and the stride."""
     reach = {-1: (0, 1)}
     for index, layer in enumerate(group.layers):
         # What follows a global pool sees everything and says nothing about reach: squeeze-excitation, the classifier.
@@ -121,7 +143,7 @@ def _reach(group: Group) -> tuple[int, int]:
 
 
 def _describe(network: Network, stage: int) -> tuple[str, int, int]:
-    """(operator, channels, stride) of a row of the stage table."""
+    """Return operator, channels and stride of a row of the stage table."""
     if stage < 0:
         stem = network.stem
         pool = " & MaxPool" if stem.pool == "max" else ""

@@ -1,4 +1,4 @@
-"""How long one picture takes, as a linear function of what a network costs."""
+"""The time one image takes, as a linear function of what a network costs."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ FEATURES = ("macs", "activations", "params", "layers")
 
 
 class LatencyModel(msgspec.Struct, frozen=True):
-    """Milliseconds for each multiply-add, activation, parameter and layer; none is below 0.
+    """Milliseconds for each multiply-add, activation, parameter and layer.
 
-    So a network that is larger in every respect never counts as faster. `runtime.fit_latency` fits one to networks
-    that were timed.
+    None is below 0, so a network that is larger in every respect is never predicted to be faster.
+    `runtime.fit_latency` fits a model to networks that were timed.
     """
 
     macs: float = 0.0
@@ -29,14 +29,19 @@ class LatencyModel(msgspec.Struct, frozen=True):
                 raise ValueError(f"{feature} must be at least 0 ms each, got {getattr(self, feature)}")
 
     def milliseconds(self, network: Network, value: Cost | None = None) -> float:
-        """Of one picture through the network; `value` is its cost where that is known already."""
+        """Predict the milliseconds that one image takes.
+
+        Args:
+            network: the network.
+            value: its cost, where that is known already.
+        """
         found = features(network, value)
         each = (self.macs, self.activations, self.params, self.layers)
         return sum(rate * amount for rate, amount in zip(each, found, strict=True))
 
 
 def features(network: Network, value: Cost | None = None) -> tuple[int, ...]:
-    """Multiply-adds, activations, parameters and layers of a network: what `FEATURES` names."""
+    """Return a network's multiply-adds, activations, parameters and layers, in the order of `FEATURES`."""
     value = value or cost(network)
     layers = sum(run.repeats * len(run.group.layers) for run in segments(network))
     return value.macs, value.activations, value.params, layers

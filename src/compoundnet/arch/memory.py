@@ -23,7 +23,7 @@ OPTIMIZER_SLOTS = 2
 
 
 def inference_memory(network: Network, batch: int = 1, precision: Precision = "float32") -> int:
-    """Peak bytes of one forward pass over `batch` images, weights and images included."""
+    """Return the peak bytes of one forward pass over `batch` images, weights and images included."""
     runs = segments(network)
     same = network.padding == "same"
     weights = sum(run.repeats * _weights(run.group) for run in runs)
@@ -38,7 +38,7 @@ def inference_memory(network: Network, batch: int = 1, precision: Precision = "f
 
 
 def training_memory(network: Network, batch: int = 1, precision: Precision = "float32") -> int:
-    """Peak bytes of a training step over `batch` images with the paper's optimiser (two slots a parameter).
+    """Return the peak bytes of a training step over `batch` images with the paper's optimiser (two slots a parameter).
 
     bfloat16 is mixed precision: weights, gradients and optimiser state stay float32, activations and a working copy
     of the weights are bfloat16.

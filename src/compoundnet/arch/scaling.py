@@ -18,7 +18,13 @@ MAX_RESOLUTION_FACTOR = 8
 
 
 class Coefficients(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """alpha, beta, gamma of Eq. 3. The defaults are the paper's answer for EfficientNet-B0 (section 4, STEP 1)."""
+    """The coefficients of Eq. 3; the defaults are the paper's answer for EfficientNet-B0 (section 4, STEP 1).
+
+    Attributes:
+        alpha: by how much one step of phi multiplies the depth.
+        beta: by how much it multiplies the width.
+        gamma: by how much it multiplies the resolution.
+    """
 
     alpha: float = 1.2
     beta: float = 1.1
@@ -35,7 +41,11 @@ class Coefficients(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.alpha * self.beta**2 * self.gamma**2
 
     def multipliers(self, phi: float) -> tuple[float, float, float]:
-        """(depth, width, resolution) = (alpha^phi, beta^phi, gamma^phi)."""
+        """Return (depth, width, resolution) = (alpha^phi, beta^phi, gamma^phi).
+
+        Raises:
+            CompoundNetError: phi is not a number between -100 and 100.
+        """
         if not math.isfinite(phi) or abs(phi) > 100:
             raise CompoundNetError(f"phi must be a number between -100 and 100, got {phi}")
         return self.alpha**phi, self.beta**phi, self.gamma**phi
@@ -44,8 +54,12 @@ class Coefficients(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class FoundCoefficients(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A file of coefficients: the result of a search, or written by hand.
 
-    network  the baseline that they were found for; None where the file does not say
-    about    on what they were found, and how sure that is
+    Attributes:
+        alpha: of Eq. 3.
+        beta: of Eq. 3.
+        gamma: of Eq. 3.
+        network: the baseline that they were found for; None where the file does not say.
+        about: on which data they were found, and how certain they are.
     """
 
     alpha: float
@@ -70,13 +84,17 @@ def scale(
     resolution: float = 1.0,
     name: str | None = None,
 ) -> Network:
-    """Scale a network: ceil(depth * L) repeats, width * C channels by its family's rules, and the resolution.
+    """Scale a network (Eq. 2): ceil(depth * L) repeats, width * C channels by its family's rules, and the resolution.
 
-    depth, width   multipliers above 0; below 1 shrinks
-    resolution     up to 8: a factor on the network's own, rounded to the nearest pixel; above: pixels, at least 32
-    name           of the result; by default the base's name with the multipliers
+    Args:
+        network: the baseline.
+        depth: multiplier above 0; below 1 shrinks.
+        width: multiplier above 0; below 1 shrinks.
+        resolution: up to 8 a factor on the network's own, rounded to the nearest pixel; above that pixels, at least 32.
+        name: of the result; by default the base's name with the multipliers.
 
-    Raises CompoundNetError for a multiplier that is not a positive number and for a resolution under 32 px.
+    Raises:
+        CompoundNetError: a multiplier that is not a positive number, or a resolution under 32 px.
     """
     for label, value in (("depth", depth), ("width", width), ("resolution", resolution)):
         if not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
@@ -103,7 +121,16 @@ def scale(
 
 
 def compound(network: Network, phi: float, coefficients: Coefficients | None = None) -> Network:
-    """Scale by one coefficient (Eq. 3): 2^phi times the multiply-adds, shared out by alpha, beta and gamma."""
+    """Scale a network by one coefficient (Eq. 3).
+
+    Args:
+        network: the baseline.
+        phi: the exponent; one step multiplies the multiply-adds by about 2. Negative values shrink.
+        coefficients: alpha, beta and gamma, which share the growth out; the paper's by default.
+
+    Raises:
+        CompoundNetError: phi gives a resolution that no network can have.
+    """
     depth, width, factor = (coefficients or Coefficients()).multipliers(phi)
     pixels = network.resolution * factor
     if not MIN_RESOLUTION <= round(pixels) <= 1e6:
@@ -116,7 +143,7 @@ def compound(network: Network, phi: float, coefficients: Coefficients | None = N
 
 
 def round_channels(channels: int, width: float, rules: Rules) -> int:
-    """Nearest multiple of the divisor, at least one divisor, and one more where 10 % would be lost.
+    """Return the nearest multiple of the divisor, at least one divisor, and one more where 10 % would be lost.
 
     Width 1 changes nothing: a network's own channels need not be multiples.
     """
@@ -130,7 +157,7 @@ def round_channels(channels: int, width: float, rules: Rules) -> int:
 
 
 def round_repeats(repeats: int, depth: float) -> int:
-    """ceil(depth * repeats), cleaned of binary noise: 1.1 * 10 is 11.000000000000002 and would give 12."""
+    """Return ceil(depth * repeats), cleaned of binary noise: 1.1 * 10 is 11.000000000000002 and would give 12."""
     return math.ceil(round(depth * repeats, 9)) or 1
 
 

@@ -34,11 +34,16 @@ class Stem(_Part, frozen=True):
 
 
 class Stage(_Part, frozen=True):
-    """`repeats` blocks of one type; only the first has the stride and changes the channels.
+    """A run of blocks of one type; only the first has the stride and changes the channels.
 
-    `skip`: whether a block whose input and output have one shape adds its input (`noskip` in the authors' code), or
-    "pool": every block that keeps its channels adds its input max-pooled 3x3 at the block's stride (MnasNet's search
-    space). BasicBlock and Bottleneck always have their own shortcut.
+    Attributes:
+        block: the layer type F_i of Eq. 1.
+        channels: C_i, of each block's output.
+        repeats: L_i, how many blocks there are.
+        stride: of the first block.
+        skip: whether a block whose input and output have equal shapes adds its input (`noskip` in the authors' code);
+            or "pool": every block that keeps its channels adds its input max-pooled 3x3 at the block's stride
+            (MnasNet's search space). BasicBlock and Bottleneck always have their own shortcut.
     """
 
     block: Block
@@ -82,10 +87,15 @@ class Norm(_Part, frozen=True):
 class Rules(_Part, frozen=True):
     """How a family rounds when it is scaled.
 
-    Channels go to the nearest multiple of `channel_divisor`, at least one of it, and one more where that would
-    lose over 10 % (authors' round_filters). The `fix_*` fields are EfficientNet-Lite's: stem and head keep their
-    channels, the first and last stage their repeats (lite/efficientnet_lite_builder.py).
-    `head_grows_only`: the head keeps its channels below width 1 (MobileNetV2, as its authors' code has it).
+    The `fix_*` fields are EfficientNet-Lite's (lite/efficientnet_lite_builder.py).
+
+    Attributes:
+        channel_divisor: channels go to its nearest multiple, at least one of it, and one more where that would lose
+            over 10 % (authors' round_filters).
+        fix_stem: the stem keeps its channels.
+        fix_head: the head keeps its channels.
+        fix_end_repeats: the first and the last stage keep their repeats.
+        head_grows_only: the head keeps its channels below width 1 (MobileNetV2, as its authors' code has it).
     """
 
     channel_divisor: int = 8
@@ -99,7 +109,7 @@ class Rules(_Part, frozen=True):
 
 
 class Scaling(_Part, frozen=True):
-    """Where a scaled network came from: the base's name and the multipliers applied to it."""
+    """What a scaled network was scaled from: the base's name and the multipliers applied to it."""
 
     base: str
     depth: float = 1.0
@@ -110,12 +120,22 @@ class Scaling(_Part, frozen=True):
 class Network(_Part, frozen=True, omit_defaults=True):
     """A whole network. Everything else in this project is a function of it.
 
-    resolution   side of the square input, pixels
-    activation   after stem, blocks and head; squeeze-excitation uses it too
-    padding      "same": TensorFlow's, bottom and right first; "symmetric": torch's kernel // 2. The weights decide
-    dropout      before the classifier
-    survival     stochastic depth: probability that the deepest block is kept; falls linearly from 1
-    num_classes  0 leaves the classifier out
+    Attributes:
+        name: letters, digits and `. _ + -`.
+        resolution: side of the square input, pixels.
+        stem: the first convolution.
+        stages: what is between stem and head.
+        head: the last convolution and the global pool.
+        activation: after stem, blocks and head; squeeze-excitation uses it too.
+        norm: batch norm, after every convolution but squeeze-excitation's.
+        padding: "same": TensorFlow's, bottom and right first; "symmetric": torch's kernel // 2. Weights need the one
+            that they were trained with.
+        dropout: probability, before the classifier.
+        survival: stochastic depth: probability that the deepest block is kept; falls linearly from 1.
+        in_channels: channels of the images.
+        num_classes: length of the logits; 0 leaves the classifier out.
+        rules: how the network rounds when it is scaled.
+        scaling: what it was scaled from; None for a baseline.
     """
 
     name: str
@@ -153,7 +173,11 @@ class Network(_Part, frozen=True, omit_defaults=True):
         )
 
     def replace(self, **fields: Any) -> Network:
-        """This network with other values in some fields, checked like new."""
+        """Return this network with other values in some fields.
+
+        Raises:
+            CompoundNetError: an impossible value.
+        """
         changed = msgspec.structs.replace(self, **fields)
         changed.__post_init__()  # structs.replace does not run it
         return changed
@@ -170,16 +194,24 @@ class Network(_Part, frozen=True, omit_defaults=True):
 
     @classmethod
     def loads(cls, text: str | bytes, source: str = "<text>") -> Network:
-        """Read TOML. An unknown field, a wrong type or an impossible value is a CompoundNetError naming the field."""
+        """Read a network from TOML text.
+
+        Args:
+            text: the document.
+            source: what error messages call it.
+
+        Raises:
+            CompoundNetError: an unknown field, a wrong type or an impossible value; the message names the field.
+        """
         return decode_toml(text, cls, source)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Network:
-        """Read a network's TOML file."""
+        """Read a network's TOML file; errors as `loads`'s, and for a file that cannot be read."""
         return read_toml(path, cls)
 
     def dumps(self) -> str:
-        """This network as TOML; `Network.loads` gives an equal network back."""
+        """Return this network as TOML, from which `Network.loads` makes an equal one."""
         return msgspec.toml.encode(self).decode()
 
     def save(self, path: str | os.PathLike[str]) -> None:

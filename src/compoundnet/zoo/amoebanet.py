@@ -22,7 +22,17 @@ class MapShape(NamedTuple):
 
 
 class Cell(nn.Module):
-    """One cell: from the last cell's output, and the output before that (None: there is none), to the next output."""
+    """One cell, from the outputs of the two cells before it to its own.
+
+    Args:
+        genotype: the cell's operations.
+        last: shape of the output of the cell before.
+        before: shape of the output of the cell before that; None for the first cell.
+        channels: of each operation.
+        stride: 2 halves the resolution.
+        norm: batch norm's values.
+        survival: drop path: probability that an operation is kept in training.
+    """
 
     def __init__(
         self,
@@ -62,10 +72,16 @@ class Cell(nn.Module):
 
 
 class AmoebaNet(nn.Module):
-    """AmoebaNet of one genotype (A, B or C). float[N, 3, H, W] to logits float[N, num_classes]; no auxiliary head.
+    """AmoebaNet, from float[N, 3, H, W] to logits float[N, num_classes]; without auxiliary head.
 
-    cells     normal cells, in three equal groups (3 N in the papers)
-    filters   channels of each operation in the first group (F); twice that in the second, four times in the third
+    Args:
+        genotype: "A", "B" or "C".
+        cells: normal cells, in three equal groups (3 N in the papers).
+        filters: channels of each operation in the first group (F); twice that in the second, four times in the third.
+        num_classes: length of the logits.
+
+    Raises:
+        CompoundNetError: there is no such genotype, `cells` is no multiple of 3, or `filters` is below 16.
     """
 
     def __init__(self, genotype: str, cells: int, filters: int, num_classes: int = 1000) -> None:
@@ -109,14 +125,14 @@ class AmoebaNet(nn.Module):
 
 
 def _entrance(before: MapShape, last: MapShape, channels: int, norm: Norm) -> nn.Module:
-    """What brings the output of two cells back to the last one's resolution and to `channels`."""
+    """Return what brings the output before the last to the last one's resolution and to `channels`."""
     if before.halvings != last.halvings:
         return nn.Sequential(nn.ReLU(), FactorisedReduction(before.channels, channels, norm))
     return nn.Identity() if before.channels == channels else conv(before.channels, channels, norm)
 
 
 def _exit(state: MapShape, made: MapShape, norm: Norm) -> nn.Module:
-    """What brings a state to the shape of the states the cell made, so that they can be concatenated."""
+    """Return what brings a state to the shape of the states that the cell made, so that they can be concatenated."""
     if state.halvings != made.halvings:
         return FactorisedReduction(state.channels, made.channels, norm)
     if state.channels == made.channels:

@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 
 
 class NetworkBuilder(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How one network is built.
+    """What builds one network.
 
-    name         as one asks for it: `inception-v4`
-    title        as the paper's Table 2 prints it
-    resolution   side of the square input that its row of Table 2 is about, pixels
-    builder      the function or class that makes the module, by its full name, called with `arguments`
-    reference    who published it, and where its size is given
+    Attributes:
+        name: as commands take it: `inception-v4`.
+        title: as the paper's Table 2 prints it.
+        resolution: side of the square input that its row of Table 2 is about, pixels.
+        builder: the function or class that makes the module, by its full name.
+        arguments: what the builder is called with.
+        reference: who published the network, and where its size is given.
     """
 
     name: str
@@ -41,10 +43,12 @@ class NetworkBuilder(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         return self.builder.partition(".")[0]
 
     def build(self, num_classes: int = 1000) -> nn.Module:
-        """A module with fresh weights, in training mode; float[N, 3, H, W] to logits float[N, num_classes].
+        """Build the torch module with fresh weights, in training mode and without auxiliary head.
 
-        No auxiliary head. Under `torch.device("meta")` it takes no memory. Raises CompoundNetError where the
-        library it comes from is not installed.
+        It maps float[N, 3, H, W] to logits float[N, num_classes]. Under `torch.device("meta")` it takes no memory.
+
+        Raises:
+            CompoundNetError: `num_classes` is below 1, or the library that builds the network is not installed.
         """
         if num_classes < 1:
             raise CompoundNetError(f"num_classes must be at least 1, got {num_classes}")
@@ -58,9 +62,10 @@ class NetworkBuilder(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 class ZooNetwork(NetworkBuilder, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A comparison network and its cost at `resolution` with 1000 classes.
 
-    params      trainable parameters
-    macs        multiply-adds of convolutions and fully connected layers for one image; the paper calls them FLOPs
-    classifier  how many of the parameters are the last layer's
+    Attributes:
+        params: trainable parameters.
+        macs: multiply-adds of convolutions and fully connected layers for one image; the paper calls them FLOPS.
+        classifier: how many of the parameters are the last layer's.
     """
 
     params: int
@@ -69,14 +74,15 @@ class ZooNetwork(NetworkBuilder, frozen=True, forbid_unknown_fields=True, kw_onl
 
 
 def entries() -> dict[str, ZooNetwork]:
-    """Every comparison network by name, in the order of Table 2."""
+    """Return every comparison network by name, in the order of Table 2."""
     return dict(_entries())
 
 
 def network(name: str) -> ZooNetwork:
-    """The comparison network of that name; underscores and capitals are accepted.
+    """Return the comparison network of that name; underscores and capitals are accepted.
 
-    Raises CompoundNetError with the nearest names.
+    Raises:
+        CompoundNetError: there is no such comparison network; the message has the nearest names.
     """
     wanted = canonical(name)
     known = _entries()
@@ -87,7 +93,7 @@ def network(name: str) -> ZooNetwork:
 
 @cache
 def builders() -> dict[str, NetworkBuilder]:
-    """How every network is built, by name."""
+    """Return what builds each network, by name."""
     listed = msgspec.convert(_read("networks.toml")["networks"], list[NetworkBuilder])
     return {builder.name: builder for builder in listed}
 

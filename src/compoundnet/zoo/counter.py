@@ -40,7 +40,12 @@ class CountedCost(msgspec.Struct, frozen=True):
 
 
 def count(build: Callable[[], nn.Module], resolution: int) -> CountedCost:
-    """Count the module that `build` makes, in eval mode, for one RGB image of `resolution` x `resolution` pixels."""
+    """Count a module in eval mode, for one RGB image.
+
+    Args:
+        build: makes the module; called with the meta device as default.
+        resolution: side of the image, pixels.
+    """
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
         module = build().eval()
         module(torch.empty(1, 3, resolution, resolution))
@@ -56,7 +61,7 @@ def _params(module: nn.Module) -> int:
 
 
 def count_all() -> dict[str, CountedCost]:
-    """Every network of the catalogue, by name."""
+    """Count every comparison network; the result is by name."""
     return {name: count(builder.build, builder.resolution) for name, builder in builders().items()}
 
 

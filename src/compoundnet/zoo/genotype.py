@@ -57,16 +57,21 @@ class CellGenotype(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Genotype(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The two cells a network is stacked from; the reduction cell halves the resolution."""
+    """The two cells that a network is a stack of; the reduction cell halves the resolution."""
 
     normal: CellGenotype
     reduction: CellGenotype
 
 
 class AmoebaNets(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The genotypes by letter, and what holds for all of them.
+    """The genotypes, and what all of them have in common.
 
-    `survival`: drop path's probability that an operation of the last cell is kept; falls linearly from 1.
+    Attributes:
+        stem_channels: of the first convolution.
+        norm: batch norm's values.
+        dropout: probability, before the classifier.
+        survival: drop path: probability that an operation of the last cell is kept; falls linearly from 1.
+        genotypes: by letter.
     """
 
     stem_channels: int
@@ -76,7 +81,7 @@ class AmoebaNets(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     genotypes: dict[str, Genotype]
 
     def genotype(self, letter: str) -> Genotype:
-        """Raises CompoundNetError where there is none of that letter."""
+        """Return the genotype of that letter; raise CompoundNetError where there is none."""
         if letter not in self.genotypes:
             raise CompoundNetError(f"there is no AmoebaNet-{letter}{did_you_mean(letter, self.genotypes)}")
         return self.genotypes[letter]
@@ -84,6 +89,6 @@ class AmoebaNets(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @cache
 def amoebanets() -> AmoebaNets:
-    """The contents of amoebanet.toml."""
+    """Return the contents of amoebanet.toml."""
     file = resources.files("compoundnet.zoo").joinpath("amoebanet.toml")
     return msgspec.toml.decode(file.read_bytes(), type=AmoebaNets)

@@ -69,13 +69,14 @@ class FactorisedReduction(nn.Module):
 
 
 def batch_norm(channels: int, norm: Norm) -> nn.BatchNorm2d:
+    """Return a batch norm with these values."""
     return nn.BatchNorm2d(channels, eps=norm.eps, momentum=norm.momentum)
 
 
 def conv(
     in_channels: int, out_channels: int, norm: Norm, kernel: Pair = (1, 1), stride: Pair = (1, 1)
 ) -> nn.Sequential:
-    """ReLU, convolution, batch norm: the order of every convolution in a cell."""
+    """Return ReLU, convolution and batch norm, the order of every convolution in a cell."""
     return nn.Sequential(
         nn.ReLU(), SameConv2d(in_channels, out_channels, kernel, stride), batch_norm(out_channels, norm)
     )
@@ -84,7 +85,7 @@ def conv(
 def separable(
     in_channels: int, out_channels: int, norm: Norm, kernel: int, stride: int, dilation: int = 1
 ) -> nn.Module:
-    """Twice ReLU, depthwise and pointwise convolution, batch norm; the first depthwise one has the stride."""
+    """Return twice ReLU, depthwise and pointwise convolution, batch norm; the first depthwise one has the stride."""
     layers: list[nn.Module] = []
     for channels, step in ((in_channels, stride), (out_channels, 1)):
         layers += [
@@ -97,7 +98,10 @@ def separable(
 
 
 def operation(op: Operation, in_channels: int, out_channels: int, stride: int, norm: Norm) -> nn.Module:
-    """The module of one operation, float[N, in_channels, H, W] to float[N, out_channels, H / stride, W / stride]."""
+    """Return the module of one operation.
+
+    It maps float[N, in_channels, H, W] to float[N, out_channels, ceil(H / stride), ceil(W / stride)].
+    """
     narrow = out_channels // 4  # the bottleneck of the wide convolutions
     match op:
         case "identity":

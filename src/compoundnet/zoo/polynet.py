@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compoundnet.arch import Norm
+from compoundnet.zoo.operations import batch_norm
 
 
 class Conv(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,6 +61,7 @@ class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @cache
 def design() -> Design:
+    """Return the contents of polynet.toml."""
     file = resources.files("compoundnet.zoo").joinpath("polynet.toml")
     return msgspec.toml.decode(file.read_bytes(), type=Design)
 
@@ -71,7 +73,7 @@ class Unit(nn.Module):
         super().__init__()
         padding = (0, 0) if conv.valid else (conv.kernel[0] // 2, conv.kernel[1] // 2)
         self.conv = nn.Conv2d(in_channels, conv.channels, conv.kernel, conv.stride, padding, bias=False)
-        self.norms = nn.ModuleList(_batch_norm(conv.channels, norm) for _ in range(orders))
+        self.norms = nn.ModuleList(batch_norm(conv.channels, norm) for _ in range(orders))
 
     def forward(self, x: Tensor, order: int) -> Tensor:
         normed: Tensor = self.norms[order](self.conv(x))
@@ -79,7 +81,7 @@ class Unit(nn.Module):
 
 
 class Chain(nn.Module):
-    """Convolutions one after the other; none: the 3x3 max pool at stride 2."""
+    """Convolutions in sequence; a branch without any is the 3x3 max pool at stride 2."""
 
     def __init__(self, in_channels: int, branch: Branch, norm: Norm, orders: int) -> None:
         super().__init__()
@@ -98,7 +100,7 @@ class Chain(nn.Module):
 
 
 class Branches(nn.Module):
-    """Runs its branches on one input and concatenates what they give."""
+    """Branches that run on one input; their outputs are concatenated."""
 
     def __init__(self, in_channels: int, branches: tuple[Branch, ...], norm: Norm, orders: int = 1) -> None:
         super().__init__()
@@ -117,7 +119,7 @@ class Residual(nn.Module):
         super().__init__()
         self.branches = Branches(channels, stage.block, norm, orders)
         self.projections = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(self.branches.channels, channels, 1, bias=False), _batch_norm(channels, norm))
+            nn.Sequential(nn.Conv2d(self.branches.channels, channels, 1, bias=False), batch_norm(channels, norm))
             for _ in range(orders)
         )
 
@@ -195,7 +197,3 @@ class PolyNet(nn.Module):
             x = stage(x)
         logits: Tensor = self.classifier(self.dropout(x.mean((2, 3))))
         return logits
-
-
-def _batch_norm(channels: int, norm: Norm) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(channels, eps=norm.eps, momentum=norm.momentum)
