@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from command import run
+from small_model import write_small_model
 
 
 def lite0_file() -> Path:
@@ -81,3 +82,15 @@ def test_what_cannot_be_done_is_one_line_and_an_exit_code(
     assert problem in done.stderr
     assert "Traceback" not in done.stderr
     assert code == 2 or done.stderr.count("\n") == 1
+
+
+def test_convert_writes_a_model_for_another_library(tmp_path: Path) -> None:
+    write_small_model(tmp_path / "small")
+    arguments = ("models", "convert", str(tmp_path / "small"), "--to", "timm", "-o", str(tmp_path / "small.pth"))
+    done = run(*arguments)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "small.pth, for timm (tf_ models)" in " ".join(done.stderr.split())
+    assert run(*arguments).returncode == 1
+    told = json.loads(run(*arguments, "--force", "--json").stdout)
+    assert told == {"file": str(tmp_path / "small.pth"), "layout": "timm"}
+    assert run(*arguments, "--network", "efficientnet-b0").returncode == 2

@@ -15,6 +15,9 @@ from compoundnet.cli.output import note, print_json, show, table
 app = typer.Typer(no_args_is_help=True, help="List and fetch pretrained models; convert weights of other libraries.")
 
 
+_LAYOUTS = "timm, timm-native, torchvision, lukemelas, transformers, keras or tensorflow"
+
+
 def _complete_layout(incomplete: str) -> list[str]:
     return [name for name in models.LAYOUTS if name.startswith(incomplete)]
 
@@ -85,26 +88,36 @@ def fetch(
 @app.command()
 def convert(
     source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="A weights file, or the prefix of a TensorFlow checkpoint.")
-    ],
-    layout: Annotated[
         str,
-        typer.Option(
-            metavar="NAME",
-            help="The library it is from: timm, timm-native, torchvision, lukemelas, transformers, keras or"
-            " tensorflow.",
-            autocompletion=_complete_layout,
+        typer.Argument(
+            metavar="SOURCE", help="A weights file, or the prefix of a TensorFlow checkpoint; with --to a MODEL."
         ),
     ],
+    output: Annotated[Path, output_option("PATH", "Write the model folder here; with --to the file.")],
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help=f"The library it is from: {_LAYOUTS}.",
+            autocompletion=_complete_layout,
+        ),
+    ] = None,
     network: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="NETWORK",
             help="The network of these weights: a name from `compoundnet list`, or a TOML file.",
             autocompletion=complete_network,
         ),
-    ],
-    output: Annotated[Path, output_option("FOLDER", "Write the model folder here.")],
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Write a model's weights as this library loads them, instead: .safetensors or .pth, .h5 for keras.",
+            autocompletion=_complete_layout,
+        ),
+    ] = None,
     labels: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Read the class names from this file, one per line.")
     ] = None,
@@ -122,7 +135,20 @@ def convert(
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Convert another library's weights to a model folder. Classes and input channels are those of the file."""
+    """Convert another library's weights to a model folder, or with --to a model's weights to another library's file.
+
+    Classes and input channels are those of the file.
+    """
+    if to is not None:
+        if layout or network or labels or preprocess or raw:
+            raise typer.BadParameter("--to writes a model's weights as they are; it goes with -o and --force only")
+        written = models.convert_to(source, output, layout=to, replace=force)
+        if json:
+            print_json({"file": str(written), "layout": to})
+        note(f"wrote {written}, for {models.layout(to).library}")
+        return
+    if layout is None or network is None:
+        raise typer.BadParameter("give --layout and --network of a weights file, or --to for a model")
     model = models.convert(
         source,
         output,
