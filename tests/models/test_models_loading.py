@@ -129,3 +129,16 @@ def test_impossible_wishes_are_errors(wrong: dict[str, int], tmp_path: Path) -> 
     small_folder(tmp_path / "pets")
     with pytest.raises(CompoundNetError, match=r"in_chans|num_classes|out_indices"):
         load(tmp_path / "pets", **wrong)  # type: ignore[call-overload]  # each is wrong in another way
+
+
+def test_a_loaded_module_knows_its_preprocessing_and_labels(tmp_path: Path) -> None:
+    model = small_folder(tmp_path / "model")
+    net = load(model)
+    assert (net.preprocess, net.labels) == (model.preprocess, ("cat", "dog", "tiger cat"))
+    assert net.preprocess is not None
+    image = np.zeros((40, 50, 3), np.uint8)
+    assert net(net.preprocess(image)[None]).shape == (1, 3)
+    assert net.fuse().labels == net.labels
+    assert load(model, num_classes=5).labels is None
+    net.reset_classifier(3)
+    assert net.labels is None and net.preprocess == model.preprocess

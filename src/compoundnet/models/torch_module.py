@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, overload
+from typing import Literal, overload
+
+import torch
+from torch import Tensor
 
 from compoundnet.base import CompoundNetError
 from compoundnet.models.lookup import open_folder
 from compoundnet.models.model import Model
 from compoundnet.models.weights_files import read_safetensors
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from compoundnet.nn import ConvNet, FeaturePyramid
-    from compoundnet.nn.net import GlobalPool
+from compoundnet.nn import ConvNet, FeaturePyramid, build
+from compoundnet.nn.net import GlobalPool
 
 _STEM = "stem.conv.weight"
 
@@ -75,6 +74,9 @@ def load(
 ) -> ConvNet | FeaturePyramid:
     """Load the pretrained torch module of a model, in eval mode, on the CPU.
 
+    The module knows the model's preprocessing and labels: `net(net.preprocess("cat.jpg")[None])` are logits, and
+    `net.labels` names them. With another number of classes there are no labels.
+
     Args:
         model: a name of `compoundnet models list`, a model's folder, or an opened model.
         num_classes: another number gives a classifier with fresh weights; 0 leaves it out.
@@ -88,11 +90,6 @@ def load(
     Raises:
         CompoundNetError: there is no such model, its weights cannot be read, or a value is impossible.
     """
-    # torch is imported here: `open_model` needs none of it.
-    import torch
-
-    from compoundnet.nn import ConvNet, build
-
     if num_classes is not None and num_classes < 0:
         raise CompoundNetError(f"num_classes must be 0 (no classifier) or more, got {num_classes}")
     model = open_folder(model)
@@ -114,11 +111,13 @@ def load(
     net.load_state_dict({name: tensor for name, tensor in state.items() if name in wanted}, assign=True)
     if isinstance(net, ConvNet) and num_classes is not None and num_classes != net.num_classes:
         net.reset_classifier(num_classes)
+    net.preprocess = model.preprocess
+    net.labels = model.labels if net.spec.num_classes == model.network.num_classes else None
     return net.eval()
 
 
 def adapt_stem(weight: Tensor, in_chans: int) -> Tensor:
-    """The stem's weight float[out, channels, k, k] for another number of input channels.
+    """Return the stem's weight float[out, channels, k, k] for another number of input channels.
 
     More channels repeat the old ones in turn, each divided by how often it is there; fewer take an equal share of all.
     Either way the sum over channels stays, so a grey image gives the response of its RGB version.

@@ -75,7 +75,7 @@ class ConvNet(Trunk):
         return self.classifier
 
     def reset_classifier(self, num_classes: int, global_pool: GlobalPool | None = None) -> None:
-        """Make a new classifier with fresh weights, on the same device; `spec` follows.
+        """Make a new classifier with fresh weights, on the same device; `spec` follows, and labels are dropped.
 
         Args:
             num_classes: length of the logits; 0 leaves the classifier out.
@@ -87,6 +87,7 @@ class ConvNet(Trunk):
         self.spec = _adapted(self.spec, num_classes=num_classes, global_pool=global_pool)
         example = self.stem.conv.weight
         self.classifier = _classifier(self.spec).to(example.device, example.dtype)
+        self.labels = None
         initialise_classifier(self.classifier)
 
 
