@@ -6,7 +6,7 @@ import contextlib
 import copy
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Self
+from typing import Any, Self
 
 import torch
 import torch.fx
@@ -19,9 +19,6 @@ from compoundnet.base import CompoundNetError
 from compoundnet.nn.blocks import Units, build_block
 from compoundnet.nn.units import ConvNorm, is_tracing
 
-if TYPE_CHECKING:
-    from compoundnet.models import Preprocess
-
 
 class Trunk(nn.Module):
     """The stem and the stages of a network, as `spec` describes them, with fresh weights that torch chose.
@@ -32,7 +29,7 @@ class Trunk(nn.Module):
         labels: the classes' names by index, likewise; None where they have none.
     """
 
-    preprocess: Preprocess | None = None
+    preprocess: Callable[[Any], Tensor] | None = None
     labels: tuple[str, ...] | None = None
 
     def __init__(self, network: Network) -> None:

@@ -7,7 +7,7 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,8 @@ from compoundnet.models.weights_files import sha256_of
 if TYPE_CHECKING:
     from torch import nn
 
+# Images float32[N, C, H, W] to logits float32[N, classes].
+Run: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 Module = TypeVar("Module", bound="nn.Module")
 
 

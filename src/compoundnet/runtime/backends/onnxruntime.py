@@ -22,9 +22,8 @@ from numpy.typing import NDArray
 from compoundnet.base import CompoundNetError, first_line
 from compoundnet.base.machine import instruction_sets
 from compoundnet.runtime.backends.blocked import keep_blocked, pad_squeezed
-from compoundnet.runtime.backends.registry import Run
 from compoundnet.runtime.cache import stored
-from compoundnet.runtime.session_source import SessionSource
+from compoundnet.runtime.session_source import Run, SessionSource
 
 if TYPE_CHECKING:
     import onnx

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from compoundnet.base import CompoundNetError
 from compoundnet.base.machine import instruction_sets
-from compoundnet.runtime.backends.registry import Run
 from compoundnet.runtime.cache import stored
-from compoundnet.runtime.session_source import SessionSource
+from compoundnet.runtime.session_source import Run, SessionSource
 
 if TYPE_CHECKING:
     import openvino

@@ -7,20 +7,15 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from compoundnet.base import CompoundNetError, did_you_mean
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from compoundnet.runtime.session_source import Run, SessionSource
 
-    from compoundnet.runtime.session_source import SessionSource
-
-# Images float32[N, C, H, W] to logits float32[N, classes].
-Run: TypeAlias = "Callable[[NDArray[np.float32]], NDArray[np.float32]]"
 AUTO = "auto"
 
 

@@ -10,8 +10,8 @@ from compoundnet.arch.spec import MIN_RESOLUTION
 from compoundnet.base import CompoundNetError, format_bytes
 from compoundnet.base.machine import free_memory
 from compoundnet.models import ExportedModel, Model
-from compoundnet.runtime.backends.registry import BACKENDS, Backend, Run
-from compoundnet.runtime.session_source import SessionSource
+from compoundnet.runtime.backends.registry import BACKENDS, Backend
+from compoundnet.runtime.session_source import Run, SessionSource
 
 
 class Session:

@@ -13,8 +13,7 @@ from torch import nn
 
 from compoundnet.base import CompoundNetError, first_line
 from compoundnet.base.machine import torch_threads
-from compoundnet.runtime.backends.registry import Run
-from compoundnet.runtime.session_source import SessionSource
+from compoundnet.runtime.session_source import Run, SessionSource
 
 _LOG = logging.getLogger(__name__)
 
