@@ -186,7 +186,7 @@ def test_another_networks_file_is_refused(b0_file: Path, empty_cache: Path) -> N
 @pytest.mark.parametrize(
     ("raised", "problem"),
     [
-        (LocalEntryNotFoundError("no"), r"cannot be reached.*--from model\.safetensors"),
+        (LocalEntryNotFoundError("no"), r"cannot be reached.*--file model\.safetensors"),
         (ConnectionResetError("reset by peer"), "broke off: reset by peer"),
     ],
 )
