@@ -131,7 +131,7 @@ def test_a_name_in_bytes_that_are_no_text(model: Path, photos: Path, tmp_path: P
     ("arguments", "code", "message"),
     [
         (["efficientnet-lit0", "a.png"], 1, "error: there is no model named 'efficientnet-lit0'; did you mean"),
-        (["MODEL", "empty"], 1, "error: empty: there are no pictures in this folder or below it"),
+        (["MODEL", "empty"], 1, "error: empty: there are no images in this folder or below it"),
         (["MODEL", "a.png", "--top", "8"], 1, "error: top must be 1 to 7, the classes of the model, got 8"),
         (["MODEL", "a.png", "--top", "0"], 2, "greater than or equal to 1"),
         (["MODEL"], 2, "Missing argument"),

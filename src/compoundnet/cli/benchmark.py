@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from compoundnet import paper, runtime
 from compoundnet.base import format_count
 from compoundnet.cli.options import Batch, Json, TimedThreads, complete_model, complete_network, output_option
 from compoundnet.cli.output import note, print_json, show, table
 
 if TYPE_CHECKING:
-    from compoundnet.runtime.timing.benchmark import Benchmark
+    from compoundnet.runtime import Benchmark
 
 
 def _complete_either(incomplete: str) -> list[str]:
@@ -45,12 +46,8 @@ def benchmark(
     json: Json = False,
 ) -> None:
     """Measure the latency of networks in interleaved rounds: mean, median, 95th percentile and spread."""
-    from compoundnet.paper import printed_top1
-    from compoundnet.runtime.timing.benchmark import benchmark as measure
-    from compoundnet.runtime.timing.latency_plots import write_benchmark
-
     backends = list(dict.fromkeys(name.strip() for name in backend.split(",")))
-    done = measure(
+    done = runtime.benchmark(
         networks,
         backends=backends,
         threads=threads if threads is not None else 1,
@@ -65,7 +62,7 @@ def benchmark(
     else:
         _print(done)
     if folder is not None:  # last: on a full disk, the measurements are printed already
-        written = write_benchmark(done, folder, printed_top1())
+        written = runtime.write_benchmark(done, folder, paper.printed_top1())
         if len(written) == 1:
             note("no plot is drawn of fewer than two networks")
         note(f"wrote {', '.join(map(str, written))}")

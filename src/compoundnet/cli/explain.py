@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from compoundnet import data
+from compoundnet import explain as maps
 from compoundnet.cli.options import Json, Threads, complete_image_or_model, output_option, top_option
 from compoundnet.cli.output import note, print_json, show
+from compoundnet.cli.progress import Display
 
 if TYPE_CHECKING:
     from compoundnet.explain import MapFolder
@@ -53,12 +56,7 @@ def explain(
     classes side by side) and maps.json; with --grid, grid.jpg (all models on the
     same class of each image).
     """
-    from PIL import Image
-
-    from compoundnet import data
-    from compoundnet.cli.progress import Display
-    from compoundnet.explain import Explainer, write_grid, write_maps
-    from compoundnet.explain.map_files import GRID_FILE, MAPS_FILE
+    from PIL import Image  # the help of all commands does not wait for it
 
     if top is not None and (classes or grid):
         raise typer.BadParameter("--top is for one model, without --class")
@@ -66,17 +64,17 @@ def explain(
     # An image that is large and no more than that is read; PIL refuses those of twice the size by itself.
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     images = data.find_images(paths)
-    explainers = [Explainer(model, method=method, backend=backend, threads=threads) for model in models]
+    explainers = [maps.Explainer(model, method=method, backend=backend, threads=threads) for model in models]
     if grid:
-        described = write_grid(explainers, images, output, classes=classes)
+        described = maps.write_grid(explainers, images, output, classes=classes)
         if json:
-            print_json({"grid": str(output / GRID_FILE), "description": described})
+            print_json({"grid": str(output / maps.GRID_FILE), "description": described})
         else:
             show(described)
-        note(f"wrote {output / GRID_FILE}")
+        note(f"wrote {output / maps.GRID_FILE}")
         return
     with Display("explaining", len(images)) as display:
-        written = write_maps(
+        written = maps.write_maps(
             explainers[0], images, output, top=top, classes=classes, progress=display.advance,
             notify=lambda reason: display.notify(f"error: {reason}"),
         )  # fmt: skip
@@ -84,7 +82,7 @@ def explain(
         print_json(written)
     else:
         _print_maps(written)
-    note(f"wrote {', '.join(str(output / name) for name in [*written.sheets, MAPS_FILE])}")
+    note(f"wrote {', '.join(str(output / name) for name in [*written.sheets, maps.MAPS_FILE])}")
     if written.failures:
         note(f"{written.failures} of {len(images)} images could not be read")
         raise typer.Exit(1)

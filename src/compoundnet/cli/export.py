@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from compoundnet import runtime
 from compoundnet.base import format_bytes
 from compoundnet.cli.options import Json, complete_model, output_option
 from compoundnet.cli.output import print_json, show
@@ -55,8 +56,6 @@ def export(
     json: Json = False,
 ) -> None:
     """Write a model to one file that `predict` takes as a MODEL, and measure its difference from torch."""
-    from compoundnet import runtime
-
     done = runtime.export(
         model,
         file,

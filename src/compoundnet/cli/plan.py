@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from compoundnet import arch, zoo
+from compoundnet import arch, runtime, zoo
 from compoundnet.base import format_bytes, format_count, parse_bytes, parse_count, parse_duration
 from compoundnet.cli.options import Batch, Json, NetworkFile, NetworkName, TimedThreads
 from compoundnet.cli.output import note, print_json, show, table
@@ -60,10 +60,8 @@ def plan(
     if max_latency is None:
         found = arch.plan(base, **bounds)
     else:
-        from compoundnet.runtime.timing.latency_bound import plan_within
-
         limit = parse_duration(max_latency)
-        timed = plan_within(
+        timed = runtime.plan_within(
             base, limit, backend=backend or "onnxruntime", threads=1 if threads is None else threads, **bounds
         )
         found = timed.plan

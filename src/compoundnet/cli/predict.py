@@ -9,10 +9,13 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 
+from compoundnet import data, runtime
 from compoundnet.cli.options import Backend, Device, Images, Json, ModelName, Threads, top_option
 from compoundnet.cli.output import note, show
+from compoundnet.cli.progress import track
 
 if TYPE_CHECKING:
     from compoundnet.runtime import Failure, Prediction
@@ -28,10 +31,7 @@ def predict(
     json: Json = False,
 ) -> None:
     """Predict the classes of images. Those that cannot be read are reported and skipped."""
-    from PIL import Image
-
-    from compoundnet import data, runtime
-    from compoundnet.cli.progress import track
+    from PIL import Image  # the help of all commands does not wait for it
 
     # An image that is large and no more than that is read; PIL refuses those of twice the size by itself.
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -52,8 +52,6 @@ def predict(
 @contextlib.contextmanager
 def _json_list() -> Iterator[Callable[[Prediction | Failure], None]]:
     """Print one JSON list, item by item: it may be larger than memory."""
-    import msgspec
-
     separator = "["
 
     def add(result: Prediction | Failure) -> None:
@@ -69,9 +67,7 @@ def _json_list() -> Iterator[Callable[[Prediction | Failure], None]]:
 
 
 def _print_text(result: Prediction | Failure) -> None:
-    from compoundnet.runtime import Prediction
-
-    if isinstance(result, Prediction):
+    if isinstance(result, runtime.Prediction):
         lines = [f"  {found.probability:7.2%}  {found.index:4d}  {found.label}" for found in result.predictions]
         show("\n".join([_printable(result.path or ""), *lines]))
 

@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from compoundnet.base import CompoundNetError
+from compoundnet import data as datasets
+from compoundnet import search, train
+from compoundnet.base import CompoundNetError, parse_count
 from compoundnet.cli.options import Json
 from compoundnet.cli.search_start import Data, Output, RecipeName, Settings, Storage, Workers, Yes, lasting, start
 
@@ -48,23 +50,18 @@ def architecture(
 
     STUDY/result.toml is the best, a NETWORK for describe, plan, scale and train. The same command again goes on.
     """
-    from compoundnet.base import parse_count
-    from compoundnet.data import open_dataset
-    from compoundnet.search import ArchitectureSearch, Objective, find_space
-    from compoundnet.train import find_recipe, override
-
-    chosen = override(find_recipe(recipe), settings or [])
-    place = find_space(space)
+    chosen = train.override(train.find_recipe(recipe), settings or [])
+    place = search.find_space(space)
     # A classifier of the data's classes is what networks are trained and counted with.
-    classes = len(open_dataset(data).classes)
+    classes = len(datasets.open_dataset(data).classes)
     try:
-        search = ArchitectureSearch(
+        settled = search.ArchitectureSearch(
             place.fitted(num_classes=classes, resolution=resolution, width=width), lasting(data), chosen,
-            Objective(parse_count(target_macs), exponent), trials, sampler or ("nsga2" if pareto else "reinforce"),
-            pruner or ("none" if pareto else "median"), pareto, seed,
+            search.Objective(parse_count(target_macs), exponent), trials,
+            sampler or ("nsga2" if pareto else "reinforce"), pruner or ("none" if pareto else "median"), pareto, seed,
         )  # fmt: skip
     except CompoundNetError:
         raise
     except ValueError as error:
         raise CompoundNetError(str(error)) from error
-    start(search, output, storage=storage, workers=workers, yes=yes, json=json)
+    start(settled, output, storage=storage, workers=workers, yes=yes, json=json)

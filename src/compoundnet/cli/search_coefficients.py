@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from compoundnet import data as datasets
+from compoundnet import search, train, trials, zoo
 from compoundnet.base import CompoundNetError
 from compoundnet.cli.options import Json, NetworkName
 from compoundnet.cli.output import note
@@ -37,22 +39,18 @@ def coefficients(
 
     STEP 2 is `compoundnet scale --coefficients STUDY/result.toml --phi P`. The same command again goes on.
     """
-    from compoundnet import zoo
-    from compoundnet.data import open_dataset
-    from compoundnet.search import CoefficientSearch
-    from compoundnet.train import find_recipe, override
-    from compoundnet.trials.studies import is_begun
-
-    chosen = override(find_recipe(recipe), settings or [])
+    chosen = train.override(train.find_recipe(recipe), settings or [])
     # A classifier of the data's classes is what networks are trained and counted with.
-    baseline = zoo.find_scalable(network).replace(num_classes=len(open_dataset(data).classes))
+    baseline = zoo.find_scalable(network).replace(num_classes=len(datasets.open_dataset(data).classes))
     try:
-        search = CoefficientSearch(baseline, lasting(data), chosen, grid, tolerance, phi=phi, seeds=seeds, seed=seed)
+        settled = search.CoefficientSearch(
+            baseline, lasting(data), chosen, grid, tolerance, phi=phi, seeds=seeds, seed=seed
+        )
     except CompoundNetError:
         raise
     except ValueError as error:
         raise CompoundNetError(str(error)) from error
-    for point in search.points if not is_begun(output) else ():
+    for point in settled.points if not trials.is_begun(output) else ():
         if point.note:
             note(point.note)
-    start(search, output, storage=storage, workers=workers, yes=yes, json=json)
+    start(settled, output, storage=storage, workers=workers, yes=yes, json=json)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from compoundnet import search
 from compoundnet.cli.options import Json
 from compoundnet.cli.output import note, print_json, table
 from compoundnet.cli.output import show as print_text
@@ -28,13 +29,11 @@ def show(
     json: Json = False,
 ) -> None:
     """The ranking, the best, and how far it is; of a study that is still running too."""
-    from compoundnet.search import open_study, write_report
-
-    opened = open_study(study, name)
+    opened = search.open_study(study, name)
     try:
         print_outcome(opened, json)
         if output is not None:
-            write_report(opened, output)
+            search.write_report(opened, output)
             note(f"wrote {output / 'report.md'} with its tables and plots")
     finally:
         opened.close()
@@ -42,9 +41,7 @@ def show(
 
 def print_outcome(opened: OpenedStudy[Search], json: bool) -> None:
     """Print the state of a study, as text or one JSON document."""
-    from compoundnet.search import find
-
-    found = find(opened)
+    found = search.find(opened)
     if json:
         print_json(found.document())
         return

@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from compoundnet import data as datasets
+from compoundnet import search as searches
+from compoundnet import train, trials
+from compoundnet.base import format_count
 from compoundnet.cli.output import note
+from compoundnet.cli.search_show import print_outcome
 
 if TYPE_CHECKING:
     from compoundnet.data import Dataset
@@ -42,24 +47,17 @@ def lasting(data: str) -> str:
 
 def start(search: Search, folder: Path, *, storage: str | None, workers: int, yes: bool, json: bool) -> None:
     """Say what it costs, ask, run, print what `search show` prints. A study that is begun goes on without asking."""
-    from compoundnet.cli.search_show import print_outcome
-    from compoundnet.data import open_dataset
-    from compoundnet.search import run
-    from compoundnet.train.interruptions import InterruptedRunError
-    from compoundnet.trials.database import StudyDatabase
-    from compoundnet.trials.studies import check_folder, is_begun
-
-    check_folder(folder, storage)
+    trials.check_folder(folder, storage)
     if storage is not None:
-        StudyDatabase(storage).close()  # whether it can be reached is to be known before anyone waits or is asked
-    dataset = open_dataset(search.data)
-    if is_begun(folder):
+        trials.StudyDatabase(storage).close()  # before anyone waits or is asked: can it be reached?
+    dataset = datasets.open_dataset(search.data)
+    if trials.is_begun(folder):
         note(f"going on with the study in {folder}")
     else:
         _confirm(search, dataset, workers, yes)
     try:
-        opened = run(search, dataset, folder, storage=storage, workers=workers, notify=note)
-    except InterruptedRunError as error:
+        opened = searches.run(search, dataset, folder, storage=storage, workers=workers, notify=note)
+    except train.InterruptedRunError as error:
         note("stopped, as asked; the same command goes on")
         raise typer.Exit(_STOPPED) from error
     print_outcome(opened, json)
@@ -67,10 +65,7 @@ def start(search: Search, folder: Path, *, storage: str | None, workers: int, ye
 
 
 def _confirm(search: Search, dataset: Dataset, workers: int, yes: bool) -> None:
-    from compoundnet.base import format_count
-    from compoundnet.trials.estimate import estimate
-
-    found = estimate(search, dataset, workers)
+    found = trials.estimate(search, dataset, workers)
     span = format_count(found.smallest)
     if found.largest != found.smallest:
         span += f" to {format_count(found.largest)}"

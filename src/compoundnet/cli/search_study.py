@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from compoundnet import data as datasets
+from compoundnet import search, train, zoo
 from compoundnet.base import CompoundNetError, read_toml
 from compoundnet.cli.options import Json, NetworkName
 from compoundnet.cli.search_start import Data, Output, RecipeName, Settings, Storage, Workers, Yes, lasting, start
@@ -45,25 +47,19 @@ def study(
     Every network is trained alike and judged on the test pictures. Figure 8 keeps its networks in STUDY/models, for
     `compoundnet explain`. The same command again goes on where it stopped.
     """
-    from compoundnet import zoo
-    from compoundnet.data import open_dataset
-    from compoundnet.search import ScalingStudy
-    from compoundnet.search.study.lines import StudyLines, at_budgets, paper_lines
-    from compoundnet.train import find_recipe, override
-
     known: dict[int, Any] = {3: 3, 4: 4, 8: 8}
     if figure not in known:
         raise typer.BadParameter(f"must be 3, 4 or 8, got {figure}", param_hint="--figure")
     if budgets is not None and figure != 8:
         raise typer.BadParameter("is for --figure 8, which compares at equal cost", param_hint="--budgets")
-    chosen = override(find_recipe(recipe), settings or [])
+    chosen = train.override(train.find_recipe(recipe), settings or [])
     # A classifier of the data's classes is what costs are matched with.
-    baseline = zoo.find_scalable(network).replace(num_classes=len(open_dataset(data).classes))
-    lines = read_toml(points, StudyLines) if points is not None else paper_lines(known[figure])
+    baseline = zoo.find_scalable(network).replace(num_classes=len(datasets.open_dataset(data).classes))
+    lines = read_toml(points, search.StudyLines) if points is not None else search.paper_lines(known[figure])
     if budgets is not None:
-        lines = at_budgets(baseline, lines, _numbers(budgets))
-    search = ScalingStudy(known[figure], baseline, lines, lasting(data), chosen, seeds, seed)
-    start(search, output, storage=storage, workers=workers, yes=yes, json=json)
+        lines = search.at_budgets(baseline, lines, _numbers(budgets))
+    settled = search.ScalingStudy(known[figure], baseline, lines, lasting(data), chosen, seeds, seed)
+    start(settled, output, storage=storage, workers=workers, yes=yes, json=json)
 
 
 def _numbers(text: str) -> list[float]:

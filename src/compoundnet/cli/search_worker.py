@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from compoundnet import data as datasets
+from compoundnet import search, train, trials
 from compoundnet.cli.output import note
 
 
@@ -29,16 +31,11 @@ def worker(
     quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing of finished trials.")] = False,
 ) -> None:
     """Join a study: work on its trials until none is left. Ctrl-C gives the trial back."""
-    from compoundnet.data import open_dataset
-    from compoundnet.search import open_study
-    from compoundnet.train.interruptions import InterruptedRunError
-    from compoundnet.trials import NetworkJudge, work
-
-    opened = open_study(storage, study)
+    opened = search.open_study(storage, study)
     try:
-        judge = NetworkJudge(opened, open_dataset(data or opened.settings.data))
-        finished = work(opened, judge, notify=(lambda _: None) if quiet else note)
-    except InterruptedRunError as error:
+        judge = trials.NetworkJudge(opened, datasets.open_dataset(data or opened.settings.data))
+        finished = trials.work(opened, judge, notify=(lambda _: None) if quiet else note)
+    except train.InterruptedRunError as error:
         note("stopped, as asked; the trial is run again by another worker")
         raise typer.Exit(3) from error
     finally:

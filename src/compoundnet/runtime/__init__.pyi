@@ -5,6 +5,7 @@ from .sessions import session
 from .timing.benchmark import Benchmark, benchmark
 from .timing.latency_bound import TimedPlan, plan_within
 from .timing.latency_fit import fit_latency
+from .timing.latency_plots import write_benchmark
 
 __all__ = [
     "Benchmark",
@@ -20,4 +21,5 @@ __all__ = [
     "fit_latency",
     "plan_within",
     "session",
+    "write_benchmark",
 ]

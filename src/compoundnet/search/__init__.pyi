@@ -6,6 +6,7 @@ from .findings import Findings
 from .kinds import Search, open_study
 from .report import find, write_report
 from .running import run
+from .study.lines import StudyLines, at_budgets, paper_lines
 from .study.settings import ScalingStudy
 
 __all__ = [
@@ -16,9 +17,12 @@ __all__ = [
     "ScalingStudy",
     "Search",
     "Space",
+    "StudyLines",
+    "at_budgets",
     "find",
     "find_space",
     "open_study",
+    "paper_lines",
     "run",
     "write_report",
 ]

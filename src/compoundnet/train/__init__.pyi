@@ -1,5 +1,6 @@
 from .evaluation import Evaluation, evaluate
 from .hardware import Hardware, launch, starts_as_first
+from .interruptions import InterruptedRunError
 from .overrides import override
 from .recipe import Recipe, find_recipe, recipes
 from .results import Result
@@ -11,6 +12,7 @@ __all__ = [
     "Epoch",
     "Evaluation",
     "Hardware",
+    "InterruptedRunError",
     "Outcome",
     "Recipe",
     "Result",

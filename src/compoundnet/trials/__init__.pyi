@@ -1,7 +1,9 @@
+from .database import StudyDatabase
+from .estimate import estimate
 from .judging import NetworkJudge, NetworkSearch
 from .measuring import TrainingJob, TrialOutcome, measure
 from .settings import PointList, Settings
-from .studies import OpenedStudy, create_study, open_study
+from .studies import OpenedStudy, check_folder, create_study, is_begun, open_study
 from .worker import Judge, work
 
 __all__ = [
@@ -11,9 +13,13 @@ __all__ = [
     "OpenedStudy",
     "PointList",
     "Settings",
+    "StudyDatabase",
     "TrainingJob",
     "TrialOutcome",
+    "check_folder",
     "create_study",
+    "estimate",
+    "is_begun",
     "measure",
     "open_study",
     "work",
