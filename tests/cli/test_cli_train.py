@@ -28,7 +28,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     small_network().save(folder / "small.toml")
     done = run("train", "data", "--network", "./small.toml", *settings(*SETTINGS), "-o", "model", cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert "there is no test split, so 8 of 40 pictures were held out for it" in done.stderr
+    assert "there is no test split, so 8 of 40 images were held out for it" in done.stderr
     assert "epoch 2: step 16 of 16" in done.stderr and "images/s" in done.stderr and "left" in done.stderr
     assert "test: top-1" in done.stdout
     return folder
@@ -58,7 +58,10 @@ def test_evaluate_prints_a_row_a_class(trained: Path) -> None:
 
 def test_the_test_pictures_do_not_depend_on_the_seed_of_training(trained: Path) -> None:
     arguments = ["train", "data", "--network", "./small.toml", *settings(*SETTINGS, "seed=5"), "-o", "seed5", "--json"]
-    measured = json.loads(run(*arguments, cwd=trained).stdout)["result"]
+    document = json.loads(run(*arguments, cwd=trained).stdout)
+    assert (document["network"], document["num_classes"]) == ("small", 2)
+    assert (document["recipe"]["name"], document["recipe"]["seed"], document["recipe"]["lr"]) == ("quick", 5, 0.01)
+    measured = document["result"]
     again = json.loads(run("evaluate", "./seed5", "data", "--json", cwd=trained).stdout)
     assert (again["top1"], again["count"]) == (measured["top1"], measured["count"])
     told = run("train", "data", "--network", "./small.toml", *settings(*SETTINGS, "seed=5"), "-o", "seed5", "--resume",

@@ -106,6 +106,8 @@ def evaluate(
         note(text)
     if submission is not None:
         base.write_whole(submission, content)
+        if json:
+            print_json({"submission": str(submission), "lines": len(images)})
         note(f"wrote {submission}: {len(images):,} lines")
         return
     if json:

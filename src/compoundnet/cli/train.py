@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from compoundnet.train import Hardware, Outcome, Recipe, Task
 
 
-# The exit code of a run that was asked to stop and can be resumed: neither done nor failed.
+# The exit code of a run that was stopped on request and can be resumed: neither done nor failed.
 _STOPPED = 3
 
 
@@ -149,7 +149,7 @@ def _train(recipe: Recipe, given: _Given, hardware: Hardware, json: bool) -> Non
     from compoundnet.models import open_folder
     from compoundnet.train.interruptions import InterruptedRunError
 
-    # Not by the recipe's seed: runs with other seeds, and `evaluate`, hold the same test pictures out.
+    # Not by the recipe's seed: runs with other seeds, and `evaluate`, hold out the same test images.
     dataset = open_dataset(given.data, download=given.download, allow_missing=given.allow_missing)
     network = zoo.find_scalable(given.network) if given.network is not None else None
     start = open_folder(given.start) if given.start is not None else None
@@ -178,11 +178,11 @@ def _train(recipe: Recipe, given: _Given, hardware: Hardware, json: bool) -> Non
             note(str(error))
         raise typer.Exit(_STOPPED) from error
     if first:
-        _print_outcome(outcome, given.output, json)
+        _print_outcome(outcome, task.recipe, given.output, json)
 
 
 def _sweep(task: Task, dataset: Dataset, given: _Given, hardware: Hardware, workers: int) -> Recipe:
-    """The task's recipe with the learning rate and weight decay that do best."""
+    """Return the recipe with the best learning rate and weight decay."""
     from compoundnet import train
     from compoundnet.cli.progress import TrainingDisplay
     from compoundnet.search import sweep
@@ -209,11 +209,21 @@ def _sweep(task: Task, dataset: Dataset, given: _Given, hardware: Hardware, work
         raise typer.Exit(_STOPPED) from error
 
 
-def _print_outcome(outcome: Outcome, output: Path, json: bool) -> None:
+def _print_outcome(outcome: Outcome, recipe: Recipe, output: Path, json: bool) -> None:
+    network = outcome.model.network
     if json:
-        print_json({"model": str(output), "result": outcome.result, "epochs": outcome.history})
+        print_json(
+            {
+                "model": str(output),
+                "network": network.name,
+                "num_classes": network.num_classes,
+                "recipe": recipe.fields(),
+                "result": outcome.result,
+                "epochs": outcome.history,
+            }
+        )
         return
-    show(f"{output}: {outcome.model.network.name}, {outcome.model.network.num_classes} classes")
+    show(f"{output}: {network.name}, {network.num_classes} classes")
     if outcome.result is not None:
         result = outcome.result
         show(f"test: top-1 {result.top1:.2%}, mean per class {result.mean_per_class:.2%}, {result.count:,} images")
