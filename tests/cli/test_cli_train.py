@@ -105,7 +105,8 @@ def test_resume_of_a_finished_run_and_a_second_run(trained: Path) -> None:
     again = run(*arguments, *settings(*SETTINGS), cwd=trained)
     assert again.returncode == 1 and "model exists already" in again.stderr
     other = run(*arguments, *settings(*SETTINGS, "lr=0.02"), "--resume", cwd=trained)
-    assert other.returncode == 1 and "a finished run, which cannot go on with lr 0.02 instead of 0.01" in other.stderr
+    assert other.returncode == 1
+    assert "a finished run, which cannot continue with lr 0.02 instead of 0.01" in other.stderr
     same = run(*arguments, *settings(*SETTINGS), "--resume", "--json", cwd=trained)
     assert len(json.loads(same.stdout)["epochs"]) == 2
 
