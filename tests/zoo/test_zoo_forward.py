@@ -1,4 +1,4 @@
-"""Every comparison network runs on an image of its own resolution, from fresh weights."""
+"""Every comparison network runs on a small image, from fresh weights."""
 
 from __future__ import annotations
 
