@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from compoundnet.arch import Network
-from compoundnet.base import CompoundNetError, write_whole
+from compoundnet.base import CompoundNetError, need, write_whole
 from compoundnet.models.layouts.keras import LAYOUT
 from compoundnet.models.layouts.translation import to_layout
 from compoundnet.models.preprocess import IMAGENET_STD, Preprocess
@@ -96,10 +96,9 @@ def read_keras(path: Path, network: Network) -> KerasWeights:
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     """The h5py.File of a path, out of its zip where it is in one. What fails while it is open is the file's fault."""
-    try:
-        import h5py
-    except ModuleNotFoundError as error:
-        raise CompoundNetError("reading Keras files needs h5py; pip install 'compoundnet[keras]'") from error
+    need("h5py", "reading Keras files")
+    import h5py  # an extra
+
     try:
         with path.open("rb") as file:
             zipped = file.read(4) == _ZIP
@@ -243,10 +242,9 @@ def write_keras(path: Path, network: Network, state: Mapping[str, Tensor], prepr
     The mean and deviation of `preprocess` go into the model's Normalization layer, so that it takes images as pixels
     from 0 to 255. Raises CompoundNetError where keras.applications has no such network, and without h5py.
     """
-    try:
-        import h5py
-    except ModuleNotFoundError as error:
-        raise CompoundNetError("writing Keras files needs h5py; pip install 'compoundnet[keras]'") from error
+    need("h5py", "writing Keras files")
+    import h5py  # an extra
+
     if path.suffix != ".h5" or path.name.endswith(".weights.h5"):
         raise CompoundNetError(f"{path}: Keras tells its files apart by name, and this form must end in .h5 alone")
     weights = _statistics_of(network, preprocess)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from compoundnet.base import CompoundNetError, did_you_mean
+from compoundnet.base import CompoundNetError, did_you_mean, need
 
 if TYPE_CHECKING:
     from compoundnet.runtime.session_source import Run, SessionSource
@@ -51,9 +51,10 @@ class Backend(msgspec.Struct, frozen=True):
 
     def check_installed(self) -> None:
         """Raise a CompoundNetError that says what to install where the package it needs is missing."""
-        if not self.is_installed:
-            what = f"'compoundnet[{self.extra}]'" if self.extra else self.package
-            raise CompoundNetError(f"the backend {self.name} is not installed; `pip install {what}` installs it")
+        if self.extra is not None:
+            need(self.package, f"the backend {self.name}", self.extra)
+        elif not self.is_installed:
+            raise CompoundNetError(f"the backend {self.name} needs {self.package}: pip install {self.package}")
 
 
 # Each library is imported by whoever opens a session on it.
