@@ -76,7 +76,7 @@ def _decode_smaller(image: Image.Image, shrink: int, box: tuple[int, int, int, i
     """Have a JPEG decoded at 1/2, 1/4 or 1/8 of its size, which a crop much larger than the result allows.
 
     It averages blocks of pixels where the resize would weigh them: the result is slightly softer, in a fraction of the
-    time on a camera's photo. Only training does this.
+    time on a camera's image. Only training does this.
 
     Returns:
         The box in the smaller image.

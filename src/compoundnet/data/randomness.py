@@ -16,7 +16,13 @@ _ORDER = _WORD  # the counter of an epoch's order; no image has this number
 
 
 def image_random(seed: int, epoch: int, index: int) -> np.random.Generator:
-    """Return the generator of one image in one epoch."""
+    """Return the generator of one image in one epoch.
+
+    Args:
+        seed: of the training.
+        epoch: from 0.
+        index: the image's number in its split.
+    """
     return np.random.Generator(_philox(seed, epoch, index))
 
 

@@ -3,6 +3,8 @@
 Lightning's Fabric finds GPUs, starts processes (or joins those of torchrun and SLURM) and sets the precision. The loop
 itself is ours (`engine`): a resumed run must equal an uninterrupted one to the bit, at any step, and Lightning's
 Trainer spreads its position in the data over counters that do not restore it.
+
+torch and Lightning are imported inside the functions: commands that only pass a `Hardware` on start without them.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ def launch(hardware: Hardware, recipe: Recipe | None = None) -> Fabric:
     Raises:
         CompoundNetError: the machine lacks the devices.
     """
-    from lightning.fabric import Fabric  # takes a second; a sweep's parent and tests only need the values here
+    from lightning.fabric import Fabric  # see above
 
     devices, nodes = process_counts(hardware)
     processes = devices * nodes
@@ -80,7 +82,7 @@ def _leave() -> None:
     After the last sum one of them may still release a tensor, which needs the interpreter's lock; the process aborts if
     that no longer exists. Fabric does this for NCCL by itself.
     """
-    import torch.distributed as dist
+    import torch.distributed as dist  # see above
 
     if dist.is_initialized() and dist.get_backend() == "gloo":
         dist.destroy_process_group()
@@ -88,7 +90,7 @@ def _leave() -> None:
 
 def one_gpu(number: int) -> dict[str, str]:
     """Return the environment variables that give process number `number` one GPU; processes take the GPUs in turn."""
-    import torch
+    import torch  # see above
 
     count = torch.cuda.device_count()
     if not count:
@@ -107,15 +109,15 @@ def starts_as_first() -> bool:
 
 def is_sharded(fabric: Fabric) -> bool:
     """Whether the processes share out the weights (FSDP)."""
-    from lightning.fabric.strategies.model_parallel import ModelParallelStrategy
+    from lightning.fabric.strategies.model_parallel import ModelParallelStrategy  # see above
 
     return isinstance(fabric.strategy, ModelParallelStrategy)
 
 
 def process_counts(hardware: Hardware) -> tuple[int, int]:
     """Return processes a node, and nodes: those of torchrun or SLURM where one of them has started this process."""
-    import torch
-    from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+    import torch  # see above
+    from lightning.fabric.plugins.environments.slurm import SLURMEnvironment  # see above
 
     environment = os.environ
     if "TORCHELASTIC_RUN_ID" in environment or "LOCAL_WORLD_SIZE" in environment:
@@ -130,12 +132,12 @@ def process_counts(hardware: Hardware) -> tuple[int, int]:
 
 def _strategy(hardware: Hardware, recipe: Recipe | None, processes: int) -> Any:
     if hardware.strategy == "fsdp" and recipe is not None:
-        from lightning.fabric.strategies.model_parallel import ModelParallelStrategy
+        from lightning.fabric.strategies.model_parallel import ModelParallelStrategy  # see above
 
         return ModelParallelStrategy(
             _shard, data_parallel_size=processes, tensor_parallel_size=1, save_distributed_checkpoint=False
         )
-    from lightning.fabric.strategies.ddp import DDPStrategy
+    from lightning.fabric.strategies.ddp import DDPStrategy  # see above
 
     # With synchronised batch norm the statistics are equal already.
     return DDPStrategy(broadcast_buffers=recipe is not None and not recipe.sync_norm)
@@ -143,7 +145,7 @@ def _strategy(hardware: Hardware, recipe: Recipe | None, processes: int) -> Any:
 
 def _shard(net: nn.Module, mesh: Any) -> nn.Module:
     """Share out each block, which `forward` calls, then the rest."""
-    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.fsdp import fully_shard  # see above
 
     for stage in net.stages:  # type: ignore[union-attr]  # a ConvNet
         for block in stage:

@@ -112,9 +112,8 @@ def as_csv(history: list[Epoch]) -> bytes:
 def _tensorboard(folder: Path, step: int) -> list[Logger]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of TensorBoard's own dependencies
-        from lightning.fabric.loggers.tensorboard import (
-            TensorBoardLogger,  # takes a second; not every process writes logs
-        )
+        # Takes a second, and not every process writes logs.
+        from lightning.fabric.loggers.tensorboard import TensorBoardLogger
 
         return [TensorBoardLogger(folder, name="tensorboard", version="", purge_step=step + 1)]
 
