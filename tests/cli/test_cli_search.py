@@ -47,7 +47,7 @@ def test_from_a_grid_to_a_scaled_network(files: tuple[Path, Path], tmp_path: Pat
     assert "holds another search: phi is 1.0 there and 2.0 here" in other.stderr
 
     worker = run("search", "worker", COMPOUNDNET_STORAGE=str(study))
-    assert worker.returncode == 0 and "0 trials finished here; none is left" in worker.stderr
+    assert worker.returncode == 0 and "0 trials finished by this worker; none is left" in worker.stderr
 
 
 def test_nothing_starts_unconfirmed(files: tuple[Path, Path], tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def test_points_that_round_to_one_network_are_named_in_the_report(tmp_path: Path
     opened.close()
     text = (tmp_path / "report" / "report.md").read_text()
     for point in merged:
-        assert f"- {point.label} stands for " in text
+        assert f"- {point.label} represents " in text
         assert all(describe(other) in text for other in point.merged)
 
 

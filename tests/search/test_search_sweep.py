@@ -6,6 +6,8 @@ import os
 import pickle
 import signal
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -84,7 +86,7 @@ def test_the_published_grid() -> None:
 
 def test_a_sweep_that_is_stopped_goes_on_where_it_was_and_finds_the_rate_that_learns(tmp_path: Path) -> None:
     stopping, going_on = Stopping(), Stopping()
-    with pytest.raises(InterruptedRunError, match="the same command goes on"):
+    with pytest.raises(InterruptedRunError, match="the same command continues"):
         sweep(recipe(), data(), tmp_path / "model", network=small_network(), grid=GRID, watcher=stopping)
     assert len(scores(tmp_path / "model.run")) == 1
     going_on.runs = [0, 0]  # asks for no stop
@@ -95,6 +97,29 @@ def test_a_sweep_that_is_stopped_goes_on_where_it_was_and_finds_the_rate_that_le
     whole = sweep(recipe(), data(), tmp_path / "whole", network=small_network(), grid=GRID)
     assert whole == best
     assert scores(tmp_path / "whole.run") == scores(tmp_path / "model.run")
+
+
+def test_a_sweep_that_is_killed_goes_on_from_its_last_checkpoint(tmp_path: Path) -> None:
+    """kill -9 in the second training, after its second checkpoint."""
+    script = Path(__file__).parents[1] / "support" / "sweep_once.py"
+
+    def started(name: str) -> subprocess.Popen[str]:
+        return subprocess.Popen([sys.executable, script, tmp_path / name], stdout=subprocess.PIPE, text=True)
+
+    whole = started("whole")
+    with started("killed") as killed:
+        assert killed.stdout is not None
+        for line in killed.stdout:
+            if line == "epoch 36\n" and len(scores(tmp_path / "killed.run")) == 1:
+                killed.kill()
+                break
+    again = started("killed")
+    printed = again.communicate(timeout=120)[0].split("\n")
+    expected = whole.communicate(timeout=120)[0].split("\n")
+    starts = [line for line in printed if line.startswith("started")]
+    assert starts[0] in ("started 24", "started 36") and starts[1:] == ["started 0", "started 0"]
+    assert printed[-2] == expected[-2] == "best 0.1"
+    assert scores(tmp_path / "killed.run") == scores(tmp_path / "whole.run")
 
 
 def test_another_recipe_data_set_or_grid_is_refused_with_what_differs(tmp_path: Path) -> None:

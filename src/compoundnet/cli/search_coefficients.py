@@ -9,24 +9,25 @@ import typer
 
 from compoundnet import data as datasets
 from compoundnet import search, train, trials, zoo
-from compoundnet.base import CompoundNetError
-from compoundnet.cli.options import Json, NetworkName
+from compoundnet.cli.options import DataName, Json, NetworkName
 from compoundnet.cli.output import note
-from compoundnet.cli.search_start import Data, Output, RecipeName, Settings, Storage, Workers, Yes, lasting, start
+from compoundnet.cli.search_start import Output, RecipeName, Settings, Storage, Workers, Yes, lasting, start
 
 
 def coefficients(
     network: NetworkName,
-    data: Data,
+    data: DataName,
     grid: Annotated[
-        str, typer.Option(metavar="LOW:HIGH:STEP", help="Of each of alpha, beta and gamma.")
+        str, typer.Option(metavar="LOW:HIGH:STEP", help="The values of each of alpha, beta and gamma.")
     ] = "1.0:1.4:0.05",
     tolerance: Annotated[
-        str, typer.Option(metavar="T", help="How far alpha * beta^2 * gamma^2 may be from 2.")
+        str, typer.Option(metavar="T", help="The largest distance of alpha * beta^2 * gamma^2 from 2.")
     ] = "0.1",
-    phi: Annotated[float, typer.Option(help="Compound coefficient at which the points are compared.")] = 1.0,
-    seeds: Annotated[int, typer.Option(min=1, metavar="K", help="Trainings of each network, averaged.")] = 1,
-    seed: Annotated[int, typer.Option(help="The first of them.")] = 0,
+    phi: Annotated[float, typer.Option(help="The compound coefficient at which the points are compared.")] = 1.0,
+    seeds: Annotated[
+        int, typer.Option(min=1, metavar="K", help="Trainings of each network, whose accuracies are averaged.")
+    ] = 1,
+    seed: Annotated[int, typer.Option(help="The first seed.")] = 0,
     recipe: RecipeName = "proxy",
     settings: Settings = None,
     storage: Storage = None,
@@ -37,20 +38,16 @@ def coefficients(
 ) -> None:
     """Find alpha, beta and gamma of a baseline (STEP 1): train every point of a grid, rank by held-out accuracy.
 
-    STEP 2 is `compoundnet scale --coefficients STUDY/result.toml --phi P`. The same command again goes on.
+    STEP 2 is `compoundnet scale --coefficients STUDY/result.toml --phi P`. The same command continues a study.
     """
     chosen = train.override(train.find_recipe(recipe), settings or [])
-    # A classifier of the data's classes is what networks are trained and counted with.
-    baseline = zoo.find_scalable(network).replace(num_classes=len(datasets.open_dataset(data).classes))
-    try:
-        settled = search.CoefficientSearch(
-            baseline, lasting(data), chosen, grid, tolerance, phi=phi, seeds=seeds, seed=seed
-        )
-    except CompoundNetError:
-        raise
-    except ValueError as error:
-        raise CompoundNetError(str(error)) from error
+    dataset = datasets.open_dataset(data)
+    # Networks are trained, and their cost counted, with a classifier of the data's classes.
+    baseline = zoo.find_scalable(network).replace(num_classes=len(dataset.classes))
+    settled = search.CoefficientSearch(
+        baseline, lasting(data), chosen, grid, tolerance, phi=phi, seeds=seeds, seed=seed
+    )
     for point in settled.points if not trials.is_begun(output) else ():
         if point.note:
             note(point.note)
-    start(settled, output, storage=storage, workers=workers, yes=yes, json=json)
+    start(settled, dataset, output, storage=storage, workers=workers, yes=yes, json=json)

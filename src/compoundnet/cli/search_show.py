@@ -1,4 +1,4 @@
-"""`search show`: what a study has found so far."""
+"""`search show`: the results of a study so far."""
 
 from __future__ import annotations
 
@@ -21,14 +21,16 @@ _SHOWN = 25
 
 def show(
     study: Annotated[str, typer.Argument(metavar="STUDY", help="A study's folder, or a storage URL with --study.")],
-    name: Annotated[str | None, typer.Option("--study", metavar="NAME", help="Of the study at a storage URL.")] = None,
+    name: Annotated[str | None, typer.Option("--study", metavar="NAME", help="The study at a storage URL.")] = None,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", metavar="REPORT_FOLDER", help="Write report.md, tables and plots there."),
+        typer.Option(
+            "-o", "--output", metavar="REPORT_FOLDER", help="Write report.md, the tables and the plots to this folder."
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
-    """The ranking, the best, and how far it is; of a study that is still running too."""
+    """Print the ranking or table of a study, its conclusions and its progress, while it is running too."""
     opened = search.open_study(study, name)
     try:
         print_outcome(opened, json)

@@ -1,4 +1,4 @@
-"""`search study`: the paper's scaling studies (Figures 3, 4, 8) on one's own network and data."""
+"""`search study`: the paper's scaling studies (Figures 3, 4, 8) on your own network and data."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import typer
 from compoundnet import data as datasets
 from compoundnet import search, train, zoo
 from compoundnet.base import CompoundNetError, read_toml
-from compoundnet.cli.options import Json, NetworkName
-from compoundnet.cli.search_start import Data, Output, RecipeName, Settings, Storage, Workers, Yes, lasting, start
+from compoundnet.cli.options import DataName, Json, NetworkName
+from compoundnet.cli.search_start import Output, RecipeName, Settings, Storage, Workers, Yes, lasting, start
 
 
 def study(
     network: NetworkName,
-    data: Data,
+    data: DataName,
     figure: Annotated[
         int,
         typer.Option(
@@ -25,14 +25,14 @@ def study(
         ),
     ],
     seeds: Annotated[int, typer.Option(min=1, metavar="K", help="Trainings of each network, for the intervals.")] = 3,
-    seed: Annotated[int, typer.Option(help="The first of them.")] = 0,
+    seed: Annotated[int, typer.Option(help="The first seed.")] = 0,
     budgets: Annotated[
         str | None,
-        typer.Option(metavar="2,4,8", help="Figure 8 at these multiples of the baseline's cost, matched."),
+        typer.Option(metavar="2,4,8", help="Compare Figure 8's networks at these multiples of the baseline's cost."),
     ] = None,
     points: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Other multipliers than the paper's, as TOML; docs/search.md has one."),
+        typer.Option(metavar="FILE", help="Multipliers other than the paper's, as TOML (example in docs/search.md)."),
     ] = None,
     recipe: RecipeName = "quick",
     settings: Settings = None,
@@ -42,10 +42,10 @@ def study(
     yes: Yes = False,
     json: Json = False,
 ) -> None:
-    """Train a network scaled in the ways a figure of the paper compares; say whether the paper's observations hold.
+    """Train a network scaled in the ways that a figure of the paper compares, and check the paper's observations.
 
-    Every network is trained alike and judged on the test pictures. Figure 8 keeps its networks in STUDY/models, for
-    `compoundnet explain`. The same command again goes on where it stopped.
+    Every network is trained alike and judged on the test images. Figure 8 keeps its networks in STUDY/models, for
+    `compoundnet explain`. The same command continues a study.
     """
     known: dict[int, Any] = {3: 3, 4: 4, 8: 8}
     if figure not in known:
@@ -53,13 +53,14 @@ def study(
     if budgets is not None and figure != 8:
         raise typer.BadParameter("is for --figure 8, which compares at equal cost", param_hint="--budgets")
     chosen = train.override(train.find_recipe(recipe), settings or [])
-    # A classifier of the data's classes is what costs are matched with.
-    baseline = zoo.find_scalable(network).replace(num_classes=len(datasets.open_dataset(data).classes))
+    dataset = datasets.open_dataset(data)
+    # Costs are matched, and networks trained, with a classifier of the data's classes.
+    baseline = zoo.find_scalable(network).replace(num_classes=len(dataset.classes))
     lines = read_toml(points, search.StudyLines) if points is not None else search.paper_lines(known[figure])
     if budgets is not None:
         lines = search.at_budgets(baseline, lines, _numbers(budgets))
     settled = search.ScalingStudy(known[figure], baseline, lines, lasting(data), chosen, seeds, seed)
-    start(settled, output, storage=storage, workers=workers, yes=yes, json=json)
+    start(settled, dataset, output, storage=storage, workers=workers, yes=yes, json=json)
 
 
 def _numbers(text: str) -> list[float]:

@@ -1,4 +1,4 @@
-"""A network drawn as its stages, the image at the top and the classes at the bottom."""
+"""A network as a plot of its stages, from the image at the top to the classes at the bottom."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from compoundnet.plots.canvas import OKABE_ITO, QUIET, canvas, encode
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# A row a stage, in units of a row's height; its blocks share it as thin bars.
+# A row for each stage, in units of a row's height; its blocks are thin bars in it.
 _ROW, _GAP = 1.0, 0.12
-# Bars of more blocks than this cannot be told apart, so the text alone says how many.
+# More bars than this could not be distinguished; the text states the number of blocks.
 _MOST_BARS = 12
 
 
 def draw_network(network: Network, title: str) -> tuple[bytes, bytes]:
-    """(SVG, PNG). One bar a layer, as long as its channels are many (square root), as dark as its share of the cost."""
+    """Draw a network as its stages: (SVG, PNG).
+
+    There is a bar for each layer. Its length is the square root of its channels, its colour its share of the cost.
+    """
     rows, whole = stage_costs(network), cost(network)
     widest = max(math.sqrt(row.channels) for row in rows)
     listed = "; ".join(f"{row.operator}, {row.channels} channels, {row.layers} layers" for row in rows)
@@ -37,8 +40,8 @@ def draw_network(network: Network, title: str) -> tuple[bytes, bytes]:
         axes.text(
             0, bottom - 0.05,
             f"{network.resolution} px, {network.blocks} blocks, {format_count(whole.macs)} multiply-adds,"
-            f" {format_count(whole.params)} parameters.\nOne bar a layer. Length: channels (square root). Colour: share"
-            " of the multiply-adds.",
+            f" {format_count(whole.params)} parameters.\nA bar for each layer. Length: channels (square root)."
+            " Colour: share of the cost.",
             fontsize=10, color=QUIET, va="top", linespacing=1.4,
         )  # fmt: skip
         axes.set_xlim(-1.02, 2.12)

@@ -25,7 +25,7 @@ class NetworkResult(msgspec.Struct, frozen=True):
     Attributes:
         point: The network in words.
         position: Of its first trial, which in a list of points says which one it is.
-        values: What the study was told of it, each the mean over its trials.
+        values: Of its trials, each the mean over them.
         sample: Its accuracies without those of trainings that diverged; None where all have diverged.
         macs: Multiply-adds of one image.
         params: Parameters.

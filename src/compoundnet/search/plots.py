@@ -26,20 +26,20 @@ def ranking_figures(findings: Findings, trials: Sequence[FrozenTrial], value: st
 
     Args:
         trials: Those that count.
-        value: What the study was told of a trial; None where it was several values, of which no progress is drawn.
+        value: The name of a trial's value; None where trials have several values, of which no progress is drawn.
     """
     ranked = findings.ranking
     figures = [ReportFigure("cost", "Accuracy against cost", *draw_cost(ranked, f"Search on {findings.data}"))]
     if value is not None:
-        told = [(position(trial), trial.values[0]) for trial in trials if outcome_of(trial) is not None]
+        values = [(position(trial), trial.values[0]) for trial in trials if outcome_of(trial) is not None]
         pruned = [position(trial) for trial in trials if trial.state.name == "PRUNED"]
-        figures.append(ReportFigure("progress", "Progress", *draw_progress(told, pruned, value)))
+        figures.append(ReportFigure("progress", "Progress", *draw_progress(values, pruned, value)))
     best = draw_network(ranked[0].network, f"The best: {ranked[0].point}")
     return [*figures, ReportFigure("network", "The best network", *best)]
 
 
 def draw_cost(ranked: Sequence[NetworkResult], title: str) -> tuple[bytes, bytes]:
-    """Accuracy against multiply-adds of every network, with the Pareto front. Labels are ranks."""
+    """Draw accuracy against multiply-adds of every network, with the Pareto front, labelled by ranks: (SVG, PNG)."""
     kept = front(ranked)
     dots = [(entry.macs, 100 * entry.accuracy) for entry in kept]
     description = (
@@ -55,7 +55,7 @@ def draw_cost(ranked: Sequence[NetworkResult], title: str) -> tuple[bytes, bytes
         rest = [entry for entry in ranked if entry not in kept]
         axes.plot(
             [entry.macs for entry in rest], [100 * entry.accuracy for entry in rest], color=OKABE_ITO["blue"],
-            marker="s", markersize=5.5, linewidth=0, label="beaten in both" if rest else None,
+            marker="s", markersize=5.5, linewidth=0, label="not on the front" if rest else None,
         )  # fmt: skip
         axes.plot(
             *zip(*dots, strict=True), color=OKABE_ITO["vermillion"], marker="o", markersize=7.5, linewidth=2,
@@ -79,7 +79,7 @@ def _steps(dots: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def draw_progress(rewards: Sequence[tuple[int, float]], pruned: Sequence[int], what: str) -> tuple[bytes, bytes]:
-    """Each finished trial's value by its number, the best so far, and a mark for each pruned trial."""
+    """Draw each trial's value by its position, the best so far, and a mark for each pruned trial: (SVG, PNG)."""
     from matplotlib.ticker import MaxNLocator
 
     numbers = [number + 1 for number, _ in rewards]
@@ -89,7 +89,7 @@ def draw_progress(rewards: Sequence[tuple[int, float]], pruned: Sequence[int], w
     last = max(numbers + given_up)
     description = (
         f"Progress: {what} of {len(values)} finished trials. The best is {best[-1]:.4f}, first reached by trial"
-        f" {numbers[values.index(best[-1])]}." + (f" {len(given_up)} more were given up early." if given_up else "")
+        f" {numbers[values.index(best[-1])]}." + (f" {len(given_up)} more were pruned." if given_up else "")
     )
     with canvas(height=4.6) as surface:
         axes = surface.add_subplot()
@@ -106,7 +106,7 @@ def draw_progress(rewards: Sequence[tuple[int, float]], pruned: Sequence[int], w
         if given_up:
             axes.plot(
                 given_up, [0.02] * len(given_up), color="#595959", marker="|", markersize=9, linewidth=0,
-                transform=axes.get_xaxis_transform(), label="given up early",
+                transform=axes.get_xaxis_transform(), label="pruned",
             )  # fmt: skip
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlim(0.5, last + 0.5)

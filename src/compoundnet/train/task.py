@@ -102,6 +102,7 @@ def plan_task(
     *,
     network: Network | None = None,
     start: ModelFolder | None = None,
+    holdout_seed: int | None = None,
     loss: Loss | None = None,
     augment: Callable[[Image.Image], Image.Image] | None = None,
 ) -> Task:
@@ -115,6 +116,7 @@ def plan_task(
         dataset: an open data set with a training split.
         network: to train from scratch.
         start: to fine-tune.
+        holdout_seed: of the held-out images, in place of the recipe's seed.
         loss: in place of cross-entropy: from logits float32[N, classes] and labels int64[N] to their mean loss, a
             scalar. A torch module without parameters, or any function. Evaluations still report cross-entropy.
         augment: in place of the recipe's `augment`: from an RGB PIL image to one of the same size, after crop, resize
@@ -139,7 +141,7 @@ def plan_task(
     )
     train, held = dataset.split("train"), None
     if recipe.minival:
-        train, held = hold_out(train, recipe.minival, recipe.seed)
+        train, held = hold_out(train, recipe.minival, recipe.seed if holdout_seed is None else holdout_seed)
     check_classes(train, dataset.name, ", or hold fewer out (--set minival=0)" if held else "")
     if loss is not None:
         _check_loss(loss, recipe, len(dataset.classes))

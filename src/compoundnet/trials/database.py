@@ -8,7 +8,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import optuna
 from filelock import FileLock
@@ -19,9 +19,6 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from compoundnet.base import CompoundNetError
-
-if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial
 
 DATABASE = "study.db"
 # Seconds that SQLite waits for another process's write, and that connecting to PostgreSQL may take.
@@ -51,6 +48,7 @@ class StudyDatabase:
         folder: The study's folder; None on a server.
         where: The place in words, without a password.
         storage: optuna's storage.
+        retry: Queues a failed trial again, with its parameters and attributes: optuna's callback for stale trials.
 
     Raises:
         CompoundNetError: The database cannot be reached, or is not one.
@@ -85,16 +83,12 @@ class StudyDatabase:
         """Fail the trials whose workers have missed their heartbeats, and queue them again."""
         _silently(optuna.storages.fail_stale_trials, study)
 
-    def queue_again(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Queue a failed trial again, with its parameters and attributes, as optuna does for stale ones."""
-        self.retry(study, trial)
-
     def expect_heartbeat(self) -> None:
         """Say that the next heartbeat will be of a new trial."""
         self.storage.beating.clear()
 
     def await_heartbeat(self) -> None:
-        """Wait until the new trial's first heartbeat is stored: from then on the trial is known to be stale one day."""
+        """Wait until the new trial's first heartbeat is stored: from then on its death would be noticed."""
         if self.folder is None:
             self.storage.beating.wait(_CONNECT)
 

@@ -1,15 +1,18 @@
-"""What a search will cost, before it starts: networks, multiply-adds, and hours by steps that are timed here."""
+"""What a search will cost: networks, multiply-adds, and hours, from a few training steps timed on this machine."""
 
 from __future__ import annotations
 
+import itertools
 import os
+import statistics
 import time
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from compoundnet.arch import Network, cost
+from compoundnet.arch import cost
 from compoundnet.base.machine import torch_threads
+from compoundnet.trials.measuring import no_checkpoints, plan
 
 if TYPE_CHECKING:
     from compoundnet.data import Dataset
@@ -22,10 +25,15 @@ _STEPS = 6
 
 
 class Estimate(msgspec.Struct, frozen=True):
-    """trials, networks  to be trained, and different networks among them (where a sampler decides: at most that many)
-    macs               multiply-adds of all training
-    hours              on this machine with the workers that were asked for
-    smallest, largest  multiply-adds an image of the networks
+    """The cost of a search.
+
+    Attributes:
+        trials: Networks to train.
+        networks: Different ones among them; where a sampler decides, at most so many.
+        macs: Multiply-adds of all training.
+        hours: On this machine with the given workers.
+        smallest: Multiply-adds of one image of the cheapest network.
+        largest: The same of the most expensive one.
     """
 
     trials: int
@@ -37,17 +45,17 @@ class Estimate(msgspec.Struct, frozen=True):
 
 
 def estimate(search: NetworkSearch, dataset: Dataset, workers: int) -> Estimate:
-    """Times a few steps of the cheapest and of the dearest network, in one thread, as trials run."""
+    """Time a few steps of the cheapest and the most expensive network, in one thread as in a trial."""
     networks = search.networks()
     by_cost = sorted(networks, key=lambda network: cost(network).macs)
-    tasks = [_task(network, dataset, search.recipe) for network in by_cost]
+    tasks = [plan(network, dataset, search.recipe, seed=0) for network in by_cost]
     macs = [cost(task.network).macs for task in tasks]
     low, high = _seconds(tasks[0]), _seconds(tasks[-1])
     slope = (high - low) / (macs[-1] - macs[0]) if macs[-1] > macs[0] else 0.0
     steps, evaluations = _steps(search.recipe, len(tasks[0].train))
     held = tasks[0].held
     assert held is not None
-    # An evaluated picture costs a forward pass, a third of a trained one.
+    # An evaluated image costs a forward pass, a third of a trained one.
     passes = steps + evaluations * len(held) / search.recipe.batch / _BACKWARD
     mean = low + slope * (sum(macs) / len(macs) - macs[0])
     trials = search.trials()
@@ -60,29 +68,20 @@ def estimate(search: NetworkSearch, dataset: Dataset, workers: int) -> Estimate:
     )  # fmt: skip
 
 
-def _task(network: Network, dataset: Dataset, recipe: Recipe) -> Task:
-    from compoundnet.trials.measuring import plan
-
-    return plan(network, dataset, recipe, seed=0)
-
-
-def _steps(recipe: Recipe, pictures: int) -> tuple[int, int]:
-    """Steps, and evaluations, of one trial."""
-    epoch = max(1, pictures // recipe.batch)
+def _steps(recipe: Recipe, images: int) -> tuple[int, int]:
+    """Return the steps and the evaluations of one trial."""
+    epoch = max(1, images // recipe.batch)
     steps = recipe.steps or max(1, round(recipe.epochs * epoch))
     return steps, -(-steps // (epoch * recipe.evaluate_epochs))
 
 
 def _seconds(task: Task) -> float:
-    """Of one step: the median of a few, the first left out."""
-    import itertools
-    import statistics
-
+    """Return the duration of one step: the median of a few, without the first."""
+    # torch, which the estimate's callers need not load
     from compoundnet.train.engine import Engine
     from compoundnet.train.hardware import Hardware, launch
     from compoundnet.train.logs import Logs
     from compoundnet.train.status import Watcher
-    from compoundnet.trials.measuring import no_checkpoints
 
     times: list[float] = []
 

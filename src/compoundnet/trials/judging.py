@@ -45,7 +45,7 @@ class NetworkSearch(Settings, Protocol):
         """Return the job of the trial's position in a list, or of the choices that the trial suggests."""
 
     def values(self, outcome: TrialOutcome) -> tuple[float, ...]:
-        """Return what the study is told, one value for each direction."""
+        """Return the trial's values, one for each direction."""
 
 
 S = TypeVar("S", bound=NetworkSearch)
@@ -99,7 +99,7 @@ class NetworkJudge:
         costs = cost(job.network)
 
         def epoch_done(epoch: int, accuracy: float) -> None:
-            # As if training ended here: the value that decides on pruning is the one that the study is told at the end.
+            # As if training ended here: pruning goes by the value that the trial would end with.
             report(epoch, self._search.values(TrialOutcome(accuracy, 0, costs.macs, costs.params, 0.0))[0])
 
         if "outcome" in trial.user_attrs:  # a worker was killed just before it could tell the study

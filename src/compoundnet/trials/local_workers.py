@@ -33,7 +33,7 @@ def work_together(opened: OpenedStudy[Any], join: Join, judge: Judge, count: int
         notify: Called with a line for each finished trial, and for each process that ended too early.
 
     Raises:
-        InterruptedRunError: This process was asked to stop. The trials are run again when the study goes on.
+        InterruptedRunError: This process was asked to stop. The trials are run again when the study continues.
         CompoundNetError: No process is left, and trials are.
     """
     workers = [_start(join, number) for number in range(count)]
@@ -52,7 +52,7 @@ def work_together(opened: OpenedStudy[Any], join: Join, judge: Judge, count: int
                         reasons[number] = reason
                         notify(f"one of {count} workers has ended: {reason}")
                 if stop.asked:
-                    raise InterruptedRunError("stopped, as asked; the same command goes on")
+                    raise InterruptedRunError("stopped; the same command continues")
                 if not running:
                     break
                 wait(running, timeout=_POLL)
@@ -64,7 +64,7 @@ def work_together(opened: OpenedStudy[Any], join: Join, judge: Judge, count: int
     left = opened.settings.trials() - len(opened.counted())
     if left:
         said = "; ".join(sorted(set(reasons.values())))
-        raise CompoundNetError(f"no worker is left for {left} trials: {said}. The same command goes on")
+        raise CompoundNetError(f"no worker is left for {left} trials: {said}. The same command continues")
 
 
 class _Worker(NamedTuple):
@@ -98,6 +98,7 @@ def _start(join: Join, number: int) -> _Worker:
 
 def _process(join: Join, variables: dict[str, str], failure: Connection) -> None:
     os.environ.update(variables)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
     parent = multiprocessing.parent_process()
     try:
         # Where the parent is gone, whoever continues the study starts processes of its own.

@@ -1,4 +1,4 @@
-"""Measuring a network: trained from scratch by a recipe, judged on pictures that it was not trained on."""
+"""Measuring a network: it is trained from scratch by a recipe, and judged on images that it was not trained on."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
+import numpy as np
 
 from compoundnet.arch import Network, cost
 from compoundnet.base import CompoundNetError, plain_values, write_whole
@@ -21,12 +22,12 @@ if TYPE_CHECKING:
     from compoundnet.train import Recipe, Task
     from compoundnet.train.checkpoints import Checkpoints
 
-# Of the training pictures, where the recipe holds none out. Chosen by seed 0 whatever the trial's seed is, so that
-# all trials are judged on the same pictures.
+# The fraction of the training images that is held out where the recipe holds none out. It is chosen by seed 0 whatever
+# the trial's seed is, so that all trials are judged on the same images.
 HELD_OUT = 0.2
 _HOLD_OUT_SEED = 0
 JudgedOn = Literal["held", "test"]
-# What a recipe says and a measurement does not go by.
+# Fields of a recipe that change no measurement.
 _FREE = ("name", "about", "source", "seed", "resolution", "select", "patience")
 
 
@@ -49,10 +50,16 @@ class TrainingJob(msgspec.Struct, frozen=True):
 
 
 class TrialOutcome(msgspec.Struct, frozen=True):
-    """accuracy   top-1, a fraction of `count` pictures; 0 where training diverged
-    macs, params  of the network as it was trained, with the data's classes
-    seconds       that it took
-    epochs        (epoch, accuracy on held-out pictures) after each evaluation
+    """The measurement of a network.
+
+    Attributes:
+        accuracy: Top-1, a fraction; 0 where training diverged.
+        count: Images that were judged.
+        macs: Multiply-adds of one image, with the data's classes.
+        params: Parameters, with the data's classes.
+        seconds: Duration.
+        epochs: (epoch, accuracy on the held-out images) after each evaluation.
+        diverged: Whether training diverged.
     """
 
     accuracy: float
@@ -80,18 +87,22 @@ def measure(
     cache: Path | None = None,
     keep: Path | None = None,
 ) -> TrialOutcome:
-    """Train on the training pictures less the held-out ones, at the network's own resolution.
+    """Train a network on the training images without the held-out ones, at its own resolution, and judge it.
 
-    The same arguments give the same accuracy, to the bit on one CPU: a trial computes in one thread, and machines are
-    filled by running several trials at once.
+    The same arguments give the same accuracy, to the bit on one CPU: a trial computes in one thread, and several trials
+    run at once to use a machine.
 
-    judged_on   "held": held-out training pictures (`recipe.minival` of them, or HELD_OUT); "test": the test split
-    epoch_done  called after each evaluated epoch with its number and its accuracy on held-out pictures; what it raises
-                (optuna.TrialPruned) ends the training and is passed on
-    cache       a folder in which finished measurements are found again by their content
-    keep        the model folder to write the trained network to
+    Args:
+        seed: Of the weights and the training.
+        judged_on: "held": held-out training images (`recipe.minival` of them, or HELD_OUT); "test": the test split.
+        epoch_done: Called after each evaluated epoch with its number and its accuracy on the held-out images. What it
+            raises (optuna.TrialPruned) ends the training and is passed on.
+        cache: A folder that keeps finished measurements; one of equal arguments is read from there.
+        keep: The model folder to write the trained network to.
 
-    Raises InterruptedRunError when it is asked to stop, CompoundNetError where the data cannot be used.
+    Raises:
+        InterruptedRunError: This process was asked to stop.
+        CompoundNetError: The data cannot be used.
     """
     place = cache / f"{fingerprint(network, dataset, recipe, seed, judged_on)}.json" if cache is not None else None
     if place is not None and place.exists() and (keep is None or keep.exists()):
@@ -106,28 +117,26 @@ def measure(
 
 
 def replay(measured: TrialOutcome, epoch_done: Callable[[int, float], None] | None) -> None:
-    """Tell of a known measurement's epochs as if it were trained now."""
+    """Call `epoch_done` for each epoch of a known measurement."""
     for epoch, accuracy in measured.epochs if epoch_done is not None else ():
         assert epoch_done is not None
         epoch_done(epoch, accuracy)
 
 
 def fingerprint(network: Network, dataset: Dataset, recipe: Recipe, seed: int, judged_on: JudgedOn) -> str:
-    """Of everything that decides a measurement; what a network is called and was scaled from does not."""
+    """Return a digest of everything that a measurement depends on. The network's name and origin are not part of it."""
     parts = {
         "network": plain_values(network.replace(name="network", scaling=None)),
         "data": data_identity(dataset),
         "recipe": {key: value for key, value in recipe.fields().items() if key not in _FREE},
         "seed": seed,
-        "judge": judged_on,
+        "judged_on": judged_on,
     }
     return hashlib.blake2b(msgspec.json.encode(parts, order="deterministic"), digest_size=16).hexdigest()
 
 
 def data_identity(dataset: Dataset) -> str:
-    """Of a data set's classes, picture names and labels, as far as a sample of them tells."""
-    import numpy as np
-
+    """Return a digest of a data set's classes, its counts, and the names and labels of up to 1,000 images a split."""
     digest = hashlib.blake2b("\0".join(dataset.classes).encode(), digest_size=16)
     for name, split in sorted(dataset.splits.items()):
         digest.update(f"\0{name} {len(split)}".encode())
@@ -137,23 +146,20 @@ def data_identity(dataset: Dataset) -> str:
 
 
 def plan(network: Network, dataset: Dataset, recipe: Recipe, seed: int) -> Task:
-    """The task of one trial: the last weights count, as choosing the best epoch would flatter the luckier network."""
-    from compoundnet.data.holdout import hold_out
-    from compoundnet.train import plan_task
+    """Return the task of one trial. Its last weights count: the best epoch would favour the luckier network."""
+    from compoundnet.train import plan_task  # torch, which settings and findings do not need
 
-    if "train" not in dataset.splits:
-        raise CompoundNetError(f"{dataset.name} has no training pictures to search with")
-    train, held = hold_out(dataset.split("train"), recipe.minival or HELD_OUT, _HOLD_OUT_SEED)
-    changed: dict[str, Any] = recipe.fields() | {"minival": 0, "select": "last", "patience": 0, "seed": seed}
+    minival = recipe.minival or HELD_OUT
+    changed: dict[str, Any] = recipe.fields() | {"minival": minival, "select": "last", "patience": 0, "seed": seed}
     changed.pop("resolution", None)
-    rest = msgspec.structs.replace(dataset, splits={**dataset.splits, "train": train})
-    task = plan_task(msgspec.convert(changed, type(recipe)), rest, network=network)
-    return msgspec.structs.replace(task, held=held)
+    recipe = msgspec.convert(changed, type(recipe))
+    return plan_task(recipe, dataset, network=network, holdout_seed=_HOLD_OUT_SEED)
 
 
 def _train(
     task: Task, judged_on: JudgedOn, epoch_done: Callable[[int, float], None] | None, keep: Path | None
 ) -> TrialOutcome:
+    # torch, which settings and findings do not need
     from compoundnet.train.counts import count
     from compoundnet.train.engine import Engine
     from compoundnet.train.hardware import Hardware, launch
@@ -165,7 +171,7 @@ def _train(
 
     epochs: list[tuple[int, float]] = []
 
-    class Ears(Watcher):
+    class EpochWatcher(Watcher):
         def epoch_ended(self, epoch: Epoch) -> None:
             if epoch.held_top1 is not None:
                 epochs.append((epoch.epoch, epoch.held_top1))
@@ -174,11 +180,11 @@ def _train(
 
     judged = task.held if judged_on == "held" else task.test
     if judged is None:
-        raise CompoundNetError(f"{task.dataset} has no test pictures with known classes to judge networks on")
+        raise CompoundNetError(f"{task.dataset} has no test images with known classes to judge networks on")
     started, costs = time.monotonic(), cost(task.network)
     fabric = launch(Hardware(devices=1), task.recipe)
     with torch_threads(1):
-        engine = Engine(task, fabric, no_checkpoints(), Logs(None), watcher=Ears())
+        engine = Engine(task, fabric, no_checkpoints(), Logs(None), watcher=EpochWatcher())
         try:
             engine.run()
         except DivergedError:
@@ -199,11 +205,11 @@ def _train(
 
 
 def no_checkpoints() -> Checkpoints:
-    """A trial is short: one that is interrupted begins again, and comes to the same."""
+    """Return checkpoints that keep nothing: a trial is short, and starts again after an interruption."""
     from compoundnet.train.checkpoints import Checkpoints
 
-    class Forgetful(Checkpoints):
+    class NoCheckpoints(Checkpoints):
         def save(self, state: dict[str, Any], step: int) -> None:
             """Keep nothing."""
 
-    return Forgetful(Path("no checkpoints"), keep=1)
+    return NoCheckpoints(Path("no checkpoints"), keep=1)

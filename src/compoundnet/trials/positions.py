@@ -93,7 +93,7 @@ def prepare_next(
     begun = {position(trial) for trial in trials if trial.state != TrialState.FAIL}
     states = {trial.state for trial in trials}
     for number in sorted(failed.keys() - begun):
-        database.queue_again(study, copy.deepcopy(failed[number]))
+        database.retry(study, copy.deepcopy(failed[number]))
         states.add(TrialState.WAITING)
     if TrialState.WAITING in states:
         return "waiting"

@@ -1,7 +1,7 @@
-"""What a few seeds can say about an accuracy: means, standard errors, intervals of a mean and of a difference.
+"""What a few seeds show of an accuracy: means, standard errors, confidence intervals of a mean and of a difference.
 
-The spread over seeds is the noise of training. Where it cannot be seen (one seed, or seeds that agree to the last
-image) the noise of having so many judged images is all that is known: the binomial standard error.
+The variance between seeds is the noise of training. Where it is unknown (one seed, or seeds that agree to the last
+image) only the noise of a limited number of judged images is known: the binomial standard error.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ class Interval(msgspec.Struct, frozen=True):
 
     @property
     def sign(self) -> int:
-        """1 or -1 where the interval lies on one side of zero, 0 where it holds zero: noise, for all one knows."""
+        """1 or -1 where the interval lies on one side of zero; 0 where it contains zero: maybe noise."""
         return 1 if self.low > 0 else -1 if self.high < 0 else 0
 
 
 def mean(accuracies: Sequence[float]) -> float:
-    """Over seeds."""
+    """Return the mean over seeds."""
     return statistics.fmean(accuracies)
 
 
 def standard_error(sample: AccuracySample) -> float:
-    """Of the mean: over seeds; the binomial one where seeds show no spread."""
+    """Return the standard error of the mean over seeds; the binomial one where seeds show no variance."""
     return math.sqrt(_variance(sample)[0])
 
 
 def interval(sample: AccuracySample, confidence: float = CONFIDENCE) -> Interval:
-    """Return the interval of the mean: Student's t over seeds; Wilson's binomial one where seeds show no spread."""
+    """Return the interval of the mean: Student's t over seeds; Wilson's binomial one where seeds show no variance."""
     from scipy import stats  # takes half a second, which reading a finished study need not wait for
 
     variance, freedom = _variance(sample)
@@ -67,15 +67,14 @@ def interval(sample: AccuracySample, confidence: float = CONFIDENCE) -> Interval
 
 
 def difference(first: AccuracySample, second: AccuracySample, confidence: float = CONFIDENCE) -> Interval:
-    """Mean of the first less mean of the second, with Welch's interval (unequal variances)."""
+    """Return the mean of the first minus the mean of the second, with Welch's interval (unequal variances)."""
     return combination((1.0, first), (-1.0, second), confidence=confidence)
 
 
 def combination(*terms: tuple[float, AccuracySample], confidence: float = CONFIDENCE) -> Interval:
     """Return the sum of weight times mean over independent samples, with Welch-Satterthwaite degrees of freedom.
 
-    scipy has Welch's interval for two samples with a spread of their own; here are several, with weights, some of one
-    seed.
+    scipy has Welch's interval for two samples of several seeds; these may be more, weighted, and of a single seed.
     """
     from scipy import stats  # as above
 
@@ -89,12 +88,12 @@ def combination(*terms: tuple[float, AccuracySample], confidence: float = CONFID
 
 
 def _variance(sample: AccuracySample) -> tuple[float, float]:
-    """(variance of the mean, degrees of freedom). The binomial one has known form, so no degree is lost."""
+    """Return the variance of the mean and its degrees of freedom, infinitely many for the binomial variance."""
     values = sample.accuracies
     spread = statistics.variance(values) if len(values) > 1 else 0.0
     if spread > 0:
         return spread / len(values), len(values) - 1.0
-    # Two hits and two misses more (Agresti & Coull 1998): nothing missed does not mean nothing can be.
+    # Two hits and two misses more (Agresti & Coull 1998): an accuracy of 100 % still has an error.
     share = (mean(values) * sample.images + 2) / (sample.images + 4)
     return share * (1 - share) / sample.images, math.inf
 

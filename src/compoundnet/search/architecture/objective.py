@@ -1,4 +1,4 @@
-"""What an architecture is worth: ACC(m) * [MACS(m) / T]^w (MnasNet, Eq. 2; EfficientNet, section 4)."""
+"""The reward of a network: ACC(m) * [MACS(m) / T]^w (MnasNet, Eq. 2; EfficientNet, section 4)."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ EXPONENT = -0.07
 
 
 class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """target_macs  T, multiply-adds for one image at which cost neither adds nor takes
-    exponent     w; at -0.07 twice the multiply-adds must bring 5 % more accuracy to be worth it; 0 ignores cost
+    """The reward.
+
+    Attributes:
+        target_macs: T, the multiply-adds of one image at which the cost does not change the reward.
+        exponent: w. At -0.07 twice the multiply-adds must bring 5 % more accuracy; 0 ignores the cost.
     """
 
     target_macs: float
@@ -32,12 +35,12 @@ class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         )
 
     def reward(self, accuracy: float, cost: float) -> float:
-        """Of a network with this accuracy (a fraction) and so many multiply-adds."""
+        """Return the reward of an accuracy (a fraction) and a cost (multiply-adds of one image)."""
         factor: float = (cost / self.target_macs) ** self.exponent
         return accuracy * factor
 
     def check_meets(self, space: Space) -> None:
-        """Raise CompoundNetError where even the smallest network of the space is above the target."""
+        """Raise CompoundNetError where even the smallest network of the space exceeds the target."""
         smallest = space.smallest()
         if macs(smallest) > self.target_macs:
             raise CompoundNetError(

@@ -18,18 +18,26 @@ from compoundnet.trials.measuring import TrainingJob, TrialOutcome
 if TYPE_CHECKING:
     import optuna
 
-# Networks drawn to tell the cost of a search by.
+# Networks drawn for the estimate of a search's cost.
 _DRAWN = 20
-# Before the median prunes anything: finished trials, and the part of the epochs in which a slow start is forgiven.
+# The median prunes nothing before so many trials are finished, and in the first part of the epochs: a slow start.
 _STARTUP_TRIALS, _WARMUP = 5, 1 / 3
 
 
 class ArchitectureSearch(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="architecture"):
-    """space      with the data's classes in its base
-    proposals  trials; a network that is proposed again counts, and takes the value it has
-    pruning    "median": give a network up whose reward is below the median at its epoch; "hyperband": Li et al. 2018
-    pareto     two values, accuracy and multiply-adds, instead of the reward. The result is still the best by reward
-    seed       of the sampler, and of every network's weights
+    """A search for a baseline.
+
+    Attributes:
+        space: The networks to choose from, with the data's classes in its base.
+        data: As `open_dataset` takes it.
+        recipe: Of every training.
+        objective: The reward.
+        proposals: Trials. A network that is proposed again counts, with the value that it already has.
+        sampling: What proposes networks.
+        pruning: "median" stops the training of a network whose reward is below the median at its epoch; "hyperband":
+            Li et al. 2018.
+        pareto: Two values, accuracy and multiply-adds, instead of the reward. The result is still the best by reward.
+        seed: Of the sampler, and of every network's weights.
     """
 
     space: Space
@@ -55,12 +63,15 @@ class ArchitectureSearch(msgspec.Struct, frozen=True, forbid_unknown_fields=True
         self.objective.check_meets(self.space)
 
     def trials(self) -> int:
+        """Return the number of proposals."""
         return self.proposals
 
     def params(self) -> list[dict[str, float]]:
+        """Return nothing: the sampler draws the choices."""
         return []
 
     def networks(self) -> tuple[Network, ...]:
+        """Return some networks, drawn at random, for the estimate."""
         drawn = random.Random(self.seed)
         choices = self.space.choices()
         return tuple(
@@ -69,12 +80,16 @@ class ArchitectureSearch(msgspec.Struct, frozen=True, forbid_unknown_fields=True
         )
 
     def sampler(self) -> optuna.samplers.BaseSampler:
-        from compoundnet.search.architecture.samplers import make_sampler
+        """Return a new sampler."""
+        from compoundnet.search.architecture.samplers import (
+            make_sampler,
+        )  # optuna, which reading settings does not need
 
         return make_sampler(self.sampling, self.space.choices(), seed=self.seed, trials=self.proposals)
 
     def pruner(self) -> optuna.pruners.BasePruner:
-        from optuna.pruners import HyperbandPruner, MedianPruner, NopPruner
+        """Return the pruner."""
+        from optuna.pruners import HyperbandPruner, MedianPruner, NopPruner  # as above
 
         epochs = max(1, round(self.recipe.epochs))
         match self.pruning:
@@ -86,15 +101,18 @@ class ArchitectureSearch(msgspec.Struct, frozen=True, forbid_unknown_fields=True
                 return NopPruner()
 
     def directions(self) -> list[str]:
+        """Return the direction of the reward, or of accuracy and multiply-adds."""
         return ["maximize", "minimize"] if self.pareto else ["maximize"]
 
     def propose(self, trial: optuna.Trial) -> TrainingJob:
+        """Return the network of the choices that the trial suggests."""
         choices = self.space.choices()
         drawn: dict[str, Any] = {name: trial.suggest_categorical(name, choices[name]) for name in choices}
         network = self.space.network(drawn)
         return TrainingJob(network, self.seed, network.name)
 
     def values(self, outcome: TrialOutcome) -> tuple[float, ...]:
+        """Return the reward, or accuracy and multiply-adds."""
         if self.pareto:
             return outcome.accuracy, float(outcome.macs)
         return (self.objective.reward(outcome.accuracy, outcome.macs),)

@@ -1,4 +1,4 @@
-"""Search spaces as data: a base network, and what may be chosen for each of its blocks (MnasNet, section 4.1)."""
+"""Search spaces as data: a base network, and the choices for each of its blocks (MnasNet, section 4.1)."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ _SKIPS: dict[str, bool | Literal["pool"]] = {"none": False, "identity": True, "p
 
 
 class BlockChoices(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What may be chosen for one block: a run of equal layers, which is a stage of the network.
+    """The choices for one block, which is a run of equal layers: a stage of the network.
 
-    operators  by their names in the space's `operators`
-    kernels    sides, pixels
-    se         squeeze-excitation ratios; 0 is none
-    skips      as `Stage.skip`, by name
-    filters    factors on the base's channels, which round as the base's rules say
-    layers     added to the base's repeats
+    Attributes:
+        operators: Names of the space's `operators`.
+        kernels: Sides in pixels.
+        se: Squeeze-excitation ratios; 0 is none.
+        skips: As `Stage.skip`, by name.
+        filters: Factors on the base's channels, rounded by the base's rules.
+        layers: Added to the base's repeats.
     """
 
     operators: tuple[str, ...]
@@ -55,13 +56,15 @@ class BlockChoices(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Space(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Every network that is the base but for the choices of its blocks.
+    """A set of networks that differ from the base in the choices of their blocks.
 
-    source     where the choices are from
-    base       stem, head, strides, and the channels and repeats that `filters` and `layers` are relative to; what its
-               own blocks are does not matter
-    operators  layer types by name; their kernels and squeeze-excitation ratios are chosen, not given
-    blocks     one for each stage of the base
+    Attributes:
+        name: Of the space.
+        source: Where the choices come from.
+        base: Stem, head, strides, and the channels and repeats that `filters` and `layers` are relative to. Its own
+            blocks do not matter.
+        operators: Layer types by name. Their kernels and squeeze-excitation ratios are chosen, not given.
+        blocks: The choices for each stage of the base.
     """
 
     name: str
@@ -96,19 +99,23 @@ class Space(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             )
 
     def choices(self) -> dict[str, tuple[Value, ...]]:
-        """Every choice that there is to make, with its options: `block1.operator` and so on. Blocks count from 1."""
+        """Return the options of every choice, by names such as `block1.operator`. Blocks are counted from 1."""
         return {name: options for name, options in self._options() if len(options) > 1}
 
     def size(self) -> int:
-        """How many ways there are to choose. Some lead to one network: channels round, a skip may have no place."""
+        """Return the number of ways to choose. Some give the same network: channels round, a skip may be impossible."""
         return math.prod(len(options) for options in self.choices().values())
 
     def network(self, choices: Choices, *, num_classes: int | None = None, resolution: int | None = None) -> Network:
-        """The member that has been chosen; its name holds a digest of what it is, so equal ones have equal names.
+        """Return the network of some choices. Its name contains a digest of it, so equal networks have equal names.
 
-        num_classes, resolution   other than the base's
+        Args:
+            choices: An option for each of `choices()`.
+            num_classes: The base's unless given.
+            resolution: The base's unless given.
 
-        Raises CompoundNetError for a choice that is missing, not the space's, or not among its options.
+        Raises:
+            CompoundNetError: A choice is missing, unknown, or not among the options.
         """
         chosen = self._complete(choices)
         channels, stages = self.base.stem.channels, []
@@ -124,13 +131,13 @@ class Space(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return network.replace(name=f"{self.name}-{digest}")
 
     def fitted(self, *, num_classes: int | None = None, resolution: int | None = None, width: float = 1.0) -> Space:
-        """The space for other classes, at another resolution (pixels), with all channels times `width`."""
+        """Return the space for other classes, at another resolution (pixels), with all channels times `width`."""
         base = scale(self.base, width=width, resolution=resolution or self.base.resolution, name=self.base.name)
         base = base.replace(scaling=None, num_classes=self.base.num_classes if num_classes is None else num_classes)
         return msgspec.structs.replace(self, base=base)
 
     def smallest(self) -> Network:
-        """The member with the fewest multiply-adds, exactly: the best way to each channel count, block after block."""
+        """Return the network with the fewest multiply-adds: the cheapest way to each channel count, block by block."""
         stem = stem_group(self.base.stem, self.base.in_channels, self.base.resolution)
         size = stem.layers[-1].out_size
         # Channels so far -> the cheapest way there.
@@ -172,7 +179,7 @@ class Space(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return chosen
 
     def _block_options(self, index: int) -> Iterator[dict[str, Value]]:
-        """Every way to choose one block, but for its skip, which costs no multiply-adds."""
+        """Yield every way to choose one block, except for its skip, which costs no multiply-adds."""
         prefix = f"block{index + 1}."
         names, options = zip(*((name, all_) for name, all_ in self._options() if name.startswith(prefix)), strict=True)
         for values in itertools.product(
@@ -195,7 +202,7 @@ class Space(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             stride=base.stride,
             skip=_SKIPS[str(at["skip"])],
         )
-        # A skip that nothing comes of is none, so that networks that compute the same are equal.
+        # A skip without effect is none, so that networks that compute the same are equal.
         return stage if _adds(stage, in_channels) else msgspec.structs.replace(stage, skip=False)
 
 
@@ -215,20 +222,20 @@ def _macs(stage: Stage, in_channels: int, size: int) -> int:
 
 
 def macs(network: Network) -> int:
-    """Multiply-adds for one image: `arch.cost` without the rest, for samplers that ask thousands of times."""
+    """Return the multiply-adds of one image, faster than `arch.cost`: samplers ask thousands of times."""
     return sum(run.repeats * run.group.macs for run in segments(network))
 
 
 @cache
 def spaces() -> dict[str, Space]:
-    """The spaces that ship with the package, by name."""
+    """Return the included spaces, by name."""
     folder = resources.files("compoundnet.search.architecture").joinpath("spaces")
     read = [decode_toml(file.read_bytes(), Space, file.name) for file in folder.iterdir()]
     return {space.name: space for space in sorted(read, key=lambda space: space.name)}
 
 
 def find_space(name: str) -> Space:
-    """A space by name, or in a TOML file."""
+    """Return a space by name, or from a TOML file."""
     if name.endswith(".toml") or "/" in name:
         return read_toml(name, Space)
     if name not in spaces():

@@ -1,5 +1,7 @@
-"""STEP 1's grid: which alpha, beta, gamma keep alpha * beta^2 * gamma^2 at 2 (Eq. 3). Exact decimal arithmetic, so that
-a point on the edge of the tolerance is in."""
+"""The grid of STEP 1: the alpha, beta, gamma whose alpha * beta^2 * gamma^2 is near 2 (Eq. 3).
+
+The arithmetic is decimal and exact, so that a point on the edge of the tolerance is included.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +16,11 @@ from compoundnet.base import CompoundNetError
 
 DEFAULT_GRID, DEFAULT_TOLERANCE = "1.0:1.4:0.05", "0.1"
 _TARGET = Decimal(2)
-_MOST = 101  # values a coefficient: beyond, the cube of them takes longer to list than anyone meant
+_MOST = 101  # values of a coefficient; listing the cube of more takes too long
 
 
 class CoefficientPoint(msgspec.Struct, frozen=True):
-    """Coefficients, and the network that they give. `merged`: others of the grid that round to the same network."""
+    """Coefficients and the network scaled by them. `merged` are other points that round to the same network."""
 
     coefficients: Coefficients
     network: Network
@@ -26,23 +28,23 @@ class CoefficientPoint(msgspec.Struct, frozen=True):
 
     @property
     def label(self) -> str:
-        """For people."""
+        """The coefficients in words."""
         return describe(self.coefficients)
 
     @property
     def note(self) -> str:
-        """Which others it stands for; empty where none."""
+        """The points that it represents in words; empty where there is no other."""
         others = " and ".join(describe(other) for other in self.merged)
-        return f"{self.label} stands for {others} too: the same network after rounding" if others else ""
+        return f"{self.label} represents {others} too: the same network after rounding" if others else ""
 
 
 def describe(coefficients: Coefficients) -> str:
-    """As text."""
+    """Return coefficients in words."""
     return f"alpha {coefficients.alpha:g}, beta {coefficients.beta:g}, gamma {coefficients.gamma:g}"
 
 
 def parse_grid(text: str) -> tuple[Decimal, ...]:
-    """The values of LOW:HIGH:STEP, both ends included."""
+    """Return the values of LOW:HIGH:STEP, both ends included."""
     try:
         low, high, step = (Decimal(part) for part in text.split(":"))
     except (ValueError, InvalidOperation):
@@ -56,14 +58,15 @@ def parse_grid(text: str) -> tuple[Decimal, ...]:
         )
     count = int((high - low) / step) + 1
     if count > _MOST:
-        raise CompoundNetError(f"the grid {text} has {count:,} values a coefficient; at most {_MOST} are taken")
+        raise CompoundNetError(f"the grid {text} has {count:,} values a coefficient; at most {_MOST} are allowed")
     return tuple(low + number * step for number in range(count))
 
 
 def within(grid: str, tolerance: str) -> tuple[tuple[Decimal, Decimal, Decimal], ...]:
-    """The grid's points whose alpha * beta^2 * gamma^2 is within the tolerance of 2, in order.
+    """Return the grid's points whose alpha * beta^2 * gamma^2 is within the tolerance of 2, in order.
 
-    Raises CompoundNetError where there is none, with the nearest.
+    Raises:
+        CompoundNetError: There is none; the message names the nearest.
     """
     values, allowed = parse_grid(grid), _tolerance(tolerance)
     points = list(product(values, values, values))
@@ -80,9 +83,9 @@ def within(grid: str, tolerance: str) -> tuple[tuple[Decimal, Decimal, Decimal],
 
 @lru_cache(maxsize=8)
 def points(network: Network, grid: str, tolerance: str, phi: float) -> tuple[CoefficientPoint, ...]:
-    """The grid's points within the tolerance with their networks, scaled by `phi`.
+    """Return the grid's points within the tolerance with their networks, scaled by `phi`.
 
-    Of those that round to the same network the one nearest to 2 is kept, and names the others.
+    Of points that round to the same network the one nearest to 2 is kept, and names the others.
     """
     groups: dict[Network, list[tuple[Decimal, Decimal, Decimal]]] = {}
     for point in within(grid, tolerance):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def draw_coefficients(grid: Sequence[tuple[CoefficientPoint, NetworkResult]]) -> tuple[bytes, bytes]:
-    """Accuracy over alpha and beta; where several gammas share a cell, the best of them, which the cell names."""
+    """Draw the accuracy over alpha and beta, in each cell the best gamma and its accuracy: (SVG, PNG)."""
     from matplotlib.colors import Normalize
 
     best: dict[tuple[float, float], tuple[CoefficientPoint, NetworkResult]] = {}
@@ -53,7 +53,7 @@ def draw_coefficients(grid: Sequence[tuple[CoefficientPoint, NetworkResult]]) ->
         axes.set_xticks(range(len(alphas)), [f"{alpha:.4g}" for alpha in alphas])
         axes.set_yticks(range(len(betas)), [f"{beta:.4g}" for beta in betas])
         axes.annotate(
-            "In each cell: top-1, and the gamma (resolution) it is of. Framed: the best.", (0, 0), (0, -46),
+            "Each cell: top-1 and its gamma (resolution). Framed: the best.", (0, 0), (0, -46),
             xycoords="axes fraction", textcoords="offset points", fontsize=10, color=QUIET, va="top",
         )  # fmt: skip
         return encode(surface, description)

@@ -16,11 +16,17 @@ if TYPE_CHECKING:
 
 
 class CoefficientSearch(PointList, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="coefficients"):
-    """Every point of the grid with each of `seeds` seeds, from `seed` on.
+    """Every point of the grid, trained with each of `seeds` seeds.
 
-    grid       LOW:HIGH:STEP of each of alpha, beta and gamma
-    tolerance  how far alpha * beta^2 * gamma^2 may be from 2
-    phi        at which the points are compared; the paper's STEP 1 fixes 1
+    Attributes:
+        network: The baseline, with the data's classes.
+        data: As `open_dataset` takes it.
+        recipe: Of every training.
+        grid: LOW:HIGH:STEP of each of alpha, beta and gamma.
+        tolerance: How far alpha * beta^2 * gamma^2 may be from 2.
+        phi: The compound coefficient at which the points are compared; 1 in the paper's STEP 1.
+        seeds: Trainings of each network.
+        seed: The first seed.
     """
 
     network: Network
@@ -38,23 +44,26 @@ class CoefficientSearch(PointList, frozen=True, forbid_unknown_fields=True, tag_
 
     @property
     def points(self) -> tuple[CoefficientPoint, ...]:
-        """Those that are trained, each once a seed."""
+        """The points that are trained, each once with every seed."""
         return points(self.network, self.grid, self.tolerance, self.phi)
 
     def params(self) -> list[dict[str, float]]:
-        """All points with the first seed come first, so that an early look sees the whole grid."""
+        """Return each trial's coefficients: all points with the first seed come first, for a whole grid early on."""
         return [
             {"alpha": point.coefficients.alpha, "beta": point.coefficients.beta, "gamma": point.coefficients.gamma}
             for point in self.points * self.seeds
         ]
 
     def networks(self) -> tuple[Network, ...]:
+        """Return the network of each point."""
         return tuple(point.network for point in self.points)
 
     def propose(self, trial: optuna.Trial) -> TrainingJob:
+        """Return the network and seed of the trial's position."""
         seed, number = divmod(position(trial), len(self.points))
         point = self.points[number]
         return TrainingJob(point.network, self.seed + seed, point.label)
 
     def values(self, outcome: TrialOutcome) -> tuple[float, ...]:
+        """Return the accuracy."""
         return (outcome.accuracy,)

@@ -1,4 +1,4 @@
-"""A scaling study as its folder holds it: what was asked (search.toml) and what came of it (result.toml)."""
+"""A scaling study in its folder: the settings (search.toml), the results (result.toml) and the kept models."""
 
 from __future__ import annotations
 
@@ -18,31 +18,35 @@ class _Kind(msgspec.Struct, frozen=True):
 
 
 class StudyFolder(msgspec.Struct, frozen=True):
-    """`summary` is None while trials are missing."""
+    """A study that was read from its folder. `summary` is None while trials are missing."""
 
     folder: Path
     study: ScalingStudy
     summary: StudySummary | None
 
     def row(self, place: StudyNetwork) -> StudyRow | None:
-        """What was measured of a network; None where nothing was."""
+        """Return the results of a network, or None where there are none."""
         rows = self.summary.rows if self.summary is not None else ()
         return next((row for row in rows if row.multipliers == place.multipliers and row.accuracy is not None), None)
 
     def model(self, place: StudyNetwork) -> Path | None:
-        """The model folder that a network was kept in; None where it was not."""
+        """Return the model folder of a network, or None where it was not kept."""
         folder = self.folder / MODELS / place.name
         return folder if (folder / "network.toml").is_file() else None
 
 
 def is_study(folder: Path) -> bool:
-    """Whether `search study` has begun here."""
+    """Return whether the folder holds a study of `search study`."""
     file = folder / SEARCH
     return file.is_file() and read_toml(file, _Kind).kind == "study"
 
 
 def read_study(folder: Path) -> StudyFolder:
-    """Raises CompoundNetError where a file cannot be read."""
+    """Read a study from its folder.
+
+    Raises:
+        CompoundNetError: A file cannot be read.
+    """
     result = folder / RESULT
     summary = read_toml(result, StudySummary) if result.is_file() else None
     return StudyFolder(folder, read_toml(folder / SEARCH, ScalingStudy), summary)

@@ -1,4 +1,4 @@
-"""The networks of a scaling study: lines of multipliers, the paper's, one's own, or matched to budgets of cost."""
+"""The networks of a scaling study as lines of multipliers: the paper's, other ones, or ones matched to a cost."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FINE = 1e-4
 
 
 class StudyLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Networks of one curve, as multipliers of the baseline, from the cheapest up."""
+    """The networks of one curve, as multipliers of the baseline, from the cheapest up."""
 
     name: str
     points: tuple[Multipliers, ...]
@@ -32,7 +32,7 @@ class StudyLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class StudyLines(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What one figure compares. Where no line has the baseline (1, 1, 1) itself, it is the start of each."""
+    """What one figure compares. Where no line contains the baseline (1, 1, 1), every line starts from it."""
 
     title: str
     source: str
@@ -41,22 +41,24 @@ class StudyLines(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         check(len(self.lines) >= 1, "lines must hold at least one line")
         names = [line.name for line in self.lines]
-        check(len(set(names)) == len(names), f"each line needs a name of its own, got {', '.join(names)}")
+        check(len(set(names)) == len(names), f"every line needs a different name, got {', '.join(names)}")
 
 
 @cache
 def paper_lines(figure: FigureNumber) -> StudyLines:
-    """The paper's, from figures.toml."""
+    """Return the lines of a figure of the paper, from figures.toml."""
     file = resources.files("compoundnet.search.study").joinpath("figures.toml")
     return decode_toml(file.read_bytes(), dict[str, StudyLines], file.name)[f"figure{figure}"]
 
 
 def at_budgets(network: Network, lines: StudyLines, budgets: Sequence[float]) -> StudyLines:
-    """Each line's last network, moved along its direction to where it costs nearest to `budgets` times the baseline.
+    """Scale each line's last network along its direction, until it costs `budgets` times as much as the baseline.
 
-    The direction of (d, w, r) is (d^t, w^t, r^t), as in Eq. 3. Depth goes in whole layers and width in whole steps of
-    channels, so costs meet the budgets as nearly as that allows.
-    Raises CompoundNetError for a budget that is not above 1.
+    The direction of (d, w, r) is (d^t, w^t, r^t), as in Eq. 3. Depth grows by whole layers and width by whole steps of
+    channels, so costs match the budgets only approximately.
+
+    Raises:
+        CompoundNetError: A budget is not above 1.
     """
     for budget in budgets:
         if not (math.isfinite(budget) and 1 < budget <= 1e4):
@@ -72,7 +74,7 @@ def at_budgets(network: Network, lines: StudyLines, budgets: Sequence[float]) ->
 
 
 def _nearest(network: Network, direction: Multipliers, macs: float) -> Multipliers:
-    """Bisect for the last multipliers that cost at most `macs`, and take those or the next, whichever is nearer."""
+    """Return the multipliers along a direction whose cost is nearest to `macs`, by bisection."""
 
     def at(step: float) -> Multipliers:
         depth, width, resolution = (round(multiplier**step, 4) for multiplier in direction)
@@ -93,7 +95,7 @@ def _nearest(network: Network, direction: Multipliers, macs: float) -> Multiplie
 
 
 def scaled(network: Network, multipliers: Multipliers) -> Network:
-    """The network of a point; the baseline itself at (1, 1, 1)."""
+    """Return the network scaled by the multipliers; the baseline itself at (1, 1, 1)."""
     depth, width, resolution = multipliers
     if multipliers == (1, 1, 1):
         return network
@@ -102,6 +104,6 @@ def scaled(network: Network, multipliers: Multipliers) -> Network:
 
 
 def label(multipliers: Multipliers) -> str:
-    """What is not 1, such as `d=1.4, w=1.2, r=1.3`."""
+    """Return the multipliers other than 1 in words, such as `d=1.4, w=1.2, r=1.3`."""
     parts = [f"{letter}={value:.4g}" for letter, value in zip("dwr", multipliers, strict=True) if value != 1]
     return ", ".join(parts) or "baseline"

@@ -1,9 +1,9 @@
-"""Whether the paper's two observations hold in a study, as far as its seeds can tell.
+"""Whether the paper's two observations hold in a study, as far as its seeds show it.
 
 Observation 1: scaling up any of width, depth, resolution improves accuracy, but the gain diminishes.
 Observation 2: for better accuracy at the same cost all three must be balanced.
-A difference counts where its confidence interval leaves zero out; else it is noise, and is called so. Of a single
-seed nothing is concluded: how much another one would change is not known.
+A difference counts where its confidence interval excludes zero; otherwise it is called noise. Nothing is concluded from
+a single seed, because the variance between seeds is unknown.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from compoundnet.trials.statistics import CONFIDENCE, AccuracySample, Interval, 
 
 
 class CostedSample(msgspec.Struct, frozen=True):
-    """A trained network on a curve: its multiply-adds, and its accuracies."""
+    """The multiply-adds and the accuracies of a trained network on a curve."""
 
     macs: int
     sample: AccuracySample
 
 
 class StudyComparison(msgspec.Struct, frozen=True):
-    """One comparison: what was compared, the difference of accuracies, and in words what that says."""
+    """One comparison: what was compared, the difference of accuracies, and its meaning in words."""
 
     what: str
     difference: Interval
@@ -33,7 +33,7 @@ class StudyComparison(msgspec.Struct, frozen=True):
 
 
 class Observation(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`holds` is None where the study cannot tell: too few networks, or differences within noise."""
+    """Whether an observation holds; None where it is unknown: too few networks, or differences within noise."""
 
     number: int
     statement: str
@@ -44,12 +44,12 @@ class Observation(msgspec.Struct, frozen=True, omit_defaults=True):
 
 FIRST = "scaling any dimension improves accuracy, but the gain diminishes"
 SECOND = "at equal cost, balancing all dimensions is better than scaling one"
-_HOLDS, _FAILS, _NOISE = "It holds here.", "It does not hold here:", "It cannot be told from these trainings:"
+_HOLDS, _FAILS, _NOISE = "It holds here.", "It does not hold here:", "These trainings do not show whether it holds:"
 
 
 def first(curves: Sequence[tuple[str, Sequence[CostedSample]]]) -> Observation:
-    """Observation 1 on each curve from its cheapest network up: last against first; and gain for each doubling of cost
-    in its first half against that in its second."""
+    """Judge Observation 1 on each curve: its last network against its first, and the gain for each doubling of cost in
+    its first half against that in its second."""
     improvements, changes = [], []
     for name, unordered in curves:
         dots = sorted(unordered, key=lambda dot: dot.macs)
@@ -60,14 +60,14 @@ def first(curves: Sequence[tuple[str, Sequence[CostedSample]]]) -> Observation:
             changes.append(_diminishes(name, low, middle, high))
     observation = _judge(1, FIRST, improvements + changes, [dot for _, dots in curves for dot in dots])
     if observation.holds and not changes:
-        open_ = "Scaling helps here; whether its gain diminishes would take three networks on a line."
+        open_ = "Scaling helps here; three networks on a line are needed to show whether its gain diminishes."
         return msgspec.structs.replace(observation, holds=None, verdict=open_)
     return observation
 
 
 def second(pairs: Iterable[tuple[str, Sequence[tuple[CostedSample, CostedSample]]]]) -> Observation:
-    """Observation 2: for each rival the balanced networks and the rival's, matched in cost; differences are averaged
-    over the budgets."""
+    """Judge Observation 2: the balanced networks against each rival's of the same cost, differences averaged over the
+    budgets."""
     findings, dots = [], []
     for name, matched in pairs:
         if not matched:
@@ -82,7 +82,7 @@ def second(pairs: Iterable[tuple[str, Sequence[tuple[CostedSample, CostedSample]
 
 
 def at_cost(dots: Sequence[CostedSample], macs: float) -> list[tuple[float, AccuracySample]]:
-    """The curve's accuracy at a cost, straight between its neighbours on a logarithmic axis, as weighted samples."""
+    """Return a curve's accuracy at a cost as weighted samples: linear between neighbours on a logarithmic axis."""
     ordered = sorted(dots, key=lambda dot: dot.macs)
     for lower, upper in itertools.pairwise(ordered):
         if lower.macs <= macs <= upper.macs and lower.macs < upper.macs:
@@ -94,8 +94,8 @@ def at_cost(dots: Sequence[CostedSample], macs: float) -> list[tuple[float, Accu
 def second_on_curves(
     balanced: tuple[str, Sequence[CostedSample]], rivals: Sequence[tuple[str, Sequence[CostedSample]]]
 ) -> Observation:
-    """Observation 2 where costs differ: width on the balanced baseline against width on the plain one (the first rival)
-    at the highest cost that both reach. The other rivals are told of and do not decide."""
+    """Judge Observation 2 where costs differ: width on the balanced baseline against width on the plain one (the first
+    rival) at the highest cost that both reach. The other rivals are reported and do not decide."""
     findings, decisive, (name, dots) = [], [], balanced
     for index, (rival, others) in enumerate(rivals):
         if len(dots) < 2 or len(others) < 2:
@@ -132,16 +132,16 @@ def _better(gap: Interval) -> str:
 def _judge(
     number: int, statement: str, findings: Sequence[StudyComparison], dots: Sequence[CostedSample]
 ) -> Observation:
-    """It holds where every comparison says so, fails where any says the opposite, and is open otherwise.
+    """An observation holds where every comparison shows it, fails where one shows the opposite, and is open otherwise.
 
-    That all hold needs no correction for their number: each must be beyond noise by itself.
+    No correction for the number of comparisons is needed, because every one must be beyond noise by itself.
     """
     against = [finding for finding in findings if finding.difference.sign < 0]
     noise = [finding for finding in findings if finding.difference.sign == 0]
     if not findings:
-        return Observation(number, statement, "It is not tested here: too few networks are finished.", ())
+        return Observation(number, statement, "Not tested: too few networks are finished.", ())
     if any(len(dot.sample.accuracies) == 1 for dot in dots):
-        holds, verdict = None, f"{_NOISE} with a single seed the noise of training itself is not known."
+        holds, verdict = None, f"{_NOISE} the noise of training is unknown with a single seed."
     elif against:
         holds, verdict = False, f"{_FAILS} {_list(against)}."
     elif noise:

@@ -1,4 +1,4 @@
-"""The paper's scaling studies (Figures 3, 4, 8) of any network on any data, as a search whose trials are listed."""
+"""The settings of a scaling study (Figures 3, 4 and 8 of the paper) of any network on any data."""
 
 from __future__ import annotations
 
@@ -20,12 +20,15 @@ BASELINE = (1.0, 1.0, 1.0)
 
 
 def _same(network: Network) -> Network:
-    """Without what does not change the network itself."""
+    """The network without its name and origin."""
     return network.replace(name="network", scaling=None)
 
 
 class StudyNetwork(msgspec.Struct, frozen=True):
-    """A network of a study: the line it is first found on, its multipliers, and the network."""
+    """A network of a study, with the first line that contains it, and its multipliers.
+
+    The line of the baseline is empty where the lines only start from it.
+    """
 
     line: str
     multipliers: Multipliers
@@ -33,7 +36,7 @@ class StudyNetwork(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """Of its model folder: `compound-d1.4-w1.2-r1.3`."""
+        """The name of its model folder, such as `compound-d1.4-w1.2-r1.3`."""
         if self.multipliers == BASELINE:
             return "baseline"
         multipliers = label(self.multipliers).replace("=", "").replace(", ", "-")
@@ -41,9 +44,18 @@ class StudyNetwork(msgspec.Struct, frozen=True):
 
 
 class ScalingStudy(PointList, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="study"):
-    """Every network of `lines`, scaled from `network`, trained by `recipe` with each of `seeds` seeds.
+    """Every network of `lines`, scaled from `network` and trained by `recipe` with each of `seeds` seeds.
 
-    Accuracies are of the test pictures: a study describes how networks compare, and chooses none.
+    Accuracies are of the test images: a study describes how networks compare, and selects none.
+
+    Attributes:
+        figure: The figure of the paper, 3, 4 or 8.
+        network: The baseline, with the data's classes.
+        lines: The multipliers of the networks.
+        data: As `open_dataset` takes it.
+        recipe: Of every training.
+        seeds: Trainings of each network.
+        seed: The first seed.
     """
 
     figure: FigureNumber
@@ -58,7 +70,7 @@ class ScalingStudy(PointList, frozen=True, forbid_unknown_fields=True, tag_field
         check(self.seeds >= 1, f"seeds must be at least 1, got {self.seeds}")
 
     def places(self) -> tuple[StudyNetwork, ...]:
-        """Each different network once, the baseline first where the lines start at it."""
+        """Return each different network once, first the baseline where the lines start from it."""
         found: dict[Network, StudyNetwork] = {}
         for line, multipliers in self._listed():
             network = scaled(self.network, multipliers)
@@ -66,39 +78,39 @@ class ScalingStudy(PointList, frozen=True, forbid_unknown_fields=True, tag_field
         return tuple(found.values())
 
     def at(self, multipliers: Multipliers) -> StudyNetwork:
-        """The network of these multipliers, as `places` has it."""
+        """Return the network of these multipliers."""
         wanted = _same(scaled(self.network, multipliers))
         return next(place for place in self.places() if _same(place.network) == wanted)
 
     def curve(self, name: str) -> list[StudyNetwork]:
-        """The networks of a line; the baseline first where the lines start at it."""
+        """Return the networks of a line, first the baseline where the lines start from it."""
         listed = [self.at(multipliers) for line, multipliers in self._listed() if line in (name, "")]
         return list(dict.fromkeys(listed))
 
     def params(self) -> list[dict[str, float]]:
-        """All networks with the first seed, then all with the next: an unfinished study has whole curves."""
+        """Return each trial's multipliers: all networks with the first seed come first, for whole curves early on."""
         listed = [place.multipliers for place in self.places()] * self.seeds
         return [dict(zip(("depth", "width", "resolution"), multipliers, strict=True)) for multipliers in listed]
 
     def networks(self) -> tuple[Network, ...]:
-        """All of them."""
+        """Return all networks."""
         return tuple(place.network for place in self.places())
 
     def propose(self, trial: optuna.Trial) -> TrainingJob:
-        """The network and seed of the trial's position."""
+        """Return the network and seed of the trial's position."""
         places = self.places()
         round_, index = divmod(position(trial), len(places))
         place = places[index]
-        # Figure 7 looks into the networks of Table 7.
+        # Figure 7 shows activation maps of the networks of Table 7.
         keep = place.name if self.figure == 8 and round_ == 0 else None
         point = f"{place.line} {label(place.multipliers)}".strip()
         return TrainingJob(place.network, self.seed + round_, point, "test", keep)
 
     def values(self, outcome: TrialOutcome) -> tuple[float, ...]:
-        """The accuracy."""
+        """Return the accuracy."""
         return (outcome.accuracy,)
 
     def _listed(self) -> list[tuple[str, Multipliers]]:
-        """(line, multipliers); the baseline belongs to no line, or to one that has it."""
+        """Return (line, multipliers); the baseline belongs to the line that contains it, or to none."""
         listed = [(line.name, point) for line in self.lines.lines for point in line.points]
         return listed if BASELINE in [point for _, point in listed] else [("", BASELINE), *listed]

@@ -1,4 +1,4 @@
-"""What a scaling study has found so far: its table, and what the paper's observations come to in it."""
+"""The results of a scaling study: its table, and whether the paper's observations hold in it."""
 
 from __future__ import annotations
 
@@ -21,13 +21,25 @@ if TYPE_CHECKING:
 
     from compoundnet.search.study.settings import ScalingStudy, StudyNetwork
 
-# Costs of a budget that differ by more are not called equal.
+# Networks whose costs differ by a larger factor are reported as unequal.
 _EQUAL = 1.1
 
 
 class StudyRow(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A network of the table. `accuracy` is None until a seed is finished; `gain` is over the baseline, where there is
-    one; `macs` and `params` are of the network as it was trained."""
+    """A network of the table.
+
+    Attributes:
+        line: The line that contains it, or "baseline".
+        multipliers: (depth, width, resolution).
+        network: Its name.
+        resolution: Pixels.
+        blocks: Blocks.
+        macs: Multiply-adds of one image, with the data's classes; None until a seed is finished.
+        params: Parameters, with the data's classes; None until a seed is finished.
+        accuracies: Of the finished seeds.
+        accuracy: Their mean with its interval; None until a seed is finished.
+        gain: The accuracy minus the baseline's; None for the baseline.
+    """
 
     line: str
     multipliers: Multipliers
@@ -42,7 +54,7 @@ class StudyRow(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class StudySummary(msgspec.Struct, frozen=True):
-    """Of a study, finished or not. `notes` say what a reader must know to believe the figures."""
+    """The results of a study, finished or not. `notes` state how the numbers were obtained."""
 
     title: str
     source: str
@@ -53,7 +65,7 @@ class StudySummary(msgspec.Struct, frozen=True):
 
 
 def summarise(study: ScalingStudy, trials: Sequence[FrozenTrial]) -> StudySummary:
-    """Of the counted trials."""
+    """Return the results of the counted trials."""
     found = {entry.network: entry for entry in network_results(trials)}
     base = found.get(study.network)
     rows = tuple(_row(place, found.get(place.network), base) for place in study.places())
@@ -86,7 +98,7 @@ def _dots(study: ScalingStudy, line: str, found: dict[Any, NetworkResult]) -> li
 def _observe(
     study: ScalingStudy, curves: list[tuple[str, list[CostedSample]]], found: dict[Any, NetworkResult]
 ) -> tuple[Observation, ...]:
-    """Figure 3 shows the first; Figures 4 and 8 both, the last of their lines being the balanced one."""
+    """Figure 3 shows the first observation; Figures 4 and 8 show both, and their last line is the balanced one."""
     if study.figure == 3:
         return (first([curve for curve in curves if curve[1]]),)
     *rivals, balanced = curves
@@ -99,7 +111,7 @@ def _observe(
 def _pairs(
     study: ScalingStudy, balanced: str, rival: str, found: dict[Any, NetworkResult]
 ) -> list[tuple[CostedSample, CostedSample]]:
-    """Networks of the same budget, in the order of the lines' points, where both are finished."""
+    """Return the networks of the same budget, where both are finished, in the order of the lines' points."""
     lines = {line.name: line.points for line in study.lines.lines}
     pairs = []
     for ours, theirs in zip(lines[balanced], lines[rival], strict=False):
@@ -116,21 +128,21 @@ def _notes(study: ScalingStudy, found: list[NetworkResult], trials: Sequence[Fro
     notes = []
     done = len(trials)
     if done < study.trials():
-        notes.append(f"Not finished: {done} of {study.trials()} trainings are done.")
-    pictures = {entry.sample.images for entry in found if entry.sample is not None}
-    for count in pictures:
+        notes.append(f"Not finished: {done} of {study.trials()} trainings are.")
+    for count in {entry.sample.images for entry in found if entry.sample is not None}:
         notes.append(
-            f"Accuracy is of the {count:,} test pictures, after the last epoch: the study describes how networks"
-            " compare, and chooses none by it."
+            f"Accuracy is that on the {count:,} test images after the last epoch. The study describes how networks"
+            " compare, and selects none."
         )
     noise = (
-        f"over {study.seeds} seeds (Student's t, Welch for differences): the noise of training, on these pictures"
+        f"over {study.seeds} seeds (Student's t, Welch for differences): the noise of training, on these images"
         if study.seeds > 1
-        else "of a single seed: the binomial noise of so many test pictures. How much another seed would change is not"
-        " known"
+        else "of a single seed: the binomial noise of the number of test images, without the variance between seeds"
     )
-    notes.append(f"Intervals are {CONFIDENCE:.0%} confidence intervals {noise}. A difference whose interval holds zero"
-                 " is called noise.")  # fmt: skip
+    notes.append(
+        f"Intervals are {CONFIDENCE:.0%} confidence intervals {noise}. A difference whose interval contains zero is"
+        " called noise."
+    )
     diverged = sum(entry.diverged for entry in found)
     if diverged:
         left_out = "1 training diverged and is" if diverged == 1 else f"{diverged} trainings diverged and are"
@@ -141,7 +153,7 @@ def _notes(study: ScalingStudy, found: list[NetworkResult], trials: Sequence[Fro
 
 
 def _unequal(study: ScalingStudy, macs: dict[Any, int]) -> list[str]:
-    """Where the networks of one budget do not cost the same."""
+    """Return a note for each budget whose networks differ in cost."""
     notes = []
     for budget in zip(*(line.points for line in study.lines.lines), strict=False):
         costs = {label(point): macs.get(study.at(point).network) for point in budget}

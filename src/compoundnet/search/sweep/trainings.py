@@ -54,8 +54,8 @@ def sweep(
 ) -> Recipe:
     """Return the recipe with the best values of the grid, by the data set's metric. It holds out what it held out.
 
-    The study lies in `run_folder(output)`/sweep. Called again the sweep goes on, each training from its own last
-    checkpoint.
+    The study lies in `run_folder(output)`/sweep. Called again the sweep continues, each training from its own
+    last checkpoint.
 
     Args:
         grid: The points; Kornblith's unless given.
@@ -115,7 +115,7 @@ class SweepJudge:
         self._trainings, self._opened, self._watcher = trainings, opened, watcher
 
     def values(self, trial: optuna.Trial) -> Sequence[float]:
-        """Return the score. A training that was interrupted goes on; one that diverges counts as 0, and is marked."""
+        """Return the score. An interrupted training is continued; one that diverges counts as 0, and is marked."""
         given, point = self._trainings, _point(self._opened, trial)
         recipe = at_point(given.recipe, point, held_out=given.grid.held_out)
         task = plan_task(recipe, given.dataset, network=given.network, start=given.start)
@@ -157,7 +157,7 @@ def _work(trainings: SweepTrainings, opened: OpenedStudy[Sweep], processes: int,
         else:
             work_together(opened, functools.partial(_join, trainings), judge, processes, notify)
     except InterruptedRunError as error:
-        raise InterruptedRunError("the sweep was stopped, as asked; the same command goes on") from error
+        raise InterruptedRunError("the sweep was stopped; the same command continues") from error
 
 
 def _join(trainings: SweepTrainings, go_on: Callable[[], bool]) -> None:

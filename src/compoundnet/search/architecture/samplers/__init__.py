@@ -1,5 +1,5 @@
-"""What proposes architectures: samplers of optuna's by name. Their draws depend on the seed, the trial's number and the
-finished trials alone, so that any worker may join, die and be followed by another."""
+"""Samplers that propose networks, by name. Their draws depend on the seed, the trial's position and the finished trials
+alone, so that any worker can continue for another."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ __all__ = ["EvolutionSampler", "NumberedSampler", "ReinforceSampler", "SamplerNa
 
 
 def make_sampler(name: SamplerName, choices: Mapping[str, tuple[Value, ...]], *, seed: int, trials: int) -> BaseSampler:
-    """The sampler of that name for a space's `choices`; `trials`: how many the whole search has."""
+    """Return a sampler for a space's `choices`, in a search of `trials` trials."""
     match name:
         case "reinforce":
             return ReinforceSampler(choices, seed=seed)
         case "evolution":
-            # At most a quarter of the trials is spent on random networks.
+            # At most a quarter of the trials are random networks.
             population = max(5, min(POPULATION, trials // 4))
             tournament = round(population * TOURNAMENT / POPULATION)
             return EvolutionSampler(choices, seed=seed, population=population, tournament=tournament)
         case "nsga2":
-            # optuna's default population, fewer where that would leave no time for several generations.
+            # optuna's default population; a smaller one where the trials would not suffice for several generations.
             population = max(2, min(50, trials // 4))
             return NumberedSampler(lambda draw: NSGAIISampler(population_size=population, seed=draw), seed=seed)
         case "random":

@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from compoundnet.search.architecture.samplers.history import HistorySampler, Value
 
-# The paper's best were 100 and 25 for 20,000 trials; these were chosen for hundreds (docs/search.md).
+# The paper's best were 100 and 25 for 20,000 trials; these were selected for hundreds (docs/search.md).
 POPULATION = 25
 TOURNAMENT = 10
 
 
 class EvolutionSampler(HistorySampler):
-    """The population is the last finished trials by number: ageing needs no other state. Until it is full, random."""
+    """Regularised evolution of the last finished trials by position; until there are enough, draws are random."""
 
     def __init__(
         self,

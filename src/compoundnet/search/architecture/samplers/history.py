@@ -1,5 +1,4 @@
-"""What samplers learn from: a study's finished trials as numbers, in the order of their
-positions."""
+"""What samplers learn from: a study's finished trials as numbers, in the order of their positions."""
 
 from __future__ import annotations
 
@@ -21,15 +20,16 @@ if TYPE_CHECKING:
     from optuna import Study
 
 Value = str | int | float
-# How often a sampler draws again where it has drawn what is known already: nothing could be learnt from that.
+# How often a sampler draws again where it has drawn a known network, from which nothing could be learnt.
 _REDRAWS = 20
 
 
 class HistorySampler(BaseSampler, abc.ABC):
-    """Draws all choices at once, from the trials that are finished, by `drawer`. Failed trials teach nothing.
+    """A sampler that draws all choices at once, by `drawer`, from the trials that are finished and have not failed.
 
-    choices  name -> options
-    seed     with the trial's position it decides what is random
+    Args:
+        choices: The options of each choice.
+        seed: Together with the trial's position it determines the random numbers.
     """
 
     def __init__(self, choices: Mapping[str, tuple[Value, ...]], *, seed: int) -> None:
@@ -47,16 +47,17 @@ class HistorySampler(BaseSampler, abc.ABC):
     def drawer(
         self, picks: NDArray[np.int64], rewards: NDArray[np.float64]
     ) -> Callable[[np.random.Generator], NDArray[np.int64]]:
-        """What draws proposals, each int[choices].
+        """Return a function that draws proposals, each int[choices].
 
-        picks    int[trials, choices], of the finished trials: the position of each choice's option
-        rewards  float[trials], higher is better; nan for a trial that was pruned
+        Args:
+            picks: int[trials, choices], of the finished trials: the index of each choice's option.
+            rewards: float[trials], higher is better; nan for a trial that was pruned.
         """
 
     def propose(
         self, picks: NDArray[np.int64], rewards: NDArray[np.float64], random: np.random.Generator
     ) -> NDArray[np.int64]:
-        """One that is drawn, and drawn again while it is known already, each time with more choices made at random."""
+        """Draw a proposal; while it is a known one, draw again, each time with more choices made at random."""
         draw = self.drawer(picks, rewards)
         known = set(map(tuple, picks.tolist()))
         for again in range(_REDRAWS):
@@ -102,7 +103,7 @@ class HistorySampler(BaseSampler, abc.ABC):
             params = trial.params
             try:
                 picks.append([positions[params[name]] for name, positions in self._positions])
-            except KeyError:  # a trial of somebody else's, over other choices
+            except KeyError:  # a trial of another program, with other choices
                 continue
             complete = trial.state == TrialState.COMPLETE
             rewards.append(sign * trial.value if complete and trial.value is not None else np.nan)

@@ -1,4 +1,4 @@
-"""optuna's own samplers, whose random numbers are a process's, made to depend on the trial's number instead."""
+"""optuna's own samplers, whose random numbers belong to a process, made to depend on the trial's position instead."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 
 class NumberedSampler(BaseSampler):
-    """A sampler made anew for each trial.
+    """A sampler that is made anew for each trial.
 
-    make  a sampler of a seed
-    seed  with the trial's number it decides that
+    Args:
+        make: Returns a sampler of a seed.
+        seed: Together with the trial's position it determines that seed.
     """
 
     def __init__(self, make: Callable[[int], BaseSampler], *, seed: int) -> None:

@@ -1,8 +1,8 @@
-"""REINFORCE (Williams 1992) over the factored space, the lineage of Zoph & Le 2017 and MnasNet.
+"""REINFORCE (Williams 1992) on the factored space, in the line of Zoph & Le 2017 and MnasNet.
 
-The policy is one softmax a choice, all choices independent: MnasNet's recurrent controller has far more weights than a
-search of hundreds of trials can teach. One step of gradient ascent a batch; PPO's several clipped steps (MnasNet) were
-measured and found no more here (docs/search.md).
+The policy is one softmax for each choice, all choices independent: MnasNet's recurrent controller has far more weights
+than hundreds of trials can train. It takes one step of gradient ascent for each batch; the several clipped steps of
+MnasNet's PPO were measured, and found no more here (docs/search.md).
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ CLIP = 3.0
 
 
 class ReinforceSampler(HistorySampler):
-    """Policy gradient with a moving-average baseline, the policy rebuilt from the finished trials at each draw.
+    """Policy gradient with a moving-average baseline; the policy is rebuilt from the finished trials at each draw.
 
-    Trials are taken in the order of their numbers, so the policy is a function of what is finished, whoever ran it and
-    in whatever order it ended. A trial drawn from an older policy counts as if it were drawn from the present one.
+    Trials are taken in the order of their positions, so the policy is a function of the finished trials, regardless of
+    the order in which they ended. A trial drawn from an older policy counts as if it were drawn from the present one.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class ReinforceSampler(HistorySampler):
     ) -> None:
         super().__init__(choices, seed=seed)
         self._batch, self._rate, self._entropy = batch, rate, entropy
-        # Options that a choice does not have: log-probability minus infinity.
+        # Options that a choice does not have get log-probability minus infinity.
         self._absent = np.arange(self.options.max(initial=1)) >= self.options[:, None]
 
     def drawer(
@@ -57,7 +57,7 @@ class ReinforceSampler(HistorySampler):
         return draw
 
     def policy(self, picks: NDArray[np.int64], rewards: NDArray[np.float64]) -> NDArray[np.float64]:
-        """float[choices, options]: how likely each option is after these trials."""
+        """Return the probability of each option after these trials: float[choices, options]."""
         logits = np.where(self._absent, -np.inf, 0.0)
         baseline = spread = np.nan
         for start in range(0, len(picks) - self._batch + 1, self._batch):
@@ -76,7 +76,7 @@ class ReinforceSampler(HistorySampler):
     def _gradient(
         self, logits: NDArray[np.float64], picks: NDArray[np.int64], advantages: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """Of the expected reward and the weighted entropy by the logits."""
+        """Return the gradient of the expected reward and the weighted entropy with respect to the logits."""
         likely = softmax(logits, axis=1)
         chosen = picks[:, :, None] == np.arange(likely.shape[1])
         reward = (advantages[:, None, None] * (chosen - likely)).mean(axis=0)
@@ -87,8 +87,10 @@ class ReinforceSampler(HistorySampler):
 
 
 def _advantages(rewards: NDArray[np.float64], baseline: float, spread: float) -> NDArray[np.float64]:
-    """In standard deviations above the baseline. A pruned trial was given up as hopeless: it counts as the worst of its
-    batch, and no better than one deviation below the baseline."""
+    """Return rewards in standard deviations above the baseline.
+
+    A pruned trial counts as the worst of its batch, and as at least one deviation below the baseline.
+    """
     if np.isnan(baseline):  # nothing but pruned trials so far
         return np.full(len(rewards), -1.0)
     scaled = np.clip((rewards - baseline) / max(spread, 1e-12), -CLIP, CLIP)
