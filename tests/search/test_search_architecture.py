@@ -24,8 +24,8 @@ from compoundnet.search.architecture.settings import ArchitectureSearch
 from compoundnet.search.kinds import decode
 from compoundnet.search.network_results import network_results
 from compoundnet.train import find_recipe, override
-from compoundnet.trials import judging
-from compoundnet.trials.measuring import TrialOutcome, data_identity
+from compoundnet.trials import network_judge
+from compoundnet.trials.outcomes import TrialOutcome, data_identity
 from compoundnet.trials.studies import OpenedStudy, create_study
 from compoundnet.trials.worker import work as work_with
 
@@ -44,7 +44,7 @@ def created(made: ArchitectureSearch, folder: Path) -> OpenedStudy[ArchitectureS
 
 
 def work(opened: OpenedStudy[ArchitectureSearch], go_on: Callable[[], bool] = lambda: True) -> int:
-    return work_with(opened, judging.NetworkJudge(opened, DATA), go_on=go_on)
+    return work_with(opened, network_judge.NetworkJudge(opened, DATA), go_on=go_on)
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[Network]:
         epoch_done(2, accuracy)
         return TrialOutcome(accuracy, 100, costs.macs, costs.params, 0.1, ((1, accuracy / 2), (2, accuracy)))
 
-    monkeypatch.setattr(judging, "measure", measured)
+    monkeypatch.setattr(network_judge, "measure", measured)
     return networks
 
 

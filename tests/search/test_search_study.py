@@ -17,15 +17,15 @@ from told_study import Numbered, told_trials
 from compoundnet.arch import Network, cost, network
 from compoundnet.base import CompoundNetError, decode_toml
 from compoundnet.models import read_folder
+from compoundnet.search.execution import run
 from compoundnet.search.kinds import decode
-from compoundnet.search.running import run
 from compoundnet.search.study.findings import result
 from compoundnet.search.study.lines import FigureNumber, StudyLines, at_budgets, paper_lines, scaled
 from compoundnet.search.study.observations import Observation
 from compoundnet.search.study.settings import ScalingStudy
 from compoundnet.search.study.summary import StudySummary, comma_separated, summarise
 from compoundnet.train import find_recipe, override
-from compoundnet.trials.measuring import TrainingJob
+from compoundnet.trials.outcomes import TrainingJob
 
 
 def study(

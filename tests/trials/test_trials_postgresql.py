@@ -18,7 +18,7 @@ from small_train import class_folders
 
 from compoundnet.data import open_dataset
 from compoundnet.trials import OpenedStudy, create_study
-from compoundnet.trials.measuring import data_identity
+from compoundnet.trials.outcomes import data_identity
 from compoundnet.trials.settings import position
 
 Worker = subprocess.Popen[str]

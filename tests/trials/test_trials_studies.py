@@ -17,7 +17,7 @@ from compoundnet.base import CompoundNetError
 from compoundnet.search import open_study
 from compoundnet.search.kinds import decode
 from compoundnet.trials.database import StudyDatabase
-from compoundnet.trials.measuring import data_identity
+from compoundnet.trials.outcomes import data_identity
 from compoundnet.trials.studies import create_study
 
 DATA = data_identity(small_dataset())

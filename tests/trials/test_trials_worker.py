@@ -21,9 +21,9 @@ from squares import COUNT, SquareJudge, Squares, made
 
 from compoundnet.base import CompoundNetError
 from compoundnet.search import open_study, run
-from compoundnet.trials import NetworkJudge, OpenedStudy, TrainingJob, TrialOutcome, create_study, judging, work
+from compoundnet.trials import NetworkJudge, OpenedStudy, TrainingJob, TrialOutcome, create_study, network_judge, work
 from compoundnet.trials.database import Heartbeat
-from compoundnet.trials.measuring import data_identity
+from compoundnet.trials.outcomes import data_identity
 from compoundnet.trials.positions import Presence, counted, prepare_next
 from compoundnet.trials.settings import position
 
@@ -264,7 +264,7 @@ def test_what_was_trained_is_not_trained_again(tmp_path: Path, monkeypatch: pyte
 
     search, dataset = small_search(), small_dataset()
     opened = create_study(search, data_identity(dataset), tmp_path / "study")
-    monkeypatch.setattr(judging, "measure", once)
+    monkeypatch.setattr(network_judge, "measure", once)
     monkeypatch.setattr(type(search), "propose", lambda self, _: TrainingJob(self.points[0].network, 0, "the same"))
     work(opened, NetworkJudge(opened, dataset))
     assert len(opened.counted()) == 5

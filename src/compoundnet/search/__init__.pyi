@@ -2,10 +2,10 @@ from .architecture.objective import Objective
 from .architecture.settings import ArchitectureSearch
 from .architecture.space import Space, find_space
 from .coefficients.settings import CoefficientSearch
+from .execution import run
 from .findings import Findings
 from .kinds import Search, open_study
 from .report import find, write_report
-from .running import run
 from .study.lines import StudyLines, at_budgets, paper_lines
 from .study.settings import ScalingStudy
 

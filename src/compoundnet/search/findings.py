@@ -12,7 +12,7 @@ from compoundnet.search.network_results import NetworkResult, cells, comma_separ
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-    from compoundnet.trials.judging import NetworkSearch
+    from compoundnet.trials.network_judge import NetworkSearch
 
 
 class ReportTable(msgspec.Struct, frozen=True):

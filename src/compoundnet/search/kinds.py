@@ -11,7 +11,7 @@ import msgspec
 
 from compoundnet.base import CompoundNetError, did_you_mean
 from compoundnet.trials.database import Heartbeat
-from compoundnet.trials.judging import NetworkSearch
+from compoundnet.trials.network_judge import NetworkSearch
 from compoundnet.trials.studies import OpenedStudy
 from compoundnet.trials.studies import open_study as open_any_study
 

@@ -12,12 +12,12 @@ import msgspec
 
 from compoundnet.arch import cost
 from compoundnet.base.machine import torch_threads
-from compoundnet.trials.measuring import no_checkpoints, plan
+from compoundnet.trials.outcomes import no_checkpoints, plan
 
 if TYPE_CHECKING:
     from compoundnet.data import Dataset
     from compoundnet.train import Recipe, Task
-    from compoundnet.trials.judging import NetworkSearch
+    from compoundnet.trials.network_judge import NetworkSearch
 
 # A step's multiply-adds over those of a forward pass: the backward pass takes two more of them.
 _BACKWARD = 3

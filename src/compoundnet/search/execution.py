@@ -10,9 +10,9 @@ from compoundnet.base.progress import Notify, ignore
 from compoundnet.data import Dataset
 from compoundnet.search.kinds import Search, open_study
 from compoundnet.search.report import write_report, write_result
-from compoundnet.trials.judging import NetworkJudge
 from compoundnet.trials.local_workers import work_together
-from compoundnet.trials.measuring import data_identity
+from compoundnet.trials.network_judge import NetworkJudge
+from compoundnet.trials.outcomes import data_identity
 from compoundnet.trials.studies import OpenedStudy, create_study
 from compoundnet.trials.worker import work
 

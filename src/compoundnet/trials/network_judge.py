@@ -13,7 +13,7 @@ from compoundnet.arch import Network, cost
 from compoundnet.base import CompoundNetError
 from compoundnet.data import Dataset
 from compoundnet.train import Recipe
-from compoundnet.trials.measuring import (
+from compoundnet.trials.outcomes import (
     TrainingJob,
     TrialOutcome,
     data_identity,
