@@ -110,15 +110,15 @@ def test_a_sweep_that_is_killed_goes_on_from_its_last_checkpoint(tmp_path: Path)
     with started("killed") as killed:
         assert killed.stdout is not None
         for line in killed.stdout:
-            if line == "epoch 36\n" and len(scores(tmp_path / "killed.run")) == 1:
+            if line == "epoch 18\n" and len(scores(tmp_path / "killed.run")) == 1:
                 killed.kill()
                 break
     again = started("killed")
     printed = again.communicate(timeout=120)[0].split("\n")
     expected = whole.communicate(timeout=120)[0].split("\n")
     starts = [line for line in printed if line.startswith("started")]
-    assert starts[0] in ("started 24", "started 36") and starts[1:] == ["started 0", "started 0"]
-    assert printed[-2] == expected[-2] == "best 0.1"
+    assert starts in (["started 12"], ["started 18"])
+    assert printed[-2] == expected[-2]
     assert scores(tmp_path / "killed.run") == scores(tmp_path / "whole.run")
 
 

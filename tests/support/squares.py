@@ -2,7 +2,8 @@
 
 `squares.py PLACE LOG [DEATH]` makes the study "squares" where there is none and works on it. PLACE is a folder or a
 PostgreSQL URL, LOG a file that gets a line for each trial that was judged to its end. DEATH is the moment at which the
-worker kills itself with SIGKILL: "taken", "marked", "judging" or "judged".
+worker kills itself with SIGKILL, in its third trial: "taken", "marked", "judging" or "judged".
+The first two may be in another trial, of number CALL.
 """
 
 from __future__ import annotations
@@ -68,14 +69,14 @@ def main() -> None:
     death = rest[0] if rest else ""
     folder = Path(log).parent / "squares" if is_url(place) else Path(place)
     opened = made(place, folder, Heartbeat(1, 3))
-    mark, calls = Presence.mark, [0]
+    mark, calls, call = Presence.mark, [0], int(os.environ.get("CALL", "3"))
 
     def marking(presence: Presence, trial: optuna.Trial) -> None:
         calls[0] += 1
-        if death == "taken" and calls[0] == 3:
+        if death == "taken" and calls[0] == call:
             die()
         mark(presence, trial)
-        if death == "marked" and calls[0] == 3:
+        if death == "marked" and calls[0] == call:
             die()
 
     Presence.mark = marking  # type: ignore[method-assign, assignment]  # the moments just before and after it

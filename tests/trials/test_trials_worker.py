@@ -111,6 +111,21 @@ def test_a_worker_killed_at_any_moment_loses_no_trial_and_none_counts_twice(
     opened.close()
 
 
+def test_a_trial_whose_second_worker_is_killed_too_runs_a_third_time(place: str, tmp_path: Path) -> None:
+    """The second one before it could mark the trial as its own, while the trial still knew of the first."""
+    log = tmp_path / "log"
+    for death, call in (("judging", "3"), ("taken", "1")):
+        killed = start(place, log, death, CALL=call)
+        said = killed.communicate(timeout=60)
+        assert killed.returncode == -signal.SIGKILL, said
+    goes_on = start(place, log)
+    assert goes_on.wait(60) == 0, goes_on.communicate()
+    opened = made(place, tmp_path / "squares")
+    assert table(opened) == WHOLE
+    assert states(opened) == {"COMPLETE": COUNT, "FAIL": 2}
+    opened.close()
+
+
 def test_workers_that_are_killed_one_after_the_other_end_with_the_same_table(place: str, tmp_path: Path) -> None:
     """Three at a time; one is killed with -9 as soon as it has finished a trial, and another takes its place."""
     log = tmp_path / "log"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import threading
 import warnings
@@ -14,11 +15,13 @@ import optuna
 from filelock import FileLock
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.trial import FrozenTrial
 from sqlalchemy import NullPool, create_engine, make_url, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from compoundnet.base import CompoundNetError
+from compoundnet.trials.settings import WORKER
 
 DATABASE = "study.db"
 # Seconds that SQLite waits for another process's write, and that connecting to PostgreSQL may take.
@@ -48,7 +51,6 @@ class StudyDatabase:
         folder: The study's folder; None on a server.
         where: The place in words, without a password.
         storage: optuna's storage.
-        retry: Queues a failed trial again, with its parameters and attributes: optuna's callback for stale trials.
 
     Raises:
         CompoundNetError: The database cannot be reached, or is not one.
@@ -59,7 +61,7 @@ class StudyDatabase:
         self.folder = None if is_url(place) else Path(place)
         self._url = _postgresql(str(place)) if self.folder is None else _sqlite(self.folder)
         self.where = without_password(str(place)) if self.folder is None else str(self.folder)
-        self.retry = _silently(RetryHeartbeatStaleTrialCallback)
+        self._retry = _silently(RetryHeartbeatStaleTrialCallback)
         self._engine = None
         with self.readable_errors(), self._readable_connection():
             if self.folder is None:
@@ -82,6 +84,12 @@ class StudyDatabase:
     def fail_stale(self, study: optuna.Study) -> None:
         """Fail the trials whose workers have missed their heartbeats, and queue them again."""
         _silently(optuna.storages.fail_stale_trials, study)
+
+    def retry(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Queue a failed trial again with its parameters and attributes, as optuna does, but without its worker."""
+        trial = copy.deepcopy(trial)
+        trial.user_attrs = {name: value for name, value in trial.user_attrs.items() if name != WORKER}
+        self._retry(study, trial)
 
     def expect_heartbeat(self) -> None:
         """Say that the next heartbeat will be of a new trial."""

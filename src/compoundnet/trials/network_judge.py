@@ -105,7 +105,7 @@ class NetworkJudge:
         if "outcome" in trial.user_attrs:  # a worker was killed just before it could tell the study
             return msgspec.convert(trial.user_attrs["outcome"], TrialOutcome)
         # Complete ones first.
-        same = [earlier for earlier in self._opened.counted() if earlier.user_attrs["key"] == key]
+        same = [earlier for earlier in self._opened.counted() if earlier.user_attrs.get("key") == key]
         for earlier in sorted(same, key=lambda earlier: outcome_of(earlier) is None):
             outcome = outcome_of(earlier)
             if outcome is not None:

@@ -11,7 +11,6 @@ worker holds from there until its trial is marked as its own and its heart beats
 
 from __future__ import annotations
 
-import copy
 import os
 import socket
 import uuid
@@ -26,9 +25,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from compoundnet.base.machine import cache_folder
 from compoundnet.trials.database import StudyDatabase
-from compoundnet.trials.settings import POSITION, position
+from compoundnet.trials.settings import POSITION, WORKER, position
 
-_WORKER = "worker"
 _COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -46,7 +44,7 @@ class Presence:
 
     def mark(self, trial: optuna.Trial) -> None:
         """Write down that the trial is this worker's."""
-        trial.set_user_attr(_WORKER, {"name": self.name, "host": socket.gethostname(), "pid": os.getpid()})
+        trial.set_user_attr(WORKER, {"name": self.name, "host": socket.gethostname(), "pid": os.getpid()})
 
     def __enter__(self) -> Presence:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -86,14 +84,14 @@ def prepare_next(
     if database.folder is None:
         database.fail_stale(study)
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
-        if _is_dead(database, trial.user_attrs.get(_WORKER)):
+        if _is_dead(database, trial.user_attrs.get(WORKER)):
             study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
     trials = study.get_trials(deepcopy=False)
     failed = {position(trial): trial for trial in trials if trial.state == TrialState.FAIL}
     begun = {position(trial) for trial in trials if trial.state != TrialState.FAIL}
     states = {trial.state for trial in trials}
     for number in sorted(failed.keys() - begun):
-        database.retry(study, copy.deepcopy(failed[number]))
+        database.retry(study, failed[number])
         states.add(TrialState.WAITING)
     if TrialState.WAITING in states:
         return "waiting"
@@ -112,11 +110,11 @@ def prepare_next(
 
 def _is_dead(database: StudyDatabase, worker: dict[str, Any] | None) -> bool:
     """Return whether a running trial's worker is known to be dead."""
-    if worker is None:  # it was killed before it had marked the trial: it would hold the lock else
+    if worker is None:  # killed before it marked the trial: a living one would hold the lock
         return True
     path = _lock_file(database, worker["name"])
     if database.folder is None and (worker["host"] != socket.gethostname() or not path.exists()):
-        return False  # another machine's: its heartbeats tell
+        return False  # on another machine, where only heartbeats show it
     try:
         with FileLock(path, blocking=False):
             path.unlink(missing_ok=True)

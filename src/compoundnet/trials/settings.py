@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
 
-POSITION = "position"
+# Attributes of a trial: its place in the search, and the worker that has it.
+POSITION, WORKER = "position", "worker"
 
 
 class Settings(Protocol):
