@@ -119,7 +119,8 @@ def test_a_trial_whose_second_worker_is_killed_too_runs_a_third_time(place: str,
         said = killed.communicate(timeout=60)
         assert killed.returncode == -signal.SIGKILL, said
     goes_on = start(place, log)
-    assert goes_on.wait(60) == 0, goes_on.communicate()
+    said = goes_on.communicate(timeout=60)
+    assert goes_on.returncode == 0, said
     opened = made(place, tmp_path / "squares")
     assert table(opened) == WHOLE
     assert states(opened) == {"COMPLETE": COUNT, "FAIL": 2}
@@ -169,9 +170,12 @@ def test_a_worker_that_was_presumed_dead_counts_for_nothing(server: str, tmp_pat
     place, log = new_database(server, "slow"), tmp_path / "log"
     opened = made(place, tmp_path / "squares", Heartbeat(1, 3))
     slow = start(place, log, SECONDS="2", COMPOUNDNET_CACHE=str(tmp_path / "far"))
-    while states(opened)["RUNNING"] == 0:
+    while True:
         assert slow.poll() is None
-    slow.send_signal(signal.SIGSTOP)
+        with opened.database.lock():  # so that it is not stopped while it holds the lock
+            if states(opened)["RUNNING"] == 1:
+                slow.send_signal(signal.SIGSTOP)
+                break
     near = start(place, log)
     printed, errors = near.communicate(timeout=120)
     assert near.returncode == 0, errors

@@ -24,8 +24,9 @@ from compoundnet.base import CompoundNetError
 from compoundnet.trials.settings import WORKER
 
 DATABASE = "study.db"
-# Seconds that SQLite waits for another process's write, and that connecting to PostgreSQL may take.
-_BUSY, _CONNECT = 120, 10
+# Seconds that SQLite waits for another process's write, that connecting to PostgreSQL may take, and that it keeps the
+# lock of a machine that has crashed.
+_BUSY, _CONNECT, _LOST = 120, 10, 60
 # "compoundn" in ASCII. Any number would do, as long as all workers take the same.
 _LOCK_KEY = 0x636F6D706F756E64
 _log = logging.getLogger(__name__)
@@ -71,13 +72,17 @@ class StudyDatabase:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the database's one lock. It is released, by the system or the server, when this process is killed."""
+        """Hold the database's one lock. It is released, by the system or the server, when this process is killed.
+
+        A server also releases it after a minute in which nothing is heard of this machine.
+        """
         if self.folder is not None:
             with FileLock(self.folder / f"{DATABASE}.lock"):
                 yield
             return
         assert self._engine is not None
         with self._engine.begin() as connection:
+            connection.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = '{_LOST}s'"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
             yield
 

@@ -96,10 +96,10 @@ class _Objective:
 
     def __call__(self, trial: optuna.Trial) -> Sequence[float]:
         self.number = trial.number
-        self._presence.mark(trial)
-        self._opened.database.await_heartbeat()
-        self._turn.close()  # now others may take a trial
         try:
+            self._presence.mark(trial)
+            self._opened.database.await_heartbeat()
+            self._turn.close()  # now others may take a trial
             values = self._judge.values(trial)
         except (optuna.TrialPruned, UpdateFinishedTrialError):
             self.answered = True
