@@ -31,13 +31,15 @@ def small_recipe() -> Recipe:
     )
 
 
+def whole_sweep(output: Path, watcher: Watcher | None = None) -> Recipe:
+    """Sweep, or go on with it."""
+    data = small_dataset(train=75)
+    return sweep(small_recipe(), data, output, network=small_network(), grid=GRID, watcher=watcher)
+
+
 def main() -> None:
     torch.set_num_threads(1)
-    best = sweep(
-        small_recipe(), small_dataset(train=75), Path(sys.argv[1]), network=small_network(), grid=GRID,
-        watcher=Printing(),
-    )  # fmt: skip
-    print(f"best {best.lr}")
+    print(f"best {whole_sweep(Path(sys.argv[1]), Printing()).lr}")
 
 
 if __name__ == "__main__":

@@ -152,16 +152,17 @@ def test_workers_that_are_killed_one_after_the_other_end_with_the_same_table(pla
 def test_a_worker_killed_on_another_machine_is_missed_by_its_heartbeats(server: str, tmp_path: Path) -> None:
     """Its lock file lies in a cache that no other worker sees, as on another machine."""
     place, log = new_database(server, "far"), tmp_path / "log"
-    opened = made(place, tmp_path / "squares", Heartbeat(1, 3))
+    opened = made(place, tmp_path / "squares", Heartbeat(1, 600))
     far = start(place, log, "judging", COMPOUNDNET_CACHE=str(tmp_path / "far"))
     far.communicate(timeout=60)
     assert far.returncode == -signal.SIGKILL
     assert take(opened) == "waiting"
+    assert states(opened) == {"COMPLETE": 2, "RUNNING": 1, "WAITING": 1}  # with more patience it would be alive
     near = start(place, log)
-    printed, errors = near.communicate(timeout=120)
-    assert near.returncode == 0, errors
+    said = near.communicate(timeout=120)
+    assert near.returncode == 0, said
     assert table(opened) == WHOLE
-    assert printed.splitlines()[-1].endswith("2 squared is 4")  # it waited for the trial of the dead worker
+    assert states(opened) == {"COMPLETE": COUNT, "FAIL": 1}
     opened.close()
 
 
@@ -183,7 +184,7 @@ def test_a_worker_that_was_presumed_dead_counts_for_nothing(server: str, tmp_pat
     late, errors = slow.communicate(timeout=60)
     assert slow.returncode == 0, errors
     assert table(opened) == WHOLE
-    assert late == "" and len(printed.splitlines()) == COUNT
+    assert len(late.splitlines()) + len(printed.splitlines()) == COUNT
     assert states(opened) == {"COMPLETE": COUNT, "FAIL": 1}
     opened.close()
 
