@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import msgspec
 import pytest
 from small_search import small_search
@@ -22,7 +24,7 @@ def test_networks_and_multiply_adds_are_exact() -> None:
 
 
 def test_hours_are_shared_by_workers_as_far_as_there_are_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("compoundnet.trials.estimate._seconds", lambda _: 0.5)
+    monkeypatch.setattr(sys.modules[estimate.__module__], "_seconds", lambda _: 0.5)
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     hours = [estimate(small_search(), small_dataset(), workers).hours for workers in (1, 2, 8)]
     # 12 steps and 2 x 12 / 8 / 3 steps' worth of judging, five times.
@@ -31,7 +33,7 @@ def test_hours_are_shared_by_workers_as_far_as_there_are_cores(monkeypatch: pyte
 
 
 def test_a_recipe_in_steps_is_counted_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("compoundnet.trials.estimate._seconds", lambda _: 1.0)
+    monkeypatch.setattr(sys.modules[estimate.__module__], "_seconds", lambda _: 1.0)
     search = small_search()
     fields = search.recipe.fields() | {"epochs": 0, "steps": 9}
     search = msgspec.structs.replace(search, recipe=msgspec.convert(fields, type(search.recipe)))
