@@ -39,11 +39,22 @@ class Package(_Strict, frozen=True, tag="pip"):
 
 
 class PretrainedWeights(_Strict, frozen=True):
-    """Pretrained weights: whose, what goes in first, where the file is, and what was published about it.
+    """Pretrained weights: whose, where the file is, and what was published about them.
 
-    training       how they were trained: AutoAugment, AdvProp, NoisyStudent and so on
-    layout         of the file
-    top1, top5     published accuracy on ImageNet's validation images, percent; `accuracy_from` says by whom
+    Attributes:
+        name: As people write it.
+        aliases: Other names.
+        network: A name of the networks' catalogue.
+        training: How they were trained: AutoAugment, AdvProp, NoisyStudent and so on.
+        preprocess: What an image goes through first.
+        source: Where the file is.
+        layout: Of the file.
+        sha256: Of the file; None where the hub says it.
+        labels: The label set.
+        top1: Published accuracy on ImageNet's validation images, percent.
+        top5: The same for five classes; None where it was not published.
+        accuracy_from: Who published it.
+        licence: Of the weights.
     """
 
     name: str
@@ -95,7 +106,7 @@ class _File(_Strict, frozen=True):
 
 @cache
 def entries() -> tuple[PretrainedWeights, ...]:
-    """All of them, in the order of the networks."""
+    """Return all pretrained weights, in the order of the networks."""
     text = resources.files("compoundnet.models").joinpath("catalogue.toml").read_bytes()
     found = [_entry(group, row) for group in msgspec.toml.decode(text, type=_File).groups for row in group.weights]
     order = list(arch.networks())
@@ -103,7 +114,7 @@ def entries() -> tuple[PretrainedWeights, ...]:
 
 
 def entry(name: str) -> PretrainedWeights | None:
-    """The entry of that name or alias, capitals and `_` for `-` allowed; None where there is none."""
+    """Return the weights of that name or alias, capitals and `_` for `-` allowed; None where there are none."""
     return _by_name().get(canonical(name))
 
 

@@ -21,13 +21,13 @@ from compoundnet.models.weights_files import check_sha256, read_state, sha256_of
 
 
 def location(entry: PretrainedWeights) -> Path:
-    """The entry's folder in the cache, there or not. Another file, network or preprocessing gives another folder."""
+    """Return the folder in the cache, existing or not. Another file, network or preprocessing gives another folder."""
     content = msgspec.json.encode(entry) + entry.build_network().dumps().encode()
     return cache_folder() / "models" / f"{entry.name}-{hashlib.sha256(content).hexdigest()[:12]}"
 
 
 def is_fetched(entry: PretrainedWeights) -> bool:
-    """Whether the entry is in the cache. Folders appear there whole, so one that exists is finished."""
+    """Return whether the weights are in the cache. Folders appear there whole, so one that exists is finished."""
     return location(entry).is_dir()
 
 

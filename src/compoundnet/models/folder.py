@@ -37,10 +37,15 @@ _FILES = frozenset((*_NEEDED, _LABELS, _README, _CHECKSUMS, *_EXTRAS))
 
 
 def read_folder(folder: str | os.PathLike[str], name: str | None = None) -> ModelFolder:
-    """Read and check a model folder; `name` is the folder's own unless given. Does not import torch.
+    """Read and check a model folder. Does not import torch.
 
-    Raises CompoundNetError that names the file: one is missing or cannot be read, the weights are truncated, do not
-    match SHA256SUMS or are not this network's, the labels are not as many as the classes.
+    Args:
+        folder: The folder.
+        name: What to call the model; by default as the folder.
+
+    Raises:
+        CompoundNetError: A file is missing or cannot be read, the weights are truncated, do not match SHA256SUMS or are
+            not this network's, or the labels are not as many as the classes. The message names the file.
     """
     path = Path(folder)
     if not path.is_dir():
@@ -75,12 +80,19 @@ def write_folder(
 ) -> ModelFolder:
     """Write a model folder, whole or not at all, and return it as `read_folder` would.
 
-    state    the built network's `state_dict()`, on any device
-    replace  put it where another model folder is. A folder that holds anything else is never replaced
-    extras   more files by name: recipe.toml, log.csv, curves.png, result.json
+    Args:
+        folder: Where.
+        network: The network.
+        state: The built network's `state_dict()`, on any device.
+        preprocess: What an image goes through first.
+        labels: The classes' names by index; None where they have none.
+        readme: The text of README.md.
+        replace: Put it where another model folder is. A folder that holds anything else is never replaced.
+        extras: More files by name: recipe.toml, log.csv, curves.png, result.json.
 
-    Raises CompoundNetError where the state is not the network's, the labels are not as many as its classes, or the
-    folder exists.
+    Raises:
+        CompoundNetError: The state is not the network's, the labels are not as many as its classes, or the folder
+            exists.
     """
     target = Path(folder)
     check_tensors(network, {name: tuple(tensor.shape) for name, tensor in state.items()}, "the weights to write")

@@ -74,10 +74,13 @@ class _Content(msgspec.Struct):
 
 
 def read_keras(path: Path, network: Network) -> KerasWeights:
-    """The weights in a `.h5`, `.weights.h5` or `.keras` file, told apart by content, and the preprocessing they want.
+    """Read a `.h5`, `.weights.h5` or `.keras` file, told apart by content: its weights and the preprocessing they want.
 
     Keras keeps the images' mean and deviation inside the model, and so in the file; crop and interpolation are the
-    authors'. Raises CompoundNetError for a damaged file, for one of another kind of model, and without h5py.
+    authors'.
+
+    Raises:
+        CompoundNetError: The file is damaged or of another kind of model, or h5py is not installed.
     """
     import torch
 

@@ -23,14 +23,16 @@ _PART = re.compile(r"\.(index|data-\d+-of-\d+)$")
 
 
 def read_tensorflow(path: Path, *, raw: bool = False) -> dict[str, Tensor]:
-    """A checkpoint's weights in the layout `tensorflow`.
+    """Read a checkpoint's weights, in the layout `tensorflow`.
 
-    path  what its files' names have before `.index` and `.data-...`, one of these files, or a folder with the text file
-          `checkpoint`, which says the latest
-    raw   the trained weights instead of their moving average; the published accuracy is the average's, and B4 is
-          right on 79.7 % instead of 82.6 % of ImageNet without it (qubvel/efficientnet#19)
+    Args:
+        path: What its files' names have before `.index` and `.data-...`, one of these files, or a folder with the text
+            file `checkpoint`, which names the latest.
+        raw: The trained weights instead of their moving average. The published accuracy is the average's; without it
+            B4 is right on 79.7 % instead of 82.6 % of ImageNet (qubvel/efficientnet#19).
 
-    Raises CompoundNetError without TensorFlow, for a damaged checkpoint, and for one of another kind of model.
+    Raises:
+        CompoundNetError: TensorFlow is not installed, or the checkpoint is damaged or of another kind of model.
     """
     import torch
 

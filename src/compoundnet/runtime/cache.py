@@ -1,7 +1,7 @@
 """Work that is done once per machine and kept on disk: compiled networks, and which backend was fastest.
 
 An entry is a folder, under the cache folder's `sessions`, that appears whole or not at all. Its `entry.json` says what
-it was made from and the checksum of each file, so a damaged entry, or one that someone else put there, is made anew.
+it was made from and the checksum of each file, so a damaged or foreign entry is made again.
 Its date is that of its last use: when one is added and all together are over 4 GiB, the longest unused ones go.
 """
 
@@ -40,10 +40,14 @@ class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @contextmanager
 def stored(kind: str, name: str, identity: Identity | None, make: Callable[[Path], None], doing: str) -> Iterator[Path]:
-    """A folder with what `make` writes into an empty one, made where the cache does not have it.
+    """Yield a folder with what `make` writes into an empty one, made where the cache lacks it.
 
-    identity  everything the content depends on; None where that is not known, and then nothing is kept
-    doing     what `make` does, for the note that it takes a while: "compiling for ONNX Runtime"
+    Args:
+        kind: What it is for, a part of the folder's name.
+        name: Of the network.
+        identity: Everything the content depends on; None where that is not known, and then nothing is kept.
+        make: Writes the content.
+        doing: What `make` does, for the note that it takes a while: `compiling for ONNX Runtime`.
     """
     if identity is None:
         _LOG.info("%s: %s", name, doing)
@@ -65,7 +69,7 @@ def stored(kind: str, name: str, identity: Identity | None, make: Callable[[Path
 
 
 def location(kind: str, name: str, identity: Identity) -> Path:
-    """Where the entry is or would be; another identity gives another place."""
+    """Return where the entry is or would be; another identity gives another place."""
     digest = hashlib.sha256(json.dumps(dict(identity), sort_keys=True).encode()).hexdigest()[:24]
     readable = re.sub(r"[^A-Za-z0-9._+-]", "_", name)[:80]
     return cache_folder() / "sessions" / f"{readable}-{kind}-{digest}"

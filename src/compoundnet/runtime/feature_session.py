@@ -26,7 +26,7 @@ Array: TypeAlias = NDArray[np.float32]
 
 
 class Features(NamedTuple):
-    """Of one image: logits float32[classes], and the feature map float32[channels, h, w] they are made of."""
+    """Logits float32[classes] of one image, and the feature map float32[channels, h, w] that they come from."""
 
     logits: Array
     maps: Array
@@ -35,8 +35,9 @@ class Features(NamedTuple):
 class FeatureSession(NamedTuple):
     """A network whose classifier is a linear layer over the mean of its last feature map, ready to run.
 
-    run     one image, float32[3, size, size], as preprocessing gives it
-    weight  of the classifier, float32[classes, channels]
+    Attributes:
+        run: Takes one image, float32[3, size, size], as preprocessing gives it.
+        weight: Of the classifier, float32[classes, channels].
     """
 
     run: Callable[[Array], Features]
@@ -49,15 +50,18 @@ def feature_session(
     backend: str | None = None,
     threads: int | None = None,
 ) -> FeatureSession:
-    """A session of a model (name, folder, ONNX file, or opened) or of a network in memory.
-
-    backend  onnxruntime or torch. Unless given onnxruntime, or torch for a network in memory
-    threads  of the network; all cores unless given
+    """Open a session of a model or of a network in memory.
 
     The first session of a model on onnxruntime exports it, which takes some seconds and torch; the graph is kept in
-    the cache, and later ones start without torch.
+    the cache, and later sessions start without torch.
 
-    Raises CompoundNetError where there is no such model or backend, or an exported file did not keep the feature map.
+    Args:
+        model: A name of `compoundnet models list`, a model folder, an ONNX file, an opened model, or a ConvNet.
+        backend: onnxruntime or torch; by default onnxruntime, or torch for a network in memory.
+        threads: Threads of the network; all cores by default.
+
+    Raises:
+        CompoundNetError: There is no such model or backend, or an exported file did not keep the feature map.
     """
     threads = check_threads(threads)
     if isinstance(model, str | os.PathLike):

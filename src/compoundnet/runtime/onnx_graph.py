@@ -41,9 +41,17 @@ def write_onnx(
 ) -> None:
     """Write the graph of a module in eval mode: `images` float32[N, channels, H, W] in, `logits` float32[N, K] out.
 
-    N is 1 and H, W are `size` unless dynamic. `half`: weights and arithmetic in float16. `features`: a second output
-    of that name, the last feature map float32[N, C, h, w] of a ConvNet. `properties` become the file's metadata.
-    `one_file` False allows weights over 2 GB, which then go into weights.bin beside it.
+    Args:
+        net: The module.
+        path: The file to write.
+        channels: Of the input.
+        size: H and W, unless `dynamic_size`.
+        dynamic_batch: Whether N is any number; otherwise it is 1.
+        dynamic_size: Whether H and W are any.
+        half: Whether weights and arithmetic are float16.
+        features: Whether to add a second output of that name: the last feature map float32[N, C, h, w] of a ConvNet.
+        properties: The file's metadata.
+        one_file: Whether weights over 2 GB are an error; otherwise they go into weights.bin beside the file.
     """
     if features:
         assert isinstance(net, ConvNet)

@@ -65,13 +65,14 @@ TORCH_LEAVES: Leaves = MappingProxyType[Kind, tuple[Leaf, ...]](
 class Layout(msgspec.Struct, frozen=True):
     """How one library lays out its weights.
 
-    name      as people type it
-    library   whose it is, for messages
-    adapt     the network as that library has it: its padding and norm
-    modules   every module with tensors, of an adapted network; raises `unsupported` where the library has no such one
-    leaves    the tensors of each kind of module
-    ignored   regular expression (full match) of their tensors that are no part of the network
-    version   of their module's class, for torch modules that refuse a state without one
+    Attributes:
+        name: As people type it.
+        library: Whose it is, for messages.
+        adapt: Gives the network as that library has it: its padding and norm.
+        modules: Gives every module with tensors of an adapted network; raises `unsupported` where the library lacks it.
+        leaves: The tensors of each kind of module.
+        ignored: Regular expression (full match) of their tensors that are no part of the network.
+        version: Of their module's class, for torch modules that refuse a state without one.
     """
 
     name: str
@@ -83,7 +84,7 @@ class Layout(msgspec.Struct, frozen=True):
     version: int | None = None
 
     def pairs(self, network: Network) -> tuple[Pair, ...]:
-        """Every tensor of an adapted network under both names."""
+        """Return every tensor of an adapted network under both names."""
         if any(stage.skip == "pool" for stage in network.stages):
             raise unsupported(self.library, network, "pooled skip")
         return tuple(

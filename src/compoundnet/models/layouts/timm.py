@@ -15,7 +15,7 @@ from compoundnet.models.layouts.base import (
     squeeze_excite,
     unsupported,
 )
-from compoundnet.models.layouts.resnet import is_resnet, resnet_modules
+from compoundnet.models.layouts.torchvision import is_resnet, resnet_modules
 
 
 def _modules(network: Network) -> Iterator[Module]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from compoundnet import arch
-from compoundnet.arch import FusedMBConv, MBConv, Network, Norm
+from compoundnet.arch import BasicBlock, Bottleneck, FusedMBConv, MBConv, Network, Norm
 from compoundnet.models.layouts.base import (
     Layout,
     Module,
@@ -17,9 +17,9 @@ from compoundnet.models.layouts.base import (
     squeeze_excite,
     unsupported,
 )
-from compoundnet.models.layouts.resnet import is_resnet, resnet_modules
 
 _LIBRARY = "torchvision"
+_UNITS = {BasicBlock: ("first", "second"), Bottleneck: ("reduce", "spatial", "expand")}
 
 
 def _modules(network: Network) -> Iterator[Module]:
@@ -91,6 +91,29 @@ def _mnasnet(network: Network) -> Iterator[Module]:
             yield from conv_norm(f"{at.ours}.project", f"{theirs}.6", f"{theirs}.7")
     last = len(others) + 8
     yield from conv_norm("head", f"layers.{last}", f"layers.{last + 1}")
+
+
+def is_resnet(network: Network) -> bool:
+    """Return whether a network is made of ResNet's blocks."""
+    return isinstance(network.stages[0].block, BasicBlock | Bottleneck)
+
+
+def resnet_modules(library: str, network: Network) -> Iterator[Module]:
+    """`conv1`, `layer1.0.conv1`, `layer1.0.downsample.0`, `fc`; ResNet, WideResNet and ResNeXt. timm kept the names."""
+    if network.head.channels:
+        raise unsupported(library, network, "convolution after a ResNet's stages")
+    yield from conv_norm("stem", "conv1", "bn1")
+    for at in positions(network):
+        theirs = f"layer{at.stage + 1}.{at.repeat}"
+        units = _UNITS.get(type(at.block))
+        if units is None:
+            raise unsupported(library, network, f"{type(at.block).__name__} in a ResNet")
+        if at.has_shortcut:
+            yield from conv_norm(f"{at.ours}.shortcut", f"{theirs}.downsample.0", f"{theirs}.downsample.1")
+        for number, unit in enumerate(units, start=1):
+            yield from conv_norm(f"{at.ours}.{unit}", f"{theirs}.conv{number}", f"{theirs}.bn{number}")
+    if network.num_classes:
+        yield Module("classifier", "fc", "dense")
 
 
 _TORCH_NORM = Norm(eps=1e-5, momentum=0.1)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def from_layout(
     state: Mapping[str, Tensor], network: Network, layout: Layout, source: str = "the checkpoint"
 ) -> tuple[Network, dict[str, Tensor]]:
-    """Weights in the library's layout, as (the network they belong to, the state that `build` of it loads).
+    """Translate weights from a library's layout: the network they belong to, and the state that `build` of it loads.
 
     The network comes back with the library's padding and norm, and with as many classes and input channels as the
     weights have. A state without a classifier needs a network with num_classes 0. Raises CompoundNetError that says
@@ -39,7 +39,7 @@ def from_layout(
 
 
 def to_layout(state: Mapping[str, Tensor], network: Network, layout: Layout) -> dict[str, Tensor]:
-    """The state of `build(network)` as the library's model of the same network loads it, strictly.
+    """Translate the state of `build(network)` to what the library's model of the same network loads, strictly.
 
     torchvision's MNASNet asks for a version as well, which the result has as torch's states do (`_metadata`); a
     safetensors file loses it. Raises CompoundNetError where their model would compute something else (padding, norm's

@@ -30,9 +30,10 @@ _GENERATED = 4
 class Comparison(msgspec.Struct, frozen=True):
     """How far a file's logits are from torch's.
 
-    difference  largest absolute difference, divided by torch's largest absolute logit
-    agreement   share of the images with the same best class, 0 to 1; None without images
-    images    how many there were beside the noise
+    Attributes:
+        difference: Largest absolute difference, divided by torch's largest absolute logit.
+        agreement: Share of the images with the same most probable class, 0 to 1; None without images.
+        images: How many there were, beside the noise.
     """
 
     difference: float
@@ -41,7 +42,7 @@ class Comparison(msgspec.Struct, frozen=True):
 
 
 def compare(net: nn.Module, run: Run, noise: Iterable[NDArray[np.float32]], images: Iterable[Pixels]) -> Comparison:
-    """Both on batches of noise float32[N, C, H, W] and on images float32[C, H, W], which may be many."""
+    """Compare both on batches of noise float32[N, C, H, W] and on images float32[C, H, W], one at a time."""
     import torch
 
     largest = furthest = 0.0
@@ -69,7 +70,7 @@ Pixels = NDArray[np.float32]
 
 
 def noise(channels: int, size: int, *, dynamic_batch: bool, dynamic_size: bool) -> Iterator[NDArray[np.float32]]:
-    """Batches of normal noise, in each of the shapes that an exported file takes."""
+    """Yield batches of normal noise, in each of the shapes that an exported file takes."""
     shapes = [(1, size, size)]
     if dynamic_batch:
         shapes.append((3, size, size))
@@ -81,14 +82,15 @@ def noise(channels: int, size: int, *, dynamic_batch: bool, dynamic_size: bool) 
 
 
 def read_images(paths: Sequence[Path], how: Preprocess) -> Iterator[Pixels]:
-    """Images as the network reads them, one at a time."""
+    """Yield images as the network reads them, one at a time."""
     for path in paths:
         yield how.pixels(path)
 
 
 def generated_images(how: Preprocess) -> Iterator[Pixels]:
-    """Images like photographs in what a network is sensitive to: colours that vary together, and contrast that falls
-    as 1 / frequency (Field 1987), with 8-bit values. For where there are no photographs.
+    """Yield synthetic noise with a natural image spectrum, as the network reads it, for where no images are given.
+
+    Colours vary together, contrast falls as 1 / frequency (Field 1987), and values have 8 bits.
     """
     random = np.random.default_rng(0)
     side = 2 * how.size
@@ -105,7 +107,7 @@ def generated_images(how: Preprocess) -> Iterator[Pixels]:
 
 
 def runner(file: Path) -> Run:
-    """Runs an exported file as it is, on the library that it is for."""
+    """Return what runs an exported file as it is, on the library that it is for."""
     return {".onnx": _onnx, ".xml": _openvino, ".pt2": _torch}[file.suffix](file)
 
 

@@ -30,19 +30,29 @@ Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 # Format -> the ending of its file.
 FORMATS = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
 # Precision -> the largest difference from torch in float32, as a share of its largest logit. int8 is another function:
-# it is judged by how often the best class stays.
+# it is judged by how often the most probable class stays.
 LIMITS = {"float32": 1e-4, "float16": 2e-2, "int8": None}
-# So many of the images given are compared where the precision is not judged by all of them.
+# How many of the given images are compared where the precision is not judged by all of them.
 _COMPARED = 16
 
 
 class Export(msgspec.Struct, frozen=True):
     """A file that was written, and how far its logits are from torch's in float32.
 
-    difference  the largest one, as a share of torch's largest logit; it was allowed to be `limit`
-    agreement   share of the images whose best class is torch's, 0 to 1; None where there were none
-    images    how many it was compared on; `generated` where none were given and they are no photographs
-    features    whether it gives the last feature map beside the logits
+    Attributes:
+        file: The file.
+        format: onnx, openvino or torch.
+        precision: float32, float16 or int8.
+        bytes: Size of the file, and of the weights beside it.
+        size: Side of the images, pixels.
+        dynamic_batch: Whether it takes any number of images at a time.
+        dynamic_size: Whether it takes images of any size.
+        features: Whether it gives the last feature map beside the logits.
+        difference: The largest difference of a logit, as a share of torch's largest.
+        limit: The difference that is allowed; None for int8.
+        agreement: Share of the images whose most probable class is torch's, 0 to 1; None without images.
+        images: How many images it was compared on.
+        generated: Whether these were generated because none were given.
     """
 
     file: str
@@ -76,17 +86,25 @@ def export(
 ) -> Export:
     """Write a model (name, folder, opened) or a network in memory to one file, which `predict` takes as a model.
 
-    output         ends in .onnx, .xml (OpenVINO, whose weights go to a .bin beside it) or .pt2 (torch), as the format
-    dynamic_batch  any number of images at a time instead of one
-    dynamic_size   any image size from 32 px instead of the model's own
-    with_cam       a second output, `features`: the last feature map float32[N, C, h, w], which `explain` needs
-    precision      float32; float16 weights and arithmetic with float32 in and out; int8, which needs `calibrate`
-    calibrate      images, or folders of them, that int8 is calibrated on: some hundred like those it will see
-    images       what it is compared on, beside noise; those of `calibrate`, or generated ones, unless given
-    preprocess, labels  instead of a model's own; for a network in memory the authors' and none unless given
+    Args:
+        model: A name of `compoundnet models list`, a model folder, an opened one, or a ConvNet.
+        output: Ends as the format's files do: .onnx, .xml (OpenVINO, whose weights go to a .bin beside it) or .pt2.
+        format: onnx, openvino or torch.
+        dynamic_batch: Take any number of images at a time instead of one.
+        dynamic_size: Take any image size from 32 px instead of the model's own.
+        with_cam: Add an output `features`: the last feature map float32[N, C, h, w], which `explain` needs.
+        precision: float32; float16 weights and arithmetic with float32 in and out; int8, which needs `calibrate`.
+        calibrate: Images, or folders of them, that int8 is calibrated on: some hundred like those it will see.
+        images: What it is compared on, beside noise; by default those of `calibrate`, or generated ones.
+        preprocess: Instead of the model's own; of a ConvNet the authors' by default.
+        labels: Instead of the model's own; of a ConvNet none by default.
 
-    Raises CompoundNetError where the labels are not as many as the classes, or the file differs from torch by more than
-    LIMITS allows: then it is not written, and an older file of that name stays.
+    Returns:
+        The file, and how far it is from torch.
+
+    Raises:
+        CompoundNetError: The labels are not as many as the classes, or the file differs from torch by more than LIMITS
+            allows: then it is not written, and an older file of that name stays.
     """
     target = _checked(Path(output), format, precision, calibrate)
     if with_cam and (format != "onnx" or precision == "int8"):

@@ -26,7 +26,11 @@ _FLOAT32 = ("stem.", "stages.0.")
 def quantise(source: Path, target: Path, images: Iterable[NDArray[np.float32]], properties: Mapping[str, str]) -> None:
     """Write the float32 ONNX file `source` in int8, as QuantizeLinear and DequantizeLinear around each operator.
 
-    images  float32[C, H, W], each; what activations are calibrated on
+    Args:
+        source: The float32 file.
+        target: The int8 file to write.
+        images: What activations are calibrated on, each float32[C, H, W].
+        properties: The metadata of `target`.
     """
     import onnx
     from onnxruntime import quantization as tools

@@ -46,10 +46,21 @@ def plan_within(
     batch: int = 1,
     training: bool = False,
 ) -> TimedPlan:
-    """`arch.plan` with a bound on the milliseconds of one image, the median of 20 runs here, and any others.
+    """Plan the largest network of a family that this machine runs within a time; `arch.plan` with a latency bound.
 
-    batch, training  of `max_memory`
-    Raises CompoundNetError where no network of the family is fast enough, with the least that one needs.
+    Args:
+        network: The family's network.
+        max_latency: Milliseconds of one image, the median of 20 runs here.
+        backend: What runs it.
+        threads: Threads of the network.
+        max_macs: Bound on the multiply-adds of one image.
+        max_params: Bound on the parameters.
+        max_memory: Bound on the memory, bytes.
+        batch: Images at a time, for `max_memory`.
+        training: Whether `max_memory` is of training.
+
+    Raises:
+        CompoundNetError: No network of the family is fast enough; the message says what the smallest takes.
     """
     runner = find_backend(backend)
     threads = check_threads(threads)

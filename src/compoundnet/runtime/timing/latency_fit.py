@@ -28,7 +28,7 @@ _SIZES = ((1.0, 1.0, 1.0), (0.5, 1.0, 1.0), (1.0, 0.5, 1.0), (1.0, 1.0, 0.5), (0
 
 
 def fitted_model(network: Network, *, backend: Backend, threads: int) -> LatencyModel:
-    """The model of a network's family on this machine; fitted the first time, which takes a minute, then kept."""
+    """Return the latency model of a network's family on this machine; fitted once, in a minute, then kept."""
     identity = {
         "network": network.dumps(),
         "processor": f"{processor()} {instruction_sets()}",
@@ -46,9 +46,14 @@ def fitted_model(network: Network, *, backend: Backend, threads: int) -> Latency
 
 
 def fit_latency(networks: Sequence[Network], milliseconds: Sequence[float]) -> LatencyModel:
-    """The model with the least sum of squared relative errors among those without a rate below 0.
+    """Fit the latency model with the least sum of squared relative errors among those without a rate below 0.
 
-    Raises CompoundNetError where there is nothing to fit, or a time is not above 0.
+    Args:
+        networks: Networks that were timed.
+        milliseconds: Their times, each above 0.
+
+    Raises:
+        CompoundNetError: There is nothing to fit, or a time is not above 0.
     """
     if not networks or min(milliseconds) <= 0:
         raise CompoundNetError("fitting a latency model takes at least one network, and times above 0")
