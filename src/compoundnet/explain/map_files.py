@@ -17,7 +17,8 @@ from compoundnet.explain.explainer import Explainer
 from compoundnet.explain.maps import BOX_SHARE, Box, Explanation
 from compoundnet.explain.sheets import ROWS, card, grid, sheet
 
-MAPS_FILE, GRID_FILE = "maps.json", "grid.jpg"
+MAPS_FILE = "maps.json"
+GRID_FILE = "grid.jpg"
 
 
 class ImageMaps(msgspec.Struct, frozen=True, omit_defaults=True):
