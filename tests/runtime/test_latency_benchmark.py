@@ -174,6 +174,7 @@ def test_only_a_batch_in_one_piece_must_fit_memory(small: str, monkeypatch: pyte
 
 def test_a_backend_that_is_not_installed_names_the_extra(small: str, monkeypatch: pytest.MonkeyPatch) -> None:
     absent = msgspec.structs.replace(registry.find_backend("openvino"), package="no_such_package")
-    monkeypatch.setattr(registry, "BACKENDS", (absent,))
+    for module in (registry, session):
+        monkeypatch.setattr(module, "BACKENDS", (absent,))
     with pytest.raises(base.CompoundNetError, match=r"compoundnet\[openvino\]"):
         benchmark([small], backends=("openvino",), runs=1)
