@@ -26,7 +26,7 @@ _MOST_MEGABYTES = 300
 class Environment(NamedTuple):
     """A virtual environment with the wheel, and a folder to work in with an exported file and an image.
 
-    megabytes  of site-packages without pip, after the wheel was installed and nothing else
+    megabytes  of site-packages, after the wheel was installed and nothing else
     """
 
     folder: Path
@@ -57,10 +57,10 @@ class Environment(NamedTuple):
         return process.returncode, stdout, stderr
 
 
-def pip(python: Path, *arguments: str | Path) -> str | None:
-    """What pip says where it fails."""
+def pip(*arguments: str | Path) -> str | None:
+    """What pip says where it fails. The pip is this environment's; `--python PATH` installs into another."""
     done = subprocess.run(
-        [python, "-m", "pip", "--disable-pip-version-check", *map(str, arguments)],
+        [sys.executable, "-m", "pip", "--disable-pip-version-check", *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=600,
@@ -72,16 +72,14 @@ def pip(python: Path, *arguments: str | Path) -> str | None:
 @pytest.fixture(scope="module")
 def lean(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     folder = tmp_path_factory.mktemp("lean")
-    here = Path(sys.executable)
-    if (reason := pip(here, "download", "--quiet", "--no-deps", "--dest", folder, "lazy-loader")) is not None:
+    if (reason := pip("download", "--quiet", "--no-deps", "--dest", folder, "lazy-loader")) is not None:
         pytest.skip(f"no package index can be reached: {reason.strip().splitlines()[-1]}")
-    assert pip(here, "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, ROOT) is None
+    assert pip("wheel", "--quiet", "--no-deps", "--wheel-dir", folder, ROOT) is None
     (wheel,) = folder.glob("compoundnet-*.whl")
-    subprocess.run([here, "-m", "venv", folder / "venv"], check=True)
-    assert pip(folder / "venv" / "bin" / "python", "install", "--quiet", wheel) is None
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True)
+    assert pip("--python", folder / "venv" / "bin" / "python", "install", "--quiet", wheel) is None
     (packages,) = (folder / "venv" / "lib").glob("python*/site-packages")
-    files = (file for file in packages.rglob("*") if file.is_file() and file.relative_to(packages).parts[0] != "pip")
-    size = sum(file.stat().st_size for file in files) / 2**20
+    size = sum(file.stat().st_size for file in packages.rglob("*") if file.is_file()) / 2**20
     work = folder / "work"
     work.mkdir()
     cn.runtime.export(write_small_model(work / "model"), work / "exported.onnx", with_cam=True)
@@ -171,7 +169,7 @@ def test_what_needs_an_extra_says_which(lean: Environment, arguments: list[str],
 @pytest.fixture(scope="module")
 def page(lean: Environment) -> Iterator[int]:
     """The port of `compoundnet serve`, with the extra `serve` in the environment."""
-    assert pip(lean.python, "install", "--quiet", f"compoundnet[serve] @ {lean.wheel.as_uri()}") is None
+    assert pip("--python", lean.python, "install", "--quiet", f"compoundnet[serve] @ {lean.wheel.as_uri()}") is None
     process = lean.start("serve", "--port", "0", "--model", "exported.onnx")
     assert process.stdout is not None
     try:
