@@ -18,15 +18,17 @@ from compoundnet.cli.main import app
 
 # They report nothing: one serves a page until it is stopped, the other works for a study that `search show` reports.
 WITHOUT_JSON = {"serve", "search worker"}
-# What these mean depends on the command: its result, its backends, what its worker processes do.
-OWN_MEANING = {"--output", "--backend", "--workers", "--network", "--resolution", "--width", "--grid"} | {
-    "--phi",
-    "--recipe",
-    "--set",
-    "--seeds",
-    "--seed",
+# What these mean depends on the command: its result, its backends, the task of its worker processes.
+OWN_MEANING = {
+    "--output",
+    "--backend",
+    "--workers",
     "--storage",
-    "--study",
+    "--network",
+    "--resolution",
+    "--width",
+    "--phi",
+    "--grid",
 }
 
 

@@ -147,3 +147,29 @@ RecipeName = Annotated[
         autocompletion=complete_recipe,
     ),
 ]
+
+# Searches and studies
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        "--storage",
+        metavar="URL",
+        envvar="COMPOUNDNET_STORAGE",
+        help="Keep the study at postgresql://USER@HOST/DATABASE, for workers on many machines.",
+        show_default="a file in STUDY",
+    ),
+]
+StudyName = Annotated[
+    str | None,
+    typer.Option("--study", metavar="NAME", help="The study at a storage URL: the name of the folder it began with."),
+]
+TrialWorkers = Annotated[
+    int,
+    typer.Option("--workers", min=1, metavar="N", help="Worker processes; each trains one network in one thread."),
+]
+StudyFolder = Annotated[Path, output_option("STUDY", "Keep the study in this folder.")]
+Seeds = Annotated[int, typer.Option("--seeds", min=1, metavar="K", help="Train each network with K seeds.")]
+Seed = Annotated[
+    int, typer.Option("--seed", min=0, metavar="N", help="Seed of what is random, or the first of several.")
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Start without asking, whatever it costs.")]

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+# The exit code of work that was stopped on request and can be resumed: neither done nor failed.
+STOPPED = 3
+
+
 def print_json(value: Any) -> None:
     """One JSON document on stdout. Structs are written field by field."""
     print(json.dumps(msgspec.to_builtins(value), indent=2))

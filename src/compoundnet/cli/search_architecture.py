@@ -10,48 +10,48 @@ import typer
 from compoundnet import data as datasets
 from compoundnet import search, train
 from compoundnet.base import parse_count
-from compoundnet.cli.options import DataName, Json
-from compoundnet.cli.search_start import Output, RecipeName, Settings, Storage, Workers, Yes, lasting, start
+from compoundnet.cli.options import DataName, Json, RecipeName, Seed, Settings, Storage, StudyFolder, TrialWorkers, Yes
+from compoundnet.cli.search_start import lasting, start
 
 
 def architecture(
     data: DataName,
     target_macs: Annotated[
-        str,
-        typer.Option(metavar="400M", help="T: multiply-adds per image at which the cost does not change the reward."),
+        str, typer.Option(metavar="400M", help="T of the reward: multiply-adds per image that leave it unchanged.")
     ],
-    exponent: Annotated[float, typer.Option(help="w of the reward ACC * (MACS / T)^w; 0 ignores the cost.")] = -0.07,
+    exponent: Annotated[float, typer.Option(help="w of the reward ACC * (MACS / T)^w. 0: ignore the cost.")] = -0.07,
     sampler: Annotated[
         Literal["reinforce", "evolution", "nsga2", "random"] | None,
-        typer.Option(help="What proposes networks [default: reinforce; with --pareto nsga2].", show_default=False),
+        typer.Option(help="What proposes networks.", show_default="reinforce; nsga2 with --pareto"),
     ] = None,
-    trials: Annotated[int, typer.Option(min=1, metavar="N", help="Networks to propose.")] = 100,
+    trials: Annotated[int, typer.Option(min=1, metavar="N", help="Number of networks to propose.")] = 100,
     space: Annotated[
-        str, typer.Option(metavar="NAME", help="mnasnet, small (for images of 32 px), or a TOML file.")
+        str, typer.Option(metavar="NAME", help="Search space: mnasnet, small (for images of 32 px), or a TOML file.")
     ] = "mnasnet",
     resolution: Annotated[
-        int | None, typer.Option(min=32, metavar="PIXELS", help="The resolution of the space's base, if not its own.")
+        int | None, typer.Option(min=32, metavar="PIXELS", help="Side of the input.", show_default="the space's")
     ] = None,
-    width: Annotated[float, typer.Option(help="The factor of all channels of the space's base.")] = 1.0,
+    width: Annotated[float, typer.Option(help="Multiply the channels of the space by this.")] = 1.0,
     pruner: Annotated[
         Literal["median", "hyperband", "none"] | None,
-        typer.Option(help="What stops trainings early [default: median; with --pareto none].", show_default=False),
+        typer.Option(help="What stops bad trials early.", show_default="median; none with --pareto"),
     ] = None,
     pareto: Annotated[
-        bool, typer.Option("--pareto", help="Optimise accuracy and multiply-adds instead of the reward.")
+        bool, typer.Option("--pareto", help="Optimise accuracy and multiply-adds as two values.")
     ] = False,
-    seed: Annotated[int, typer.Option(min=0, help="The seed of the proposals, and of every network's weights.")] = 0,
+    seed: Seed = 0,
     recipe: RecipeName = "proxy",
     settings: Settings = None,
     storage: Storage = None,
-    workers: Workers = 1,
-    output: Output = Path("study"),
+    workers: TrialWorkers = 1,
+    output: StudyFolder = Path("study"),
     yes: Yes = False,
     json: Json = False,
 ) -> None:
-    """Search a network for your data: proposals from a space, each trained by the recipe, judged by accuracy and cost.
+    """Search a network for a data set: train proposals from a space, and reward accuracy at low cost.
 
-    STUDY/result.toml is the best, a NETWORK for describe, plan, scale and train. The same command continues a study.
+    STUDY/result.toml is the best one, a NETWORK for describe, plan, scale and train.
+    To continue after an interruption, give the same command again.
     """
     chosen = train.override(train.find_recipe(recipe), settings or [])
     place = search.find_space(space)

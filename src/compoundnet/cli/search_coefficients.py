@@ -9,36 +9,47 @@ import typer
 
 from compoundnet import data as datasets
 from compoundnet import search, train, trials, zoo
-from compoundnet.cli.options import DataName, Json, NetworkName
+from compoundnet.cli.options import (
+    DataName,
+    Json,
+    NetworkName,
+    RecipeName,
+    Seed,
+    Seeds,
+    Settings,
+    Storage,
+    StudyFolder,
+    TrialWorkers,
+    Yes,
+)
 from compoundnet.cli.output import note
-from compoundnet.cli.search_start import Output, RecipeName, Settings, Storage, Workers, Yes, lasting, start
+from compoundnet.cli.search_start import lasting, start
 
 
 def coefficients(
     network: NetworkName,
     data: DataName,
     grid: Annotated[
-        str, typer.Option(metavar="LOW:HIGH:STEP", help="The values of each of alpha, beta and gamma.")
+        str, typer.Option(metavar="LOW:HIGH:STEP", help="Values of alpha, beta and gamma to try.")
     ] = "1.0:1.4:0.05",
     tolerance: Annotated[
-        str, typer.Option(metavar="T", help="The largest distance of alpha * beta^2 * gamma^2 from 2.")
+        str, typer.Option(metavar="T", help="Largest distance of alpha * beta^2 * gamma^2 from 2.")
     ] = "0.1",
-    phi: Annotated[float, typer.Option(help="The compound coefficient at which the points are compared.")] = 1.0,
-    seeds: Annotated[
-        int, typer.Option(min=1, metavar="K", help="Trainings of each network, whose accuracies are averaged.")
-    ] = 1,
-    seed: Annotated[int, typer.Option(help="The first seed.")] = 0,
+    phi: Annotated[float, typer.Option(help="Compare the points at this compound coefficient.")] = 1.0,
+    seeds: Seeds = 1,
+    seed: Seed = 0,
     recipe: RecipeName = "proxy",
     settings: Settings = None,
     storage: Storage = None,
-    workers: Workers = 1,
-    output: Output = Path("study"),
+    workers: TrialWorkers = 1,
+    output: StudyFolder = Path("study"),
     yes: Yes = False,
     json: Json = False,
 ) -> None:
-    """Find alpha, beta and gamma of a baseline (STEP 1): train every point of a grid, rank by held-out accuracy.
+    """Find alpha, beta and gamma of a baseline (STEP 1): train a network for every point of a grid, and rank them.
 
-    STEP 2 is `compoundnet scale --coefficients STUDY/result.toml --phi P`. The same command continues a study.
+    STEP 2 is `compoundnet scale --coefficients STUDY/result.toml --phi P`.
+    To continue after an interruption, give the same command again.
     """
     chosen = train.override(train.find_recipe(recipe), settings or [])
     dataset = datasets.open_dataset(data)

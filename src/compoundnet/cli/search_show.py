@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from compoundnet import search
-from compoundnet.cli.options import Json
+from compoundnet.cli.options import Json, StudyName, output_option
 from compoundnet.cli.output import note, print_json, table
 from compoundnet.cli.output import show as print_text
 
@@ -21,16 +21,14 @@ _SHOWN = 25
 
 def show(
     study: Annotated[str, typer.Argument(metavar="STUDY", help="A study's folder, or a storage URL with --study.")],
-    name: Annotated[str | None, typer.Option("--study", metavar="NAME", help="The study at a storage URL.")] = None,
+    name: StudyName = None,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "-o", "--output", metavar="REPORT_FOLDER", help="Write report.md, the tables and the plots to this folder."
-        ),
+        output_option("FOLDER", "Write report.md, tables and plots to this folder."),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Print the ranking or table of a study, its conclusions and its progress, while it is running too."""
+    """Print what a study has found so far: the ranking, the best, and its progress."""
     opened = search.open_study(study, name)
     try:
         print_outcome(opened, json)

@@ -5,47 +5,26 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from compoundnet import search as searches
 from compoundnet import train, trials
 from compoundnet.base import format_count
-from compoundnet.cli.options import complete_recipe
-from compoundnet.cli.output import note
+from compoundnet.cli.output import STOPPED, note
 from compoundnet.cli.search_show import print_outcome
 
 if TYPE_CHECKING:
     from compoundnet.data import Dataset
     from compoundnet.search.kinds import Search
 
-RecipeName = Annotated[
-    str,
-    typer.Option(
-        "--recipe", metavar="NAME", help="The recipe of every trial: a name or a TOML file.",
-        autocompletion=complete_recipe,
-    ),
-]  # fmt: skip
-Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a field of the recipe.")]
-Storage = Annotated[
-    str | None,
-    typer.Option(
-        "--storage", metavar="URL", envvar="COMPOUNDNET_STORAGE",
-        help="postgresql://USER@HOST/DATABASE, for many machines [default: a file in STUDY].",
-    ),
-]  # fmt: skip
-Workers = Annotated[
-    int, typer.Option("--workers", min=1, metavar="N", help="Worker processes; each trains in one thread.")
-]
-Output = Annotated[Path, typer.Option("-o", "--output", metavar="STUDY", help="The study's folder.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Start without asking for confirmation.")]
-# The exit codes of a run that was used wrongly, and of one that was asked to stop and can be continued.
-_UNCONFIRMED, _STOPPED = 2, 3
+# The exit code where nobody has confirmed the cost.
+_UNCONFIRMED = 2
 
 
 def lasting(data: str) -> str:
-    """Return DATA as a worker that was started in another folder finds it: as an absolute path."""
+    """Return DATA as a worker in another folder finds it: an absolute path."""
     path = Path(data).expanduser()
     return str(path.absolute()) if path.exists() else data
 
@@ -65,7 +44,7 @@ def start(
         opened = searches.run(search, dataset, folder, storage=storage, workers=workers, notify=note)
     except train.InterruptedRunError as error:
         note("stopped; the same command continues")
-        raise typer.Exit(_STOPPED) from error
+        raise typer.Exit(STOPPED) from error
     print_outcome(opened, json)
     opened.close()
 

@@ -10,8 +10,20 @@ import typer
 from compoundnet import data as datasets
 from compoundnet import search, train, zoo
 from compoundnet.base import CompoundNetError, read_toml
-from compoundnet.cli.options import DataName, Json, NetworkName
-from compoundnet.cli.search_start import Output, RecipeName, Settings, Storage, Workers, Yes, lasting, start
+from compoundnet.cli.options import (
+    DataName,
+    Json,
+    NetworkName,
+    RecipeName,
+    Seed,
+    Seeds,
+    Settings,
+    Storage,
+    StudyFolder,
+    TrialWorkers,
+    Yes,
+)
+from compoundnet.cli.search_start import lasting, start
 
 
 def study(
@@ -24,28 +36,31 @@ def study(
             help="3: one dimension at a time; 4: width on four baselines; 8: each way at equal cost (Table 7).",
         ),
     ],
-    seeds: Annotated[int, typer.Option(min=1, metavar="K", help="Trainings of each network, for the intervals.")] = 3,
-    seed: Annotated[int, typer.Option(help="The first seed.")] = 0,
+    seeds: Seeds = 3,
+    seed: Seed = 0,
     budgets: Annotated[
         str | None,
-        typer.Option(metavar="2,4,8", help="Compare Figure 8's networks at these multiples of the baseline's cost."),
+        typer.Option(metavar="2,4,8", help="Match Figure 8's networks at these multiples of the baseline's cost."),
     ] = None,
     points: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Multipliers other than the paper's, as TOML (example in docs/search.md)."),
+        typer.Option(
+            metavar="FILE", help="Read other multipliers than the paper's from this TOML file (see docs/search.md)."
+        ),
     ] = None,
     recipe: RecipeName = "quick",
     settings: Settings = None,
     storage: Storage = None,
-    workers: Workers = 1,
-    output: Output = Path("study"),
+    workers: TrialWorkers = 1,
+    output: StudyFolder = Path("study"),
     yes: Yes = False,
     json: Json = False,
 ) -> None:
-    """Train a network scaled in the ways that a figure of the paper compares, and check the paper's observations.
+    """Train a network scaled in the ways that a figure of the paper compares, and test the paper's observations.
 
-    Every network is trained alike and judged on the test images. Figure 8 keeps its networks in STUDY/models, for
-    `compoundnet explain`. The same command continues a study.
+    All networks are trained alike and compared on the test images. Figure 8 keeps
+    its networks in STUDY/models, for `compoundnet explain`.
+    To continue after an interruption, give the same command again.
     """
     known: dict[int, Any] = {3: 3, 4: 4, 8: 8}
     if figure not in known:

@@ -8,8 +8,8 @@ import typer
 
 from compoundnet import data as datasets
 from compoundnet import search, train, trials
-from compoundnet.cli.options import Quiet
-from compoundnet.cli.output import note
+from compoundnet.cli.options import Quiet, StudyName
+from compoundnet.cli.output import STOPPED, note
 
 
 def worker(
@@ -19,27 +19,26 @@ def worker(
             "--storage",
             metavar="URL",
             envvar="COMPOUNDNET_STORAGE",
-            help="postgresql://USER@HOST/DATABASE, or a STUDY folder of this machine.",
+            help="Work on the study at postgresql://USER@HOST/DATABASE, or in a STUDY folder of this machine.",
         ),
     ],
-    study: Annotated[
-        str | None,
-        typer.Option("--study", metavar="NAME", help="The study at a URL: the name of the folder it was started with."),
-    ] = None,
+    study: StudyName = None,
     data: Annotated[
         str | None,
-        typer.Option("--data", metavar="DATA", help="The study's images on this machine [default: as in the study]."),
+        typer.Option(
+            "--data", metavar="DATA", help="Read the study's images here, if they are elsewhere than at its start."
+        ),
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Join a study and work on its trials until none is left. After Ctrl-C another worker runs the trial again."""
+    """Join a study, and work on its trials until none is left. Ctrl-C gives the trial back."""
     opened = search.open_study(storage, study)
     try:
         judge = trials.NetworkJudge(opened, datasets.open_dataset(data or opened.settings.data))
         finished = trials.work(opened, judge, notify=(lambda _: None) if quiet else note)
     except train.InterruptedRunError as error:
         note("stopped; another worker runs the trial again")
-        raise typer.Exit(3) from error
+        raise typer.Exit(STOPPED) from error
     finally:
         opened.close()
     if not quiet:

@@ -24,15 +24,11 @@ from compoundnet.cli.options import (
     complete_recipe,
     output_option,
 )
-from compoundnet.cli.output import note, print_json, show, table
+from compoundnet.cli.output import STOPPED, note, print_json, show, table
 
 if TYPE_CHECKING:
     from compoundnet.data import Dataset
     from compoundnet.train import Hardware, Outcome, Recipe, Task
-
-
-# The exit code of a run that was stopped on request and can be resumed: neither done nor failed.
-_STOPPED = 3
 
 
 def train(
@@ -176,7 +172,7 @@ def _train(recipe: Recipe, given: _Given, hardware: Hardware, json: bool) -> Non
     except InterruptedRunError as error:
         if first:
             note(str(error))
-        raise typer.Exit(_STOPPED) from error
+        raise typer.Exit(STOPPED) from error
     if first:
         _print_outcome(outcome, task.recipe, given.output, json)
 
@@ -206,7 +202,7 @@ def _sweep(task: Task, dataset: Dataset, given: _Given, hardware: Hardware, work
             )
     except InterruptedRunError as error:
         note(str(error))
-        raise typer.Exit(_STOPPED) from error
+        raise typer.Exit(STOPPED) from error
 
 
 def _print_outcome(outcome: Outcome, recipe: Recipe, output: Path, json: bool) -> None:
