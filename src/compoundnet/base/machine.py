@@ -36,7 +36,7 @@ def torch_threads(count: int) -> Iterator[None]:
 
     With one thread, sums are added in one order on every machine.
     """
-    import torch  # base is imported where torch need not be installed
+    import torch  # noqa: PLC0415  base is imported where torch need not be installed
 
     before = torch.get_num_threads()
     torch.set_num_threads(count)
