@@ -1,4 +1,4 @@
-"""Searches: the coefficients of compound scaling, the baseline network, the paper's scaling studies, and sweeps."""
+"""Searches: coefficients of compound scaling, the baseline network, the scaling studies of the paper, and sweeps."""
 
 from compoundnet.base.extras import attach
 

@@ -1,4 +1,4 @@
-"""A search from its settings to its result."""
+"""The execution of a search, from its settings to its result."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def run(
 
     Args:
         storage: A PostgreSQL URL; FOLDER/study.db unless given. The study is then named after the folder.
-        workers: Processes. Each trains in one thread.
-        notify: Called with a line for each finished trial.
+        workers: The number of worker processes. Each trains in one thread.
+        notify: Called with a line of text for each finished trial.
 
     Raises:
         InterruptedRunError: This process was asked to stop. The same call continues the study.
@@ -53,7 +53,7 @@ def run(
 
 
 def _join(place: str | Path, name: str, dataset: Dataset, go_on: Callable[[], bool]) -> None:
-    """Work on a study in a process of its own."""
+    """Work on a study in a separate process."""
     opened = open_study(place, name)
     try:
         work(opened, NetworkJudge(opened, dataset), go_on=go_on)

@@ -1,4 +1,4 @@
-"""What a search has found so far, in the form that is printed, written and sent as JSON; of an unfinished one too."""
+"""The findings of a finished or unfinished search, in the form that is printed, written and sent as JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class ReportTable(msgspec.Struct, frozen=True):
-    """A table of texts. A heading that starts with `>` is of a right-aligned column."""
+    """A table of texts. A heading that starts with `>` right-aligns its column."""
 
     headings: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -29,14 +29,14 @@ class ReportTable(msgspec.Struct, frozen=True):
 
 
 class Remark(msgspec.Struct, frozen=True):
-    """A statement about what was found, and the numbers that it rests on."""
+    """A statement about the findings, and the numbers that support it."""
 
     text: str
     table: ReportTable | None = None
 
 
 class ReportFigure(NamedTuple):
-    """A figure of a report: its file's name without suffix, its title, and itself in two formats."""
+    """A figure of a report: its file name without suffix, its title, and the plot in two formats."""
 
     name: str
     title: str
@@ -45,18 +45,18 @@ class ReportFigure(NamedTuple):
 
 
 class Findings(msgspec.Struct, frozen=True):
-    """The state of a search.
+    """The findings of a search so far.
 
     Attributes:
-        kind: coefficients, architecture or study.
-        trials: How many there will be; `finished` of them are, `pruned` of those before their end.
-        title: Of the report.
-        ranking: The networks that were trained, the best first.
-        rewards: What each network of the ranking is ranked by, in an architecture search.
+        kind: "coefficients", "architecture" or "study".
+        trials: The number of trials in all; `finished` of them have ended, of which `pruned` ended early.
+        title: The title of the report.
+        ranking: The trained networks, best first.
+        rewards: The reward of each network of the ranking, in an architecture search.
         verdict: Whether the best network is better than the others, in words, for a coefficient search.
-        table: All networks, for people; `files` holds the same in full, by file name.
+        table: All networks, for people; `files` holds the full tables, by file name.
         remarks: Which observations of the paper hold, for a study.
-        notes: What a reader must know to believe the numbers.
+        notes: Remarks that a reader needs to judge the numbers.
         summary: A study's summary, as plain values.
     """
 
@@ -77,12 +77,12 @@ class Findings(msgspec.Struct, frozen=True):
 
     @property
     def progress(self) -> str:
-        """How far the search is, in one line."""
+        """The progress of the search, in one line."""
         pruned = f", {self.pruned} of them pruned" if self.pruned else ""
         return f"{self.finished} of {self.trials} trials are finished{pruned}"
 
     def document(self) -> dict[str, Any]:
-        """Return what `--json` prints."""
+        """Return the document that `--json` prints."""
         kept = front(self.ranking)
         rewards = self.rewards or [None] * len(self.ranking)
         return {
@@ -106,10 +106,10 @@ class Findings(msgspec.Struct, frozen=True):
 
 
 def progress_of(settings: NetworkSearch, trials: Sequence[FrozenTrial]) -> dict[str, Any]:
-    """Return the fields of `Findings` that say how far a search is.
+    """Return the fields of `Findings` that describe the progress of a search.
 
     Args:
-        trials: Those that count.
+        trials: The trials that count.
     """
     pruned = sum(trial.state.name == "PRUNED" for trial in trials)
     kind = type(settings).__struct_config__.tag  # type: ignore[attr-defined]  # a msgspec.Struct

@@ -1,4 +1,4 @@
-"""The kinds of searches. A search's settings are kept in its study, so that a worker needs only to find the study."""
+"""The kinds of searches. The settings of a search are stored in its study, so a worker only needs to open the study."""
 
 from __future__ import annotations
 
@@ -27,27 +27,28 @@ KINDS = {"coefficients": "CoefficientSearch", "architecture": "ArchitectureSearc
 
 
 class Search(NetworkSearch, Protocol):
-    """Settings of a search of any kind. `seed` is of whatever is random in the search itself."""
+    """The settings of a search of any kind. `seed` seeds the random numbers of the search itself."""
 
     @property
     def seed(self) -> int: ...
 
 
 class FindingsModule(Protocol):
-    """What the module `findings` of a kind of search has: functions of settings and of the trials that count."""
+    """The interface of the module `findings` of a kind of search: functions of the settings and the trials that
+    count."""
 
     def find(self, settings: Any, trials: Sequence[FrozenTrial], /) -> Findings:
-        """Return what was found."""
+        """Return the findings."""
 
     def figures(self, settings: Any, trials: Sequence[FrozenTrial], findings: Findings, /) -> list[ReportFigure]:
-        """Return the figures of the report. At least one network is trained."""
+        """Return the figures of the report. Requires at least one trained network."""
 
     def result(self, settings: Any, trials: Sequence[FrozenTrial], /) -> str:
-        """Return the text of result.toml. Raises CompoundNetError where no trial is finished."""
+        """Return the text of result.toml. Raises CompoundNetError if no trial is finished."""
 
 
 def decode(text: str | bytes, source: str = "the study's settings") -> Search:
-    """Read the settings of a search from their JSON document, of whatever kind they are."""
+    """Read the settings of a search of any kind from their JSON document."""
     fields = msgspec.json.decode(text)
     kind = fields.get("kind")
     if kind not in KINDS:
@@ -70,9 +71,9 @@ def findings_of(settings: Search) -> FindingsModule:
 def open_study(
     storage: str | Path, name: str | None = None, *, heartbeat: Heartbeat | None = None
 ) -> OpenedStudy[Search]:
-    """Open the study of a search, in a folder or of that name at a PostgreSQL URL.
+    """Open the study of a search in a folder, or the study of that name at a PostgreSQL URL.
 
     Raises:
-        CompoundNetError: There is none, or its storage cannot be reached.
+        CompoundNetError: There is no such study, or its storage cannot be reached.
     """
     return open_any_study(storage, decode, name, heartbeat=heartbeat)

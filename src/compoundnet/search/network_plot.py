@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 # A row for each stage, in units of a row's height; its blocks are thin bars in it.
 _ROW, _GAP = 1.0, 0.12
-# More bars than this could not be distinguished; the text states the number of blocks.
+# The most bars that can be distinguished; the text always states the number of blocks.
 _MOST_BARS = 12
 
 
 def draw_network(network: Network, title: str) -> tuple[bytes, bytes]:
     """Draw a network as its stages: (SVG, PNG).
 
-    There is a bar for each layer. Its length is the square root of its channels, its colour its share of the cost.
+    Each layer is a bar. Its length shows the square root of its channels, its colour its share of the cost.
     """
     rows, whole = stage_costs(network), cost(network)
     widest = max(math.sqrt(row.channels) for row in rows)

@@ -1,4 +1,4 @@
-"""What the trials of a search have measured, network by network; their ranking, and the Pareto front among them."""
+"""The measurements of a search for each network, the ranking of the networks, and their Pareto front."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class NetworkResult(msgspec.Struct, frozen=True):
     """A network with its finished trials, one for each seed.
 
     Attributes:
-        point: The network in words.
-        position: Of its first trial, which in a list of points says which one it is.
-        values: Of its trials, each the mean over them.
-        sample: Its accuracies without those of trainings that diverged; None where all have diverged.
+        point: A description of the network.
+        position: The position of its first trial, which identifies its point in a list of points.
+        values: The values of its trials, each averaged over the trials.
+        sample: Its accuracies without those of diverged trainings; None if all have diverged.
         macs: Multiply-adds of one image.
         params: Parameters.
-        seeds: Trials.
-        diverged: How many of them diverged.
+        seeds: The number of trials, one for each seed.
+        diverged: The number of trials that diverged.
     """
 
     point: str
@@ -45,19 +45,19 @@ class NetworkResult(msgspec.Struct, frozen=True):
 
     @property
     def accuracy(self) -> float:
-        """Mean over seeds; 0 where every training diverged."""
+        """The mean accuracy over seeds; 0 if every training diverged."""
         return mean(self.sample.accuracies) if self.sample is not None else 0.0
 
     @property
     def interval(self) -> Interval | None:
-        """Of the accuracy."""
+        """The confidence interval of the accuracy."""
         return interval(self.sample) if self.sample is not None else None
 
 
 def network_results(trials: Sequence[FrozenTrial]) -> list[NetworkResult]:
-    """Return the networks that at least one of the counted trials has finished, in the order of their first trials.
+    """Return the networks with at least one counted trial, in the order of their first trials.
 
-    A sampler may propose a network twice with one seed: that is one training.
+    If a sampler proposes a network twice with the same seed, this counts as one training.
     """
     by_network: dict[str, dict[int, FrozenTrial]] = {}
     for trial in trials:
@@ -67,12 +67,12 @@ def network_results(trials: Sequence[FrozenTrial]) -> list[NetworkResult]:
 
 
 def ranking(found: Sequence[NetworkResult]) -> list[NetworkResult]:
-    """Return the networks from the most accurate one down; of equally accurate ones the cheaper first."""
+    """Return the networks in order of decreasing accuracy; among equally accurate ones the cheaper first."""
     return sorted(found, key=lambda result: (-result.values[0], result.macs))
 
 
 def front(found: Sequence[NetworkResult]) -> list[NetworkResult]:
-    """Return the Pareto front, from the cheapest network up: every cheaper one is less accurate."""
+    """Return the Pareto front, the networks than which no cheaper one is as accurate, from the cheapest up."""
     best, kept = -1.0, []
     for result in sorted(found, key=lambda result: (result.macs, -result.accuracy)):
         if result.accuracy > best:
@@ -96,7 +96,7 @@ def headings(reward: bool) -> tuple[str, ...]:
 
 
 def comma_separated(ranked: Sequence[NetworkResult]) -> str:
-    """Return everything with all digits, as CSV."""
+    """Return all results with all digits, as CSV."""
     kept = front(ranked)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

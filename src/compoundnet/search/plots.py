@@ -17,16 +17,16 @@ from compoundnet.trials.settings import position
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-# Labels beyond so many cover the plot.
+# More labels would cover the plot.
 _LABELLED = 8
 
 
 def ranking_figures(findings: Findings, trials: Sequence[FrozenTrial], value: str | None) -> list[ReportFigure]:
-    """Return the figures of a search that ranks networks: cost, progress, and last the best network.
+    """Return the figures of a search that ranks networks: cost, progress, and finally the best network.
 
     Args:
-        trials: Those that count.
-        value: The name of a trial's value; None where trials have several values, of which no progress is drawn.
+        trials: The trials that count.
+        value: The name of a trial's value; None if trials have several values: no progress is drawn then.
     """
     ranked = findings.ranking
     figures = [ReportFigure("cost", "Accuracy against cost", *draw_cost(ranked, f"Search on {findings.data}"))]

@@ -1,4 +1,4 @@
-"""The report of a search: tables and figures in a folder. Of an unfinished search too."""
+"""The report of a finished or unfinished search: tables and figures in a folder."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 
 
 def find(opened: OpenedStudy[Search]) -> Findings:
-    """Return what a study has found so far."""
+    """Return the findings of a study so far."""
     found: Findings = findings_of(opened.settings).find(opened.settings, opened.counted())
     return found
 
 
 def write_report(opened: OpenedStudy[Search], folder: Path) -> None:
-    """Write report.md, the tables, and the figures as SVG and PNG. Where no trial is finished there are no figures."""
+    """Write report.md, the tables, and the figures as SVG and PNG. No figures if no trial is
+    finished."""
     wing, trials = findings_of(opened.settings), opened.counted()
     findings = wing.find(opened.settings, trials)
     figures = wing.figures(opened.settings, trials, findings) if findings.ranking else []
@@ -36,7 +37,7 @@ def write_report(opened: OpenedStudy[Search], folder: Path) -> None:
 
 
 def write_result(opened: OpenedStudy[Search], folder: Path) -> None:
-    """Write result.toml. Raises CompoundNetError where no trial is finished."""
+    """Write result.toml. Raises CompoundNetError if no trial is finished."""
     text = findings_of(opened.settings).result(opened.settings, opened.counted())
     write_whole(folder / "result.toml", text.encode())
 

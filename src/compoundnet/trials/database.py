@@ -24,17 +24,17 @@ from compoundnet.base import CompoundNetError
 from compoundnet.trials.settings import WORKER
 
 DATABASE = "study.db"
-# Seconds that SQLite waits for another process's write, that connecting to PostgreSQL may take, and that it keeps the
-# lock of a machine that has crashed.
+# In seconds: how long SQLite waits for the write of another process, the timeout of a connection to PostgreSQL, and the
+# time after which PostgreSQL releases the lock of a machine that has crashed.
 _BUSY, _CONNECT, _LOST = 120, 10, 60
-# "compoundn" in ASCII. Any number would do, as long as all workers take the same.
+# "compoundn" in ASCII. Any number works as long as all workers use the same one.
 _LOCK_KEY = 0x636F6D706F756E64
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
 class Heartbeat(NamedTuple):
-    """Seconds between heartbeats, and without one after which a worker on another machine is presumed dead."""
+    """Seconds between heartbeats, and seconds without one after which a worker on another machine is presumed dead."""
 
     every: int = 10
     patience: int = 90
@@ -50,15 +50,15 @@ class StudyDatabase:
 
     Attributes:
         folder: The study's folder; None on a server.
-        where: The place in words, without a password.
-        storage: optuna's storage.
+        where: The place for messages, without a password.
+        storage: The storage object of optuna.
 
     Raises:
-        CompoundNetError: The database cannot be reached, or is not one.
+        CompoundNetError: The place cannot be reached, or is not a database.
     """
 
     def __init__(self, place: str | Path, heartbeat: Heartbeat | None = None) -> None:
-        optuna.logging.set_verbosity(optuna.logging.ERROR)  # a failed trial is reported by its worker, in one line
+        optuna.logging.set_verbosity(optuna.logging.ERROR)  # the worker reports a failed trial itself, in one line
         self.folder = None if is_url(place) else Path(place)
         self._url = _postgresql(str(place)) if self.folder is None else _sqlite(self.folder)
         self.where = without_password(str(place)) if self.folder is None else str(self.folder)
@@ -72,9 +72,9 @@ class StudyDatabase:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the database's one lock. It is released, by the system or the server, when this process is killed.
+        """Hold the only lock of the database. The system or the server releases it when this process is killed.
 
-        A server also releases it after a minute in which nothing is heard of this machine.
+        A server also releases it after a minute without contact to this machine.
         """
         if self.folder is not None:
             with FileLock(self.folder / f"{DATABASE}.lock"):
@@ -97,11 +97,11 @@ class StudyDatabase:
         self._retry(study, trial)
 
     def expect_heartbeat(self) -> None:
-        """Say that the next heartbeat will be of a new trial."""
+        """Announce that the next heartbeat will belong to a new trial."""
         self.storage.beating.clear()
 
     def await_heartbeat(self) -> None:
-        """Wait until the new trial's first heartbeat is stored: from then on its death would be noticed."""
+        """Wait until the first heartbeat of the new trial is stored: from then on a dead worker is noticed."""
         if self.folder is None:
             self.storage.beating.wait(_CONNECT)
 
@@ -111,21 +111,21 @@ class StudyDatabase:
         self.storage.engine.dispose()
 
     def secret_url(self) -> str:
-        """Return the URL with its password: for a worker's process, never for a message."""
+        """Return the URL with its password, for a worker process only; it must not appear in a message."""
         return self._url.render_as_string(hide_password=False)
 
     @contextlib.contextmanager
     def readable_errors(self) -> Iterator[None]:
-        """Turn the database's errors into a CompoundNetError of one line, without the password."""
+        """Turn errors of the database into a CompoundNetError of one line, without the password."""
         try:
             yield
         except (SQLAlchemyError, StorageInternalError) as error:
-            # Not `from error`: a traceback would print what the driver was given.
+            # Not `from error`: a traceback would print the arguments of the driver, with the password.
             raise self._unusable(error) from None
 
     @contextlib.contextmanager
     def _readable_connection(self) -> Iterator[None]:
-        """Turn what only connecting raises into a CompoundNetError."""
+        """Turn the errors that occur only while connecting into a CompoundNetError."""
         try:
             yield
         except ImportError as error:
@@ -145,13 +145,14 @@ class StudyDatabase:
 
 
 class _Storage(RDBStorage):
-    """optuna's storage; a lost heartbeat does not stop the next ones. `beating` is set once a heartbeat is stored."""
+    """The storage of optuna; a lost heartbeat does not stop the next ones. `beating`: set once a heartbeat is
+    stored."""
 
     def __init__(self, database: StudyDatabase, heartbeat: Heartbeat) -> None:
         server = database.folder is None
         arguments = {"connect_timeout": _CONNECT} if server else {"timeout": _BUSY}
         super().__init__(
-            database.secret_url(),  # optuna expands braces in a URL; one whose parts are quoted has none
+            database.secret_url(),  # optuna expands braces in a URL; a URL with quoted parts contains none
             {"connect_args": arguments, "pool_pre_ping": True},
             heartbeat_interval=heartbeat.every if server else None,
             grace_period=heartbeat.patience if server else None,
@@ -163,19 +164,19 @@ class _Storage(RDBStorage):
         try:
             super().record_heartbeat(trial_id)
             self.beating.set()
-        except (SQLAlchemyError, StorageInternalError) as error:  # a server that is away: the next beat may reach it
+        except (SQLAlchemyError, StorageInternalError) as error:  # unreachable; the next one may succeed
             _log.warning("a heartbeat was missed: %s", type(error).__name__)
         finally:
             self.remove_session()
 
 
 def is_url(place: str | Path) -> bool:
-    """Return whether a study's place is a database server rather than a folder."""
+    """Return whether the place of a study is a database server rather than a folder."""
     return isinstance(place, str) and "://" in place
 
 
 def without_password(url: str) -> str:
-    """Return what may be written down; the password is then looked up in PGPASSWORD or ~/.pgpass."""
+    """Return the URL that may be stored; the password is then read from PGPASSWORD or ~/.pgpass."""
     read = _postgresql(url).difference_update_query(["password"])
     bare = URL.create("postgresql", read.username, None, read.host, read.port, read.database, read.query)
     return bare.render_as_string()
@@ -203,7 +204,7 @@ def _sqlite(folder: Path) -> URL:
 
 
 def _silently(call: Callable[..., T], *arguments: object) -> T:
-    """Call what optuna calls experimental."""
+    """Call a function without the warning of optuna that it is experimental."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return call(*arguments)

@@ -1,4 +1,4 @@
-"""What a search will cost: networks, multiply-adds, and hours, from a few training steps timed on this machine."""
+"""The cost of a search: networks, multiply-adds, and hours, from a few training steps timed on this machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from compoundnet.train import Recipe, Task
     from compoundnet.trials.network_judge import NetworkSearch
 
-# A step's multiply-adds over those of a forward pass: the backward pass takes two more of them.
+# The multiply-adds of a training step divided by those of a forward pass: the backward pass costs two forward passes.
 _BACKWARD = 3
 _STEPS = 6
 
@@ -29,11 +29,11 @@ class Estimate(msgspec.Struct, frozen=True):
 
     Attributes:
         trials: Networks to train.
-        networks: Different ones among them; where a sampler decides, at most so many.
+        networks: Different networks among them; an upper bound if a sampler chooses the networks.
         macs: Multiply-adds of all training.
-        hours: On this machine with the given workers.
+        hours: The duration on this machine with the given number of workers.
         smallest: Multiply-adds of one image of the cheapest network.
-        largest: The same of the most expensive one.
+        largest: Multiply-adds of one image of the most expensive network.
     """
 
     trials: int
@@ -55,7 +55,7 @@ def estimate(search: NetworkSearch, dataset: Dataset, workers: int) -> Estimate:
     steps, evaluations = _steps(search.recipe, len(tasks[0].train))
     held = tasks[0].held
     assert held is not None
-    # An evaluated image costs a forward pass, a third of a trained one.
+    # Evaluating an image costs one forward pass, a third of training on it.
     passes = steps + evaluations * len(held) / search.recipe.batch / _BACKWARD
     mean = low + slope * (sum(macs) / len(macs) - macs[0])
     trials = search.trials()
@@ -76,8 +76,8 @@ def _steps(recipe: Recipe, images: int) -> tuple[int, int]:
 
 
 def _seconds(task: Task) -> float:
-    """Return the duration of one step: the median of a few, without the first."""
-    # torch, which the estimate's callers need not load
+    """Return the duration of one step in seconds: the median of a few steps, without the first."""
+    # imports torch, which callers of the estimate need not load
     from compoundnet.train.engine import Engine
     from compoundnet.train.hardware import Hardware, launch
     from compoundnet.train.logs import Logs

@@ -18,23 +18,24 @@ from compoundnet.train.interruptions import InterruptedRunError, Stop
 from compoundnet.trials.studies import OpenedStudy
 from compoundnet.trials.worker import Judge, line
 
-# Seconds between looks at what is finished.
+# Seconds between checks for finished trials.
 _POLL = 0.5
-# Works until nothing is left, or until the function that it is given returns False. It is pickled.
+# Works until no trial is left, or until the function passed to it returns False. It is pickled.
 Join = Callable[[Callable[[], bool]], object]
 
 
 def work_together(opened: OpenedStudy[Any], join: Join, judge: Judge, count: int, notify: Notify) -> None:
-    """Run `count` processes that work on the study. They end by themselves, or after their trial if this one is killed.
+    """Run `count` processes that work on the study. They end by themselves; if this
+    process is killed, each ends after its current trial.
 
     Args:
-        join: What each process does; it opens the study itself.
+        join: Run in each process; opens the study itself.
         judge: Describes finished trials.
-        notify: Called with a line for each finished trial, and for each process that ended too early.
+        notify: Called with a line of text for each finished trial, and for each process that ended too early.
 
     Raises:
         InterruptedRunError: This process was asked to stop. The trials are run again when the study continues.
-        CompoundNetError: No process is left, and trials are.
+        CompoundNetError: All processes have ended, but trials are left.
     """
     workers = [_start(join, number) for number in range(count)]
     reported = {trial.number for trial in opened.counted()}
@@ -72,14 +73,14 @@ class _Worker(NamedTuple):
     failure: Connection
 
     def reason(self) -> str | None:
-        """Return, in a line, why it ended before the work was done; None where it did not."""
+        """Return one line on why the process ended before the work was done; None if it did not."""
         code = self.process.exitcode
         if code is None or code == 0:
             return None
         if self.failure.poll():
             try:
                 return str(self.failure.recv())
-            except EOFError:  # it had no time to say
+            except EOFError:  # it ended without reporting a reason
                 pass
         if code < 0:
             hint = " (too little memory for so many workers?)" if code == -signal.SIGKILL else ""
@@ -92,16 +93,16 @@ def _start(join: Join, number: int) -> _Worker:
     receive, send = context.Pipe(duplex=False)
     process = context.Process(target=_process, args=(join, one_gpu(number), send))
     process.start()
-    send.close()  # this process's copy, so that the other end's death is seen
+    send.close()  # close the copy of this process, so that it notices when the other end closes
     return _Worker(process, receive)
 
 
 def _process(join: Join, variables: dict[str, str], failure: Connection) -> None:
     os.environ.update(variables)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and ends its workers
     parent = multiprocessing.parent_process()
     try:
-        # Where the parent is gone, whoever continues the study starts processes of its own.
+        # If the parent has ended, the process that continues the study starts new workers.
         join(lambda: parent is not None and parent.is_alive())
     except (CompoundNetError, OSError) as error:
         failure.send(str(error))

@@ -1,4 +1,5 @@
-"""Judging networks in trials: each is trained from scratch for a short time, unless an earlier trial has done so."""
+"""The judge of networks: each is trained from scratch for a short time, unless an earlier trial has already trained
+it."""
 
 from __future__ import annotations
 
@@ -29,23 +30,23 @@ MODELS = "models"
 
 
 class NetworkSearch(Settings, Protocol):
-    """Settings of a search that trains networks by one recipe. The recipe's seed is replaced by the job's."""
+    """Settings of a search that trains networks by one recipe. The seed of the job replaces that of the recipe."""
 
     @property
     def data(self) -> str:
-        """The data, as `open_dataset` takes it."""
+        """The data set, in the form that `open_dataset` accepts."""
 
     @property
     def recipe(self) -> Recipe: ...
 
     def networks(self) -> tuple[Network, ...]:
-        """Return the networks that will be trained; where a sampler decides, some drawn at random, for the estimate."""
+        """Return the networks to train, for the estimate; if a sampler chooses them, some drawn at random."""
 
     def propose(self, trial: optuna.Trial) -> TrainingJob:
-        """Return the job of the trial's position in a list, or of the choices that the trial suggests."""
+        """Return the training job of a trial, from its position in a list or from the choices that it suggests."""
 
     def values(self, outcome: TrialOutcome) -> tuple[float, ...]:
-        """Return the trial's values, one for each direction."""
+        """Return the values of the trial, one for each direction."""
 
 
 S = TypeVar("S", bound=NetworkSearch)
@@ -55,11 +56,11 @@ class NetworkJudge:
     """Trains and judges the networks of a study.
 
     Args:
-        opened: The study.
-        dataset: Its data.
+        opened: The opened study.
+        dataset: The data set of the study.
 
     Raises:
-        CompoundNetError: The images are not those that the study was begun with.
+        CompoundNetError: The images differ from those that the study was begun with.
     """
 
     def __init__(self, opened: OpenedStudy[S], dataset: Dataset) -> None:
@@ -72,7 +73,7 @@ class NetworkJudge:
         self._search: NetworkSearch = opened.settings
 
     def values(self, trial: optuna.Trial) -> Sequence[float]:
-        """Train the trial's network and return its values, or raise TrialPruned. The outcome is kept with the trial."""
+        """Train the network, store the outcome with the trial and return its values, or raise TrialPruned."""
         job = self._search.propose(trial)
         key = fingerprint(job.network, self._dataset, self._search.recipe, job.seed, job.judged_on)
         described = {"network": job.network.dumps(), "point": job.point, "seed": job.seed, "key": key}
@@ -83,7 +84,7 @@ class NetworkJudge:
         return self._search.values(outcome)
 
     def describe(self, trial: FrozenTrial) -> str:
-        """Return a finished trial in words."""
+        """Return a one-line description of a finished trial."""
         outcome = outcome_of(trial)
         if outcome is None:
             said = "pruned"
@@ -94,17 +95,17 @@ class NetworkJudge:
         return f"{trial.user_attrs['point']}, seed {trial.user_attrs['seed']}: {said}"
 
     def _outcome(self, trial: optuna.Trial, job: TrainingJob, key: str) -> TrialOutcome:
-        """Train, or find what an earlier trial has trained. Raises TrialPruned as the pruner decides."""
+        """Train the network, or reuse the outcome of an earlier trial. Raise TrialPruned if the pruner decides so."""
         report = _reporting(trial)
         costs = cost(job.network)
 
         def epoch_done(epoch: int, accuracy: float) -> None:
-            # As if training ended here: pruning goes by the value that the trial would end with.
+            # The value as if training ended here: the pruner compares the values with which trials would end.
             report(epoch, self._search.values(TrialOutcome(accuracy, 0, costs.macs, costs.params, 0.0))[0])
 
-        if "outcome" in trial.user_attrs:  # a worker was killed just before it could tell the study
+        if "outcome" in trial.user_attrs:  # a worker was killed just before it stored the result in the study
             return msgspec.convert(trial.user_attrs["outcome"], TrialOutcome)
-        # Complete ones first.
+        # Complete trials first.
         same = [earlier for earlier in self._opened.counted() if earlier.user_attrs.get("key") == key]
         for earlier in sorted(same, key=lambda earlier: outcome_of(earlier) is None):
             outcome = outcome_of(earlier)
@@ -122,7 +123,7 @@ class NetworkJudge:
 
 
 def _reporting(trial: optuna.Trial) -> Callable[[int, float], None]:
-    """Report a value at an epoch, once, and end the trial where the pruner says so."""
+    """Report the value of an epoch, once, and end the trial if the pruner decides so."""
     reported: set[int] = set()
 
     def report(epoch: int, value: float) -> None:

@@ -1,4 +1,4 @@
-"""Measuring a network: it is trained from scratch by a recipe, and judged on images that it was not trained on."""
+"""The measurement of a network: training from scratch by a recipe, and evaluation on images not trained on."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ if TYPE_CHECKING:
     from compoundnet.train import Recipe, Task
     from compoundnet.train.checkpoints import Checkpoints
 
-# The fraction of the training images that is held out where the recipe holds none out. It is chosen by seed 0 whatever
-# the trial's seed is, so that all trials are judged on the same images.
+# The fraction of the training images that is held out if the recipe holds none out. The images are chosen with seed 0
+# for every seed of a trial, so that all trials are judged on the same images.
 HELD_OUT = 0.2
 _HOLD_OUT_SEED = 0
 JudgedOn = Literal["held", "test"]
-# Fields of a recipe that change no measurement.
+# Fields of a recipe that do not change the measurement.
 _FREE = ("name", "about", "source", "seed", "resolution", "select", "patience")
 
 
 class TrainingJob(msgspec.Struct, frozen=True):
-    """What one trial trains.
+    """The training of one trial.
 
     Attributes:
-        network: The network.
-        seed: Of its weights and its training.
-        point: The network in words, for people.
-        judged_on: The images that the accuracy is of.
-        keep: The name of the model folder, in models/ of the study's folder, that the trained network is written to.
+        network: The network to train.
+        seed: The seed of the weights and of the training.
+        point: A description of the network for people.
+        judged_on: The images on which accuracy is measured, as in `measure`.
+        keep: The model folder, in models/ of the study's folder, to which the trained network is written.
     """
 
     network: Network
@@ -53,11 +53,11 @@ class TrialOutcome(msgspec.Struct, frozen=True):
     """The measurement of a network.
 
     Attributes:
-        accuracy: Top-1, a fraction; 0 where training diverged.
-        count: Images that were judged.
-        macs: Multiply-adds of one image, with the data's classes.
-        params: Parameters, with the data's classes.
-        seconds: Duration.
+        accuracy: Top-1 accuracy, a fraction; 0 if training diverged.
+        count: Images on which the accuracy was measured.
+        macs: Multiply-adds of one image, with the classes of the data set.
+        params: Parameters, with the classes of the data set.
+        seconds: The duration of the training.
         epochs: (epoch, accuracy on the held-out images) after each evaluation.
         diverged: Whether training diverged.
     """
@@ -72,7 +72,7 @@ class TrialOutcome(msgspec.Struct, frozen=True):
 
 
 def outcome_of(trial: FrozenTrial) -> TrialOutcome | None:
-    """Return the outcome of a trial that has trained its network to the end, or None."""
+    """Return the outcome of a trial, or None if the trial did not train its network to the end."""
     return msgspec.convert(trial.user_attrs["outcome"], TrialOutcome) if trial.state.name == "COMPLETE" else None
 
 
@@ -87,18 +87,18 @@ def measure(
     cache: Path | None = None,
     keep: Path | None = None,
 ) -> TrialOutcome:
-    """Train a network on the training images without the held-out ones, at its own resolution, and judge it.
+    """Train a network on the training images without the held-out ones, at the resolution of the network, and judge it.
 
-    The same arguments give the same accuracy, to the bit on one CPU: a trial computes in one thread, and several trials
-    run at once to use a machine.
+    The same arguments give the same accuracy, bit for bit on one CPU model: a trial computes in one thread, and several
+    trials run at once to use all cores.
 
     Args:
-        seed: Of the weights and the training.
+        seed: The seed of the weights and of the training.
         judged_on: "held": held-out training images (`recipe.minival` of them, or HELD_OUT); "test": the test split.
-        epoch_done: Called after each evaluated epoch with its number and its accuracy on the held-out images. What it
-            raises (optuna.TrialPruned) ends the training and is passed on.
-        cache: A folder that keeps finished measurements; one of equal arguments is read from there.
-        keep: The model folder to write the trained network to.
+        epoch_done: Called after each evaluated epoch with its number and its accuracy on the held-out images. An
+            exception that it raises (optuna.TrialPruned) ends the training and is passed on.
+        cache: A folder of finished measurements; a measurement with equal arguments is read from it.
+        keep: The model folder to which the trained network is written.
 
     Raises:
         InterruptedRunError: This process was asked to stop.
@@ -124,7 +124,7 @@ def replay(measured: TrialOutcome, epoch_done: Callable[[int, float], None] | No
 
 
 def fingerprint(network: Network, dataset: Dataset, recipe: Recipe, seed: int, judged_on: JudgedOn) -> str:
-    """Return a digest of everything that a measurement depends on. The network's name and origin are not part of it."""
+    """Return a digest of everything that a measurement depends on (not the name and origin of the network)."""
     parts = {
         "network": plain_values(network.replace(name="network", scaling=None)),
         "data": data_identity(dataset),
@@ -136,7 +136,8 @@ def fingerprint(network: Network, dataset: Dataset, recipe: Recipe, seed: int, j
 
 
 def data_identity(dataset: Dataset) -> str:
-    """Return a digest of a data set's classes, its counts, and the names and labels of up to 1,000 images a split."""
+    """Return a digest of the classes, the counts, and the names and labels of up to 1,000 images per split of a data
+    set."""
     digest = hashlib.blake2b("\0".join(dataset.classes).encode(), digest_size=16)
     for name, split in sorted(dataset.splits.items()):
         digest.update(f"\0{name} {len(split)}".encode())
@@ -146,8 +147,9 @@ def data_identity(dataset: Dataset) -> str:
 
 
 def plan(network: Network, dataset: Dataset, recipe: Recipe, seed: int) -> Task:
-    """Return the task of one trial. Its last weights count: the best epoch would favour the luckier network."""
-    from compoundnet.train import plan_task  # torch, which settings and findings do not need
+    """Return the training task of one trial. The last weights count: choosing the best epoch would favour lucky
+    networks."""
+    from compoundnet.train import plan_task  # imports torch, which settings and findings do not need
 
     minival = recipe.minival or HELD_OUT
     changed: dict[str, Any] = recipe.fields() | {"minival": minival, "select": "last", "patience": 0, "seed": seed}
@@ -159,7 +161,7 @@ def plan(network: Network, dataset: Dataset, recipe: Recipe, seed: int) -> Task:
 def _train(
     task: Task, judged_on: JudgedOn, epoch_done: Callable[[int, float], None] | None, keep: Path | None
 ) -> TrialOutcome:
-    # torch, which settings and findings do not need
+    # imports torch, which settings and findings do not need
     from compoundnet.train.counts import count
     from compoundnet.train.engine import Engine
     from compoundnet.train.hardware import Hardware, launch
@@ -205,11 +207,11 @@ def _train(
 
 
 def no_checkpoints() -> Checkpoints:
-    """Return checkpoints that keep nothing: a trial is short, and starts again after an interruption."""
+    """Return checkpoints that store nothing: a trial is short, and starts again after an interruption."""
     from compoundnet.train.checkpoints import Checkpoints
 
     class NoCheckpoints(Checkpoints):
         def save(self, state: dict[str, Any], step: int) -> None:
-            """Keep nothing."""
+            """Store nothing."""
 
     return NoCheckpoints(Path("no checkpoints"), keep=1)

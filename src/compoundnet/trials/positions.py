@@ -1,12 +1,13 @@
-"""Which trials of a study count, which one is next, and whose worker is dead.
+"""The trials of a study that count, the next trial to run, and the detection of dead workers.
 
-A search has a fixed number of positions: the points of a list, or the proposals of a sampler. Each counts once, by its
-first finished trial. optuna gives a trial that is run again a new number, so its position is an attribute of the trial.
+A search has a fixed number of positions: the points of a list, or the proposals of a sampler. Each position counts
+once, by its first finished trial. optuna gives a repeated trial a new number, so the position is stored as an attribute
+of the trial.
 
-optuna's heartbeats find a dead worker on another machine, after a while. They do not find one that was killed between
-taking a trial and its first heartbeat, and optuna does not queue a trial again whose worker was interrupted, or was
-killed while it handled a stale one. `prepare_next` finds all of these: it runs under the database's lock, which a
-worker holds from there until its trial is marked as its own and its heart beats.
+The heartbeats of optuna reveal a dead worker on another machine after a while. They do not reveal a worker that was
+killed between taking a trial and its first heartbeat, and optuna does not queue a trial again if its worker was
+interrupted, or was killed while it handled a stale trial. `prepare_next` finds all of these cases. It runs under the
+lock of the database, which a worker holds until its trial is marked with its name and the first heartbeat is stored.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 class Presence:
-    """A worker as others see it: a lock file, which the system releases when the process is killed.
+    """The presence of a worker: a lock file, which the system releases when the process is killed.
 
     Enter it while the worker works. The file lies in the study's folder, or, for a study on a server, in this machine's
     cache, where only workers of this machine look.
@@ -43,7 +44,7 @@ class Presence:
         self._lock = FileLock(self._path)
 
     def mark(self, trial: optuna.Trial) -> None:
-        """Write down that the trial is this worker's."""
+        """Mark the trial as belonging to this worker."""
         trial.set_user_attr(WORKER, {"name": self.name, "host": socket.gethostname(), "pid": os.getpid()})
 
     def __enter__(self) -> Presence:
@@ -57,7 +58,7 @@ class Presence:
 
 
 def counted(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
-    """Return the trials that count: of each position the first that is complete or pruned, in the positions' order."""
+    """Return the trials that count: for each position the first complete or pruned trial, in order of position."""
     found: dict[int, FrozenTrial] = {}
     for trial in trials:
         if trial.state in _COUNTED:
@@ -68,18 +69,18 @@ def counted(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
 def prepare_next(
     database: StudyDatabase, study: optuna.Study, positions: int, params: Sequence[Mapping[str, float]]
 ) -> Literal["waiting", "running", "finished"]:
-    """Queue the trial that is to run next. To be called under the database's lock.
+    """Queue the trial to run next. The caller must hold the lock of the database.
 
-    Trials of dead workers fail, and every position whose trials have all failed is queued again, with what was drawn
-    for it. Where no trial waits then, the first position that has none yet is queued. So trials start in the order of
-    their positions, which a sampler that learns from earlier ones depends on.
+    Trials of dead workers are set to failed, and every position whose trials have all failed is queued again with the
+    parameters drawn for it. If no trial waits then, the first position without a trial is queued. Trials therefore
+    start in order of position, on which a sampler that learns from earlier trials depends.
 
     Args:
-        positions: How many there are.
-        params: The parameters of each position, where they are known beforehand; for optuna's own tools.
+        positions: The number of positions.
+        params: The parameters of each position, if they are known beforehand; shown by the tools of optuna.
 
     Returns:
-        "waiting" where a trial waits for `study.optimize`; else "running" while other workers run some.
+        "waiting" if a trial waits for `study.optimize`; otherwise "running" while other workers run trials.
     """
     if database.folder is None:
         database.fail_stale(study)
@@ -109,12 +110,12 @@ def prepare_next(
 
 
 def _is_dead(database: StudyDatabase, worker: dict[str, Any] | None) -> bool:
-    """Return whether a running trial's worker is known to be dead."""
-    if worker is None:  # killed before it marked the trial: a living one would hold the lock
+    """Return whether the worker of a running trial is known to be dead."""
+    if worker is None:  # killed before it marked the trial: a living worker would hold the lock
         return True
     path = _lock_file(database, worker["name"])
     if database.folder is None and (worker["host"] != socket.gethostname() or not path.exists()):
-        return False  # on another machine, where only heartbeats show it
+        return False  # on another machine, where only heartbeats show that it is alive
     try:
         with FileLock(path, blocking=False):
             path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What the settings of a search must be able to say. They are data, kept in the study."""
+"""The interface of the settings of a search. Settings are data, stored in the study."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
 
-# Attributes of a trial: its place in the search, and the worker that has it.
+# Attributes of a trial: its position in the search, and the worker that runs it.
 POSITION, WORKER = "position", "worker"
 
 
 class Settings(Protocol):
-    """What a search was asked to do: a frozen `msgspec.Struct` with a tag field `kind`."""
+    """The settings of a search: a frozen `msgspec.Struct` with a tag field `kind`."""
 
     def trials(self) -> int:
-        """Return how many trials there will be, exactly."""
+        """Return the exact number of trials."""
 
     def params(self) -> Sequence[Mapping[str, float]]:
-        """Return each trial's parameters, for a list of points; nothing where a sampler draws them."""
+        """Return the parameters of each trial for a list of points; nothing if a sampler draws them."""
 
     def directions(self) -> list[str]:
         """Return "maximize" or "minimize" for each value."""
 
     def sampler(self) -> optuna.samplers.BaseSampler:
-        """Return a new sampler. Its draws depend on the seed, a trial's position and the counted trials alone."""
+        """Return a new sampler. Its draws depend only on the seed, the position of the trial and the counted trials."""
 
     def pruner(self) -> optuna.pruners.BasePruner:
-        """Return the pruner, which is asked after each evaluated epoch."""
+        """Return the pruner, which is called after each evaluated epoch."""
 
 
 class PointList(msgspec.Struct, frozen=True):
-    """What settings of a list of points have in common: no sampler is asked, and no trial ends early."""
+    """The common part of settings with a list of points: no sampler is called, and no trial ends early."""
 
     def params(self) -> Sequence[Mapping[str, float]]:
         """Return the parameters of each trial."""
         raise NotImplementedError
 
     def trials(self) -> int:
-        """Return how many trials there will be."""
+        """Return the number of trials."""
         return len(self.params())
 
     def directions(self) -> list[str]:
@@ -52,20 +52,20 @@ class PointList(msgspec.Struct, frozen=True):
         return ["maximize"]
 
     def sampler(self) -> optuna.samplers.BaseSampler:
-        """Return a sampler that is never asked."""
-        from optuna.samplers import RandomSampler  # optuna takes a while, and reading settings needs none of it
+        """Return a sampler that is never called."""
+        from optuna.samplers import RandomSampler  # importing optuna is slow, and reading settings does not need it
 
         return RandomSampler(0)
 
     def pruner(self) -> optuna.pruners.BasePruner:
-        """Return the pruner that ends no trial: a point without a result would have no place in the ranking."""
-        from optuna.pruners import NopPruner  # as above
+        """Return the pruner that ends no trial: a point without a result cannot be ranked."""
+        from optuna.pruners import NopPruner  # optuna, as above
 
         return NopPruner()
 
 
 def position(trial: FrozenTrial | optuna.Trial) -> int:
-    """Return a trial's position in its search; its number in a study that was made otherwise."""
+    """Return the position of a trial in its search; its number if another program made the study."""
     found: int = trial.user_attrs.get(POSITION, trial.number)
     return found
 
@@ -76,7 +76,7 @@ def as_toml(settings: Settings) -> bytes:
 
 
 def check_same(found: str, wanted: str, where: str) -> None:
-    """Raise where a study has other settings (JSON documents), naming the first that differs."""
+    """Raise if the settings of a study (JSON documents) differ, and name the first difference."""
     theirs, ours = (_flat(msgspec.json.decode(text)) for text in (found, wanted))
     for field in theirs | ours:
         if theirs.get(field) != ours.get(field):
@@ -103,7 +103,7 @@ def _short(value: object) -> str:
 
 
 def _without_none(value: Any) -> Any:
-    """TOML has no null: a field without a value is left out."""
+    """Omit fields without a value, because TOML has no null."""
     if isinstance(value, dict):
         return {key: _without_none(part) for key, part in value.items() if part is not None}
     return [_without_none(part) for part in value] if isinstance(value, list) else value

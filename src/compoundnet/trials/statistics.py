@@ -1,7 +1,7 @@
-"""What a few seeds show of an accuracy: means, standard errors, confidence intervals of a mean and of a difference.
+"""Statistics of an accuracy over a few seeds: means, standard errors, confidence intervals of means and differences.
 
-The variance between seeds is the noise of training. Where it is unknown (one seed, or seeds that agree to the last
-image) only the noise of a limited number of judged images is known: the binomial standard error.
+The variance between seeds is the noise of training. If it is unknown (one seed, or seeds with exactly the
+same accuracy), only the noise from the limited number of judged images is known: the binomial standard error.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Interval(msgspec.Struct, frozen=True):
 
     @property
     def sign(self) -> int:
-        """1 or -1 where the interval lies on one side of zero; 0 where it contains zero: maybe noise."""
+        """1 or -1 if the whole interval is positive or negative; 0 if it contains zero (maybe noise)."""
         return 1 if self.low > 0 else -1 if self.high < 0 else 0
 
 
@@ -48,13 +48,13 @@ def mean(accuracies: Sequence[float]) -> float:
 
 
 def standard_error(sample: AccuracySample) -> float:
-    """Return the standard error of the mean over seeds; the binomial one where seeds show no variance."""
+    """Return the standard error of the mean over seeds; the binomial one if the seeds show no variance."""
     return math.sqrt(_variance(sample)[0])
 
 
 def interval(sample: AccuracySample, confidence: float = CONFIDENCE) -> Interval:
-    """Return the interval of the mean: Student's t over seeds; Wilson's binomial one where seeds show no variance."""
-    from scipy import stats  # takes half a second, which reading a finished study need not wait for
+    """Return the interval of the mean: Student's t over seeds; Wilson's binomial one if the seeds show no variance."""
+    from scipy import stats  # importing it takes half a second, which reading a finished study does not need
 
     variance, freedom = _variance(sample)
     middle, error = mean(sample.accuracies), math.sqrt(variance)
@@ -74,9 +74,10 @@ def difference(first: AccuracySample, second: AccuracySample, confidence: float 
 def combination(*terms: tuple[float, AccuracySample], confidence: float = CONFIDENCE) -> Interval:
     """Return the sum of weight times mean over independent samples, with Welch-Satterthwaite degrees of freedom.
 
-    scipy has Welch's interval for two samples of several seeds; these may be more, weighted, and of a single seed.
+    scipy computes Welch's interval for two samples of several seeds each; here there may be more samples, with weights
+    and with a single seed.
     """
-    from scipy import stats  # as above
+    from scipy import stats  # slow to import, as above
 
     parts = [(weight**2 * _variance(sample)[0], _variance(sample)[1]) for weight, sample in terms]
     variance = sum(part for part, _ in parts)
@@ -93,7 +94,7 @@ def _variance(sample: AccuracySample) -> tuple[float, float]:
     spread = statistics.variance(values) if len(values) > 1 else 0.0
     if spread > 0:
         return spread / len(values), len(values) - 1.0
-    # Two hits and two misses more (Agresti & Coull 1998): an accuracy of 100 % still has an error.
+    # Two hits and two misses are added (Agresti & Coull 1998), so that an accuracy of 100 % still has an error.
     share = (mean(values) * sample.images + 2) / (sample.images + 4)
     return share * (1 - share) / sample.images, math.inf
 

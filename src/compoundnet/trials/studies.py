@@ -1,4 +1,4 @@
-"""Studies in a folder or on a server: making one, and opening one that is there."""
+"""Creating and opening studies, in a folder or on a server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from compoundnet.trials.database import DATABASE, Heartbeat, StudyDatabase, is_u
 from compoundnet.trials.positions import counted
 from compoundnet.trials.settings import Settings, as_toml, check_same
 
-# In its own folder a study needs no name.
+# A study in a folder needs no name.
 _NAME = "search"
 _SETTINGS, _DATA = "search", "data"
 _ELSEWHERE = "storage.toml"
@@ -28,10 +28,10 @@ class OpenedStudy(msgspec.Struct, Generic[S], frozen=True, eq=False):
     """An opened study.
 
     Attributes:
-        study: optuna's.
-        settings: What it is a study of.
-        data: The identity of the images it was begun with.
-        database: Where it lies.
+        study: The study object of optuna.
+        settings: The settings of the search.
+        data: The identity of the images with which it was begun.
+        database: The database that holds it.
     """
 
     study: optuna.Study
@@ -40,7 +40,7 @@ class OpenedStudy(msgspec.Struct, Generic[S], frozen=True, eq=False):
     database: StudyDatabase
 
     def counted(self) -> list[optuna.trial.FrozenTrial]:
-        """Return the finished trials that count, one for each position, in the positions' order."""
+        """Return the finished trials that count, one for each position, in order of position."""
         return counted(self.study.get_trials(deepcopy=False))
 
     def close(self) -> None:
@@ -49,32 +49,32 @@ class OpenedStudy(msgspec.Struct, Generic[S], frozen=True, eq=False):
 
 
 class StudyElsewhere(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """storage.toml of a folder whose study lies on a server. `url` is without password."""
+    """The content of storage.toml, in a folder whose study is stored on a server. `url` contains no password."""
 
     url: str
     study: str
 
 
 def study_name(folder: Path) -> str:
-    """Return the name that the study of a folder has on a server."""
+    """Return the name on a server of the study of a folder."""
     return folder.absolute().name
 
 
 def create_study(
     settings: S, data: str, folder: Path, storage: str | None = None, *, heartbeat: Heartbeat | None = None
 ) -> OpenedStudy[S]:
-    """Make a study, or open the one that is there, which must have the same settings and data.
+    """Create a study, or open the existing one, which must have the same settings and data.
 
     Args:
         data: The identity of the images.
         folder: The study's folder. search.toml in it holds the settings, for people.
         storage: A PostgreSQL URL; FOLDER/study.db unless given. The study is then named after the folder.
-        heartbeat: Of this worker, and what it expects of others.
+        heartbeat: The heartbeat of this worker, which it also expects of the others.
     """
     check_folder(folder, storage)
     name = _NAME if storage is None else study_name(folder)
     if storage is not None:
-        database = StudyDatabase(storage, heartbeat)  # before anything is written: it may not be reachable
+        database = StudyDatabase(storage, heartbeat)  # before anything is written, because it may be unreachable
     make_folder(folder)
     if storage is None:
         database = StudyDatabase(folder)
@@ -104,14 +104,14 @@ def create_study(
 def open_study(
     storage: str | Path, decode: Callable[[str, str], S], name: str | None = None, *, heartbeat: Heartbeat | None = None
 ) -> OpenedStudy[S]:
-    """Open the study in a folder, or of that name at a PostgreSQL URL.
+    """Open the study in a folder, or the study of that name at a PostgreSQL URL.
 
     Args:
-        decode: Called with the settings' JSON document and where they are; returns the settings.
-        heartbeat: Of this worker, and what it expects of others.
+        decode: Called with the JSON document of the settings and its place; returns the settings.
+        heartbeat: The heartbeat of this worker, which it also expects of the others.
 
     Raises:
-        CompoundNetError: There is none, or its storage cannot be reached.
+        CompoundNetError: There is no study, or its storage cannot be reached.
     """
     storage, name = _resolve(storage, name)
     database = StudyDatabase(storage, heartbeat)
@@ -139,7 +139,7 @@ def is_begun(folder: Path) -> bool:
 
 
 def check_folder(folder: Path, storage: str | None) -> None:
-    """Raise where a folder may not hold the study that is to be made in it (or, with a URL, on that server)."""
+    """Raise if a folder may not hold the new study (or, with a URL, the folder of a study on that server)."""
     if storage is not None and not is_url(storage):
         raise CompoundNetError(
             f"--storage is for postgresql://USER@HOST/DATABASE, got {storage}; a folder is given as -o, without it"

@@ -1,4 +1,4 @@
-"""A worker: runs one trial after the other in `study.optimize`, until every position of the search is finished."""
+"""A worker, which runs one trial after the other in `study.optimize` until every position of the search is finished."""
 
 from __future__ import annotations
 
@@ -18,39 +18,40 @@ if TYPE_CHECKING:
 
     from compoundnet.trials.studies import OpenedStudy
 
-# Seconds between looks at trials that others run.
+# Seconds between checks of trials that other workers run.
 _POLL = 0.5
 
 
 class Judge(Protocol):
-    """What a search does with a trial."""
+    """The evaluation of trials by a search."""
 
     def values(self, trial: optuna.Trial) -> Sequence[float]:
-        """Return the trial's values, one for each direction.
+        """Return the values of the trial, one for each direction.
 
         Raises:
-            optuna.TrialPruned: The trial ended early, and counts.
+            optuna.TrialPruned: The trial ended early; it counts.
         """
 
     def describe(self, trial: FrozenTrial) -> str:
-        """Return what is reported of a finished trial."""
+        """Return a one-line description of a finished trial."""
 
 
 def work(
     opened: OpenedStudy[Any], judge: Judge, *, notify: Notify = ignore, go_on: Callable[[], bool] = lambda: True
 ) -> int:
-    """Work until every position is finished. While others run the last trials it waits, in case one of them dies.
+    """Work until every position is finished. While other workers run the last trials, wait, in
+    case one of them dies.
 
     Args:
         judge: Evaluates the trials.
         notify: Called with a line for each trial that this worker has finished.
-        go_on: Asked before each trial.
+        go_on: Called before each trial; the worker ends when it returns False.
 
     Returns:
         The number of trials that this worker has finished.
 
     Raises:
-        CompoundNetError: The storage is lost, or what the judge raises. The trial is run again by another worker.
+        CompoundNetError: The storage is lost, or the judge raised it. Another worker then repeats the trial.
     """
     finished = 0
     with opened.database.readable_errors(), Presence(opened.database) as presence:
@@ -70,14 +71,15 @@ def work(
 def _run(
     opened: OpenedStudy[Any], judge: Judge, presence: Presence, turn: contextlib.ExitStack, notify: Notify
 ) -> bool:
-    """Run the waiting trial; return whether it counts as this worker's."""
+    """Run the waiting trial; return whether it counts as a trial of this worker."""
     objective = _Objective(opened, judge, presence, turn)
-    # A new sampler for each trial: no state of this process takes part in what it draws.
+    # A new sampler for each trial, so that its draws do not depend on state of this process.
     opened.study.sampler = opened.settings.sampler()
     try:
         opened.study.optimize(objective, n_trials=1)
     except (ValueError, AssertionError):
-        # optuna says so that the trial has failed meanwhile: this worker was presumed dead, and another runs the trial.
+        # optuna reports that the trial has failed meanwhile: this worker was presumed dead, and another repeats the
+        # trial.
         if not objective.answered:
             raise
         return False
@@ -87,7 +89,7 @@ def _run(
 
 
 class _Objective:
-    """The function that optuna calls with the trial. `answered`: whether it has come to an end that is no error."""
+    """The function that optuna calls with the trial. `answered`: whether it ended without an error."""
 
     def __init__(self, opened: OpenedStudy[Any], judge: Judge, presence: Presence, turn: contextlib.ExitStack) -> None:
         self._opened, self._judge, self._presence, self._turn = opened, judge, presence, turn
@@ -99,7 +101,7 @@ class _Objective:
         try:
             self._presence.mark(trial)
             self._opened.database.await_heartbeat()
-            self._turn.close()  # now others may take a trial
+            self._turn.close()  # from now on other workers may take a trial
             values = self._judge.values(trial)
         except (optuna.TrialPruned, UpdateFinishedTrialError):
             self.answered = True
@@ -109,5 +111,5 @@ class _Objective:
 
 
 def line(opened: OpenedStudy[Any], judge: Judge, trial: FrozenTrial, done: int) -> str:
-    """Return what is reported of a finished trial, with how many are `done`."""
+    """Return the line reported for a finished trial; `done` is the number of finished trials."""
     return f"{done:,} of {opened.settings.trials():,}: {judge.describe(trial)}"

@@ -1,4 +1,4 @@
-"""What an architecture search has found: its networks by reward, and the best one as result.toml."""
+"""The results of an architecture search: its networks by reward, and the best one as result.toml."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def find(settings: ArchitectureSearch, trials: Sequence[FrozenTrial]) -> Findings:
-    """Return what the counted trials have found."""
+    """Return the findings of the counted trials."""
     ranked = ranking(settings, trials)
     return ranked_findings(settings, trials, ranked, rewards=[reward(settings, result) for result in ranked])
 
@@ -27,20 +27,21 @@ def figures(settings: ArchitectureSearch, trials: Sequence[FrozenTrial], finding
 
 
 def ranking(settings: ArchitectureSearch, trials: Sequence[FrozenTrial]) -> list[NetworkResult]:
-    """Return the networks by reward, the best first; of equal ones the cheapest. A Pareto search is ranked so too."""
+    """Return the networks by reward, best first; among equal rewards the cheapest first. A Pareto search is ranked the
+    same way."""
     return sorted(network_results(trials), key=lambda result: (-reward(settings, result), result.macs))
 
 
 def reward(settings: ArchitectureSearch, result: NetworkResult) -> float:
-    """Return the reward of a network that was trained to its end."""
+    """Return the reward of a network whose training was completed."""
     return settings.objective.reward(result.accuracy, result.macs)
 
 
 def result(settings: ArchitectureSearch, trials: Sequence[FrozenTrial]) -> str:
-    """Return result.toml: the best network by reward, as NETWORK reads it, with what is known of it in comments.
+    """Return result.toml: the best network by reward, readable as NETWORK, with its measurements as comments.
 
     Raises:
-        CompoundNetError: No network was trained to its end.
+        CompoundNetError: No network's training was completed.
     """
     found = ranking(settings, trials)
     if not found or found[0].sample is None:

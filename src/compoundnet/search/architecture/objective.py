@@ -17,8 +17,8 @@ class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The reward.
 
     Attributes:
-        target_macs: T, the multiply-adds of one image at which the cost does not change the reward.
-        exponent: w. At -0.07 twice the multiply-adds must bring 5 % more accuracy; 0 ignores the cost.
+        target_macs: T, the multiply-adds of one image for which the reward equals the accuracy.
+        exponent: w. With -0.07, doubling the multiply-adds must raise accuracy by 5 % (relative); 0 ignores the cost.
     """
 
     target_macs: float
@@ -40,7 +40,7 @@ class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return accuracy * factor
 
     def check_meets(self, space: Space) -> None:
-        """Raise CompoundNetError where even the smallest network of the space exceeds the target."""
+        """Raise CompoundNetError if even the smallest network of the space exceeds the target."""
         smallest = space.smallest()
         if macs(smallest) > self.target_macs:
             raise CompoundNetError(

@@ -1,5 +1,5 @@
 """The settings of the search for a baseline (section 4): networks of a space, proposed by a sampler, each trained for a
-short time, and valued by the multi-objective reward, or by accuracy and cost separately."""
+short time, and rated by the multi-objective reward, or by accuracy and cost separately."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Networks drawn for the estimate of a search's cost.
 _DRAWN = 20
-# The median prunes nothing before so many trials are finished, and in the first part of the epochs: a slow start.
+# The median pruner prunes nothing before so many trials are finished, nor in the first part of the epochs.
 _STARTUP_TRIALS, _WARMUP = 5, 1 / 3
 
 
@@ -29,15 +29,16 @@ class ArchitectureSearch(msgspec.Struct, frozen=True, forbid_unknown_fields=True
 
     Attributes:
         space: The networks to choose from, with the data's classes in its base.
-        data: As `open_dataset` takes it.
-        recipe: Of every training.
+        data: The data set, in the form that `open_dataset` accepts.
+        recipe: The recipe of every training.
         objective: The reward.
-        proposals: Trials. A network that is proposed again counts, with the value that it already has.
-        sampling: What proposes networks.
+        proposals: The number of trials. A network that is proposed again counts, with its earlier value.
+        sampling: The sampler that proposes networks.
         pruning: "median" stops the training of a network whose reward is below the median at its epoch; "hyperband":
             Li et al. 2018.
-        pareto: Two values, accuracy and multiply-adds, instead of the reward. The result is still the best by reward.
-        seed: Of the sampler, and of every network's weights.
+        pareto: Two values, accuracy and multiply-adds, instead of the reward. The result is still the network with the
+            best reward.
+        seed: The seed of the sampler, and of the weights of every network.
     """
 
     space: Space

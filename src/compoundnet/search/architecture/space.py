@@ -24,15 +24,15 @@ _SKIPS: dict[str, bool | Literal["pool"]] = {"none": False, "identity": True, "p
 
 
 class BlockChoices(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The choices for one block, which is a run of equal layers: a stage of the network.
+    """The choices for one block, i.e. a sequence of equal layers: a stage of the network.
 
     Attributes:
-        operators: Names of the space's `operators`.
-        kernels: Sides in pixels.
+        operators: Names of `operators` of the space.
+        kernels: Sides of the kernels in pixels.
         se: Squeeze-excitation ratios; 0 is none.
         skips: As `Stage.skip`, by name.
-        filters: Factors on the base's channels, rounded by the base's rules.
-        layers: Added to the base's repeats.
+        filters: Factors on the channels of the base, rounded by the rules of the base.
+        layers: Numbers added to the repeats of the base.
     """
 
     operators: tuple[str, ...]
@@ -56,14 +56,14 @@ class BlockChoices(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Space(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A set of networks that differ from the base in the choices of their blocks.
+    """A set of networks, which differ from a base network in the choices for their blocks.
 
     Attributes:
-        name: Of the space.
+        name: The name of the space.
         source: Where the choices come from.
-        base: Stem, head, strides, and the channels and repeats that `filters` and `layers` are relative to. Its own
-            blocks do not matter.
-        operators: Layer types by name. Their kernels and squeeze-excitation ratios are chosen, not given.
+        base: The network with the stem, head, strides, and the channels and repeats that `filters` and `layers` are
+            relative to. The type of its blocks has no effect.
+        operators: Layer types by name. Their kernels and squeeze-excitation ratios are choices.
         blocks: The choices for each stage of the base.
     """
 
@@ -103,16 +103,17 @@ class Space(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return {name: options for name, options in self._options() if len(options) > 1}
 
     def size(self) -> int:
-        """Return the number of ways to choose. Some give the same network: channels round, a skip may be impossible."""
+        """Return the number of combinations. Some give the same network, since channels are rounded and a skip may be
+        impossible."""
         return math.prod(len(options) for options in self.choices().values())
 
     def network(self, choices: Choices, *, num_classes: int | None = None, resolution: int | None = None) -> Network:
-        """Return the network of some choices. Its name contains a digest of it, so equal networks have equal names.
+        """Return the network for a set of choices. Its name contains its digest, so equal networks have equal names.
 
         Args:
             choices: An option for each of `choices()`.
-            num_classes: The base's unless given.
-            resolution: The base's unless given.
+            num_classes: By default the number of the base.
+            resolution: In pixels; by default that of the base.
 
         Raises:
             CompoundNetError: A choice is missing, unknown, or not among the options.
@@ -202,7 +203,7 @@ class Space(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             stride=base.stride,
             skip=_SKIPS[str(at["skip"])],
         )
-        # A skip without effect is none, so that networks that compute the same are equal.
+        # A skip without effect becomes no skip, so that networks that compute the same are equal.
         return stage if _adds(stage, in_channels) else msgspec.structs.replace(stage, skip=False)
 
 
@@ -210,7 +211,7 @@ _SINGULAR = {"operators": "operator", "kernels": "kernel", "skips": "skip"}
 
 
 def _adds(stage: Stage, in_channels: int) -> bool:
-    """Whether any block of a stage adds its input."""
+    """Whether any block of a stage has a skip connection."""
     first, rest = (stage.block.skip_kind(shape) for shape in block_shapes(stage, in_channels))
     return first != "none" or (stage.repeats > 1 and rest != "none")
 
@@ -222,7 +223,7 @@ def _macs(stage: Stage, in_channels: int, size: int) -> int:
 
 
 def macs(network: Network) -> int:
-    """Return the multiply-adds of one image, faster than `arch.cost`: samplers ask thousands of times."""
+    """Return the multiply-adds of one image, faster than `arch.cost`: samplers call this thousands of times."""
     return sum(run.repeats * run.group.macs for run in segments(network))
 
 

@@ -1,4 +1,5 @@
-"""What a coefficient search has found: the ranking of its points, whether the best is better, and result.toml."""
+"""The results of a coefficient search: the ranking of its points, whether the best one is significantly better, and
+result.toml."""
 
 from __future__ import annotations
 
@@ -20,12 +21,12 @@ from compoundnet.trials.statistics import AccuracySample, difference, standard_e
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-# Points on opposite edges of the tolerance (1.9 and 2.1) explain no larger ratio of multiply-adds.
+# The largest ratio of multiply-adds that points on opposite edges of the tolerance (1.9 and 2.1) can explain.
 _UNEVEN = 1.25
 
 
 def find(settings: CoefficientSearch, trials: Sequence[FrozenTrial]) -> Findings:
-    """Return what the counted trials have found."""
+    """Return the findings of the counted trials."""
     ranked = ranking(network_results(trials))
     if not ranked:
         said = ""
@@ -45,7 +46,7 @@ def figures(settings: CoefficientSearch, trials: Sequence[FrozenTrial], findings
 
 
 def point_of(settings: CoefficientSearch, result: NetworkResult) -> CoefficientPoint:
-    """Return the point whose network a result is of."""
+    """Return the point to which the network of a result belongs."""
     return settings.points[result.position % len(settings.points)]
 
 
@@ -79,7 +80,7 @@ def verdict(settings: CoefficientSearch, trials: Sequence[FrozenTrial]) -> str:
 
 
 def result(settings: CoefficientSearch, trials: Sequence[FrozenTrial]) -> str:
-    """Return result.toml: alpha, beta, gamma and the network that they are of, as `scale --coefficients` reads it."""
+    """Return result.toml: alpha, beta, gamma and their baseline network, as `scale --coefficients` reads it."""
     said = verdict(settings, trials)
     best = point_of(settings, ranking(network_results(trials))[0]).coefficients
     about = f"On {settings.data}, recipe {settings.recipe.name}, phi {settings.phi:g}, {settings.seeds} seed(s). {said}"
@@ -88,7 +89,7 @@ def result(settings: CoefficientSearch, trials: Sequence[FrozenTrial]) -> str:
 
 
 def _sample(result: NetworkResult) -> AccuracySample:
-    """The accuracies, with 0 for trainings that diverged."""
+    """The accuracies, with 0 for diverged trainings."""
     reached = result.sample or AccuracySample((0.0,), 1)
     return AccuracySample((*reached.accuracies, *[0.0] * result.diverged), reached.images)
 
@@ -98,7 +99,7 @@ def _percent(result: NetworkResult) -> str:
 
 
 def _uneven(ranked: list[NetworkResult]) -> str:
-    """Rounding of a small network undoes what the constraint is for: equal cost."""
+    """Rounding in a small network defeats the purpose of the constraint, equal cost."""
     costs = [result.macs for result in ranked]
     if max(costs) <= _UNEVEN * min(costs):
         return ""

@@ -1,4 +1,4 @@
-"""The grid of STEP 1: the alpha, beta, gamma whose alpha * beta^2 * gamma^2 is near 2 (Eq. 3).
+"""The grid of STEP 1: the values of alpha, beta, gamma for which alpha * beta^2 * gamma^2 is near 2 (Eq. 3).
 
 The arithmetic is decimal and exact, so that a point on the edge of the tolerance is included.
 """
@@ -16,11 +16,11 @@ from compoundnet.base import CompoundNetError
 
 DEFAULT_GRID, DEFAULT_TOLERANCE = "1.0:1.4:0.05", "0.1"
 _TARGET = Decimal(2)
-_MOST = 101  # values of a coefficient; listing the cube of more takes too long
+_MOST = 101  # values of one coefficient; listing the cube of a larger number takes too long
 
 
 class CoefficientPoint(msgspec.Struct, frozen=True):
-    """Coefficients and the network scaled by them. `merged` are other points that round to the same network."""
+    """Coefficients and the network scaled by them. `merged`: other points that round to the same network."""
 
     coefficients: Coefficients
     network: Network
@@ -33,7 +33,7 @@ class CoefficientPoint(msgspec.Struct, frozen=True):
 
     @property
     def note(self) -> str:
-        """The points that it represents in words; empty where there is no other."""
+        """The merged points in words; empty if there are none."""
         others = " and ".join(describe(other) for other in self.merged)
         return f"{self.label} represents {others} too: the same network after rounding" if others else ""
 
@@ -66,7 +66,7 @@ def within(grid: str, tolerance: str) -> tuple[tuple[Decimal, Decimal, Decimal],
     """Return the grid's points whose alpha * beta^2 * gamma^2 is within the tolerance of 2, in order.
 
     Raises:
-        CompoundNetError: There is none; the message names the nearest.
+        CompoundNetError: There is no such point; the message names the nearest.
     """
     values, allowed = parse_grid(grid), _tolerance(tolerance)
     points = list(product(values, values, values))
@@ -85,7 +85,7 @@ def within(grid: str, tolerance: str) -> tuple[tuple[Decimal, Decimal, Decimal],
 def points(network: Network, grid: str, tolerance: str, phi: float) -> tuple[CoefficientPoint, ...]:
     """Return the grid's points within the tolerance with their networks, scaled by `phi`.
 
-    Of points that round to the same network the one nearest to 2 is kept, and names the others.
+    If points round to the same network, the point nearest to 2 is kept and lists the others as `merged`.
     """
     groups: dict[Network, list[tuple[Decimal, Decimal, Decimal]]] = {}
     for point in within(grid, tolerance):

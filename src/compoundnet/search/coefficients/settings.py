@@ -20,12 +20,12 @@ class CoefficientSearch(PointList, frozen=True, forbid_unknown_fields=True, tag_
 
     Attributes:
         network: The baseline, with the data's classes.
-        data: As `open_dataset` takes it.
-        recipe: Of every training.
+        data: The data set, in the form that `open_dataset` accepts.
+        recipe: The recipe of every training.
         grid: LOW:HIGH:STEP of each of alpha, beta and gamma.
-        tolerance: How far alpha * beta^2 * gamma^2 may be from 2.
+        tolerance: The largest distance of alpha * beta^2 * gamma^2 from 2.
         phi: The compound coefficient at which the points are compared; 1 in the paper's STEP 1.
-        seeds: Trainings of each network.
+        seeds: The number of trainings of each network.
         seed: The first seed.
     """
 
@@ -48,7 +48,8 @@ class CoefficientSearch(PointList, frozen=True, forbid_unknown_fields=True, tag_
         return points(self.network, self.grid, self.tolerance, self.phi)
 
     def params(self) -> list[dict[str, float]]:
-        """Return each trial's coefficients: all points with the first seed come first, for a whole grid early on."""
+        """Return each trial's coefficients: all points with the first seed come first, so that the whole grid is
+        covered early."""
         return [
             {"alpha": point.coefficients.alpha, "beta": point.coefficients.beta, "gamma": point.coefficients.gamma}
             for point in self.points * self.seeds
@@ -59,7 +60,7 @@ class CoefficientSearch(PointList, frozen=True, forbid_unknown_fields=True, tag_
         return tuple(point.network for point in self.points)
 
     def propose(self, trial: optuna.Trial) -> TrainingJob:
-        """Return the network and seed of the trial's position."""
+        """Return the network and seed for the position of the trial."""
         seed, number = divmod(position(trial), len(self.points))
         point = self.points[number]
         return TrainingJob(point.network, self.seed + seed, point.label)

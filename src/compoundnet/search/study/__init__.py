@@ -1,1 +1,1 @@
-"""The paper's scaling studies (Figures 3, 4 and 8) of any network on any data."""
+"""The paper's scaling studies (Figures 3, 4 and 8) for any network on any data."""

@@ -1,4 +1,4 @@
-"""What a scaling study has found, as a report."""
+"""The results of a scaling study, as a report."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def find(settings: ScalingStudy, trials: Sequence[FrozenTrial]) -> Findings:
-    """Return what the counted trials have found."""
+    """Return the findings of the counted trials."""
     summary = summarise(settings, trials)
     found = Findings(
         **progress_of(settings, trials), title=summary.title, ranking=tuple(ranking(network_results(trials))),

@@ -18,19 +18,19 @@ class _Kind(msgspec.Struct, frozen=True):
 
 
 class StudyFolder(msgspec.Struct, frozen=True):
-    """A study that was read from its folder. `summary` is None while trials are missing."""
+    """A study read from its folder. `summary` is None while trials are unfinished."""
 
     folder: Path
     study: ScalingStudy
     summary: StudySummary | None
 
     def row(self, place: StudyNetwork) -> StudyRow | None:
-        """Return the results of a network, or None where there are none."""
+        """Return the results of a network, or None if there are none."""
         rows = self.summary.rows if self.summary is not None else ()
         return next((row for row in rows if row.multipliers == place.multipliers and row.accuracy is not None), None)
 
     def model(self, place: StudyNetwork) -> Path | None:
-        """Return the model folder of a network, or None where it was not kept."""
+        """Return the model folder of a network, or None if it was not kept."""
         folder = self.folder / MODELS / place.name
         return folder if (folder / "network.toml").is_file() else None
 

@@ -1,4 +1,5 @@
-"""The networks of a scaling study as lines of multipliers: the paper's, other ones, or ones matched to a cost."""
+"""The networks of a scaling study as lines of multipliers: those of the paper, other ones, or lines matched to a
+cost."""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ class StudyLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class StudyLines(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What one figure compares. Where no line contains the baseline (1, 1, 1), every line starts from it."""
+    """The lines that one figure compares. If no line contains the baseline (1, 1, 1), every line starts from it."""
 
     title: str
     source: str
@@ -52,7 +53,7 @@ def paper_lines(figure: FigureNumber) -> StudyLines:
 
 
 def at_budgets(network: Network, lines: StudyLines, budgets: Sequence[float]) -> StudyLines:
-    """Scale each line's last network along its direction, until it costs `budgets` times as much as the baseline.
+    """Scale the last network of each line along its direction until it costs `budgets` times as much as the baseline.
 
     The direction of (d, w, r) is (d^t, w^t, r^t), as in Eq. 3. Depth grows by whole layers and width by whole steps of
     channels, so costs match the budgets only approximately.

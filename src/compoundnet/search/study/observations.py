@@ -1,4 +1,4 @@
-"""Whether the paper's two observations hold in a study, as far as its seeds show it.
+"""The test of the paper's two observations on the results of a study.
 
 Observation 1: scaling up any of width, depth, resolution improves accuracy, but the gain diminishes.
 Observation 2: for better accuracy at the same cost all three must be balanced.
@@ -33,7 +33,7 @@ class StudyComparison(msgspec.Struct, frozen=True):
 
 
 class Observation(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Whether an observation holds; None where it is unknown: too few networks, or differences within noise."""
+    """Whether an observation holds; None if it is unknown: too few networks, or differences within noise."""
 
     number: int
     statement: str
@@ -48,8 +48,8 @@ _HOLDS, _FAILS, _NOISE = "It holds here.", "It does not hold here:", "These trai
 
 
 def first(curves: Sequence[tuple[str, Sequence[CostedSample]]]) -> Observation:
-    """Judge Observation 1 on each curve: its last network against its first, and the gain for each doubling of cost in
-    its first half against that in its second."""
+    """Judge Observation 1 on each curve: its last network against its first, and the gain for each doubling of cost
+    in the first half against that in the second half."""
     improvements, changes = [], []
     for name, unordered in curves:
         dots = sorted(unordered, key=lambda dot: dot.macs)
@@ -66,8 +66,8 @@ def first(curves: Sequence[tuple[str, Sequence[CostedSample]]]) -> Observation:
 
 
 def second(pairs: Iterable[tuple[str, Sequence[tuple[CostedSample, CostedSample]]]]) -> Observation:
-    """Judge Observation 2: the balanced networks against each rival's of the same cost, differences averaged over the
-    budgets."""
+    """Judge Observation 2: the balanced networks against the networks of the same cost of each rival line, with
+    differences averaged over the budgets."""
     findings, dots = [], []
     for name, matched in pairs:
         if not matched:
@@ -94,7 +94,7 @@ def at_cost(dots: Sequence[CostedSample], macs: float) -> list[tuple[float, Accu
 def second_on_curves(
     balanced: tuple[str, Sequence[CostedSample]], rivals: Sequence[tuple[str, Sequence[CostedSample]]]
 ) -> Observation:
-    """Judge Observation 2 where costs differ: width on the balanced baseline against width on the plain one (the first
+    """Judge Observation 2 for unequal costs: width on the balanced baseline against width on the plain one (the first
     rival) at the highest cost that both reach. The other rivals are reported and do not decide."""
     findings, decisive, (name, dots) = [], [], balanced
     for index, (rival, others) in enumerate(rivals):
@@ -132,9 +132,9 @@ def _better(gap: Interval) -> str:
 def _judge(
     number: int, statement: str, findings: Sequence[StudyComparison], dots: Sequence[CostedSample]
 ) -> Observation:
-    """An observation holds where every comparison shows it, fails where one shows the opposite, and is open otherwise.
+    """An observation holds if every comparison shows it, fails if one shows the opposite, and is open otherwise.
 
-    No correction for the number of comparisons is needed, because every one must be beyond noise by itself.
+    No correction for the number of comparisons is needed, because each must exceed noise by itself.
     """
     against = [finding for finding in findings if finding.difference.sign < 0]
     noise = [finding for finding in findings if finding.difference.sign == 0]

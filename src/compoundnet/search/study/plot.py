@@ -60,7 +60,7 @@ def line_styles(figure: int, count: int) -> list[LineStyle]:
 
 
 def draw_study(study: ScalingStudy, summary: StudySummary) -> tuple[bytes, bytes]:
-    """Draw the networks that are finished, of which there must be at least one: (SVG, PNG)."""
+    """Draw the finished networks, of which there must be at least one: (SVG, PNG)."""
     with canvas(height=5.6) as surface:
         axes = surface.add_subplot()
         curves = draw_curves(axes, study, summary)
@@ -78,9 +78,9 @@ def draw_study(study: ScalingStudy, summary: StudySummary) -> tuple[bytes, bytes
 
 
 def draw_curves(axes: Axes, study: ScalingStudy, summary: StudySummary | None) -> list[StudyCurve]:
-    """Draw the finished networks onto `axes`, without a title or legend, and return what is drawn.
+    """Draw the finished networks onto `axes`, without a title or legend, and return the drawn curves.
 
-    Where no network is finished the axes say so. `summary` is None for a study that has not ended.
+    If no network is finished, the axes state it. `summary` is None for a study that has not ended.
     """
     curves = [curve for curve in _curves(study, summary.rows if summary is not None else ()) if curve.dots]
     axes.set_xlabel("FLOPs (multiply-adds) of one image")
@@ -117,7 +117,7 @@ def _curves(study: ScalingStudy, rows: Sequence[StudyRow]) -> list[StudyCurve]:
 
 
 def _draw(axes: Axes, curve: StudyCurve, shift: float) -> None:
-    """Draw the curve through the means, and the bars of its own networks."""
+    """Draw the curve through the means, and the error bars of the networks that only this curve contains."""
     order = 3 if curve.style == _RECOMMENDED else 2
     through = [(dot.macs * (1 if dot.shared else shift), 100 * dot.accuracy.mean) for dot in curve.dots]
     axes.plot(*zip(*through, strict=True), color=curve.style.colour, linewidth=curve.style.width, zorder=order)

@@ -1,4 +1,4 @@
-"""The settings of a scaling study (Figures 3, 4 and 8 of the paper) of any network on any data."""
+"""The settings of a scaling study (Figures 3, 4 and 8 of the paper) for any network on any data."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _same(network: Network) -> Network:
 class StudyNetwork(msgspec.Struct, frozen=True):
     """A network of a study, with the first line that contains it, and its multipliers.
 
-    The line of the baseline is empty where the lines only start from it.
+    The line of the baseline is empty if the lines only start from it.
     """
 
     line: str
@@ -46,15 +46,15 @@ class StudyNetwork(msgspec.Struct, frozen=True):
 class ScalingStudy(PointList, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="study"):
     """Every network of `lines`, scaled from `network` and trained by `recipe` with each of `seeds` seeds.
 
-    Accuracies are of the test images: a study describes how networks compare, and selects none.
+    Accuracies are measured on the test images, because a study compares networks and selects none.
 
     Attributes:
         figure: The figure of the paper, 3, 4 or 8.
         network: The baseline, with the data's classes.
         lines: The multipliers of the networks.
-        data: As `open_dataset` takes it.
-        recipe: Of every training.
-        seeds: Trainings of each network.
+        data: The data set, in the form that `open_dataset` accepts.
+        recipe: The recipe of every training.
+        seeds: The number of trainings of each network.
         seed: The first seed.
     """
 
@@ -70,7 +70,7 @@ class ScalingStudy(PointList, frozen=True, forbid_unknown_fields=True, tag_field
         check(self.seeds >= 1, f"seeds must be at least 1, got {self.seeds}")
 
     def places(self) -> tuple[StudyNetwork, ...]:
-        """Return each different network once, first the baseline where the lines start from it."""
+        """Return each different network once, with the baseline first if the lines start from it."""
         found: dict[Network, StudyNetwork] = {}
         for line, multipliers in self._listed():
             network = scaled(self.network, multipliers)
@@ -83,12 +83,13 @@ class ScalingStudy(PointList, frozen=True, forbid_unknown_fields=True, tag_field
         return next(place for place in self.places() if _same(place.network) == wanted)
 
     def curve(self, name: str) -> list[StudyNetwork]:
-        """Return the networks of a line, first the baseline where the lines start from it."""
+        """Return the networks of a line, with the baseline first if the lines start from it."""
         listed = [self.at(multipliers) for line, multipliers in self._listed() if line in (name, "")]
         return list(dict.fromkeys(listed))
 
     def params(self) -> list[dict[str, float]]:
-        """Return each trial's multipliers: all networks with the first seed come first, for whole curves early on."""
+        """Return each trial's multipliers: all networks with the first seed come first, so that curves are complete
+        early."""
         listed = [place.multipliers for place in self.places()] * self.seeds
         return [dict(zip(("depth", "width", "resolution"), multipliers, strict=True)) for multipliers in listed]
 
@@ -97,7 +98,7 @@ class ScalingStudy(PointList, frozen=True, forbid_unknown_fields=True, tag_field
         return tuple(place.network for place in self.places())
 
     def propose(self, trial: optuna.Trial) -> TrainingJob:
-        """Return the network and seed of the trial's position."""
+        """Return the network and seed for the position of the trial."""
         places = self.places()
         round_, index = divmod(position(trial), len(places))
         place = places[index]

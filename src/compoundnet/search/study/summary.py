@@ -31,12 +31,12 @@ class StudyRow(msgspec.Struct, frozen=True, omit_defaults=True):
     Attributes:
         line: The line that contains it, or "baseline".
         multipliers: (depth, width, resolution).
-        network: Its name.
-        resolution: Pixels.
-        blocks: Blocks.
-        macs: Multiply-adds of one image, with the data's classes; None until a seed is finished.
-        params: Parameters, with the data's classes; None until a seed is finished.
-        accuracies: Of the finished seeds.
+        network: The name of the network.
+        resolution: In pixels.
+        blocks: The number of blocks.
+        macs: Multiply-adds of one image, with the classes of the data set; None until a seed is finished.
+        params: Parameters, with the classes of the data set; None until a seed is finished.
+        accuracies: The accuracies of the finished seeds.
         accuracy: Their mean with its interval; None until a seed is finished.
         gain: The accuracy minus the baseline's; None for the baseline.
     """
@@ -111,7 +111,8 @@ def _observe(
 def _pairs(
     study: ScalingStudy, balanced: str, rival: str, found: dict[Any, NetworkResult]
 ) -> list[tuple[CostedSample, CostedSample]]:
-    """Return the networks of the same budget, where both are finished, in the order of the lines' points."""
+    """Return the pairs of networks of the same budget that are both finished, in the order of the points of the
+    lines."""
     lines = {line.name: line.points for line in study.lines.lines}
     pairs = []
     for ours, theirs in zip(lines[balanced], lines[rival], strict=False):

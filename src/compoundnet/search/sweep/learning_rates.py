@@ -24,19 +24,19 @@ class SweepPoint(NamedTuple):
 
 
 class SweepGrid(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Each of `lrs` with each of `decay_ratios`. `held_out` is the fraction of the training images to judge by."""
+    """Each of `lrs` with each of `decay_ratios`. `held_out`: the fraction of the training images used to judge."""
 
     lrs: tuple[float, ...]
     decay_ratios: tuple[float, ...]
     held_out: float
 
     def points(self) -> tuple[SweepPoint, ...]:
-        """Return the points in the order that breaks ties: of equal scores the first wins."""
+        """Return the points in the order that breaks ties: among equal scores the first wins."""
         return tuple(SweepPoint(lr, ratio) for lr in self.lrs for ratio in self.decay_ratios)
 
 
 class Sweep(PointList, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="sweep"):
-    """Settings of a sweep: its grid, the data set's metric, and the `train.identity` of what is trained."""
+    """Settings of a sweep: its grid, the metric of the data set, and the `train.identity` of the training."""
 
     grid: SweepGrid
     metric: Metric
@@ -54,6 +54,6 @@ def published_grid() -> SweepGrid:
 
 
 def at_point(recipe: Recipe, point: SweepPoint, *, held_out: float) -> Recipe:
-    """Return the recipe with a point's values and that fraction of the training images held out."""
+    """Return the recipe with the values of a point and the given fraction of the training images held out."""
     changed = recipe.fields() | {"lr": point.lr, "weight_decay": point.lr * point.decay_ratio, "minival": held_out}
     return msgspec.convert(changed, Recipe)

@@ -52,19 +52,19 @@ def sweep(
     accelerator: Literal["auto", "cpu", "gpu"] = "auto",
     watcher: Watcher | None = None,
 ) -> Recipe:
-    """Return the recipe with the best values of the grid, by the data set's metric. It holds out what it held out.
+    """Return the recipe with the best values of the grid, by the metric of the data set. Its held-out fraction stays.
 
-    The study lies in `run_folder(output)`/sweep. Called again the sweep continues, each training from its own
-    last checkpoint.
+    The study lies in `run_folder(output)`/sweep. Another call continues the sweep, each training from
+    its last checkpoint.
 
     Args:
         grid: The points; Kornblith's unless given.
-        processes: Trainings at a time, each on one device: GPUs are taken in turn, and on a CPU each trains in one
-            thread. The scores do not depend on it.
-        workers: Processes that decode images, for each training.
+        processes: Number of trainings at a time, each on one device: GPUs are used in turn, and on a CPU each trains in
+            one thread. The scores do not depend on this number.
+        workers: Number of worker processes that decode images, for each training.
 
     Raises:
-        InterruptedRunError: This process was asked to stop. What is finished is kept.
+        InterruptedRunError: This process was asked to stop. Finished work is kept.
         CompoundNetError: The folder holds another sweep, every process has failed, or every training diverges.
     """
     watcher = watcher or Watcher()
@@ -80,7 +80,7 @@ def sweep(
         scores = {_point(opened, trial): _score(trial) for trial in opened.counted()}
     finally:
         opened.close()
-    # The first of equally good ones, in the grid's order.
+    # The first among equally good points, in the order of the grid.
     best = max(scores, key=lambda point: -1.0 if scores[point] is None else scores[point] or 0.0)
     score = scores[best]
     if score is None:
@@ -90,7 +90,7 @@ def sweep(
 
 
 class SweepTrainings(NamedTuple):
-    """The trainings of a sweep, as each of its processes is given them."""
+    """The trainings of a sweep, in the form passed to each of its processes."""
 
     recipe: Recipe
     dataset: Dataset
@@ -102,14 +102,15 @@ class SweepTrainings(NamedTuple):
     accelerator: Literal["auto", "cpu", "gpu"]
 
     def open(self) -> OpenedStudy[Sweep]:
-        """Make the study or continue it."""
+        """Create the study or continue it."""
         task = plan_task(self.recipe, self.dataset, network=self.network, start=self.start)
         settings = Sweep(self.grid, self.dataset.metric, msgspec.json.decode(identity(task)))
         return create_study(settings, data_identity(self.dataset), self.folder)
 
 
 class SweepJudge:
-    """Trains at a point, with checkpoints, and judges by the data set's metric on the held-out images."""
+    """Trains with the values of a point, with checkpoints, and judges by the data set's metric on the held-out
+    images."""
 
     def __init__(self, trainings: SweepTrainings, opened: OpenedStudy[Sweep], watcher: Watcher | None = None) -> None:
         self._trainings, self._opened, self._watcher = trainings, opened, watcher
@@ -128,7 +129,7 @@ class SweepJudge:
             engine.resume()
             try:
                 engine.run()
-                # The engine judges epochs by top-1; this is the data set's metric.
+                # The training engine evaluates epochs by top-1; this is the metric of the data set.
                 assert task.held is not None
                 net = engine.evaluable
                 net.load_state_dict(engine.weights)
@@ -141,7 +142,7 @@ class SweepJudge:
         return (score,)
 
     def describe(self, trial: FrozenTrial) -> str:
-        """Return a finished trial in words."""
+        """Return a one-line description of a finished trial."""
         score = _score(trial)
         return f"{_point(self._opened, trial)}: {'diverged' if score is None else _in_words(self._opened, score)}"
 
@@ -161,7 +162,7 @@ def _work(trainings: SweepTrainings, opened: OpenedStudy[Sweep], processes: int,
 
 
 def _join(trainings: SweepTrainings, go_on: Callable[[], bool]) -> None:
-    """Take part in a process of its own."""
+    """Work on the sweep in a separate process."""
     opened = trainings.open()
     work(opened, SweepJudge(trainings, opened), go_on=go_on)
 
@@ -179,7 +180,7 @@ def _point(opened: OpenedStudy[Sweep], trial: optuna.Trial | FrozenTrial) -> Swe
 
 
 def _score(trial: FrozenTrial) -> float | None:
-    """None where training diverged."""
+    """The score of a trial; None if training diverged."""
     return None if _DIVERGED in trial.user_attrs else trial.values[0]
 
 

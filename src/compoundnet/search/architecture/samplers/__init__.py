@@ -1,5 +1,5 @@
-"""Samplers that propose networks, by name. Their draws depend on the seed, the trial's position and the finished trials
-alone, so that any worker can continue for another."""
+"""Samplers that propose networks, by name. Their draws depend only on the seed, the position of the trial and the
+finished trials, so that any worker can take over from another."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def make_sampler(name: SamplerName, choices: Mapping[str, tuple[Value, ...]], *,
             tournament = round(population * TOURNAMENT / POPULATION)
             return EvolutionSampler(choices, seed=seed, population=population, tournament=tournament)
         case "nsga2":
-            # optuna's default population; a smaller one where the trials would not suffice for several generations.
+            # optuna's default population; a smaller one if there are too few trials for several generations.
             population = max(2, min(50, trials // 4))
             return NumberedSampler(lambda draw: NSGAIISampler(population_size=population, seed=draw), seed=seed)
         case "random":

@@ -1,4 +1,4 @@
-"""Regularised evolution (Real et al. 2019, Algorithm 1): a tournament's best is mutated, the oldest die."""
+"""Regularised evolution (Real et al. 2019, Algorithm 1): the winner of a tournament is mutated, the oldest die."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 
 from compoundnet.search.architecture.samplers.history import HistorySampler, Value
 
-# The paper's best were 100 and 25 for 20,000 trials; these were selected for hundreds (docs/search.md).
+# The best values of the paper were 100 and 25 for 20,000 trials; these were selected for hundreds (docs/search.md).
 POPULATION = 25
 TOURNAMENT = 10
 
 
 class EvolutionSampler(HistorySampler):
-    """Regularised evolution of the last finished trials by position; until there are enough, draws are random."""
+    """Regularised evolution of the last finished trials by position; draws are random until there are enough of
+    them."""
 
     def __init__(
         self,

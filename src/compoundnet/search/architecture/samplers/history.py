@@ -1,4 +1,4 @@
-"""What samplers learn from: a study's finished trials as numbers, in the order of their positions."""
+"""The history from which samplers learn: the finished trials of a study as numbers, in order of position."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from optuna import Study
 
 Value = str | int | float
-# How often a sampler draws again where it has drawn a known network, from which nothing could be learnt.
+# How often a sampler draws again after drawing a known network, from which it could not learn anything.
 _REDRAWS = 20
 
 
 class HistorySampler(BaseSampler, abc.ABC):
-    """A sampler that draws all choices at once, by `drawer`, from the trials that are finished and have not failed.
+    """A sampler that draws all choices at once, with `drawer`, based on the finished trials that did not fail.
 
     Args:
         choices: The options of each choice.
-        seed: Together with the trial's position it determines the random numbers.
+        seed: Determines the random numbers, together with the position of the trial.
     """
 
     def __init__(self, choices: Mapping[str, tuple[Value, ...]], *, seed: int) -> None:
@@ -51,13 +51,13 @@ class HistorySampler(BaseSampler, abc.ABC):
 
         Args:
             picks: int[trials, choices], of the finished trials: the index of each choice's option.
-            rewards: float[trials], higher is better; nan for a trial that was pruned.
+            rewards: float[trials], higher is better; nan for a pruned trial.
         """
 
     def propose(
         self, picks: NDArray[np.int64], rewards: NDArray[np.float64], random: np.random.Generator
     ) -> NDArray[np.int64]:
-        """Draw a proposal; while it is a known one, draw again, each time with more choices made at random."""
+        """Draw a proposal; while it is already known, draw again, each time with more choices made at random."""
         draw = self.drawer(picks, rewards)
         known = set(map(tuple, picks.tolist()))
         for again in range(_REDRAWS):

@@ -1,4 +1,4 @@
-"""optuna's own samplers, whose random numbers belong to a process, made to depend on the trial's position instead."""
+"""Wrappers of optuna's samplers, whose random numbers depend on the trial's position instead of on the process."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 class NumberedSampler(BaseSampler):
-    """A sampler that is made anew for each trial.
+    """A sampler that is created anew for each trial.
 
     Args:
-        make: Returns a sampler of a seed.
-        seed: Together with the trial's position it determines that seed.
+        make: Returns a sampler for a seed.
+        seed: Determines that seed, together with the position of the trial.
     """
 
     def __init__(self, make: Callable[[int], BaseSampler], *, seed: int) -> None:
@@ -43,8 +43,8 @@ class NumberedSampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        # NSGA-II writes a generation's parents into the study and then reads them in another order than it chose them
-        # in. Asked twice it always reads them, and a trial that is interrupted here is drawn the same again.
+        # NSGA-II writes the parents of a generation into the study and later reads them in a different order. Called
+        # twice, it always uses the order it reads, so an interrupted trial is drawn the same again.
         self._of(trial).sample_relative(study, trial, search_space)
         self._made = None
         return self._of(trial).sample_relative(study, trial, search_space)

@@ -1,8 +1,8 @@
-"""REINFORCE (Williams 1992) on the factored space, in the line of Zoph & Le 2017 and MnasNet.
+"""REINFORCE (Williams 1992) on the factored space, following Zoph & Le 2017 and MnasNet.
 
 The policy is one softmax for each choice, all choices independent: MnasNet's recurrent controller has far more weights
 than hundreds of trials can train. It takes one step of gradient ascent for each batch; the several clipped steps of
-MnasNet's PPO were measured, and found no more here (docs/search.md).
+MnasNet's PPO were measured and gave no better results here (docs/search.md).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from scipy.special import softmax
 
 from compoundnet.search.architecture.samplers.history import HistorySampler, Value
 
-# Chosen on synthetic objectives of their own (docs/search.md): trials a step of the policy, the step, the weight of the
-# policy's entropy, how much of the baseline a batch leaves as it was, and how many standard deviations count.
+# Chosen on separate synthetic objectives (docs/search.md): trials per step of the policy, the size of the step, the
+# weight of the policy's entropy, the decay of the baseline per batch, and the limit in standard deviations.
 BATCH = 5
 RATE = 2.0
 ENTROPY = 0.02
@@ -42,7 +42,7 @@ class ReinforceSampler(HistorySampler):
     ) -> None:
         super().__init__(choices, seed=seed)
         self._batch, self._rate, self._entropy = batch, rate, entropy
-        # Options that a choice does not have get log-probability minus infinity.
+        # Padding options, which a choice does not have, get log-probability minus infinity.
         self._absent = np.arange(self.options.max(initial=1)) >= self.options[:, None]
 
     def drawer(
