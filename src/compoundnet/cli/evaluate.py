@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from compoundnet import base
+from compoundnet import base, train
 from compoundnet.cli.options import (
     Accelerator,
     AllowMissing,
@@ -72,10 +72,9 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Measure a model's top-1, top-5 and mean per-class accuracy on a data set."""
-    from compoundnet import train
-    from compoundnet.data import open_for_evaluation
-    from compoundnet.models import open_model
-    from compoundnet.train.submission import submission as submit
+    from compoundnet.data import open_for_evaluation  # noqa: PLC0415  numpy and torch, which the help does without
+    from compoundnet.models import open_model  # noqa: PLC0415
+    from compoundnet.train.submission import submission as submit  # noqa: PLC0415
 
     for path in (output, confusion, submission):
         if path is not None:

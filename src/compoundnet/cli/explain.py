@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from PIL import Image
 
 from compoundnet import data
 from compoundnet import explain as maps
@@ -56,8 +57,6 @@ def explain(
     classes side by side) and maps.json; with --grid, grid.jpg (all models on the
     same class of each image).
     """
-    from PIL import Image  # the help of all commands does not wait for it
-
     if top is not None and (classes or grid):
         raise typer.BadParameter("--top is for one model, without --class")
     models, paths = _split(given, grid)

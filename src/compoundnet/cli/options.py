@@ -22,28 +22,28 @@ def _starting(incomplete: str, names: Iterable[str]) -> list[str]:
 # The completions import what they list when the shell asks for them: no command waits for that.
 def complete_network(incomplete: str) -> list[str]:
     """Return the networks of the catalogue whose names start so."""
-    from compoundnet import arch
+    from compoundnet import arch  # noqa: PLC0415  imported when the shell asks
 
     return _starting(incomplete, arch.networks())
 
 
 def complete_model(incomplete: str) -> list[str]:
     """Return the pretrained models whose names start so."""
-    from compoundnet import models
+    from compoundnet import models  # noqa: PLC0415  as above
 
     return _starting(incomplete, (entry.name for entry in models.entries()))
 
 
 def complete_data(incomplete: str) -> list[str]:
     """Return the data sets that are known by name and start so."""
-    from compoundnet.data.catalogue import known_datasets
+    from compoundnet.data.catalogue import known_datasets  # noqa: PLC0415  as above
 
     return _starting(incomplete, known_datasets())
 
 
 def complete_recipe(incomplete: str) -> list[str]:
     """Return the training recipes whose names start so."""
-    from compoundnet.train.recipe import recipes
+    from compoundnet.train.recipe import recipes  # noqa: PLC0415  as above
 
     return _starting(incomplete, recipes())
 

@@ -23,8 +23,8 @@ def print_json(value: Any) -> None:
 
 def table(*columns: str, title: str | None = None) -> Table:
     """A plain table whose columns from the second on are right-aligned where the name starts with `>`."""
-    from rich import box
-    from rich.table import Table
+    from rich import box  # noqa: PLC0415  JSON is printed without waiting for rich
+    from rich.table import Table  # noqa: PLC0415
 
     made = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
     for column in columns:
@@ -34,7 +34,7 @@ def table(*columns: str, title: str | None = None) -> Table:
 
 def show(*parts: Any) -> None:
     """Print text or tables on stdout, as wide as they need where stdout is not a terminal."""
-    from rich.console import Console
+    from rich.console import Console  # noqa: PLC0415  as above
 
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False, emoji=False, markup=False)
     for part in parts:

@@ -43,9 +43,8 @@ class Display:
         self._began = self._told = time.monotonic()
         if self._quiet or not sys.stderr.isatty():
             return
-        # Where no bar is drawn, nobody waits for its library.
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.console import Console  # noqa: PLC0415  where no bar is drawn, nobody waits for rich
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
         count = "{task.completed:,.0f} of {task.total:,.0f} " + self._unit
         self._bar = Progress(

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from compoundnet import serve as page
 from compoundnet.base import need
 from compoundnet.cli.options import complete_model
 from compoundnet.cli.output import note
@@ -33,8 +34,6 @@ def serve(
     """Serve a web page to this machine only: plan a network, classify an image, see where the class is."""
     for library in ("starlette", "uvicorn"):
         need(library, "the page")
-    from compoundnet import serve as page
-
     for name in model or []:
         page.check_model(name)  # now, not when the first image arrives
     page.serve(model or _MODELS, port=port, started=_announce)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 
+from compoundnet import train as training
+from compoundnet import zoo
 from compoundnet.cli.options import (
     DATA_HELP,
     RECIPE_HELP,
@@ -25,6 +27,8 @@ from compoundnet.cli.options import (
     output_option,
 )
 from compoundnet.cli.output import STOPPED, note, print_json, show, table
+from compoundnet.cli.progress import TrainingDisplay
+from compoundnet.train.interruptions import InterruptedRunError
 
 if TYPE_CHECKING:
     from compoundnet.data import Dataset
@@ -99,9 +103,6 @@ def train(
     json: Json = False,
 ) -> None:
     """Train a network from scratch, or fine-tune a model, and write a model folder."""
-    from compoundnet.train.overrides import override
-    from compoundnet.train.recipe import find_recipe
-
     if list_recipes:
         _print_recipes(json)
         return
@@ -111,15 +112,13 @@ def train(
         raise typer.BadParameter("is for --sweep; --devices N trains one model on N", param_hint="--sweep-workers")
     flags = [*(settings or []), *(["compile=true"] if compiled else [])]
     flags += ["checkpointing=true"] if checkpointing else []
-    chosen = override(find_recipe(recipe or ("finetune" if start else "quick")), flags)
-    from compoundnet.train import Hardware
-
+    chosen = training.override(training.find_recipe(recipe or ("finetune" if start else "quick")), flags)
     _train(
         chosen,
         _Given(
             data, start, network, output, resume, force, sweep_workers or int(sweep), workers, download, allow_missing
         ),
-        Hardware(devices, nodes, strategy, accelerator),
+        training.Hardware(devices, nodes, strategy, accelerator),
         json,
     )
 
@@ -138,29 +137,26 @@ class _Given(NamedTuple):
 
 
 def _train(recipe: Recipe, given: _Given, hardware: Hardware, json: bool) -> None:
-    from compoundnet import train, zoo
-    from compoundnet.cli.progress import TrainingDisplay
-    from compoundnet.data import open_dataset
-    from compoundnet.data.loader import worker_count
-    from compoundnet.models import open_folder
-    from compoundnet.train.interruptions import InterruptedRunError
+    from compoundnet.data import open_dataset  # noqa: PLC0415  numpy and torch, which the help does without
+    from compoundnet.data.loader import worker_count  # noqa: PLC0415
+    from compoundnet.models import open_folder  # noqa: PLC0415
 
     # Not by the recipe's seed: runs with other seeds, and `evaluate`, hold out the same test images.
     dataset = open_dataset(given.data, download=given.download, allow_missing=given.allow_missing)
     network = zoo.find_scalable(given.network) if given.network is not None else None
     start = open_folder(given.start) if given.start is not None else None
-    task = train.plan_task(recipe, dataset, network=network, start=start)
+    task = training.plan_task(recipe, dataset, network=network, start=start)
     workers = given.workers if given.workers is not None else worker_count(len(task.train), training=True)
     if given.sweep:
         recipe = _sweep(task, dataset, given, hardware, workers)
-        task = train.plan_task(recipe, dataset, network=network, start=start)
-    fabric = train.launch(hardware, recipe)
+        task = training.plan_task(recipe, dataset, network=network, start=start)
+    fabric = training.launch(hardware, recipe)
     first = fabric.is_global_zero
     for text in dataset.notes if first else ():
         note(text)
     try:
         with TrainingDisplay(quiet=not first) as display:
-            outcome = train.train(
+            outcome = training.train(
                 task,
                 given.output,
                 fabric=fabric,
@@ -179,16 +175,13 @@ def _train(recipe: Recipe, given: _Given, hardware: Hardware, json: bool) -> Non
 
 def _sweep(task: Task, dataset: Dataset, given: _Given, hardware: Hardware, workers: int) -> Recipe:
     """Return the recipe with the best learning rate and weight decay."""
-    from compoundnet import train
-    from compoundnet.cli.progress import TrainingDisplay
-    from compoundnet.search import sweep
-    from compoundnet.train.interruptions import InterruptedRunError
-    from compoundnet.train.run import check_output
+    from compoundnet.search import sweep  # noqa: PLC0415  only --sweep needs it
+    from compoundnet.train.run import check_output  # noqa: PLC0415  torch, as above
 
     check_output(given.output, resume=given.resume, replace=given.force)
     try:
         # The final training's other processes come by here too, after the sweep.
-        with TrainingDisplay(quiet=not train.starts_as_first()) as display:
+        with TrainingDisplay(quiet=not training.starts_as_first()) as display:
             return sweep.sweep(
                 task.recipe,
                 dataset,
@@ -226,13 +219,11 @@ def _print_outcome(outcome: Outcome, recipe: Recipe, output: Path, json: bool) -
 
 
 def _print_recipes(json: bool) -> None:
-    from compoundnet.train.recipe import recipes
-
     if json:
-        print_json([recipe.fields() for recipe in recipes().values()])
+        print_json([recipe.fields() for recipe in training.recipes().values()])
         return
     printed = table("recipe", "for", ">batch", ">lr", "length")
-    for recipe in recipes().values():
+    for recipe in training.recipes().values():
         length = f"{recipe.steps:,} steps" if recipe.steps else f"{recipe.epochs:g} epochs"
         printed.add_row(recipe.name, recipe.about, str(recipe.batch), f"{recipe.lr:g}", length)
     show(printed, "--set FIELD=VALUE changes a field; docs/training.md describes the fields.")

@@ -43,7 +43,7 @@ _IN_FILES = {
 
 def digits_splits() -> dict[str, Split]:
     """Return 1,797 grey images of 8 x 8 pixels, white on black, in 10 classes; they come with scikit-learn."""
-    from sklearn.datasets import load_digits  # takes a second, and only digits needs it
+    from sklearn.datasets import load_digits  # noqa: PLC0415  takes a second, and only digits needs it
 
     loaded = load_digits()
     pixels = np.rint(loaded.images * (255 / _FULL)).astype(np.uint8)
@@ -96,6 +96,6 @@ def _in_files(split: str, parts: list[Any], root: Path) -> Split:
 
 
 def _torchvision(kind: str) -> Any:
-    from torchvision import datasets  # takes a second, and most data does not need it
+    from torchvision import datasets  # noqa: PLC0415  takes a second, and most data does not need it
 
     return getattr(datasets, kind)

@@ -83,7 +83,7 @@ def _read_csv(path: Path) -> dict[str, list[str]]:
 
 def _read_parquet(path: Path) -> dict[str, list[str]]:
     need("pyarrow", f"{path}: reading Parquet, unlike CSV,")
-    from pyarrow import ArrowException, parquet  # type: ignore[import-untyped]  # an extra; has no types
+    from pyarrow import ArrowException, parquet  # type: ignore[import-untyped]  # noqa: PLC0415  an extra; has no types
 
     try:
         table = parquet.read_table(path).to_pydict()

@@ -106,7 +106,7 @@ def _bars(each: Network) -> Iterator[BlockBar]:
 
 
 def _panel(axes: Axes, position: int, row: PrintedRow, each: Network, stack: list[BlockBar]) -> None:
-    from matplotlib.colors import to_rgb  # matplotlib is imported when something is drawn
+    from matplotlib.colors import to_rgb  # noqa: PLC0415  matplotlib is imported when something is drawn
 
     base = to_rgb(COLORS[position])
     for bar in stack:

@@ -75,10 +75,9 @@ class Plot(msgspec.Struct, frozen=True, kw_only=True):
 @contextmanager
 def canvas(height: float) -> Iterator[Canvas]:
     """Yield a drawing surface of the common width in the common style; `height` is in inches."""
-    # Slow to import, and needed only when something is drawn.
-    import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    import matplotlib as mpl  # noqa: PLC0415  takes half a second, and only drawing needs it
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415
 
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
@@ -99,7 +98,7 @@ def log_axis(axes: Axes, name: Literal["x", "y"], amounts: Sequence[float], text
 
     Ticks stand at 1, 2 and 5 times the powers of ten, and between them where fewer than three of those are in range.
     """
-    from matplotlib.ticker import FixedLocator, NullLocator  # as above
+    from matplotlib.ticker import FixedLocator, NullLocator  # noqa: PLC0415  slow; only drawing needs matplotlib
 
     low, high = min(amounts) / 1.5, max(amounts) * 1.65
     getattr(axes, f"set_{name}scale")("log")

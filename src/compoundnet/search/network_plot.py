@@ -50,7 +50,7 @@ def draw_network(network: Network, title: str) -> tuple[bytes, bytes]:
 
 
 def _stage(axes: Axes, row: StageCost, top: float, widest: float, share: float) -> None:
-    from matplotlib.colors import to_rgb
+    from matplotlib.colors import to_rgb  # noqa: PLC0415  matplotlib is imported when something is drawn
 
     bars = min(row.layers, _MOST_BARS)
     strength = 0.25 + 0.75 * min(1.0, share / 0.4)

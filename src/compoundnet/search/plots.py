@@ -80,7 +80,7 @@ def _steps(dots: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 def draw_progress(rewards: Sequence[tuple[int, float]], pruned: Sequence[int], what: str) -> tuple[bytes, bytes]:
     """Draw each trial's value by its position, the best so far, and a mark for each pruned trial: (SVG, PNG)."""
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415  matplotlib is imported when something is drawn
 
     numbers = [number + 1 for number, _ in rewards]
     values = [value for _, value in rewards]

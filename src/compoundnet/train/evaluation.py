@@ -22,6 +22,7 @@ from compoundnet.runtime.sessions import session
 from compoundnet.train.counts import Counts, count_predictions
 from compoundnet.train.hardware import Hardware, launch
 from compoundnet.train.results import Result, make_result, write_result
+from compoundnet.train.training_plots import draw_confusion
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -78,8 +79,6 @@ class Evaluation(msgspec.Struct, frozen=True, eq=False):
 
     def draw_confusion(self) -> bytes:
         """Draw the confusion matrix as PNG; each row is in shares of its true class."""
-        from compoundnet.train.training_plots import draw_confusion  # matplotlib takes a second to import
-
         return draw_confusion(self.confusion, self.labels, f"{self.result.network} on {self.result.dataset}")
 
 

@@ -4,7 +4,8 @@ Lightning's Fabric finds GPUs, starts processes (or joins those of torchrun and 
 itself is ours (`engine`): a resumed run must equal an uninterrupted one to the bit, at any step, and Lightning's
 Trainer spreads its position in the data over counters that do not restore it.
 
-torch and Lightning are imported inside the functions: commands that only pass a `Hardware` on start without them.
+torch and Lightning are imported inside the functions: commands that only pass a `Hardware` on, or
+wait for worker processes, start without them.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def launch(hardware: Hardware, recipe: Recipe | None = None) -> Fabric:
     Raises:
         CompoundNetError: the machine lacks the devices.
     """
-    from lightning.fabric import Fabric  # see above
+    from lightning.fabric import Fabric  # noqa: PLC0415  slow; see the top
 
     devices, nodes = process_counts(hardware)
     processes = devices * nodes
@@ -82,7 +83,7 @@ def _leave() -> None:
     After the last sum one of them may still release a tensor, which needs the interpreter's lock; the process aborts if
     that no longer exists. Fabric does this for NCCL by itself.
     """
-    import torch.distributed as dist  # see above
+    import torch.distributed as dist  # noqa: PLC0415  slow; see the top
 
     if dist.is_initialized() and dist.get_backend() == "gloo":
         dist.destroy_process_group()
@@ -90,7 +91,7 @@ def _leave() -> None:
 
 def one_gpu(number: int) -> dict[str, str]:
     """Return the environment variables that give process number `number` one GPU; processes take the GPUs in turn."""
-    import torch  # see above
+    import torch  # noqa: PLC0415  slow, as above
 
     count = torch.cuda.device_count()
     if not count:
@@ -109,15 +110,15 @@ def starts_as_first() -> bool:
 
 def is_sharded(fabric: Fabric) -> bool:
     """Whether the processes share out the weights (FSDP)."""
-    from lightning.fabric.strategies.model_parallel import ModelParallelStrategy  # see above
+    from lightning.fabric.strategies.model_parallel import ModelParallelStrategy  # noqa: PLC0415  slow; see the top
 
     return isinstance(fabric.strategy, ModelParallelStrategy)
 
 
 def process_counts(hardware: Hardware) -> tuple[int, int]:
     """Return processes a node, and nodes: those of torchrun or SLURM where one of them has started this process."""
-    import torch  # see above
-    from lightning.fabric.plugins.environments.slurm import SLURMEnvironment  # see above
+    import torch  # noqa: PLC0415  slow; see the top
+    from lightning.fabric.plugins.environments.slurm import SLURMEnvironment  # noqa: PLC0415
 
     environment = os.environ
     if "TORCHELASTIC_RUN_ID" in environment or "LOCAL_WORLD_SIZE" in environment:
@@ -132,12 +133,12 @@ def process_counts(hardware: Hardware) -> tuple[int, int]:
 
 def _strategy(hardware: Hardware, recipe: Recipe | None, processes: int) -> Any:
     if hardware.strategy == "fsdp" and recipe is not None:
-        from lightning.fabric.strategies.model_parallel import ModelParallelStrategy  # see above
+        from lightning.fabric.strategies.model_parallel import ModelParallelStrategy  # noqa: PLC0415  slow; see the top
 
         return ModelParallelStrategy(
             _shard, data_parallel_size=processes, tensor_parallel_size=1, save_distributed_checkpoint=False
         )
-    from lightning.fabric.strategies.ddp import DDPStrategy  # see above
+    from lightning.fabric.strategies.ddp import DDPStrategy  # noqa: PLC0415  slow; see the top
 
     # With synchronised batch norm the statistics are equal already.
     return DDPStrategy(broadcast_buffers=recipe is not None and not recipe.sync_norm)
@@ -145,7 +146,7 @@ def _strategy(hardware: Hardware, recipe: Recipe | None, processes: int) -> Any:
 
 def _shard(net: nn.Module, mesh: Any) -> nn.Module:
     """Share out each block, which `forward` calls, then the rest."""
-    from torch.distributed.fsdp import fully_shard  # see above
+    from torch.distributed.fsdp import fully_shard  # noqa: PLC0415  slow; see the top
 
     for stage in net.stages:  # type: ignore[union-attr]  # a ConvNet
         for block in stage:

@@ -72,7 +72,7 @@ def diverged(what: str, recipe: Recipe, checkpoints: Checkpoints) -> DivergedErr
 @contextlib.contextmanager
 def readable_compile_errors() -> Iterator[None]:
     """Turn torch.compile's exceptions, which the first step raises, into one line that says what to do."""
-    from torch._dynamo.exc import TorchDynamoException  # takes a second, and only --compile needs it
+    from torch._dynamo.exc import TorchDynamoException  # noqa: PLC0415  takes a second, and only --compile needs it
 
     try:
         yield

@@ -112,8 +112,7 @@ def as_csv(history: list[Epoch]) -> bytes:
 def _tensorboard(folder: Path, step: int) -> list[Logger]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of TensorBoard's own dependencies
-        # Takes a second, and not every process writes logs.
-        from lightning.fabric.loggers.tensorboard import TensorBoardLogger
+        from lightning.fabric.loggers.tensorboard import TensorBoardLogger  # noqa: PLC0415  slow; few processes log
 
         return [TensorBoardLogger(folder, name="tensorboard", version="", purge_step=step + 1)]
 
@@ -124,7 +123,7 @@ def _report_recipe(logger: Logger, recipe: Recipe) -> None:
 
 
 def _check_logger(given: object) -> None:
-    from lightning.fabric.loggers.logger import Logger  # as above
+    from lightning.fabric.loggers.logger import Logger  # noqa: PLC0415  takes a second, and few processes have loggers
 
     if not isinstance(given, Logger):
         raise CompoundNetError(

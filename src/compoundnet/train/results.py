@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from compoundnet import __version__
+
 if TYPE_CHECKING:  # `reproduce` reads result files, and does not wait for torch
     from compoundnet.train.counts import Counts
 
@@ -49,8 +51,6 @@ class Result(msgspec.Struct, frozen=True):
 
 def make_result(network: str, dataset: str, counts: Counts, model: str) -> Result:
     """Return the result of counted predictions, dated now."""
-    from compoundnet import __version__  # the package is being imported when this module is
-
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return Result(
         network, dataset, counts.top1, counts.count, counts.top5, counts.mean_per_class, model, now, __version__

@@ -76,7 +76,7 @@ def class_numbers(devkit: Path) -> NDArray[np.int64]:
             f"a submission numbers classes as ILSVRC 2012's development kit does, and there is no {path}; unpack"
             f" {_DEVKIT}.tar.gz from image-net.org there, or say where it is with --devkit"
         )
-    from scipy.io import loadmat  # only a submission needs it
+    from scipy.io import loadmat  # noqa: PLC0415  takes half a second, and only a submission needs it
 
     try:
         synsets: Any = loadmat(path, squeeze_me=True)["synsets"]

@@ -12,6 +12,9 @@ import msgspec
 
 from compoundnet.arch import cost
 from compoundnet.base.machine import torch_threads
+from compoundnet.train.hardware import Hardware, launch
+from compoundnet.train.logs import Logs
+from compoundnet.train.status import Watcher
 from compoundnet.trials.outcomes import no_checkpoints, plan
 
 if TYPE_CHECKING:
@@ -77,11 +80,7 @@ def _steps(recipe: Recipe, images: int) -> tuple[int, int]:
 
 def _seconds(task: Task) -> float:
     """Return the duration of one step in seconds: the median of a few steps, without the first."""
-    # imports torch, which callers of the estimate need not load
-    from compoundnet.train.engine import Engine
-    from compoundnet.train.hardware import Hardware, launch
-    from compoundnet.train.logs import Logs
-    from compoundnet.train.status import Watcher
+    from compoundnet.train.engine import Engine  # noqa: PLC0415  imports torch, which callers need not load
 
     times: list[float] = []
 

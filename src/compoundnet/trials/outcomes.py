@@ -15,6 +15,11 @@ from compoundnet.arch import Network, cost
 from compoundnet.base import CompoundNetError, plain_values, write_whole
 from compoundnet.base.machine import torch_threads
 from compoundnet.data import Dataset
+from compoundnet.train.hardware import Hardware, launch
+from compoundnet.train.interruptions import DivergedError
+from compoundnet.train.logs import Logs
+from compoundnet.train.results import make_result
+from compoundnet.train.status import Epoch, Watcher
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -149,7 +154,7 @@ def data_identity(dataset: Dataset) -> str:
 def plan(network: Network, dataset: Dataset, recipe: Recipe, seed: int) -> Task:
     """Return the training task of one trial. The last weights count: choosing the best epoch would favour lucky
     networks."""
-    from compoundnet.train import plan_task  # imports torch, which settings and findings do not need
+    from compoundnet.train import plan_task  # noqa: PLC0415  imports torch, which settings and findings do not need
 
     minival = recipe.minival or HELD_OUT
     changed: dict[str, Any] = recipe.fields() | {"minival": minival, "select": "last", "patience": 0, "seed": seed}
@@ -161,15 +166,9 @@ def plan(network: Network, dataset: Dataset, recipe: Recipe, seed: int) -> Task:
 def _train(
     task: Task, judged_on: JudgedOn, epoch_done: Callable[[int, float], None] | None, keep: Path | None
 ) -> TrialOutcome:
-    # imports torch, which settings and findings do not need
-    from compoundnet.train.counts import count
-    from compoundnet.train.engine import Engine
-    from compoundnet.train.hardware import Hardware, launch
-    from compoundnet.train.interruptions import DivergedError
-    from compoundnet.train.logs import Logs
-    from compoundnet.train.results import make_result
-    from compoundnet.train.run import write_model
-    from compoundnet.train.status import Epoch, Watcher
+    from compoundnet.train.counts import count  # noqa: PLC0415  imports torch, which settings and findings do not need
+    from compoundnet.train.engine import Engine  # noqa: PLC0415
+    from compoundnet.train.run import write_model  # noqa: PLC0415
 
     epochs: list[tuple[int, float]] = []
 
@@ -208,7 +207,7 @@ def _train(
 
 def no_checkpoints() -> Checkpoints:
     """Return checkpoints that store nothing: a trial is short, and starts again after an interruption."""
-    from compoundnet.train.checkpoints import Checkpoints
+    from compoundnet.train.checkpoints import Checkpoints  # noqa: PLC0415  imports torch, as above
 
     class NoCheckpoints(Checkpoints):
         def save(self, state: dict[str, Any], step: int) -> None:

@@ -53,13 +53,13 @@ class PointList(msgspec.Struct, frozen=True):
 
     def sampler(self) -> optuna.samplers.BaseSampler:
         """Return a sampler that is never called."""
-        from optuna.samplers import RandomSampler  # importing optuna is slow, and reading settings does not need it
+        from optuna.samplers import RandomSampler  # noqa: PLC0415  importing optuna is slow; reading needs none of it
 
         return RandomSampler(0)
 
     def pruner(self) -> optuna.pruners.BasePruner:
         """Return the pruner that ends no trial: a point without a result cannot be ranked."""
-        from optuna.pruners import NopPruner  # optuna, as above
+        from optuna.pruners import NopPruner  # noqa: PLC0415  optuna, as above
 
         return NopPruner()
 

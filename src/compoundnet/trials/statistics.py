@@ -54,7 +54,7 @@ def standard_error(sample: AccuracySample) -> float:
 
 def interval(sample: AccuracySample, confidence: float = CONFIDENCE) -> Interval:
     """Return the interval of the mean: Student's t over seeds; Wilson's binomial one if the seeds show no variance."""
-    from scipy import stats  # importing it takes half a second, which reading a finished study does not need
+    from scipy import stats  # noqa: PLC0415  takes a second, which reading a finished study does not need
 
     variance, freedom = _variance(sample)
     middle, error = mean(sample.accuracies), math.sqrt(variance)
@@ -77,7 +77,7 @@ def combination(*terms: tuple[float, AccuracySample], confidence: float = CONFID
     scipy computes Welch's interval for two samples of several seeds each; here there may be more samples, with weights
     and with a single seed.
     """
-    from scipy import stats  # slow to import, as above
+    from scipy import stats  # noqa: PLC0415  slow to import, as above
 
     parts = [(weight**2 * _variance(sample)[0], _variance(sample)[1]) for weight, sample in terms]
     variance = sum(part for part, _ in parts)

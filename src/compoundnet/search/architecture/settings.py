@@ -82,15 +82,13 @@ class ArchitectureSearch(msgspec.Struct, frozen=True, forbid_unknown_fields=True
 
     def sampler(self) -> optuna.samplers.BaseSampler:
         """Return a new sampler."""
-        from compoundnet.search.architecture.samplers import (
-            make_sampler,
-        )  # optuna, which reading settings does not need
+        from compoundnet.search.architecture.samplers import make_sampler  # noqa: PLC0415  imports optuna: slow
 
         return make_sampler(self.sampling, self.space.choices(), seed=self.seed, trials=self.proposals)
 
     def pruner(self) -> optuna.pruners.BasePruner:
         """Return the pruner."""
-        from optuna.pruners import HyperbandPruner, MedianPruner, NopPruner  # as above
+        from optuna.pruners import HyperbandPruner, MedianPruner, NopPruner  # noqa: PLC0415  optuna, as above
 
         epochs = max(1, round(self.recipe.epochs))
         match self.pruning:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def draw_coefficients(grid: Sequence[tuple[CoefficientPoint, NetworkResult]]) -> tuple[bytes, bytes]:
     """Draw the accuracy over alpha and beta, in each cell the best gamma and its accuracy: (SVG, PNG)."""
-    from matplotlib.colors import Normalize
+    from matplotlib.colors import Normalize  # noqa: PLC0415  matplotlib is imported when something is drawn
 
     best: dict[tuple[float, float], tuple[CoefficientPoint, NetworkResult]] = {}
     for point, entry in grid:
@@ -60,13 +60,13 @@ def draw_coefficients(grid: Sequence[tuple[CoefficientPoint, NetworkResult]]) ->
 
 
 def _ramp() -> LinearSegmentedColormap:
-    from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib.colors import LinearSegmentedColormap  # noqa: PLC0415  matplotlib is slow to import
 
     return LinearSegmentedColormap.from_list("accuracy", [GRID, OKABE_ITO["sky"], OKABE_ITO["blue"]])
 
 
 def _cell(column: int, row: int, color: Any, edge: str, width: float) -> Rectangle:
-    from matplotlib.patches import Rectangle
+    from matplotlib.patches import Rectangle  # noqa: PLC0415  matplotlib is imported when something is drawn
 
     return Rectangle(
         (column - 0.48, row - 0.46), 0.96, 0.92, facecolor=color, edgecolor=edge, linewidth=width,
