@@ -1,4 +1,4 @@
-"""The pretrained weights this project knows by name: `catalogue.toml` as values."""
+"""The pretrained weights that are available by name: `catalogue.toml` as values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from compoundnet.models.preprocess import Preprocess
 
 
 class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An unknown field is an error."""
+    """The base of all entries: an unknown field is an error."""
 
 
 class Hub(_Strict, frozen=True, tag="hub"):
@@ -39,22 +39,22 @@ class Package(_Strict, frozen=True, tag="pip"):
 
 
 class PretrainedWeights(_Strict, frozen=True):
-    """Pretrained weights: whose, where the file is, and what was published about them.
+    """Pretrained weights: their origin, their file, and the published facts.
 
     Attributes:
-        name: As people write it.
+        name: The name, as users write it.
         aliases: Other names.
         network: A name of the networks' catalogue.
         training: How they were trained: AutoAugment, AdvProp, NoisyStudent and so on.
-        preprocess: What an image goes through first.
-        source: Where the file is.
-        layout: Of the file.
-        sha256: Of the file; None where the hub says it.
+        preprocess: The preprocessing of an image.
+        source: The place of the file.
+        layout: The layout of the file.
+        sha256: The checksum of the file; None if the hub states it.
         labels: The label set.
         top1: Published accuracy on ImageNet's validation images, percent.
-        top5: The same for five classes; None where it was not published.
-        accuracy_from: Who published it.
-        licence: Of the weights.
+        top5: Published top-5 accuracy, percent; None if it was not published.
+        accuracy_from: The publication of the accuracy.
+        licence: The licence of the weights.
     """
 
     name: str
@@ -72,7 +72,7 @@ class PretrainedWeights(_Strict, frozen=True):
     licence: str
 
     def build_network(self) -> arch.Network:
-        """The catalogue's network, at the resolution these weights are for."""
+        """Build the network of the catalogue, at the resolution of these weights."""
         return arch.network(self.network).replace(resolution=self.preprocess.size)
 
 
@@ -114,12 +114,12 @@ def entries() -> tuple[PretrainedWeights, ...]:
 
 
 def entry(name: str) -> PretrainedWeights | None:
-    """Return the weights of that name or alias, capitals and `_` for `-` allowed; None where there are none."""
+    """Return the weights of that name or alias, capitals and `_` for `-` allowed; None if there are none."""
     return _by_name().get(canonical(name))
 
 
 def find(name: str) -> PretrainedWeights:
-    """`entry`, with a CompoundNetError that names the nearest ones where there is none."""
+    """Return the weights as `entry` does; raise a CompoundNetError that names the nearest ones if there are none."""
     found = entry(name)
     if found is not None:
         return found

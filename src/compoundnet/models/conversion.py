@@ -38,16 +38,17 @@ def convert(
     raw: bool = False,
     replace: bool = False,
 ) -> ModelFolder:
-    """Make a model folder of another library's weights. Classes (0: a trunk) and input channels are those of the file.
+    """Make a model folder of another library's weights. The file determines the classes (0: a trunk) and input
+    channels.
 
     Args:
         source: A torch or safetensors file; `.h5` or `.keras` of Keras; the prefix of a TensorFlow checkpoint.
         folder: The model folder to write.
-        layout: Whose weights they are, a name of `LAYOUTS`.
-        network: The network they are of; padding and batch norm become the layout's.
-        labels: A file with one class a line; by default ImageNet's names where there are 1000 classes.
-        preprocess: By default what the file says (Keras), else `default_preprocess`.
-        raw: Of a TensorFlow checkpoint, the trained weights instead of their moving average.
+        layout: The library of the weights, a name of `LAYOUTS`.
+        network: The network of the weights; its padding and batch norm become those of the layout.
+        labels: A file with one class per line; by default ImageNet's names if there are 1000 classes.
+        preprocess: By default the preprocessing stated in the file (Keras), otherwise `default_preprocess`.
+        raw: Whether to take the trained weights of a TensorFlow checkpoint instead of their moving average.
         replace: Whether to write over an older model folder.
 
     Returns:
@@ -78,13 +79,13 @@ def convert(
 def convert_to(
     model: str | os.PathLike[str] | Model, file: str | os.PathLike[str], *, layout: str, replace: bool = False
 ) -> Path:
-    """Write a model's weights as another library loads them; the counterpart of `convert`.
+    """Write the weights of a model in the form that another library loads; the counterpart of `convert`.
 
     Args:
         model: A name of `compoundnet models list`, a model folder, or an opened one.
-        file: What to write: `.safetensors`, or `.pth` for torch.load; `.h5` for the layout keras; for tensorflow a
-            checkpoint's prefix. Only `.pth` keeps the version that torchvision's MNASNet asks for.
-        layout: Whose model is to load it, a name of `LAYOUTS`.
+        file: The file to write: `.safetensors`, or `.pth` for torch.load; `.h5` for the layout keras; for tensorflow
+            the prefix of a checkpoint. Only `.pth` keeps the version number that torchvision's MNASNet requires.
+        layout: The library that will load it, a name of `LAYOUTS`.
         replace: Whether to write over an older file.
 
     Returns:
@@ -92,7 +93,7 @@ def convert_to(
 
     Raises:
         CompoundNetError: The library has no such network, its model would compute something else (padding, batch norm),
-            the ending is another, or the file exists.
+            the suffix is wrong, or the file exists.
     """
     chosen, opened, target = layouts.layout(layout), open_folder(model), Path(file)
     check_folder_of(target)
@@ -123,12 +124,12 @@ def default_preprocess(network: Network) -> Preprocess:
 
 
 def default_labels(network: Network) -> tuple[str, ...] | None:
-    """Return ImageNet's labels where the network has as many classes, else None."""
+    """Return ImageNet's labels if the network has as many classes, otherwise None."""
     return label_set("imagenet-1k") if network.num_classes == _IMAGENET_CLASSES else None
 
 
 def _read(path: Path, layout: str, network: Network, raw: bool) -> _WeightsFile:
-    """The file's weights in their layout. Only Keras' files record the preprocessing."""
+    """Read the weights of the file in their layout. Only Keras files record the preprocessing."""
     if raw and layout != "tensorflow":
         raise CompoundNetError(
             f"only TensorFlow checkpoints hold raw weights beside averaged ones, not layout {layout}"
@@ -144,7 +145,7 @@ def _read(path: Path, layout: str, network: Network, raw: bool) -> _WeightsFile:
 
 
 def _without_classifier(network: Network, state: Mapping[str, Tensor], layout: Layout) -> Network:
-    """The network as a trunk (`num_classes` 0) where the weights have no classifier."""
+    """The network as a trunk (`num_classes` 0) if the weights have no classifier."""
     pairs = layout.pairs(layout.adapt(network))
     headless = not any(pair.theirs in state for pair in pairs if pair.ours.startswith("classifier."))
     return network.replace(num_classes=0) if headless else network

@@ -1,4 +1,4 @@
-"""Gets a catalogue entry's file from its package or the hub, checks it, and keeps it as a model folder in the cache."""
+"""Downloads: the file of a catalogue entry, from a package or the hub, is checked and cached as a model folder."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from compoundnet.models.weights_files import check_sha256, read_state, sha256_of
 
 
 def location(entry: PretrainedWeights) -> Path:
-    """Return the folder in the cache, existing or not. Another file, network or preprocessing gives another folder."""
+    """Return the folder in the cache, existing or not. It differs by file, network and preprocessing."""
     content = msgspec.json.encode(entry) + entry.build_network().dumps().encode()
     return cache_folder() / "models" / f"{entry.name}-{hashlib.sha256(content).hexdigest()[:12]}"
 
 
 def is_fetched(entry: PretrainedWeights) -> bool:
-    """Return whether the weights are in the cache. Folders appear there whole, so one that exists is finished."""
+    """Return whether the weights are in the cache. Folders appear there whole, so an existing one is complete."""
     return location(entry).is_dir()
 
 
 def fetch(entry: PretrainedWeights, file: Path | None = None) -> ModelFolder:
-    """The entry as a model in the cache: read where it is there and sound, else made from its file.
+    """Return the entry as a model in the cache: read if it exists and is intact, otherwise made from its file.
 
-    `file` is a copy of the entry's file to use instead of the hub's or the package's. Processes that fetch the same
-    entry wait for one another.
+    `file` is a local copy of the entry's file, used instead of that of the hub or package. Processes that fetch the
+    same entry wait for one another.
     """
     from filelock import FileLock
 
@@ -52,7 +52,7 @@ def _fetch(entry: PretrainedWeights, folder: Path, file: Path | None) -> ModelFo
         try:
             return read_folder(folder, entry.name)
         except CompoundNetError:
-            pass  # damaged since: make it again
+            pass  # damaged since it was written: make it again
     from compoundnet.models.layouts import from_layout, layout
 
     path = _source(entry) if file is None else file
@@ -72,7 +72,7 @@ def _source(entry: PretrainedWeights) -> Path:
 
 
 def _installed(entry: PretrainedWeights, package: Package) -> Path:
-    """The file in an installed package, which is not imported: it would import torch code of its own."""
+    """The file in an installed package, which is not imported because it would import its torch code."""
     module, _, inside = package.file.partition("/")
     spec = importlib.util.find_spec(module)
     for place in (spec.submodule_search_locations or ()) if spec else ():
@@ -85,7 +85,7 @@ def _installed(entry: PretrainedWeights, package: Package) -> Path:
 
 
 def _downloaded(entry: PretrainedWeights, hub: Hub) -> Path:
-    """The file from the hub, or from huggingface_hub's own cache."""
+    """The file from the hub, or from the cache of huggingface_hub."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
@@ -103,12 +103,12 @@ def _downloaded(entry: PretrainedWeights, hub: Hub) -> Path:
         ) from error
     except HfHubHTTPError as error:
         raise CompoundNetError(f"{page} refused {hub.file}: {first_line(error)}") from error
-    except Exception as error:  # a connection that breaks raises what the HTTP library of the day raises
+    except Exception as error:  # a broken connection raises whatever the underlying HTTP library raises
         raise CompoundNetError(f"the download of {hub.file} from {page} broke off: {first_line(error)}") from error
 
 
 def _hub_sha256(path: Path) -> str | None:
-    """What the hub says the content is: in its cache a large file is a link to one that is named by its sha256."""
+    """The checksum according to the hub: in its cache, a large file is a link to a file named by its sha256."""
     name = path.resolve().name
     return name if re.fullmatch("[0-9a-f]{64}", name) else None
 

@@ -1,4 +1,4 @@
-"""Exported files, which are models by themselves: network, preprocessing and labels travel in their metadata.
+"""Exported files, which are complete models: their metadata contain the network, preprocessing and labels.
 
 .onnx  metadata_props, keys `compoundnet.*`
 .xml   OpenVINO's IR (weights in the .bin beside it), rt_info/compoundnet
@@ -21,7 +21,7 @@ from compoundnet.models.preprocess import Preprocess
 
 
 def is_exported(model: str | os.PathLike[str]) -> bool:
-    """Return whether a path ends as exported files do."""
+    """Return whether a path has the suffix of an exported file."""
     return Path(model).suffix.lower() in _READERS
 
 
@@ -67,7 +67,7 @@ def from_properties(properties: Mapping[str, str], file: Path) -> ExportedModel:
 
 
 def _onnx(file: Path) -> dict[str, str]:
-    # Not with ONNX Runtime: it does not load every sound file that is not ours, and is no faster.
+    # ONNX Runtime is not used: it cannot load every valid file of other origin, and is no faster.
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # untyped library
 

@@ -1,13 +1,13 @@
-"""A model is a folder: network, weights, labels, preprocessing, and a README for people.
+"""Model folders: network, weights, labels, preprocessing, and a README for people.
 
 network.toml          the network (`compoundnet.arch.Network`)
 weights.safetensors   its tensors under the names of the built module, float32
-labels.txt            one class a line; left out where the classes have no names
-preprocess.toml       what an image goes through first (`Preprocess`)
-README.md             where it came from, licence, accuracy
+labels.txt            one class per line; absent if the classes have no names
+preprocess.toml       the preprocessing of an image (`Preprocess`)
+README.md             origin, licence, accuracy
 SHA256SUMS            the weights' checksum, in the form `sha256sum --check` reads
 
-Training adds how it went: recipe.toml, log.csv, curves.png, result.json.
+Training adds its records: recipe.toml, log.csv, curves.png, result.json.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ def read_folder(folder: str | os.PathLike[str], name: str | None = None) -> Mode
 
     Args:
         folder: The folder.
-        name: What to call the model; by default as the folder.
+        name: The name of the model; by default that of the folder.
 
     Raises:
-        CompoundNetError: A file is missing or cannot be read, the weights are truncated, do not match SHA256SUMS or are
-            not this network's, or the labels are not as many as the classes. The message names the file.
+        CompoundNetError: A file is missing or cannot be read, the weights are truncated, do not match SHA256SUMS or
+            belong to another network, or the number of labels is not that of the classes. The message names the file.
     """
     path = Path(folder)
     if not path.is_dir():
@@ -78,21 +78,21 @@ def write_folder(
     replace: bool = False,
     extras: Mapping[str, bytes] | None = None,
 ) -> ModelFolder:
-    """Write a model folder, whole or not at all, and return it as `read_folder` would.
+    """Write a model folder, whole or not at all, and return the model as `read_folder` does.
 
     Args:
-        folder: Where.
+        folder: The folder to write.
         network: The network.
         state: The built network's `state_dict()`, on any device.
-        preprocess: What an image goes through first.
-        labels: The classes' names by index; None where they have none.
+        preprocess: The preprocessing of an image.
+        labels: The class names by index; None if the classes have no names.
         readme: The text of README.md.
-        replace: Put it where another model folder is. A folder that holds anything else is never replaced.
+        replace: Whether to replace an existing model folder. A folder with other content is never replaced.
         extras: More files by name: recipe.toml, log.csv, curves.png, result.json.
 
     Raises:
-        CompoundNetError: The state is not the network's, the labels are not as many as its classes, or the folder
-            exists.
+        CompoundNetError: The state does not fit the network, the number of labels is not that of the classes, or the
+            folder exists.
     """
     target = Path(folder)
     check_tensors(network, {name: tuple(tensor.shape) for name, tensor in state.items()}, "the weights to write")
@@ -108,7 +108,7 @@ def write_folder(
 
 
 def check_target(target: Path, replace: bool) -> None:
-    """Raise a CompoundNetError where a model folder cannot be written to `target`, before any work is done."""
+    """Raise a CompoundNetError if a model folder cannot be written to `target`, before any work is done."""
     if not target.exists():
         return
     found = {entry.name for entry in target.iterdir()} if target.is_dir() else set()
@@ -143,9 +143,9 @@ def _write_files(
     preprocess.save(folder / _PREPROCESS)
     try:
         save_file(tensors, weights, metadata={"format": "pt"})
-    except SafetensorError as error:  # its word for a full disk
+    except SafetensorError as error:  # the error that it raises for a full disk
         raise OSError(str(error)) from error
-    weights.chmod((folder / _NETWORK).stat().st_mode)  # safetensors makes private files
+    weights.chmod((folder / _NETWORK).stat().st_mode)  # safetensors creates files readable only by the user
     texts = {_README: readme, _CHECKSUMS: f"{sha256_of(weights)}  {_WEIGHTS}\n"}
     if labels is not None:
         texts[_LABELS] = "".join(f"{label}\n" for label in labels)

@@ -1,8 +1,8 @@
-"""Weights files of keras.applications' EfficientNet, read and written with h5py alone: nothing in them is run.
+"""Weights files of keras.applications' EfficientNet, read and written with h5py alone; no code in them is run.
 
-Three forms of one content are read: `.h5` (Keras 2 and 3; names as in the model), `.weights.h5` (Keras 3; layers by
-type and number, in newer versions with their names), and `.keras` (a zip with the latter, which Keras 2 writes too).
-Written is `.h5`, in the form of the published files, which Keras 2 and 3 read.
+Three forms of the same content are read: `.h5` (Keras 2 and 3; names as in the model), `.weights.h5` (Keras 3; layers
+by type and number, in newer versions with their names), and `.keras` (a zip with the latter, which Keras 2 writes too).
+The written form is `.h5` as in the published files, which Keras 2 and 3 read.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _Array = npt.NDArray[Any]
 _ZIP = b"PK\x03\x04"
 _IN_ZIP = "model.weights.h5"
-# Where Keras 3, and Keras 2.12 and 2.13, keep the layers of a model.
+# The groups in which Keras 3, and Keras 2.12 and 2.13, store the layers of a model.
 _NUMBERED = ("layers", "_layer_checkpoint_dependencies")
 # Keras 3 numbers a layer's weights in the order the layer makes them.
 _WEIGHTS_OF = {
@@ -54,30 +54,30 @@ _TYPE_OF = {
     "dense": "dense",
 }
 _NORMALIZATION, _RESCALING = re.compile(r"normalization(_\d+)?"), re.compile(r"rescaling(_\d+)?")
-# Keras converts a file that says nothing as one of Keras 1; this is the form since Keras 2 became a part of TensorFlow.
+# Keras converts a file without a version as one of Keras 1; this is the form since Keras 2 became a part of TensorFlow.
 _WRITTEN_AS = {"backend": b"tensorflow", "keras_version": b"2.4.0"}
-_EPSILON = 1e-7  # the least deviation that Keras' Normalization divides by
+_EPSILON = 1e-7  # the smallest deviation by which Keras' Normalization divides
 
 
 class KerasWeights(NamedTuple):
-    """state: in the layout `keras`, without a classifier where the file has none; preprocess: what the model wants."""
+    """state: in the layout `keras`, without a classifier if the file has none; preprocess: as the model needs it."""
 
     state: dict[str, Tensor]
     preprocess: Preprocess
 
 
 class _Content(msgspec.Struct):
-    """tensors: by layer and weight, `stem_conv/kernel`; rescalings: how many Rescaling layers the model has."""
+    """tensors: by layer and weight, `stem_conv/kernel`; rescalings: the number of Rescaling layers."""
 
     tensors: dict[str, _Array]
     rescalings: int
 
 
 def read_keras(path: Path, network: Network) -> KerasWeights:
-    """Read a `.h5`, `.weights.h5` or `.keras` file, told apart by content: its weights and the preprocessing they want.
+    """Read a `.h5`, `.weights.h5` or `.keras` file, distinguished by content: its weights and their preprocessing.
 
-    Keras keeps the images' mean and deviation inside the model, and so in the file; crop and interpolation are the
-    authors'.
+    Keras stores the mean and deviation of the images inside the model, and so in the file; crop and interpolation
+    are those of the authors.
 
     Raises:
         CompoundNetError: The file is damaged or of another kind of model, or h5py is not installed.
@@ -98,9 +98,9 @@ def read_keras(path: Path, network: Network) -> KerasWeights:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """The h5py.File of a path, out of its zip where it is in one. What fails while it is open is the file's fault."""
+    """Open the h5py.File of a path, also inside a zip. Errors while it is open are reported as a damaged file."""
     need("h5py", "reading Keras files")
-    import h5py  # an extra
+    import h5py  # installed by an extra
 
     try:
         with path.open("rb") as file:
@@ -119,7 +119,7 @@ def _opened(path: Path) -> Iterator[Any]:
         raise
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise CompoundNetError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except Exception as error:  # damage shows anywhere inside h5py and zipfile, as whatever that place raises
+    except Exception as error:  # damage can raise any exception inside h5py and zipfile
         reason = str(error.args[0]) if error.args else type(error).__name__
         raise CompoundNetError(
             f"{path} is no HDF5 or .keras file, or it is truncated or damaged: {reason}; get the file again"
@@ -127,8 +127,8 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def _content(file: Any, path: Path, network: Network) -> _Content:
-    root = file.get("model_weights", file)  # a whole model keeps its weights beside its optimiser's
-    if "layer_names" in root.attrs or "layer_names0" in root.attrs:  # in pieces where they are many
+    root = file.get("model_weights", file)  # a whole model stores its weights next to those of its optimiser
+    if "layer_names" in root.attrs or "layer_names0" in root.attrs:  # split if there are many
         return _named(root, path)
     for group in _NUMBERED:
         if group in file:
@@ -159,7 +159,7 @@ def _numbered(root: Any, path: Path, network: Network) -> _Content:
 
 
 def _layer_names(root: Any, path: Path, network: Network) -> dict[str, str]:
-    """The name that each numbered layer has in the model: as the file says, else by the order of the network's."""
+    """The name of each numbered layer in the model: from the file, otherwise by the order of the network's layers."""
     said = {layer: root[layer]["vars"].attrs.get("name") for layer in root if "vars" in root[layer]}
     if any(said.values()):
         return {layer: str(name) for layer, name in said.items() if name}
@@ -204,9 +204,9 @@ def _array(dataset: Any, path: Path) -> _Array:
 def _statistics(content: _Content, path: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and deviation in units of pixel / 255, as the model's Rescaling and Normalization layers apply them.
 
-    Keras' published files hold the deviation where the variance belongs. Since Keras 2.10 a model made with
-    weights="imagenet" makes up for it with a second Rescaling (tensorflow/tensorflow#49930); the published files are
-    older and lack it, but their weights want it.
+    The published Keras files hold the deviation in place of the variance. Since Keras 2.10 a model made with
+    weights="imagenet" compensates for it with a second Rescaling (tensorflow/tensorflow#49930); the published files are
+    older and lack this layer, but their weights need it.
     """
     found = {}
     for name, array in content.tensors.items():
@@ -242,11 +242,11 @@ def published_md5() -> frozenset[str]:
 def write_keras(path: Path, network: Network, state: Mapping[str, Tensor], preprocess: Preprocess) -> None:
     """Write the state of `build(network)` for `EfficientNet...(weights=path)` of the same network.
 
-    The mean and deviation of `preprocess` go into the model's Normalization layer, so that it takes images as pixels
-    from 0 to 255. Raises CompoundNetError where keras.applications has no such network, and without h5py.
+    The mean and deviation of `preprocess` go into the model's Normalization layer, so that it accepts images as pixels
+    from 0 to 255. Raises CompoundNetError if keras.applications has no such network, or h5py is not installed.
     """
     need("h5py", "writing Keras files")
-    import h5py  # an extra
+    import h5py  # installed by an extra
 
     if path.suffix != ".h5" or path.name.endswith(".weights.h5"):
         raise CompoundNetError(f"{path}: Keras tells its files apart by name, and this form must end in .h5 alone")

@@ -1,7 +1,7 @@
 """Class names, by index.
 
 ImageNet's are the first English name of each WordNet synset of ILSVRC 2012, in the order of its classes; six of them,
-which would be the same or say too little, are written out (`crane (bird)`, `Pembroke Welsh corgi`).
+which would be equal or ambiguous, are written out (`crane (bird)`, `Pembroke Welsh corgi`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def label_set(name: str) -> tuple[str, ...]:
 
 
 def read_labels(path: Path, num_classes: int) -> tuple[str, ...]:
-    """One class a line, in the order of the logits. Their number must be the network's."""
+    """Read one class per line, in the order of the logits. Their number must be that of the network's classes."""
     try:
         labels = _lines(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -34,7 +34,7 @@ def read_labels(path: Path, num_classes: int) -> tuple[str, ...]:
 
 
 def check_labels(labels: tuple[str, ...], num_classes: int, source: str) -> None:
-    """Raise where the number of labels is not the network's number of classes, or one of them is blank."""
+    """Raise if the number of labels is not the network's number of classes, or one of them is blank."""
     if len(labels) != num_classes:
         raise CompoundNetError(f"{source}: holds {len(labels)} labels, and the network has {num_classes} classes")
     blank = [index for index, label in enumerate(labels) if not label.strip() or "\n" in label]

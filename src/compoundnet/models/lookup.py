@@ -1,4 +1,4 @@
-"""Finds a model by name, in a folder or in an exported file, without torch."""
+"""Lookup of a model by name, in a folder or in an exported file, without torch."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from compoundnet.models.model import Model, ModelFolder
 def open_model(model: str | os.PathLike[str] | Model) -> Model:
     """Open a model: a name of `compoundnet models list`, a model folder, or an exported file.
 
-    A name is fetched where the cache lacks it; a folder that is called like a name is meant by `./name`. Weights are
-    checked on the way: their checksum, and that they fit the network. Does not import torch once a model is fetched.
+    A named model is fetched if the cache lacks it; `./name` stands for a folder with such a name. The checksum of the
+    weights and their shapes are checked. Does not import torch once a model is fetched.
 
     Args:
         model: The name, the folder, the file, or a model that is already open and returned as it is.
@@ -67,5 +67,5 @@ def _open_folder(model: str | os.PathLike[str]) -> ModelFolder:
 
 
 def _is_folder(given: str) -> bool:
-    """A name of the catalogue is one, whatever lies around; a path separator says that a folder is meant."""
+    """Whether a folder is meant: names of the catalogue take precedence, unless there is a path separator."""
     return "/" in given or os.sep in given or (catalogue.entry(given) is None and Path(given).exists())

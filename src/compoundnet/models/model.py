@@ -1,4 +1,4 @@
-"""What a model is, in every form: network, preprocessing and labels; and the two forms there are on disk."""
+"""Models: the common part (network, preprocessing and labels), and the two forms on disk."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ PREFIX = "compoundnet."
 
 
 class Model(msgspec.Struct, frozen=True):
-    """A model that is ready to use. `open_model` gives one of its two forms.
+    """A model that is ready to use. `open_model` returns one of its two forms.
 
     Attributes:
-        name: What messages call it.
-        network: Its network.
-        preprocess: What an image goes through first.
-        labels: The classes' names by index; None where they have none.
+        name: The name used in messages.
+        network: The network.
+        preprocess: The preprocessing of an image.
+        labels: The class names by index; None if the classes have no names.
     """
 
     name: str
@@ -33,7 +33,7 @@ class ModelFolder(Model, frozen=True):
     """A model in a folder, with weights that torch can load.
 
     Attributes:
-        weights: Its safetensors file, whose tensors are the network's.
+        weights: The safetensors file with the tensors of the network.
     """
 
     weights: Path
@@ -49,10 +49,10 @@ class ExportedModel(Model, frozen=True):
 
     Attributes:
         precision: float32, float16 or int8.
-        dynamic_batch: Whether it takes any number of images at a time instead of one.
-        dynamic_size: Whether it takes images of any size, at least 32 px a side.
+        dynamic_batch: Whether it accepts any number of images at a time instead of one.
+        dynamic_size: Whether it accepts images of any size of at least 32 px.
         file: The file itself.
-        features: Whether it gives the last feature map beside the logits, which class activation maps need.
+        features: Whether it outputs the last feature map besides the logits, which class activation maps need.
     """
 
     precision: str
@@ -63,7 +63,7 @@ class ExportedModel(Model, frozen=True):
 
     def properties(self) -> dict[str, str]:
         """Return the metadata that describes the model inside its file."""
-        from compoundnet import __version__  # at import, compoundnet itself may not be finished
+        from compoundnet import __version__  # when this module is imported, the import of compoundnet may be incomplete
 
         found = {
             "version": __version__,

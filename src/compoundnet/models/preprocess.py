@@ -1,4 +1,4 @@
-"""What an image goes through before a network's weights see it. It belongs to the weights, not to the network."""
+"""The preprocessing of images before inference. It belongs to the weights, not to the network."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from compoundnet.base.images import read_image, to_rgb
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Mean and standard deviation of ImageNet's training images, as the authors' preprocessing.py has them.
+# Mean and standard deviation of ImageNet's training images, from the authors' preprocessing.py.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-# preprocessing.py: CROP_PADDING, the rule that every published checkpoint was evaluated with.
+# preprocessing.py: CROP_PADDING, the rule used in the evaluation of every published checkpoint.
 _CROP_PADDING = 32
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
@@ -29,14 +29,14 @@ _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BI
 class Preprocess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Evaluation preprocessing: centre crop, resize to `size`, then (pixel / 255 - mean) / std for each channel.
 
-    The order is that of the authors' preprocessing.py, crop before resize, so that nothing outside the crop reaches a
-    pixel. The resize is PIL's, which averages over what it shrinks, as in timm and torchvision; TensorFlow 1's does
-    not average. A `Preprocess` is callable: `preprocess("cat.jpg")` is a tensor float32[3, size, size].
+    The order is that of the authors' preprocessing.py: crop before resize, so that nothing outside the crop affects a
+    pixel. The resize is that of PIL, which is antialiased, as in timm and torchvision; TensorFlow 1's is not. A
+    `Preprocess` is callable: `preprocess("cat.jpg")` is a tensor float32[3, size, size].
 
     Attributes:
         size: Side of the square input, pixels.
         crop: Side of the centre crop as a fraction of the image's shorter side.
-        interpolation: Of the resize.
+        interpolation: The filter of the resize.
         mean: In units of pixel / 255: one value for each channel of the image (RGB), or one for all of them.
         std: Standard deviation, in the same units and number.
     """
@@ -57,22 +57,23 @@ class Preprocess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @classmethod
     def authors(cls, size: int) -> Preprocess:
-        """Return the authors' for EfficientNet: crop size / (size + 32), bicubic, ImageNet's mean and deviation."""
+        """Return the authors' preprocessing for EfficientNet: crop size / (size + 32), bicubic, ImageNet's mean and
+        deviation."""
         return cls(size=size, crop=size / (size + _CROP_PADDING))
 
     @classmethod
     def authors_lite(cls, size: int) -> Preprocess:
-        """Return the authors' for EfficientNet-Lite: the same crop, and (pixel - 127) / 128."""
+        """Return the authors' preprocessing for EfficientNet-Lite: the same crop, and (pixel - 127) / 128."""
         return cls(size=size, crop=size / (size + _CROP_PADDING), mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
 
     def __call__(self, image: str | os.PathLike[str] | Image.Image | NDArray[Any]) -> Tensor:
-        """Prepare an image for the network, as torch's users expect it.
+        """Prepare an image for the network as a torch tensor.
 
         Args:
             image: A file, a PIL image of any mode, or an array (see `compoundnet.base.images.to_rgb`).
 
         Returns:
-            A tensor float32[3, size, size]; `[None]` makes a batch of it.
+            A tensor float32[3, size, size]; `[None]` adds the batch axis.
 
         Raises:
             UnreadableImageError: The file cannot be read.
@@ -103,7 +104,7 @@ class Preprocess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return read_toml(path, cls)
 
     def dumps(self) -> str:
-        """Return this as TOML, of which `loads` makes an equal value."""
+        """Return this as TOML, which `loads` reads back to an equal value."""
         return msgspec.toml.encode(self).decode()
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -114,9 +115,9 @@ class Preprocess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def crop_box(width: int, height: int, crop: float) -> tuple[int, int, int, int]:
     """Return the centre square of an image: left, top, right and bottom in its pixels.
 
-    Where the rest is odd, one pixel more is cut off on the left and at the top.
+    If the remainder is odd, one pixel more is cut off on the left and at the top.
     """
-    # In float32 and cut off, as TensorFlow computes it. A crop of less than a pixel is one pixel.
+    # Computed in float32 and truncated, as in TensorFlow. A crop of less than a pixel becomes one pixel.
     side = max(1, int(np.float32(crop) * np.float32(min(width, height))))
     left, top = (width - side + 1) // 2, (height - side + 1) // 2
     return left, top, left + side, top + side

@@ -1,4 +1,5 @@
-"""Checkpoints of the authors' code (tensorflow/tpu, models/official/efficientnet). Nothing else needs TensorFlow."""
+"""Checkpoints of the authors' code (tensorflow/tpu, models/official/efficientnet). Only this module needs
+TensorFlow."""
 
 from __future__ import annotations
 
@@ -16,20 +17,20 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 AVERAGE = "/ExponentialMovingAverage"
-# Beside these a checkpoint of a training run holds the optimiser's slots and the step.
+# Besides these, a checkpoint of a training run holds the slots of the optimiser and the step.
 _WEIGHTS = ("kernel", "depthwise_kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
 _EVERY_NETWORK_HAS = "stem/conv2d/kernel"
 _PART = re.compile(r"\.(index|data-\d+-of-\d+)$")
 
 
 def read_tensorflow(path: Path, *, raw: bool = False) -> dict[str, Tensor]:
-    """Read a checkpoint's weights, in the layout `tensorflow`.
+    """Read the weights of a checkpoint, in the layout `tensorflow`.
 
     Args:
-        path: What its files' names have before `.index` and `.data-...`, one of these files, or a folder with the text
+        path: The common prefix of its files `.index` and `.data-...`, one of these files, or a folder with the text
             file `checkpoint`, which names the latest.
-        raw: The trained weights instead of their moving average. The published accuracy is the average's; without it
-            B4 is right on 79.7 % instead of 82.6 % of ImageNet (qubvel/efficientnet#19).
+        raw: Whether to read the trained weights instead of their moving average. The published accuracy is that of the
+            average; without it B4 reaches 79.7 % instead of 82.6 % on ImageNet (qubvel/efficientnet#19).
 
     Raises:
         CompoundNetError: TensorFlow is not installed, or the checkpoint is damaged or of another kind of model.
@@ -54,9 +55,9 @@ def read_checkpoint(path: Path, *, raw: bool = False) -> dict[str, Any]:
 
 
 def choose(names: Iterable[str], *, raw: bool, source: str) -> dict[str, str]:
-    """Of a checkpoint's variables those that are the network, under their names in the layout.
+    """Select the variables of a checkpoint that belong to the network, with their names in the layout.
 
-    The moving averages where there are any, unless `raw`. The whole model's scope (`efficientnet-b0/`) is left out.
+    Moving averages are preferred unless `raw`. The scope of the whole model (`efficientnet-b0/`) is removed.
     """
     names = list(names)
     scope = _scope(names, source)
@@ -70,7 +71,7 @@ def choose(names: Iterable[str], *, raw: bool, source: str) -> dict[str, str]:
 
 
 def import_tensorflow(purpose: str) -> Any:
-    """The module tensorflow, or a CompoundNetError that says how to get it."""
+    """Import tensorflow, or raise a CompoundNetError that says how to install it."""
     try:
         import tensorflow
     except ModuleNotFoundError as error:
@@ -103,7 +104,7 @@ def _prefix(path: Path) -> Path:
 
 
 def _latest(folder: Path) -> Path:
-    """The one that the text file `checkpoint` names; only its name counts, as the folder may have been moved."""
+    """The checkpoint named in the text file `checkpoint`; its folder is ignored, as it may have been moved."""
     try:
         text = (folder / "checkpoint").read_text("utf-8", errors="replace")
     except OSError as error:
@@ -121,8 +122,8 @@ def _latest(folder: Path) -> Path:
 def write_tensorflow(path: Path, network: Network, state: Mapping[str, Tensor], scope: str | None = None) -> None:
     """Write the state of `build(network)` as a checkpoint: the files `path`.index and `path`.data-00000-of-00001.
 
-    Every tensor stands there under its own name and as its moving average, as their evaluation looks for the latter.
-    `scope` is their name of the model, the network's unless given. Raises CompoundNetError without TensorFlow.
+    Every tensor is stored under its name and as its moving average, which the authors' evaluation reads. `scope` is the
+    authors' name of the model, by default that of the network. Raises CompoundNetError if TensorFlow is not installed.
     """
     tf = import_tensorflow("writing")
     scope = network.name if scope is None else scope

@@ -1,4 +1,4 @@
-"""Which tensors a network's weights consist of, from its layers alone: what a weights file must hold. No torch."""
+"""The tensors that a weights file of a network must hold, computed from its layers without torch."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from compoundnet.base import CompoundNetError
 
 Shape = tuple[int, ...]
 
-# Counts batches seen in training; torch uses it only where momentum is None, which no network of ours has.
+# Counts training batches; torch uses it only if momentum is None, which is so in none of our networks.
 COUNTER = ".num_batches_tracked"
-_NAMED = 3  # tensors an error names; the rest it counts
+_NAMED = 3  # how many tensors an error names; the rest are counted
 
 
 def expected_tensors(network: Network) -> dict[str, Shape]:
-    """Name and shape of every weight, bias and running statistic of the built network, in the order of its layers."""
+    """Return name and shape of every weight, bias and running statistic of the built network, in the order of its
+    layers."""
     found: dict[str, Shape] = {}
     for layer in unroll(network):
         if layer.kind == "conv":
@@ -32,7 +33,7 @@ def expected_tensors(network: Network) -> dict[str, Shape]:
 
 
 def state_shapes(network: Network) -> dict[str, Shape]:
-    """`expected_tensors` and the counters that torch's `state_dict` has beside each norm's statistics."""
+    """Return `expected_tensors` and the counters that torch's `state_dict` has for each norm."""
     shapes: dict[str, Shape] = {}
     for name, shape in expected_tensors(network).items():
         shapes[name] = shape
@@ -42,12 +43,12 @@ def state_shapes(network: Network) -> dict[str, Shape]:
 
 
 def check_tensors(network: Network, found: Mapping[str, Sequence[int]], source: str) -> None:
-    """Raise a CompoundNetError that says which tensors of `source` are missing, extra or misshapen for a network."""
+    """Raise a CompoundNetError that lists missing, extra and misshapen tensors of `source` for a network."""
     check_shapes(found, state_shapes(network), f"{source}: these are not the weights of {network.name}")
 
 
 def check_shapes(found: Mapping[str, Sequence[int]], expected: Mapping[str, Shape], problem: str) -> None:
-    """Raise a CompoundNetError of `problem` and what is missing, extra or misshapen; counters of batches may lack."""
+    """Raise a CompoundNetError with `problem` and missing, extra or misshapen tensors; batch counters are optional."""
     missing = [name for name in expected if name not in found and not name.endswith(COUNTER)]
     extra = [name for name in found if name not in expected]
     misshapen = [

@@ -74,21 +74,21 @@ def load(
 ) -> ConvNet | FeaturePyramid:
     """Load the pretrained torch module of a model, in eval mode, on the CPU.
 
-    The module knows the model's preprocessing and labels: `net(net.preprocess("cat.jpg")[None])` are logits, and
+    The module has the preprocessing and labels of the model: `net(net.preprocess("cat.jpg")[None])` are logits, and
     `net.labels` names them. With another number of classes there are no labels.
 
     Args:
-        model: a name of `compoundnet models list`, a model's folder, or an opened model.
-        num_classes: another number gives a classifier with fresh weights; 0 leaves it out.
-        in_chans: another number gives a stem made of the pretrained one (`adapt_stem`).
-        drop_rate: dropout before the classifier, as for `build`.
-        drop_path_rate: stochastic depth, as for `build`.
+        model: A name of `compoundnet models list`, a model folder, or an opened model.
+        num_classes: A different number gives a classifier with new random weights; 0 omits the classifier.
+        in_chans: A different number gives a stem adapted from the pretrained one (`adapt_stem`).
+        drop_rate: Dropout before the classifier, as for `build`.
+        drop_path_rate: Stochastic depth, as for `build`.
         global_pool: "avg", "max", or "" for none, as for `build`.
-        features_only: the trunk as a FeaturePyramid.
+        features_only: Whether to return the trunk as a FeaturePyramid.
         out_indices: levels of the pyramid; all of them by default.
 
     Raises:
-        CompoundNetError: there is no such model, its weights cannot be read, or a value is impossible.
+        CompoundNetError: There is no such model, its weights cannot be read, or a value is out of range.
     """
     if num_classes is not None and num_classes < 0:
         raise CompoundNetError(f"num_classes must be 0 (no classifier) or more, got {num_classes}")
@@ -96,10 +96,10 @@ def load(
     state = read_safetensors(model.weights)
     if in_chans is not None and in_chans != model.network.in_channels:
         state[_STEM] = adapt_stem(state[_STEM], in_chans)
-    with torch.device("meta"):  # every tensor comes from the file: none is made and initialised first
+    with torch.device("meta"):  # every tensor comes from the file: none is allocated and initialised first
         net = build(
             model.network,
-            num_classes=0 if num_classes == 0 else None,  # another number: after the weights are in
+            num_classes=0 if num_classes == 0 else None,  # another number: set after loading the weights
             in_chans=in_chans,
             drop_rate=drop_rate,
             drop_path_rate=drop_path_rate,
@@ -119,8 +119,9 @@ def load(
 def adapt_stem(weight: Tensor, in_chans: int) -> Tensor:
     """Return the stem's weight float[out, channels, k, k] for another number of input channels.
 
-    More channels repeat the old ones in turn, each divided by how often it is there; fewer take an equal share of all.
-    Either way the sum over channels stays, so a grey image gives the response of its RGB version.
+    With more channels, the old ones are repeated cyclically and divided by the number of their repeats; with fewer,
+    each is an equal fraction of their sum. The sum over channels is preserved, so a grey image gives the response of
+    its RGB version.
     """
     channels = weight.shape[1]
     if in_chans < 1:

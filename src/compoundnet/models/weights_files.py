@@ -1,4 +1,4 @@
-"""Weights files of torch, read safely. Nothing is unpickled that could run code; damage is an error that says so."""
+"""Weights files of torch, read safely. Pickles that could run code are rejected, and damage is reported as such."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from compoundnet.base import CompoundNetError, whole_file, write_whole
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Where training programs keep the weights inside a checkpoint.
+# The keys under which training programs store the weights in a checkpoint.
 _CONTAINERS = ("state_dict", "model_state_dict", "model")
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 
 
 def sha256_of(path: Path) -> str:
-    """The file's SHA-256, in hexadecimal."""
+    """Return the SHA-256 of a file, in hexadecimal."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -30,7 +30,7 @@ def sha256_of(path: Path) -> str:
 
 
 def check_sha256(path: Path, expected: str, remedy: str) -> None:
-    """Raise a CompoundNetError that ends in `remedy` where the file's content is not the expected one."""
+    """Raise a CompoundNetError that ends in `remedy` if the content of the file is not the expected one."""
     found = sha256_of(path)
     if found != expected.lower():
         raise CompoundNetError(
@@ -39,7 +39,8 @@ def check_sha256(path: Path, expected: str, remedy: str) -> None:
 
 
 def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes in a safetensors file, which must be whole. Reads the header only and does not import torch."""
+    """Return the names and shapes in a safetensors file, which must be complete. Reads only the header, without
+    torch."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -50,7 +51,7 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, on the CPU."""
+    """Read the tensors of a safetensors file, on the CPU."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -64,11 +65,11 @@ def write_state(path: Path, state: Mapping[str, Tensor]) -> None:
     """Write tensors whole or not at all: as `.safetensors`, or as `.pth` for torch.load.
 
     Raises:
-        CompoundNetError: The path ends otherwise, or cannot be written.
+        CompoundNetError: The path has another suffix, or cannot be written.
     """
     if path.suffix not in (".safetensors", ".pth"):
         raise CompoundNetError(f"{path}: weights of torch are written to a file that ends in .safetensors or .pth")
-    import torch  # reading shapes and checksums, which others import this module for, does without
+    import torch  # importers of this module that only read shapes and checksums do not need it
     from safetensors.torch import save
 
     if path.suffix == ".pth":
@@ -80,10 +81,10 @@ def write_state(path: Path, state: Mapping[str, Tensor]) -> None:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors or torch file (zip or legacy), told apart by content.
+    """Read the tensors of a safetensors or torch file (zip or legacy), distinguished by content.
 
-    A checkpoint's `state_dict` or `model` entry is taken, and DistributedDataParallel's `module.` prefix dropped.
-    Raises CompoundNetError for a damaged file, a pickle that asks for code, and one that holds other things.
+    The entry `state_dict` or `model` of a checkpoint is used, and the prefix `module.` of DistributedDataParallel is
+    removed. Raises CompoundNetError for a damaged file, a pickle that would run code, or one with other content.
     """
     try:
         with path.open("rb") as file:
@@ -106,23 +107,24 @@ def _unpickle(path: Path) -> Any:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about pickle protocols; what cannot be read is an error below
+            warnings.simplefilter("ignore")  # warnings about pickle protocols; an unreadable file is an error below
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        # torch words it in several ways and gives no field; the name after GLOBAL is what the pickle wants to call.
+        # torch has several messages for it and no attribute; the name after GLOBAL is the function that the pickle
+        # would call.
         wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
         if wanted is None:
             raise CompoundNetError(
                 f"{path} holds something other than tensors, or it is damaged; nothing was read"
             ) from error
-        if _breaks_off(path):  # perhaps inside the name of something harmless
+        if _breaks_off(path):  # the match may be inside a harmless name
             raise _damaged(path, EOFError()) from error
         raise CompoundNetError(
             f"{path} is a pickle that wants to run {wanted[1]}; it was refused and nothing was run. Weights alone need "
             "no code: where you trust the file's author, save them there with torch.save(model.state_dict(), ...) "
             "or as safetensors"
         ) from error
-    except Exception as error:  # a truncated file fails anywhere inside torch, with whatever that place raises
+    except Exception as error:  # a truncated file can raise any exception inside torch
         raise _damaged(path, error) from error
 
 
@@ -134,7 +136,7 @@ def _breaks_off(path: Path) -> bool:
         try:
             for _ in range(5):
                 if file.peek(1)[:1] == _PICKLE:
-                    deque(pickletools.genops(file), maxlen=0)  # reads the operations and does none of them
+                    deque(pickletools.genops(file), maxlen=0)  # reads the operations without executing them
         except ValueError:
             return True
     return False

@@ -1,4 +1,4 @@
-"""Running models: on images, as sessions of several backends, as files for other runtimes, against the clock."""
+"""Running models: prediction, sessions on several backends, export to other runtimes, timing."""
 
 from compoundnet.base.extras import attach
 

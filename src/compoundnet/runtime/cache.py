@@ -1,8 +1,9 @@
-"""Work that is done once per machine and kept on disk: compiled networks, and which backend was fastest.
+"""The cache of work that is done once per machine: compiled networks, and the choice of the fastest backend.
 
-An entry is a folder, under the cache folder's `sessions`, that appears whole or not at all. Its `entry.json` says what
-it was made from and the checksum of each file, so a damaged or foreign entry is made again.
-Its date is that of its last use: when one is added and all together are over 4 GiB, the longest unused ones go.
+An entry is a folder in `sessions` of the cache folder, which appears whole or not at all. Its `entry.json` records what
+it was made from and the checksum of each file, so a damaged or foreign entry is made again. The date of an entry is
+that of its last use: when one is added and the total exceeds 4 GiB, the entries unused for the longest time are
+deleted.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from compoundnet.models.weights_files import sha256_of
 _LOG = logging.getLogger(__name__)
 _ENTRY = "entry.json"
 _MOST_BYTES = 4 << 30
-# What was used more lately may be in use by another process, which has looked for it and not opened it yet.
+# An entry used more recently may be in use by another process, which has found it but not opened it yet.
 _LEAST_UNUSED = 3600.0
 Identity = Mapping[str, str]
 
@@ -40,14 +41,14 @@ class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @contextmanager
 def stored(kind: str, name: str, identity: Identity | None, make: Callable[[Path], None], doing: str) -> Iterator[Path]:
-    """Yield a folder with what `make` writes into an empty one, made where the cache lacks it.
+    """Yield a folder with the content that `make` writes; call `make` only if the cache lacks it.
 
     Args:
-        kind: What it is for, a part of the folder's name.
-        name: Of the network.
-        identity: Everything the content depends on; None where that is not known, and then nothing is kept.
-        make: Writes the content.
-        doing: What `make` does, for the note that it takes a while: `compiling for ONNX Runtime`.
+        kind: The purpose of the entry, part of the folder's name.
+        name: The name of the network.
+        identity: Everything that the content depends on; None if that is unknown, and then nothing is kept.
+        make: Writes the content into an empty folder.
+        doing: The work of `make`, for the message that it takes a while, such as `compiling for ONNX Runtime`.
     """
     if identity is None:
         _LOG.info("%s: %s", name, doing)
@@ -69,16 +70,16 @@ def stored(kind: str, name: str, identity: Identity | None, make: Callable[[Path
 
 
 def location(kind: str, name: str, identity: Identity) -> Path:
-    """Return where the entry is or would be; another identity gives another place."""
+    """Return the folder of the entry, existing or not; a different identity gives a different folder."""
     digest = hashlib.sha256(json.dumps(dict(identity), sort_keys=True).encode()).hexdigest()[:24]
     readable = re.sub(r"[^A-Za-z0-9._+-]", "_", name)[:80]
     return cache_folder() / "sessions" / f"{readable}-{kind}-{digest}"
 
 
 def _found_or_made(folder: Path, identity: Identity, make: Callable[[Path], None], note: str) -> Path | None:
-    """The entry's folder; None where the cache cannot be written. Processes that want the same one wait."""
+    """The entry's folder; None if the cache is not writable. Processes that need the same entry wait for each other."""
     if _problem(folder, identity) is None:
-        with suppress(OSError):  # a cache that is only read
+        with suppress(OSError):  # a read-only cache
             os.utime(folder)
         return folder
     from filelock import FileLock
@@ -91,7 +92,7 @@ def _found_or_made(folder: Path, identity: Identity, make: Callable[[Path], None
                     _LOG.warning("the cache entry %s %s; making it anew", folder, problem)
                 _LOG.info("%s", note)
                 _make(folder, identity, make)
-                with suppress(OSError):  # another process removes them at the same time, or they are another user's
+                with suppress(OSError):  # another process removes them at the same time, or they belong to another user
                     _remove_old(folder.parent)
     except UnwritableError as error:
         _LOG.warning("%s, so the next start takes as long; COMPOUNDNET_CACHE names another cache", error)
@@ -108,7 +109,7 @@ def _make(folder: Path, identity: Identity, make: Callable[[Path], None]) -> Non
 
 
 def _remove_old(sessions: Path) -> None:
-    """Until the entries fit, the one that was used longest ago goes first."""
+    """Delete the least recently used entries until the rest fit."""
     entries = sorted((path for path in sessions.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
     sizes = [sum(file.stat().st_size for file in entry.rglob("*") if file.is_file()) for entry in entries]
     excess = sum(sizes) - _MOST_BYTES
@@ -121,7 +122,7 @@ def _remove_old(sessions: Path) -> None:
 
 
 def _problem(folder: Path, identity: Identity) -> str | None:
-    """What is wrong with an entry, in words that follow its name; None where it is sound."""
+    """The defect of an entry, as words that follow its name; None if it is intact."""
     try:
         entry = msgspec.json.decode((folder / _ENTRY).read_bytes(), type=_Entry)
     except (OSError, msgspec.DecodeError):

@@ -1,4 +1,4 @@
-"""Sessions that give the last feature map beside the logits: what class activation maps are made of."""
+"""Sessions that return the last feature map besides the logits, as class activation maps need it."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class FeatureSession(NamedTuple):
     """A network whose classifier is a linear layer over the mean of its last feature map, ready to run.
 
     Attributes:
-        run: Takes one image, float32[3, size, size], as preprocessing gives it.
-        weight: Of the classifier, float32[classes, channels].
+        run: Runs one image, float32[3, size, size], as returned by preprocessing.
+        weight: The weight of the classifier, float32[classes, channels].
     """
 
     run: Callable[[Array], Features]
@@ -52,7 +52,7 @@ def feature_session(
 ) -> FeatureSession:
     """Open a session of a model or of a network in memory.
 
-    The first session of a model on onnxruntime exports it, which takes some seconds and torch; the graph is kept in
+    The first session of a model on onnxruntime exports it, which needs torch and some seconds; the graph is kept in
     the cache, and later sessions start without torch.
 
     Args:
@@ -61,7 +61,7 @@ def feature_session(
         threads: Threads of the network; all cores by default.
 
     Raises:
-        CompoundNetError: There is no such model or backend, or an exported file did not keep the feature map.
+        CompoundNetError: There is no such model or backend, or an exported file does not output the feature map.
     """
     threads = check_threads(threads)
     if isinstance(model, str | os.PathLike):
@@ -80,7 +80,7 @@ def feature_session(
 
 
 def _of_folder(model: ModelFolder, threads: int) -> FeatureSession:
-    """On ONNX Runtime, through a graph that the cache keeps."""
+    """A session on ONNX Runtime, with a graph from the cache."""
     from safetensors import safe_open
 
     source = find_source(model)

@@ -1,4 +1,4 @@
-"""A torch module as an ONNX graph, through torch's exporter: default operators only, SAME padding inside Conv."""
+"""Export of a torch module to an ONNX graph with torch's exporter: default operators only, SAME padding inside Conv."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from compoundnet.nn import ConvNet
 from compoundnet.nn.units import ConvNorm
 
 # Read by ONNX Runtime from 1.14 and OpenVINO from 2023 on (the exporter's IR version 10 by ONNX Runtime from 1.18);
-# nothing later is of use to these networks. The operator
-# Swish of opset 24 takes ONNX Runtime 1.5 to 2 times as long as Sigmoid and Mul, which it fuses (docs/performance.md).
+# nothing newer is of use to these networks. ONNX Runtime needs 1.5 to 2 times as long for the operator Swish of opset
+# 24 as for Sigmoid and Mul, which it fuses (docs/performance.md).
 _OPSET = 18
 INPUT, OUTPUT, FEATURES = "images", "logits", "features"
 # An ONNX file with its weights inside is one protobuf message, which holds 2 GiB at most.
@@ -39,15 +39,16 @@ def write_onnx(
     properties: Mapping[str, str] | None = None,
     one_file: bool = True,
 ) -> None:
-    """Write the graph of a module in eval mode: `images` float32[N, channels, H, W] in, `logits` float32[N, K] out.
+    """Write the graph of a module in eval mode. Input: `images` float32[N, channels, H, W]; output: `logits` float32[N,
+    K].
 
     Args:
         net: The module.
         path: The file to write.
-        channels: Of the input.
+        channels: Channels of the input.
         size: H and W, unless `dynamic_size`.
-        dynamic_batch: Whether N is any number; otherwise it is 1.
-        dynamic_size: Whether H and W are any.
+        dynamic_batch: Whether N is arbitrary; otherwise it is 1.
+        dynamic_size: Whether H and W are arbitrary.
         half: Whether weights and arithmetic are float16.
         features: Whether to add a second output of that name: the last feature map float32[N, C, h, w] of a ConvNet.
         properties: The file's metadata.
@@ -73,7 +74,7 @@ def write_onnx(
 
 
 class Half(nn.Module):
-    """A copy of a module in float16, which takes and gives float32."""
+    """A float16 copy of a module, with float32 input and output."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -85,7 +86,7 @@ class Half(nn.Module):
 
 
 class WithFeatures(nn.Module):
-    """A ConvNet that gives its last feature map beside the logits."""
+    """A ConvNet that returns its last feature map besides the logits."""
 
     def __init__(self, net: ConvNet) -> None:
         super().__init__()
@@ -106,7 +107,7 @@ def _exported(
     dynamic |= {2: "height", 3: "width"} if dynamic_size else {}
     example = torch.zeros(2 if dynamic_batch else 1, channels, size, size)
     with warnings.catch_warnings(), torch.inference_mode(False), torch.enable_grad():
-        warnings.simplefilter("ignore")  # the exporter's own, about its future
+        warnings.simplefilter("ignore")  # a warning of the exporter about its future
         program = torch.onnx.export(
             net,
             (example,),
@@ -123,7 +124,7 @@ def _exported(
 
 
 def _without_same(net: nn.Module) -> tuple[nn.Module, list[str]]:
-    """A copy whose convolutions all pad symmetrically, and the weights' names of those that should pad as TensorFlow.
+    """A copy with only symmetric padding, and the weight names of convolutions that need TensorFlow's padding.
 
     The output's size is the same either way: ceil(input / stride).
     """
@@ -137,7 +138,8 @@ def _without_same(net: nn.Module) -> tuple[nn.Module, list[str]]:
 
 
 def _set_same(model: ir.Model, weights: list[str]) -> None:
-    """Give the convolutions with these weights ONNX's SAME_UPPER, which is TensorFlow's SAME at any input size."""
+    """Set SAME_UPPER of ONNX, which equals SAME of TensorFlow at any input size, on the convolutions with these
+    weights."""
     missing = set(weights)
     for node in model.graph:
         weight = node.inputs[1].name if node.op_type == "Conv" and node.inputs[1] is not None else None
@@ -149,7 +151,7 @@ def _set_same(model: ir.Model, weights: list[str]) -> None:
 
 
 def _strip(model: ir.Model) -> None:
-    """Leave out what the exporter notes for debugging: it is as long as the graph, and names files of this machine."""
+    """Remove the debugging notes of the exporter, which are as long as the graph and name files of this machine."""
     from compoundnet import __version__
 
     model.producer_name, model.producer_version, model.doc_string = "compoundnet", __version__, None

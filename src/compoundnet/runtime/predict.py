@@ -25,11 +25,11 @@ _Result = TypeVar("_Result")
 
 
 class ClassProbability(msgspec.Struct, frozen=True):
-    """A class and how probable it is.
+    """A class with its probability.
 
     Attributes:
-        index: Its index.
-        label: Its label; the index as text where the model has no labels.
+        index: The index of the class.
+        label: The label of the class; its index as text if the model has no labels.
         probability: 0 to 1.
     """
 
@@ -39,14 +39,14 @@ class ClassProbability(msgspec.Struct, frozen=True):
 
 
 class Prediction(msgspec.Struct, frozen=True):
-    """The most probable classes of an image, best first; `path` is None where the image came from memory."""
+    """The most probable classes of an image, best first; `path` is None for an image from memory."""
 
     path: str | None
     predictions: tuple[ClassProbability, ...]
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """An image that could not be read, and why."""
+    """An image that could not be read, with the reason."""
 
     path: str
     reason: str
@@ -57,11 +57,11 @@ class Predictor:
 
     Args:
         model: A name of `compoundnet models list`, a model folder, an exported file, or an opened model.
-        backend: What runs the network, see `session`; onnxruntime by default.
-        threads: Threads of the network, and as many that read images ahead of it; all cores by default.
-        batch: Images that `many` gives the network at a time.
-        top: How many classes to return; 5 by default, or all where there are fewer.
-        device: Of torch, such as cuda.
+        backend: The backend, as for `session`; onnxruntime by default.
+        threads: Number of threads of the network, and of threads that read images ahead; all cores by default.
+        batch: Number of images in a batch of `many`.
+        top: Number of classes to return; by default 5, or all if there are fewer.
+        device: The device of torch, such as cuda.
 
     Raises:
         CompoundNetError: The model does not classify RGB images, or a number is out of range.
@@ -115,7 +115,7 @@ class Predictor:
         `paths` may be an endless iterator. Results come `batch` at a time.
 
         Yields:
-            A prediction for each file, in their order, or a Failure where the file cannot be read.
+            A prediction for each file, in order, or a Failure if the file cannot be read.
         """
         depth = self.batch + 2 * self._readers
         waiting: list[tuple[str, NDArray[np.float32] | Failure]] = []
@@ -166,13 +166,13 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
 def map_ahead(
     work: Callable[[_Item], _Result], items: Iterable[_Item], *, workers: int, depth: int
 ) -> Iterator[tuple[_Item, _Result]]:
-    """Call `work` on items in threads, ahead of whoever needs the results, which come in the order of the items.
+    """Call `work` on items in threads, ahead of the consumer of the results, which come in the order of the items.
 
     Args:
-        work: What to call. What it raises is raised here.
-        items: The items, which need not end.
-        workers: How many threads.
-        depth: How many items at most are done or under way, so that memory does not grow with their number.
+        work: The function to call. Its exceptions are raised here.
+        items: The items, possibly endless.
+        workers: Number of threads.
+        depth: Largest number of items that are done or in progress, so that memory does not grow with their number.
 
     Yields:
         Each item with its result.

@@ -1,4 +1,4 @@
-"""What a session runs: a model, a torch module, or an exported file, as backends see it."""
+"""The source of a session: a model, a torch module, or an exported file, in the form that backends need."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ Module = TypeVar("Module", bound="nn.Module")
 
 @dataclass(frozen=True)
 class SessionSource:
-    """What backends need to know of a network.
+    """The properties of a network that backends need.
 
     Attributes:
-        name: What messages call it.
-        channels: Of its input.
-        size: Side of the square input it is compiled for, pixels; None: an exported file that takes any.
-        network: None for a torch module of another package.
-        identity: What its results depend on; None where that cannot be known, and then nothing compiled of it is kept.
-        module: Makes the torch module in eval mode, batch norms folded; None for an exported file.
+        name: The name used in messages.
+        channels: Channels of the input.
+        size: Side in pixels of the square input for which it is compiled; None for an exported file that accepts any.
+        network: The network; None for a torch module of another package.
+        identity: Everything that its results depend on; None if that is unknown, and then compiled graphs are not kept.
+        module: Returns the torch module in eval mode, with folded batch norms; None for an exported file.
         exported: The exported file; None for a module.
     """
 
@@ -51,30 +51,30 @@ class SessionSource:
 
     @property
     def input_size(self) -> int:
-        """Side of the images to try it with, pixels."""
+        """Side of the images for trial runs, in pixels."""
         if self.size is not None:
             return self.size
         assert self.exported is not None
         return self.exported.preprocess.size
 
     def identified(self, *packages: str) -> dict[str, str] | None:
-        """Return the identity of what these packages, in their installed versions, make of it."""
+        """Return the identity of a graph compiled from it by the installed versions of these packages."""
         if self.identity is None:
             return None
         return {**self.identity, **{package: installed_version(package) or "" for package in packages}}
 
     def probe(self, batch: int = 1) -> NDArray[np.float32]:
-        """Return normal noise float32[batch, channels, size, size], the same each time, to try it with."""
+        """Return normal noise float32[batch, channels, size, size], the same each time, for trial runs."""
         shape = (batch, self.channels, self.input_size, self.input_size)
         return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
 
 
 def find_source(model: str | os.PathLike[str] | Model | nn.Module, size: int | None = None) -> SessionSource:
-    """Return the source of whatever a session may be asked for.
+    """Return the source of a session for any kind of model.
 
     Args:
-        model: A model, by name, folder, exported file or opened, or a torch module.
-        size: Side of the images in pixels; the model's own by default.
+        model: A model (name, folder, exported file, or opened), or a torch module.
+        size: Side of the images in pixels; by default that of the model.
 
     Raises:
         CompoundNetError: There is no such model, or `size` does not fit it.
@@ -122,7 +122,7 @@ def _of_exported(model: ExportedModel, size: int | None) -> SessionSource:
 
 
 def _of_module(module: nn.Module, size: int | None) -> SessionSource:
-    from compoundnet.nn import ConvNet  # only who has a torch module waits for torch
+    from compoundnet.nn import ConvNet  # slow to import; needed only for torch modules
 
     _check_logits(module)
     if isinstance(module, ConvNet):
@@ -138,8 +138,8 @@ def _of_module(module: nn.Module, size: int | None) -> SessionSource:
 
 
 def for_inference(module: Module) -> Module:
-    """Return the module in eval mode, in float32 and on the CPU: itself where it is that, else a copy."""
-    import torch  # as above
+    """Return the module in eval mode, in float32 and on the CPU; a copy unless it already is."""
+    import torch  # slow to import, as above
 
     _check_logits(module)
     ready = not module.training and all(
@@ -150,7 +150,7 @@ def for_inference(module: Module) -> Module:
 
 
 def _check_logits(module: nn.Module) -> None:
-    from compoundnet.nn import FeaturePyramid  # as above
+    from compoundnet.nn import FeaturePyramid  # slow to import, as above
 
     if isinstance(module, FeaturePyramid):
         raise CompoundNetError(f"{module.spec.name} with features_only gives feature maps; a session gives logits")

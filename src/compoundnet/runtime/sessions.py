@@ -34,24 +34,24 @@ def session(
 ) -> Session:
     """Open a session of a model or of a torch module in memory.
 
-    The first session of a model on onnxruntime or openvino exports and compiles it, which takes some seconds and
-    torch; the result is kept in the cache, and later sessions start at once and without torch. A module that is not a
-    network of this package is compiled every time. What compile makes is kept by torch, in a cache of its own
-    (`backends.torch.open_compiled`).
+    The first session of a model on onnxruntime or openvino exports and compiles it, which needs torch and some seconds;
+    the result is kept in the cache, and later sessions start at once and without torch. A module that is not a network
+    of this package is compiled every time. The code compiled by the backend compile is kept by torch in a separate
+    cache (`backends.torch.open_compiled`).
 
     Args:
         model: A name of `compoundnet models list`, a model folder, an exported file, an opened model, or a module.
-        backend: onnxruntime, torch, compile (torch.compile), openvino, or auto: the fastest here, measured once for
-            each model, number of threads and batch; compile is not tried, as it takes up to a minute in every process.
-            By default onnxruntime, or the first that runs an exported file.
+        backend: onnxruntime, torch, compile (torch.compile), openvino, or auto: the fastest on this machine, measured
+            once for each model, number of threads and batch size; compile is not tried, as it takes up to a minute in
+            every process. By default onnxruntime, or the first that runs an exported file.
         threads: Threads of the network; all cores by default.
-        batch: How many images it will be given at a time: what auto measures, and what must fit memory.
-        size: Side of the images in pixels; the model's own by default, required for a module of another package.
-        device: Of torch: cpu, cuda, cuda:1, mps. Another than cpu means the backend torch.
+        batch: Number of images in a batch, used for the measurements of auto and for the memory check.
+        size: Side of the images in pixels; by default that of the model. Required for a module of another package.
+        device: The device of torch: cpu, cuda, cuda:1, mps. A device other than cpu implies the backend torch.
 
     Raises:
-        CompoundNetError: There is no such model or backend, a backend is not installed, there are not so many cores,
-            or the batch does not fit memory.
+        CompoundNetError: There is no such model or backend, a backend is not installed, there are fewer cores than
+            threads, or the batch does not fit in memory.
     """
     backend = backend or ("torch" if device != "cpu" else None)
     chosen = None if backend in (None, AUTO) else find_backend(backend, AUTO)
@@ -74,7 +74,7 @@ def session(
 
 
 def _fastest(source: SessionSource, able: tuple[Backend, ...], threads: int, batch: int) -> Backend:
-    from compoundnet.runtime.timing.fastest import fastest  # only auto takes measurements
+    from compoundnet.runtime.timing.fastest import fastest  # only auto measures
 
     tried = [backend for backend in able if backend.in_auto]
     if missing_memory(source, batch) is not None:

@@ -1,4 +1,4 @@
-"""How other libraries lay out their weights, and the way there and back. See `base` for what a layout is."""
+"""The weight layouts of other libraries, and the translation in both directions. See `base` for the term layout."""
 
 from compoundnet.base import CompoundNetError, did_you_mean
 from compoundnet.models.layouts import keras, lukemelas, tensorflow, timm, torchvision, transformers

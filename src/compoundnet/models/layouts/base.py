@@ -1,7 +1,8 @@
-"""What a layout is: how another library names, orders and shapes the tensors of a network, as data.
+"""Layouts: how another library names, orders and shapes the tensors of a network, as data.
 
-A layout says for each module of ours (`stages.2.0.depthwise.conv`) what theirs is called (`blocks.2.0.conv_dw`) and of
-what kind it is; `Leaf`s say once a kind what its tensors are called and how their axes lie. `convert` does the rest.
+For each of our modules (`stages.2.0.depthwise.conv`) a layout holds the library's name (`blocks.2.0.conv_dw`) and the
+kind of module; for each kind, `Leaf`s hold the names of its tensors and the order of their axes. `convert` does the
+rest.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from compoundnet.arch import BasicBlock, Block, Bottleneck, Network, Norm
 from compoundnet.base import CompoundNetError
 
 Kind = Literal["conv", "depthwise", "norm", "squeeze", "dense"]
-"""conv: without bias; depthwise: the same, a group a channel; squeeze: a 1x1 conv with bias; dense: the classifier."""
+"""conv: without bias; depthwise: the same, one group per channel; squeeze: a 1x1 conv with bias; dense: the
+classifier."""
 
 
 class Module(NamedTuple):
-    """One module under our name and under theirs."""
+    """One module, with our name and the library's name."""
 
     ours: str
     theirs: str
@@ -28,7 +30,7 @@ class Module(NamedTuple):
 
 
 class Leaf(NamedTuple):
-    """One tensor of a module: what follows the module's name in our and in their state, and how the axes lie.
+    """One tensor of a module: the suffix of the module's name in our and in their state, and the order of axes.
 
     `theirs` includes the separator (`.weight`, `/kernel`). `axes`: ours is theirs.permute(axes); None leaves them.
     """
@@ -39,7 +41,7 @@ class Leaf(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """One tensor under our name and under theirs; ours is theirs.permute(axes)."""
+    """One tensor, with our name and the library's name; ours is theirs.permute(axes)."""
 
     ours: str
     theirs: str
@@ -63,16 +65,16 @@ TORCH_LEAVES: Leaves = MappingProxyType[Kind, tuple[Leaf, ...]](
 
 
 class Layout(msgspec.Struct, frozen=True):
-    """How one library lays out its weights.
+    """The weight layout of one library.
 
     Attributes:
-        name: As people type it.
-        library: Whose it is, for messages.
-        adapt: Gives the network as that library has it: its padding and norm.
-        modules: Gives every module with tensors of an adapted network; raises `unsupported` where the library lacks it.
+        name: The name, as users type it.
+        library: The library, for messages.
+        adapt: Returns the network with the padding and norm of that library.
+        modules: Returns every module with tensors of an adapted network; raises `unsupported` if the library lacks it.
         leaves: The tensors of each kind of module.
-        ignored: Regular expression (full match) of their tensors that are no part of the network.
-        version: Of their module's class, for torch modules that refuse a state without one.
+        ignored: Regular expression (full match) for tensors of the library that are not part of the network.
+        version: Version of the library's module class, for torch modules that reject a state without one.
     """
 
     name: str
@@ -95,7 +97,7 @@ class Layout(msgspec.Struct, frozen=True):
 
 
 def unsupported(library: str, network: Network, what: str) -> CompoundNetError:
-    """The error for a network that a library does not have."""
+    """The error for a network that a library lacks."""
     return CompoundNetError(f"{network.name} cannot be laid out as {library} does: {library} has no {what}")
 
 
@@ -105,7 +107,7 @@ def conventions(padding: Literal["same", "symmetric"], norm: Norm) -> Callable[[
 
 
 class Position(msgspec.Struct, frozen=True):
-    """A block and where it stands. `ours` is its name in our state; `index` counts blocks over the whole network."""
+    """A block and its position. `ours` is its name in our state; `index` counts blocks over the whole network."""
 
     ours: str
     block: Block
@@ -124,7 +126,7 @@ class Position(msgspec.Struct, frozen=True):
 
 
 def positions(network: Network) -> Iterator[Position]:
-    """The blocks in the order they run."""
+    """The blocks in execution order."""
     channels, index = network.stem.channels, 0
     for number, stage in enumerate(network.stages):
         for repeat in range(stage.repeats):

@@ -1,6 +1,6 @@
 """keras.applications: the layers of its EfficientNet, as `LAYER/WEIGHT` (`block2a_dwconv/kernel`).
 
-A Keras file has the weights in one of three forms; `reading_keras` gives all of them these names.
+A Keras file stores the weights in one of three forms; `keras_files` maps all of them to these names.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LEAVES: Leaves = MappingProxyType[Kind, tuple[Leaf, ...]](
 
 
 def _modules(network: Network) -> Iterator[Module]:
-    """`stem_conv`, `block1a_dwconv`, `top_conv`, `predictions`: a number a stage, a letter a repeat."""
+    """`stem_conv`, `block1a_dwconv`, `top_conv`, `predictions`: a number for each stage, a letter for each repeat."""
     if (network.stem.kernel, network.stem.stride, network.stem.pool) != (3, 2, "none"):
         raise unsupported(_LIBRARY, network, "stem other than a 3x3 convolution with stride 2")
     yield from conv_norm("stem", "stem_conv", "stem_bn")
@@ -51,6 +51,6 @@ def _modules(network: Network) -> Iterator[Module]:
         yield Module("classifier", "predictions", "dense")
 
 
-# Its ZeroPadding2D before each convolution with stride 2 is TensorFlow's SAME padding at the size a model is built for,
-# odd or even (imagenet_utils.correct_pad); a model built for any size pads as for even ones.
+# Its ZeroPadding2D before each convolution with stride 2 equals TensorFlow's SAME padding at the size of the model, odd
+# or even (imagenet_utils.correct_pad); a model built for any size pads as for even ones.
 LAYOUT = Layout("keras", _LIBRARY, AUTHORS, _modules, _LEAVES)

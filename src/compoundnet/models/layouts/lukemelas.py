@@ -1,4 +1,4 @@
-"""efficientnet_pytorch by Luke Melas-Kyriazi, and the EfficientNet-Lite ports that took its names."""
+"""efficientnet_pytorch by Luke Melas-Kyriazi, and the EfficientNet-Lite ports that use its names."""
 
 from __future__ import annotations
 

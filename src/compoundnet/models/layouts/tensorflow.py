@@ -1,4 +1,5 @@
-"""The authors' own: variables of tensorflow/tpu, models/official/efficientnet, without the scope of the whole model."""
+"""The layout of the authors: variables of tensorflow/tpu, models/official/efficientnet, without the scope of the whole
+model."""
 
 from __future__ import annotations
 
@@ -55,7 +56,7 @@ def _modules(network: Network) -> Iterator[Module]:
 
 
 def _block(network: Network, at: Position) -> Iterator[Module]:
-    """TensorFlow numbers a scope's layers as they are made, so the names depend on whether there is an expansion."""
+    """TensorFlow numbers the layers of a scope in order of creation, so the names depend on the expansion."""
     ours, theirs = at.ours, f"blocks_{at.index}"
     if not isinstance(at.block, MBConv):
         raise unsupported(_LIBRARY, network, type(at.block).__name__)

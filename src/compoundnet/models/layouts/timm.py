@@ -1,4 +1,4 @@
-"""timm: layout `timm` for its `tf_` models, which compute as the authors' do, `timm-native` for its own."""
+"""timm: layout `timm` for its `tf_` models, which compute as the authors' models do, `timm-native` for the others."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""torchvision: EfficientNet (V1, V2), MobileNetV2, MNASNet and ResNet, which it names in four different ways.
+"""torchvision: EfficientNet (V1, V2), MobileNetV2, MNASNet and ResNet, with four different naming schemes.
 
-Its three mobile classes have one block each, so block and activation say which of them a network is.
+Each of its three mobile classes has one type of block, so block and activation determine the class of a network.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _modules(network: Network) -> Iterator[Module]:
 
 
 def _efficientnet(network: Network) -> Iterator[Module]:
-    """`features` holds stem, stages and head; a block's units are numbered as they run."""
+    """`features` holds stem, stages and head; the units of a block are numbered in execution order."""
     yield from conv_norm("stem", "features.0.0", "features.0.1")
     for at in positions(network):
         theirs = f"features.{at.stage + 1}.{at.repeat}.block"
@@ -57,7 +57,7 @@ def _efficientnet(network: Network) -> Iterator[Module]:
 
 
 def _mobilenet_v2(network: Network) -> Iterator[Module]:
-    """`features` holds all blocks in one row; the projection and its norm stand beside the other units."""
+    """`features` holds all blocks in one sequence; the projection and its norm stand beside the other units."""
     yield from conv_norm("stem", "features.0.0", "features.0.1")
     for at in positions(network):
         theirs = f"features.{at.index + 1}.conv"
@@ -73,7 +73,7 @@ def _mobilenet_v2(network: Network) -> Iterator[Module]:
 
 
 def _mnasnet(network: Network) -> Iterator[Module]:
-    """One row of layers, activations counted: stem 0-2, the block without expansion 3-7, a stage each, head."""
+    """One sequence of layers and activations: stem 0-2, the block without expansion 3-7, one item per stage, head."""
     first, *others = network.stages
     if first.repeats != 1 or not isinstance(first.block, MBConv) or first.block.expansion != 1:
         raise unsupported(_LIBRARY, network, "ReLU network whose first stage is not one MBConv with expansion 1")
@@ -99,7 +99,8 @@ def is_resnet(network: Network) -> bool:
 
 
 def resnet_modules(library: str, network: Network) -> Iterator[Module]:
-    """`conv1`, `layer1.0.conv1`, `layer1.0.downsample.0`, `fc`; ResNet, WideResNet and ResNeXt. timm kept the names."""
+    """`conv1`, `layer1.0.conv1`, `layer1.0.downsample.0`, `fc`; ResNet, WideResNet and ResNeXt. timm uses the same
+    names."""
     if network.head.channels:
         raise unsupported(library, network, "convolution after a ResNet's stages")
     yield from conv_norm("stem", "conv1", "bn1")
@@ -117,7 +118,7 @@ def resnet_modules(library: str, network: Network) -> Iterator[Module]:
 
 
 _TORCH_NORM = Norm(eps=1e-5, momentum=0.1)
-_AUTHORS_NORM = Norm(eps=1e-3, momentum=0.01)  # efficientnet_b5 to _b7, whose weights it took from Luke Melas-Kyriazi
+_AUTHORS_NORM = Norm(eps=1e-3, momentum=0.01)  # efficientnet_b5 to _b7, whose weights come from Luke Melas-Kyriazi
 _V2_NORM = Norm(eps=1e-3, momentum=0.1)  # efficientnet_v2_s to _l
 _MNASNET_NORM = Norm(eps=1e-5, momentum=1 - 0.9997)  # models/mnasnet.py: _BN_MOMENTUM
 _WITH_AUTHORS_NORM = ("efficientnet-b5", "efficientnet-b6", "efficientnet-b7")
@@ -128,7 +129,7 @@ def _adapt(network: Network) -> Network:
 
 
 def _norm(network: Network) -> Norm:
-    """By shape and not by name, so that a renamed B5 keeps its eps."""
+    """The norm is chosen by shape and not by name, so that a renamed B5 keeps its eps."""
     if any(isinstance(stage.block, FusedMBConv) for stage in network.stages):
         return _V2_NORM
     if any(network.stages == arch.network(name).stages for name in _WITH_AUTHORS_NORM):
@@ -136,4 +137,4 @@ def _norm(network: Network) -> Norm:
     return _MNASNET_NORM if network.activation == "relu" and not is_resnet(network) else _TORCH_NORM
 
 
-LAYOUT = Layout("torchvision", _LIBRARY, _adapt, _modules, version=2)  # MNASNet's; the other classes take any
+LAYOUT = Layout("torchvision", _LIBRARY, _adapt, _modules, version=2)  # that of MNASNet; the other classes accept any

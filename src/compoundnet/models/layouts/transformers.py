@@ -1,7 +1,7 @@
 """Hugging Face transformers: EfficientNetForImageClassification.
 
-It pads by its configuration, not by its input: bottom and right only, but evenly in the blocks that `depthwise_padding`
-lists. At the resolution a configuration is made for, which must be even, that is TensorFlow's SAME padding.
+Its padding depends on the configuration, not on the input: bottom and right only, but symmetric in the blocks listed in
+`depthwise_padding`. At the resolution of the configuration, which must be even, this equals TensorFlow's SAME padding.
 """
 
 from __future__ import annotations
@@ -45,5 +45,5 @@ def _modules(network: Network) -> Iterator[Module]:
         yield Module("classifier", "classifier", "dense")
 
 
-# Its configuration hands TensorFlow's momentum of 0.99 to torch, where the same thing is 0.01: what the weights had.
+# Its configuration passes TensorFlow's momentum of 0.99 to torch, where the same momentum is 0.01, as in training.
 LAYOUT = Layout("transformers", "transformers", conventions("same", Norm(eps=1e-3, momentum=0.01)), _modules)

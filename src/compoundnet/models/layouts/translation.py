@@ -1,4 +1,4 @@
-"""Weights between our names and another library's: `from_layout`, `to_layout`. Nothing is lost or guessed."""
+"""Translation of weights between our layout and others: `from_layout`, `to_layout`. Nothing is lost or guessed."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 def from_layout(
     state: Mapping[str, Tensor], network: Network, layout: Layout, source: str = "the checkpoint"
 ) -> tuple[Network, dict[str, Tensor]]:
-    """Translate weights from a library's layout: the network they belong to, and the state that `build` of it loads.
+    """Translate weights from a library's layout; return their network, and the state that `build(network)` loads.
 
-    The network comes back with the library's padding and norm, and with as many classes and input channels as the
-    weights have. A state without a classifier needs a network with num_classes 0. Raises CompoundNetError that says
-    which tensors are missing, extra or misshapen; `source` names the weights in it.
+    The returned network has the library's padding and norm, and the classes and input channels of the weights. A state
+    without a classifier needs a network with num_classes 0. Raises a CompoundNetError that lists missing, extra and
+    misshapen tensors; `source` names the weights in it.
     """
     import torch
 
@@ -39,11 +39,11 @@ def from_layout(
 
 
 def to_layout(state: Mapping[str, Tensor], network: Network, layout: Layout) -> dict[str, Tensor]:
-    """Translate the state of `build(network)` to what the library's model of the same network loads, strictly.
+    """Translate the state of `build(network)` to the state that the library's model of this network loads (strictly).
 
-    torchvision's MNASNet asks for a version as well, which the result has as torch's states do (`_metadata`); a
-    safetensors file loses it. Raises CompoundNetError where their model would compute something else (padding, norm's
-    eps), and where `state` is not of this network.
+    torchvision's MNASNet also requires a version, which the result carries in `_metadata`, as torch's states do; a
+    safetensors file loses it. Raises CompoundNetError if the library's model would compute something else (padding, eps
+    of the norm), or `state` does not belong to this network.
     """
     import torch
 
@@ -59,7 +59,7 @@ def to_layout(state: Mapping[str, Tensor], network: Network, layout: Layout) -> 
 
 
 def _fitted(state: Mapping[str, Tensor], network: Network, layout: Layout) -> Network:
-    """The network with the classes and input channels of the state, where it has them."""
+    """The network with the classes and input channels of the state, if the state has them."""
     pairs = {pair.ours: pair for pair in layout.pairs(network.replace(num_classes=network.num_classes or 1))}
     match _shape_as_ours(state, pairs["classifier.weight"]):
         case (int(classes), _) if classes > 0:
@@ -71,7 +71,7 @@ def _fitted(state: Mapping[str, Tensor], network: Network, layout: Layout) -> Ne
 
 
 def _shape_as_ours(state: Mapping[str, Tensor], pair: Pair) -> tuple[int, ...]:
-    """() where the state lacks the tensor or it has another number of axes."""
+    """The shape in our order; () if the state lacks the tensor or it has a different number of axes."""
     shape = tuple(state[pair.theirs].shape) if pair.theirs in state else ()
     return _permuted(shape, pair.axes) if pair.axes is None or len(pair.axes) == len(shape) else ()
 

@@ -1,1 +1,1 @@
-"""What can run a network."""
+"""The backends that run a network."""

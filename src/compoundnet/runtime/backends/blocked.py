@@ -1,9 +1,10 @@
 """Squeeze-excitation without layout changes, for ONNX Runtime on a CPU.
 
-ONNX Runtime keeps feature maps in channel blocks (NCHWc) between convolutions. It has no product of such a map with one
-number a channel, so around each squeeze-excitation it turns the map to NCHW and back. But for one image that product
-is a depthwise 1x1 convolution whose weight is the gate, and that it has: a blocked [1, C, 1, 1] is C numbers in order,
-just what a depthwise weight is. `pad_squeezed` before and `keep_blocked` after its own optimisation put that in.
+ONNX Runtime keeps feature maps in channel blocks (NCHWc) between convolutions. It cannot multiply a blocked map
+by one number per channel, so around each squeeze-excitation it converts the map to NCHW and back. For one image,
+however, this product is a depthwise 1x1 convolution whose weight is the gate, which ONNX Runtime supports in blocks: a
+blocked [1, C, 1, 1] is C numbers in order, as is a depthwise weight. `pad_squeezed`, before the optimisation by ONNX
+Runtime, and `keep_blocked`, after it, rewrite the graph accordingly.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _MULTIPLE = 16
 
 
 class _Graph:
-    """Who makes and who reads each value."""
+    """The producer and the consumers of each value."""
 
     def __init__(self, graph: onnx.GraphProto) -> None:
         self.maker = {name: node for node in graph.node for name in node.output}
@@ -37,15 +38,15 @@ class _Graph:
         return found[0] if len(found) == 1 and found[0].op_type == operator else None
 
     def channels(self, name: str) -> int | None:
-        """How many channels the blocked result of a convolution has, with those that only fill its last block."""
+        """The number of channels of the blocked result of a convolution, including the padding of its last block."""
         maker = self.maker.get(name)
         return self.rows.get(maker.input[1]) if maker is not None and maker.op_type == "Conv" else None
 
 
 def pad_squeezed(model: onnx.ModelProto) -> None:
-    """Widen the squeezed channels by zeros to a multiple of the block, in place: same results, no layout changes.
+    """Pad the squeezed channels with zeros to a multiple of the block, in place: same results, no layout changes.
 
-    A zero weight row gives 0, which SiLU, ReLU and ReLU6 leave 0, and which meets zero weights again.
+    A zero weight row gives 0, which SiLU, ReLU and ReLU6 keep at 0, and which is again multiplied by zero weights.
     """
     from onnx import numpy_helper
 
@@ -66,19 +67,19 @@ def pad_squeezed(model: onnx.ModelProto) -> None:
         for name in reduce.input[1:]:
             widen(name, 0, by)
         widen(expand.input[1], 1, by)
-    del model.graph.value_info[:]  # shapes that are no longer so
+    del model.graph.value_info[:]  # shapes that no longer hold
 
 
 def _next_conv(graph: _Graph, name: str) -> onnx.NodeProto | None:
-    """The convolution behind the activation that reads this value: ReLU, Clip, or Sigmoid and Mul."""
+    """The convolution after the activation that reads this value (ReLU, Clip, or Sigmoid and Mul)."""
     acted = next((node for node in graph.readers[name] if node.op_type in ("Relu", "Clip", "Mul")), None)
     return None if acted is None else graph.only_reader(acted.output[0], "Conv")
 
 
 def keep_blocked(model: onnx.ModelProto) -> int:
-    """Rewrite the squeeze-excitations of a graph that ONNX Runtime has optimised, in place; says how many.
+    """Rewrite the squeeze-excitations of a graph optimised by ONNX Runtime, in place; return their number.
 
-    Only for one image at a time: the gate becomes a weight, which is the same for all images of a batch.
+    This works only for one image at a time: the gate becomes a weight, which is the same for all images of a batch.
     """
     graph = _Graph(model.graph)
     # A node is known by the name of its first output.
@@ -102,7 +103,7 @@ class _Rewritten(NamedTuple):
 
 
 def _rewritten(graph: _Graph, product: onnx.NodeProto, name: str) -> _Rewritten | None:
-    """What stands in the place of which nodes for one squeeze-excitation; None where this product is not one.
+    """The new and the replaced nodes of one squeeze-excitation; None if this product is not part of one.
 
     x -> ReorderOutput -> ReduceMean -> ReorderInput -> ... -> gate -> ReorderOutput
                       `-> Mul with it -> ReorderInput

@@ -1,7 +1,7 @@
-"""Runs a network on ONNX Runtime, compiled for this processor once and kept in the cache.
+"""ONNX Runtime: a network is compiled for this processor once and kept in the cache.
 
-Each image goes through alone, and as many run side by side as there are threads: on a CPU a batch in one piece is
-slower (its maps do not stay in the processor's cache), and threads that share one image wait for one another.
+Images run one at a time on each thread: on a CPU, running a batch as a whole is slower (its maps do not stay in the
+cache of the processor), and threads that share one image wait for one another.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ if TYPE_CHECKING:
     import onnx
     import onnxruntime
 
-# ONNX Runtime sends telemetry (1.32 does, on Linux too) and keeps a device id in the home folder, unless this stands in
-# the environment before it is imported; its disable_telemetry_events() comes too late.
+# ONNX Runtime sends telemetry (1.32 does, on Linux too) and keeps a device id in the home folder, unless this
+# variable is set in the environment before the import; calling its disable_telemetry_events() is too late.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _LOG = logging.getLogger(__name__)
 _MODEL, _WEIGHTS = "model.onnx", "weights.bin"
-# Above this difference the graph of `keep_blocked` is another function, and is not used.
+# Above this difference the graph of `keep_blocked` computes a different function and is not used.
 _SAME = 1e-5
 # In the cache's identity: graphs that an older version of this module rewrote must not be reused.
 _VERSION = "2"
 
 
 def open_onnxruntime(source: SessionSource, threads: int) -> Run:
-    """Open a network on ONNX Runtime, compiled where the cache lacks it."""
+    """Open a network on ONNX Runtime; compile it if it is not in the cache."""
     identity = source.identified("compoundnet", "onnx", "onnxruntime", *(["torch"] if source.module else []))
     if identity is not None:
         identity |= {"processor": instruction_sets(), "version": _VERSION}
     make = partial(_compile, source)
     with stored("onnxruntime", source.name, identity, make, "compiling for ONNX Runtime") as folder:
-        # Loaded at once, also the second: the folder may be a temporary one.
+        # Both files are loaded immediately, because the folder may be temporary.
         alone = raw_session(folder / _MODEL, threads=threads)
         beside = alone if threads == 1 else raw_session(folder / _MODEL)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="compoundnet-onnxruntime") if threads > 1 else None
@@ -65,7 +65,7 @@ def open_onnxruntime(source: SessionSource, threads: int) -> Run:
 
 
 def raw_session(file: Path, *, optimise: bool = False, threads: int = 1) -> onnxruntime.InferenceSession:
-    """Open ONNX Runtime's own session of a file; nothing is kept in the cache.
+    """Open an `InferenceSession` of a file; nothing is kept in the cache.
 
     Args:
         file: An ONNX file.
@@ -94,14 +94,14 @@ def _options(threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors; they come as exceptions too
-    # Threads wait for work actively, but only while an image is under way.
+    options.log_severity_level = 3  # errors are not logged, because they are raised as exceptions too
+    # Threads wait for work actively (by spinning), but only while an image is being processed.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     return options
 
 
 def _session(file: Path, options: Any, name: str | None = None) -> onnxruntime.InferenceSession:
-    """`name` is what errors call it, where the file is an intermediate one."""
+    """`name`: the name of the model in error messages, if the file is an intermediate one."""
     import onnxruntime
     from onnxruntime.capi.onnxruntime_pybind11_state import InvalidProtobuf
 
@@ -114,23 +114,23 @@ def _session(file: Path, options: Any, name: str | None = None) -> onnxruntime.I
 
 
 def _reason(error: Exception) -> str:
-    """What ONNX Runtime says, without its error code, the file's name, and the place in its C++ source."""
+    """The message of ONNX Runtime without its error code, the file's name, and the place in its C++ source."""
     said = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", first_line(error))
     said = re.sub(r"^Load model from .*? failed:", "", said)
-    # A whole path is followed by the function's signature, a file's name by the function's name.
+    # A full path is followed by the signature of the function, a file name by the name of the function.
     return re.sub(r"^(/\S+:\d+ .*?\(.*?\)|\w+\.(cc|h):\d+ \w+) ", "", said)
 
 
 def _loading_errors() -> tuple[type[Exception], ...]:
-    """What ONNX Runtime raises for a file that it cannot load; it gives them no common class."""
+    """The exceptions that ONNX Runtime raises for a file that it cannot load; they have no common class."""
     from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
     return (errors.Fail, errors.InvalidArgument, errors.InvalidGraph, errors.NotImplemented)
 
 
 def _compile(source: SessionSource, folder: Path) -> None:
-    """Write the graph that this processor runs fastest."""
-    import onnx  # only what the cache lacks needs it
+    """Write the graph that runs fastest on this processor."""
+    import onnx  # needed only if the cache lacks the graph
 
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         plain = Path(scratch) / "plain.onnx"
@@ -161,8 +161,8 @@ def _compile(source: SessionSource, folder: Path) -> None:
 
 
 def _graph(source: SessionSource, scratch: Path) -> onnx.ModelProto:
-    """The source's ONNX graph for one image at a time; `scratch` is a place for it while it is made."""
-    import onnx  # only what the cache lacks needs it
+    """The ONNX graph of the source for one image at a time; `scratch` is a folder for temporary files."""
+    import onnx  # needed only if the cache lacks the graph
 
     if source.exported is None:
         assert source.module is not None and source.size is not None

@@ -1,4 +1,4 @@
-"""Runs a network on OpenVINO; what OpenVINO compiles of it is kept in the cache."""
+"""OpenVINO: a network is compiled for this processor once and kept in the cache."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _COMPILED = "compiled.blob"
 
 
 def open_openvino(source: SessionSource, threads: int) -> Run:
-    """Open a network on OpenVINO, compiled where the cache lacks it. Images go through one at a time."""
+    """Open a network on OpenVINO; compile it if it is not in the cache. Images run one at a time."""
     identity = source.identified("compoundnet", "openvino", *(["onnx", "torch"] if source.module else []))
     if identity is not None:
         identity |= {"processor": instruction_sets()}
@@ -40,7 +40,7 @@ def open_openvino(source: SessionSource, threads: int) -> Run:
 
 
 def read_graph(file: Path) -> openvino.Model:
-    """Read an ONNX file or OpenVINO's IR. Raises CompoundNetError where it cannot be read."""
+    """Read an ONNX file or OpenVINO's IR. Raises CompoundNetError if it cannot be read."""
     import openvino
 
     try:
@@ -51,7 +51,7 @@ def read_graph(file: Path) -> openvino.Model:
 
 
 def compile_graph(graph: openvino.Model, threads: int) -> openvino.CompiledModel:
-    """Compile a graph for the CPU, in float32 where the processor would choose a narrower type by itself."""
+    """Compile a graph for the CPU, in float32 even where OpenVINO would choose a narrower type by default."""
     import openvino
 
     return openvino.Core().compile_model(graph, "CPU", _config(threads))
@@ -77,7 +77,7 @@ def _config(threads: int) -> dict[str, str | int]:
 
 
 def _compile(source: SessionSource, folder: Path) -> None:
-    # Compiled for one thread, and the same for any: their number is given again when it is read back.
+    # Compiled for one thread, but valid for any number of threads: it is set again when the result is read back.
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         compiled = compile_graph(_graph(source, Path(scratch) / "plain.onnx"), threads=1)
         (folder / _COMPILED).write_bytes(compiled.export_model().getvalue())
@@ -90,7 +90,7 @@ def _import(compiled: bytes, threads: int) -> openvino.CompiledModel:
 
 
 def _graph(source: SessionSource, scratch: Path) -> openvino.Model:
-    """The source's graph for one image at a time; `scratch` is a place for it while it is made."""
+    """The graph of the source for one image at a time; `scratch` is a folder for temporary files."""
     if source.exported is not None:
         graph = read_graph(source.exported.file)
         shape = graph.input(0).partial_shape

@@ -1,6 +1,6 @@
-"""The backends: what can run a network, what each needs installed, and what it can take. One list for everyone.
+"""The one list of backends, with the packages that each needs and the inputs that it accepts.
 
-The command line's help reads this list too, so nothing here imports a library that takes time to load.
+The help of the command line reads this list too, so this module imports no library that is slow to load.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ class Backend(msgspec.Struct, frozen=True):
     """A library, or a way of using one, that runs networks.
 
     Attributes:
-        name: What it is called in options, messages and results.
-        package: The package it needs, by the name it is imported by.
-        open: Makes a source ready to run on a number of threads and a device.
-        formats: The endings of the exported files that it runs.
-        extra: The extra of this package that installs it; None where the base install does.
+        name: The name in options, messages and results.
+        package: The package that it needs, by its import name.
+        open: Prepares a source to run with a number of threads on a device.
+        formats: The suffixes of the exported files that it runs.
+        extra: The extra of this package that installs it; None if the base install does.
         devices: Whether it runs on any device of torch; the others run on the CPU.
         any_size: Whether a session of a module takes images of any size, not only of the size it was opened for.
-        whole_batch: Whether a batch goes through in one piece, so that all of it must fit memory.
+        whole_batch: Whether a batch runs as a whole, so that all of it must fit in memory.
         in_auto: Whether `auto` tries it.
     """
 
@@ -46,18 +46,18 @@ class Backend(msgspec.Struct, frozen=True):
 
     @property
     def is_installed(self) -> bool:
-        """Whether the package it needs is installed."""
+        """Whether the required package is installed."""
         return importlib.util.find_spec(self.package) is not None
 
     def check_installed(self) -> None:
-        """Raise a CompoundNetError that says what to install where the package it needs is missing."""
+        """Raise a CompoundNetError that says what to install if the required package is missing."""
         if self.extra is not None:
             need(self.package, f"the backend {self.name}", self.extra)
         elif not self.is_installed:
             raise CompoundNetError(f"the backend {self.name} needs {self.package}: pip install {self.package}")
 
 
-# Each library is imported by whoever opens a session on it.
+# Each library is imported when a session is opened on it.
 
 
 def _open_onnxruntime(source: SessionSource, threads: int, _: str) -> Run:
@@ -84,7 +84,7 @@ def _open_openvino(source: SessionSource, threads: int, _: str) -> Run:
     return open_openvino(source, threads)
 
 
-# The usual one first.
+# The default first.
 BACKENDS = (
     Backend("onnxruntime", "onnxruntime", _open_onnxruntime, (".onnx",)),
     Backend("torch", "torch", _open_torch, (".pt2",), extra="torch", devices=True, any_size=True, whole_batch=True),
@@ -105,14 +105,14 @@ BACKENDS = (
 
 
 def find_backend(name: str, *others: str) -> Backend:
-    """Return the backend of that name, installed or not.
+    """Return the backend with the given name, installed or not.
 
     Args:
-        name: Its name.
-        others: Further names that the caller takes, for the message.
+        name: The name of the backend.
+        others: Further names that the caller accepts, for the message.
 
     Raises:
-        CompoundNetError: There is none; the message names the nearest.
+        CompoundNetError: There is no such backend; the message names the nearest.
     """
     found = next((backend for backend in BACKENDS if backend.name == name), None)
     if found is None:

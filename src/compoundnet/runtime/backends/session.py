@@ -1,4 +1,4 @@
-"""`Session`: one small interface over what can run a network."""
+"""`Session`: one small interface to all backends."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from compoundnet.runtime.session_source import Run, SessionSource
 
 
 class Session:
-    """A network that is ready to run: images float32[N, C, H, W] in, logits float32[N, classes] out.
+    """A network that is ready to run. Input: images float32[N, C, H, W]; output: logits float32[N, classes].
 
-    `compoundnet.runtime.session` makes one.
+    Created by `compoundnet.runtime.session`.
 
     Attributes:
         backend: The name of the backend that runs it.
-        threads: How many threads it uses.
-        size: The only height and width it takes, pixels; None: any, at least 32.
+        threads: The number of threads that it uses.
+        size: The only height and width that it accepts, in pixels; None for any size of at least 32.
     """
 
     def __init__(self, source: SessionSource, backend: Backend, threads: int, run: Run, device: str = "cpu") -> None:
@@ -42,13 +42,13 @@ class Session:
         """Run a batch.
 
         Args:
-            images: float32[N, C, H, W], as preprocessing gives them.
+            images: float32[N, C, H, W], as returned by preprocessing.
 
         Returns:
             Logits float32[N, classes].
 
         Raises:
-            CompoundNetError: The images are of another type or shape, or do not fit memory.
+            CompoundNetError: The images have the wrong type or shape, or do not fit in memory.
         """
         self._check(images)
         if self._takes_memory:
@@ -84,26 +84,26 @@ def open_session(source: SessionSource, backend: Backend, threads: int, device: 
 
 
 def backends_of(model: Model | None) -> tuple[Backend, ...]:
-    """Return the backends that can run a model, the usual one first: all, except for an exported file."""
+    """Return the backends that can run a model, the default first. For an exported file not all of them can."""
     if not isinstance(model, ExportedModel):
         return BACKENDS
     return tuple(backend for backend in BACKENDS if model.file.suffix.lower() in backend.formats)
 
 
 def takes_batch(backend: Backend, device: str = "cpu") -> bool:
-    """Return whether a batch goes through the backend in one piece, in this machine's own memory."""
+    """Return whether the backend runs a batch as a whole, in the main memory of this machine."""
     return backend.whole_batch and device == "cpu"
 
 
 def check_memory(source: SessionSource, batch: int) -> None:
-    """Raise a CompoundNetError where a batch needs more memory than is free."""
+    """Raise a CompoundNetError if a batch needs more memory than is free."""
     lacking = missing_memory(source, batch)
     if lacking is not None:
         raise CompoundNetError(f"{lacking}; give a smaller batch")
 
 
 def missing_memory(source: SessionSource, batch: int) -> str | None:
-    """Return how much memory a batch needs and how much is free, as a sentence; None where it is enough."""
+    """Return a sentence with the memory that a batch needs and the free memory; None if there is enough."""
     if batch == 1 or source.network is None or source.size is None:
         return None
     needed, free = inference_memory(source.network.replace(resolution=source.size), batch), free_memory()

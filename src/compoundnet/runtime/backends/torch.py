@@ -1,4 +1,4 @@
-"""Runs a network with torch, as it is or compiled by torch.compile; on a CPU or a GPU."""
+"""Torch: a network in eager mode or compiled by torch.compile, on a CPU or a GPU."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def open_torch(source: SessionSource, threads: int, device: str = "cpu", *, compiled: bool = False) -> Run:
-    """Open a network on torch. On a CPU the network's threads are set for each call and given back after it."""
+    """Open a network on torch. On a CPU the number of threads is set for each call and restored after it."""
     where = _device(device)
     one_by_one = source.exported is not None and not source.exported.dynamic_batch
     net: Any = _module(source).to(memory_format=torch.channels_last).to(where)
@@ -44,7 +44,7 @@ def open_torch(source: SessionSource, threads: int, device: str = "cpu", *, comp
 def open_compiled(source: SessionSource, threads: int, device: str = "cpu") -> Run:
     """Open a network on torch.compile, which generates code in the first call for each batch size: about a minute.
 
-    Inductor keeps what it compiled in a cache of its own, in which a later process finds most of it:
+    Inductor stores compiled code in a separate cache, from which a later process can load most of it:
     TORCHINDUCTOR_CACHE_DIR, or torchinductor_USER in the folder for temporary files.
     """
     _LOG.info("%s: torch.compile generates code in the first call, for up to a minute", source.name)
@@ -57,7 +57,7 @@ def _module(source: SessionSource) -> nn.Module:
     assert source.exported is not None
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch.export's own, about its archive's format
+            warnings.simplefilter("ignore")  # a warning of torch.export about its archive format
             return torch.export.load(source.exported.file).module()
     except Exception as error:  # a damaged archive fails anywhere inside torch
         raise CompoundNetError(f"{source.exported.file} cannot be loaded, it is damaged: {error}") from error
@@ -73,10 +73,10 @@ def _device(name: str) -> torch.device:
 
 
 def _with_compiler_errors(run: Run) -> Run:
-    """Name what is missing where torch.compile has no compiler."""
+    """Report what is missing if torch.compile finds no compiler."""
 
     def explained(images: NDArray[np.float32]) -> NDArray[np.float32]:
-        from torch._inductor.exc import InvalidCxxCompiler  # starts Inductor, which only compiled networks need
+        from torch._inductor.exc import InvalidCxxCompiler  # imports Inductor, which only compiled networks need
 
         try:
             return run(images)

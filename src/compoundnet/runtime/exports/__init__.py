@@ -1,1 +1,1 @@
-"""Models as files for other runtimes."""
+"""Export of models to files for other runtimes."""

@@ -1,4 +1,4 @@
-"""Compares an exported file with the torch module it was made of, on noise and on images."""
+"""The comparison of an exported file with the original torch module, on noise and on images."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _GENERATED = 4
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """How far a file's logits are from torch's.
+    """The deviation of a file's logits from those of torch.
 
     Attributes:
         difference: Largest absolute difference, divided by torch's largest absolute logit.
-        agreement: Share of the images with the same most probable class, 0 to 1; None without images.
-        images: How many there were, beside the noise.
+        agreement: Fraction of the images with the same most probable class; None without images.
+        images: The number of images, not counting the noise.
     """
 
     difference: float
@@ -54,7 +54,7 @@ def compare(net: nn.Module, run: Run, noise: Iterable[NDArray[np.float32]], imag
             expected = net(torch.from_numpy(batch.copy())).numpy()
         found = run(batch)
         largest = max(largest, float(np.abs(expected).max()))
-        # A value that is not a number differs by infinity.
+        # A NaN counts as an infinite difference.
         furthest = max(furthest, float(np.nan_to_num(np.abs(found - expected), nan=np.inf).max()))
         return bool((found.argmax(axis=1) == expected.argmax(axis=1)).all())
 
@@ -70,7 +70,7 @@ Pixels = NDArray[np.float32]
 
 
 def noise(channels: int, size: int, *, dynamic_batch: bool, dynamic_size: bool) -> Iterator[NDArray[np.float32]]:
-    """Yield batches of normal noise, in each of the shapes that an exported file takes."""
+    """Yield batches of normal noise, in each of the shapes that an exported file accepts."""
     shapes = [(1, size, size)]
     if dynamic_batch:
         shapes.append((3, size, size))
@@ -82,13 +82,13 @@ def noise(channels: int, size: int, *, dynamic_batch: bool, dynamic_size: bool) 
 
 
 def read_images(paths: Sequence[Path], how: Preprocess) -> Iterator[Pixels]:
-    """Yield images as the network reads them, one at a time."""
+    """Yield preprocessed images, one at a time."""
     for path in paths:
         yield how.pixels(path)
 
 
 def generated_images(how: Preprocess) -> Iterator[Pixels]:
-    """Yield synthetic noise with a natural image spectrum, as the network reads it, for where no images are given.
+    """Yield preprocessed synthetic noise with a natural image spectrum, used if no images are given.
 
     Colours vary together, contrast falls as 1 / frequency (Field 1987), and values have 8 bits.
     """
@@ -107,7 +107,7 @@ def generated_images(how: Preprocess) -> Iterator[Pixels]:
 
 
 def runner(file: Path) -> Run:
-    """Return what runs an exported file as it is, on the library that it is for."""
+    """Return a function that runs an exported file unchanged, in the library for which it was written."""
     return {".onnx": _onnx, ".xml": _openvino, ".pt2": _torch}[file.suffix](file)
 
 
@@ -126,7 +126,7 @@ def _torch(file: Path) -> Run:
     import torch
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch.export's own, about its archive's format
+        warnings.simplefilter("ignore")  # a warning of torch.export about its archive format
         net = torch.export.load(file).module()
 
     def run(images: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""A model as one file for another runtime, compared with torch before it appears under its name."""
+"""Export of a model to a file for another runtime. The file is compared with torch before it gets its final name."""
 
 from __future__ import annotations
 
@@ -27,32 +27,32 @@ if TYPE_CHECKING:
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
-# Format -> the ending of its file.
+# Format -> the suffix of its file.
 FORMATS = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
-# Precision -> the largest difference from torch in float32, as a share of its largest logit. int8 is another function:
-# it is judged by how often the most probable class stays.
+# Precision -> the largest difference from torch in float32, as a fraction of its largest logit. int8 computes a
+# different function, so it is judged by how often the most probable class stays the same.
 LIMITS = {"float32": 1e-4, "float16": 2e-2, "int8": None}
-# How many of the given images are compared where the precision is not judged by all of them.
+# The number of the given images that are compared if the precision is not judged on all of them.
 _COMPARED = 16
 
 
 class Export(msgspec.Struct, frozen=True):
-    """A file that was written, and how far its logits are from torch's in float32.
+    """An exported file, and the deviation of its logits from those of torch in float32.
 
     Attributes:
         file: The file.
         format: onnx, openvino or torch.
         precision: float32, float16 or int8.
-        bytes: Size of the file, and of the weights beside it.
+        bytes: Size of the file, including the weights beside it.
         size: Side of the images, pixels.
-        dynamic_batch: Whether it takes any number of images at a time.
-        dynamic_size: Whether it takes images of any size.
-        features: Whether it gives the last feature map beside the logits.
-        difference: The largest difference of a logit, as a share of torch's largest.
-        limit: The difference that is allowed; None for int8.
-        agreement: Share of the images whose most probable class is torch's, 0 to 1; None without images.
-        images: How many images it was compared on.
-        generated: Whether these were generated because none were given.
+        dynamic_batch: Whether it accepts any number of images at a time.
+        dynamic_size: Whether it accepts images of any size.
+        features: Whether it outputs the last feature map besides the logits.
+        difference: The largest difference of a logit, as a fraction of torch's largest logit.
+        limit: The largest allowed difference; None for int8.
+        agreement: Fraction of the images with the same most probable class as in torch; None without images.
+        images: The number of images on which it was compared.
+        generated: Whether the images were generated because none were given.
     """
 
     file: str
@@ -84,27 +84,27 @@ def export(
     preprocess: Preprocess | None = None,
     labels: Sequence[str] | None = None,
 ) -> Export:
-    """Write a model (name, folder, opened) or a network in memory to one file, which `predict` takes as a model.
+    """Write a model (name, folder, opened) or a network in memory to one file, which `predict` accepts as a model.
 
     Args:
         model: A name of `compoundnet models list`, a model folder, an opened one, or a ConvNet.
-        output: Ends as the format's files do: .onnx, .xml (OpenVINO, whose weights go to a .bin beside it) or .pt2.
+        output: The file to write. Its suffix: .onnx, .xml (OpenVINO; weights go to a .bin beside it) or .pt2.
         format: onnx, openvino or torch.
-        dynamic_batch: Take any number of images at a time instead of one.
-        dynamic_size: Take any image size from 32 px instead of the model's own.
+        dynamic_batch: Accept any number of images at a time instead of one.
+        dynamic_size: Accept any image size from 32 px instead of only that of the model.
         with_cam: Add an output `features`: the last feature map float32[N, C, h, w], which `explain` needs.
         precision: float32; float16 weights and arithmetic with float32 in and out; int8, which needs `calibrate`.
-        calibrate: Images, or folders of them, that int8 is calibrated on: some hundred like those it will see.
-        images: What it is compared on, beside noise; by default those of `calibrate`, or generated ones.
-        preprocess: Instead of the model's own; of a ConvNet the authors' by default.
-        labels: Instead of the model's own; of a ConvNet none by default.
+        calibrate: Images, or folders of them, for the calibration of int8: some hundreds, similar to those in use.
+        images: The images for the comparison, besides noise; by default those of `calibrate`, or generated ones.
+        preprocess: Replaces that of the model; for a ConvNet the authors' preprocessing by default.
+        labels: Replace those of the model; for a ConvNet none by default.
 
     Returns:
-        The file, and how far it is from torch.
+        The file, and its deviation from torch.
 
     Raises:
-        CompoundNetError: The labels are not as many as the classes, or the file differs from torch by more than LIMITS
-            allows: then it is not written, and an older file of that name stays.
+        CompoundNetError: The number of labels is not that of the classes, or the file differs from torch by more than
+            LIMITS allows. No file is written then, and an older file of that name stays.
     """
     target = _checked(Path(output), format, precision, calibrate)
     if with_cam and (format != "onnx" or precision == "int8"):
@@ -165,7 +165,7 @@ def _described(
     preprocess: Preprocess | None,
     labels: Sequence[str] | None,
 ) -> tuple[ConvNet, ExportedModel]:
-    """The network in eval mode, norms not folded, and what the file will say of itself."""
+    """The network in eval mode, norms not folded, and the metadata of the file."""
     model = _opened(model)
     if isinstance(model, ModelFolder):
         name, network = model.name, model.network
@@ -211,9 +211,9 @@ def _check(found: Comparison, precision: str, target: Path) -> None:
 def _kept(
     file: Path, target: Path, described: ExportedModel, form: str, found: Comparison, *, generated: bool
 ) -> Export:
-    parts = sorted(file.parent.iterdir())  # .bin before .xml: whoever sees the graph has its weights
+    parts = sorted(file.parent.iterdir())  # .bin before .xml, so that a visible graph always has its weights
     size = sum(part.stat().st_size for part in parts)
-    if len(parts) > 1:  # an old graph must not meet the new weights, should this be killed on the way
+    if len(parts) > 1:  # an old graph must not be combined with new weights if this process is killed here
         target.unlink(missing_ok=True)
     for part in parts:
         part.replace(target.parent / part.name)
@@ -285,7 +285,7 @@ def _write_openvino(net: ConvNet, described: ExportedModel, file: Path, calibrat
 
 @contextmanager
 def _between(file: Path) -> Iterator[Path]:
-    """A place for an ONNX file on the way to `file`: in a folder of its own, so that it is never the file itself."""
+    """A path for an intermediate ONNX file: in a separate folder, so that it never is `file` itself."""
     with tempfile.TemporaryDirectory(dir=file.parent) as folder:
         yield Path(folder) / "graph.onnx"
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     import onnx
 
-# Rounding weighs most where there are few channels: in float32 these layers take 5 % more time and halve the error of
-# EfficientNet-Lite0's logits (docs/performance.md).
+# Rounding errors are largest with few channels: keeping these layers in float32 costs 5 % more time and halves the
+# error of the logits of EfficientNet-Lite0 (docs/performance.md).
 _FLOAT32 = ("stem.", "stages.0.")
 
 
@@ -29,7 +29,7 @@ def quantise(source: Path, target: Path, images: Iterable[NDArray[np.float32]], 
     Args:
         source: The float32 file.
         target: The int8 file to write.
-        images: What activations are calibrated on, each float32[C, H, W].
+        images: The images for the calibration of activations, each float32[C, H, W].
         properties: The metadata of `target`.
     """
     import onnx
@@ -50,7 +50,7 @@ def quantise(source: Path, target: Path, images: Iterable[NDArray[np.float32]], 
             Reader(),
             quant_format=tools.QuantFormat.QDQ,
             per_channel=True,
-            # Without VNNI the processor adds products of 8 x 8 bits in 16, which overflow: 7 bits for the weights.
+            # Without VNNI the processor adds 8 x 8 bit products in 16 bits, which overflow; 7-bit weights avoid this.
             reduce_range=True,
             activation_type=tools.QuantType.QUInt8,
             weight_type=tools.QuantType.QInt8,
@@ -70,7 +70,7 @@ def _sensitive(model: onnx.ModelProto) -> list[str]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The tools log advice on the root logger."""
+    """Silence the tools, which log advice on the root logger."""
     root = logging.getLogger()
     before = root.level
     root.setLevel(logging.ERROR)

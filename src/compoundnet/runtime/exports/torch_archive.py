@@ -15,7 +15,7 @@ from compoundnet.runtime.onnx_graph import Half
 
 
 def write_archive(net: ConvNet, described: ExportedModel, path: Path) -> None:
-    """Write a network with folded norms; `described` says in which precision and which dimensions are dynamic."""
+    """Write a network with folded norms; `described` holds the precision and the dynamic dimensions."""
     size = described.preprocess.size
     example = torch.zeros(2 if described.dynamic_batch else 1, net.spec.in_channels, size, size)
     dynamic: dict[int, torch.export.Dim] = {}
@@ -24,9 +24,10 @@ def write_archive(net: ConvNet, described: ExportedModel, path: Path) -> None:
     if described.dynamic_size:
         dynamic |= {axis: torch.export.Dim(name, min=MIN_RESOLUTION) for axis, name in ((2, "height"), (3, "width"))}
     module = Half(net) if described.precision == "float16" else net
-    # Without the patch torch.export refuses sizes at which a map is 1 px wide, because it might treat those apart.
+    # Without the patch torch.export refuses sizes at which a map is 1 px wide, because it might treat those as a
+    # special case.
     sizes_alike = _config.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]  # made at import
     with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad(), sizes_alike:
-        warnings.simplefilter("ignore")  # torch.export's own, about its future
+        warnings.simplefilter("ignore")  # a warning of torch.export about its future
         program = torch.export.export(module, (example,), dynamic_shapes=(dynamic,) if dynamic else None)
         torch.export.save(program, path, extra_files=dict(described.properties()))

@@ -1,1 +1,1 @@
-"""How long networks take on this machine."""
+"""Timing of networks on this machine."""

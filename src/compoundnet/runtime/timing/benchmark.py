@@ -1,4 +1,4 @@
-"""Networks timed against one another, on several backends, beside the same networks of other libraries."""
+"""Benchmarks: networks timed against one another on several backends, next to the same networks of other libraries."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from compoundnet.runtime.timing.rounds import RUNS, WARM_UP, Latency, Setting, s
 from compoundnet.runtime.timing.subjects import FLOAT32, TimedSubject, subject
 
 _LOG = logging.getLogger(__name__)
-# What results call this package, beside the names of other libraries.
+# The name of this package in results, next to the names of other libraries.
 OWN = "compoundnet"
 
 
@@ -26,16 +26,16 @@ class Measurement(msgspec.Struct, frozen=True):
     """One network in one library on one backend.
 
     Attributes:
-        network: Its name.
-        label: The same, with what was given for it where several that were given have one name.
+        network: The name of the network.
+        label: The name, followed by the given path or name if several given networks have the same name.
         library: This package or another.
-        backend: What ran it.
-        weights: random or trained.
-        precision: An exported file's own, else float32.
+        backend: The backend that ran it.
+        weights: "random" or "trained".
+        precision: That of an exported file, otherwise float32.
         size: Side of the images, pixels.
         params: Parameters.
         macs: Multiply-adds of one image.
-        latency: Of one batch.
+        latency: The latency of one batch.
     """
 
     network: str
@@ -51,12 +51,12 @@ class Measurement(msgspec.Struct, frozen=True):
 
 
 class Benchmark(msgspec.Struct, frozen=True):
-    """What was timed in the same rounds.
+    """The results of networks that were timed in the same rounds.
 
     Attributes:
-        setting: What it was timed on.
+        setting: The machine and the conditions of the timing.
         measurements: One for each network, library and backend.
-        left_out: What was not timed, and why.
+        left_out: The networks that were not timed, with the reason.
     """
 
     setting: Setting
@@ -73,10 +73,10 @@ def benchmark(
     runs: int = RUNS,
     with_peers: bool = False,
 ) -> Benchmark:
-    """Time a batch through every network on every backend, in interleaved rounds.
+    """Time one batch on every network and every backend, in interleaved rounds.
 
     Args:
-        names: Networks, models or exported files; a network where a network and a model have one name.
+        names: Networks, models or exported files. A name that is both a network and a model is taken as the network.
         backends: Names of the backends.
         threads: Threads of each network.
         batch: Images at a time.
@@ -128,7 +128,7 @@ def benchmark(
 
 
 def _labelled(subjects: Mapping[str, TimedSubject]) -> dict[str, TimedSubject]:
-    """By a name for people, from by what was given: the float32 and int8 exports of one model have one name."""
+    """Map labels to subjects, from a mapping by given name: float32 and int8 exports of a model share a name."""
     times = Counter(found.name for found in subjects.values())
     return {
         found.name if times[found.name] == 1 else f"{found.name} ({given})": found for given, found in subjects.items()
@@ -136,7 +136,7 @@ def _labelled(subjects: Mapping[str, TimedSubject]) -> dict[str, TimedSubject]:
 
 
 def _add_peers(found: TimedSubject, threads: int, batch: int, add: Callable[..., None]) -> list[str]:
-    """Add every peer in every way; what had to be left out."""
+    """Add every peer in every way; return those that had to be left out."""
     known = peers_of(found.name)
     if not known:
         return [f"no peer is listed for {found.name}"]
@@ -149,7 +149,7 @@ def _add_peers(found: TimedSubject, threads: int, batch: int, add: Callable[...,
             _LOG.info("%s of %s (%s): opening", found.name, peer.library, way)
             try:
                 run = open_peer(peer.build(found.name), way, size=found.size, batch=batch, threads=threads)
-            except Exception as error:  # another library's network may fail anywhere in torch's exporter
+            except Exception as error:  # a network of another library may fail anywhere in torch's exporter
                 left_out.append(f"{found.name} of {peer.library} ({way}): {first_line(error)}")
                 continue
             add(peer.library, way, run)

@@ -1,4 +1,4 @@
-"""Which backend runs a network fastest on this machine: measured once, then remembered."""
+"""The choice of the fastest backend for a network on this machine: measured once, then cached."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _Result(msgspec.Struct, frozen=True):
 
 
 def fastest(source: SessionSource, backends: Sequence[Backend], threads: int, batch: int) -> Backend:
-    """Return the fastest of the backends that are installed; where none is, the first, which says what to install."""
+    """Return the fastest installed backend; if none is installed, the first, whose error says what to install."""
     installed = [backend for backend in backends if backend.is_installed]
     if len(installed) < 2:
         return [*installed, *backends][0]

@@ -1,4 +1,4 @@
-"""The largest network that a machine runs within a time: predicted by a fitted model, then timed before it is given."""
+"""The largest network that a machine runs within a time limit: predicted by a fitted model, confirmed by timing."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from compoundnet.runtime.timing.rounds import Latency, time_rounds
 from compoundnet.runtime.timing.subjects import of_network
 
 _TRIES = 6
-# An answer within this share of the bound is not worth another try; latencies repeat no better.
+# A result within this fraction of the bound is accepted, because repeated latencies differ by as much.
 _CLOSE = 0.95
-# Of the limit, what a correction aims at: between close and over.
+# The fraction of the limit at which a correction aims.
 _AIM = 0.98
 Timed = Callable[[arch.Network], Latency]
 
 
 class TimedPlan(msgspec.Struct, frozen=True):
-    """A plan, the latency of its network as timed and as the model predicted it, milliseconds, and where."""
+    """A plan, with the timed and the predicted latency of its network in milliseconds, and the machine."""
 
     plan: arch.Plan
     latency: Latency
@@ -46,21 +46,21 @@ def plan_within(
     batch: int = 1,
     training: bool = False,
 ) -> TimedPlan:
-    """Plan the largest network of a family that this machine runs within a time; `arch.plan` with a latency bound.
+    """Plan the largest network of a family within a latency on this machine: `arch.plan` with a latency bound.
 
     Args:
-        network: The family's network.
-        max_latency: Milliseconds of one image, the median of 20 runs here.
-        backend: What runs it.
+        network: The baseline of the family.
+        max_latency: Latency bound for one image in milliseconds, for the median of 20 runs.
+        backend: The backend that runs it.
         threads: Threads of the network.
         max_macs: Bound on the multiply-adds of one image.
         max_params: Bound on the parameters.
-        max_memory: Bound on the memory, bytes.
+        max_memory: Bound on the memory, in bytes.
         batch: Images at a time, for `max_memory`.
-        training: Whether `max_memory` is of training.
+        training: Whether `max_memory` bounds the memory of training.
 
     Raises:
-        CompoundNetError: No network of the family is fast enough; the message says what the smallest takes.
+        CompoundNetError: No network of the family is fast enough; the message states the latency of the smallest.
     """
     runner = find_backend(backend)
     threads = check_threads(threads)
@@ -78,20 +78,21 @@ def plan_within(
             training=training,
         )
 
-    # The model's own figure for the smallest network, with room for rounding, is the least bound that it can plan for.
+    # The predicted latency of the smallest network, with room for rounding, is the least bound for which a plan exists.
     floor = model.milliseconds(smallest(network)) * (1 + 1e-9)
     found, latency = refine(plan, lambda one: time_network(one, runner, threads), max_latency, floor)
     return TimedPlan(found, latency, model.milliseconds(found.network), backend, threads)
 
 
 def refine(plan: Callable[[float], arch.Plan], timed: Timed, limit: float, floor: float) -> tuple[arch.Plan, Latency]:
-    """The largest plan whose network is timed within `limit`, looked for by the bound that is given to the model.
+    """The largest plan whose timed latency is within `limit`, found by varying the bound on the predicted latency.
 
-    The bound is first the limit itself, then corrected by how far off the model was, and halved between the largest
-    that was kept and the least that was not; never below `floor`. Stops at one that comes close, or that another
-    bound stops. Raises CompoundNetError where not even the plan of `floor` is within the limit.
+    The bound starts at the limit, is then corrected by the error of the model, and finally bisected between the largest
+    bound that met the limit and the smallest that did not; it is never below `floor`. The search stops at a plan close
+    to the limit, or one that is stopped by another bound. Raises CompoundNetError if even the plan of `floor` exceeds
+    the limit.
     """
-    timed = cache(timed)  # near the answer several bounds give the same network
+    timed = cache(timed)  # near the result several bounds give the same network
     best: tuple[arch.Plan, Latency] | None = None
     low, high = 0.0, float("inf")
     bound = max(limit, floor)

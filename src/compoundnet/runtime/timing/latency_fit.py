@@ -1,4 +1,4 @@
-"""A latency model of a network's family, fitted to scaled sizes of it that are timed on this machine once."""
+"""The latency model of a family of networks, fitted to scaled networks that are timed once on this machine."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from compoundnet.runtime.timing.rounds import installed, time_rounds
 from compoundnet.runtime.timing.subjects import of_network
 
 _FILE = "latency.json"
-# Multipliers of depth, width and resolution. Each dimension is scaled alone as well, which tells what a multiply-add
-# costs from what a layer, an activation and a parameter cost.
+# Multipliers of depth, width and resolution. Each dimension is also scaled alone, to separate the cost of a
+# multiply-add from those of a layer, an activation and a parameter.
 _SIZES = ((1.0, 1.0, 1.0), (0.5, 1.0, 1.0), (1.0, 0.5, 1.0), (1.0, 1.0, 0.5), (0.5, 0.5, 0.5), (1.2, 1.2, 1.2))
 
 
 def fitted_model(network: Network, *, backend: Backend, threads: int) -> LatencyModel:
-    """Return the latency model of a network's family on this machine; fitted once, in a minute, then kept."""
+    """Return the latency model of a network's family on this machine; fitted once, in a minute, then cached."""
     identity = {
         "network": network.dumps(),
         "processor": f"{processor()} {instruction_sets()}",
@@ -46,10 +46,10 @@ def fitted_model(network: Network, *, backend: Backend, threads: int) -> Latency
 
 
 def fit_latency(networks: Sequence[Network], milliseconds: Sequence[float]) -> LatencyModel:
-    """Fit the latency model with the least sum of squared relative errors among those without a rate below 0.
+    """Fit the latency model with non-negative rates that minimises the sum of squared relative errors.
 
     Args:
-        networks: Networks that were timed.
+        networks: The timed networks.
         milliseconds: Their times, each above 0.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Accuracy against latency, and FLOPs against latency, of the networks of a benchmark."""
+"""Plots of a benchmark: accuracy and FLOPs against the latency of networks."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 class PlottedLatency(msgspec.Struct, frozen=True):
-    """One network on one backend.
+    """A point of the plots: one network on one backend.
 
     Attributes:
-        network: Its name.
-        label: Its name as the plot shows it.
-        backend: What it ran on.
-        precision: Of its weights.
+        network: The name of the network.
+        label: The name shown in the plot.
+        backend: The backend that ran it.
+        precision: The precision of the weights.
         milliseconds: The median latency.
         macs: Multiply-adds of one image.
         top1: ImageNet accuracy, a fraction; None where it is not known.
@@ -42,7 +42,7 @@ class PlottedLatency(msgspec.Struct, frozen=True):
 def latency_plots(done: Benchmark, top1: Mapping[str, float]) -> tuple[Plot, ...]:
     """Draw `accuracy-latency`, with the networks whose accuracy is known, and `flops-latency`, with all.
 
-    A plot with fewer than two networks is left out.
+    A plot with fewer than two networks is omitted.
 
     Args:
         done: The benchmark.
@@ -67,7 +67,7 @@ def write_benchmark(done: Benchmark, folder: str | os.PathLike[str], top1: Mappi
     """Write `benchmark.json` and the plots of `latency_plots` as SVG and PNG; return the files.
 
     Raises:
-        UnwritableError: the folder cannot be made, or a file not be written.
+        UnwritableError: The folder or a file cannot be written.
     """
     target = make_folder(folder)
     contents = {"benchmark.json": msgspec.json.format(msgspec.json.encode(done), indent=2) + b"\n"}
@@ -123,7 +123,7 @@ def _draw(
         curve: list[tuple[float, float]] = []
         for backend, colour in zip(backends, colours, strict=False):
             for index, line in enumerate(_lines(points, heights, backend)):
-                curve = curve or line  # what labels stay clear of
+                curve = curve or line  # objects that labels must not overlap
                 axes.plot(
                     *zip(*line, strict=True),
                     color=colour,
@@ -151,7 +151,7 @@ def _draw(
 def _lines(points: list[PlottedLatency], heights: list[float], backend: str) -> list[list[tuple[float, float]]]:
     """(milliseconds, height) of each family on a backend, by time.
 
-    A family is what names share before the last `-`, in one precision.
+    A family consists of networks with the same name before the last `-` and the same precision.
     """
     families: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for point, height in zip(points, heights, strict=True):

@@ -1,4 +1,4 @@
-"""The same network in timm, torchvision and efficientnet_pytorch: as users run it there, and as their ONNX export."""
+"""The same network in timm, torchvision and efficientnet_pytorch: run as their users do, and as their ONNX export."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from torch import nn
 
 Run = Callable[[NDArray[np.float32]], object]
-# How each is run: in torch in the two orders of memory (which is faster depends on library and network), and exported.
+# The ways to run each: torch with two memory formats (which is faster depends on library and network), and exported.
 WAYS = ("eager", "eager, channels last", "onnxruntime")
 
 
 class Peer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A library: the function that makes its networks, and its names for ours. `library` is as it is shown."""
+    """A library: the function that builds its networks, and its names of our networks. `library`: the name shown."""
 
     library: str
     maker: str
@@ -43,7 +43,7 @@ class Peer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return importlib.util.find_spec(self.package) is not None
 
     def build(self, network: str) -> nn.Module:
-        """Its module of our network of that name, random weights, in eval mode."""
+        """Build the library's module of a network of ours, with random weights, in eval mode."""
         package, *path = self.maker.split(".")
         made: Any = importlib.import_module(package)
         for name in path:
@@ -54,18 +54,18 @@ class Peer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @cache
 def peers() -> tuple[Peer, ...]:
-    """Every library that is known here, whether installed or not."""
+    """All supported libraries, installed or not."""
     text = resources.files("compoundnet.zoo").joinpath("peers.toml").read_text(encoding="utf-8")
     return tuple(msgspec.convert(tomllib.loads(text)["peers"], list[Peer]))
 
 
 def peers_of(network: str) -> tuple[Peer, ...]:
-    """The libraries that have the network of that name."""
+    """The libraries that have the named network."""
     return tuple(peer for peer in peers() if network in peer.networks)
 
 
 def open_peer(module: nn.Module, way: str, *, size: int, batch: int, threads: int) -> Run:
-    """A call of a peer's module in one of `WAYS`, on float32[batch, 3, size, size]."""
+    """Return a call of a peer's module in one of `WAYS`, on float32[batch, 3, size, size]."""
     if way == "onnxruntime":
         return _exported(module, size, batch, threads)
     return _eager(module, threads, channels_last=way != "eager")
@@ -85,7 +85,7 @@ def _eager(module: nn.Module, threads: int, *, channels_last: bool) -> Run:
 
 
 def _exported(module: nn.Module, size: int, batch: int, threads: int) -> Run:
-    """torch's exporter as it comes, and ONNX Runtime with all of its optimisations."""
+    """Export with the default settings of torch's exporter, run by ONNX Runtime with all of its optimisations."""
     import torch
 
     from compoundnet.runtime.backends.onnxruntime import raw_session
@@ -94,7 +94,7 @@ def _exported(module: nn.Module, size: int, batch: int, threads: int) -> Run:
         plain: Any = module
         plain.set_swish(memory_efficient=False)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter, about what it converts
+        warnings.simplefilter("ignore")  # warnings of the exporter about the conversion
         file = Path(folder) / "peer.onnx"
         torch.onnx.export(module, (torch.zeros(batch, 3, size, size),), file, dynamo=True, verbose=False)
         session = raw_session(file, optimise=True, threads=threads)

@@ -1,6 +1,6 @@
-"""How long calls take, in interleaved rounds, so that a busy spell of the machine slows all of them alike.
+"""Timing of calls in interleaved rounds, so that other load on the machine slows all of them alike.
 
-The mean of 20 runs on one thread is what the paper reports; median, 95th percentile and spread say how sure it is.
+The paper reports the mean of 20 runs on one thread; median, 95th percentile and spread show how reliable it is.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from compoundnet.base.machine import cores, installed_version, processor
 
 _LOG = logging.getLogger(__name__)
 RUNS, WARM_UP = 20, 3
-# Seconds of waiting that are worth a note.
+# Seconds of waiting above which the expected duration is logged.
 _LONG = 5.0
 _PACKAGES = ("compoundnet", "torch", "onnxruntime", "openvino", "timm", "torchvision", "efficientnet_pytorch", "numpy")
 
@@ -29,13 +29,13 @@ class Latency(msgspec.Struct, frozen=True):
     """Milliseconds of one call, over `runs` calls after the warm-up.
 
     Attributes:
-        mean: What the paper's Table 4 gives.
+        mean: The mean, as in Table 4 of the paper.
         median: Half of the calls took at most this long.
         p95: 95 % of the calls took at most this long.
         fastest: The shortest call.
         slowest: The longest call.
         spread: Interquartile range as a fraction of the median.
-        runs: How many calls were counted.
+        runs: The number of calls that were counted.
     """
 
     mean: float
@@ -48,19 +48,20 @@ class Latency(msgspec.Struct, frozen=True):
 
 
 class Setting(msgspec.Struct, frozen=True):
-    """What latencies depend on beside the network.
+    """The conditions, besides the network, that latencies depend on.
 
     Attributes:
-        processor: Its name.
-        cores: How many of them the process may use.
-        pinned: Their numbers; None where the system does not say.
-        load_average: Of the last minute when the measurement began: how busy others kept the machine; None as above.
+        processor: The name of the processor.
+        cores: The number of cores that the process may use.
+        pinned: The numbers of these cores; None if the system does not report them.
+        load_average: The load average of the last minute before the measurement, i.e. the load of other processes; None
+            as above.
         system: The operating system.
-        threads: Of each network.
+        threads: Threads of each network.
         batch: Images at a time.
         runs: Calls that are counted.
         warm_up: Calls before them.
-        versions: Of the packages that are installed, and of Python.
+        versions: The versions of the installed packages and of Python.
     """
 
     processor: str
@@ -80,7 +81,7 @@ def time_rounds(
 ) -> dict[str, Latency]:
     """Time calls in rounds: each is called once a round, for `runs` rounds after `warm_up` rounds that do not count.
 
-    How long all rounds will take is logged where that is long: after the second, because first calls are slower.
+    A long expected duration of all rounds is logged after the second round, because first calls are slower.
 
     Args:
         calls: The calls by name.
@@ -123,7 +124,7 @@ def summarise(milliseconds: list[float]) -> Latency:
 
 
 def setting(*, threads: int, batch: int, runs: int = RUNS, warm_up: int = WARM_UP) -> Setting:
-    """Return what holds on this machine now."""
+    """Return the present conditions on this machine."""
     return Setting(
         processor=processor(),
         cores=cores(),

@@ -1,7 +1,7 @@
-"""What can be timed by name: a network of the catalogue, the zoo or a TOML file, a model, an exported file.
+"""The subjects of timing by name: a network of the catalogue, the zoo or a TOML file, a model, an exported file.
 
-Weights do not change how long a network takes, so one that is named without them gets random ones, the same each time.
-Nothing that is compiled of those is kept in the cache.
+Weights do not affect the latency, so a network named without weights gets random ones, the same each time. Graphs
+compiled from those are not kept in the cache.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ class TimedSubject(msgspec.Struct, frozen=True):
 
 
 def subject(name: str) -> TimedSubject:
-    """The network, model or exported file of that name: a network where a network and a model have the same.
+    """The network, model or exported file of that name. A name that is both a network and a model is the network.
 
-    As for a model, a name that is known is one, whatever lies around; a folder that is called like one is meant by
-    `./name`. Raises CompoundNetError with the nearest names where there is none.
+    As for a model, a known name takes precedence over files in the current folder; `./name` stands for a folder of that
+    name. Raises CompoundNetError with the nearest names if there is none.
     """
     wanted = arch.canonical(name)
     networks = {**arch.networks(), **zoo.entries()}
@@ -91,7 +91,7 @@ def _of_model(name: str) -> TimedSubject:
 
 @contextmanager
 def _seeded() -> Iterator[None]:
-    """torch's random numbers start at the same place inside, and go on outside as if nothing had been."""
+    """Seed the random numbers of torch inside the context, and restore their state afterwards."""
     import torch
 
     with torch.random.fork_rng(devices=[]):
