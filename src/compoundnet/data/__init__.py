@@ -1,6 +1,6 @@
-"""Images: reading and preparing them, the data sets they come in, and the loader that feeds training.
+"""Data: reading and preparing images, data sets, and the loader of training.
 
-Importing any of it does not import torch, except for `data.loader` and the pixel operations that it calls.
+Only `data.loader` and the pixel operations that it calls import torch.
 """
 
 from compoundnet.base.extras import attach

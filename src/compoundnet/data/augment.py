@@ -1,7 +1,7 @@
 """AutoAugment and RandAugment: the operations on an image and their strength, as the authors' code chooses them.
 
-The policies and what a level means are data, in augment.toml. (timm's `v0` has the same source, but its posterize
-refuses the 0 bits that one sub-policy asks for with Pillow 13, and its operations round and interpolate differently.)
+The policies and what a level means are data, in augment.toml. (timm's `v0` has the same source, but with Pillow 13 its
+posterize rejects the 0 bits of one sub-policy, and its operations round and interpolate differently.)
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _TOP = 10  # the highest level a policy names
 
 
 class Augmentation(Protocol):
-    """What a training transform calls last."""
+    """The augmentation, the last part of a training transform."""
 
     def apply(self, image: Image.Image, random: np.random.Generator) -> Image.Image:
-        """Return an RGB image of the same size, random by `random` alone."""
+        """Return an RGB image of the same size; all randomness comes from `random`."""
         ...
 
 
@@ -82,8 +82,8 @@ class RandAugment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     """Random operations for each image.
 
     Attributes:
-        layers: how many (N in the paper).
-        magnitude: their strength (M), 0 to 30; AutoAugment goes to 10.
+        layers: Number of operations (N in the paper).
+        magnitude: Strength of the operations (M), 0 to 30; AutoAugment uses 0 to 10.
     """
 
     layers: int = 2

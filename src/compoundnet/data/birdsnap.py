@@ -1,4 +1,4 @@
-"""Birdsnap: published lists of 49,829 images on the web, many of which are gone. Those that exist are read."""
+"""Birdsnap: published lists of 49,829 images on the web, many of which no longer exist. Existing files are read."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from compoundnet.data.dataset import Split
 from compoundnet.data.sources import Files, Strings
 
 _LISTS = ("species.txt", "images.txt", "test_images.txt")
-# Where get_birdsnap.py of the distribution puts images, and where others unpack them.
+# The folders used by get_birdsnap.py of the distribution, and by other tools.
 _FOLDERS = ("download/images", "images")
 
 
 def birdsnap_splits(facts: DatasetFacts, root: Path) -> dict[str, Split]:
-    """Return the listed images that exist. Raises CompoundNetError where a list is missing or not as published."""
+    """Return the listed images that exist. Raises CompoundNetError if a list is missing or altered."""
     for name in _LISTS:
         if not (root / name).is_file():
             raise CompoundNetError(f"{facts.title} is not in {root}: there is no {name}. {facts.get}")

@@ -13,17 +13,17 @@ from compoundnet.data.dataset import Metric, Split
 
 
 class DatasetFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is published about a data set.
+    """The published facts about a data set.
 
     Attributes:
-        name: by which `open_dataset` finds it.
-        title: its full name.
-        classes: how many.
-        sizes: images of each split.
-        metric: what the paper reports.
+        name: The name for `open_dataset`.
+        title: The full name.
+        classes: Number of classes.
+        sizes: Number of images of each split.
+        metric: The metric that the paper reports.
         source: publication and address.
         licence: of the images.
-        get: how to get it.
+        get: How to obtain it.
         downloads: whether `open_dataset` can download it.
         printed: sizes that the paper prints differently.
     """
@@ -63,8 +63,8 @@ def check_sizes(facts: DatasetFacts, splits: dict[str, Split], where: str, allow
     """Compare a data set with its published sizes.
 
     Args:
-        facts: the published ones.
-        splits: what was found.
+        facts: The published facts.
+        splits: The splits that were found.
         where: the folder, for messages.
         allow_missing: report differences instead of raising.
 

@@ -1,4 +1,4 @@
-"""Folders of class folders: the images of a class are in a folder with its name."""
+"""Folders of class folders: the images of a class are in a folder named after it."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from compoundnet.data.folders import visible
 from compoundnet.data.holdout import hold_out_by_class
 from compoundnet.data.sources import Files, Strings
 
-# Folder names that mean a split.
+# Folder names that denote a split.
 _SPLIT_FOLDERS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 
 
 def open_folder(root: Path, name: str, *, test_fraction: float, seed: int) -> Dataset:
-    """Open a folder of class folders, or one that has them in train/, val/ and test/, or in some of these.
+    """Open a folder of class folders, or one with class folders in some of train/, val/ and test/.
 
-    If there are only training images, a fraction of each class becomes the test split, by seed. Without training images
-    the data can be evaluated on, not trained on.
+    If there are only training images, a fraction of each class, chosen by seed, becomes the test split. Without
+    training images the data can be used only for evaluation.
     """
     folders = split_folders(root)
     if "train" not in folders:
@@ -47,7 +47,7 @@ def open_folder(root: Path, name: str, *, test_fraction: float, seed: int) -> Da
 
 
 def with_test(splits: dict[str, Split], name: str, test_fraction: float, seed: int) -> Dataset:
-    """Make the data set; where it has neither test nor val, hold a test split out of the training images."""
+    """Make the data set; if it has neither test nor val, hold out a test split from the training images."""
     if not test_fraction and len(splits) == 1:
         return Dataset(name, splits)
     check_classes(splits["train"], name)
@@ -62,7 +62,8 @@ def with_test(splits: dict[str, Split], name: str, test_fraction: float, seed: i
 
 
 def split_folders(root: Path) -> dict[str, Path]:
-    """Find the folders of the splits. One with such a name that holds images itself is a class (trains, say)."""
+    """Find the folders of the splits. A folder with such a name that contains images directly is a class (trains,
+    say)."""
     found = {}
     for split, names in _SPLIT_FOLDERS.items():
         for name in names:
@@ -78,7 +79,7 @@ def read_class_folders(folder: Path, split: str, classes: tuple[str, ...] | None
     Args:
         folder: with one folder a class.
         split: the new split's name.
-        classes: those that may occur; by default the folder's own.
+        classes: The classes that may occur; by default those of the folder.
 
     Raises:
         CompoundNetError: there are no class folders, an unknown class, or a class without images.

@@ -1,4 +1,4 @@
-"""A data set as a value: its classes, and for each split which images have which labels."""
+"""A data set as a value: its classes, and the images and labels of each split."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ UNKNOWN = -1
 class Split(msgspec.Struct, frozen=True, eq=False):
     """Images with their labels: a map-style data set that `torch.utils.data.DataLoader` reads.
 
-    `split[index]` is the pair (image, label): an upright 8-bit RGB PIL image, or what the split's transform makes of
-    it, and an int. To batch it, give it a transform that returns tensors, such as a model's preprocessing:
+    `split[index]` is the pair (image, label): an upright 8-bit RGB PIL image, or the result of the
+    split's transform, and an int. For batches, set a transform that returns tensors:
 
         DataLoader(split.with_transform(preprocess), batch_size=32)
 
@@ -36,8 +36,8 @@ class Split(msgspec.Struct, frozen=True, eq=False):
         classes: class names by label.
         labels: int64[N]; UNKNOWN where the class is not published.
         source: where the images are.
-        members: int64[N], the images' numbers in `source`; None where the split is all of it, in its order.
-        transform: what `split[index]` applies to the PIL image; None leaves it as it is.
+        members: int64[N], the numbers of the images in `source`; None if the split is all of it, in its order.
+        transform: The transform that `split[index]` applies to the PIL image; None leaves it unchanged.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Split(msgspec.Struct, frozen=True, eq=False):
         return f"<Split {self.name!r}: {len(self):,} images of {classes}{transform}>"
 
     def with_transform(self, transform: Callable[[Image.Image], Any] | None) -> Split:
-        """Return the same split with another transform, which must be picklable where worker processes read it."""
+        """Return the same split with another transform, which must be picklable if worker processes read it."""
         return msgspec.structs.replace(self, transform=transform)
 
     def image(self, index: int) -> Image.Image:
@@ -111,10 +111,10 @@ class Dataset(msgspec.Struct, frozen=True, eq=False):
     """The splits of a data set; `open_dataset` returns one.
 
     Attributes:
-        name: as in the catalogue, or the folder's.
+        name: The name in the catalogue, or that of the folder.
         splits: by name: train, val and test, or those of them that exist.
-        metric: what the paper reports on it.
-        notes: what a person should know about how it was opened: a split made by seed, or missing images.
+        metric: The metric that the paper reports on it.
+        notes: Remarks for the user about how it was opened: a split made by seed, or missing images.
     """
 
     name: str
@@ -133,7 +133,7 @@ class Dataset(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def evaluation(self) -> str:
-        """The name of the split that results are reported on: test where there is one, else val."""
+        """The name of the split on which results are reported: test if there is one, otherwise val."""
         return next((name for name in ("test", "val") if name in self.splits), next(iter(self.splits)))
 
     def split(self, name: str) -> Split:

@@ -14,7 +14,8 @@ def find_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     """Find the images of files and folders, in the order given.
 
     Folders are searched recursively, each level sorted by name, without hidden files and folders and without files that
-    do not have an image's ending. A file is returned as it is, even if it does not exist: reading it reports the error.
+    do not have the suffix of an image. A file is returned unchanged, even if it does not exist: reading it reports the
+    error.
 
     Raises:
         CompoundNetError: a folder has no images, or cannot be listed.

@@ -1,7 +1,8 @@
 """Held-out images, chosen by seed and name: the same on every machine and in every version.
 
-An image's draw is BLAKE2b of the seed and its name; the lowest draws are held out. The choice does not depend on any
-generator's state, library version or file system's order, and adding an image does not reshuffle the rest.
+An image's draw is BLAKE2b of the seed and its name; the lowest draws are held out. The choice does not depend on the
+state of a generator, the version of a library or the order of a file system, and adding an image does not reshuffle the
+rest.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from compoundnet.data.dataset import Split
 
 
 def hold_out(split: Split, amount: int | float, seed: int = 0, name: str = "minival") -> tuple[Split, Split]:
-    """Hold images out of a split. Both parts keep its order.
+    """Hold out images from a split. Both parts keep its order.
 
     Args:
-        split: to divide.
+        split: The split to divide.
         amount: how many to hold out, or a fraction below 1.
         seed: of the choice.
         name: of the split of held-out images.
@@ -40,7 +41,7 @@ def hold_out(split: Split, amount: int | float, seed: int = 0, name: str = "mini
 
 
 def hold_out_by_class(split: Split, fraction: float, seed: int = 0, name: str = "test") -> tuple[Split, Split]:
-    """Hold the same fraction of each class out, at least one image, so that a small class is in both parts.
+    """Hold out the same fraction of each class, at least one image, so that a small class is in both parts.
 
     Args and returns as `hold_out`. Raises CompoundNetError where a class has fewer than two images.
     """

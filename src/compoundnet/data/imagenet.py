@@ -19,7 +19,8 @@ _SYNSET = re.compile(r"n\d{8}")
 
 
 def imagenet_splits(facts: DatasetFacts, root: Path) -> dict[str, Split]:
-    """Return training and validation images. Classes have the pretrained models' names, in the order of synsets."""
+    """Return training and validation images. Classes have the labels of the pretrained models, in the order of
+    synsets."""
     splits: dict[str, Split] = {}
     for name in ("train", "val"):
         folder = root / name

@@ -1,6 +1,6 @@
 """The data sets that libraries provide: scikit-learn's digits, and those that torchvision can download.
 
-Of torchvision's only the lists are read: images stay on disk.
+Of torchvision's data sets only the lists are read; images stay on disk.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from compoundnet.data.sources import Arrays, Files, Strings
 
 # There is no official split of digits; this one is the same for everyone.
 _TEST_FRACTION, _SEED = 0.2, 0
-# Each pixel of digits counts the ink of a 4 x 4 block, so 16 is full.
+# Each pixel of digits counts the black pixels of a 4 x 4 block, so 16 is the maximum.
 _FULL = 16
 
 
 class _Known(NamedTuple):
-    """torchvision's class, and which of its splits are the paper's training and test images."""
+    """The class of torchvision, and its splits with the paper's training and test images."""
 
     kind: str
     train: tuple[str, ...] = ("train",)
@@ -84,7 +84,7 @@ def _in_files(split: str, parts: list[Any], root: Path) -> Split:
     paths: list[str | os.PathLike[str]] = []
     labels: list[int] = []
     for made in parts:
-        # torchvision has no public list of paths and labels, and iterating would decode every image.
+        # torchvision has no public list of paths and labels, and iteration would decode every image.
         if hasattr(made, "_samples"):  # StanfordCars
             paths += [path for path, _ in made._samples]
             labels += [label for _, label in made._samples]

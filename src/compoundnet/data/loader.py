@@ -27,9 +27,9 @@ class Loader:
     """The batches of one epoch, from `start_batch` on; `loader` makes one.
 
     Attributes:
-        order: which images each batch holds.
-        epoch: the epoch that iterating gives.
-        start_batch: the first batch that iterating gives.
+        order: The images of each batch.
+        epoch: The epoch over which it iterates.
+        start_batch: The first batch of the iteration.
     """
 
     def __init__(self, order: Order, workers: Workers, refused: _Refused, epoch: int, start_batch: int) -> None:
@@ -48,8 +48,8 @@ class Loader:
     def at(self, epoch: int, start_batch: int = 0) -> Loader:
         """Return this loader at another epoch and batch.
 
-        Both share the worker processes, which start with the first batch and end when the last such loader is gone; so
-        iterate one of them at a time.
+        Both share the worker processes, which start with the first batch and end when the last such loader is deleted.
+        Iterate over only one of them at a time.
         """
         return Loader(self.order, self._workers, self._refused, epoch, start_batch)
 
@@ -68,14 +68,14 @@ class Loader:
 
 
 class _Refused:
-    """The unreadable images of an epoch: each is logged once, and there may be `most`."""
+    """The unreadable images of an epoch: each is logged once, and up to `most` are allowed."""
 
     def __init__(self, most: int, training: bool) -> None:
         self._most, self._training = most, training
         self._epoch, self._errors = -1, set[str]()
 
     def add(self, epoch: int, error: str) -> None:
-        """Raise CompoundNetError where it is one too many."""
+        """Raise CompoundNetError if it is one too many."""
         if epoch != self._epoch:
             self._epoch, self._errors = epoch, set()
         if error in self._errors:
@@ -109,26 +109,26 @@ def loader(
 ) -> Loader:
     """Load batches of `split`, each (images, labels, indices).
 
-    Seed and epoch alone decide the order and every random choice: any number of workers, and any `start_batch`, give
-    the same images bit for bit.
+    Only seed and epoch determine the order and every random choice: the images are the same bit for bit with any number
+    of workers and any `start_batch`.
 
     Args:
-        split: the images. Its own transform is not applied.
-        transform: a TrainingTransform gives uint8[N, 3, S, S] for `normalise` on the device; a Preprocess gives what
-            prediction computes, float32 and normalised.
+        split: The images. The transform of the split is not applied.
+        transform: A TrainingTransform returns uint8[N, 3, S, S] for `normalise` on the device; a Preprocess returns
+            normalised float32 values, as in prediction.
         batch: images in a batch on this process.
-        augment: in place of the training transform's.
+        augment: Replaces the augmentation of the training transform.
         seed: see above.
         epoch: see above.
         start_batch: the first batch.
         workers: processes that decode; 0 decodes in this one, None chooses (`worker_count`).
-        rank: number of this process among those that share the split; together they see each image once.
-        world: how many those are.
+        rank: Number of this process among those that share the split; together they read each image once.
+        world: Number of these processes.
         shuffle: by default only for training.
         drop_last: drop the images that do not fill a batch on every process; by default only for training.
         max_bad: unreadable images that this process tolerates in an epoch: each is named in the log, and the next
             readable one takes its place. Only for training: evaluation counts every image.
-        pin_memory: put batches in page-locked memory, for an asynchronous copy to a GPU.
+        pin_memory: Whether to put batches in page-locked memory, for an asynchronous copy to a GPU.
 
     Raises:
         CompoundNetError: while iterating, when there are more than `max_bad` unreadable images.
@@ -172,7 +172,7 @@ def normalise(images: torch.Tensor, how: Preprocess) -> torch.Tensor:
     rows = images.permute(0, 2, 3, 1).flatten(2)
     target = torch.empty(rows.shape, dtype=torch.float32, device=rows.device)
     mean, std = (_row(values, rows) for values in (how.mean, how.std))
-    # On a CPU image by image, which stays in its cache.
+    # On a CPU image by image, so that each image stays in the cache.
     for pixels, written in zip(rows, target, strict=True) if rows.device.type == "cpu" else [(rows, target)]:
         written.copy_(pixels).mul_(1 / (255 * std)).sub_(mean / std)
     return target.view(len(images), -1, images.shape[3], 3).permute(0, 3, 1, 2)

@@ -1,4 +1,4 @@
-"""Opens data by what a person calls it: a name of the catalogue, a folder, a manifest or shards."""
+"""Lookup of a data set by what the user names: a name of the catalogue, a folder, a manifest or shards."""
 
 from __future__ import annotations
 
@@ -28,16 +28,17 @@ def open_dataset(
     test_fraction: float = 0.2,
     seed: int = 0,
 ) -> Dataset:
-    """Open the data set that `data` names. No image is opened, so this is as fast as listing the files.
+    """Open the data set that `data` names. No image is opened, so it is as fast as listing the files.
 
     Args:
-        data: a name of the catalogue (`digits`, `cifar10`), with `:FOLDER` where it is not in the cache folder
+        data: a name of the catalogue (`digits`, `cifar10`), with `:FOLDER` if it is not in the cache folder
             (`food101:/data`); a folder of class folders, with or without train/, val/ or test/; a folder that
             `write_shards` wrote; or a manifest .csv or .parquet with the columns path, label and perhaps split.
         download: fetch it if it is missing and torchvision can.
         allow_missing: accept counts that differ from the published ones; `Dataset.notes` then says so.
-        test_fraction: of each class, held out by `seed` where a folder or manifest has no test split; 0 makes none.
-        seed: of that test split.
+        test_fraction: Fraction of each class, held out by `seed` if a folder or manifest has no test split; 0 makes
+            none.
+        seed: Seed of that test split.
 
     Raises:
         CompoundNetError: the data is missing or not as expected; the message says how to get data that needs a licence
@@ -69,7 +70,7 @@ def open_dataset(
 def open_for_evaluation(
     data: str | os.PathLike[str], split: str | None = None, *, download: bool = False, allow_missing: bool = False
 ) -> Dataset:
-    """Open a data set with only the split that is to be evaluated.
+    """Open a data set with only the split to evaluate.
 
     Args:
         data: as `open_dataset` takes it.

@@ -25,8 +25,8 @@ def open_manifest(path: Path, *, test_fraction: float, seed: int) -> Dataset:
 
     Args:
         path: the .csv or .parquet file.
-        test_fraction: of each class, for a test split where there is no split column.
-        seed: of that test split.
+        test_fraction: Fraction of each class for a test split, if there is no split column.
+        seed: Seed of that test split.
 
     Raises:
         CompoundNetError: the table is malformed, or its first image is missing; the message names the row.

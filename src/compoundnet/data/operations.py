@@ -1,6 +1,6 @@
 """The sixteen image operations of AutoAugment and RandAugment, as the authors' TensorFlow code computes them.
 
-Each takes an RGB image and an argument (see augment.toml; 0 where it has none). The area that a moved image leaves is
+Each takes an RGB image and an argument (see augment.toml; 0 if it has none). Areas left empty by a moved image are
 filled with grey 128. Pixels are moved without interpolation, and computed values are truncated, not rounded.
 """
 
@@ -45,7 +45,7 @@ def invert(image: Image.Image, _: float) -> Image.Image:
 
 
 def posterize(image: Image.Image, bits: float) -> Image.Image:
-    """Keep the highest bits of each value: none makes the image black, eight or more leave it unchanged."""
+    """Keep the highest bits of each value: 0 bits make the image black, 8 or more leave it unchanged."""
     kept = 8 - min(int(bits), 8)
     return _looked_up(image, _LEVELS >> kept << kept)
 
@@ -77,7 +77,7 @@ def brightness(image: Image.Image, factor: float) -> Image.Image:
 
 
 def sharpness(image: Image.Image, factor: float) -> Image.Image:
-    """Move away from a smoothed image or towards it; the outermost pixels stay."""
+    """Move values away from a smoothed image or towards it; the outermost pixels stay unchanged."""
     return Image.blend(image.filter(ImageFilter.SMOOTH), image, factor)
 
 

@@ -15,13 +15,13 @@ from compoundnet.data.randomness import epoch_order
 class Order(msgspec.Struct, frozen=True):
     """A pure function of seed and epoch: any batch can be computed without those before it.
 
-    Process r has the r-th part of each `batch * world` images. So together the processes see what one process sees with
-    `world` times the batch, and each image is on exactly one of them.
+    Process r has the r-th part of each `batch * world` images. Together the processes therefore see the same images as
+    one process with `world` times the batch, and each image is on exactly one of them.
 
     Attributes:
         count: number of images.
         batch: images in a batch on one process.
-        shuffle: use the order of `epoch_order`, else that of the split.
+        shuffle: Whether to use the order of `epoch_order` instead of that of the split.
         drop_last: drop the images that do not fill a batch on every process.
         seed: of the order.
         rank: number of this process.
@@ -49,7 +49,8 @@ class Order(msgspec.Struct, frozen=True):
             )
 
     def batches(self) -> int:
-        """Return the number of this process's batches in an epoch; without `drop_last` some may have one less."""
+        """Return the number of this process's batches in an epoch; without `drop_last` some processes may have one
+        less."""
         whole, rest = divmod(self.count, self.batch * self.world)
         return whole + (not self.drop_last and len(self._share(rest)) > 0)
 
@@ -62,5 +63,5 @@ class Order(msgspec.Struct, frozen=True):
             yield members[self._share(len(members))]
 
     def _share(self, count: int) -> NDArray[np.int64]:
-        """Return the positions in a total batch that are this process's: as many as any other's, or one less."""
+        """Return the positions of this process in a total batch: as many as any other process has, or one less."""
         return np.array_split(np.arange(count), self.world)[self.rank]

@@ -1,4 +1,4 @@
-"""A person's own augmentation, made reproducible."""
+"""Augmentation by a function of the user, made reproducible."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class OwnAugmentation:
     """Any callable from one PIL image to another, such as a torchvision transform, as a training transform's `augment`.
 
     Before each call the global generators of Python, NumPy and torch are seeded for that image and epoch, and restored
-    afterwards. So a callable that draws from them gives the same image whichever worker runs it, and after a resume.
+    afterwards. A callable that draws from them therefore returns the same image in any worker, and after resuming.
 
     Args:
-        transform: from an RGB image to one of the same size. Worker processes get it, so it must be picklable: a
+        transform: from an RGB image to one of the same size. It is sent to worker processes, so it must be picklable: a
             function of a module or an object, not a lambda.
     """
 
@@ -29,7 +29,7 @@ class OwnAugmentation:
         self.transform = transform
 
     def apply(self, image: Image.Image, random: np.random.Generator) -> Image.Image:
-        """Augment an RGB image. Raises CompoundNetError where the result is not an RGB image of the same size."""
+        """Augment an RGB image. Raises CompoundNetError if the result is not an RGB image of the same size."""
         seed = below(random, 1 << 32)
         # Legacy seeding of NumPy's global generator: it is the one that transforms of other libraries draw from.
         states = python_random.getstate(), np.random.get_state(), torch.default_generator.get_state()
@@ -50,10 +50,10 @@ class OwnAugmentation:
         return result
 
     def check(self, size: int) -> None:
-        """Try it on a grey image of `size` px. Raises CompoundNetError where it fails or cannot be pickled."""
+        """Test it on a grey image of `size` px. Raises CompoundNetError if it fails or cannot be pickled."""
         try:
             pickle.dumps(self.transform)
-        except Exception as error:  # pickle raises several types, and an object's own code may raise any
+        except Exception as error:  # pickle raises several types, and the code of an object may raise any
             raise CompoundNetError(
                 f"the augmentation cannot be sent to worker processes ({first_line(error)}); make it a function of a"
                 " module, or an object of a class, instead of a lambda or a nested function"
@@ -62,7 +62,7 @@ class OwnAugmentation:
             self.apply(Image.new("RGB", (size, size), (128, 128, 128)), np.random.default_rng(0))
         except CompoundNetError:
             raise
-        except Exception as error:  # a person's own code
+        except Exception as error:  # the user's code
             raise CompoundNetError(f"the augmentation fails on an image of {size} px: {error!r}") from error
 
 

@@ -1,7 +1,7 @@
-"""From an image's bytes to the pixels of a batch. The training path is where the loader's time goes.
+"""From the bytes of an image to the pixels of a batch. The training path takes most of the loader's time.
 
-simplejpeg decodes plain JPEGs: with the same libjpeg-turbo as PIL, to the same pixels, but straight into an array.
-(torchvision's decoder is as fast, and is being withdrawn.) torch resizes: uint8 pixels as they lie in memory take it a
+simplejpeg decodes plain JPEGs with the same libjpeg-turbo as PIL, to the same pixels, but directly into an array.
+(torchvision's decoder is as fast, and is being withdrawn.) torch resizes uint8 pixels in their memory layout in a
 quarter of the time that PIL takes with the same filter. Other formats are read as for prediction.
 """
 
@@ -23,25 +23,26 @@ from compoundnet.models import Preprocess
 
 
 def evaluation_pixels(encoded: Encoded, how: Preprocess) -> torch.Tensor:
-    """Return float32[3, size, size], normalised: exactly what prediction computes. Raises what PIL raises."""
+    """Return float32[3, size, size], normalised: the same values as in prediction. Raises the exceptions of PIL."""
     return torch.from_numpy(how.pixels(decode(encoded)))
 
 
 def training_pixels(encoded: Encoded, how: TrainingTransform, random: np.random.Generator) -> torch.Tensor:
-    """Return uint8[3, size, size], channels last in memory. Raises what PIL or the augmentation raises."""
+    """Return uint8[3, size, size], channels last in memory. Raises the exceptions of PIL or the augmentation."""
     return augmented_pixels(cropped_pixels(encoded, how, random), how.augment, random)
 
 
 def cropped_pixels(encoded: Encoded, how: TrainingTransform, random: np.random.Generator) -> torch.Tensor:
-    """Crop, resize and flip: uint8[3, size, size], channels last in memory. Raises what PIL raises."""
-    # Seen as a batch of one before the channels move, so that torch knows them to be last, and keeps them there.
+    """Crop, resize and flip: uint8[3, size, size], channels last in memory. Raises the exceptions of PIL."""
+    # Viewed as a batch of one before the axes are permuted, so that torch recognises and keeps the channels-last
+    # format.
     planes = torch.from_numpy(_cropped(encoded, how, random))[None].permute(0, 3, 1, 2)
     resized = F.interpolate(planes, size=(how.size, how.size), mode=how.interpolation, antialias=True)[0]
     return resized.flip(-1) if how.flip and random.random() < 0.5 else resized
 
 
 def augmented_pixels(pixels: torch.Tensor, augment: Augmentation | None, random: np.random.Generator) -> torch.Tensor:
-    """Augment what `cropped_pixels` returned."""
+    """Augment the result of `cropped_pixels`."""
     if augment is None:
         return pixels
     image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
@@ -52,7 +53,7 @@ def _cropped(encoded: Encoded, how: TrainingTransform, random: np.random.Generat
     """Read a random box of the image, uint8[h, w, 3]."""
     if not isinstance(encoded, bytes):
         return _crop(decode(encoded), how, random)
-    with open_encoded(encoded) as image:  # no pixels yet
+    with open_encoded(encoded) as image:  # reads no pixels yet
         if image.format != "JPEG" or image.mode not in ("RGB", "L") or _is_turned(image):
             return _crop(to_rgb(image), how, random)
         box = how.crop(image.width, image.height, random)
@@ -73,10 +74,10 @@ def _crop(image: Image.Image, how: TrainingTransform, random: np.random.Generato
 
 
 def _decode_smaller(image: Image.Image, shrink: int, box: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
-    """Have a JPEG decoded at 1/2, 1/4 or 1/8 of its size, which a crop much larger than the result allows.
+    """Let PIL decode a JPEG at 1/2, 1/4 or 1/8 of its size, if the crop is much larger than the result.
 
-    It averages blocks of pixels where the resize would weigh them: the result is slightly softer, in a fraction of the
-    time on a camera's image. Only training does this.
+    It averages blocks of pixels without the weights of the resize: the result is slightly softer, but takes a fraction
+    of the time for an image from a camera. Only training uses it.
 
     Returns:
         The box in the smaller image.

@@ -1,9 +1,9 @@
-"""Random numbers by position, not by history.
+"""Random numbers that depend on the position of an image, not on earlier draws.
 
-The random choices for image `index` in epoch `epoch` depend on the seed and these two numbers alone: not on the worker
-that reads it, on what was read before, or on where training resumed. Philox is a function from (key, counter) to random
-bits, so each image has a counter of its own. Only raw bits and `Generator.random` are used, which NumPy keeps the same
-between versions, so that a seed gives the same training everywhere.
+The random choices for image `index` in epoch `epoch` depend only on the seed and these two numbers: not on the worker
+that reads the image, the images read before, or the step at which training resumed. Philox is a function from (key,
+counter) to random bits, so each image has its own counter. Only raw bits and `Generator.random` are used, which NumPy
+keeps the same between versions, so that a seed gives the same training everywhere.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _WORD = (1 << 64) - 1
-_ORDER = _WORD  # the counter of an epoch's order; no image has this number
+_ORDER = _WORD  # the counter for the order of an epoch; no image has this number
 
 
 def image_random(seed: int, epoch: int, index: int) -> np.random.Generator:

@@ -1,7 +1,7 @@
 """A data set as a few large tar files: the WebDataset layout, with an index of where each image starts.
 
-A million small files overload a cluster's file system; a tar shard is read as one. Any WebDataset reader can stream
-these shards. The index lets images be read in any order, so that shuffling is exact over the whole data set and
+A million small files overload the file system of a cluster; a tar shard is read as one file. Any WebDataset reader can
+stream these shards. The index lets images be read in any order, so that shuffling is exact over the whole data set and
 training can resume at any image.
 """
 
@@ -48,14 +48,14 @@ def write_shards(
     shard_bytes: int = 1 << 28,
     progress: Progress = ignore,
 ) -> Path:
-    """Write a data set's images, encoded as they are, into FOLDER/SPLIT-NNNNNN.tar.
+    """Write the images of a data set, in their original encoding, to FOLDER/SPLIT-NNNNNN.tar.
 
-    Images are shuffled, because readers that stream the shards need that; by their names, so that two runs write the
-    same bytes. The folder is written whole or not at all.
+    Images are shuffled, because readers that stream the shards need it. The order depends only on their names, so that
+    two runs write the same bytes. The folder is written completely or not at all.
 
     Args:
-        dataset: to write.
-        folder: new, or empty.
+        dataset: The data set to write.
+        folder: A new or empty folder.
         shard_bytes: approximate size of a tar file.
         progress: called with 1 for each image.
 
@@ -76,7 +76,7 @@ def write_shards(
 
 
 def open_shards(folder: Path) -> Dataset:
-    """Open what `write_shards` wrote. Raises CompoundNetError where a shard is missing or truncated."""
+    """Open a folder written by `write_shards`. Raises CompoundNetError if a shard is missing or truncated."""
     try:
         index = msgspec.toml.decode((folder / _INDEX).read_bytes(), type=_Index)
         splits = {name: _open_split(folder, name, index) for name in index.shards}
@@ -125,7 +125,7 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def _encoded(split: Split, index: int) -> tuple[bytes, str]:
-    """Return an image file's bytes as they are, or pixels as PNG, which is lossless; and the file name's ending."""
+    """Return the unchanged bytes of an image file, or pixels as lossless PNG; and the suffix of the file name."""
     name = split.image_name(index)
     try:
         with image_errors(lambda: name):

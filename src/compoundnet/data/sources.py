@@ -18,8 +18,8 @@ from compoundnet.base.images import Encoded
 class Strings(msgspec.Struct, frozen=True, eq=False):
     """A sequence of strings as one block of UTF-8.
 
-    A Python list of ImageNet's 1,281,167 file names is 130 MB of small objects, which every worker process would copy
-    by touching them; this is 40 MB that stays shared, and pickles as fast as memory is copied.
+    A Python list of ImageNet's 1,281,167 file names takes 130 MB of small objects, which every worker process would
+    copy on access; this takes 40 MB that stay shared, and pickles as fast as memory is copied.
 
     Attributes:
         text: uint8[bytes], all strings in sequence.
@@ -31,7 +31,7 @@ class Strings(msgspec.Struct, frozen=True, eq=False):
 
     @classmethod
     def of(cls, values: Iterable[str]) -> Strings:
-        """Pack strings. Surrogates, for bytes that a file system could not decode, are kept."""
+        """Pack strings. Surrogates, which stand for undecodable bytes in file names, are kept."""
         encoded = [value.encode("utf-8", "surrogateescape") for value in values]
         lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
         return cls(np.frombuffer(b"".join(encoded), np.uint8), np.cumsum(lengths))

@@ -17,16 +17,16 @@ Box = tuple[int, int, int, int]
 
 
 class TrainingTransform(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The authors' preprocessing for training ("Inception crop"). The defaults are theirs.
+    """The authors' preprocessing for training ("Inception crop"), with their defaults.
 
     Attributes:
-        size: side of the square that the network reads, pixels.
+        size: Side of the square input of the network, pixels.
         area: lowest and highest area of the crop, as a fraction of the image's.
         aspect: lowest and highest width / height of the crop.
         covered: the crop must hold this fraction of the image, whatever `area` allows (min_object_covered).
-        attempts: before the centre crop of evaluation is taken instead.
+        attempts: Number of attempts before the centre crop of evaluation is used instead.
         flip: swap left and right in half of the images.
-        interpolation: of the resize.
+        interpolation: Filter of the resize.
         augment: AutoAugment(), RandAugment() or None; applied last.
     """
 
@@ -79,7 +79,7 @@ class TrainingTransform(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
         inside = 0 < wide <= width and 0 < tall <= height
         if not inside or not max(least, self.covered * width * height) <= wide * tall <= most:
             return None
-        # The last row and column are never reached, there as here, unless the crop is as large as the image.
+        # As in TensorFlow, the last row and column are never reached unless the crop is as large as the image.
         top = below(random, height - tall) if tall < height else 0
         left = below(random, width - wide) if wide < width else 0
         return left, top, left + wide, top + tall

@@ -1,4 +1,4 @@
-"""Opens every image of a data set and reports those that cannot be read."""
+"""Verification of a data set: opens every image and reports unreadable ones."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ class Verification(msgspec.Struct, frozen=True):
 
 
 def verify(dataset: Dataset, *, workers: int | None = None, progress: Progress = ignore) -> Verification:
-    """Decode every image on `workers` threads, by default one a core; `progress` gets the number just finished."""
+    """Decode every image on `workers` threads, by default one per core; `progress` is called with the number just
+    finished."""
     jobs = [
         (split, range(start, min(start + _CHUNK, len(split))))
         for split in dataset.splits.values()

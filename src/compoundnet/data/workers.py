@@ -1,10 +1,10 @@
-"""Decodes batches, here or in worker processes.
+"""Decoding of batches, in this process or in worker processes.
 
-torch's DataLoader runs the processes. It is asked for whole batches by their images' numbers, so that it decides
-neither the order nor anything random.
+torch's DataLoader runs the processes. It receives the image numbers of whole batches, so that it determines neither the
+order nor any random number.
 
-Processes rather than threads: both decode equally fast, but threads would often hold Python's lock, which the training
-thread needs to keep a GPU busy.
+Processes are used rather than threads: both decode equally fast, but threads would often hold the lock of Python, which
+the training thread needs to keep a GPU busy.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from compoundnet.data.randomness import image_random
 from compoundnet.data.training_transform import TrainingTransform
 from compoundnet.models import Preprocess
 
-# How many images in a row may be unreadable before the loader gives up.
+# The number of consecutive unreadable images after which the loader gives up.
 _TRIES = 16
 
 
@@ -38,7 +38,7 @@ class Request(NamedTuple):
     """One batch to decode.
 
     Attributes:
-        epoch: that the random choices belong to.
+        epoch: The epoch that determines the random choices.
         indices: int64[N], the images' numbers in the split.
     """
 
@@ -47,7 +47,7 @@ class Request(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What a loader gives.
+    """One batch from a loader.
 
     Attributes:
         images: uint8[N, 3, S, S], channels last in memory, from a TrainingTransform; float32, normalised, from a
@@ -62,7 +62,7 @@ class Batch(NamedTuple):
 
 
 class Workers:
-    """Runs requests in order. The processes start with the first request and stay between epochs."""
+    """Processes requests in order. The worker processes start with the first request and stay alive between epochs."""
 
     def __init__(
         self,
@@ -85,10 +85,11 @@ class Workers:
         )
 
     def run(self, requests: list[Request]) -> Iterator[tuple[Batch | None, list[str]]]:
-        """Yield each request's batch, None where too many images in a row are unreadable; and the reasons of those."""
+        """Yield the batch of each request, or None if too many consecutive images are unreadable, and the reasons for
+        unreadable images."""
         self._requests[:] = requests
         with warnings.catch_warnings():
-            # About forking while other threads run: nothing in the worker waits for a lock that they could hold.
+            # A warning about forking while other threads run: the worker never waits for a lock that they could hold.
             warnings.simplefilter("ignore", DeprecationWarning)
             batches = iter(self._loader)
         for images, labels, indices, refused in batches:
@@ -96,7 +97,7 @@ class Workers:
 
 
 def _ignore_other_signals(_: int) -> None:
-    """Obey only the training process.
+    """Ignore signals from other processes than the training process.
 
     SLURM, `timeout` and a terminal send signals to all processes of a run, but the training process decides when to
     stop: after a step that still needs this worker's batch.
@@ -128,7 +129,7 @@ class _Queue:
 
 
 class _Decoder(TorchDataset[Any]):
-    """The data set that DataLoader sees: an item is a whole batch.
+    """The data set passed to DataLoader, in which an item is a whole batch.
 
     An unreadable image is replaced by the next readable one in the split's order.
     """
@@ -164,7 +165,7 @@ class _Decoder(TorchDataset[Any]):
                 return evaluation_pixels(encoded, how)
             random = image_random(self._seed, epoch, place)
             pixels = cropped_pixels(encoded, how, random)
-        # Out here: a mistake in an augmentation does not make the image unreadable.
+        # Outside the block, because an error in an augmentation does not make the image unreadable.
         return augmented_pixels(pixels, self._augment, random)
 
     def _empty(self, count: int, size: int) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The exponential moving average of weights and batch-norm statistics, as a network of its own to evaluate."""
+"""The exponential moving average of weights and batch-norm statistics, as a separate network for evaluation."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from compoundnet.train.schedule import average_decay
 class Average:
     """The average of a network over its steps.
 
-    It starts as the network itself, as TensorFlow's does, and decays faster at first: min(decay, (1 + n) / (10 + n))
+    It starts as a copy of the network, as in TensorFlow, and decays faster at first: min(decay, (1 + n) / (10 + n))
     after n steps.
 
     Attributes:
-        decay: see above; 0 keeps no average.
-        net: the average as a network in eval mode; with decay 0, the network that `follow` was last given.
+        decay: The limit of the decay; 0 keeps no average.
+        net: The average as a network in eval mode; with decay 0, the network last passed to `follow`.
     """
 
     def __init__(self, net: ConvNet, decay: float) -> None:
@@ -32,21 +32,21 @@ class Average:
 
     @torch.no_grad()
     def update(self, net: ConvNet, steps: int) -> None:
-        """Take in the network after step number `steps`; the first is 1."""
-        # Listed once: walking through all modules takes longer than the arithmetic on a small network. The tensors
-        # stay the same ones, as an optimiser needs too.
+        """Update the average with the network after step number `steps`, counted from 1."""
+        # Listed once: walking through all modules takes longer than the arithmetic on a small network. The tensor
+        # objects do not change, as an optimiser requires too.
         if net is not self._source:
             self._source, self._pairs = net, (_tensors(self.net), _tensors(net))
         torch._foreach_lerp_(*self._pairs, 1 - average_decay(self.decay, steps))
 
     @torch.no_grad()
     def follow(self, net: ConvNet) -> None:
-        """Copy the network as it is, where there is no average."""
+        """Copy the network unchanged if no average is kept."""
         for mine, theirs in zip(_tensors(self.net), _tensors(net), strict=True):
             mine.copy_(theirs)
 
 
 def _tensors(net: ConvNet) -> list[Tensor]:
-    """List all weights and statistics, or this process's share of them (FSDP), without batch norm's step counters."""
+    """List all weights and statistics, or the part on this process (FSDP), without batch norm's step counters."""
     tensors = [tensor for tensor in net.state_dict().values() if tensor.is_floating_point()]
     return [tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in tensors]

@@ -1,4 +1,4 @@
-"""The checkpoints of a run: each is written whole or not at all, and the last few are kept."""
+"""The checkpoints of a run: each is written completely or not at all, and the last few are kept."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _NAME = re.compile(r"step-(\d{9})\.pt")
 
 
 class Checkpoints:
-    """Files `step-NNNNNNNNN.pt` in `folder`, of which `keep` stay."""
+    """Files `step-NNNNNNNNN.pt` in `folder`, of which the last `keep` are kept."""
 
     def __init__(self, folder: Path, keep: int) -> None:
         self.folder, self._keep = folder, keep
 
     def paths(self) -> list[Path]:
-        """Return their paths, oldest first."""
+        """Return the paths of the checkpoints, oldest first."""
         return sorted(path for path in self.folder.glob("step-*.pt") if _NAME.fullmatch(path.name))
 
     def path(self, step: int) -> Path:
@@ -33,11 +33,12 @@ class Checkpoints:
         return self.folder / f"step-{step:09d}.pt"
 
     def save(self, state: dict[str, Any], step: int) -> None:
-        """Write one and remove those beyond `keep`. Raises CompoundNetError if that fails; the earlier ones stay."""
+        """Write a checkpoint and delete the oldest beyond `keep`. Raises CompoundNetError on failure; earlier ones
+        stay."""
         path = self.path(step)
         try:
             make_folder(self.folder)
-            # Through a Python file: torch's own writer does not say why the system refused.
+            # Written through a Python file, because torch's writer does not report the error of the system.
             with whole_file(path) as written, written.open("wb") as file:
                 torch.save(state, file)
         except (CompoundNetError, RuntimeError) as error:  # torch raises RuntimeError when a write fails
@@ -48,9 +49,9 @@ class Checkpoints:
             old.unlink()
 
     def load(self, step: int | None = None) -> dict[str, Any] | None:
-        """Load the newest readable one, or the one after `step`; return None where there is none.
+        """Load the newest readable checkpoint, or that after `step`; return None if there is none.
 
-        A damaged one is logged, renamed to `.damaged` so that it does not count among those kept, and skipped.
+        A damaged checkpoint is logged, renamed to `.damaged` so that it is not counted by `keep`, and skipped.
         """
         for path in reversed(self.paths()) if step is None else [self.path(step)]:
             try:
@@ -64,7 +65,7 @@ class Checkpoints:
         return None
 
     def clear(self) -> None:
-        """Remove all of them, and the remains of an interrupted save."""
+        """Delete all checkpoints, and the remains of an interrupted save."""
         for path in self.folder.glob("step-*"):
             path.unlink()
         for scratch in self.folder.glob(".step-*.part"):

@@ -48,7 +48,7 @@ class Counts(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def top1(self) -> float:
-        """Fraction of the images whose most probable class is right."""
+        """Fraction of the images whose most probable class is correct."""
         return int(self.confusion.trace()) / self.count
 
     @property
@@ -58,7 +58,7 @@ class Counts(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def mean_per_class(self) -> float:
-        """Mean, over the classes that have images, of the fraction that is right."""
+        """Mean over the classes with images of the fraction of correct predictions."""
         totals = self.confusion.sum(1)
         present = totals > 0
         return float((self.confusion.diagonal()[present] / totals[present]).mean())
@@ -95,7 +95,7 @@ def count_predictions(
     labels: NDArray[np.int64] | None = None,
     progress: Progress = ignore,
 ) -> Counts:
-    """Predict every image of a split once, on one process or another. All of them return the sums over all.
+    """Predict every image of a split once, divided among the processes. All processes return the total.
 
     Args:
         predict: from images float32[N, 3, S, S] on the CPU to logits [N, classes] on any device.

@@ -51,14 +51,14 @@ if TYPE_CHECKING:
 
 
 class Engine:
-    """One run of a task. Each of `fabric`'s processes makes one and calls `run`.
+    """One run of a task. Each process of `fabric` creates one and calls `run`.
 
     Args:
-        task: what to train.
+        task: The training task.
         fabric: the processes.
-        checkpoints: where states are saved.
-        logs: where epochs are reported.
-        workers: decoding processes for each process.
+        checkpoints: The checkpoints to which states are saved.
+        logs: The log to which epochs are reported.
+        workers: Number of decoding processes for each process.
         watcher: receives the events.
 
     Raises:
@@ -106,7 +106,7 @@ class Engine:
 
     @property
     def weights(self) -> dict[str, Tensor]:
-        """The weights that the recipe selects: of the best evaluation, or the last."""
+        """The weights that the recipe selects: those of the best evaluation, or the last ones."""
         return self._best if self._recipe.select == "best" else network_state(self._average.net)
 
     @property
@@ -116,7 +116,7 @@ class Engine:
 
     @property
     def evaluable(self) -> ConvNet:
-        """The average as a whole network, to evaluate."""
+        """The averaged network with complete (unsharded) weights, for evaluation."""
         if not self._recipe.sync_norm:
             share_statistics(self._average.net, self._fabric)
         if self._whole is not self._average.net:
@@ -124,7 +124,8 @@ class Engine:
         return self._whole
 
     def resume(self) -> bool:
-        """Load the newest checkpoint; return False where there is none. Raises CompoundNetError for another run's."""
+        """Load the newest checkpoint; return False if there is none. Raises CompoundNetError for a checkpoint of
+        another run."""
         state = newest_checkpoint(self._checkpoints, self._fabric)
         if state is None:
             return False
@@ -137,7 +138,7 @@ class Engine:
             )
         for change in changes:
             self._watcher.notify(f"continuing with {change}: from here on it is a different run")
-        # The phase of the last step: the optimiser's state belongs to it.
+        # Enter the phase of the last step, to which the state of the optimiser belongs.
         self._enter_phase(frozen=0 < self._state.step <= self._frozen_steps)
         load_network(self._net, state["net"])
         load_network(self._average.net, state["average"])
@@ -165,7 +166,7 @@ class Engine:
             while not self._done():
                 wanted = self._stretch(stop)
                 ended = self._at_an_end()
-                # Saved before it is evaluated, which takes a while and may fail at an unreadable image: a run that
+                # Saved before the evaluation, which takes a while and may fail at an unreadable image; a run that
                 # resumes there evaluates first.
                 if wanted.stop or wanted.save or (ended and self._save_after_epoch()):
                     self._save()
@@ -182,7 +183,7 @@ class Engine:
         recipe, fabric = self._recipe, self._fabric
         net = self._task.make_net()
         self._sharded = is_sharded(fabric)
-        if recipe.channels_last and not self._sharded:  # FSDP cuts contiguous tensors only
+        if recipe.channels_last and not self._sharded:  # FSDP shards contiguous tensors only
             net = net.to(memory_format=torch.channels_last)
         net = net.to(fabric.device)
         self._average = Average(net, recipe.ema_decay)
@@ -216,7 +217,7 @@ class Engine:
         self._prepared: Any = self._fabric.setup_optimizers(self._optimizer)
 
     def _stretch(self, stop: Stop) -> _Wanted:
-        """Do steps to the end of the epoch, or until it is time to save or to stop."""
+        """Run steps to the end of the epoch, or until a checkpoint is due or the run must stop."""
         state, started = self._state, time.monotonic()
         epoch, within = divmod(state.step, self.epoch_steps)
         batches = iter(self._loader.at(epoch, within * self._recipe.accumulate))
@@ -241,8 +242,8 @@ class Engine:
         """Do one step of the optimiser.
 
         Returns:
-            float64[5] summed over all processes: loss, correct predictions, images, how many processes were asked to
-            stop, and how many want to save.
+            float64[5] summed over all processes: loss, correct predictions, images, the number of processes that
+            were asked to stop, and the number that request a checkpoint.
         """
         recipe, fabric, step = self._recipe, self._fabric, self._state.step
         set_learning_rate(self._optimizer, learning_rate(recipe, step, self.steps, self.epoch_steps))
@@ -273,14 +274,14 @@ class Engine:
         return total(fabric, stats)
 
     def _reduction(self, last: bool) -> contextlib.AbstractContextManager[object]:
-        """Sum gradients over the processes only with the last part of a batch."""
-        # Not entered where it would do nothing: under FSDP, leaving it turns the sum off (Lightning 2.6).
+        """Sum gradients over the processes only for the last part of a batch."""
+        # Not entered if it would have no effect: under FSDP, leaving it disables the sum (Lightning 2.6).
         if last or self._fabric.world_size == 1:
             return contextlib.nullcontext()
         return self._fabric.no_backward_sync(self._module)
 
     def _settle(self, stats: Tensor, step: int) -> _Wanted:
-        """Take in the values of a step; return what any process wants."""
+        """Add up the values of a step; return the requests of all processes."""
         loss, right, seen, stop, save = stats.tolist()
         if not math.isfinite(loss):
             raise diverged(f"the loss is {loss} at step {step}", self._recipe, self._checkpoints)
@@ -329,7 +330,7 @@ class Engine:
         return self._state.step >= self.steps or (patience > 0 and self._state.evaluations_since_best >= patience)
 
     def _save_is_due(self) -> bool:
-        """Whether it is time to save, by the first process's clock."""
+        """Whether a checkpoint is due, by the clock of the first process."""
         due = time.monotonic() - self._saved_at >= self._recipe.save_minutes * 60
         return due and self._fabric.is_global_zero
 
@@ -362,7 +363,7 @@ class Engine:
 
 
 class _Wanted(NamedTuple):
-    """What ends a stretch of steps early."""
+    """The requests that end a stretch of steps early."""
 
     stop: bool
     save: bool

@@ -33,11 +33,11 @@ class ClassScore(msgspec.Struct, frozen=True):
     """The score of one class.
 
     Attributes:
-        label: the class's name.
-        count: its images.
-        right: how many of them are classified correctly.
-        most_confused: the class that the others are most often taken for; None where all are right.
-        times: how often.
+        label: The label of the class.
+        count: The number of its images.
+        right: The number of them that are classified correctly.
+        most_confused: The most frequent class among the wrong predictions; None if all predictions are correct.
+        times: The number of these predictions.
     """
 
     label: str
@@ -48,12 +48,12 @@ class ClassScore(msgspec.Struct, frozen=True):
 
 
 class Evaluation(msgspec.Struct, frozen=True, eq=False):
-    """What `evaluate` returns.
+    """The result of `evaluate`.
 
     Attributes:
         result: the accuracies.
         split: the name of the split that was evaluated.
-        classes: in the model's order; those without images are left out.
+        classes: in the model's order; classes without images are omitted.
         confusion: int64[true class, predicted class], in the model's order.
         labels: the model's class names.
     """
@@ -71,14 +71,14 @@ class Evaluation(msgspec.Struct, frozen=True, eq=False):
         return fields | {"split": self.split, "classes": scores}
 
     def result_file(self, by: str = "") -> bytes:
-        """Return the JSON file that `compoundnet reproduce --results` reads; `by` names who measured."""
+        """Return the JSON file that `compoundnet reproduce --results` reads; `by` names the person who measured."""
         fields = self.fields()
         return write_result(
             msgspec.structs.replace(self.result, by=by), split=fields["split"], classes=fields["classes"]
         )
 
     def draw_confusion(self) -> bytes:
-        """Draw the confusion matrix as PNG; each row is in shares of its true class."""
+        """Draw the confusion matrix as PNG; each row is normalised to fractions of its true class."""
         return draw_confusion(self.confusion, self.labels, f"{self.result.network} on {self.result.dataset}")
 
 
@@ -94,16 +94,17 @@ def evaluate(
     workers: int | None = None,
     progress: Progress = ignore,
 ) -> Evaluation:
-    """Evaluate a model on every image of a split. Several processes all call it, share the images and get the same.
+    """Evaluate a model on every image of a split. All processes of a run call it
+    together, share the images and return the same result.
 
     Args:
         model: a name of `compoundnet models list`, a model folder, an exported file, or one of them opened.
-        data: what `open_dataset` takes, or a data set that is open.
-        split: its name; the data's test split by default, or val where there is no test split. "all": an undivided
+        data: a string as for `open_dataset`, or an opened data set.
+        split: The name of the split; by default the test split, or val if there is no test split. "all": an undivided
             folder as a whole.
         fabric: the processes, from `launch`; this one by default.
         backend: what runs the network, see `session`; ONNX Runtime on a CPU and torch on a GPU by default.
-        threads: of the backend on each process; by default the cores are shared out among the processes.
+        threads: of the backend on each process; by default the cores are divided among the processes.
         batch: images at a time on each process.
         workers: decoding processes for each process; by default none for fewer than 100 images.
         progress: called with the number of images that this process has just finished.
@@ -133,13 +134,13 @@ def evaluate(
 def logits_function(
     model: Model, fabric: Fabric, backend: str | None, threads: int | None, batch: int
 ) -> Callable[[Tensor], Tensor]:
-    """Return the model as `count_predictions` calls it, running on this process's device."""
-    # What does not run on torch runs on the CPU, also where there is a GPU.
+    """Return the model as a function for `count_predictions`, on the device of this process."""
+    # Backends other than torch run on the CPU, even if there is a GPU.
     on_torch = any(able.devices and backend in (None, able.name) for able in backends_of(model))
     run = session(
         model,
         backend=backend,
-        # Launchers of several processes share the cores out among them.
+        # Launchers of several processes divide the cores among them.
         threads=threads or min(torch.get_num_threads(), cores()),
         batch=batch,
         device=str(fabric.device) if on_torch else "cpu",

@@ -1,8 +1,8 @@
-"""The devices of a run: one process, several (DDP), or several that share out the weights (FSDP).
+"""The devices of a run: one process, several (DDP), or several with sharded weights (FSDP).
 
 Lightning's Fabric finds GPUs, starts processes (or joins those of torchrun and SLURM) and sets the precision. The loop
-itself is ours (`engine`): a resumed run must equal an uninterrupted one to the bit, at any step, and Lightning's
-Trainer spreads its position in the data over counters that do not restore it.
+itself is our own (`engine`): a resumed run must equal an uninterrupted one bit for bit, at any step, and the counters
+of Lightning's Trainer do not restore its position in the data.
 
 torch and Lightning are imported inside the functions: commands that only pass a `Hardware` on, or
 wait for worker processes, start without them.
@@ -28,14 +28,14 @@ _PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
 class Hardware(msgspec.Struct, frozen=True):
-    """The devices of a run. Under torchrun and SLURM, those decide both counts.
+    """The devices of a run. Under torchrun and SLURM, the launcher decides both counts.
 
     Attributes:
-        devices: a node: GPUs, or processes on the CPU; 0: all GPUs, or one process.
-        nodes: machines.
-        strategy: "ddp": each process has all weights; "fsdp": each has a share of them; "auto": "ddp" if there are
+        devices: Number per node of GPUs, or of processes on the CPU; 0: all GPUs, or one process.
+        nodes: Number of machines.
+        strategy: "ddp": each process has all weights; "fsdp": each has a part of them; "auto": "ddp" if there are
             several processes.
-        accelerator: what to run on.
+        accelerator: The type of device to run on.
     """
 
     devices: int = 0
@@ -61,7 +61,7 @@ def launch(hardware: Hardware, recipe: Recipe | None = None) -> Fabric:
     one = processes == 1 and hardware.strategy == "auto"
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about counts and plugins it has chosen
+            warnings.simplefilter("ignore")  # warnings about counts and chosen plugins
             fabric = Fabric(
                 accelerator=hardware.accelerator,
                 devices=devices,
@@ -70,7 +70,7 @@ def launch(hardware: Hardware, recipe: Recipe | None = None) -> Fabric:
                 precision=_PRECISION[recipe.precision if recipe else "fp32"],  # type: ignore[arg-type]  # one of its names
             )
             fabric.launch()
-    except (ValueError, RuntimeError) as error:  # what Fabric raises for devices that are not there
+    except (ValueError, RuntimeError) as error:  # the exceptions of Fabric for missing devices
         raise CompoundNetError(f"this machine cannot run this: {error}") from error
     if fabric.world_size > 1:
         atexit.register(_leave)
@@ -80,8 +80,8 @@ def launch(hardware: Hardware, recipe: Recipe | None = None) -> Fabric:
 def _leave() -> None:
     """End gloo's threads before Python ends.
 
-    After the last sum one of them may still release a tensor, which needs the interpreter's lock; the process aborts if
-    that no longer exists. Fabric does this for NCCL by itself.
+    After the last sum a thread may still release a tensor, for which it needs the interpreter's lock; the process
+    aborts if the lock no longer exists. For NCCL, Fabric ends the threads itself.
     """
     import torch.distributed as dist  # noqa: PLC0415  slow; see the top
 
@@ -102,21 +102,21 @@ def one_gpu(number: int) -> dict[str, str]:
 
 
 def starts_as_first() -> bool:
-    """Whether this process will be the first of its run, before `launch` has said so."""
+    """Whether this process will be the first of its run, known before `launch`."""
     # RANK is torchrun's number of a process, LOCAL_RANK and NODE_RANK are Fabric's, SLURM_PROCID is SLURM's.
     names = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
     return all(os.environ.get(name, "0") == "0" for name in names)
 
 
 def is_sharded(fabric: Fabric) -> bool:
-    """Whether the processes share out the weights (FSDP)."""
+    """Whether the weights are sharded among the processes (FSDP)."""
     from lightning.fabric.strategies.model_parallel import ModelParallelStrategy  # noqa: PLC0415  slow; see the top
 
     return isinstance(fabric.strategy, ModelParallelStrategy)
 
 
 def process_counts(hardware: Hardware) -> tuple[int, int]:
-    """Return processes a node, and nodes: those of torchrun or SLURM where one of them has started this process."""
+    """Return the numbers of processes per node and of nodes, set by torchrun or SLURM if it started this process."""
     import torch  # noqa: PLC0415  slow; see the top
     from lightning.fabric.plugins.environments.slurm import SLURMEnvironment  # noqa: PLC0415
 
@@ -145,7 +145,7 @@ def _strategy(hardware: Hardware, recipe: Recipe | None, processes: int) -> Any:
 
 
 def _shard(net: nn.Module, mesh: Any) -> nn.Module:
-    """Share out each block, which `forward` calls, then the rest."""
+    """Shard each block, which `forward` calls, then the rest."""
     from torch.distributed.fsdp import fully_shard  # noqa: PLC0415  slow; see the top
 
     for stage in net.stages:  # type: ignore[union-attr]  # a ConvNet

@@ -1,4 +1,4 @@
-"""The identity of a run: what a checkpoint must have in common with the run that resumes from it."""
+"""The identity of a run: the values that a checkpoint must share with the run that resumes from it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import nn
 from compoundnet.base import CompoundNetError, plain_values
 from compoundnet.train.task import Task
 
-# These change no weight, or only which images may be missing.
+# These do not change any weight, except by the images that may be missing.
 _FREE = ("save_minutes", "save_epochs", "keep", "checkpointing", "max_bad")
 # These may be changed when a run resumes after it diverged; the run reports the change.
 _STEERING = ("lr", "clip_norm", "precision")
@@ -46,7 +46,7 @@ def identity(task: Task) -> str:
 
 
 def described(function: Any) -> str:
-    """Return the name of a function, or what an object shows of itself, in one line and the same in every process."""
+    """Return the name of a function, or the repr of an object, on one line and the same in every process."""
     if isinstance(function, nn.Module):
         digest = hashlib.sha256()
         for name, tensor in function.state_dict().items():
@@ -63,7 +63,7 @@ def described(function: Any) -> str:
 
 
 def check_identity(found: str, expected: str, where: str) -> list[str]:
-    """Compare a checkpoint's identity with that of the run that is to resume from it.
+    """Compare the identity of a checkpoint with that of the run that resumes from it.
 
     Args:
         found: the checkpoint's.

@@ -1,4 +1,4 @@
-"""How a run ends before its last step: it is asked to stop, it diverges, or torch.compile fails."""
+"""The ways in which a run ends before its last step: a request to stop, divergence, or a failure of torch.compile."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from compoundnet.base import CompoundNetError, first_line
 
-if TYPE_CHECKING:  # both import torch, and a command that only waits for workers does not need it
+if TYPE_CHECKING:  # both import torch, which a command that only waits for workers does not need
     from compoundnet.train.checkpoints import Checkpoints
     from compoundnet.train.recipe import Recipe
 
@@ -27,7 +27,7 @@ class DivergedError(CompoundNetError):
 class Stop:
     """A request to stop: SIGTERM (from SLURM, Kubernetes or `kill`) or Ctrl-C.
 
-    Inside its `with` block the first signal sets `asked`; a second one acts as it would have without the block.
+    Inside its `with` block the first signal sets `asked`; a second one has its usual effect.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Stop:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Stop:
-        if threading.current_thread() is threading.main_thread():  # Python allows it nowhere else
+        if threading.current_thread() is threading.main_thread():  # Python allows it only there
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._before[number] = signal.signal(number, self._ask)
         return self
@@ -54,7 +54,7 @@ def diverged(what: str, recipe: Recipe, checkpoints: Checkpoints) -> DivergedErr
     """Return the error for a run that diverged, with advice: the same settings would diverge again.
 
     Args:
-        what: what is not finite, and at which step.
+        what: The quantity that is not finite, and the step.
         recipe: the run's recipe.
         checkpoints: the run's checkpoints.
     """
@@ -71,7 +71,7 @@ def diverged(what: str, recipe: Recipe, checkpoints: Checkpoints) -> DivergedErr
 
 @contextlib.contextmanager
 def readable_compile_errors() -> Iterator[None]:
-    """Turn torch.compile's exceptions, which the first step raises, into one line that says what to do."""
+    """Turn the exceptions of torch.compile, raised in the first step, into one line that says what to do."""
     from torch._dynamo.exc import TorchDynamoException  # noqa: PLC0415  takes a second, and only --compile needs it
 
     try:

@@ -30,10 +30,10 @@ class Logs:
     """Writes log.csv below `folder`, and reports to loggers.
 
     A logger gets `loss` and `lr` every 10 steps, the epoch's values as `epoch/top1`, `epoch/held_top1` and so on, and
-    the recipe as its hyperparameters. One that raises an exception is dropped with a warning; training goes on.
+    the recipe as its hyperparameters. A logger that raises an exception is dropped with a warning; training continues.
 
     Args:
-        folder: where to write; None writes nothing at all, as on every process but the first.
+        folder: The folder to write to; None writes nothing, as on every process except the first.
         loggers: Lightning's (`TensorBoardLogger`, `CSVLogger`, `WandbLogger`, `MLFlowLogger`, ...) or your own subclass
             of `lightning.fabric.loggers.Logger`. By default TensorBoard's, in the folder `tensorboard`.
 
@@ -93,14 +93,14 @@ class Logs:
         for logger in list(self._loggers):
             try:
                 work(logger)
-            except Exception as error:  # a full disk, a lost network, a mistake in a person's own logger
+            except Exception as error:  # a full disk, a lost network, an error in the user's logger
                 reason = (error.strerror if isinstance(error, OSError) else None) or first_line(error)
                 _log.warning("%s failed (%s); training goes on without it", type(logger).__name__, reason)
                 self._loggers.remove(logger)
 
 
 def as_csv(history: list[Epoch]) -> bytes:
-    """Return a header and a line for each epoch; what was not evaluated is empty."""
+    """Return a header and a line for each epoch; values that were not evaluated are empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(Epoch.__struct_fields__)
@@ -111,7 +111,7 @@ def as_csv(history: list[Epoch]) -> bytes:
 
 def _tensorboard(folder: Path, step: int) -> list[Logger]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of TensorBoard's own dependencies
+        warnings.simplefilter("ignore")  # warnings of TensorBoard's dependencies
         from lightning.fabric.loggers.tensorboard import TensorBoardLogger  # noqa: PLC0415  slow; few processes log
 
         return [TensorBoardLogger(folder, name="tensorboard", version="", purge_step=step + 1)]

@@ -22,8 +22,8 @@ def make_optimizer(net: ConvNet, recipe: Recipe) -> torch.optim.Optimizer:
         case SGD(momentum, nesterov):
             return torch.optim.SGD(groups, peak_lr(recipe), momentum, nesterov=nesterov)
         case AdamW(beta1, beta2, eps):
-            # One kernel for each tensor: seven times as fast on a small network. With fp16 it would unscale the
-            # gradients itself, and they could not be clipped before the step.
+            # Fused, one kernel for each tensor: seven times as fast on a small network. Not with fp16: it would unscale
+            # the gradients itself, so they could not be clipped before the step.
             fused = recipe.precision != "fp16"
             return torch.optim.AdamW(groups, peak_lr(recipe), (beta1, beta2), eps, fused=fused)
 

@@ -1,4 +1,4 @@
-"""What the processes of a run do together: sums, whole states of shared-out weights, agreement on checkpoints."""
+"""Communication between the processes of a run: sums, complete states of sharded weights, agreement on checkpoints."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def total(fabric: Fabric, value: Tensor) -> Tensor:
 
 
 def newest_checkpoint(checkpoints: Checkpoints, fabric: Fabric) -> dict[str, Any] | None:
-    """Load the newest checkpoint, the same on all processes; None where there is none.
+    """Load the newest checkpoint, the same on all processes; None if there is none.
 
     Raises:
-        CompoundNetError: a process cannot read the checkpoint that the first one chose. Several machines need a folder
-            that they share.
+        CompoundNetError: a process cannot read the checkpoint that the first one chose. Several machines need a shared
+            folder.
     """
     state = checkpoints.load() if fabric.is_global_zero else None
     step = fabric.broadcast(None if state is None else state["run"]["step"])
@@ -58,7 +58,7 @@ def newest_checkpoint(checkpoints: Checkpoints, fabric: Fabric) -> dict[str, Any
 
 
 def on_first(work: Callable[[], object], fabric: Fabric) -> None:
-    """Do `work` on the first process; a CompoundNetError that it raises there is raised on all of them."""
+    """Call `work` on the first process; a CompoundNetError raised there is raised on all of them."""
     failure: CompoundNetError | None = None
     if fabric.is_global_zero:
         try:
@@ -71,14 +71,14 @@ def on_first(work: Callable[[], object], fabric: Fabric) -> None:
 
 
 def share_statistics(net: ConvNet, fabric: Fabric) -> None:
-    """Copy the first process's batch-norm statistics, which are the ones that are saved, to all others."""
+    """Copy the batch-norm statistics of the first process, which are the ones saved, to all others."""
     if fabric.world_size > 1:
         for buffer in net.buffers():
             torch.distributed.broadcast(buffer, src=0)
 
 
 def network_state(net: nn.Module) -> dict[str, Tensor]:
-    """Return a network's whole tensors by name, also where FSDP shares them out. All processes call it together."""
+    """Return the complete tensors of a network by name, also under FSDP. All processes call it together."""
     return {
         name: tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
         for name, tensor in net.state_dict().items()
@@ -94,7 +94,7 @@ def load_network(net: nn.Module, state: dict[str, Tensor]) -> None:
 
 
 def optimizer_state(net: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Return the whole state of the optimiser of a network's parameters. All processes call it together."""
+    """Return the complete state of the optimiser of a network's parameters. All processes call it together."""
     return get_optimizer_state_dict(net, optimizer, options=_GATHER) if _is_shared(net) else optimizer.state_dict()
 
 

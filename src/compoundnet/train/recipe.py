@@ -1,4 +1,4 @@
-"""A training recipe as a value: everything that decides the weights, except data, network and machine."""
+"""A training recipe as a value: everything that determines the weights, except data, network and machine."""
 
 from __future__ import annotations
 
@@ -58,48 +58,51 @@ class Recipe(_Part, frozen=True):
     """The fields of a training recipe. An epoch is one pass over the training images in whole batches.
 
     Attributes:
-        name: what it is called.
-        about: what it is for.
-        source: where its numbers are from.
-        batch: images a step, over all processes and accumulated parts together.
-        lr: learning rate for `lr_batch` images a step.
+        name: The name of the recipe.
+        about: Its purpose.
+        source: The source of its numbers.
+        batch: Images per step, over all processes and accumulated parts together.
+        lr: Learning rate for `lr_batch` images per step.
         optimizer: RMSProp(), SGD() or AdamW().
         schedule: Staircase(), Cosine() or Constant().
-        epochs: length; 0 if `steps` is given.
-        steps: length; 0 if `epochs` is given.
-        accumulate: parts into which a process cuts its share of a batch, to fit memory.
-        lr_batch: `lr` is multiplied by `batch` / `lr_batch`; 0 takes it as it is.
-        warmup_epochs: in which the learning rate rises from 0; the schedule runs underneath.
-        weight_decay: of everything but batch norm's parameters; coupled (in the gradient) except in AdamW.
-        decay_bias: whether biases decay too.
+        epochs: Length of training in epochs; 0 if `steps` is given.
+        steps: Length of training in steps; 0 if `epochs` is given.
+        accumulate: Number of parts into which a process divides its images of a batch, to save memory.
+        lr_batch: `lr` is multiplied by `batch` / `lr_batch`; 0 leaves it unchanged.
+        warmup_epochs: Epochs in which the learning rate rises from 0; the schedule counts from the start all the same.
+        weight_decay: Weight decay of all parameters except those of batch norm; coupled (in the gradient) except in
+            AdamW.
+        decay_bias: Whether weight decay also applies to biases.
         layer_decay: the learning rate of each block is this times that of the block after it.
-        frozen_epochs: at the start, in which only the classifier learns, at `lr`, on the trunk as it was loaded.
-        clip_norm: limit of the gradient's L2 norm over all parameters; 0 does not clip.
-        label_smoothing: fraction of a target that is spread evenly over all classes.
-        ema_decay: of the moving average of weights and statistics, which is what is evaluated; 0 keeps none.
+        frozen_epochs: Epochs at the start in which only the classifier is trained, at `lr`, on the loaded trunk.
+        clip_norm: Limit of the gradient's L2 norm over all parameters; 0 does not clip.
+        label_smoothing: Fraction of a target that is spread evenly over all classes.
+        ema_decay: Decay of the moving average of weights and statistics, which is used for evaluation; 0 keeps none.
         norm: "train", or "frozen": batch norm's statistics stay as they were loaded.
         norm_momentum: in torch's sense. 0: the network's; "kornblith": min(10 / steps of an epoch, 0.1).
         sync_norm: compute batch norm's statistics over the batches of all processes.
-        survival: of the last block in stochastic depth; None: the network's.
-        dropout: before the classifier; None: the network's.
-        resolution: of the input, pixels; None: the network's or model's.
-        crop: of evaluation, as a fraction of the image's shorter side; None: the model's, or the authors' rule.
+        survival: Survival probability of the last block in stochastic depth; None: that of the network.
+        dropout: Dropout probability before the classifier; None: that of the network.
+        resolution: Side of the input, pixels; None: that of the network or model.
+        crop: Crop in evaluation, as a fraction of the image's shorter side; None: that of the model, or the authors'
+            rule.
         area: lowest and highest area of a training crop, as a fraction of the image's.
         flip: swap left and right in half of the training images.
         augment: AutoAugment(), RandAugment() or None.
-        precision: of activations; weights are float32.
+        precision: Precision of activations; weights are float32.
         channels_last: memory format of weights and activations.
         compile: use torch.compile.
         checkpointing: recompute activations in the backward pass, for less memory.
-        minival: training images held out to judge epochs by: a count, or a fraction below 1.
-        evaluate_epochs: epochs between evaluations on them.
+        minival: Training images held out for the evaluation of epochs: a count, or a fraction below 1.
+        evaluate_epochs: Epochs between evaluations on the held-out images.
         select: "best": the weights of the best evaluation; "last": those of the last step.
         patience: evaluations without improvement before training stops; 0 never stops early.
         save_minutes: minutes between checkpoints.
-        save_epochs: epochs after which one is saved in any case.
-        keep: checkpoints that stay.
-        max_bad: unreadable images that are tolerated in an epoch.
-        seed: of new weights, order, augmentation, dropout and stochastic depth, and of which images are held out.
+        save_epochs: Epochs after which a checkpoint is saved in any case.
+        keep: Number of checkpoints that are kept.
+        max_bad: Number of unreadable images tolerated in an epoch.
+        seed: Seed of new weights, order, augmentation, dropout and stochastic depth, and of the choice of held-out
+            images.
     """
 
     name: str
@@ -181,7 +184,7 @@ class Recipe(_Part, frozen=True):
         return convert_fields(msgspec.to_builtins(self) | changes, "recipe")
 
     def fields(self) -> dict[str, Any]:
-        """Return plain values, as TOML has them: a field without a value is left out."""
+        """Return plain values for TOML: a field without a value is omitted."""
         fields: dict[str, Any] = msgspec.to_builtins(self)
         return {name: value for name, value in fields.items() if value is not None}
 
@@ -191,7 +194,7 @@ class Recipe(_Part, frozen=True):
 
 
 def convert_fields(fields: dict[str, Any], source: str) -> Recipe:
-    """Make a recipe of plain values. Raises CompoundNetError, which names `source` and the field."""
+    """Make a recipe from plain values. Raises a CompoundNetError that names `source` and the field."""
     try:
         return msgspec.convert(fields, Recipe)
     except msgspec.ValidationError as error:
@@ -209,7 +212,7 @@ def recipes() -> dict[str, Recipe]:
 
 
 def find_recipe(name: str) -> Recipe:
-    """Return a recipe by its name or from a TOML file. Raises CompoundNetError where there is none."""
+    """Return a recipe by its name or from a TOML file. Raises CompoundNetError if there is none."""
     if name.endswith(".toml"):
         return read_toml(name, Recipe)
     if name not in recipes():

@@ -9,7 +9,7 @@ import msgspec
 
 from compoundnet import __version__
 
-if TYPE_CHECKING:  # `reproduce` reads result files, and does not wait for torch
+if TYPE_CHECKING:  # `reproduce` reads result files without importing torch
     from compoundnet.train.counts import Counts
 
 
@@ -17,8 +17,8 @@ class Result(msgspec.Struct, frozen=True):
     """The accuracies of one evaluation. Its JSON file may hold more fields.
 
     Attributes:
-        network: name of the network, as `compoundnet list` or `scale` gives it.
-        dataset: what it was evaluated on; `imagenet` is the validation set of ILSVRC 2012.
+        network: Name of the network, as in `compoundnet list` or `scale`.
+        dataset: The data set of the evaluation; `imagenet` is the validation set of ILSVRC 2012.
         top1: fraction of the images, from 0 to 1.
         count: number of images.
         top5: fraction of the images, from 0 to 1.
@@ -26,7 +26,7 @@ class Result(msgspec.Struct, frozen=True):
         model: the weights: a name of `compoundnet models list`, or a model folder.
         measured_at: date and time, ISO 8601.
         version: of compoundnet.
-        by: who measured it, as they want to be named.
+        by: Name of the person who measured it.
     """
 
     network: str

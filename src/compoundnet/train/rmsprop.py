@@ -1,7 +1,7 @@
 """RMSProp as TensorFlow 1 computes it.
 
 torch's own adds eps outside the root, starts the mean square at zero and applies the learning rate after the momentum;
-with eps 1e-3 and a changing learning rate that trains differently. (timm's RMSpropTF computes the same, but timm would
+with eps 1e-3 and a changing learning rate the training differs. (timm's RMSpropTF computes the same, but timm would
 become a dependency for one function.)
 """
 

@@ -38,7 +38,7 @@ class Outcome(msgspec.Struct, frozen=True):
     Attributes:
         model: the model folder.
         history: the log.
-        result: on the test images; None where there are none.
+        result: The result on the test images; None if there are none.
     """
 
     model: ModelFolder
@@ -47,7 +47,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 def run_folder(output: Path) -> Path:
-    """Return the folder of a run's checkpoints and logs, beside the model folder that it will write."""
+    """Return the folder of a run's checkpoints and logs, next to its future model folder."""
     return output.with_name(f"{output.name}.run")
 
 
@@ -62,15 +62,16 @@ def train(
     watcher: Watcher | None = None,
     loggers: Sequence[Logger] | None = None,
 ) -> Outcome:
-    """Train, evaluate once on the test images, and write the model folder `output`. All processes call it alike.
+    """Train, evaluate once on the test images, and write the model folder `output`. All processes call it with the same
+    arguments.
 
     Args:
         task: from `plan_task`.
         output: the model folder. Checkpoints and logs are in `run_folder(output)`.
         fabric: the processes, from `launch`; this one by default.
         workers: decoding processes for each process; by default none for fewer than 5,000 images.
-        resume: continue from the last checkpoint, or start where there is none.
-        replace: start again where there is a run or a model folder.
+        resume: Whether to continue from the last checkpoint, or start if there is none.
+        replace: Whether to start again if there is a run or a model folder.
         watcher: receives the events of the run.
         loggers: Lightning's loggers, in place of TensorBoard's; see `Logs`. Only the first process calls them.
 
@@ -115,7 +116,7 @@ def train(
 
 
 def check_output(output: Path, *, resume: bool, replace: bool) -> None:
-    """Raise CompoundNetError where `train` would refuse to write to `output`, before any work is done."""
+    """Raise CompoundNetError if `train` would refuse to write to `output`, before any work is done."""
     check_target(output, resume or replace)
     checkpoints = run_folder(output) / "checkpoints"
     if Checkpoints(checkpoints, keep=1).paths() and not (resume or replace):

@@ -1,4 +1,4 @@
-"""Learning rate and EMA decay as functions of the step alone, so that resuming needs nothing but the step."""
+"""Learning rate and EMA decay as functions of the step alone, so that resuming requires only the step."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ def peak_lr(recipe: Recipe) -> float:
 def learning_rate(recipe: Recipe, step: int, total: int, epoch_steps: float) -> float:
     """Return the learning rate of one step.
 
-    It follows build_learning_rate of utils.py: the schedule counts from step 0, and warm-up, a line from 0, replaces
-    its first part. Steps with a frozen trunk come before all of it.
+    It follows build_learning_rate of utils.py: the schedule counts from step 0, and the warm-up, linear from 0,
+    replaces its first part. Steps with a frozen trunk come before both.
 
     Args:
-        recipe: with the schedule.
-        step: its number; the first is 0.
-        total: steps of the run.
-        epoch_steps: steps of an epoch.
+        recipe: The recipe with the schedule.
+        step: The number of the step, from 0.
+        total: Number of steps of the run.
+        epoch_steps: Number of steps of an epoch.
     """
     frozen = frozen_steps(recipe, epoch_steps)
     if step < frozen:

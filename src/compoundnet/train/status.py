@@ -1,4 +1,4 @@
-"""Where a run is, and what it reports to whoever watches it."""
+"""The state of a run, and the events that it reports."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Epoch(msgspec.Struct, frozen=True):
     """One epoch of the log. Losses are means over images; accuracies are fractions.
 
     Attributes:
-        epoch: its number; the first is 1.
-        step: steps done at its end.
+        epoch: The number of the epoch, from 1.
+        step: Number of steps completed at its end.
         lr: the learning rate of its last step.
         loss: on the training images, with label smoothing and augmentation.
         top1: accuracy on the training images, with augmentation.
@@ -34,7 +34,7 @@ class Epoch(msgspec.Struct, frozen=True):
 
 
 class Watcher:
-    """Receives a run's events. Override the methods you need; only the first process calls them."""
+    """Receives the events of a run. Override the methods you need; only the first process calls them."""
 
     def started(self, step: int, steps: int, batch: int) -> None:
         """Training starts, or resumes, after `step` of `steps` steps of `batch` images."""
@@ -46,16 +46,16 @@ class Watcher:
         """An epoch is done."""
 
     def notify(self, text: str) -> None:
-        """There is a line of text that a person should read."""
+        """A line of text is to be shown to the user."""
 
 
 @dataclasses.dataclass
 class RunState:
-    """The part of a checkpoint that is not tensors.
+    """The part of a checkpoint that does not consist of tensors.
 
     Attributes:
         step: steps done.
-        history: the log so far, an `Epoch` each as plain values.
+        history: The log so far, each `Epoch` as plain values.
         best_score: top-1 accuracy of the best evaluation so far.
         evaluations_since_best: evaluations after that one.
         loss: the sum of the losses of the current epoch's images.

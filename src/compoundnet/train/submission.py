@@ -1,6 +1,7 @@
 """The ImageNet server's format (Table 8): for each test image a line with the numbers of five classes, best first.
 
-The numbers are ILSVRC2012_ID, 1 to 1,000, which are in no order of the names; the development kit's meta.mat has them.
+The numbers are ILSVRC2012_ID, 1 to 1,000, which do not follow the order of the names; they are in meta.mat of the
+development kit.
 """
 
 from __future__ import annotations
@@ -39,14 +40,14 @@ def submission(
     workers: int | None = None,
     progress: Progress = ignore,
 ) -> bytes:
-    """Return the file's content, one line an image in the split's order. All processes call it and get the same.
+    """Return the content of the file, one line per image in the order of the split. All processes call it together.
 
     Args:
-        model: one with ImageNet's 1,000 classes.
+        model: A model with ImageNet's 1,000 classes.
         split: the test images, from `imagenet-test`.
         fabric: the processes, from `launch`.
-        devkit: folder of ILSVRC 2012's development kit; by default its own folder inside that of the images.
-        backend: as in `evaluate`, and so are the other arguments.
+        devkit: Folder of ILSVRC 2012's development kit; by default its original folder inside that of the images.
+        backend: As in `evaluate`, like the other arguments.
 
     Raises:
         CompoundNetError: the model has other classes, or the development kit is missing.

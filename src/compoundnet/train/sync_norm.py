@@ -11,7 +11,8 @@ from compoundnet.nn import ConvNet
 
 
 def synchronise(net: ConvNet) -> None:
-    """Synchronise every batch norm in place; names, weights and statistics stay. torch's own layer needs GPUs."""
+    """Synchronise every batch norm in place; names, weights and statistics do not change. The layer of torch needs
+    GPUs."""
     if next(net.parameters()).is_cuda:
         nn.SyncBatchNorm.convert_sync_batchnorm(net)
         return
@@ -32,7 +33,7 @@ class CpuSyncBatchNorm(nn.BatchNorm2d):
         total = sums[-1]
         mean = sums[:-1] / total
         centred = x - mean[:, None, None]
-        # The mean first, then the squares around it: one pass over both would lose digits by cancellation.
+        # First the mean, then the squared deviations: a single pass over both would lose digits by cancellation.
         variance: Tensor = all_reduce(centred.square().sum((0, 2, 3))) / total
         self._remember(mean.detach(), variance.detach(), float(total.detach()))
         scale = self.weight * torch.rsqrt(variance + self.eps)

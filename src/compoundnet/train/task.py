@@ -1,4 +1,4 @@
-"""What is to be trained on what: network, weights to start from, images, loss and augmentation."""
+"""The training task: network, initial weights, images, loss and augmentation."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ class Task(msgspec.Struct, frozen=True):
     """A training task; `plan_task` makes one.
 
     Attributes:
-        recipe: how to train.
+        recipe: The training recipe.
         network: the network, with the data's classes and the recipe's changes.
-        preprocess: of evaluation.
+        preprocess: The preprocessing of evaluation.
         start: the model whose weights training starts from; None for new weights.
         dataset: the data set's name.
         train: the training images.
-        held: the training images that epochs are judged by; None where the recipe holds none out.
-        test: the images that are evaluated once, at the end; None where there are none.
-        loss: in place of cross-entropy.
-        augment: in place of the recipe's augmentation.
+        held: The held-out training images for the evaluation of epochs; None if the recipe holds none out.
+        test: The images for the single evaluation at the end; None if there are none.
+        loss: The loss that replaces cross-entropy.
+        augment: The augmentation that replaces that of the recipe.
     """
 
     recipe: Recipe
@@ -65,13 +65,13 @@ class Task(msgspec.Struct, frozen=True):
         )
 
     def make_loss(self, device: torch.device) -> Loss:
-        """Return the loss on that device: the task's own, or cross-entropy with the recipe's label smoothing."""
+        """Return the loss on that device: the loss of the task, or cross-entropy with the recipe's label smoothing."""
         if self.loss is None:
             return lambda logits, labels: F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
         return self.loss.to(device) if isinstance(self.loss, nn.Module) else self.loss
 
     def make_net(self) -> ConvNet:
-        """Return the network in float32 on the CPU, with the weights to start from; the seed decides new ones."""
+        """Return the network in float32 on the CPU, with its initial weights; new weights depend on the seed."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.recipe.seed)
             net = build(self.network)
@@ -79,7 +79,8 @@ class Task(msgspec.Struct, frozen=True):
             trained = load(self.start).state_dict()
             classes = self.start.labels or self.train.classes
             if classes != self.train.classes or self.start.network.num_classes != len(classes):
-                # Zeros: trained features are large, and random weights on them start from a loss far above chance.
+                # Zeros, because trained features are large: random weights would start with a loss far above that of
+                # chance.
                 for name in ("classifier.weight", "classifier.bias"):
                     trained[name] = torch.zeros_like(net.get_parameter(name))
             net.load_state_dict(trained)
@@ -109,13 +110,13 @@ def plan_task(
     """Plan the training of `network` from scratch, or of the model `start`, on a data set.
 
     A checkpoint is only resumed with the same loss and augmentation, which are compared by name (a function) or by
-    what their `repr` shows (an object, such as a torchvision transform or a torch module).
+    `repr` (an object, such as a torchvision transform or a torch module).
 
     Args:
-        recipe: how to train.
+        recipe: The training recipe.
         dataset: an open data set with a training split.
-        network: to train from scratch.
-        start: to fine-tune.
+        network: The network to train from scratch.
+        start: The model to fine-tune.
         holdout_seed: of the held-out images, in place of the recipe's seed.
         loss: in place of cross-entropy: from logits float32[N, classes] and labels int64[N] to their mean loss, a
             scalar. A torch module without parameters, or any function. Evaluations still report cross-entropy.
@@ -168,7 +169,7 @@ def _preprocess(recipe: Recipe, size: int, start: ModelFolder | None) -> Preproc
 
 
 def _check_loss(loss: Loss, recipe: Recipe, classes: int) -> None:
-    """Try a loss on two images. Raises CompoundNetError where it is not one that can be trained with."""
+    """Test a loss on two images. Raises CompoundNetError if it cannot be used for training."""
     if recipe.label_smoothing:
         raise CompoundNetError(
             "the recipe's label_smoothing is part of cross-entropy: use recipe.replace(label_smoothing=0) together with"
@@ -181,7 +182,7 @@ def _check_loss(loss: Loss, recipe: Recipe, classes: int) -> None:
     logits = torch.zeros(2, classes, requires_grad=True)
     try:
         value = loss(logits, torch.arange(2) % classes)
-    except Exception as error:  # a person's own code
+    except Exception as error:  # the user's code
         raise CompoundNetError(
             f"the loss fails on logits float32[2, {classes}] and labels int64[2]: {first_line(error)}"
         ) from error

@@ -13,7 +13,7 @@ from compoundnet.train.status import Epoch
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# A confusion matrix of more classes has no class names: they would overlap.
+# A confusion matrix with more classes has no labels, because they would overlap.
 _NAMED = 40
 
 
@@ -39,8 +39,8 @@ def draw_confusion(confusion: NDArray[np.int64], labels: tuple[str, ...], title:
     """Draw a confusion matrix as PNG.
 
     Args:
-        confusion: int64[true class, predicted class]. Each row is drawn in shares of its sum; classes without any
-            images or predictions are left out.
+        confusion: int64[true class, predicted class]. Each row is drawn in fractions of its sum; classes without images
+            or predictions are omitted.
         labels: class names.
         title: above the plot.
     """
