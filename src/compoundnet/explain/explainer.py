@@ -157,7 +157,7 @@ def find_explainable(
         opened = _opened(model)
         found = ExplainableModel(opened.name, opened.network, opened.preprocess, opened.labels, opened)
     else:
-        from compoundnet.nn import ConvNet  # imports torch, which an exported file does not need
+        from compoundnet.nn import ConvNet  # noqa: PLC0415  imports torch, which an exported file does not need
 
         network = model.spec if isinstance(model, ConvNet) else None
         name = type(model).__name__ if network is None else network.name
@@ -202,7 +202,7 @@ def _method(found: ExplainableModel, method: str, backend: str | None, threads: 
     if isinstance(model, ExportedModel):
         raise CompoundNetError(f"{model.file} has no gradients, which the method gradcam needs; give a model folder")
     if isinstance(model, Model):
-        from compoundnet.models import load  # imports torch
+        from compoundnet.models import load  # noqa: PLC0415  imports torch
 
         return gradcam(load(model), found.preprocess.size, threads)
     return gradcam(model, found.preprocess.size, threads)

@@ -133,7 +133,7 @@ def box(grid: Array, seen: Box) -> Box | None:
 
     None where no value is positive.
     """
-    from scipy import ndimage  # slow to import, and only the box needs it
+    from scipy import ndimage  # noqa: PLC0415  slow to import, and only the box needs it
 
     if grid.max() <= 0:
         return None

@@ -42,10 +42,9 @@ def gradcam(module: nn.Module, size: int, threads: int) -> Method:
         CompoundNetError: the library is not installed, or the module makes no feature map.
     """
     need("pytorch_grad_cam", "the method gradcam")
-    # Neither torch nor this library is needed for class activation maps of an exported file.
-    import torch
-    from pytorch_grad_cam import GradCAM
-    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+    import torch  # noqa: PLC0415  class activation maps of an exported file need no torch
+    from pytorch_grad_cam import GradCAM  # noqa: PLC0415  an extra
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget  # noqa: PLC0415
 
     net = copy.deepcopy(for_inference(module))  # the library leaves gradients in it
     layer = last_map(net, size)
@@ -77,7 +76,7 @@ def gradcam(module: nn.Module, size: int, threads: int) -> Method:
 
 def last_map(net: nn.Module, size: int) -> nn.Module:
     """Return the module whose output is the last feature map, float32[N, C, h, w] with more than one place."""
-    import torch  # as above
+    import torch  # noqa: PLC0415  as above
 
     found: list[nn.Module] = []
 

@@ -68,7 +68,7 @@ def mark(drawn: Image.Image, shown: ClassMap) -> None:
 @cache
 def _inks() -> tuple[Array, Array]:
     """For each of 256 shares how much of the image stays, float32[256], and the colour on it, float32[256, 3]."""
-    from matplotlib import colormaps  # slow to import, and needed only when something is drawn
+    from matplotlib import colormaps  # noqa: PLC0415  slow to import, and needed only when something is drawn
 
     cover = _COVER * np.sqrt(np.linspace(0, 1, 256))
     colours = 255 * colormaps["inferno"](np.linspace(_DARKEST, 1, 256))[:, :3]

@@ -156,7 +156,7 @@ def _wrapped(text: str, width: int, *, bold: bool = False, most: int = 2) -> lis
 @cache
 def _font(*, bold: bool = False) -> ImageFont.FreeTypeFont:
     """The type of the project's plots, which comes with matplotlib."""
-    from matplotlib import get_data_path  # slow to import, and needed only when a page is drawn
+    from matplotlib import get_data_path  # noqa: PLC0415  slow to import, and needed only when a page is drawn
 
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     return ImageFont.truetype(Path(get_data_path()) / "fonts" / "ttf" / name, _TYPE)

@@ -37,7 +37,7 @@ def fetch(entry: PretrainedWeights, file: Path | None = None) -> ModelFolder:
     `file` is a local copy of the entry's file, used instead of that of the hub or package. Processes that fetch the
     same entry wait for one another.
     """
-    from filelock import FileLock
+    from filelock import FileLock  # noqa: PLC0415  only a download needs it
 
     folder = location(entry)
     with write_errors(folder):
@@ -53,7 +53,7 @@ def _fetch(entry: PretrainedWeights, folder: Path, file: Path | None) -> ModelFo
             return read_folder(folder, entry.name)
         except CompoundNetError:
             pass  # damaged since it was written: make it again
-    from compoundnet.models.layouts import from_layout, layout
+    from compoundnet.models.layouts import from_layout, layout  # noqa: PLC0415  only a download needs them
 
     path = _source(entry) if file is None else file
     expected = entry.sha256 or _hub_sha256(path)
@@ -86,8 +86,8 @@ def _installed(entry: PretrainedWeights, package: Package) -> Path:
 
 def _downloaded(entry: PretrainedWeights, hub: Hub) -> Path:
     """The file from the hub, or from the cache of huggingface_hub."""
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub import hf_hub_download  # noqa: PLC0415  not in the base install
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError  # noqa: PLC0415
 
     page = f"https://huggingface.co/{hub.repository}"
     try:

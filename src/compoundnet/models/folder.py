@@ -129,9 +129,9 @@ def _write_files(
     labels: Sequence[str] | None,
     readme: str,
 ) -> None:
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
+    import torch  # noqa: PLC0415  folders are read without it
+    from safetensors import SafetensorError  # noqa: PLC0415
+    from safetensors.torch import save_file  # noqa: PLC0415  imports torch
 
     tensors = {
         name: tensor.detach().to("cpu", torch.float32).contiguous()

@@ -82,7 +82,7 @@ def read_keras(path: Path, network: Network) -> KerasWeights:
     Raises:
         CompoundNetError: The file is damaged or of another kind of model, or h5py is not installed.
     """
-    import torch
+    import torch  # noqa: PLC0415  class maps of an exported file import this module without it
 
     with _opened(path) as file:
         content = _content(file, path, network)
@@ -100,7 +100,7 @@ def read_keras(path: Path, network: Network) -> KerasWeights:
 def _opened(path: Path) -> Iterator[Any]:
     """Open the h5py.File of a path, also inside a zip. Errors while it is open are reported as a damaged file."""
     need("h5py", "reading Keras files")
-    import h5py  # installed by an extra
+    import h5py  # noqa: PLC0415  an extra
 
     try:
         with path.open("rb") as file:
@@ -246,7 +246,7 @@ def write_keras(path: Path, network: Network, state: Mapping[str, Tensor], prepr
     from 0 to 255. Raises CompoundNetError if keras.applications has no such network, or h5py is not installed.
     """
     need("h5py", "writing Keras files")
-    import h5py  # installed by an extra
+    import h5py  # noqa: PLC0415  an extra
 
     if path.suffix != ".h5" or path.name.endswith(".weights.h5"):
         raise CompoundNetError(f"{path}: Keras tells its files apart by name, and this form must end in .h5 alone")

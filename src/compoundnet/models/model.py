@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from compoundnet import __version__
 from compoundnet.arch import Network
 from compoundnet.models.preprocess import Preprocess
 
@@ -63,8 +64,6 @@ class ExportedModel(Model, frozen=True):
 
     def properties(self) -> dict[str, str]:
         """Return the metadata that describes the model inside its file."""
-        from compoundnet import __version__  # when this module is imported, the import of compoundnet may be incomplete
-
         found = {
             "version": __version__,
             "name": self.name,

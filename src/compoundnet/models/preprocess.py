@@ -78,7 +78,7 @@ class Preprocess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Raises:
             UnreadableImageError: The file cannot be read.
         """
-        import torch  # `pixels` is for installations without it
+        import torch  # noqa: PLC0415  `pixels` is for installations without it
 
         return torch.from_numpy(self.pixels(image))
 

@@ -35,7 +35,7 @@ def read_tensorflow(path: Path, *, raw: bool = False) -> dict[str, Tensor]:
     Raises:
         CompoundNetError: TensorFlow is not installed, or the checkpoint is damaged or of another kind of model.
     """
-    import torch
+    import torch  # noqa: PLC0415  reading arrays does without it
 
     return {name: torch.from_numpy(array) for name, array in read_checkpoint(path, raw=raw).items()}
 
@@ -73,7 +73,7 @@ def choose(names: Iterable[str], *, raw: bool, source: str) -> dict[str, str]:
 def import_tensorflow(purpose: str) -> Any:
     """Import tensorflow, or raise a CompoundNetError that says how to install it."""
     try:
-        import tensorflow
+        import tensorflow  # noqa: PLC0415  not a dependency, and takes seconds to import
     except ModuleNotFoundError as error:
         raise CompoundNetError(f"{purpose} TensorFlow checkpoints needs TensorFlow; pip install tensorflow") from error
     return tensorflow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 import re
 import warnings
 from collections import deque
@@ -41,7 +42,7 @@ def check_sha256(path: Path, expected: str, remedy: str) -> None:
 def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """Return the names and shapes in a safetensors file, which must be complete. Reads only the header, without
     torch."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError, safe_open  # noqa: PLC0415  exported files need none of it
 
     try:
         with safe_open(path, framework="np") as file:
@@ -52,8 +53,8 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
     """Read the tensors of a safetensors file, on the CPU."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors import SafetensorError  # noqa: PLC0415
+    from safetensors.torch import load_file  # noqa: PLC0415  imports torch
 
     try:
         return load_file(path)
@@ -69,8 +70,8 @@ def write_state(path: Path, state: Mapping[str, Tensor]) -> None:
     """
     if path.suffix not in (".safetensors", ".pth"):
         raise CompoundNetError(f"{path}: weights of torch are written to a file that ends in .safetensors or .pth")
-    import torch  # importers of this module that only read shapes and checksums do not need it
-    from safetensors.torch import save
+    import torch  # noqa: PLC0415  reading shapes and checksums, which others import this module for, does without
+    from safetensors.torch import save  # noqa: PLC0415
 
     if path.suffix == ".pth":
         with whole_file(path) as written:
@@ -101,9 +102,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def _unpickle(path: Path) -> Any:
-    import pickle
-
-    import torch
+    import torch  # noqa: PLC0415  as above
 
     try:
         with warnings.catch_warnings():
@@ -130,7 +129,7 @@ def _unpickle(path: Path) -> Any:
 
 def _breaks_off(path: Path) -> bool:
     """Whether a legacy torch file ends inside one of its five pickles (magic number, protocol, system, data, keys)."""
-    import pickletools
+    import pickletools  # noqa: PLC0415  only damaged files need it
 
     with path.open("rb") as file:
         try:
@@ -143,7 +142,7 @@ def _breaks_off(path: Path) -> bool:
 
 
 def _plain(content: Any, path: Path) -> dict[str, Tensor]:
-    import torch
+    import torch  # noqa: PLC0415  as above
 
     for container in _CONTAINERS:
         if isinstance(content, Mapping) and isinstance(content.get(container), Mapping):

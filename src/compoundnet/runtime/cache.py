@@ -82,7 +82,7 @@ def _found_or_made(folder: Path, identity: Identity, make: Callable[[Path], None
         with suppress(OSError):  # a read-only cache
             os.utime(folder)
         return folder
-    from filelock import FileLock
+    from filelock import FileLock  # noqa: PLC0415  only what the cache lacks needs it
 
     try:
         with write_errors(folder), FileLock(make_folder(folder.parent) / f".{folder.name}.lock"):

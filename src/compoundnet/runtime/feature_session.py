@@ -81,7 +81,7 @@ def feature_session(
 
 def _of_folder(model: ModelFolder, threads: int) -> FeatureSession:
     """A session on ONNX Runtime, with a graph from the cache."""
-    from safetensors import safe_open
+    from safetensors import safe_open  # noqa: PLC0415  an exported file does not need it
 
     source = find_source(model)
     identity = source.identified("compoundnet", "onnx", "torch")
@@ -92,8 +92,8 @@ def _of_folder(model: ModelFolder, threads: int) -> FeatureSession:
 
 
 def _write(model: ModelFolder, folder: Path) -> None:
-    from compoundnet.models import load
-    from compoundnet.runtime.onnx_graph import write_onnx
+    from compoundnet.models import load  # noqa: PLC0415  imports torch, which an exported file does not need
+    from compoundnet.runtime.onnx_graph import write_onnx  # noqa: PLC0415
 
     size, channels = model.preprocess.size, model.network.in_channels
     write_onnx(load(model).fuse(), folder / _MODEL, channels=channels, size=size, features=True, one_file=False)
@@ -107,7 +107,7 @@ def _of_exported(model: ExportedModel, backend: str, threads: int) -> FeatureSes
             f"{model.file} did not keep the feature map, which class activation maps are made of;"
             " `compoundnet export --with-cam` writes an ONNX file that does"
         )
-    import onnx
+    import onnx  # noqa: PLC0415  takes 0.1 s to import, and only an exported file needs it
 
     graph = onnx.load(model.file).graph
     # The classifier is the only fully connected layer: squeeze-excitation's are convolutions.
@@ -117,7 +117,7 @@ def _of_exported(model: ExportedModel, backend: str, threads: int) -> FeatureSes
 
 
 def _onnx(file: Path, threads: int) -> Callable[[Array], Features]:
-    from compoundnet.runtime.backends.onnxruntime import raw_session
+    from compoundnet.runtime.backends.onnxruntime import raw_session  # noqa: PLC0415  imports ONNX Runtime
 
     session = raw_session(file, optimise=True, threads=threads)
     given = session.get_inputs()[0].name
@@ -130,9 +130,9 @@ def _onnx(file: Path, threads: int) -> Callable[[Array], Features]:
 
 
 def _of_torch(model: ModelFolder | ConvNet, backend: str, threads: int) -> FeatureSession:
-    import torch
+    import torch  # noqa: PLC0415  an exported file does not need it
 
-    from compoundnet.models import load
+    from compoundnet.models import load  # noqa: PLC0415
 
     if backend != "torch":
         raise CompoundNetError(f"a network in memory gives its feature maps on torch, not on {backend}")

@@ -12,6 +12,7 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
+from compoundnet import __version__
 from compoundnet.base import CompoundNetError
 from compoundnet.nn import ConvNet
 from compoundnet.nn.units import ConvNorm
@@ -152,8 +153,6 @@ def _set_same(model: ir.Model, weights: list[str]) -> None:
 
 def _strip(model: ir.Model) -> None:
     """Remove the debugging notes of the exporter, which are as long as the graph and name files of this machine."""
-    from compoundnet import __version__
-
     model.producer_name, model.producer_version, model.doc_string = "compoundnet", __version__, None
     model.metadata_props.clear()
     model.graph.metadata_props.clear()

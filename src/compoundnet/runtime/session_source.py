@@ -92,7 +92,7 @@ def find_source(model: str | os.PathLike[str] | Model | nn.Module, size: int | N
 
 def _of_folder(model: ModelFolder, size: int | None) -> SessionSource:
     def module() -> nn.Module:
-        from compoundnet.models import load
+        from compoundnet.models import load  # noqa: PLC0415  imports torch, which an exported file does not need
 
         return load(model).fuse()
 
@@ -122,7 +122,7 @@ def _of_exported(model: ExportedModel, size: int | None) -> SessionSource:
 
 
 def _of_module(module: nn.Module, size: int | None) -> SessionSource:
-    from compoundnet.nn import ConvNet  # slow to import; needed only for torch modules
+    from compoundnet.nn import ConvNet  # noqa: PLC0415  as above
 
     _check_logits(module)
     if isinstance(module, ConvNet):
@@ -139,7 +139,7 @@ def _of_module(module: nn.Module, size: int | None) -> SessionSource:
 
 def for_inference(module: Module) -> Module:
     """Return the module in eval mode, in float32 and on the CPU; a copy unless it already is."""
-    import torch  # slow to import, as above
+    import torch  # noqa: PLC0415  as above
 
     _check_logits(module)
     ready = not module.training and all(
@@ -150,14 +150,14 @@ def for_inference(module: Module) -> Module:
 
 
 def _check_logits(module: nn.Module) -> None:
-    from compoundnet.nn import FeaturePyramid  # slow to import, as above
+    from compoundnet.nn import FeaturePyramid  # noqa: PLC0415  as above
 
     if isinstance(module, FeaturePyramid):
         raise CompoundNetError(f"{module.spec.name} with features_only gives feature maps; a session gives logits")
 
 
 def _digest(module: nn.Module) -> str:
-    import torch
+    import torch  # noqa: PLC0415  as above
 
     digest = hashlib.sha256()
     for name, tensor in module.state_dict().items():

@@ -74,7 +74,7 @@ def session(
 
 
 def _fastest(source: SessionSource, able: tuple[Backend, ...], threads: int, batch: int) -> Backend:
-    from compoundnet.runtime.timing.fastest import fastest  # only auto measures
+    from compoundnet.runtime.timing.fastest import fastest  # noqa: PLC0415  only auto takes measurements
 
     tried = [backend for backend in able if backend.in_auto]
     if missing_memory(source, batch) is not None:

@@ -64,7 +64,7 @@ def check_model(model: str) -> None:
     Raises:
         CompoundNetError: a name, model folder or exported file cannot be opened, or gives no maps.
     """
-    from compoundnet.explain import (  # numpy and more, which the page's start need not wait for
+    from compoundnet.explain import (  # noqa: PLC0415  numpy and more, which the page need not wait for
         Explainer,
         find_explainable,
     )
@@ -92,7 +92,7 @@ class Explainers:
         Raises:
             CompoundNetError: the model is none of `names` or cannot be opened, or the image cannot be read.
         """
-        from compoundnet.explain import overlay  # as above
+        from compoundnet.explain import overlay  # noqa: PLC0415  as above
 
         image = read_content(content, name)
         width, height = image.size
@@ -112,7 +112,7 @@ class Explainers:
         )
 
     def _explainer(self, model: str) -> Explainer:
-        from compoundnet.explain import Explainer, find_explainable  # as above
+        from compoundnet.explain import Explainer, find_explainable  # noqa: PLC0415  as above
 
         if model not in self.names:
             close = did_you_mean(model, self.names)

@@ -8,7 +8,7 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Literal, overload
 
-from compoundnet import arch
+from compoundnet import arch, nn
 from compoundnet.base import CompoundNetError, did_you_mean
 from compoundnet.models import catalogue, load
 from compoundnet.zoo.catalogue import entries
@@ -81,8 +81,6 @@ def create_model(
         CompoundNetError: there is no such network, with the nearest names; it is not one of stages; no weights are
             known for it; or a value is impossible.
     """
-    from compoundnet import nn  # here, because it imports torch, which finding a network by name never does
-
     network = find_by_any_name(model_name)
     options = {
         "num_classes": num_classes,

@@ -25,7 +25,7 @@ def from_layout(
     without a classifier needs a network with num_classes 0. Raises a CompoundNetError that lists missing, extra and
     misshapen tensors; `source` names the weights in it.
     """
-    import torch
+    import torch  # noqa: PLC0415  the list of layouts needs no torch
 
     network = _fitted(state, layout.adapt(network), layout)
     pairs = layout.pairs(network)
@@ -45,7 +45,7 @@ def to_layout(state: Mapping[str, Tensor], network: Network, layout: Layout) -> 
     safetensors file loses it. Raises CompoundNetError if the library's model would compute something else (padding, eps
     of the norm), or `state` does not belong to this network.
     """
-    import torch
+    import torch  # noqa: PLC0415  as above
 
     _check_same_function(network, layout)
     check_tensors(network, {name: tuple(tensor.shape) for name, tensor in state.items()}, "the weights to lay out")

@@ -48,7 +48,7 @@ def pad_squeezed(model: onnx.ModelProto) -> None:
 
     A zero weight row gives 0, which SiLU, ReLU and ReLU6 keep at 0, and which is again multiplied by zero weights.
     """
-    from onnx import numpy_helper
+    from onnx import numpy_helper  # noqa: PLC0415  only what the cache lacks needs it
 
     graph = _Graph(model.graph)
     weights = {tensor.name: tensor for tensor in model.graph.initializer if not tensor.external_data}
@@ -108,7 +108,7 @@ def _rewritten(graph: _Graph, product: onnx.NodeProto, name: str) -> _Rewritten 
     x -> ReorderOutput -> ReduceMean -> ReorderInput -> ... -> gate -> ReorderOutput
                       `-> Mul with it -> ReorderInput
     """
-    from onnx import helper, numpy_helper
+    from onnx import helper, numpy_helper  # noqa: PLC0415  only what the cache lacks needs it
 
     out, gate_out = (graph.maker.get(value) for value in product.input)
     back = graph.only_reader(product.output[0], "ReorderInput")

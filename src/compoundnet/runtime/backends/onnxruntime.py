@@ -75,7 +75,7 @@ def raw_session(file: Path, *, optimise: bool = False, threads: int = 1) -> onnx
     Raises:
         CompoundNetError: The file cannot be loaded.
     """
-    import onnxruntime
+    import onnxruntime  # noqa: PLC0415  not before ORT_DISABLE_TELEMETRY is set
 
     options = _options(threads)
     if not optimise:
@@ -89,7 +89,7 @@ def _run(session: onnxruntime.InferenceSession, images: NDArray[np.float32]) -> 
 
 
 def _options(threads: int) -> Any:
-    import onnxruntime
+    import onnxruntime  # noqa: PLC0415  as above
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -102,8 +102,8 @@ def _options(threads: int) -> Any:
 
 def _session(file: Path, options: Any, name: str | None = None) -> onnxruntime.InferenceSession:
     """`name`: the name of the model in error messages, if the file is an intermediate one."""
-    import onnxruntime
-    from onnxruntime.capi.onnxruntime_pybind11_state import InvalidProtobuf
+    import onnxruntime  # noqa: PLC0415  as above
+    from onnxruntime.capi.onnxruntime_pybind11_state import InvalidProtobuf  # noqa: PLC0415
 
     try:
         return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
@@ -123,14 +123,14 @@ def _reason(error: Exception) -> str:
 
 def _loading_errors() -> tuple[type[Exception], ...]:
     """The exceptions that ONNX Runtime raises for a file that it cannot load; they have no common class."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as errors
+    from onnxruntime.capi import onnxruntime_pybind11_state as errors  # noqa: PLC0415  as above
 
     return (errors.Fail, errors.InvalidArgument, errors.InvalidGraph, errors.NotImplemented)
 
 
 def _compile(source: SessionSource, folder: Path) -> None:
     """Write the graph that runs fastest on this processor."""
-    import onnx  # needed only if the cache lacks the graph
+    import onnx  # noqa: PLC0415  only what the cache lacks needs it
 
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         plain = Path(scratch) / "plain.onnx"
@@ -162,11 +162,11 @@ def _compile(source: SessionSource, folder: Path) -> None:
 
 def _graph(source: SessionSource, scratch: Path) -> onnx.ModelProto:
     """The ONNX graph of the source for one image at a time; `scratch` is a folder for temporary files."""
-    import onnx  # needed only if the cache lacks the graph
+    import onnx  # noqa: PLC0415  only what the cache lacks needs it
 
     if source.exported is None:
         assert source.module is not None and source.size is not None
-        from compoundnet.runtime.onnx_graph import write_onnx
+        from compoundnet.runtime.onnx_graph import write_onnx  # noqa: PLC0415  imports torch
 
         write_onnx(source.module(), scratch, channels=source.channels, size=source.size, one_file=False)
         return onnx.load(scratch, load_external_data=False)

@@ -41,7 +41,7 @@ def open_openvino(source: SessionSource, threads: int) -> Run:
 
 def read_graph(file: Path) -> openvino.Model:
     """Read an ONNX file or OpenVINO's IR. Raises CompoundNetError if it cannot be read."""
-    import openvino
+    import openvino  # noqa: PLC0415  an extra; exports to ONNX import this module without it
 
     try:
         return openvino.Core().read_model(file)
@@ -52,14 +52,14 @@ def read_graph(file: Path) -> openvino.Model:
 
 def compile_graph(graph: openvino.Model, threads: int) -> openvino.CompiledModel:
     """Compile a graph for the CPU, in float32 even where OpenVINO would choose a narrower type by default."""
-    import openvino
+    import openvino  # noqa: PLC0415  as above
 
     return openvino.Core().compile_model(graph, "CPU", _config(threads))
 
 
 def write_graph(source: Path, target: Path, properties: Mapping[str, str]) -> None:
     """Write an ONNX file as OpenVINO's IR, with its float32 weights unchanged and `properties` as its metadata."""
-    import openvino
+    import openvino  # noqa: PLC0415  as above
 
     graph = read_graph(source)
     for key, value in properties.items():
@@ -84,7 +84,7 @@ def _compile(source: SessionSource, folder: Path) -> None:
 
 
 def _import(compiled: bytes, threads: int) -> openvino.CompiledModel:
-    import openvino
+    import openvino  # noqa: PLC0415  as above
 
     return openvino.Core().import_model(io.BytesIO(compiled), "CPU", _config(threads))
 
@@ -97,7 +97,7 @@ def _graph(source: SessionSource, scratch: Path) -> openvino.Model:
         shape[0] = 1
         graph.reshape(shape)
         return graph
-    from compoundnet.runtime.onnx_graph import write_onnx
+    from compoundnet.runtime.onnx_graph import write_onnx  # noqa: PLC0415  imports torch
 
     assert source.module is not None and source.size is not None
     write_onnx(source.module(), scratch, channels=source.channels, size=source.size, one_file=False)

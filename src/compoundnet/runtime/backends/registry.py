@@ -61,25 +61,25 @@ class Backend(msgspec.Struct, frozen=True):
 
 
 def _open_onnxruntime(source: SessionSource, threads: int, _: str) -> Run:
-    from compoundnet.runtime.backends.onnxruntime import open_onnxruntime
+    from compoundnet.runtime.backends.onnxruntime import open_onnxruntime  # noqa: PLC0415  only its own library
 
     return open_onnxruntime(source, threads)
 
 
 def _open_torch(source: SessionSource, threads: int, device: str) -> Run:
-    from compoundnet.runtime.backends.torch import open_torch
+    from compoundnet.runtime.backends.torch import open_torch  # noqa: PLC0415  only its own library
 
     return open_torch(source, threads, device)
 
 
 def _open_compiled(source: SessionSource, threads: int, device: str) -> Run:
-    from compoundnet.runtime.backends.torch import open_compiled
+    from compoundnet.runtime.backends.torch import open_compiled  # noqa: PLC0415  only its own library
 
     return open_compiled(source, threads, device)
 
 
 def _open_openvino(source: SessionSource, threads: int, _: str) -> Run:
-    from compoundnet.runtime.backends.openvino import open_openvino
+    from compoundnet.runtime.backends.openvino import open_openvino  # noqa: PLC0415  only its own library
 
     return open_openvino(source, threads)
 

@@ -76,7 +76,7 @@ def _with_compiler_errors(run: Run) -> Run:
     """Report what is missing if torch.compile finds no compiler."""
 
     def explained(images: NDArray[np.float32]) -> NDArray[np.float32]:
-        from torch._inductor.exc import InvalidCxxCompiler  # imports Inductor, which only compiled networks need
+        from torch._inductor.exc import InvalidCxxCompiler  # noqa: PLC0415  starts Inductor
 
         try:
             return run(images)

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import nn
 
 from compoundnet.arch.spec import MIN_RESOLUTION
 from compoundnet.models import Preprocess
@@ -19,8 +21,6 @@ from compoundnet.runtime.backends.openvino import compile_graph, read_graph
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from torch import nn
 
     Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
@@ -43,8 +43,6 @@ class Comparison(msgspec.Struct, frozen=True):
 
 def compare(net: nn.Module, run: Run, noise: Iterable[NDArray[np.float32]], images: Iterable[Pixels]) -> Comparison:
     """Compare both on batches of noise float32[N, C, H, W] and on images float32[C, H, W], one at a time."""
-    import torch
-
     largest = furthest = 0.0
     agreed = count = 0
 
@@ -123,8 +121,6 @@ def _openvino(file: Path) -> Run:
 
 
 def _torch(file: Path) -> Run:
-    import torch
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a warning of torch.export about its archive format
         net = torch.export.load(file).module()

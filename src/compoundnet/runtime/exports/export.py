@@ -7,10 +7,10 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from compoundnet import data
@@ -19,11 +19,13 @@ from compoundnet.models import ExportedModel, Model, ModelFolder, Preprocess, lo
 from compoundnet.models.conversion import default_preprocess
 from compoundnet.models.exported import is_exported
 from compoundnet.models.labels import check_labels
+from compoundnet.nn import ConvNet
+from compoundnet.runtime.backends.openvino import write_graph
 from compoundnet.runtime.exports.comparison import Comparison, compare, generated_images, noise, read_images, runner
+from compoundnet.runtime.exports.quantise import quantise
+from compoundnet.runtime.exports.torch_archive import write_archive
+from compoundnet.runtime.onnx_graph import write_onnx
 from compoundnet.runtime.session_source import for_inference
-
-if TYPE_CHECKING:
-    from compoundnet.nn import ConvNet
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -189,8 +191,6 @@ def _opened(model: object) -> ModelFolder | ConvNet:
         )
     if isinstance(model, str | os.PathLike | Model):
         return open_folder(model)
-    from compoundnet.nn import ConvNet
-
     if not isinstance(model, ConvNet):
         raise CompoundNetError(
             "export takes a model (name, folder, opened) or a network of compoundnet in memory, got"
@@ -246,11 +246,7 @@ Images = Callable[[], Iterable[NDArray[np.float32]]]
 
 
 def _write_onnx(net: ConvNet, described: ExportedModel, file: Path, calibration: Images) -> None:
-    import onnx
-
     if described.precision == "int8":
-        from compoundnet.runtime.exports.quantise import quantise
-
         with _between(file) as float32:
             _write_graph(net, described, float32)
             quantise(float32, file, calibration(), described.properties())
@@ -260,8 +256,6 @@ def _write_onnx(net: ConvNet, described: ExportedModel, file: Path, calibration:
 
 
 def _write_graph(net: ConvNet, described: ExportedModel, file: Path) -> None:
-    from compoundnet.runtime.onnx_graph import write_onnx
-
     write_onnx(
         net.fuse(),
         file,
@@ -276,8 +270,6 @@ def _write_graph(net: ConvNet, described: ExportedModel, file: Path) -> None:
 
 
 def _write_openvino(net: ConvNet, described: ExportedModel, file: Path, calibration: Images) -> None:
-    from compoundnet.runtime.backends.openvino import write_graph
-
     with _between(file) as graph:
         _write_onnx(net, described, graph, calibration)
         write_graph(graph, file, described.properties())
@@ -291,8 +283,6 @@ def _between(file: Path) -> Iterator[Path]:
 
 
 def _write_torch(net: ConvNet, described: ExportedModel, file: Path, _: Images) -> None:
-    from compoundnet.runtime.exports.torch_archive import write_archive
-
     write_archive(net.fuse(), described, file)
 
 

@@ -72,7 +72,7 @@ def open_peer(module: nn.Module, way: str, *, size: int, batch: int, threads: in
 
 
 def _eager(module: nn.Module, threads: int, *, channels_last: bool) -> Run:
-    import torch
+    import torch  # noqa: PLC0415  exported files are timed without it
 
     order = torch.channels_last if channels_last else torch.contiguous_format
     net: Any = module.to(memory_format=order)
@@ -86,9 +86,9 @@ def _eager(module: nn.Module, threads: int, *, channels_last: bool) -> Run:
 
 def _exported(module: nn.Module, size: int, batch: int, threads: int) -> Run:
     """Export with the default settings of torch's exporter, run by ONNX Runtime with all of its optimisations."""
-    import torch
+    import torch  # noqa: PLC0415  as above
 
-    from compoundnet.runtime.backends.onnxruntime import raw_session
+    from compoundnet.runtime.backends.onnxruntime import raw_session  # noqa: PLC0415  imports ONNX Runtime
 
     if "set_swish" in dir(module):  # efficientnet_pytorch: its default cannot be exported, as its README says
         plain: Any = module

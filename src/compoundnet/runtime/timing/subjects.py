@@ -62,7 +62,7 @@ def of_network(network: arch.Network) -> TimedSubject:
     """A network with random weights, batch norms folded."""
 
     def module() -> nn.Module:
-        from compoundnet import nn as layers
+        from compoundnet import nn as layers  # noqa: PLC0415  imports torch, which exported files are timed without
 
         with _seeded():
             return layers.build(network).eval().fuse()
@@ -92,7 +92,7 @@ def _of_model(name: str) -> TimedSubject:
 @contextmanager
 def _seeded() -> Iterator[None]:
     """Seed the random numbers of torch inside the context, and restore their state afterwards."""
-    import torch
+    import torch  # noqa: PLC0415  as above
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)
