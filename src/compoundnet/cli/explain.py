@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from PIL import Image
 
 from compoundnet import data
 from compoundnet import explain as maps
@@ -57,6 +56,8 @@ def explain(
     classes side by side) and maps.json; with --grid, grid.jpg (all models on the
     same class of each image).
     """
+    from PIL import Image  # noqa: PLC0415  `--help` does not wait for it
+
     if top is not None and (classes or grid):
         raise typer.BadParameter("--top is for one model, without --class")
     models, paths = _split(given, grid)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
-from PIL import Image
 
 from compoundnet import data, runtime
 from compoundnet.cli.options import Backend, Device, Images, Json, ModelName, Threads, top_option
@@ -32,6 +31,8 @@ def predict(
     json: Json = False,
 ) -> None:
     """Predict the classes of images. Those that cannot be read are reported and skipped."""
+    from PIL import Image  # noqa: PLC0415  `--help` does not wait for it
+
     # An image that is large and no more than that is read; PIL refuses those of twice the size by itself.
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     files = data.find_images(images)

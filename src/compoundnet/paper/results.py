@@ -78,6 +78,6 @@ def _read(file: Path) -> Result | None:
 def _studies(folder: Path) -> Iterator[StudyFolder]:
     found = [inner for inner in (folder, *sorted(folder.iterdir())) if (inner / "search.toml").is_file()]
     if found:
-        from compoundnet.search.study.folder import is_study, read_study  # noqa: PLC0415  imports numpy
+        from compoundnet.search.study.folder import is_study, read_study  # noqa: PLC0415  numpy: tables need none
 
         yield from (read_study(inner) for inner in found if is_study(inner))
