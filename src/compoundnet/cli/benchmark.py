@@ -61,7 +61,7 @@ def benchmark(
         print_json(done)
     else:
         _print(done)
-    if folder is not None:  # last: on a full disk, the measurements are printed already
+    if folder is not None:  # last, so that the measurements are printed even if the disk is full
         written = runtime.write_benchmark(done, folder, paper.printed_top1())
         if len(written) == 1:
             note("no plot is drawn of fewer than two networks")

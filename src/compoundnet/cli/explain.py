@@ -61,7 +61,7 @@ def explain(
     if top is not None and (classes or grid):
         raise typer.BadParameter("--top is for one model, without --class")
     models, paths = _split(given, grid)
-    # An image that is large and no more than that is read; PIL refuses those of twice the size by itself.
+    # Large images are read without PIL's warning; PIL rejects those of twice that size itself.
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     images = data.find_images(paths)
     explainers = [maps.Explainer(model, method=method, backend=backend, threads=threads) for model in models]

@@ -18,7 +18,7 @@ from compoundnet.base import CompoundNetError
 from compoundnet.base.extras import naming_extras
 
 # Command -> module and function or typer.Typer in it. A module is imported when its command runs, so that planning a
-# network does not wait for what predicting needs.
+# network does not import the libraries that prediction needs.
 _SEARCH = {
     "coefficients": "search_coefficients:coefficients",
     "architecture": "search_architecture:architecture",
@@ -56,7 +56,7 @@ _EXTRAS = {
 
 
 class _Imported(UserDict[str, Any]):
-    """Commands by name, each imported when it is looked up."""
+    """Commands by name, each imported on lookup."""
 
     def __getitem__(self, name: str) -> Any:
         found = super().__getitem__(name)
@@ -121,7 +121,7 @@ def _search() -> None:
 
 def main() -> None:
     """Run the command line; errors become one line and an exit code."""
-    ours = logging.getLogger("compoundnet")  # not the root: other libraries have handlers of their own
+    ours = logging.getLogger("compoundnet")  # not the root logger: other libraries have their own handlers
     ours.addHandler(logging.StreamHandler())
     ours.setLevel(logging.INFO)
     try:
@@ -131,7 +131,7 @@ def main() -> None:
     except CompoundNetError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
-    except BrokenPipeError:  # the reader of a pipe has seen enough
+    except BrokenPipeError:  # the reader of a pipe has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:

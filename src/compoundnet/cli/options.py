@@ -1,4 +1,4 @@
-"""The arguments and options that several commands take, each spelled once.
+"""The arguments and options that several commands share, each defined once.
 
 An option of one name means the same in every command. The shell completes names of networks, models, data sets and
 recipes.
@@ -19,7 +19,7 @@ def _starting(incomplete: str, names: Iterable[str]) -> list[str]:
     return [name for name in names if name.startswith(incomplete)]
 
 
-# The completions import what they list when the shell asks for them: no command waits for that.
+# Completions import their values only when the shell requests them, so that no command is slowed down.
 def complete_network(incomplete: str) -> list[str]:
     """Return the networks of the catalogue whose names start so."""
     from compoundnet import arch  # noqa: PLC0415  imported when the shell asks
@@ -84,7 +84,7 @@ Force = Annotated[bool, typer.Option("--force", help="Replace an existing output
 
 
 def output_option(metavar: str, what: str) -> Any:
-    """Return `-o`, `--output`: where a command writes its result."""
+    """Return `-o`, `--output`: the file or folder for the result of a command."""
     return typer.Option("-o", "--output", metavar=metavar, help=what)
 
 
@@ -92,13 +92,13 @@ NetworkFile = Annotated[Path | None, output_option("FILE.toml", "Write the netwo
 
 _THREADS = "Threads to compute with."
 Threads = Annotated[int | None, typer.Option("--threads", metavar="N", help=_THREADS, show_default="all cores")]
-# A time is comparable where one core computes: what measures it takes one unless told otherwise.
+# Latencies are comparable if one core computes, so commands that measure them use one thread by default.
 TimedThreads = Annotated[int | None, typer.Option("--threads", metavar="N", help=_THREADS, show_default="1")]
 Batch = Annotated[int, typer.Option("--batch", metavar="N", help="Images at a time.")]
 
 
 def top_option(default: int) -> Any:
-    """Return `--top`: how many classes of an image are shown."""
+    """Return `--top`: the number of classes shown for an image."""
     what = "Show the N most probable classes of each image."
     return typer.Option("--top", min=1, metavar="N", help=what, show_default=str(default))
 

@@ -1,4 +1,4 @@
-"""What every command prints with: results on stdout, notes and progress on stderr."""
+"""The output of all commands: results on stdout, notes and progress on stderr."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def table(*columns: str, title: str | None = None) -> Table:
 
 
 def show(*parts: Any) -> None:
-    """Print text or tables on stdout, as wide as they need where stdout is not a terminal."""
+    """Print text or tables on stdout, at full width if stdout is not a terminal."""
     from rich.console import Console  # noqa: PLC0415  as above
 
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False, emoji=False, markup=False)

@@ -33,7 +33,7 @@ def predict(
     """Predict the classes of images. Those that cannot be read are reported and skipped."""
     from PIL import Image  # noqa: PLC0415  `--help` does not wait for it
 
-    # An image that is large and no more than that is read; PIL refuses those of twice the size by itself.
+    # Large images are read without PIL's warning; PIL rejects those of twice that size itself.
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     files = data.find_images(images)
     predictor = runtime.Predictor(model, top=top, backend=backend, threads=threads, device=device)

@@ -1,4 +1,4 @@
-"""The one progress display: a bar on stderr where that is a terminal, and a line now and then elsewhere."""
+"""The progress display: a bar on stderr if that is a terminal, otherwise a line now and then."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 Item = TypeVar("Item")
-# Work on fewer items than this is done before a bar could be read.
+# Work on fewer items ends before a bar could be read.
 _FEW = 20
-# Seconds between two lines: a tenth of what the work has taken so far, within these bounds.
+# Seconds between two lines: a tenth of the time elapsed so far, within these bounds.
 _SHORTEST, _LONGEST = 30.0, 600.0
 
 
@@ -24,10 +24,10 @@ class Display:
     """Progress of counted work, as a context manager around it.
 
     Args:
-        what: What is done, such as "predicting".
-        total: Number of items; None where `start` is called later.
-        unit: What is counted, in the plural.
-        quiet: Show neither progress nor notes.
+        what: The activity, such as "predicting".
+        total: Number of items; None if `start` is called later.
+        unit: The counted items, in the plural.
+        quiet: Whether to show neither progress nor notes.
     """
 
     def __init__(self, what: str, total: int | None = None, unit: str = "images", *, quiet: bool = False) -> None:
@@ -37,7 +37,7 @@ class Display:
             self.start(total)
 
     def start(self, total: int, completed: int = 0) -> None:
-        """Begin to count, anew where something was counted before."""
+        """Start counting, from zero if it was started before."""
         self._close()
         self._total, self._completed, self._first, self._detail = total, completed, completed, ""
         self._began = self._told = time.monotonic()
@@ -59,7 +59,7 @@ class Display:
         self.reach(self._completed + count)
 
     def reach(self, completed: int, detail: str = "") -> None:
-        """Set the number of finished items, and what else is to be shown."""
+        """Set the number of finished items and the further values to show."""
         self._completed = completed
         if self._bar is not None:
             self._bar.update(self._task, completed=completed, description=detail)
@@ -72,7 +72,7 @@ class Display:
                 note(", ".join([*filter(None, parts), f"{duration(left)} left"]))
 
     def notify(self, text: str) -> None:
-        """Write a line, above the bar where one is drawn."""
+        """Write a line, above the bar if there is one."""
         if self._quiet:
             return
         if self._bar is not None:
@@ -93,7 +93,7 @@ class Display:
 
 
 def track(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
-    """Yield the same items; show progress where there are many and the results do not scroll by on the terminal."""
+    """Yield the same items; show progress if there are many and the results are not printed to the terminal."""
     with Display(what, total, quiet=total < _FEW or sys.stdout.isatty()) as display:
         for item in items:
             yield item

@@ -72,7 +72,7 @@ def scale(
 
 
 def _base(network: str | None, found: Path | None, single: list[str]) -> tuple[arch.Network, arch.Coefficients | None]:
-    """Return the network to scale, and the coefficients of the file where one is given."""
+    """Return the network to scale, and the coefficients of the file if one is given."""
     if found is None:
         if network is None:
             raise typer.BadParameter("give the network to scale", param_hint="NETWORK")

@@ -1,4 +1,4 @@
-"""What the commands that start a search share: options, the estimate and its confirmation, the run, the output."""
+"""The common part of commands that start a search: options, the estimate and its confirmation, the run, the output."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from compoundnet.data import Dataset
     from compoundnet.search.kinds import Search
 
-# The exit code where nobody has confirmed the cost.
+# The exit code if the cost was not confirmed.
 _UNCONFIRMED = 2
 
 
 def lasting(data: str) -> str:
-    """Return DATA as a worker in another folder finds it: an absolute path."""
+    """Return DATA with an absolute path, which is valid for a worker in another folder."""
     path = Path(data).expanduser()
     return str(path.absolute()) if path.exists() else data
 
@@ -35,7 +35,7 @@ def start(
     """Print the estimate, ask, run, and print what `search show` prints. A study that exists continues at once."""
     trials.check_folder(folder, storage)
     if storage is not None:
-        trials.StudyDatabase(storage).close()  # fails before the estimate where the server cannot be reached
+        trials.StudyDatabase(storage).close()  # fails before the estimate if the server cannot be reached
     if trials.is_begun(folder):
         note(f"continuing the study in {folder}")
     else:

@@ -141,7 +141,7 @@ def _train(recipe: Recipe, given: _Given, hardware: Hardware, json: bool) -> Non
     from compoundnet.data.loader import worker_count  # noqa: PLC0415
     from compoundnet.models import open_folder  # noqa: PLC0415
 
-    # Not by the recipe's seed: runs with other seeds, and `evaluate`, hold out the same test images.
+    # Independent of the recipe's seed, so that runs with other seeds, and `evaluate`, hold out the same test images.
     dataset = open_dataset(given.data, download=given.download, allow_missing=given.allow_missing)
     network = zoo.find_scalable(given.network) if given.network is not None else None
     start = open_folder(given.start) if given.start is not None else None
@@ -180,7 +180,7 @@ def _sweep(task: Task, dataset: Dataset, given: _Given, hardware: Hardware, work
 
     check_output(given.output, resume=given.resume, replace=given.force)
     try:
-        # The final training's other processes come by here too, after the sweep.
+        # The other processes of the final training also get here, after the sweep.
         with TrainingDisplay(quiet=not training.starts_as_first()) as display:
             return sweep.sweep(
                 task.recipe,

@@ -1,4 +1,4 @@
-"""Which parts of an image a model bases a class on: class activation maps (Zhou et al. 2016) and Grad-CAM."""
+"""Explanations of predictions by image regions: class activation maps (Zhou et al. 2016) and Grad-CAM."""
 
 from compoundnet.base.extras import attach
 

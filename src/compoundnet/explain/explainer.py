@@ -1,4 +1,4 @@
-"""A model that is ready to be explained, whatever it was given as."""
+"""Explanation of the predictions of a model, in any of its forms."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _TOP = 3
 
 
 class ExplainableModel(NamedTuple):
-    """A model that can be explained: opened, or a torch module. `network` is None for a module that is not ours."""
+    """A model that can be explained: opened, or a torch module. `network` is None for a module of another package."""
 
     name: str
     network: arch.Network | None
@@ -47,14 +47,14 @@ class Explainer:
     """Draws maps of a model's classes: `Explainer("efficientnet-lite0")("cat.jpg").maps[0].peak`.
 
     Args:
-        model: A name of `compoundnet models list`, a model folder, an ONNX file of `export --with-cam`, an opened one
-            of them, or a torch module.
+        model: A name of `compoundnet models list`, a model folder, an ONNX file of `export --with-cam`, an opened
+            model, or a torch module.
         method: "cam", class activation maps, exact for our networks; or "gradcam", Grad-CAM, for any torch module too.
-        backend: "onnxruntime" or "torch", for cam: onnxruntime unless given, torch for a module. Grad-CAM runs on
+        backend: "onnxruntime" or "torch", for cam: by default onnxruntime, or torch for a module. Grad-CAM runs on
             torch.
-        threads: Of the network; all cores unless given.
-        preprocess: For a torch module: needed for one that is not ours.
-        labels: For a torch module: its classes' labels; their numbers unless given.
+        threads: Threads of the network; all cores by default.
+        preprocess: Preprocessing for a torch module; required for a module of another package.
+        labels: Class labels for a torch module; by default the class numbers.
 
     Raises:
         CompoundNetError: the model has no weights, does not classify RGB images, or cannot be explained by the method.
@@ -88,7 +88,7 @@ class Explainer:
 
         Args:
             image: A file, or an image in memory.
-            top: How many of the most probable classes get a map; 3 unless given.
+            top: The number of most probable classes with a map; 3 by default.
             classes: The classes that get a map instead, by label or number.
 
         Raises:
@@ -114,13 +114,13 @@ class Explainer:
 
     @property
     def classes(self) -> int | None:
-        """How many classes the model predicts; None where a torch module does not say."""
+        """The number of classes that the model predicts; None if unknown for a torch module."""
         if self.labels:
             return len(self.labels)
         return None if self.network is None else self.network.num_classes
 
     def label(self, index: int) -> str:
-        """Return a class's label, or its number where the model has none."""
+        """Return the label of a class, or its number if the model has no labels."""
         return str(index) if self.labels is None else self.labels[index]
 
     def knows(self, name: str) -> bool:
@@ -132,7 +132,7 @@ class Explainer:
         return True
 
     def index(self, name: str) -> int:
-        """Return the class of a label, in whatever case, or of a number. Raises CompoundNetError with the nearest."""
+        """Return the class with a label (case is ignored) or a number. Raises CompoundNetError with the nearest."""
         wanted = name.casefold()
         known = self.labels or ()
         found = next((index for index, label in enumerate(known) if label.casefold() == wanted), None)
@@ -151,7 +151,7 @@ def find_explainable(
     """Open a model. `preprocess` and `labels` are for a torch module.
 
     Raises:
-        CompoundNetError: it has no weights, or does not classify RGB images.
+        CompoundNetError: The model has no weights, or does not classify RGB images.
     """
     if isinstance(model, str | os.PathLike | Model):
         opened = _opened(model)

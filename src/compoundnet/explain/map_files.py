@@ -1,4 +1,4 @@
-"""A folder of maps, as `compoundnet explain` writes it: an overlay of each image, sheets of all, and the numbers."""
+"""The output folder of `compoundnet explain`: an overlay of each image, sheets of all images, and the numbers."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ GRID_FILE = "grid.jpg"
 
 
 class ImageMaps(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The maps of one image, or why it could not be read.
+    """The maps of one image, or the reason why it could not be read.
 
     Attributes:
-        path: The image's file.
-        error: Why it could not be read; then all that follows is missing.
-        overlay: Name of the file of its overlay.
-        width: Of the image, pixels.
-        height: Of the image, pixels.
-        seen: The box of it that the network saw.
+        path: The file of the image.
+        error: The reason why it could not be read; the following fields are then missing.
+        overlay: File name of the overlay.
+        width: Width of the image, pixels.
+        height: Height of the image, pixels.
+        seen: The box of the image that the network received.
         maps: `ClassMap.facts` of each class.
     """
 
@@ -44,7 +44,7 @@ class ImageMaps(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class MapFolder(msgspec.Struct, frozen=True):
-    """What `maps.json` holds: the model and method, the files of the sheets, and the maps of each image."""
+    """The content of `maps.json`: the model and method, the files of the sheets, and the maps of each image."""
 
     model: str
     method: str
@@ -54,7 +54,7 @@ class MapFolder(msgspec.Struct, frozen=True):
 
     @property
     def failures(self) -> int:
-        """How many images could not be read."""
+        """The number of images that could not be read."""
         return sum(image.error is not None for image in self.images)
 
 
@@ -72,9 +72,9 @@ def write_maps(
 
     Args:
         explainer: The model.
-        images: Files. One that cannot be read does not stop the others.
-        folder: Where to write; made where it does not exist.
-        top: How many of the most probable classes get a map; 3 unless given.
+        images: Image files. An unreadable file does not stop the others.
+        folder: The output folder, created if it does not exist.
+        top: The number of most probable classes with a map; 3 by default.
         classes: The classes that get a map instead, by label or number.
         progress: Called with 1 after each image.
         notify: Called with the reason for each image that cannot be read.
@@ -91,7 +91,7 @@ def write_maps(
     sheets: list[str] = []
 
     def explained(some: Sequence[Path]) -> Iterator[Explanation]:
-        """The images that can be read, one by one; each one's overlay is written on the way."""
+        """Yield the explanations of readable images one by one, and write their overlays."""
         for path in some:
             try:
                 found = explainer(path, top=top, classes=classes)
@@ -123,10 +123,10 @@ def write_grid(
     *,
     classes: Sequence[str] | None = None,
 ) -> str:
-    """Write the paper's Figure 7 of these models and images as `grid.jpg`, and return what it shows, in words.
+    """Write the paper's Figure 7 for these models and images as `grid.jpg`, and return its description.
 
     Raises:
-        CompoundNetError: as `grid`, or where the folder cannot be written.
+        CompoundNetError: As for `grid`, or if the folder cannot be written.
     """
     if not explainers:
         raise CompoundNetError("a grid needs at least one model")
@@ -151,12 +151,12 @@ def _record(path: Path, overlay: str, found: Explanation) -> ImageMaps:
 
 
 def _overlay_names(paths: Sequence[Path], method: str) -> dict[Path, str]:
-    """The file of each image's overlay: the image's own name, numbered where another has it."""
+    """The overlay file of each image: the name of the image, with a number if another image has the same name."""
     names: dict[Path, str] = {}
     taken: set[str] = set()
     for path in paths:
         name, number = f"{path.stem}.{method}.jpg", 1
-        while name.casefold() in taken:  # case does not distinguish files everywhere
+        while name.casefold() in taken:  # some file systems ignore case
             number += 1
             name = f"{path.stem}-{number}.{method}.jpg"
         taken.add(name.casefold())

@@ -1,4 +1,4 @@
-"""A class's map over an image: the crop undone, and what a person reads of it: its peak, its box, its probability."""
+"""The map of a class in coordinates of the whole image, with its peak, box and probability."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Array: TypeAlias = NDArray[np.float32]
 # Left, top, right, bottom in pixels of the image; right and bottom are the first outside.
 Box: TypeAlias = tuple[int, int, int, int]
 
-# Zhou et al. 2016, section 3.2: an object lies where its class's map is above this share of its maximum.
+# Zhou et al. 2016, section 3.2: an object lies where the map of its class exceeds this fraction of its maximum.
 BOX_SHARE = 0.2
-# Regions are looked for on a map of at most so many pixels a side; a network's map has some ten cells a side.
+# Largest side in pixels of the map on which regions are searched; the map of a network has about ten cells per side.
 _FINEST = 512
 
 
@@ -30,7 +30,7 @@ class NetworkOutput(NamedTuple):
     map_of: Callable[[int], Array]
 
 
-# Takes pixels float32[3, size, size], as preprocessing gives them.
+# Called with pixels float32[3, size, size], as returned by preprocessing.
 Method: TypeAlias = Callable[[Array], NetworkOutput]
 
 
@@ -42,12 +42,12 @@ class ClassMap(msgspec.Struct, frozen=True, eq=False):
         label: The class's label.
         probability: From 0 to 1.
         logit: The class's logit.
-        grid: The map as the network gives it, float32[h, w] over its input. With the method cam its mean plus the
-            classifier's bias is the logit; negative values are evidence against the class.
+        grid: The original map of the network, float32[h, w] over its input. With the method cam the logit is the mean
+            of the map plus the classifier's bias; negative values are evidence against the class.
         size: Width and height of the image, pixels.
-        seen: The box of the image that preprocessing cut out, which is all that the network saw.
+        seen: The box of the image that preprocessing cropped, the only part that the network received.
         peak: (x, y) of the map's maximum, pixels of the image.
-        box: The largest region above BOX_SHARE of the maximum; None where no value is positive.
+        box: The largest region above BOX_SHARE of the maximum; None if no value is positive.
     """
 
     index: int
@@ -62,24 +62,24 @@ class ClassMap(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def heat(self) -> Array:
-        """The map over the whole image, float32[height, width]; NaN where the network has not seen it."""
+        """The map over the whole image, float32[height, width]; NaN outside the crop."""
         return over_image(self.grid, self.seen, self.size)
 
     def facts(self) -> dict[str, Any]:
-        """Return all that is not an array, as plain data."""
+        """Return all fields except arrays, as plain data."""
         return {name: getattr(self, name) for name in ("index", "label", "probability", "logit", "peak", "box")}
 
 
 class Explanation(msgspec.Struct, frozen=True, eq=False):
-    """An image's most probable classes, best first, and a map of each class that was asked for.
+    """The most probable classes of an image, best first, and a map of each requested class.
 
     Attributes:
-        path: The image's file; None where the image came from memory.
+        path: The file of the image; None for an image from memory.
         model: The model's name.
         method: cam or gradcam.
         image: The image, upright RGB.
         predictions: The most probable classes.
-        maps: One for each class that was asked for.
+        maps: The map of each requested class.
     """
 
     path: str | None
@@ -93,7 +93,7 @@ class Explanation(msgspec.Struct, frozen=True, eq=False):
 def class_map(
     index: int, label: str, probability: float, output: NetworkOutput, size: tuple[int, int], crop: Box
 ) -> ClassMap:
-    """Return the map of one class from a network's output for the box `crop` of an image of `size`."""
+    """Return the map of one class, from the output of a network for the box `crop` of an image of `size`."""
     grid = np.ascontiguousarray(output.map_of(index), dtype=np.float32)
     logit = float(output.logits[index])
     return ClassMap(index, label, probability, logit, grid, size, crop, peak(grid, crop), box(grid, crop))
@@ -106,10 +106,10 @@ def over_image(grid: Array, seen: Box, size: tuple[int, int], drawn: tuple[int, 
         grid: The map, float32[h, w].
         seen: The crop, pixels of the image.
         size: Width and height of the image, pixels.
-        drawn: Width and height to draw the image at; `size` unless given.
+        drawn: Width and height of the drawn image; `size` by default.
 
     Returns:
-        float32[height, width]; NaN outside the crop, which the network has not seen.
+        float32[height, width]; NaN outside the crop.
     """
     width, height = drawn or size
     left, right = (round(x * width / size[0]) for x in (seen[0], seen[2]))
@@ -121,7 +121,8 @@ def over_image(grid: Array, seen: Box, size: tuple[int, int], drawn: tuple[int, 
 
 
 def peak(grid: Array, seen: Box) -> tuple[int, int]:
-    """Return (x, y) of the maximum in pixels of the image: the centre of its cell, where a bilinear map peaks."""
+    """Return (x, y) of the maximum in pixels of the image: the centre of its cell, where a bilinear map has its
+    peak."""
     row, column = divmod(int(grid.argmax()), grid.shape[1])
     left, top, right, bottom = seen
     x, y = (column + 0.5) / grid.shape[1] * (right - left), (row + 0.5) / grid.shape[0] * (bottom - top)
@@ -131,14 +132,14 @@ def peak(grid: Array, seen: Box) -> tuple[int, int]:
 def box(grid: Array, seen: Box) -> Box | None:
     """Return the largest connected region above BOX_SHARE of the maximum, as a box on the image.
 
-    None where no value is positive.
+    None if no value is positive.
     """
     from scipy import ndimage  # noqa: PLC0415  slow to import, and only the box needs it
 
     if grid.max() <= 0:
         return None
     left, top, side = seen[0], seen[1], seen[2] - seen[0]
-    fine = max(min(side, _FINEST), grid.shape[0])  # at least the map's own size: shrunk, a peak may vanish
+    fine = max(min(side, _FINEST), grid.shape[0])  # at least the map's size, or a peak may vanish
     enlarged = _resized(grid, fine, fine)
     if enlarged.max() <= 0:
         return None

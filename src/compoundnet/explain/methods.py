@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 def cam(session: FeatureSession) -> Method:
     """Class activation maps as Zhou et al. 2016 (arXiv:1512.04150, equations 1 and 2) define them.
 
-    The classifier of these networks reads the mean of the last feature map f. So a class's logit is its bias plus the
-    mean over places of sum_k w_k f_k(x, y): that sum is the class's map, and it is what each place adds to the logit.
+    The input of the classifier is the mean of the last feature map f. The logit of a class is therefore its bias plus
+    the mean over positions of sum_k w_k f_k(x, y). That sum is the map of the class: the contribution of each position
+    to the logit.
     """
 
     def run(pixels: Array) -> NetworkOutput:
@@ -35,8 +36,8 @@ def cam(session: FeatureSession) -> Method:
 def gradcam(module: nn.Module, size: int, threads: int) -> Method:
     """Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391), through the library pytorch-grad-cam.
 
-    The map is the sum of the last feature map's channels, weighted by the mean of the logit's gradient, where it is
-    positive. Its unit is arbitrary.
+    The map is the sum of the channels of the last feature map, weighted by the mean gradient of the logit, with
+    negative values set to 0. Its unit is arbitrary.
 
     Raises:
         CompoundNetError: the library is not installed, or the module makes no feature map.
@@ -60,7 +61,7 @@ def gradcam(module: nn.Module, size: int, threads: int) -> Method:
             targets = [ClassifierOutputTarget(index)]
             try:
                 maker(batch, targets)
-                # The library's own result is stretched to the input's size and to 0..1; this is the map under it.
+                # The result of the library is resized to the input and scaled to 0..1; this is the map before that.
                 kept = maker.activations_and_grads
                 activations, gradients = kept.activations[0].numpy(), kept.gradients[0].numpy()
                 found: Any = maker.get_cam_image(batch, layer, targets, activations, gradients)
@@ -75,7 +76,7 @@ def gradcam(module: nn.Module, size: int, threads: int) -> Method:
 
 
 def last_map(net: nn.Module, size: int) -> nn.Module:
-    """Return the module whose output is the last feature map, float32[N, C, h, w] with more than one place."""
+    """Return the module whose output is the last feature map, float32[N, C, h, w] with more than one position."""
     import torch  # noqa: PLC0415  as above
 
     found: list[nn.Module] = []

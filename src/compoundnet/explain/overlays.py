@@ -1,7 +1,7 @@
-"""A map over its image: evidence for the class is coloured, the rest stays grey, what was not seen is dark.
+"""A map over its image: evidence for the class is coloured, the rest is grey, and the area outside the crop is dark.
 
-The colours are matplotlib's `inferno`, whose lightness rises evenly, so that it reads in grey and with any colour
-vision.
+The colours are matplotlib's `inferno`, whose lightness rises evenly, so that it is legible in greyscale and with any
+colour vision.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from PIL import Image, ImageDraw
 
 from compoundnet.explain.maps import Array, ClassMap, over_image
 
-# The darkest quarter of the colours is left out: it would hide the image where there is little evidence.
+# The darkest quarter of the colours is omitted, because it would hide the image where there is little evidence.
 _DARKEST = 0.25
-# How much of the image the colour covers at the map's maximum.
+# Opacity of the colour at the maximum of the map.
 _COVER = 0.75
 UNSEEN = 0.35
 
@@ -31,14 +31,14 @@ def overlay(image: Image.Image, shown: ClassMap) -> Image.Image:
 
 
 def coloured(grey: Array, share: Array) -> Array:
-    """Colour grey pixels float32[H, W, 1] of 0 to 255 by shares float32[H, W], 0 to 1: float32[H, W, 3]."""
+    """Colour grey pixels float32[H, W, 1], 0 to 255, by fractions float32[H, W], 0 to 1; return float32[H, W, 3]."""
     clear, colour = _inks()
     steps = (share * 255).round().astype(np.uint8)
     return clear[steps][..., None] * grey + colour[steps]
 
 
 def _share(heat: Array, maximum: float) -> Array:
-    """A map as a share of its maximum, 0 to 1; 0 where it is negative or was not seen."""
+    """A map as a fraction of its maximum, 0 to 1; 0 where it is negative or outside the crop."""
     if maximum <= 0:
         return np.zeros_like(heat)
     share: Array = np.nan_to_num(heat / np.float32(maximum), nan=0.0).clip(0, 1)
@@ -46,9 +46,9 @@ def _share(heat: Array, maximum: float) -> Array:
 
 
 def mark(drawn: Image.Image, shown: ClassMap) -> None:
-    """Draw the peak as a ring and the box as a frame onto an overlay, white on black so that they show anywhere.
+    """Draw the peak as a ring and the box as a frame onto an overlay, white on black so that they are visible anywhere.
 
-    Where no value is positive there is neither.
+    If no value is positive, neither is drawn.
     """
     if shown.box is None:
         return
@@ -67,7 +67,7 @@ def mark(drawn: Image.Image, shown: ClassMap) -> None:
 
 @cache
 def _inks() -> tuple[Array, Array]:
-    """For each of 256 shares how much of the image stays, float32[256], and the colour on it, float32[256, 3]."""
+    """For each of 256 fractions, the weight of the image, float32[256], and the added colour, float32[256, 3]."""
     from matplotlib import colormaps  # noqa: PLC0415  slow to import, and needed only when something is drawn
 
     cover = _COVER * np.sqrt(np.linspace(0, 1, 256))

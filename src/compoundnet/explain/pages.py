@@ -1,4 +1,4 @@
-"""A page of images in rows, each under its caption, with one scale of the colours below them all; and it as a file."""
+"""Pages of images in rows, each below its caption, with one colour scale at the bottom; and their files."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _TYPE, _LINE = 27, 34
 _GAP = 16
 _BAR = 26
 _PAPER = "white"
-# Of an image's height to its width: a taller one is drawn narrower.
+# Largest ratio of an image's height to its width; a taller image is drawn narrower.
 _TALLEST = 1.5
-# Twenty photos with three maps each are 16 MB as PNG, 3.5 MB as JPEG. At this quality, and with the colours as fine as
-# the lightness, letters and frames stay sharp.
+# Twenty images with three maps each take 16 MB as PNG and 3.5 MB as JPEG. At this quality, and without chroma
+# subsampling, letters and frames stay sharp.
 _QUALITY = 85
-# A JPEG's comment holds no more than 65,533 bytes.
+# The comment of a JPEG holds at most 65,533 bytes.
 _COMMENT = 65_000
-# zlib's: its usual 6 takes twice as long and saves a twentieth.
+# Compression level of zlib; the default 6 takes twice as long and saves 5 %.
 _COMPRESSION = 4
 
 
 class Panel(NamedTuple):
-    """An image under two captions: what it shows in ink, and a remark in grey."""
+    """An image below two captions: its content in black, and a remark in grey."""
 
     image: Image.Image
     caption: str
@@ -41,20 +41,20 @@ class Panel(NamedTuple):
 
 
 class Page(NamedTuple):
-    """A drawn page, and what it shows in words, which goes into the file."""
+    """A drawn page, and its description, which is stored in the file."""
 
     image: Image.Image
     description: str
 
     def jpeg(self) -> bytes:
-        """Encode as JPEG, to look at, with the description as its comment, UTF-8."""
+        """Encode as JPEG, for viewing, with the description as a comment in UTF-8."""
         comment = self.description.encode()[:_COMMENT].decode(errors="ignore").encode()
         content = io.BytesIO()
         self.image.save(content, "JPEG", quality=_QUALITY, subsampling="4:4:4", comment=comment)
         return content.getvalue()
 
     def png(self) -> bytes:
-        """Encode as PNG, for further work, with the description under `Description`."""
+        """Encode as PNG, for further processing, with the description under `Description`."""
         about = PngImagePlugin.PngInfo()
         about.add_itxt("Description", self.description)
         content = io.BytesIO()
@@ -73,7 +73,7 @@ def fitted(image: Image.Image, width: int) -> Image.Image:
 def draw_page(
     rows: Sequence[Sequence[Panel]], heading: str, heads: Sequence[str] | None = None, across: int = PAGE
 ) -> Image.Image:
-    """Draw rows under a heading, with `heads` above the columns, on a page `across` wide and as high as they need."""
+    """Draw rows below a heading, with `heads` above the columns, on a page `across` pixels wide and of any height."""
     columns = max(len(heads or ()), *(len(row) for row in rows))
     width = across // columns
     captions = [[_wrapped(panel.caption, width - _GAP) for panel in row] for row in rows]
@@ -104,7 +104,7 @@ def draw_page(
 
 @cache
 def _legend(across: int) -> Image.Image:
-    """The scale of the colours, over a grey of medium lightness as over an image, and what the marks mean."""
+    """The colour scale over medium grey, as over an image, and the meaning of the marks."""
     explained = [
         "of the map's maximum: how much a place adds to the class. Grey: nothing, or evidence against the class.",
         f"Ring: the maximum. Frame: the largest region above {BOX_SHARE:.0%} of it. Dark: outside the crop that the"
@@ -135,7 +135,7 @@ def _write(pen: ImageDraw.ImageDraw, x: int, y: int, lines: Sequence[str], colou
 
 
 def _wrapped(text: str, width: int, *, bold: bool = False, most: int = 2) -> list[str]:
-    """The text in at most so many lines, broken between words where that is possible; what is too long ends in "…"."""
+    """The text on at most the given number of lines, broken between words if possible, cut off with "…"."""
     font = _font(bold=bold)
     lines: list[str] = []
     rest = " ".join(text.split()).replace(" px", "\N{NO-BREAK SPACE}px")  # a number keeps its unit
@@ -155,7 +155,7 @@ def _wrapped(text: str, width: int, *, bold: bool = False, most: int = 2) -> lis
 
 @cache
 def _font(*, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """The type of the project's plots, which comes with matplotlib."""
+    """The font of the project's plots, which is part of matplotlib."""
     from matplotlib import get_data_path  # noqa: PLC0415  slow to import, and needed only when a page is drawn
 
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"

@@ -1,7 +1,7 @@
-"""Maps side by side: one image's card, a sheet of several images, and the paper's Figure 7.
+"""Maps side by side: the card of one image, a sheet of several images, and the paper's Figure 7.
 
-A card is 960 px wide, the others 1600, and they stay legible at 600 px, as the project's plots (`compoundnet.plots`),
-whose type they share.
+A card is 960 px wide, the others 1600 px, and all are legible at 600 px, like the project's plots
+(`compoundnet.plots`), whose font they use.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 
 # With more columns the images would be too small to see anything.
 _COLUMNS = 6
-# How many of each model's best classes are considered for the one that all show.
+# The number of each model's best classes from which the common class is chosen.
 _GUESSES = 10
 METHOD_NAMES = {"cam": "Class activation maps", "gradcam": "Grad-CAM"}
-# A page of more rows is more than a viewer takes.
+# Viewers cannot display a page with more rows.
 ROWS = 50
 
 
 def card(found: Explanation) -> Page:
-    """Draw an image with the map of its first class, the class's name and probability, and the scale of the colours."""
+    """Draw an image with the map of its first class, its label and probability, and the colour scale."""
     shown = found.maps[0]
     drawn = draw_page([[_map_panel(found.image, shown, CARD)]], _heading(found), across=CARD)
     return Page(drawn, _describe(found, [shown]))
@@ -44,7 +44,7 @@ def sheet(explanations: Iterable[Explanation]) -> Page:
     """Draw a row for each image, with the image and a map for each class.
 
     Args:
-        explanations: At most ROWS. They are read one after the other, so a generator's need not fit memory.
+        explanations: At most ROWS. They are consumed one by one, so a generator of them need not fit in memory.
     """
     rows: list[list[Panel]] = []
     described: list[str] = []
@@ -77,14 +77,14 @@ def grid(
     """Draw the paper's Figure 7: a row for each image, a column for each model.
 
     Args:
-        models: What `Explainer` takes, or explainers.
-        images: Files, or images in memory; at most ROWS.
-        classes: The class shown of each image, or one for all. Unless given the one that the models together find most
-            probable; models with other classes than the first show their own best.
-        titles: Of the columns; the model's name, scaling and input size unless given.
-        method: As `Explainer` takes it; so are `backend` and `threads`.
-        backend: Where the models run.
-        threads: Of the models.
+        models: Models as for `Explainer`, or explainers.
+        images: Image files, or images in memory; at most ROWS.
+        classes: The class shown for each image, or one for all; by default the one most probable according to all
+            models together. Models whose classes differ from those of the first show their most probable class.
+        titles: The titles of the columns; by default name, scaling and input size of the model.
+        method: As for `Explainer`.
+        backend: The backend of the models.
+        threads: Threads of the models.
     """
     if not models or not 0 < len(images) <= ROWS:
         raise CompoundNetError(f"a grid needs at least one model and 1 to {ROWS} images, got {len(images)} images")
@@ -114,14 +114,14 @@ def grid(
 
 
 def title(explainer: Explainer) -> str:
-    """Return what stands above a model's column: its name, how it was scaled, and its input size."""
+    """Return the title of a model's column: its name, scaling and input size."""
     network = explainer.network
     scaling = "" if network is None else _scaling(network)
     return ", ".join(part for part in (explainer.name, scaling, f"{explainer.preprocess.size} px") if part)
 
 
 def _scaling(network: Network) -> str:
-    """The multipliers of depth, width and resolution in the paper's letters, where the network was scaled."""
+    """The multipliers of depth, width and resolution in the paper's letters, if the network was scaled."""
     if network.scaling is None:
         return ""
     pairs = (("d", network.scaling.depth), ("w", network.scaling.width), ("r", network.scaling.resolution))
@@ -129,7 +129,7 @@ def _scaling(network: Network) -> str:
 
 
 def _chosen(explainers: Sequence[Explainer], image: Image.Image, wanted: str | None) -> Iterator[tuple[Explainer, str]]:
-    """Each model with the class that it shows of an image."""
+    """Each model with the class that it shows for an image."""
     if wanted is None:
         together: defaultdict[str, float] = defaultdict(float)
         for one in explainers:

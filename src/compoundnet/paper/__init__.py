@@ -1,4 +1,4 @@
-"""The paper's tables and figures: what it prints, beside what is measured here."""
+"""The tables and figures of the paper: printed values next to measurements."""
 
 from compoundnet.base.extras import attach
 

@@ -1,4 +1,4 @@
-"""Figures 1 and 5: the accuracies that the paper prints, against size and cost as measured here."""
+"""Figures 1 and 5: the printed accuracies against measured size and cost."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _draw(name: str, figure: str, amount: str, less: str) -> Figure:
 
 
 def _points(figure: str) -> list[PlottedNetwork]:
-    """The networks of Table 2, with `figure` as measured and the printed top-1."""
+    """The networks of Table 2, with the measured value of `figure` and the printed top-1."""
     points: list[PlottedNetwork] = []
     for line in network_table("table2", Results()).rows:
         amount, top1 = line.cells[figure].measured, parse(line.cells["top1"].printed or "")
@@ -76,7 +76,8 @@ def _points(figure: str) -> list[PlottedNetwork]:
 def _label(point: PlottedNetwork, first: bool) -> PointLabel:
     if not point.model.startswith(FAMILY):
         return PointLabel(point.model, point.amount, 100 * point.top1, INK)
-    # The curve's first point carries the family's name, the others only their own part of it.
+    # The first point of the curve is labelled with the name of the family, the others only with the rest of their
+    # names.
     text = point.model if first else point.model.removeprefix(f"{FAMILY}-")
     return PointLabel(text, point.amount, 100 * point.top1, OKABE_ITO["vermillion"], "bold")
 
@@ -98,7 +99,7 @@ def _beaten(less: str, ours: list[PlottedNetwork], others: list[PlottedNetwork])
 
 
 def _worse(ours: list[PlottedNetwork], others: list[PlottedNetwork]) -> list[PlottedNetwork]:
-    """The networks for which an EfficientNet has less and is at least as accurate."""
+    """The networks for which a smaller (or cheaper) EfficientNet is at least as accurate."""
     return [
         other for other in others if any(point.top1 >= other.top1 and point.amount < other.amount for point in ours)
     ]

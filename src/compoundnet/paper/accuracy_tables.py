@@ -16,7 +16,7 @@ _DATASETS = {"val": ("imagenet", "val"), "test": ("imagenet-test", "test")}
 
 
 def transfer_table(name: str, results: Results) -> Table:
-    """Table 5: parameters are measured now; an accuracy comes from a result file on the whole test split."""
+    """Table 5: parameters are measured now; accuracies come from result files on the whole test split."""
     printed = printed_table(name)
     ratios = _ratios(printed)
     return judged(name, printed, [_measurements(row, results, ratios) for row in printed.rows])
@@ -31,7 +31,7 @@ def params_without_classifier(name: str) -> int:
 
 
 def measured_accuracy(results: Results, network: str, facts: DatasetFacts) -> tuple[float | None, str]:
-    """Return (accuracy by the data set's own metric, its origin), or (None, why) where there is none on all images."""
+    """Return (accuracy by the metric of the data set, its origin), or (None, reason) if there is none on all images."""
     result = results.find(network, facts.name)
     if result is None:
         return None, ""
@@ -44,7 +44,7 @@ def measured_accuracy(results: Results, network: str, facts: DatasetFacts) -> tu
 
 
 def _ratios(printed: PrintedTable) -> dict[str, float]:
-    """Label -> times the parameters of the EfficientNet beside it, of the networks that have them printed."""
+    """Label -> ratio of parameters to the EfficientNet in the same row, for networks with a printed ratio."""
     networks = {row.label: row.network for row in printed.rows}
     ratios = {}
     for row in printed.rows:
@@ -55,7 +55,7 @@ def _ratios(printed: PrintedTable) -> dict[str, float]:
 
 
 def _measurements(row: PrintedRow, results: Results, ratios: dict[str, float]) -> RowMeasurements:
-    if row.dataset is None:  # a geo-mean, of the block of rows that shares its last words
+    if row.dataset is None:  # a geometric mean over the block of rows with the same last words
         block = row.label.partition(", ")[2]
         return RowMeasurements({"params_ratio": statistics.geometric_mean(_of_block(ratios, block))})
     facts = dataset_facts(row.dataset)
@@ -75,7 +75,7 @@ def _of_block(ratios: dict[str, float], block: str) -> list[float]:
 
 
 def _missing(network: str, facts: DatasetFacts) -> str:
-    """How the empty cell is filled."""
+    """How to fill the empty cell."""
     if network not in arch.families().get("efficientnet", ()):
         return f"A result file on {facts.name} fills it; its weights come from its authors."
     model = f"{network}-{facts.name}"
@@ -88,7 +88,7 @@ def _missing(network: str, facts: DatasetFacts) -> str:
 def server_table(name: str, results: Results) -> Table:
     """Table 8: accuracy on ImageNet's validation images, and on the test images that its server scores.
 
-    Each cell comes from a result file: of `evaluate` for validation, of the server's score for test.
+    Each cell comes from a result file: from `evaluate` for validation, with the score of the server for test.
     """
     printed = printed_table(name)
     return judged(name, printed, [_server_row(row.network or "", results) for row in printed.rows])
@@ -115,7 +115,7 @@ def _server_row(network: str, results: Results) -> RowMeasurements:
 
 
 def _missing_score(network: str, column: str, images: int) -> str:
-    """How the empty cell is filled."""
+    """How to fill the empty cell."""
     if column == "val":
         return f"compoundnet evaluate {network} imagenet:DATA -o RESULTS/{network}.json"
     return (

@@ -1,4 +1,4 @@
-"""Figure 7: class activation maps of the five networks of Table 7, as a study has trained and kept them."""
+"""Figure 7: class activation maps of the five networks of Table 7, as trained and kept by a study."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 ROWS = 4
 COMMAND = "compoundnet search study NETWORK DATA --figure 8 -o RESULTS/figure8"
-# No verdict: the claim is about what a person sees.
+# No verdict, because the claim is about visual judgement.
 _BY_EYE = "The paper prints no numbers with these maps, so the reader judges the claim by eye."
 
 
 def activation_maps(name: str, results: Results) -> Figure:
     """Figure 7: a row for each test image of the study, a column for each network.
 
-    Without trained networks it is empty frames that say so: maps of random weights would look like a result.
+    Without trained networks the frames are empty and say so, because maps of random weights would look like a result.
     """
     printed, studies = printed_figure(name), results.of_figure(8)
     for study in reversed(studies):
@@ -43,7 +43,7 @@ def activation_maps(name: str, results: Results) -> Figure:
 
 
 def _models(study: StudyFolder) -> dict[str, Path]:
-    """Way of scaling -> the model folder of its most expensive network; empty where one is missing."""
+    """Way of scaling -> the model folder of its most expensive network; empty if one is missing."""
     found: dict[str, Path] = {}
     lines = ("baseline", *(line.name for line in study.study.lines.lines))
     for line in lines:
@@ -72,7 +72,7 @@ def _maps(name: str, printed: PrintedFigure, study: StudyFolder, models: dict[st
 
 
 def _test_images(study: StudyFolder) -> tuple[list[Image.Image], list[str]]:
-    """The first test image of each of the first classes, and the classes; nothing is picked by hand."""
+    """The first test image of each of the first classes, and the classes; none is chosen by hand."""
     dataset = open_dataset(study.study.data)
     split = dataset.split(dataset.evaluation)
     first: dict[int, int] = {}
@@ -85,7 +85,7 @@ def _test_images(study: StudyFolder) -> tuple[list[Image.Image], list[str]]:
 
 
 def _svg(drawn: Page) -> bytes:
-    """The page as SVG around a JPEG: photos stay pixels."""
+    """The page as SVG around a JPEG, because images remain pixels."""
     width, height = drawn.image.size
     encoded = base64.b64encode(drawn.jpeg()).decode()
     return (

@@ -1,4 +1,4 @@
-"""Numbers as they stand in print (`0.39B`, `4.9x`, `77.1%`), compared with measured ones digit by digit."""
+"""Printed numbers (`0.39B`, `4.9x`, `77.1%`), compared with measured ones digit by digit."""
 
 from __future__ import annotations
 
@@ -58,5 +58,5 @@ def written_like(printed: str, measured: float | str) -> str:
 
 
 def _rounded(amount: float, unit: str, decimals: int) -> Decimal:
-    # From the shortest decimal form: 0.7705 is to round up although its binary value lies a little under it.
+    # From the shortest decimal form, so that 0.7705 rounds up although its binary value is slightly smaller.
     return (Decimal(str(amount)) / _UNITS[unit]).quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_UP)

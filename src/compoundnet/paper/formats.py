@@ -17,8 +17,8 @@ from compoundnet.paper.reproduction import Figure, Table, TableCell, TableRow
 class TableSheet(msgspec.Struct, frozen=True):
     """Some figures of a table side by side.
 
-    A heading that starts with `>` belongs to a column of numbers. It has two lines: what is measured, and whose value
-    it is.
+    A heading that starts with `>` belongs to a column of numbers. It has two lines: the quantity, and the origin
+    of the value.
     """
 
     headings: tuple[str, ...]
@@ -33,7 +33,7 @@ class TableText(msgspec.Struct, frozen=True):
 
 
 def lay_out(table: Table) -> TableText:
-    """Return one sheet per section: of every figure the paper's value, ours, their ratio and the verdict."""
+    """Return one sheet per section: for every figure the paper's value, ours, their ratio and the verdict."""
     numbers: dict[str, int] = {}
     for figures in table.sections:
         for line in table.rows:
@@ -65,10 +65,10 @@ def markdown(table: Table) -> str:
 
 
 def write_reproduction(made: Table | Figure, folder: str | os.PathLike[str]) -> list[Path]:
-    """Write a table as JSON, Markdown and CSV, or a figure as SVG and PNG; return the files, named as it is.
+    """Write a table as JSON, Markdown and CSV, or a figure as SVG and PNG; return the files, which have its name.
 
     Raises:
-        UnwritableError: the folder cannot be made, or a file not be written.
+        UnwritableError: The folder or a file cannot be written.
     """
     if isinstance(made, Table):
         encoded = msgspec.json.format(msgspec.json.encode(made), indent=2) + b"\n"
@@ -134,6 +134,6 @@ def comparison(cell: TableCell) -> str:
 
 
 def comparison_heading(table: Table, figure: str) -> str:
-    """Return the heading of what `comparison` gives for a figure."""
+    """Return the heading of the column of `comparison` for a figure."""
     percent = any((line.cells[figure].printed or "").endswith("%") for line in table.rows)
     return "ours - paper" if percent else "ours/paper"

@@ -1,4 +1,4 @@
-"""Table 4: EfficientNet-B1 against ResNet-152 and B7 against GPipe's network, each pair timed here in the same rounds.
+"""Table 4: EfficientNet-B1 against ResNet-152 and B7 against GPipe's network, each pair timed in the same rounds.
 
 Both sides of a pair run on ONNX Runtime, on one thread, one image at a time, with random weights; the mean of 20 runs,
 as in the paper.
@@ -27,13 +27,13 @@ MEMORY = {"EfficientNet-B7": 10e9}
 
 
 class LatencyTable(Table, frozen=True):
-    """Table 4, and by group the benchmarks it was made of, with all that their latencies depend on."""
+    """Table 4, and by group the underlying benchmarks, with everything that their latencies depend on."""
 
     benchmarks: Mapping[str, Benchmark]
 
 
 def latency_table(name: str, results: Results) -> LatencyTable:
-    """Time both pairs. Raises CompoundNetError where less memory is free than GPipe's network takes."""
+    """Time both pairs. Raises CompoundNetError if there is less free memory than GPipe's network needs."""
     return tabulate(name, results, time_groups(FULL))
 
 
@@ -43,7 +43,7 @@ def quick_latency_table(name: str, results: Results) -> LatencyTable:
 
 
 def time_groups(groups: tuple[str, ...]) -> dict[str, Benchmark]:
-    """Measure, by group, the latencies of one image in the networks of its rows."""
+    """Measure, for each group, the latency of one image in the networks of its rows."""
     rows = printed_table("table4").rows
     free = free_memory()
     for group in groups:

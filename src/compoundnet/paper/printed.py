@@ -1,4 +1,4 @@
-"""The paper's tables and figures as data files (`data/*.toml`), the one place that holds its printed numbers."""
+"""The paper's tables and figures as data files (`data/*.toml`), the only place of its printed numbers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RowReading(_Part, frozen=True):
-    """A row's network read in another way: at another resolution, or by other rounding rules."""
+    """Another interpretation of a row's network: at another resolution, or by other rounding rules."""
 
     label: str
     resolution: float | None = None
@@ -24,20 +24,20 @@ class RowReading(_Part, frozen=True):
 
 
 class PrintedRow(_Part, frozen=True):
-    """One row in print, and what to measure for it.
+    """One printed row, and the measurement for it.
 
     Attributes:
-        label: The row's heading.
-        printed: Figure -> the text in print; a figure that is left out is not printed.
+        label: The heading of the row.
+        printed: Figure -> the printed text; missing figures are not printed.
         network: A name of the catalogue or of the comparison networks, scaled by `depth`, `width`, `resolution`.
         depth: Multiplier of the network's repeats.
         width: Multiplier of its channels.
         resolution: Multiplier of its input side, or pixels.
-        group: Label of the row that ratios are taken against.
-        dataset: What the row's accuracies are measured on, where rows differ in that.
-        published: Figure -> the value in the source itself, where there is nothing to measure.
-        reasons: Figure -> why print and measurement differ, where that is known.
-        readings: Other readings of the row, to be shown where its FLOPs differ.
+        group: Label of the reference row of ratios.
+        dataset: The data set of the row's accuracies, if rows differ in it.
+        published: Figure -> the value in the original source, if it cannot be measured.
+        reasons: Figure -> the reason why printed and measured values differ, if known.
+        readings: Other interpretations of the row, shown if its FLOPs differ.
     """
 
     label: str
@@ -54,17 +54,17 @@ class PrintedRow(_Part, frozen=True):
 
 
 class PrintedTable(_Part, frozen=True):
-    """One table in print.
+    """One printed table.
 
     Attributes:
-        title: As printed, shortened.
-        source: Where it stands in the paper.
-        remark: What a reader must know.
-        sections: Which figures stand side by side; a wide table is shown as several.
+        title: The printed title, shortened.
+        source: Its place in the paper.
+        remark: A remark that readers need.
+        sections: The figures shown side by side; a wide table is split into several sections.
         columns: Figure -> its heading; `label` heads the rows.
-        rows: In the order of print.
-        dataset: What its accuracies are measured on.
-        images: On how many images.
+        rows: The rows in printed order.
+        dataset: The data set of its accuracies.
+        images: The number of images of its accuracies.
     """
 
     title: str
@@ -78,7 +78,7 @@ class PrintedTable(_Part, frozen=True):
 
 
 class PrintedFigure(_Part, frozen=True):
-    """What the paper claims with a figure. `saturation` is the accuracy near which its curves flatten, a fraction."""
+    """The claim of a figure of the paper. `saturation` is the accuracy near which its curves flatten, a fraction."""
 
     title: str
     source: str

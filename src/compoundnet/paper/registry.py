@@ -1,4 +1,4 @@
-"""Every table and figure that can be reproduced, by name. A new one takes a line here and the function it names."""
+"""Every table and figure that can be reproduced, by name. A new one needs a line here and the function named there."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from compoundnet.base import CompoundNetError
 from compoundnet.paper.reproduction import Figure, Table
 from compoundnet.paper.results import Results
 
-# Name -> (module, function); the function takes (name, results). Imported when asked for, because figures need
+# Name -> (module, function); the function takes (name, results). The module is imported on demand, because figures need
 # matplotlib and tables do not.
 _REPRODUCTIONS = {
     "table1": ("tables", "stage_table"),
@@ -29,30 +29,30 @@ _REPRODUCTIONS = {
     "figure7": ("cam_figure", "activation_maps"),
     "figure8": ("ways_of_scaling_plot", "ways_at_equal_cost"),
 }
-# The same without what takes minutes.
+# The same without the parts that take minutes.
 _QUICK = {"table4": ("latency_table", "quick_latency_table")}
 
 
 def names() -> tuple[str, ...]:
-    """Return the tables and figures that `reproduce` knows."""
+    """Return the names of the tables and figures for `reproduce`."""
     return tuple(_REPRODUCTIONS)
 
 
 def has_quick(name: str) -> bool:
-    """Return whether a part of it can be left out."""
+    """Return whether a part of it can be omitted."""
     return name in _QUICK
 
 
 def reproduce(name: str, results: Results | None = None, *, quick: bool = False) -> Table | Figure:
-    """Reproduce a table or figure of the paper from what is measured here and what users have measured.
+    """Reproduce a table or figure of the paper from measurements made now and results of users.
 
     Args:
         name: One of `names()`.
-        results: The users' measurements.
-        quick: Leave out what takes minutes and gigabytes: of table4, GPipe's network and the one it is compared with.
+        results: The results of users.
+        quick: Whether to omit parts that take minutes and gigabytes: of table4, GPipe's network and its counterpart.
 
     Raises:
-        CompoundNetError: the name is not in `names()`, or has nothing to leave out.
+        CompoundNetError: The name is not in `names()`, or no part of it can be omitted.
     """
     wanted = canonical(name).replace("-", "").replace(" ", "")
     if wanted not in _REPRODUCTIONS:

@@ -1,4 +1,4 @@
-"""Every table and figure in one HTML file: the paper's numbers beside what is measured here."""
+"""Every table and figure in one HTML file: the numbers of the paper next to measurements."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class ReportSummary(msgspec.Struct, frozen=True):
     """A report as plain data.
 
     Attributes:
-        tables: How many cells of tables have each verdict.
-        figures: How many figures have each verdict.
+        tables: The number of table cells with each verdict.
+        figures: The number of figures with each verdict.
         skipped_by_quick: Cells that --quick left out.
-        left_out: Sections that were left out.
-        failed: Section -> why it could not be made.
-        seconds: Section -> how long it took.
+        left_out: Sections that were omitted.
+        failed: Section -> the reason why it could not be made.
+        seconds: Section -> its duration in seconds.
     """
 
     tables: dict[Verdict, int]
@@ -76,13 +76,13 @@ def make_report(
 ) -> Report:
     """Make every table and figure, and the page that holds them.
 
-    Where one of them fails, the others are made all the same, and the page says why in its place.
+    If one of them fails, the others are still made, and the page shows the reason in its place.
 
     Args:
-        results: The users' measurements.
-        quick: Of table4 only the half that takes no minutes and no gigabytes.
-        without: Names that are left out; the page says so.
-        notify: Called with a line for each section that is done.
+        results: The results of users.
+        quick: Whether to omit the half of table4 that takes minutes and gigabytes.
+        without: Names to omit; the page states it.
+        notify: Called with a line of text for each finished section.
 
     Raises:
         CompoundNetError: a name of `without` is not known.
@@ -108,7 +108,7 @@ def write_report(
         output: A `.html` file, or the folder to write `report.html` to. Folders are made before anything is measured.
         results: As for `make_report`; so are `quick` and `notify`.
         quick: Whether to leave out what takes minutes.
-        notify: Called with a line for each section that is done.
+        notify: Called with a line of text for each finished section.
 
     Raises:
         UnwritableError: the file cannot be written.
@@ -133,6 +133,6 @@ def _make(name: str, results: Results, quick: bool, unwanted: bool) -> ReportSec
         made = reproduce(name, results, quick=quick)
     except CompoundNetError as error:
         problem = str(error)
-    except Exception as error:  # whatever it is, the other sections are worth having
+    except Exception as error:  # any error, because the other sections are still useful
         problem = f"{type(error).__name__}: {error}"
     return ReportSection(name, made, problem, command, time.monotonic() - start)

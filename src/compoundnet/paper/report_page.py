@@ -1,4 +1,4 @@
-"""The report as a page: what the template (templates/report.html.j2) is given."""
+"""The report as a page: the input of the template (templates/report.html.j2)."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from compoundnet.paper.reproduction import Figure, Table, TableCell
 from compoundnet.paper.results import Results
 from compoundnet.runtime.timing.rounds import setting
 
-# A larger drawing consists of photos, and goes in as JPEG: the whole page must stay under 5 MB.
+# A larger drawing consists of images and is embedded as JPEG, because the whole page must stay below 5 MB.
 _LARGE = 700_000
 _QUALITY = 85
-# Verdict -> (sign, what it means).
+# Verdict -> (sign, meaning).
 MEANINGS = {
     "agrees": ("✓", "ours, rounded to the printed digits, is the printed number; of a figure: its claim holds"),
     "surpasses": ("▲", "ours is better than printed"),
@@ -32,7 +32,7 @@ MEANINGS = {
     "needs data": ("○", "not measured yet; a result file or a study given with --results fills it"),
     "not printed": ("–", "the paper prints no number here; of a figure: its claim is judged by eye"),
 }
-# What is said of the cells of tables and of the claims of figures: (one, several).
+# The words for table cells and for claims of figures: (singular, plural).
 _PHRASES = {
     "Tables": {
         "agrees": ("agrees to the printed digits", "agree to the printed digits"),
@@ -84,7 +84,7 @@ def render(sections: Sequence[ReportSection], results: Results, quick: bool) -> 
 
 
 def view(section: ReportSection) -> dict[str, Any]:
-    """Return what the template needs of a section beside the section itself."""
+    """Return the further values that the template needs for a section."""
     if isinstance(section.made, Table):
         layout = lay_out(section.made)
         numbers = {reason: number for number, reason in enumerate(layout.reasons, 1)}
@@ -96,7 +96,7 @@ def view(section: ReportSection) -> dict[str, Any]:
 
 
 def data_address(figure: Figure) -> str:
-    """Return the drawing as a data address: SVG, or JPEG where the SVG is large."""
+    """Return the drawing as a data address: SVG, or JPEG if the SVG is large."""
     if len(figure.svg) <= _LARGE:
         return f"data:image/svg+xml;base64,{base64.b64encode(figure.svg).decode()}"
     content = io.BytesIO()
@@ -106,7 +106,7 @@ def data_address(figure: Figure) -> str:
 
 
 def machine() -> dict[str, str]:
-    """Return what the measurements depend on."""
+    """Return the machine and versions that the measurements depend on."""
     found, free = setting(threads=1, batch=1), free_memory()
     load = f", load {found.load_average:.1f} when the report was finished" if found.load_average is not None else ""
     return {
@@ -150,7 +150,7 @@ def _cell(cell: TableCell, numbers: dict[str, int]) -> dict[str, Any]:
 
 
 def _points(figure: Figure) -> dict[str, Any]:
-    """The figure's numbers as a table; a column that a point does not have stays empty."""
+    """The figure's numbers as a table; missing values of a point are left empty."""
     columns = list(dict.fromkeys(name for point in figure.points for name in point))
     rows = [[_shown(name, point.get(name)) for name in columns] for point in figure.points]
     return {"columns": [name.replace("_", " ") for name in columns], "rows": rows}

@@ -1,4 +1,4 @@
-"""A section of the report: one table or figure, or why it is missing, and its verdicts."""
+"""A section of the report: one table or figure, or the reason why it is missing, and its verdicts."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class ReportSection(msgspec.Struct, frozen=True):
     """One table or figure of the report.
 
     Attributes:
-        name: As `reproduce` takes it.
-        made: None where it was left out, or could not be made.
-        problem: Why it could not be made; empty otherwise.
-        command: The command that makes it again, alone.
-        seconds: How long it took.
+        name: The name, as for `reproduce`.
+        made: The table or figure; None if it was omitted or could not be made.
+        problem: The reason why it could not be made; empty otherwise.
+        command: The command that reproduces it alone.
+        seconds: The duration in seconds.
     """
 
     name: str
@@ -32,12 +32,12 @@ class ReportSection(msgspec.Struct, frozen=True):
 
     @property
     def title(self) -> str:
-        """As printed, or `Table 4` where there is nothing."""
+        """The printed title, or `Table 4` if it was not made."""
         return self.made.title if self.made is not None else f"{self.name[:-1].capitalize()} {self.name[-1]}"
 
     @property
     def counts(self) -> dict[Verdict, int]:
-        """How many cells of a table have each verdict; a figure has one."""
+        """The number of cells of a table with each verdict; a figure has one verdict."""
         if isinstance(self.made, Table):
             found = Counter(cell.verdict for cell in _cells(self.made))
         else:
@@ -46,7 +46,7 @@ class ReportSection(msgspec.Struct, frozen=True):
 
     @property
     def skipped(self) -> int:
-        """Cells that --quick has left out."""
+        """The number of cells that --quick omitted."""
         return sum(cell.reason == LEFT_OUT for cell in _cells(self.made)) if isinstance(self.made, Table) else 0
 
 

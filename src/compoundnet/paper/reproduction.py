@@ -1,4 +1,4 @@
-"""What a reproduction is: a table of the paper with measurements beside its figures, or a figure drawn again."""
+"""Reproductions: a table of the paper with measurements next to its figures, or a redrawn figure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 from compoundnet.paper.printed import PrintedFigure
 from compoundnet.plots.canvas import Plot
 
-# The reason of a cell that `quick` leaves out.
+# The reason shown in a cell that `quick` omits.
 LEFT_OUT = "Left out by --quick."
 Verdict = Literal["agrees", "surpasses", "differs", "other machine", "needs data", "not printed"]
 
@@ -18,12 +18,12 @@ class TableCell(msgspec.Struct, frozen=True):
     """One figure of one row.
 
     Attributes:
-        printed: As the paper has it; None where it prints nothing.
-        measured: Multiply-adds and parameters in ones, accuracies as fractions; None where it was not measured.
+        printed: The printed text; None if the paper prints nothing.
+        measured: Multiply-adds and parameters in ones, accuracies as fractions; None if not measured.
         shown: `measured` in the unit of `printed`.
-        ratio: measured / printed, where both are numbers.
-        verdict: Whether they agree.
-        reason: Why they differ, or where the measurement comes from.
+        ratio: measured / printed, if both are numbers.
+        verdict: Whether printed and measured value agree.
+        reason: The reason of a difference, or the origin of the measurement.
     """
 
     printed: str | None
@@ -44,7 +44,7 @@ class TableRow(msgspec.Struct, frozen=True):
 
 
 class Table(msgspec.Struct, frozen=True):
-    """A table of the paper with measurements. `counts` says how many cells have each verdict."""
+    """A table of the paper with measurements. `counts`: the number of cells with each verdict."""
 
     name: str
     title: str
@@ -60,10 +60,10 @@ class Figure(Plot, frozen=True, kw_only=True):
     """A figure of the paper, drawn from measurements.
 
     Attributes:
-        source: Where the paper's own numbers come from.
-        claim: What the paper says with the figure.
-        verdict: Whether the claim holds by what is measured here.
-        reason: Why.
+        source: The source of the paper's numbers.
+        claim: The claim of the paper.
+        verdict: Whether the claim holds according to the measurements.
+        reason: The reason for the verdict.
     """
 
     source: str
@@ -72,7 +72,7 @@ class Figure(Plot, frozen=True, kw_only=True):
     reason: str
 
     def facts(self) -> dict[str, Any]:
-        """Return all but the drawing, as plain data."""
+        """Return everything except the drawing, as plain data."""
         return {name: getattr(self, name) for name in self.__struct_fields__ if name not in ("svg", "png")}
 
 

@@ -1,4 +1,4 @@
-"""What users have measured.
+"""The results of users.
 
 Result files of `compoundnet evaluate -o` fill the tables' accuracies; studies of `compoundnet search study` fill
 Figures 3, 4, 7 and 8.
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 class Results(msgspec.Struct, frozen=True):
-    """What was read from `folder`; `evaluations` are in the order of their dates."""
+    """The results in a folder; `evaluations` are in order of date."""
 
     evaluations: tuple[Result, ...] = ()
     studies: tuple[StudyFolder, ...] = ()
     folder: Path | None = None
 
     def find(self, network: str, dataset: str | None) -> Result | None:
-        """Return the latest evaluation of a network on a data set; None where there is none."""
+        """Return the latest evaluation of a network on a data set; None if there is none."""
         found = [result for result in self.evaluations if result.network == network and result.dataset == dataset]
         return found[-1] if found else None
 
@@ -38,9 +38,9 @@ class Results(msgspec.Struct, frozen=True):
 
 
 def read_results(folder: Path) -> Results:
-    """Read a folder's results.
+    """Read the results in a folder.
 
-    These are its result files (`*.json` with a `top1`), those of model folders in it (`*/result.json`), and studies:
+    Results are its result files (`*.json` with a `top1`), those of model folders in it (`*/result.json`), and studies:
     folders in it, or the folder itself. Other files are ignored.
 
     Raises:

@@ -1,7 +1,7 @@
 """Figures 3 and 4: B0 scaled by one dimension, and by width on four baselines.
 
-The paper draws an accuracy for each of these networks and prints those of Table 7 alone. So this draws the measured
-FLOPs of all, the accuracies that are printed, and below them the user's own study with all accuracies.
+The paper plots the accuracy of each of these networks, but prints only those of Table 7. These figures therefore show
+the measured FLOPs of all networks, the printed accuracies, and below them a study of the user with all accuracies.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ BASELINE = (1.0, 1.0, 1.0)
 
 
 class CurveDot(NamedTuple):
-    """A network of a line: `macs` as measured, `top1` as printed, a fraction; None where it is not.
+    """A network of a line: measured `macs`, and printed `top1`, a fraction; None if not printed.
 
-    `listed` says whether it is one of the figure's own points; others are in Table 7 alone.
+    `listed`: whether it is a point of the figure itself; the others are only in Table 7.
     """
 
     line: str
@@ -94,7 +94,7 @@ def _draw(name: str, number: Literal[3, 4], results: Results) -> Figure:
 
 
 def _lines(number: Literal[3, 4]) -> dict[str, list[CurveDot]]:
-    """The networks of each line from the smallest up, with the baseline and the line's networks in Table 7."""
+    """The networks of each line, smallest first, with the baseline and the line's networks in Table 7."""
     base, known = arch.network(NETWORK), printed_accuracies()
     found: dict[str, list[CurveDot]] = {}
     for line in paper_lines(number).lines:
@@ -108,7 +108,7 @@ def _lines(number: Literal[3, 4]) -> dict[str, list[CurveDot]]:
 
 
 def _on(line: str, multipliers: Multipliers, number: Literal[3, 4]) -> bool:
-    """Whether a network of Table 7 lies on a line, though the figure may not have it among its points."""
+    """Whether a network of Table 7 lies on a line, even if it is not a point of the figure."""
     changed = [value != 1 for value in multipliers]
     if number == 3:
         return changed == [way == line for way in ("depth", "width", "resolution")]
@@ -118,7 +118,7 @@ def _on(line: str, multipliers: Multipliers, number: Literal[3, 4]) -> bool:
 def _accuracies(
     axes: Axes, printed: PrintedFigure, lines: dict[str, list[CurveDot]], styles: Sequence[LineStyle]
 ) -> None:
-    """What is printed: Table 7's accuracies, and where the paper says that the curves flatten."""
+    """The printed values: accuracies of Table 7, and the level at which the curves flatten according to the paper."""
     for dots, style in zip(lines.values(), styles, strict=True):
         known = [(dot.macs, 100 * dot.top1) for dot in dots if dot.top1 is not None]
         scaled = [(dot.macs, 100 * dot.top1) for dot in dots if dot.top1 is not None and dot.multipliers != BASELINE]
@@ -178,7 +178,7 @@ def _costs(axes: Axes, lines: dict[str, list[CurveDot]], styles: Sequence[LineSt
 
 
 def _short(dot: CurveDot) -> str:
-    """The multiplier that the dot's line is about; width where lines are baselines."""
+    """The multiplier that varies along the line of a dot; width if lines are baselines."""
     depth, width, resolution = dot.multipliers
     return f"{({'depth': depth, 'resolution': resolution}).get(dot.line, width):g}"
 

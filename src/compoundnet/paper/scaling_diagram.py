@@ -24,7 +24,8 @@ GAP, STAGE_GAP = 1.0, 4.0  # between blocks and between stages, in the units of 
 
 
 class BlockBar(NamedTuple):
-    """One block: `width` is its channels, `height` the root of its output's side, `bottom` its place in the stack."""
+    """One block: `width` is its channels, `height` the square root of its output's side, `bottom` its position in the
+    stack."""
 
     stage: int
     width: float
@@ -95,7 +96,7 @@ def _scaled(row: PrintedRow) -> Network:
 
 
 def _bars(each: Network) -> Iterator[BlockBar]:
-    """Every block of a network from the image up."""
+    """All blocks of a network, starting at the image."""
     size, bottom = -(-each.resolution // each.stem.stride), 0.0
     for position, stage in enumerate(each.stages):
         size = -(-size // stage.stride)

@@ -1,4 +1,4 @@
-"""The user's own scaling study as a panel of a figure, and what it says about the figure's claim."""
+"""A scaling study of the user as a panel of a figure, and its verdict on the claim of the figure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HEIGHT = 4.0  # inches
 
 
 def study_points(study: StudyFolder) -> list[dict[str, Any]]:
-    """Return what a study has measured, as plain data: accuracies as fractions, intervals of 95 % confidence."""
+    """Return the results of a study as plain data: accuracies as fractions, intervals of 95 % confidence."""
     return [
         {
             "measured in": str(study.folder),
@@ -36,7 +36,7 @@ def study_points(study: StudyFolder) -> list[dict[str, Any]]:
 
 
 def draw_panel(axes: Axes, study: StudyFolder) -> None:
-    """Draw a study as `search study` draws it, with its network, data and seeds as the title."""
+    """Draw a study in the style of `search study`, with its network, data and seeds as the title."""
     axes.set_title(
         f"Measured here: {study.study.network.name} on {data_name(study.study)}, {_seeds(study)}", fontsize=12
     )
@@ -45,7 +45,7 @@ def draw_panel(axes: Axes, study: StudyFolder) -> None:
 
 
 def judge(number: int, studies: Sequence[StudyFolder]) -> tuple[Verdict, str]:
-    """Judge the claim of Figure 3, 4 or 8 by the last study of it that is finished: (verdict, reason).
+    """Judge the claim of Figure 3, 4 or 8 by the last finished study of it: (verdict, reason).
 
     Figure 3 claims the paper's Observation 1, Figures 4 and 8 its Observation 2.
     """

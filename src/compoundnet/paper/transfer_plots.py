@@ -1,4 +1,5 @@
-"""Figure 6: parameters, measured without the classifier, against the accuracies of Table 5 and the user's own."""
+"""Figure 6: parameters, measured without the classifier, against the accuracies of Table 5 and those measured by the
+user."""
 
 from __future__ import annotations
 
@@ -27,8 +28,8 @@ _WRITTEN = {5e6: "5M", 20e6: "20M", 100e6: "100M", 500e6: "500M"}
 class TransferAccuracy(msgspec.Struct, frozen=True):
     """A network on a data set.
 
-    `params` is None where the paper's network is not known here. `accuracy` is a fraction: the paper's, or where `own`
-    is set, one that the user measured.
+    `params` is None if the paper's network is not available here. `accuracy` is a fraction: that of the paper, or that
+    measured by the user if `own` is set.
     """
 
     dataset: str
@@ -39,7 +40,7 @@ class TransferAccuracy(msgspec.Struct, frozen=True):
 
 
 def transfer_accuracies(name: str, results: Results) -> Figure:
-    """Figure 6: a panel per data set."""
+    """Figure 6: one panel for each data set."""
     printed = printed_figure(name)
     points = [*_printed_points(), *_own_points(results)]
     datasets = list(dict.fromkeys(point.dataset for point in points))
@@ -60,7 +61,7 @@ def transfer_accuracies(name: str, results: Results) -> Figure:
         )
         surface.supylabel("accuracy in the paper's Table 5, %", fontsize=12)
         surface.draw_without_rendering()
-        surface.set_layout_engine("none")  # all is in its place; each panel's labels need not arrange it again
+        surface.set_layout_engine("none")  # the layout is final; the labels of each panel must not change it again
         for axes, dataset in zip(panels, datasets, strict=True):
             _labels(axes, [point for point in points if point.dataset == dataset])
         drawing = encode(surface, description)
@@ -97,8 +98,7 @@ def _own_points(results: Results) -> list[TransferAccuracy]:
 
 
 def _smaller(points: list[TransferAccuracy]) -> list[tuple[str, bool]]:
-    """(network on a data set, whether an EfficientNet is smaller and at least as accurate), for each other network of
-    known size."""
+    """For each other network of known size: (the point, whether a smaller EfficientNet is at least as accurate)."""
     found = []
     for other in points:
         if other.own or other.model.startswith(FAMILY) or other.params is None:
@@ -122,7 +122,7 @@ def _found(found: list[tuple[str, bool]]) -> str:
 
 
 def _tick(params: float) -> str:
-    """Half of the ticks are written: all would run into each other in panels of this width."""
+    """Label only half of the ticks, because all labels would overlap in panels of this width."""
     return _WRITTEN.get(params, "")
 
 

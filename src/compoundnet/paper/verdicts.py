@@ -1,4 +1,4 @@
-"""How measurements are held against the printed figures, digit by digit, and what is said where they differ."""
+"""The comparison of measurements with printed figures, digit by digit, and the reasons for differences."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ ACCURACIES = ("top1", "top5")
 
 
 class RowMeasurements(msgspec.Struct, frozen=True):
-    """What was measured for one row.
+    """The measurements for one row.
 
     Attributes:
         figures: Figure -> the measured value.
         network: The network's name.
         resolution: In pixels.
-        sources: Figure -> where its measurement comes from.
-        verdicts: Figure -> the verdict where its digits do not agree, if it is not that it differs.
+        sources: Figure -> the origin of its measurement.
+        verdicts: Figure -> the verdict for digits that do not agree, if it is not "differs".
     """
 
     figures: dict[str, float | str]
@@ -39,13 +39,13 @@ class RowMeasurements(msgspec.Struct, frozen=True):
 
 
 def judged(name: str, printed: PrintedTable, measured: list[RowMeasurements]) -> Table:
-    """Return the table with what was measured for each of its rows, in their order, and a verdict on each cell."""
+    """Return the table with the measurements of each row, in order, and a verdict on each cell."""
     figures = [figure for section in printed.sections for figure in section]
     lines: dict[str, TableRow] = {}
     for row, own in zip(printed.rows, measured, strict=True):
         cells = {figure: _judge(row, own, figure) for figure in figures}
         lines[row.label] = TableRow(row.label, own.network, own.resolution, cells)
-    for row in printed.rows:  # a ratio's reason looks at the cells of two rows
+    for row in printed.rows:  # the reason for a ratio depends on cells of two rows
         line = lines[row.label]
         for figure, cell in line.cells.items():
             if figure.endswith("_ratio") and cell.verdict == "differs" and not cell.reason:
@@ -68,7 +68,7 @@ def judged(name: str, printed: PrintedTable, measured: list[RowMeasurements]) ->
 def find_accuracies(
     results: Results, network: str, printed: PrintedTable
 ) -> tuple[dict[str, float | str], dict[str, str]]:
-    """Return a network's measured accuracies by figure, and where each comes from; none where no result has them."""
+    """Return the measured accuracies of a network by figure, and the origin of each; empty if there is no result."""
     result = results.find(network, printed.dataset)
     if result is None:
         return {}, {}
@@ -79,7 +79,7 @@ def find_accuracies(
 
 
 def measure_row(row: PrintedRow, reading: RowReading | None = None) -> NetworkSize:
-    """Return the size and cost of a row's network, scaled as the row says, or as another reading of the row says."""
+    """Return size and cost of a row's network, scaled as in the row or in another reading of it."""
     assert row.network is not None, row.label
     resolution = row.resolution if reading is None or reading.resolution is None else reading.resolution
     if (row.depth, row.width, resolution) == (1.0, 1.0, 1.0):
@@ -91,14 +91,14 @@ def measure_row(row: PrintedRow, reading: RowReading | None = None) -> NetworkSi
 
 
 def origin(result: Result) -> str:
-    """Say which weights were measured, when, by whom, on how many images."""
+    """Return the origin in words: the weights, date, person and number of images."""
     when = f" on {result.measured_at}" if result.measured_at else ""
     who = f" by {result.by}" if result.by else ""
     return f"{result.model or result.network} measured{when}{who} on {result.count:,} images."
 
 
 def part_only(result: Result, images: int) -> str:
-    """Say why a result fills nothing: it does not cover all images."""
+    """Return the reason why a result is not used: it does not cover all images."""
     return f"{origin(result)} The table is about all {images:,}."
 
 
@@ -127,13 +127,13 @@ def _alone(figure: str, measured: float | str) -> str:
 
 
 def _readings(row: PrintedRow, text: str) -> str:
-    """The row's other readings, measured."""
+    """Measurements for the other readings of the row."""
     read = [f"{digits.written_like(text, measure_row(row, reading).macs)} {reading.label}" for reading in row.readings]
     return f" Read otherwise: {', '.join(read)}." if read else ""
 
 
 def _ratio_reason(own: TableRow, head: TableRow, figure: str, columns: Mapping[str, str]) -> str:
-    """Why a printed ratio is not the measured one: a figure it is made of differs, or it divides rounded figures."""
+    """The reason why a printed ratio differs: one of its two figures differs, or rounded figures were divided."""
     differing = [line.label for line in (own, head) if line.cells[figure].verdict == "differs"]
     if differing:
         return f"Follows from the {columns[figure].partition(' (')[0]} of {' and '.join(differing)}."

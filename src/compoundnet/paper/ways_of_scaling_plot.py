@@ -1,4 +1,4 @@
-"""Figure 8: B0 scaled by width, depth, resolution and by all three, as Table 7 prints it, and the user's own study."""
+"""Figure 8: B0 scaled by width, depth, resolution and by all three, as printed in Table 7, and a study of the user."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ORDER = (2, 1, 3, 4)
 
 
 class Table7Dot(NamedTuple):
-    """A row of Table 7: multiply-adds as measured and as printed, top-1 as printed, a fraction."""
+    """A row of Table 7: measured and printed multiply-adds, and printed top-1, a fraction."""
 
     label: str
     macs: int
@@ -68,7 +68,7 @@ def _paper(axes: Axes, dots: list[Table7Dot]) -> None:
     axes.set_ylabel("ImageNet top-1 in the paper's Table 7, %")
     axes.set_xlabel("FLOPs (multiply-adds) of one image; filled: measured, hollow: as printed")
     count_axis(axes, "x", [amount for dot in dots for amount in (dot.macs, dot.printed_macs)])
-    # The three single dimensions lie too close together for labels of their own.
+    # The points of the three single dimensions are too close together for separate labels.
     handles, labels = axes.get_legend_handles_labels()
     ordered = sorted(zip(labels, handles, strict=True), key=lambda entry: entry[0], reverse=True)  # by accuracy
     axes.legend([handle for _, handle in ordered], [label for label, _ in ordered], frameon=False, loc="upper left")

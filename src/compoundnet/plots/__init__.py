@@ -1,4 +1,4 @@
-"""How every plot looks: one canvas, one set of colours, labels that cover nothing.
+"""The common style of all plots: one canvas, one set of colours, labels without overlap.
 
-`canvas` and `encode` make a plot; `labels` writes beside its points. matplotlib is imported when a plot is drawn.
+`canvas` and `encode` make a plot; `labels` places text beside its points. matplotlib is imported when a plot is drawn.
 """

@@ -30,8 +30,8 @@ INK, QUIET, GRID = "#1a1a1a", "#5c5c5c", "#e3e3e3"
 DPI = 200
 WIDTH = 8.0  # inches
 
-_STYLE: Any = {  # matplotlib's own type for this names all of its keys
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so every machine draws the same
+_STYLE: Any = {  # matplotlib's type for this lists every key
+    "font.family": "DejaVu Sans",  # part of matplotlib, so the result is the same on every machine
     "font.size": 12,
     "axes.titlesize": 14,
     "axes.titleweight": "bold",
@@ -56,12 +56,12 @@ class Plot(msgspec.Struct, frozen=True, kw_only=True):
     """A finished drawing.
 
     Attributes:
-        name: Of its files.
-        title: What stands above it.
-        description: What it shows, in words.
-        points: What is plotted, as plain data.
-        svg: As SVG. Equal inputs give equal bytes.
-        png: As PNG, likewise.
+        name: The name of its files.
+        title: The title above it.
+        description: Its content in words.
+        points: The plotted points, as plain data.
+        svg: The plot as SVG. Equal inputs give equal bytes.
+        png: The plot as PNG, likewise.
     """
 
     name: str
@@ -96,7 +96,7 @@ def encode(figure: Canvas, description: str) -> tuple[bytes, bytes]:
 def log_axis(axes: Axes, name: Literal["x", "y"], amounts: Sequence[float], text: Callable[[float], str]) -> None:
     """Make an axis logarithmic, with room for labels beyond the amounts, and ticks that `text` writes.
 
-    Ticks stand at 1, 2 and 5 times the powers of ten, and between them where fewer than three of those are in range.
+    Ticks are at 1, 2 and 5 times the powers of ten, and also between them if fewer than three of those are in range.
     """
     from matplotlib.ticker import FixedLocator, NullLocator  # noqa: PLC0415  slow; only drawing needs matplotlib
 

@@ -1,7 +1,7 @@
-"""Text beside the points of a plot, placed so that it covers nothing and is nearest to its own point.
+"""Text beside the points of a plot, placed without overlap and nearer to its point than to any other.
 
-The library textalloc 1.2.4, tried on Figures 1, 3, 5 and 6, puts up to half of the labels nearer to another network's
-point than to their own, covers markers, and draws a line to each; a plot of ours has at most a few lines.
+The library textalloc 1.2.4, tried on Figures 1, 3, 5 and 6, places up to half of the labels nearer to the point of
+another network, covers markers, and draws a leader line to each; our plots have at most a few lines.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FONT_SIZE = 10.5  # points
-MARKER = 9.0  # points, the side of what a marker covers
+MARKER = 9.0  # points, the side of the area of a marker
 MARGIN = 3.0  # pixels kept free around a label
-OVERLAP = 10.0  # cost of a square pixel that is covered; the whole area of a box is the measure of all costs
+OVERLAP = 10.0  # cost of each covered square pixel; all costs are measured by the area of a box
 ROUNDS = 4
-# Where a label may stand, seen from its point: beside it, above and below, at the corners; near, then farther away.
+# Positions of a label relative to its point: beside it, above and below, at the corners; near, then farther away.
 _DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
 _DISTANCES = (9.0, 18.0, 30.0, 44.0)  # points
 
@@ -62,11 +62,11 @@ class LabelBox(NamedTuple):
 def label_points(axes: Axes, labels: Sequence[PointLabel], curve: Sequence[tuple[float, float]] = ()) -> list[LabelBox]:
     """Write each label beside its point so that it covers no other label, no marker and not the curve.
 
-    A label that had to move away gets a thin leader line. Call it when limits, scales and title are final: places are
-    measured on the drawn figure.
+    A label far from its point gets a thin leader line. Call this function when limits, scales and title are final,
+    because positions are measured on the drawn figure.
 
     Args:
-        axes: Where to write.
+        axes: The axes to write on.
         labels: The labels and their points.
         curve: Points of a line that labels must not cover, in data coordinates.
 
@@ -98,14 +98,14 @@ def label_points(axes: Axes, labels: Sequence[PointLabel], curve: Sequence[tuple
 
 
 def _choose(places: Sequence[Sequence[LabelBox]], costs: Sequence[Sequence[float]]) -> list[int]:
-    """A place for each label, with the least cost found from several orders of placing them one after the other."""
+    """Choose a position for each label: the lowest cost found with several orders of placing them one by one."""
     count = len(places)
     freedom = sorted(range(count), key=lambda index: (sorted(costs[index])[:4], index), reverse=True)
     orders = [freedom, freedom[::-1], *(list(range(count))[::step] for step in (1, -1))]
     best: tuple[float, list[int]] | None = None
     for order in orders:
         chosen: dict[int, int] = {}
-        for _ in range(ROUNDS):  # the first round places all, the next let each move while the others stand
+        for _ in range(ROUNDS):  # first all labels are placed, then each moves while the others stay
             for index in order:
                 others = [places[other][choice] for other, choice in chosen.items() if other != index]
                 totals = [
@@ -124,7 +124,7 @@ def _choose(places: Sequence[Sequence[LabelBox]], costs: Sequence[Sequence[float
 def _cost(
     box: LabelBox, points: Sequence[tuple[float, float]], index: int, frame: LabelBox, obstacles: Sequence[LabelBox]
 ) -> float:
-    """The cost of a place by itself: outside the axes, over a marker or the curve, nearer to another point."""
+    """The cost of a position by itself: outside the axes, over a marker or the curve, nearer to another point."""
     own = box.distance(*points[index])
     nearer = sum(box.distance(*point) < own - MARGIN for point in points)
     covered = sum(box.overlap(obstacle) for obstacle in obstacles)
@@ -136,7 +136,7 @@ def _far(box: LabelBox, rank: int) -> float:
 
 
 def _places(point: tuple[float, float], size: tuple[float, float]) -> list[tuple[LabelBox, int]]:
-    """Every place for a label, each with the rank of its distance."""
+    """All positions for a label, each with the rank of its distance."""
     (x, y), (width, height) = point, size
     found = []
     for rank, distance in enumerate(_DISTANCES):
@@ -153,7 +153,7 @@ def _pixels(axes: Axes, points: Sequence[tuple[float, float]]) -> list[tuple[flo
 
 
 def _along(curve: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Points along a curve, close enough together that no label slips between them; all in pixels."""
+    """Points along a curve, close enough that no label fits between them, in pixels."""
     found = []
     for (x0, y0), (x1, y1) in itertools.pairwise(curve):
         steps = int(max(abs(x1 - x0), abs(y1 - y0)) / 6) + 1

@@ -1,4 +1,4 @@
-"""A local page that plans networks, classifies images, and shows which parts of them a class is based on."""
+"""A local web page that plans networks, classifies images, and shows the image regions behind a prediction."""
 
 from compoundnet.base.extras import attach
 

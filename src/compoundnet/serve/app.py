@@ -2,11 +2,11 @@
 
 GET  /api/choices                                   baselines, models, and the limit of an image's bytes
 GET  /api/scale?network=NAME&phi=1.3                `plans.ScaledNetwork`
-GET  /api/plan?network=NAME&max_macs=1.8G           the same, of the largest network within max_macs and max_params
+GET  /api/plan?network=NAME&max_macs=1.8G           the same for the largest network within max_macs and max_params
 POST /api/explain?model=NAME&name=cat.jpg           the body is the image file: `explanations.ShownImage`
 
-An error is `{"error": "..."}`: 400 for a bad request, 413 for an image of too many bytes, 403 and 421 for another page
-(see `guard`), 404 and 405 for what does not exist, 500 for a fault of compoundnet, 503 while the server stops.
+An error is `{"error": "..."}`: 400 for a bad request, 413 for an image with too many bytes, 403 and 421 for another
+page (see `guard`), 404 and 405 for what does not exist, 500 for a fault of compoundnet, 503 while the server stops.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ def create_app(models: Sequence[str], port: int) -> ASGIApp:
     """Return the page as an ASGI application.
 
     Args:
-        models: The models that it may use, as the commands take them; it starts with the first.
+        models: The models that it may use, in the form that commands accept; the first is the default.
         port: The port it listens on, which the Host header of every request must name.
     """
     explainers = Explainers(models)
-    one_at_a_time = anyio.CapacityLimiter(1)  # an image takes all cores, and a large one much memory
+    one_at_a_time = anyio.CapacityLimiter(1)  # processing an image uses all cores, and much memory if it is large
 
     async def choices(_: Request) -> Response:
         return document({"baselines": baselines(), "models": explainers.names, "max_bytes": MAX_BYTES})
@@ -86,9 +86,9 @@ def _parameter(request: Request, name: str) -> str:
 
 
 async def _body(request: Request) -> bytes | None:
-    """The request's body; None where it is longer than allowed.
+    """The body of the request; None if it exceeds the limit.
 
-    A longer one is still read, and dropped: a browser whose upload is cut off shows no answer.
+    A longer body is still read and dropped, because a browser shows no answer if its upload is cut off.
     """
     received = bytearray()
     too_long = False

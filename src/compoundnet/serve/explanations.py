@@ -1,4 +1,4 @@
-"""An image's classes and their maps, as the page shows them. An image stays in memory, and is gone with the answer."""
+"""The classes of an image and their maps, as the page shows them. Images stay in memory until the answer is sent."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from compoundnet.explain import Explainer
 
 _TOP = 5
-# What is explained and shown has at most so many pixels. Maps cover every pixel of an image, so one straight from a
-# camera would take seconds and gigabytes; a model sees some hundred pixels a side of it in any case.
+# The most pixels of an image that is explained and shown. Maps cover every pixel of an image, so an image straight from
+# a camera would take seconds and gigabytes; models use only some hundreds of pixels per side in any case.
 _PIXELS = 1_000_000
 _BOMB = (Image.DecompressionBombWarning, Image.DecompressionBombError)
 
@@ -40,10 +40,10 @@ class ShownImage(msgspec.Struct, frozen=True):
     """An image and its most probable classes.
 
     Attributes:
-        model: The model's name, as the page knows it.
-        width: Of the image that was sent, pixels.
-        height: Of the image that was sent, pixels.
-        image: What was explained, a JPEG in base64.
+        model: The name of the model on the page.
+        width: Width of the uploaded image, pixels.
+        height: Height of the uploaded image, pixels.
+        image: The explained image, a JPEG in base64.
         classes: Best first.
         command: The command line that does the same.
     """
@@ -59,7 +59,7 @@ class ShownImage(msgspec.Struct, frozen=True):
 def check_model(model: str) -> None:
     """Check that a model exists and can be explained, without importing torch.
 
-    Of a model folder the weights are read later, when an image is sent.
+    The weights of a model folder are read later, when an image is uploaded.
 
     Raises:
         CompoundNetError: a name, model folder or exported file cannot be opened, or gives no maps.
@@ -71,11 +71,11 @@ def check_model(model: str) -> None:
 
     found = find_explainable(model).model
     if isinstance(found, ExportedModel):
-        Explainer(found)  # its graph says whether it kept the feature map
+        Explainer(found)  # its graph shows whether it outputs the feature map
 
 
 class Explainers:
-    """The models that the page may use, each opened on first use and kept. Not for several threads."""
+    """The models that the page may use, each opened on first use and kept. Not thread-safe."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = tuple(dict.fromkeys(names))

@@ -1,7 +1,7 @@
-"""Answers as JSON, and only to the page itself: no other page in the browser may use the server.
+"""Protection of the server: it answers as JSON, and only to its page; no other page in the browser may use it.
 
-Every page that the browser has open can reach a server on 127.0.0.1. A page whose name was made to point here (DNS
-rebinding) is recognised by the Host header; one that posts from elsewhere, by Origin or Sec-Fetch-Site.
+Every page that the browser has open can reach a server on 127.0.0.1. A page whose host name was changed to point here
+(DNS rebinding) is recognised by the Host header; a page of another origin that posts, by Origin or Sec-Fetch-Site.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def problem(message: str, status: int) -> Response:
 
 
 class Guard:
-    """Lets a request through to `app` or refuses it, and gives every answer the headers that isolate the page."""
+    """Middleware that passes a request on to `app` or refuses it, and adds the headers that isolate the page."""
 
     def __init__(self, app: ASGIApp, port: int) -> None:
         self._app = app
@@ -57,7 +57,7 @@ class Guard:
         await answer(scope, receive, send_guarded)
 
     def _refused(self, headers: Headers, path: str) -> tuple[str, int] | None:
-        """Why a request is refused, and the status code; None where it is not refused."""
+        """The reason for refusing a request, and the status code; None if it is accepted."""
         host = headers.get("host", "")
         if host not in self._hosts:
             return f"this page is at http://{self._hosts[0]}, not at {host or 'an address without a name'}", 421

@@ -25,14 +25,14 @@ class ScaledNetwork(msgspec.Struct, frozen=True):
         resolution: Input side, pixels.
         cost: The network's cost.
         weights_bytes: The parameters as float32.
-        base_resolution: Likewise of the baseline; so are the other fields `base_...`.
+        base_resolution: The input side of the baseline, pixels.
         base_cost: The baseline's cost.
         base_weights_bytes: The baseline's parameters as float32.
         stages: The network's stages.
         command: The command line that does the same.
-        binding: Of a plan: the bound that stops a larger network; None where phi was given.
-        alternatives: Of a plan: the largest networks of the same budget that scale one dimension alone (None where one
-            cannot); None where phi was given.
+        binding: The bound that rules out a larger network; None if phi was given.
+        alternatives: The largest networks within the same budget that scale one dimension alone (None if impossible);
+            None if phi was given.
     """
 
     name: str
@@ -73,7 +73,7 @@ def scaled(base: str, phi: str) -> ScaledNetwork:
 
 
 def planned(base: str, bounds: Mapping[str, str]) -> ScaledNetwork:
-    """Find the largest network within `max_macs` and `max_params`, one or both, as people write them: `1.8G`, `12M`.
+    """Find the largest network within `max_macs` and `max_params`, one or both, as text such as `1.8G` or `12M`.
 
     Raises:
         CompoundNetError: no network fits, both bounds are missing, or one is not a number.
@@ -89,7 +89,8 @@ def planned(base: str, bounds: Mapping[str, str]) -> ScaledNetwork:
 
 
 def _baseline(name: str) -> Network:
-    """A network of the catalogue. Not `arch.network`, which opens files too: the page must not."""
+    """A network of the catalogue. `arch.network` is not used, because it also opens files, which the page must not
+    do."""
     known = {key: network for members in arch.families().values() for key, network in members.items()}
     if name not in known:
         raise CompoundNetError(f"there is no network named {name!r}{base.did_you_mean(name, known)}")

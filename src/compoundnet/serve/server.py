@@ -1,4 +1,4 @@
-"""Runs the page on 127.0.0.1 until it is asked to stop."""
+"""The server of the page on 127.0.0.1."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _HOST = "127.0.0.1"
 
 
 class _Server(uvicorn.Server):
-    """A server that Ctrl-C or SIGTERM stops at once: an unfinished answer can be asked for again."""
+    """A server that Ctrl-C or SIGTERM stops at once, because an unfinished request can be repeated."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  # a signal handler's
         self.should_exit = self.force_exit = True
 
 
 def serve(models: Sequence[str], *, port: int = 8000, started: Callable[[str], None] = print) -> None:
-    """Serve the page until SIGINT (Ctrl-C) or SIGTERM, then return. Nothing of an image is logged or kept.
+    """Serve the page until SIGINT (Ctrl-C) or SIGTERM, then return. Images are neither logged nor stored.
 
-    An image that is being explained then is finished in its thread, which the process waits for when it ends.
+    An image that is being explained at that time is finished in its thread, for which the process waits at its end.
 
     Args:
         models: The models that the page may use: names, model folders, or exported files with their feature map.
-        port: 0 takes a free one.
+        port: The port; 0 selects a free one.
         started: Called with the page's address once it can be opened.
 
     Raises:
@@ -46,7 +46,7 @@ def serve(models: Sequence[str], *, port: int = 8000, started: Callable[[str], N
             ws="none",
             lifespan="off",
         )
-        started(f"http://{_HOST}:{port}")  # the socket listens already: an early request waits, and is served
+        started(f"http://{_HOST}:{port}")  # the socket already listens: an early request waits and is then served
         _Server(config).run(sockets=[listening])
 
 
