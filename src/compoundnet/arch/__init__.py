@@ -1,4 +1,4 @@
-"""Networks as data, and the paper's method as functions on them. Imports msgspec and the standard library only."""
+"""Networks as data, and the paper's method as functions on them. Imports only msgspec and the standard library."""
 
 from compoundnet.base.extras import attach
 

@@ -1,8 +1,7 @@
 """The layer types F_i that a stage repeats (Eq. 1), as tagged values with named fields.
 
-A block says what it is, which layers it consists of and how the stage table names it, but not how wide it is: channels,
-stride and repeats belong to the stage. A new block is a class here, listed in `Block`, and its torch module in
-`compoundnet.nn.blocks`.
+A block defines its type, its layers and its title in the stage table, but not its width: channels, stride and repeats
+belong to the stage. A new block needs a class here, listed in `Block`, and a torch module in `compoundnet.nn.blocks`.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ POOLED_KERNEL = 3  # of a pooled skip
 
 
 class BlockShape(NamedTuple):
-    """Where a block stands in its network: what goes in, what comes out, and whether its stage asks for a skip."""
+    """The position of a block in its network: shapes of its input and output, and whether its stage requests a skip."""
 
     in_channels: int
     out_channels: int
@@ -28,22 +27,22 @@ class BlockShape(NamedTuple):
 
     @property
     def preserved(self) -> bool:
-        """Whether output and input have equal shapes."""
+        """Whether output and input have the same shape."""
         return self.stride == 1 and self.in_channels == self.out_channels
 
 
 class _Block(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type"):
-    """What all blocks share: frozen, strict, told apart by `type`, and a skip around the block where there is one."""
+    """The base of all blocks: frozen, strict, distinguished by `type`, with an optional skip around the block."""
 
     own_shortcut: ClassVar[bool] = False  # True: the stage's skip does not apply
 
     @property
     def title(self) -> str:
-        """The block as the paper writes it: `MBConv6, k3x3`."""
+        """The block in the paper's notation: `MBConv6, k3x3`."""
         raise NotImplementedError
 
     def skip_kind(self, shape: BlockShape) -> Literal["none", "identity", "pooled"]:
-        """Return what the block adds to its branch: nothing, its input, or its max-pooled input."""
+        """Return the kind of skip added to the branch: none, the input, or the max-pooled input."""
         if self.own_shortcut or not shape.skip or shape.in_channels != shape.out_channels:
             return "none"
         if shape.skip == "pool":
@@ -51,7 +50,7 @@ class _Block(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
         return "identity" if shape.stride == 1 else "none"
 
     def trace(self, trace: Trace, shape: BlockShape) -> None:
-        """Record every layer of the block, in the order in which they run."""
+        """Record every layer of the block, in execution order."""
         skip = self.skip_kind(shape)
         shortcut = trace.maxpool("pool", -1, POOLED_KERNEL, shape.stride) if skip == "pooled" else -1
         branch = self._trace_branch(trace, shape)
@@ -66,9 +65,9 @@ class _Block(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
 class MBConv(_Block, frozen=True, tag="MBConv"):
     """Mobile inverted bottleneck (MobileNetV2; with squeeze-excitation: MnasNet, EfficientNet Table 1).
 
-    1x1 expansion to `expansion` times the input (left out at 1), depthwise `kernel`, squeeze-excitation,
+    1x1 expansion to `expansion` times the input (omitted at 1), depthwise `kernel`, squeeze-excitation,
     linear 1x1 projection. `se` is the squeeze width as a fraction of the block's *input* channels, before
-    expansion (tensorflow/tpu#616); 0 leaves it out.
+    expansion (tensorflow/tpu#616); 0 omits it.
     """
 
     kernel: int = 3
@@ -82,7 +81,7 @@ class MBConv(_Block, frozen=True, tag="MBConv"):
 
     @property
     def title(self) -> str:
-        """`MBConv6, k3x3`, as in Table 1: squeeze-excitation is the rule, so its absence is what is written."""
+        """`MBConv6, k3x3`, as in Table 1: squeeze-excitation is the default, so only its absence is written."""
         return f"MBConv{self.expansion}, {_side(self.kernel)}" + ("" if self.se else ", no SE")
 
     def _trace_branch(self, trace: Trace, shape: BlockShape) -> int:
@@ -110,7 +109,7 @@ class FusedMBConv(_Block, frozen=True, tag="FusedMBConv"):
 
     @property
     def title(self) -> str:
-        """`FusedMBConv4, k3x3`, with `, SE` where it has squeeze-excitation."""
+        """`FusedMBConv4, k3x3`, with `, SE` if it has squeeze-excitation."""
         return f"FusedMBConv{self.expansion}, {_side(self.kernel)}{_with_se(self.se)}"
 
     def _trace_branch(self, trace: Trace, shape: BlockShape) -> int:
@@ -124,7 +123,7 @@ class FusedMBConv(_Block, frozen=True, tag="FusedMBConv"):
 class SeparableConv(_Block, frozen=True, tag="SeparableConv"):
     """Depthwise convolution and 1x1 convolution, each with norm and activation (MobileNetV1).
 
-    Squeeze-excitation (MnasNet's search space has it on every operator) stands between the two, as in MBConv.
+    Squeeze-excitation (MnasNet's search space has it on every operator) is placed between the two, as in MBConv.
     """
 
     kernel: int = 3
@@ -136,7 +135,7 @@ class SeparableConv(_Block, frozen=True, tag="SeparableConv"):
 
     @property
     def title(self) -> str:
-        """`SeparableConv, k3x3`, with `, SE` where it has squeeze-excitation."""
+        """`SeparableConv, k3x3`, with `, SE` if it has squeeze-excitation."""
         return f"SeparableConv, {_side(self.kernel)}{_with_se(self.se)}"
 
     def _trace_branch(self, trace: Trace, shape: BlockShape) -> int:
@@ -147,7 +146,7 @@ class SeparableConv(_Block, frozen=True, tag="SeparableConv"):
 
 
 class ConvBlock(_Block, frozen=True, tag="ConvBlock"):
-    """One full convolution with norm and activation, and after it squeeze-excitation."""
+    """One full convolution with norm and activation, followed by squeeze-excitation."""
 
     kernel: int = 3
     se: float = 0.0
@@ -158,7 +157,7 @@ class ConvBlock(_Block, frozen=True, tag="ConvBlock"):
 
     @property
     def title(self) -> str:
-        """`Conv, k3x3`, with `, SE` where it has squeeze-excitation."""
+        """`Conv, k3x3`, with `, SE` if it has squeeze-excitation."""
         return f"Conv, {_side(self.kernel)}{_with_se(self.se)}"
 
     def _trace_branch(self, trace: Trace, shape: BlockShape) -> int:
@@ -167,7 +166,7 @@ class ConvBlock(_Block, frozen=True, tag="ConvBlock"):
 
 
 class _ResNetBlock(_Block, frozen=True):
-    """A block with a shortcut of its own, projected by a 1x1 convolution where the shape changes (He et al. 2016).
+    """A block with a built-in shortcut, projected by a 1x1 convolution if the shape changes (He et al. 2016).
 
     An activation follows the addition.
     """
@@ -175,7 +174,7 @@ class _ResNetBlock(_Block, frozen=True):
     own_shortcut: ClassVar[bool] = True
 
     def trace(self, trace: Trace, shape: BlockShape) -> None:
-        """Record every layer of the block, in the order in which they run."""
+        """Record every layer of the block, in execution order."""
         shortcut = -1
         if not shape.preserved:
             shortcut = trace.conv_norm("shortcut", -1, shape.out_channels, 1, shape.stride, activation=False)
@@ -219,7 +218,7 @@ class Bottleneck(_ResNetBlock, frozen=True, tag="Bottleneck"):
 
     @property
     def title(self) -> str:
-        """`Bottleneck, k3x3`, with the number of groups where there is more than one."""
+        """`Bottleneck, k3x3`, with the number of groups if there is more than one."""
         return f"Bottleneck, {_side(self.kernel)}" + (f", {self.groups} groups" if self.groups > 1 else "")
 
     def middle_channels(self, out_channels: int) -> int:

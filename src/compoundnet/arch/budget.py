@@ -14,7 +14,7 @@ from compoundnet.arch.scaling import MAX_RESOLUTION_FACTOR, Coefficients, compou
 from compoundnet.arch.spec import MIN_RESOLUTION, Network
 from compoundnet.base.errors import CompoundNetError
 
-PHI_RANGE = 40.0  # 2^40 times the multiply-adds is past any machine
+PHI_RANGE = 40.0  # 2^40 times the multiply-adds exceeds any machine
 STEPS = 60
 LATENCY = "latency in ms"
 
@@ -23,9 +23,10 @@ class Bound(msgspec.Struct, frozen=True):
     """One limit of a budget.
 
     Attributes:
-        figure: what is limited, as users call it: "macs", "params", "memory", "training memory" or "latency in ms".
-        limit: the largest value allowed.
-        of: the figure of a network, given its cost.
+        figure: The limited quantity, by its name for users: "macs", "params", "memory", "training memory" or "latency
+            in ms".
+        limit: The largest allowed value.
+        of: Returns the figure of a network, given its cost.
     """
 
     figure: str
@@ -42,7 +43,7 @@ class Alternative(msgspec.Struct, frozen=True):
         resolution: side of the input, pixels.
         params: trainable parameters.
         macs: multiply-adds for one image.
-        memory_bytes: peak of what the budget asked for: inference, or a training step.
+        memory_bytes: Peak memory of inference, or of a training step if the budget bounds that.
     """
 
     depth: float
@@ -54,20 +55,20 @@ class Alternative(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """The answer to Eq. 2.
+    """The solution of Eq. 2.
 
     Attributes:
-        network: the largest network that keeps every bound.
+        network: The largest network within every bound.
         phi: the exponent of Eq. 3.
         depth: multiplier, alpha^phi.
         width: multiplier, beta^phi.
         resolution: side of the input, pixels.
         params: trainable parameters.
         macs: multiply-adds for one image.
-        memory_bytes: peak of what the budget asked for: inference, or a training step.
+        memory_bytes: Peak memory of inference, or of a training step if the budget bounds that.
         binding: the figure that the next larger network would exceed.
-        alternatives: for "depth", "width" and "resolution" the network that scales this dimension alone; None where it
-            cannot meet the budget so, or does not change the figures that are bound.
+        alternatives: for "depth", "width" and "resolution" the network that scales this dimension alone; None if it
+            cannot meet the budget this way, or does not change the bounded figures.
     """
 
     network: Network
@@ -95,23 +96,24 @@ def plan(
     precision: Precision = "float32",
     coefficients: Coefficients | None = None,
 ) -> Plan:
-    """Scale a network by the largest phi, which may be negative, that keeps every given bound (Eq. 2, Eq. 3).
+    """Scale a network by the largest phi, which may be negative, within every given bound (Eq. 2, Eq. 3).
 
     Args:
         network: the baseline.
         max_macs: multiply-adds for one image.
         max_params: trainable parameters.
         max_memory: bytes, of inference over `batch` images, or of a training step with `training`.
-        max_latency: milliseconds for one image, as `latency` predicts them; `runtime.plan_within` fits and checks it.
-        latency: the model that predicts milliseconds; goes with `max_latency`.
-        batch: images at a time, for the memory figures.
-        training: bound the memory of a training step instead of inference.
+        max_latency: Milliseconds for one image, as predicted by `latency`; `runtime.plan_within` fits and checks the
+            model.
+        latency: The model that predicts milliseconds; required with `max_latency`.
+        batch: Batch size for the memory figures.
+        training: Whether to bound the memory of a training step instead of inference.
         precision: of the memory figures.
         coefficients: alpha, beta and gamma; the paper's by default.
 
     Raises:
         CompoundNetError: no bound was given, or a bound is not a number above 0; or even the smallest network exceeds a
-            bound: the message says which, and what it needs.
+            bound; the message states the bound and the network's value.
     """
     coefficients = coefficients or Coefficients()
     bounds = _bounds(max_macs, max_params, max_memory, max_latency, latency, training)
@@ -159,7 +161,7 @@ def plan(
 
 
 def smallest(network: Network, coefficients: Coefficients | None = None) -> Network:
-    """Return the smallest network that `plan` can give; a budget that it exceeds has no answer."""
+    """Return the smallest network that `plan` can return; a budget that it exceeds has no solution."""
     coefficients = coefficients or Coefficients()
     return compound(network, _lowest_phi(network, coefficients), coefficients)
 
@@ -205,9 +207,9 @@ def _written(value: float) -> str:
 def _largest(
     build: Callable[[float], Network], exceeded: Callable[[Network], Bound | None], low: float, high: float
 ) -> tuple[float, Bound | None]:
-    """Bisect for the largest value that keeps the bounds, to four decimals, and the bound that stops the next one.
+    """Bisect for the largest value within the bounds, to four decimals, and the bound that the next one exceeds.
 
-    `low` must keep them. Every figure grows with the value, since each rounding rule is monotone.
+    `low` must be within the bounds. Every figure grows with the value, since each rounding rule is monotone.
     """
     blocked = exceeded(build(high))
     if blocked is None:

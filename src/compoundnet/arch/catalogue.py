@@ -1,7 +1,7 @@
-"""The networks that are known by name: one TOML file for each family, in `baselines/`.
+"""The networks that are available by name: one TOML file for each family, in `baselines/`.
 
-A file holds whole networks (the baselines) and variants (a baseline and its published multipliers). A new family is
-a new file and nothing else.
+A file holds whole networks (the baselines) and variants (a baseline and its published multipliers). A new family only
+needs a new file.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from compoundnet.base.errors import CompoundNetError, did_you_mean
 
 
 class Variant(_Part, frozen=True):
-    """A network by its published multipliers.
+    """A network defined by its published multipliers.
 
     Attributes:
-        name: the network's.
-        base: the network of the same file that is scaled.
+        name: The name of the network.
+        base: The network of the same file from which it is scaled.
         depth: multiplier.
         width: multiplier.
-        resolution: pixels; None where it is the base's.
-        dropout: None where it is the base's.
+        resolution: In pixels; None for that of the base.
+        dropout: Probability; None for that of the base.
     """
 
     name: str
@@ -49,9 +49,9 @@ class Family(_Part, frozen=True):
     """One file of `baselines/`.
 
     Attributes:
-        family: its name.
-        source: where the figures come from.
-        networks: the baselines, in full.
+        family: The name of the family.
+        source: The source of the figures.
+        networks: The baselines, completely defined.
         repeated: networks that differ from a baseline in repeats only.
         variants: networks that are scaled from a baseline.
     """
@@ -80,11 +80,11 @@ def networks() -> dict[str, Network]:
 
 
 def network(name: str | os.PathLike[str]) -> Network:
-    """Return the network of that name or in that TOML file.
+    """Return a network by name, or from a TOML file.
 
     Args:
         name: underscores and capitals are accepted (`efficientnet_b0`, `EfficientNet-B0`). A name that ends in `.toml`
-            or holds a path separator is a file.
+            or contains a path separator is a file.
 
     Raises:
         CompoundNetError: there is no such network, with the nearest names; or the file cannot be read.
@@ -98,12 +98,12 @@ def network(name: str | os.PathLike[str]) -> Network:
 
 
 def canonical(name: str) -> str:
-    """Return a name as catalogues write it: lower case, words joined by hyphens."""
+    """Return a name in the form used by catalogues: lower case, words joined by hyphens."""
     return name.strip().lower().replace("_", "-")
 
 
 def means_file(name: str | os.PathLike[str]) -> bool:
-    """Return whether a file is meant rather than a name of the catalogue."""
+    """Return whether the text denotes a file rather than a name of the catalogue."""
     return not isinstance(name, str) or name.endswith(".toml") or "/" in name or "\\" in name
 
 

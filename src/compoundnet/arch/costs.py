@@ -1,4 +1,5 @@
-"""What a network costs: parameters, multiply-adds, activations, memory, receptive field. Closed form, without torch."""
+"""The cost of a network: parameters, multiply-adds, activations, memory, receptive field. Closed form, without
+torch."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from compoundnet.base.errors import CompoundNetError
 
 
 class Cost(msgspec.Struct, frozen=True):
-    """What one network costs at one batch size.
+    """The cost of one network at one batch size.
 
     Attributes:
         params: trainable parameters.
@@ -22,8 +23,8 @@ class Cost(msgspec.Struct, frozen=True):
         activations: outputs of those layers for one image, elements.
         memory_bytes: peak of an inference pass over the batch, weights included.
         training_memory_bytes: peak of a training step over the batch, gradients and optimiser state included.
-        receptive_field: side, in pixels of the input, of what one element of the last feature map depends on; squeeze-
-            excitation, which depends on everything, is left aside.
+        receptive_field: Side in pixels of the input region on which one element of the last feature map depends, not
+            counting squeeze-excitation, which depends on the whole input.
     """
 
     params: int
@@ -41,9 +42,9 @@ class StageCost(msgspec.Struct, frozen=True):
         stage: number of the row, from 1.
         operator: the block's title.
         resolution: side of the row's input, pixels.
-        channels: of its output.
-        layers: how often the block is repeated.
-        stride: of the first of them.
+        channels: Channels of its output.
+        layers: Number of repeats of the block.
+        stride: Stride of the first of them.
         params: trainable parameters.
         macs: multiply-adds for one image.
         activations: outputs of convolutions and fully connected layers for one image, elements.
@@ -61,12 +62,12 @@ class StageCost(msgspec.Struct, frozen=True):
 
 
 def cost(network: Network, *, batch: int = 1, precision: Precision = "float32") -> Cost:
-    """Compute what a network costs, in closed form.
+    """Compute the cost of a network, in closed form.
 
     Args:
         network: the network.
-        batch: images at a time; changes the memory figures only.
-        precision: "float32" or "bfloat16"; changes the memory figures only.
+        batch: Batch size; affects only the memory figures.
+        precision: "float32" or "bfloat16"; affects only the memory figures.
 
     Raises:
         CompoundNetError: `batch` is below 1.
@@ -85,7 +86,7 @@ def cost(network: Network, *, batch: int = 1, precision: Precision = "float32") 
 
 
 def receptive_field(network: Network) -> int:
-    """Return the side, in pixels of the input, of what one element of the last feature map depends on."""
+    """Return the side, in pixels, of the input region on which one element of the last feature map depends."""
     field, jump = 1, 1
     for run in segments(network):
         reach, stride = _reach(run.group)
@@ -95,12 +96,12 @@ def receptive_field(network: Network) -> int:
 
 
 def stage_costs(network: Network) -> tuple[StageCost, ...]:
-    """Return the stage table: stem, stages and head, each with its share of the cost."""
+    """Return the stage table: stem, stages and head, each with its part of the cost."""
     rows: list[StageCost] = []
     for run in segments(network):
         group = run.group
         params, macs, activations = (run.repeats * value for value in (group.params, group.macs, group.activations))
-        if run.first:  # the rest of a stage whose first block is in already
+        if run.first:  # the rest of a stage whose first block is already included
             last = rows.pop()
             rows.append(
                 msgspec.structs.replace(
@@ -134,7 +135,7 @@ def _reach(group: Group) -> tuple[int, int]:
     """Return by how many input steps of the group the receptive field grows on the longest path, and the stride."""
     reach = {-1: (0, 1)}
     for index, layer in enumerate(group.layers):
-        # What follows a global pool sees everything and says nothing about reach: squeeze-excitation, the classifier.
+        # Layers after a global pool (squeeze-excitation, the classifier) depend on the whole input and are not counted.
         known = [reach[source] for source in layer.inputs if source in reach]
         if layer.kind not in ("mean", "globalmax") and known:
             grow, jump = max(known)

@@ -1,4 +1,4 @@
-"""The time one image takes, as a linear function of what a network costs."""
+"""The latency of one image as a linear function of a network's cost."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ FEATURES = ("macs", "activations", "params", "layers")
 class LatencyModel(msgspec.Struct, frozen=True):
     """Milliseconds for each multiply-add, activation, parameter and layer.
 
-    None is below 0, so a network that is larger in every respect is never predicted to be faster.
-    `runtime.fit_latency` fits a model to networks that were timed.
+    No rate is negative, so a network that is larger in every respect is never predicted to be faster.
+    `runtime.fit_latency` fits a model to timed networks.
     """
 
     macs: float = 0.0
@@ -29,11 +29,11 @@ class LatencyModel(msgspec.Struct, frozen=True):
                 raise ValueError(f"{feature} must be at least 0 ms each, got {getattr(self, feature)}")
 
     def milliseconds(self, network: Network, value: Cost | None = None) -> float:
-        """Predict the milliseconds that one image takes.
+        """Predict the latency of one image in milliseconds.
 
         Args:
             network: the network.
-            value: its cost, where that is known already.
+            value: Its cost, if that is already known.
         """
         found = features(network, value)
         each = (self.macs, self.activations, self.params, self.layers)

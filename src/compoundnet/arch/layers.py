@@ -1,4 +1,4 @@
-"""Primitive layers, and the writer that a block describes itself to; also TensorFlow's SAME padding, in integers.
+"""Primitive layers, and the recorder of a block's layers; also TensorFlow's SAME padding, in integers.
 
 `compoundnet.nn` builds the same layers under the same names; a property test holds the two together.
 """
@@ -13,8 +13,8 @@ Kind = Literal["conv", "linear", "norm", "activation", "gate", "multiply", "add"
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     """Return TensorFlow's SAME padding along one axis, for an output of ceil(size / stride).
 
-    The total is max((ceil(size / stride) - 1) * stride + kernel - size, 0), of which half, rounded down, goes before.
-    A strided convolution of an even input therefore pads one more pixel at the bottom and at the right
+    The total is max((ceil(size / stride) - 1) * stride + kernel - size, 0), of which half, rounded down, is added
+    before. A strided convolution of an even input therefore pads one more pixel at the bottom and at the right
     (tensorflow/python/ops/nn_ops.py, "Notes on padding"). `symmetric` padding is (kernel // 2, kernel // 2).
 
     Args:
@@ -26,8 +26,8 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
         Pixels to add before and after.
     """
     total = (-(-size // stride) - 1) * stride + kernel - size
-    # It can be negative only where the stride exceeds the kernel. Asking for that first leaves a size that torch knows
-    # only as a symbol uncompared, and an exported graph open to any size.
+    # The total can be negative only if the stride exceeds the kernel. Testing that first avoids a comparison of a size
+    # that is only a symbol in torch, so that an exported graph accepts any size.
     if kernel < stride:
         total = max(total, 0)
     return total // 2, total - total // 2
@@ -36,7 +36,7 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
 class Layer(NamedTuple):
     """One primitive operation.
 
-    Sizes are sides in pixels. `inputs` are indices of the layers that it reads; -1 is the image.
+    Sizes are sides in pixels. `inputs` are indices of its input layers; -1 is the image.
     """
 
     name: str
@@ -76,7 +76,7 @@ class Group:
     """The layers of a stem, a block or a head, with names and indices relative to it; -1 is the group's input.
 
     Equal groups are one object (`compoundnet.arch.segments` caches them), so figures derived from one can be cached
-    by its identity.
+    by object identity.
     """
 
     def __init__(self, layers: list[Layer]) -> None:
@@ -87,10 +87,10 @@ class Group:
 
 
 class Trace:
-    """Records layers in the order in which they run.
+    """Records layers in execution order.
 
-    Each method adds the layers that its name says, and returns the index of the last one: the source of what follows.
-    The index -1 is the input.
+    Each method adds the layers in its name, and returns the index of the last one, which is the input of the next
+    layers. The index -1 is the input of the block.
     """
 
     def __init__(self, channels: int, size: int) -> None:
@@ -113,7 +113,7 @@ class Trace:
         return self.activation(f"{name}.act", index) if activation else index
 
     def squeeze_excite(self, name: str, source: int, squeezed: int) -> int:
-        """Add a global mean, two 1x1 convolutions with bias, sigmoid and product; nothing where `squeezed` is 0."""
+        """Add a global mean, two 1x1 convolutions with bias, sigmoid and product; nothing if `squeezed` is 0."""
         if squeezed == 0:
             return source
         channels, _ = self._shapes[source]

@@ -1,9 +1,9 @@
-"""Peak memory of inference and of a training step, as eager torch holds tensors when it runs the built module.
+"""Peak memory of inference and of a training step, from the tensors that eager torch keeps while it runs the module.
 
 Inference (eval mode, gradients off): weights, the images, and at the worst layer the block's input, the layer's input,
 its output, the padded copy that uneven TensorFlow padding needs, and the folded weight; activations, gates and
 additions work in place there. Training: weights, gradients, optimiser state and every tensor that a backward formula
-reads again. Temporary work space inside a convolution library is not counted.
+needs. Temporary work space inside a convolution library is not counted.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def inference_memory(network: Network, batch: int = 1, precision: Precision = "f
     same = network.padding == "same"
     weights = sum(run.repeats * _weights(run.group) for run in runs)
     image = network.in_channels * network.resolution**2
-    # The stem's input is the images themselves; every later block's input lives beside them.
+    # The input of the stem is the images; the input of every later block is kept in addition to them.
     peak = max(
         batch * (live + (image if run.stage >= 0 else 0)) + folded
         for run in runs
@@ -38,7 +38,8 @@ def inference_memory(network: Network, batch: int = 1, precision: Precision = "f
 
 
 def training_memory(network: Network, batch: int = 1, precision: Precision = "float32") -> int:
-    """Return the peak bytes of a training step over `batch` images with the paper's optimiser (two slots a parameter).
+    """Return the peak bytes of a training step over `batch` images with the paper's optimiser (two slots per
+    parameter).
 
     bfloat16 is mixed precision: weights, gradients and optimiser state stay float32, activations and a working copy
     of the weights are bfloat16.
@@ -52,8 +53,8 @@ def training_memory(network: Network, batch: int = 1, precision: Precision = "fl
     held = sum(run.repeats * value for run, value in zip(runs, saved, strict=True))
     held += batch * size * network.in_channels * network.resolution**2
     gradients = peak = 0
-    # Backward runs from the last block: what it needed is let go while the weights' gradients gather. Within a run of
-    # equal blocks both change evenly, so the peak lies at the run's first or last block.
+    # Backward starts at the last block: saved tensors are released while gradients of weights accumulate. Within a run
+    # of equal blocks both change evenly, so the peak is at the first or last block of the run.
     for run, block_saved in zip(reversed(runs), reversed(saved), strict=True):
         block_gradients = 4 * run.group.params
         working = batch * size * _backward(run.group) + block_gradients
@@ -72,7 +73,7 @@ def _weights(group: Group) -> int:
 
 @lru_cache(maxsize=8192)
 def _forward(group: Group, same: bool) -> tuple[tuple[int, int], ...]:
-    """For each layer that makes a new tensor: (elements alive for one image, elements of its folded weight)."""
+    """For each layer that creates a new tensor: (live elements for one image, elements of its folded weight)."""
     layers = group.layers
     block_input = layers[0].in_channels * layers[0].in_size ** 2
     found = []
@@ -82,14 +83,14 @@ def _forward(group: Group, same: bool) -> tuple[tuple[int, int], ...]:
         live = block_input + layer.outputs + _padded(layer, same) + _waiting_shortcut(layers, index)
         if layer.inputs[0] >= 0:
             live += layers[layer.inputs[0]].outputs
-        if layer.kind == "maxpool":  # the winners' positions, eight bytes each
+        if layer.kind == "maxpool":  # the positions of the maxima, eight bytes each
             live += 2 * layer.outputs
         found.append((live, layer.params if layer.kind == "conv" and not layer.bias else 0))
     return tuple(found)
 
 
 def _waiting_shortcut(layers: Sequence[Layer], running: int) -> int:
-    """Elements of a projected shortcut that waits for the addition while layer `running` works."""
+    """Elements of a projected shortcut that is kept for the addition while layer `running` is computed."""
     for layer in layers[-2:]:
         if layer.kind == "add" and 0 <= layer.inputs[1] < running:
             return layers[layer.inputs[1]].outputs
@@ -97,7 +98,7 @@ def _waiting_shortcut(layers: Sequence[Layer], running: int) -> int:
 
 
 def _padded(layer: Layer, same: bool) -> int:
-    """Elements of the padded copy that an uneven TensorFlow padding makes."""
+    """Elements of the padded copy for an uneven TensorFlow padding."""
     if not same or layer.kernel == 1 or layer.kind != "conv":
         return 0
     before, after = same_padding(layer.in_size, layer.kernel, layer.stride)
@@ -107,7 +108,7 @@ def _padded(layer: Layer, same: bool) -> int:
 def _saved_by(runs: Sequence[Segment], same: bool, in_place: bool) -> list[int]:
     """Elements that autograd keeps from one block of each run, for one image."""
     found = []
-    input_kept = True  # the image is counted apart
+    input_kept = True  # the image is counted separately
     for run in runs:
         found.append(_saved(run.group, same, in_place, input_kept))
         input_kept = in_place and run.group.layers[-1].kind == "activation"
@@ -116,7 +117,7 @@ def _saved_by(runs: Sequence[Segment], same: bool, in_place: bool) -> list[int]:
 
 @lru_cache(maxsize=8192)
 def _saved(group: Group, same: bool, in_place: bool, input_kept: bool) -> int:
-    """Elements that autograd keeps from these layers for backward; `input_kept`: the block before keeps the input."""
+    """Elements that autograd keeps from these layers for backward; `input_kept`: the previous block keeps the input."""
     kept: set[int] = set()
     padded = 0
     for index, layer in enumerate(group.layers):
@@ -128,16 +129,16 @@ def _saved(group: Group, same: bool, in_place: bool, input_kept: bool) -> int:
                     kept.update(layer.inputs)
             case "norm" | "linear" | "multiply":
                 kept.update(layer.inputs)
-            case "activation" if in_place:  # ReLU: what it leaves is kept, its input is gone
+            case "activation" if in_place:  # ReLU: its output is kept, not its input
                 kept.discard(layer.inputs[0])
                 kept.add(index)
-            case "activation":  # SiLU and ReLU6 read their input again
+            case "activation":  # SiLU and ReLU6 need their input
                 kept.update(layer.inputs)
             case "gate":
                 kept.add(index)
-            case "globalmax":  # which elements were the largest is found again from input and output
+            case "globalmax":  # the positions of the maxima are recomputed from input and output
                 kept.update((*layer.inputs, index))
-            case "maxpool":  # its input, and the winners' positions, eight bytes each
+            case "maxpool":  # its input, and the positions of the maxima, eight bytes each
                 kept.update(layer.inputs)
                 padded += 2 * layer.outputs
     first = group.layers[0]
@@ -147,7 +148,7 @@ def _saved(group: Group, same: bool, in_place: bool, input_kept: bool) -> int:
 
 @lru_cache(maxsize=8192)
 def _backward(group: Group) -> int:
-    """Elements of gradients alive at the worst layer of the backward pass: its in, its out, a waiting shortcut."""
+    """Live gradient elements at the worst layer of the backward pass: of its input, its output and a kept shortcut."""
     last = group.layers[-1]
     waiting = last.outputs if last.kind == "add" else 0
     return waiting + max(layer.outputs + layer.in_channels * layer.in_size**2 for layer in group.layers)

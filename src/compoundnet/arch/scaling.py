@@ -13,17 +13,17 @@ from compoundnet.arch.spec import MIN_RESOLUTION, Network, Rules, Scaling, Stage
 from compoundnet.base.errors import CompoundNetError
 from compoundnet.base.values import check
 
-# A resolution up to this is read as a factor, above it as pixels. Figure 3 ends at 2.5.
+# A resolution up to this value is a factor, above it a number of pixels. Figure 3 ends at 2.5.
 MAX_RESOLUTION_FACTOR = 8
 
 
 class Coefficients(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The coefficients of Eq. 3; the defaults are the paper's answer for EfficientNet-B0 (section 4, STEP 1).
+    """The coefficients of Eq. 3; the defaults are the paper's result for EfficientNet-B0 (section 4, STEP 1).
 
     Attributes:
-        alpha: by how much one step of phi multiplies the depth.
-        beta: by how much it multiplies the width.
-        gamma: by how much it multiplies the resolution.
+        alpha: Factor of the depth for one step of phi.
+        beta: Factor of the width.
+        gamma: Factor of the resolution.
     """
 
     alpha: float = 1.2
@@ -37,7 +37,7 @@ class Coefficients(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def growth(self) -> float:
-        """alpha * beta^2 * gamma^2: by how much one step of phi multiplies the multiply-adds; Eq. 3 asks for 2."""
+        """alpha * beta^2 * gamma^2: the factor of the multiply-adds for one step of phi; 2 in Eq. 3."""
         return self.alpha * self.beta**2 * self.gamma**2
 
     def multipliers(self, phi: float) -> tuple[float, float, float]:
@@ -55,11 +55,11 @@ class FoundCoefficients(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     """A file of coefficients: the result of a search, or written by hand.
 
     Attributes:
-        alpha: of Eq. 3.
-        beta: of Eq. 3.
-        gamma: of Eq. 3.
-        network: the baseline that they were found for; None where the file does not say.
-        about: on which data they were found, and how certain they are.
+        alpha: As in Eq. 3.
+        beta: As in Eq. 3.
+        gamma: As in Eq. 3.
+        network: The baseline for which they were found; None if the file does not state it.
+        about: The data on which they were found, and their uncertainty.
     """
 
     alpha: float
@@ -90,8 +90,9 @@ def scale(
         network: the baseline.
         depth: multiplier above 0; below 1 shrinks.
         width: multiplier above 0; below 1 shrinks.
-        resolution: up to 8 a factor on the network's own, rounded to the nearest pixel; above that pixels, at least 32.
-        name: of the result; by default the base's name with the multipliers.
+        resolution: Up to 8 a factor on the network's resolution, rounded to the nearest pixel; above that pixels, at
+            least 32.
+        name: Name of the result; by default the name of the base with the multipliers.
 
     Raises:
         CompoundNetError: a multiplier that is not a positive number, or a resolution under 32 px.
@@ -126,10 +127,10 @@ def compound(network: Network, phi: float, coefficients: Coefficients | None = N
     Args:
         network: the baseline.
         phi: the exponent; one step multiplies the multiply-adds by about 2. Negative values shrink.
-        coefficients: alpha, beta and gamma, which share the growth out; the paper's by default.
+        coefficients: alpha, beta and gamma, which distribute the growth; the paper's by default.
 
     Raises:
-        CompoundNetError: phi gives a resolution that no network can have.
+        CompoundNetError: phi gives an impossible resolution.
     """
     depth, width, factor = (coefficients or Coefficients()).multipliers(phi)
     pixels = network.resolution * factor
@@ -143,21 +144,22 @@ def compound(network: Network, phi: float, coefficients: Coefficients | None = N
 
 
 def round_channels(channels: int, width: float, rules: Rules) -> int:
-    """Return the nearest multiple of the divisor, at least one divisor, and one more where 10 % would be lost.
+    """Return the nearest multiple of the divisor, at least one divisor, and one more if 10 % would be lost.
 
-    Width 1 changes nothing: a network's own channels need not be multiples.
+    Width 1 changes nothing, because the channels of a network need not be multiples.
     """
     if width == 1.0 or channels == 0:
         return channels
     divisor = rules.channel_divisor
-    # The product is cleaned of binary noise first: 0.7 * 40 is 27.999999999999996 and would round down.
+    # Rounding errors of the product are removed first: 0.7 * 40 is 27.999999999999996 and would round down.
     wanted = round(channels * width, 9)
     rounded = max(divisor, int(wanted + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * wanted else rounded
 
 
 def round_repeats(repeats: int, depth: float) -> int:
-    """Return ceil(depth * repeats), cleaned of binary noise: 1.1 * 10 is 11.000000000000002 and would give 12."""
+    """Return ceil(depth * repeats), without rounding errors of the product: 1.1 * 10 is 11.000000000000002 and would
+    give 12."""
     return math.ceil(round(depth * repeats, 9)) or 1
 
 

@@ -1,4 +1,4 @@
-"""A network as runs of equal blocks: what makes its cost closed-form; `unroll` lists every layer of every block."""
+"""A network as runs of equal blocks, which gives its cost in closed form; `unroll` lists every layer of every block."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Segment(NamedTuple):
 
     Attributes:
         stage: index into `network.stages`; -1 is the stem, `len(network.stages)` the head.
-        group: the layers of one of them.
-        repeats: how many of them there are.
-        first: position of the first of them in its stage.
+        group: The layers of one of the groups.
+        repeats: The number of groups.
+        first: Position of the first one in its stage.
     """
 
     stage: int
@@ -45,7 +45,7 @@ def segments(network: Network) -> tuple[Segment, ...]:
 
 
 def unroll(network: Network) -> tuple[Layer, ...]:
-    """Return every layer in the order it runs, under the name the built module has (`stages.2.0.depthwise.conv`)."""
+    """Return every layer in execution order, under its name in the built module (`stages.2.0.depthwise.conv`)."""
     layers: list[Layer] = []
     for run in segments(network):
         for position in range(run.first, run.first + run.repeats):

@@ -1,4 +1,4 @@
-"""A ConvNet as data (Eq. 1): stem, stages, head and what holds for all of them; TOML in and out."""
+"""A ConvNet as data (Eq. 1): stem, stages, head and their common settings; read from and written to TOML."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MIN_RESOLUTION = 32
 
 
 class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What all parts share: frozen, and an unknown field is an error."""
+    """The base of all parts: frozen, and an unknown field is an error."""
 
 
 class Stem(_Part, frozen=True):
@@ -38,12 +38,12 @@ class Stage(_Part, frozen=True):
 
     Attributes:
         block: the layer type F_i of Eq. 1.
-        channels: C_i, of each block's output.
-        repeats: L_i, how many blocks there are.
-        stride: of the first block.
+        channels: C_i, the channels of each block's output.
+        repeats: L_i, the number of blocks.
+        stride: Stride of the first block.
         skip: whether a block whose input and output have equal shapes adds its input (`noskip` in the authors' code);
             or "pool": every block that keeps its channels adds its input max-pooled 3x3 at the block's stride
-            (MnasNet's search space). BasicBlock and Bottleneck always have their own shortcut.
+            (MnasNet's search space). BasicBlock and Bottleneck always have a shortcut.
     """
 
     block: Block
@@ -59,11 +59,11 @@ class Stage(_Part, frozen=True):
 
 
 class Head(_Part, frozen=True):
-    """What follows the stages: a 1x1 convolution with norm and activation, and the global pool.
+    """The layers after the stages: a 1x1 convolution with norm and activation, and the global pool.
 
     Attributes:
-        channels: of the convolution; 0 leaves it out.
-        pool: over the whole feature map; a network without one ("none") has no classifier either.
+        channels: Channels of the convolution; 0 omits it.
+        pool: Pool over the whole feature map; a network without it ("none") has no classifier either.
     """
 
     channels: int = 0
@@ -85,17 +85,17 @@ class Norm(_Part, frozen=True):
 
 
 class Rules(_Part, frozen=True):
-    """How a family rounds when it is scaled.
+    """The rounding rules of a family when it is scaled.
 
-    The `fix_*` fields are EfficientNet-Lite's (lite/efficientnet_lite_builder.py).
+    The `fix_*` fields are those of EfficientNet-Lite (lite/efficientnet_lite_builder.py).
 
     Attributes:
-        channel_divisor: channels go to its nearest multiple, at least one of it, and one more where that would lose
+        channel_divisor: Channels are rounded to its nearest multiple, at least one, and one more if that would lose
             over 10 % (authors' round_filters).
-        fix_stem: the stem keeps its channels.
-        fix_head: the head keeps its channels.
-        fix_end_repeats: the first and the last stage keep their repeats.
-        head_grows_only: the head keeps its channels below width 1 (MobileNetV2, as its authors' code has it).
+        fix_stem: Whether the stem keeps its channels.
+        fix_head: Whether the head keeps its channels.
+        fix_end_repeats: Whether the first and the last stage keep their repeats.
+        head_grows_only: Whether the head keeps its channels below width 1 (MobileNetV2, as in its authors' code).
     """
 
     channel_divisor: int = 8
@@ -109,7 +109,7 @@ class Rules(_Part, frozen=True):
 
 
 class Scaling(_Part, frozen=True):
-    """What a scaled network was scaled from: the base's name and the multipliers applied to it."""
+    """The origin of a scaled network: the name of the base and the applied multipliers."""
 
     base: str
     depth: float = 1.0
@@ -118,24 +118,24 @@ class Scaling(_Part, frozen=True):
 
 
 class Network(_Part, frozen=True, omit_defaults=True):
-    """A whole network. Everything else in this project is a function of it.
+    """A whole network. Everything else in this project is computed from it.
 
     Attributes:
         name: letters, digits and `. _ + -`.
         resolution: side of the square input, pixels.
         stem: the first convolution.
-        stages: what is between stem and head.
+        stages: The stages between stem and head.
         head: the last convolution and the global pool.
-        activation: after stem, blocks and head; squeeze-excitation uses it too.
-        norm: batch norm, after every convolution but squeeze-excitation's.
-        padding: "same": TensorFlow's, bottom and right first; "symmetric": torch's kernel // 2. Weights need the one
-            that they were trained with.
+        activation: The activation after stem, blocks and head, also used in squeeze-excitation.
+        norm: Batch norm after every convolution except those of squeeze-excitation.
+        padding: "same": TensorFlow's, bottom and right first; "symmetric": torch's kernel // 2. Weights
+            need the padding with which they were trained.
         dropout: probability, before the classifier.
         survival: stochastic depth: probability that the deepest block is kept; falls linearly from 1.
         in_channels: channels of the images.
-        num_classes: length of the logits; 0 leaves the classifier out.
-        rules: how the network rounds when it is scaled.
-        scaling: what it was scaled from; None for a baseline.
+        num_classes: Length of the logits; 0 omits the classifier.
+        rules: The rounding rules for scaling.
+        scaling: The network and multipliers from which it was scaled; None for a baseline.
     """
 
     name: str
@@ -198,7 +198,7 @@ class Network(_Part, frozen=True, omit_defaults=True):
 
         Args:
             text: the document.
-            source: what error messages call it.
+            source: The name of the document in error messages.
 
         Raises:
             CompoundNetError: an unknown field, a wrong type or an impossible value; the message names the field.
@@ -211,9 +211,9 @@ class Network(_Part, frozen=True, omit_defaults=True):
         return read_toml(path, cls)
 
     def dumps(self) -> str:
-        """Return this network as TOML, from which `Network.loads` makes an equal one."""
+        """Return this network as TOML, which `Network.loads` reads back to an equal network."""
         return msgspec.toml.encode(self).decode()
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the TOML file whole or not at all."""
+        """Write the TOML file completely or not at all."""
         write_whole(path, self.dumps().encode())

@@ -1,6 +1,6 @@
 """The ground floor: errors, whole-file writing, units, plain values, the machine, progress.
 
-`base.machine` and `base.images` are imported by their own names: what they need, `arch` does without.
+`base.machine` and `base.images` must be imported explicitly, because `arch` does not need their dependencies.
 """
 
 from compoundnet.base.extras import attach

@@ -1,4 +1,4 @@
-"""The one error that is written for users: what was given, what was expected, what to do next."""
+"""The error class for users: its message states what was given, what was expected and what to do next."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Iterable
 
 
 class CompoundNetError(ValueError):
-    """Something the user gave cannot be used. The command line prints it without a traceback."""
+    """Input of the user cannot be used. The command line prints it without a traceback."""
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of another library's error message, or the error's type where the message is empty."""
+    """Return the first line of another library's error message, or the error's type if the message is empty."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
-    """Return the end of an error message: the known names closest to `given`, or all of them where there are few."""
+    """Return the end of an error message: the known names closest to `given`, or all of them if there are few."""
     names = sorted(known)
     likeness = {name: difflib.SequenceMatcher(None, given, name).ratio() for name in names}
     close = sorted((name for name in names if likeness[name] >= 0.5), key=lambda name: -likeness[name])[:3]

@@ -1,7 +1,7 @@
-"""Optional libraries: which extra of this package installs them, and names that are loaded on first use.
+"""Optional libraries: the extras of this package that install them, and names that are loaded on first use.
 
-The base install plans networks and runs exported files. Whatever else is asked for and not installed ends in a
-MissingLibraryError, which says what to install.
+The base install plans networks and runs exported files. If anything else is requested but not installed, a
+MissingLibraryError says what to install.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from compoundnet.base.errors import CompoundNetError
 
 _TORCH = ("torch", "huggingface_hub", "onnx_ir", "onnxscript", "scipy")
 _TRAIN = (*_TORCH, "lightning", "matplotlib", "simplejpeg", "sklearn", "tensorboard", "torchvision")
-# Extra -> the libraries that it installs, by the names they are imported by; pyproject.toml lists what to download. A
-# library of several extras belongs to the first where nothing says what it is for.
+# Extra -> the libraries that it installs, by their import names; pyproject.toml lists the distributions. A library of
+# several extras belongs to the first one unless the purpose is known.
 EXTRAS: Mapping[str, tuple[str, ...]] = {
     "torch": _TORCH,
     "paper": ("jinja2", "matplotlib", "scipy"),
@@ -35,7 +35,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
 
 
 def _extra_of(library: str, preferred: str | None) -> str | None:
-    """Return the extra to name for a library; None where it is none of ours."""
+    """Return the extra to name for a library; None if no extra installs it."""
     if preferred is not None and library in EXTRAS[preferred]:
         return preferred
     return next((extra for extra, libraries in EXTRAS.items() if library in libraries), None)
@@ -51,12 +51,12 @@ class MissingLibraryError(CompoundNetError, ImportError):
 
 
 def need(library: str, what: str, extra: str | None = None) -> None:
-    """Raise MissingLibraryError where a library is not installed; call it before the work starts.
+    """Raise MissingLibraryError if a library is not installed; call this before the work starts.
 
     Args:
-        library: the name it is imported by.
-        what: what needs it, as the message's subject: `reading Keras files`.
-        extra: the extra to name where it installs the library.
+        library: The import name of the library.
+        what: The feature that needs it, as the subject of the message, such as `reading Keras files`.
+        extra: The extra to name, if it installs the library.
     """
     if importlib.util.find_spec(library) is None:
         named = _extra_of(library, extra)
@@ -66,11 +66,11 @@ def need(library: str, what: str, extra: str | None = None) -> None:
 
 @contextmanager
 def naming_extras(what: str, extra: str | None = None) -> Iterator[None]:
-    """Raise MissingLibraryError where an optional library is imported inside the block and is not installed.
+    """Raise MissingLibraryError if an optional library that is imported inside the block is not installed.
 
     Args:
-        what: what needs it, as the message's subject.
-        extra: the extra to name where it installs the library.
+        what: The feature that needs it, as the subject of the message.
+        extra: The extra to name, if it installs the library.
     """
     try:
         yield
@@ -88,8 +88,8 @@ def attach(
 
     Args:
         package: the package's `__name__`.
-        file: its `__file__`. The names are those that the `__init__.pyi` beside it imports.
-        extra: the extra to name where it installs what is missing.
+        file: The package's `__file__`. The names are those imported by the `__init__.pyi` next to it.
+        extra: The extra to name, if it installs the missing library.
     """
     load, names, listed = attach_stub(package, file)
 
@@ -98,7 +98,7 @@ def attach(
         try:
             with naming_extras(what, extra):
                 return load(name)
-        except MissingLibraryError as error:  # of a package below: the name that was asked for says more
+        except MissingLibraryError as error:  # raised by a lower package: the requested name is more informative
             raise MissingLibraryError(what, error.library, _extra_of(error.library, extra) or error.extra) from error
 
     return load_or_name_extra, names, listed

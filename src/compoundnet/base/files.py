@@ -1,7 +1,7 @@
-"""Files and folders that appear whole or not at all.
+"""Files and folders that are written completely or not at all.
 
-Whatever is written is first written in a hidden scratch folder beside its target, `.NAME.XXXXXXXX.part`, and renamed
-when it is complete. An interruption leaves what was there before.
+All content is first written to a hidden scratch folder next to its target, `.NAME.XXXXXXXX.part`, and renamed when it
+is complete. An interruption leaves the previous content.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from compoundnet.base.errors import CompoundNetError
 
 _SUFFIX = ".part"
-# How many characters tempfile.mkdtemp adds.
+# The number of characters that tempfile.mkdtemp adds.
 _RANDOM = 8
 
 
@@ -35,14 +35,14 @@ def write_errors(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def check_folder_of(path: str | os.PathLike[str]) -> None:
-    """Raise CompoundNetError where the folder of a future file does not exist; call it before the work starts."""
+    """Raise CompoundNetError if the folder of a future file does not exist; call this before the work starts."""
     target = Path(path)
     if not target.parent.is_dir():
         raise CompoundNetError(f"{target}: there is no folder {target.parent}")
 
 
 def make_folder(path: str | os.PathLike[str]) -> Path:
-    """Make a folder and those above it, where they do not exist. Raises UnwritableError."""
+    """Create a folder and its parents if they do not exist. Raises UnwritableError."""
     with write_errors(path):
         Path(path).mkdir(parents=True, exist_ok=True)
     return Path(path)
@@ -66,12 +66,12 @@ def scratch_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a place to write a file to; when the block ends, the file replaces `path`.
+    """Yield a temporary path for writing a file; when the block ends, the file replaces `path`.
 
-    The content is on the disk before the file is renamed, so that a power cut leaves no empty file of that name.
+    The content is flushed to disk before the file is renamed, so that a power failure leaves no empty file.
 
     Raises:
-        UnwritableError: as `scratch_folder`. The old file stays.
+        UnwritableError: As for `scratch_folder`. The old file stays.
     """
     target = Path(path)
     with scratch_folder(target) as scratch:
@@ -83,7 +83,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write `content` to a file, whole or not at all. Raises UnwritableError."""
+    """Write `content` to a file, completely or not at all. Raises UnwritableError."""
     with whole_file(path) as written:
         written.write_bytes(content)
 
@@ -92,10 +92,10 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
 def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield an empty folder to fill; when the block ends, it replaces the folder `path`.
 
-    Folders above `path` are made.
+    Parent folders of `path` are created.
 
     Raises:
-        UnwritableError: as `scratch_folder`. The old folder stays.
+        UnwritableError: As for `scratch_folder`. The old folder stays.
     """
     target = Path(path)
     make_folder(target.parent)
@@ -115,11 +115,11 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def remove_scratch(target: str | os.PathLike[str]) -> None:
-    """Remove the scratch folders that killed processes left beside `target`.
+    """Remove the scratch folders that killed processes left next to `target`.
 
     Call it only while no other process can be writing `target`, for instance under its lock.
     """
     path = Path(target)
-    # Exactly the random characters that mkdtemp puts there: `*` would also find another target's, such as NAME.v2.
+    # Match exactly the number of random characters of mkdtemp: `*` would also match other targets, such as NAME.v2.
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.{'?' * _RANDOM}{_SUFFIX}"):
         shutil.rmtree(leftover, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Any image a person has, as upright 8-bit RGB, or the reason why it cannot be read."""
+"""Any image of a user as upright 8-bit RGB, or the reason why it cannot be read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from compoundnet.base.errors import CompoundNetError, first_line
 # An image before it is decoded: a file's bytes, or pixels uint8[H, W] or uint8[H, W, 3].
 Encoded = bytes | NDArray[np.uint8]
 
-# Formats that PIL opens but does not decode itself: it hands them to Ghostscript, to Windows, or to nobody.
+# Formats that PIL opens but does not decode itself: it relies on Ghostscript, on Windows, or on nothing.
 _NOT_DECODED = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
 _SIXTEEN_BITS = 65535.0
 
@@ -29,7 +29,7 @@ class UnreadableImageError(CompoundNetError):
 
     Attributes:
         path: the file, or the image's name in its data set.
-        reason: why, as the second half of a sentence.
+        reason: The reason, as the second half of a sentence.
     """
 
     def __init__(self, path: str, reason: str) -> None:
@@ -51,7 +51,7 @@ def image_formats() -> tuple[str, ...]:
 
 @cache
 def image_suffixes() -> frozenset[str]:
-    """The file name endings of these formats, in lower case, with the dot."""
+    """The file name suffixes of these formats, in lower case, with the dot."""
     formats = image_formats()
     return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in formats)
 
@@ -71,7 +71,7 @@ def read_image(path: str | os.PathLike[str]) -> Image.Image:
 
 
 def decode(encoded: Encoded) -> Image.Image:
-    """Decode an image in memory as upright 8-bit RGB. Raises what PIL raises: see `image_errors`."""
+    """Decode an image in memory as upright 8-bit RGB. Raises the exceptions of PIL; see `image_errors`."""
     if not isinstance(encoded, bytes):
         return to_rgb(encoded)
     with open_encoded(encoded) as image:
@@ -93,7 +93,7 @@ def image_errors(name: Callable[[], str]) -> Iterator[None]:
 
 
 def reason(error: Exception, path: Path | None = None) -> str:
-    """Say in words why an image cannot be read; `path` is its file where it has one."""
+    """Return in words why an image cannot be read; `path` is its file, if any."""
     if path is not None and path.is_dir():
         return "is a folder, not an image"
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
@@ -112,9 +112,9 @@ def to_rgb(image: Image.Image | NDArray[Any]) -> Image.Image:
     """Convert an image to upright 8-bit RGB.
 
     - EXIF's orientation is applied.
-    - Transparency is dropped, as TensorFlow's decoder, torchvision and timm do: the colours under it are kept.
+    - Transparency is dropped, as in TensorFlow's decoder, torchvision and timm: the colours below it are kept.
     - 16-bit grey is scaled from 0..65535; so are 32-bit integers if all values fit. Floats are scaled from 0..1 if all
-      values fit. Values that do not fit are scaled from the image's own minimum and maximum.
+      values fit. Values that do not fit are scaled from the minimum and maximum of the image.
     - CMYK, YCbCr, Lab and HSV go through PIL's conversion; colour profiles are not applied, as in the reference.
 
     Args:
@@ -127,7 +127,7 @@ def to_rgb(image: Image.Image | NDArray[Any]) -> Image.Image:
         return opened
     if opened.mode in {"I", "F"} or opened.mode.startswith("I;16"):
         return Image.fromarray(_eight_bits(opened)).convert("RGB")
-    if opened.has_transparency_data:  # through RGBA, because PIL warns of palettes whose colours are transparent
+    if opened.has_transparency_data:  # through RGBA, because PIL warns about palettes with transparent colours
         opened = opened.convert("RGBA")
     return opened.convert("RGB")
 

@@ -1,4 +1,4 @@
-"""The machine this process runs on: its cores, processor and free memory, and where it keeps caches."""
+"""The machine this process runs on: its cores, processor and free memory, and its cache folder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def cores() -> int:
 
 
 def check_threads(threads: int | None) -> int:
-    """Return `threads`, or all cores where it is None. Raises CompoundNetError where there are fewer cores."""
+    """Return `threads`, or all cores if it is None. Raises CompoundNetError if there are fewer cores."""
     if threads is not None and not 1 <= threads <= cores():
         raise CompoundNetError(f"threads must be 1 to {cores()}, the cores of this machine, got {threads}")
     return threads or cores()
@@ -32,7 +32,7 @@ def check_threads(threads: int | None) -> int:
 
 @contextlib.contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """Let torch compute on `count` threads inside the block. The setting is the whole process's.
+    """Let torch compute on `count` threads inside the block. The setting applies to the whole process.
 
     With one thread, sums are added in one order on every machine.
     """
@@ -54,7 +54,7 @@ def processor() -> str:
 
 @cache
 def instruction_sets() -> str:
-    """Return the processor's instruction sets on one line; machines that agree in it run the same compiled code."""
+    """Return the processor's instruction sets on one line; machines with equal sets run the same compiled code."""
     found = _cpuinfo()
     return f"{platform.machine()} {found.get('flags') or found.get('Features') or processor()}"
 
@@ -65,7 +65,7 @@ def free_memory() -> int:
 
 
 def cache_folder() -> Path:
-    """Return the cache folder: $COMPOUNDNET_CACHE, or the platform's own (~/.cache/compoundnet on Linux).
+    """Return the cache folder: $COMPOUNDNET_CACHE, or the default of the platform (~/.cache/compoundnet on Linux).
 
     It may not exist yet.
     """
@@ -74,7 +74,7 @@ def cache_folder() -> Path:
 
 
 def installed_version(package: str) -> str | None:
-    """Return the version of a package, by the name it is imported by; None where it is not installed."""
+    """Return the version of a package, by its import name; None if it is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

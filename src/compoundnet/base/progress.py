@@ -1,4 +1,4 @@
-"""How long work reports to whoever waits for it: callbacks of two kinds, spelled the same everywhere."""
+"""Progress reports of long work: two kinds of callbacks, with the same names everywhere."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 # Called with the number of items that have just been finished.
 Progress = Callable[[int], object]
-# Called with one line of text that a person should read now.
+# Called with one line of text for the user.
 Notify = Callable[[str], object]
 
 

@@ -1,4 +1,4 @@
-"""Quantities as people write them: `1.8G` multiply-adds, `12M` parameters, `200MB` of memory, `30ms`; read, written."""
+"""Parsing and formatting of quantities: `1.8G` multiply-adds, `12M` parameters, `200MB` of memory, `30ms`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values: read strictly from TOML files, checked field by field, and given back as plain dicts and lists."""
+"""Values: read strictly from TOML files, checked field by field, and converted to plain dicts and lists."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def decode_toml(text: str | bytes, kind: type[Value], source: str) -> Value:
     Args:
         text: the TOML document.
         kind: a msgspec type.
-        source: what error messages call the document.
+        source: The name of the document in error messages.
 
     Raises:
         CompoundNetError: an unknown field, a wrong type or an impossible value; the message names source and field.
@@ -31,7 +31,7 @@ def decode_toml(text: str | bytes, kind: type[Value], source: str) -> Value:
 
 
 def read_toml(path: str | os.PathLike[str], kind: type[Value]) -> Value:
-    """Read a TOML file as a value of type `kind`; errors as `decode_toml`'s, and for a file that cannot be read."""
+    """Read a TOML file as a value of type `kind`; errors as in `decode_toml`, and for a file that cannot be read."""
     try:
         text = Path(path).read_bytes()
     except OSError as error:
@@ -40,7 +40,7 @@ def read_toml(path: str | os.PathLike[str], kind: type[Value]) -> Value:
 
 
 def check(condition: bool, message: str) -> None:
-    """Raise CompoundNetError where a field has an impossible value.
+    """Raise CompoundNetError if a field has an impossible value.
 
     For `__post_init__` of structs: while a struct is read from TOML, msgspec adds the field's path to the message.
     """
@@ -51,8 +51,8 @@ def check(condition: bool, message: str) -> None:
 def plain_values(value: Any) -> Any:
     """Return a struct as nested dicts and lists with every field by name; equal structs give equal results.
 
-    `msgspec.to_builtins` leaves out defaults, which it recognises by object identity: a default that was read from a
-    file stays in, so equal networks could be encoded differently.
+    `msgspec.to_builtins` omits defaults, which it recognises by object identity: a default that was read from a file is
+    included, so equal networks could be encoded differently.
     """
     if isinstance(value, msgspec.Struct):
         fields = {name: plain_values(getattr(value, name)) for name in value.__struct_fields__}

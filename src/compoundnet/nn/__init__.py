@@ -1,4 +1,4 @@
-"""Torch modules built from networks; the only place where layers are written."""
+"""Torch modules built from networks; the only package that defines layers."""
 
 from compoundnet.base.extras import attach
 

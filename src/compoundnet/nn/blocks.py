@@ -1,6 +1,6 @@
 """One torch module for each block of `compoundnet.arch`; the layers and their names are those of `arch.unroll`.
 
-What the paper calls a layer F_i (Eq. 1) is a value in `arch.blocks`, `MBConv`, and here its module, `MBConvLayer`.
+A layer F_i of the paper (Eq. 1) is a value in `arch.blocks`, such as `MBConv`, and a module here, `MBConvLayer`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from compoundnet.nn.units import Activation, ConvNorm, SqueezeExcite, Stochastic
 
 
 class Units:
-    """Makes the units of one network: holds what is common to all its layers."""
+    """Factory of the units of one network, with the settings common to all its layers."""
 
     def __init__(self, network: arch.Network) -> None:
         self.activation = network.activation
@@ -25,7 +25,7 @@ class Units:
     def conv(
         self, in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, groups: int = 1, act: bool = True
     ) -> ConvNorm:
-        """Return a convolution with batch norm, and with the network's activation where `act`."""
+        """Return a convolution with batch norm, and the network's activation if `act`."""
         return ConvNorm(
             in_channels,
             out_channels,
@@ -39,7 +39,7 @@ class Units:
         )
 
     def squeeze_excite(self, channels: int, in_channels: int, se: float) -> SqueezeExcite | None:
-        """Return channel attention over `channels`, of a block with `in_channels`; None where the block has none."""
+        """Return channel attention over `channels` for a block with `in_channels`; None if the block has none."""
         return SqueezeExcite(channels, squeeze_channels(in_channels, se), self.activation) if se > 0 else None
 
 
@@ -53,7 +53,7 @@ class SkipLayer(nn.Module):
         self.pool = nn.MaxPool2d(POOLED_KERNEL, shape.stride, POOLED_KERNEL // 2) if skip == "pooled" else None
 
     def branch(self, x: Tensor) -> Tensor:
-        """Return what the skip's input is added to."""
+        """Return the output of the branch, without the skip."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
@@ -135,7 +135,7 @@ class ConvBlockLayer(SkipLayer):
 
 
 class ResNetLayer(nn.Module):
-    """A layer with a shortcut of its own, projected where the shape changes; activation after the addition."""
+    """A layer with a built-in shortcut, projected if the shape changes; activation after the addition."""
 
     def __init__(self, units: Units, shape: BlockShape, survival: float) -> None:
         super().__init__()
@@ -146,7 +146,7 @@ class ResNetLayer(nn.Module):
         self.act = Activation(units.activation)
 
     def branch(self, x: Tensor) -> Tensor:
-        """Return what the shortcut is added to."""
+        """Return the output of the branch, without the shortcut."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Feature maps at every resolution of a network: which there are, and the module that gives them."""
+"""The feature maps of a network at every resolution: their description, and the module that returns them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class FeatureLevel(TypedDict):
     Attributes:
         num_chs: channels.
         reduction: stride with respect to the image, pixels.
-        module: the submodule that makes the map; torchvision's `create_feature_extractor` takes its name too.
+        module: The submodule that computes the map; its name also works with torchvision's `create_feature_extractor`.
     """
 
     num_chs: int
@@ -28,7 +28,7 @@ class FeatureLevel(TypedDict):
 
 
 class FeatureInfo(tuple[FeatureLevel, ...]):
-    """A network's feature maps, finest first, as dicts; `channels()` and the other methods answer as timm's do."""
+    """A network's feature maps, finest first, as dicts; `channels()` and the other methods work as in timm."""
 
     def channels(self) -> list[int]:
         """Return the channels of each map."""
@@ -39,7 +39,7 @@ class FeatureInfo(tuple[FeatureLevel, ...]):
         return [level["reduction"] for level in self]
 
     def module_name(self) -> list[str]:
-        """Return the name of the submodule that makes each map."""
+        """Return the name of the submodule that computes each map."""
         return [level["module"] for level in self]
 
     def get_dicts(self) -> list[FeatureLevel]:
@@ -65,7 +65,7 @@ def feature_info(network: Network) -> FeatureInfo:
 
 
 def _modules(network: Network) -> list[str]:
-    """Return the names of the modules that make a feature map: the stem and each block."""
+    """Return the names of the modules that compute a feature map: the stem and each block."""
     stages = enumerate(network.stages)
     return ["stem", *(f"stages.{index}.{repeat}" for index, stage in stages for repeat in range(stage.repeats))]
 
@@ -73,16 +73,16 @@ def _modules(network: Network) -> list[str]:
 class FeaturePyramid(Trunk):
     """The feature maps before each change of resolution, finest first; `feature_info` describes them.
 
-    `forward` takes float[N, in_channels, H, W] and gives a list of float[N, channels, ceil(H / stride),
-    ceil(W / stride)]. Stages after the last map asked for are not built. Parameters have the names they have in the
+    `forward` takes float[N, in_channels, H, W] and returns a list of float[N, channels, ceil(H / stride),
+    ceil(W / stride)]. Stages after the last requested map are not built. Parameters have the same names as in the
     classifier, so its weights load with `strict=False`.
 
     Args:
-        network: the network; its head and classifier are left out.
-        out_indices: which of the maps, negative ones from the end; all of them by default.
+        network: The network; its head and classifier are omitted.
+        out_indices: Indices of the maps, negative ones from the end; all of them by default.
 
     Raises:
-        CompoundNetError: an index for which there is no map.
+        CompoundNetError: There is no map for an index.
     """
 
     def __init__(self, network: Network, out_indices: Sequence[int] | None = None) -> None:
@@ -114,7 +114,7 @@ def _chosen(count: int, out_indices: Sequence[int] | None) -> list[int]:
 
 
 def _shortened(network: Network, deepest: int) -> Network:
-    """Return stem and stages up to the one that makes map `deepest`, without head and classifier."""
+    """Return stem and stages up to the one that computes map `deepest`, without head and classifier."""
     stages: list[Stage] = []
     made = 0
     for stage in network.stages:
@@ -122,6 +122,6 @@ def _shortened(network: Network, deepest: int) -> Network:
             break
         stages.append(stage)
         made += stage.repeats
-    # Survival falls over all blocks of the whole network, also where the deeper ones are left out.
+    # Survival falls over all blocks of the whole network, even if the deeper ones are omitted.
     survival = 1 - (1 - network.survival) * made / network.blocks
     return network.replace(stages=tuple(stages), head=Head(), num_classes=0, survival=survival)

@@ -1,4 +1,4 @@
-"""The torch module of a Network: `build`, and what users of timm and torchvision expect of a classifier."""
+"""The torch module of a Network: `build`, and the methods that users of timm and torchvision expect of a classifier."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ GlobalPool = Literal["avg", "max", ""]
 
 
 class ConvNet(Trunk):
-    """Stem, stages, head and classifier, as `spec` describes them, with the authors' initial weights.
+    """Stem, stages, head and classifier, as described by `spec`, with the authors' initial weights.
 
-    `forward` takes float[N, in_channels, H, W], of at least 32 px a side, and gives logits float[N, num_classes]; where
-    num_classes is 0, the pooled features float[N, num_features], or without a global pool the last feature map.
+    `forward` takes float[N, in_channels, H, W], of at least 32 px per side, and returns logits float[N, num_classes];
+    if num_classes is 0, the pooled features float[N, num_features], or without a global pool the last feature map.
     """
 
     def __init__(self, network: Network) -> None:
@@ -35,7 +35,7 @@ class ConvNet(Trunk):
 
     @property
     def num_classes(self) -> int:
-        """Length of the logits; 0 where there is no classifier."""
+        """Length of the logits; 0 without a classifier."""
         return self.spec.num_classes
 
     @property
@@ -49,7 +49,8 @@ class ConvNet(Trunk):
         return feature_info(self.spec)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Return the last feature map, float[N, num_features, h, w]: what the global pool reads, and what CAM draws."""
+        """Return the last feature map, float[N, num_features, h, w]: the input of the global pool, from which
+        class activation maps are computed."""
         x = self._stem(x)
         if self.pool is not None:
             x = self.pool(x)
@@ -58,7 +59,7 @@ class ConvNet(Trunk):
         return x if self.head is None else self.head(x)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Return the logits of a feature map, or with `pre_logits` the pooled features that the classifier reads."""
+        """Return the logits of a feature map, or with `pre_logits` the pooled features before the classifier."""
         match self.spec.head.pool:
             case "avg":
                 x = x.mean((2, 3))
@@ -71,15 +72,15 @@ class ConvNet(Trunk):
         return self.forward_head(self.forward_features(x))
 
     def get_classifier(self) -> nn.Module:
-        """Return the last layer: a Linear, or an Identity where num_classes is 0."""
+        """Return the last layer: a Linear, or an Identity if num_classes is 0."""
         return self.classifier
 
     def reset_classifier(self, num_classes: int, global_pool: GlobalPool | None = None) -> None:
-        """Make a new classifier with fresh weights, on the same device; `spec` follows, and labels are dropped.
+        """Make a new classifier with random weights, on the same device; update `spec` and drop the labels.
 
         Args:
-            num_classes: length of the logits; 0 leaves the classifier out.
-            global_pool: "avg", "max", or "" for none; by default as it was.
+            num_classes: Length of the logits; 0 omits the classifier.
+            global_pool: "avg", "max", or "" for none; unchanged by default.
 
         Raises:
             CompoundNetError: a negative number of classes, or a classifier without a global pool.
@@ -146,17 +147,17 @@ def build(
 ) -> ConvNet | FeaturePyramid:
     """Build the torch module of a network, in training mode, with the authors' initial weights.
 
-    The module's `spec` is the network with the values given here in its fields.
+    The module's `spec` is the network with the given values in its fields.
 
     Args:
-        network: what to build.
-        num_classes: length of the logits; 0 leaves the classifier out.
+        network: The network to build.
+        num_classes: Length of the logits; 0 omits the classifier.
         in_chans: channels of the images.
         drop_rate: dropout before the classifier, a probability; `Network.dropout`.
         drop_path_rate: stochastic depth, the probability that the deepest block is dropped; 1 - `Network.survival`.
         global_pool: "avg", "max", or "" for none, which needs num_classes=0; `Head.pool`.
-        features_only: build a FeaturePyramid instead of a classifier.
-        out_indices: which levels of the pyramid, negative ones from the end; all of them by default.
+        features_only: Whether to build a FeaturePyramid instead of a classifier.
+        out_indices: Levels of the pyramid, negative ones from the end; all of them by default.
 
     Raises:
         CompoundNetError: an impossible value, or `out_indices` without `features_only`.

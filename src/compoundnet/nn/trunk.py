@@ -1,4 +1,4 @@
-"""Stem and stages as a torch module: what classifiers and feature pyramids share."""
+"""Stem and stages as a torch module, the common part of classifiers and feature pyramids."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from compoundnet.nn.units import ConvNorm, is_tracing
 
 
 class Trunk(nn.Module):
-    """The stem and the stages of a network, as `spec` describes them, with fresh weights that torch chose.
+    """The stem and the stages of a network, as described by `spec`, with the default initial weights of torch.
 
     Attributes:
         spec: the network.
-        preprocess: what an image goes through first, where `compoundnet.load` made the module; None otherwise.
-        labels: the classes' names by index, likewise; None where they have none.
+        preprocess: The preprocessing of images, if `compoundnet.load` made the module; None otherwise.
+        labels: The class names by index, likewise; None if the classes have no names.
     """
 
     preprocess: Callable[[Any], Tensor] | None = None
@@ -54,7 +54,7 @@ class Trunk(nn.Module):
             channels = stage.channels
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Keep only block inputs in training and compute the rest again in backward: less memory, same gradients."""
+        """Keep only block inputs in training and recompute the rest in backward: less memory, same gradients."""
         self.checkpointing = enable
 
     @torch.no_grad()
@@ -79,7 +79,7 @@ class Trunk(nn.Module):
 
 @torch.fx.wrap  # one node of a torch.fx graph, which has no `if`
 def checked(x: Tensor, in_channels: int) -> Tensor:
-    """Return the images as they are; raise CompoundNetError unless they are float[N, in_channels, H, W]."""
+    """Return the images unchanged; raise CompoundNetError unless they are float[N, in_channels, H, W]."""
     if is_tracing():
         return x
     if x.ndim != 4 or x.shape[1] != in_channels:
@@ -97,7 +97,7 @@ def _checkpointed(block: nn.Module, x: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def _statistics_kept(block: nn.Module) -> Iterator[None]:
-    """While a block runs for the second time, keep its batch norms from counting the same batch again."""
+    """Prevent batch norms from counting a batch twice when a block runs for the second time."""
     norms = [m for m in block.modules() if isinstance(m, nn.BatchNorm2d | nn.SyncBatchNorm) and m.training]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:

@@ -1,4 +1,4 @@
-"""The units that blocks consist of: convolution with norm and activation, squeeze-excitation, stochastic depth."""
+"""The units of blocks: convolution with norm and activation, squeeze-excitation, stochastic depth."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Sides = tuple[int, ...]  # height and width
 
 
 class ConvNorm(nn.Module):
-    """Convolution without bias, batch norm, activation (`act` None leaves it out).
+    """Convolution without bias, batch norm, activation (omitted if `act` is None).
 
-    TensorFlow padding (`same`) is computed from the input at hand, so any size works (`convolve_same`).
+    TensorFlow padding (`same`) is computed from the current input, so any size works (`convolve_same`).
 
-    In eval mode with gradients off the norm is folded into the convolution's weight on the fly: equal up to rounding,
-    one pass over the feature map less and half the memory. A hook on `conv` or `norm` turns that off.
+    In eval mode with gradients off the norm is folded into the convolution's weight on the fly: equal up to
+    rounding, with one pass less over the feature map and half the memory. A hook on `conv` or `norm` disables this.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class ConvNorm(nn.Module):
         self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
         self.norm: nn.Module = nn.BatchNorm2d(out_channels, eps=eps, momentum=momentum)
         self.act = act
-        self.pad_same = same and stride > 1 and kernel > 1  # at stride 1, and for a 1x1, both paddings are equal
+        self.pad_same = same and stride > 1 and kernel > 1  # at stride 1, and for a 1x1 kernel, both paddings are equal
 
     def forward(self, x: Tensor) -> Tensor:
         if self._foldable(x):
@@ -67,7 +67,7 @@ class ConvNorm(nn.Module):
         )
 
     def fuse(self) -> None:
-        """Fold the norm into the convolution for good (in place)."""
+        """Fold the norm into the convolution permanently (in place)."""
         if isinstance(self.norm, nn.BatchNorm2d):
             weight, bias = folded(self.conv, self.norm)
             self.conv.weight = nn.Parameter(weight.detach())
@@ -76,7 +76,7 @@ class ConvNorm(nn.Module):
 
 
 def folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Return weight and bias of the convolution that does what `conv` and then `norm` in eval mode do."""
+    """Return weight and bias of the convolution equivalent to `conv` followed by `norm` in eval mode."""
     assert norm.running_var is not None and norm.running_mean is not None
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
     return conv.weight * scale[:, None, None, None], torch.addcmul(norm.bias, norm.running_mean, scale, value=-1)
@@ -88,9 +88,9 @@ def convolve_same(
 ) -> Tensor:
     """Convolve with TensorFlow's SAME padding, float[N, C, H, W] to float[N, out, ceil(H / stride), ceil(W / stride)].
 
-    The convolution itself adds padding that is even; the input is copied only for an uneven one. Where a graph for
-    any size is recorded (torch.export with dynamic sizes, torch.jit.trace), it is copied always: which of the two is
-    right is then unknown.
+    The convolution itself adds even padding; the input is copied only for uneven padding. If a graph for any size is
+    recorded (torch.export with dynamic sizes, torch.jit.trace), the input is always copied, because the kind of padding
+    is then unknown.
     """
     height, width = x.shape[-2], x.shape[-1]
     top, bottom = same_padding(height, dilation[0] * (kernel[0] - 1) + 1, stride[0])
@@ -101,23 +101,24 @@ def convolve_same(
 
 
 def may_overwrite(x: Tensor) -> bool:
-    """Return whether a fresh tensor may be overwritten: gradients are off, and no lasting graph is being recorded.
+    """Return whether a new tensor may be overwritten: gradients are off, and no permanent graph is being recorded.
 
-    What torch.jit.trace and torch.fx record runs later with gradients on as well.
+    Graphs recorded by torch.jit.trace and torch.fx may later run with gradients on.
     """
     return not (torch.is_grad_enabled() or is_tracing() or isinstance(x, torch.fx.Proxy))
 
 
 def is_tracing() -> bool:
-    """Return whether torch.jit.trace is recording: sizes are tensors then, which Python must not compare."""
+    """Return whether torch.jit.trace is recording: sizes are then tensors, which Python must not compare."""
     tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
     return tracing
 
 
 class Activation(nn.Module):
-    """SiLU, ReLU or ReLU6; works in place where that costs autograd nothing.
+    """SiLU, ReLU or ReLU6; works in place if autograd permits it.
 
-    ReLU needs only its output for backward. SiLU and torch's ReLU6 need their input: in place with gradients off.
+    ReLU needs only its output for backward. SiLU and torch's ReLU6 need their input, so they work in place only with
+    gradients off.
     """
 
     def __init__(self, name: str) -> None:
@@ -149,7 +150,8 @@ class SqueezeExcite(nn.Module):
 
 
 class StochasticDepth(nn.Module):
-    """Drops a block's branch, image by image, in training (Huang et al. 2016); kept ones are divided by `survival`."""
+    """Drops the branch of a block for single images in training (Huang et al. 2016); others are divided by
+    `survival`."""
 
     def __init__(self, survival: float) -> None:
         super().__init__()
@@ -172,18 +174,18 @@ def drop_branch(x: Tensor, survival: float, training: bool) -> Tensor:
 
 
 def add(x: Tensor, shortcut: Tensor) -> Tensor:
-    """Return x + shortcut; in x's own memory where autograd does not need x, which is fresh wherever this is called."""
+    """Return x + shortcut; in place in x if autograd does not need x, which all callers have just created."""
     return x.add_(shortcut) if may_overwrite(x) else x + shortcut
 
 
 def initialise(module: nn.Module) -> None:
     """Give every layer below `module` the authors' initial weights.
 
-    As efficientnet_model.py does: conv_kernel_initializer, dense_kernel_initializer.
+    As in efficientnet_model.py: conv_kernel_initializer, dense_kernel_initializer.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
-            # N(0, sqrt(2 / fan_out)); a depthwise kernel has one output a group, so fan_out is kernel^2 there.
+            # N(0, sqrt(2 / fan_out)); a depthwise kernel has one output per group, so its fan_out is kernel^2.
             fan_out = layer.kernel_size[0] * layer.kernel_size[1] * layer.out_channels // layer.groups
             nn.init.normal_(layer.weight, 0.0, math.sqrt(2.0 / fan_out))
             if layer.bias is not None:
@@ -195,7 +197,7 @@ def initialise(module: nn.Module) -> None:
 
 
 def initialise_classifier(layer: nn.Module) -> None:
-    """Give a classifier weights of U(-1/sqrt(classes), 1/sqrt(classes)) and bias 0; leave other layers as they are."""
+    """Give a classifier weights of U(-1/sqrt(classes), 1/sqrt(classes)) and bias 0; leave other layers unchanged."""
     if isinstance(layer, nn.Linear):
         bound = 1.0 / math.sqrt(layer.out_features)
         nn.init.uniform_(layer.weight, -bound, bound)

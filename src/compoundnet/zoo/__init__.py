@@ -1,4 +1,4 @@
-"""The paper's comparison networks that are not made of stages: cells, dense blocks, Inceptions."""
+"""The comparison networks of the paper that do not consist of stages: cells, dense blocks, Inceptions."""
 
 from compoundnet.base.extras import attach
 

@@ -22,15 +22,15 @@ class MapShape(NamedTuple):
 
 
 class Cell(nn.Module):
-    """One cell, from the outputs of the two cells before it to its own.
+    """One cell, which computes its output from the outputs of the two previous cells.
 
     Args:
         genotype: the cell's operations.
-        last: shape of the output of the cell before.
-        before: shape of the output of the cell before that; None for the first cell.
-        channels: of each operation.
+        last: Shape of the output of the previous cell.
+        before: Shape of the output of the cell before the previous one; None for the first cell.
+        channels: Channels of each operation.
         stride: 2 halves the resolution.
-        norm: batch norm's values.
+        norm: The batch norm settings.
         survival: drop path: probability that an operation is kept in training.
     """
 
@@ -47,7 +47,7 @@ class Cell(nn.Module):
         super().__init__()
         self.genotype = genotype
         self.enter_last = conv(last.channels, channels, norm)
-        # The first cell has one input only: it is both states, and as state 1 it stays as it is.
+        # The first cell has only one input, which serves as both states; as state 1 it is unchanged.
         self.enter_before = nn.Identity() if before is None else _entrance(before, last, channels, norm)
         states = [MapShape(channels, last.halvings), last if before is None else MapShape(channels, last.halvings)]
         made = MapShape(channels, last.halvings + (stride == 2))
@@ -125,14 +125,14 @@ class AmoebaNet(nn.Module):
 
 
 def _entrance(before: MapShape, last: MapShape, channels: int, norm: Norm) -> nn.Module:
-    """Return what brings the output before the last to the last one's resolution and to `channels`."""
+    """Return the module that brings the last but one output to the resolution of the last one and to `channels`."""
     if before.halvings != last.halvings:
         return nn.Sequential(nn.ReLU(), FactorisedReduction(before.channels, channels, norm))
     return nn.Identity() if before.channels == channels else conv(before.channels, channels, norm)
 
 
 def _exit(state: MapShape, made: MapShape, norm: Norm) -> nn.Module:
-    """Return what brings a state to the shape of the states that the cell made, so that they can be concatenated."""
+    """Return the module that brings a state to the shape of the cell's new states, for concatenation."""
     if state.halvings != made.halvings:
         return FactorisedReduction(state.channels, made.channels, norm)
     if state.channels == made.channels:

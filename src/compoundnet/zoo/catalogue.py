@@ -1,4 +1,4 @@
-"""The comparison networks by name: who builds them (networks.toml) and what they cost (measured.toml)."""
+"""The comparison networks by name: their builders (networks.toml) and their costs (measured.toml)."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 
 class NetworkBuilder(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What builds one network.
+    """The builder of one network.
 
     Attributes:
-        name: as commands take it: `inception-v4`.
-        title: as the paper's Table 2 prints it.
-        resolution: side of the square input that its row of Table 2 is about, pixels.
+        name: The name for commands, such as `inception-v4`.
+        title: The name in the paper's Table 2.
+        resolution: Side of the square input in its row of Table 2, pixels.
         builder: the function or class that makes the module, by its full name.
-        arguments: what the builder is called with.
-        reference: who published the network, and where its size is given.
+        arguments: The arguments of the builder.
+        reference: The publication of the network, and the source of its size.
     """
 
     name: str
@@ -43,7 +43,7 @@ class NetworkBuilder(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         return self.builder.partition(".")[0]
 
     def build(self, num_classes: int = 1000) -> nn.Module:
-        """Build the torch module with fresh weights, in training mode and without auxiliary head.
+        """Build the torch module with random weights, in training mode and without auxiliary head.
 
         It maps float[N, 3, H, W] to logits float[N, num_classes]. Under `torch.device("meta")` it takes no memory.
 
@@ -65,7 +65,7 @@ class ZooNetwork(NetworkBuilder, frozen=True, forbid_unknown_fields=True, kw_onl
     Attributes:
         params: trainable parameters.
         macs: multiply-adds of convolutions and fully connected layers for one image; the paper calls them FLOPS.
-        classifier: how many of the parameters are the last layer's.
+        classifier: The number of parameters of the last layer.
     """
 
     params: int
@@ -82,7 +82,7 @@ def network(name: str) -> ZooNetwork:
     """Return the comparison network of that name; underscores and capitals are accepted.
 
     Raises:
-        CompoundNetError: there is no such comparison network; the message has the nearest names.
+        CompoundNetError: there is no such comparison network; the message contains the nearest names.
     """
     wanted = canonical(name)
     known = _entries()
@@ -93,7 +93,7 @@ def network(name: str) -> ZooNetwork:
 
 @cache
 def builders() -> dict[str, NetworkBuilder]:
-    """Return what builds each network, by name."""
+    """Return the builder of each network, by name."""
     listed = msgspec.convert(_read("networks.toml")["networks"], list[NetworkBuilder])
     return {builder.name: builder for builder in listed}
 

@@ -1,4 +1,4 @@
-"""What a network costs, by torch's own counter on meta tensors: no weight is stored, no product computed.
+"""The cost of a network, by torch's counter on meta tensors, without storing weights or computing products.
 
 `python -m compoundnet.zoo.counter` writes `measured.toml` anew; a test counts again and compares.
 """
@@ -26,7 +26,7 @@ HEADER = """\
 
 
 class CountedCost(msgspec.Struct, frozen=True):
-    """What torch counted.
+    """The result of torch's counter.
 
     Attributes:
         params: trainable parameters.
@@ -43,7 +43,7 @@ def count(build: Callable[[], nn.Module], resolution: int) -> CountedCost:
     """Count a module in eval mode, for one RGB image.
 
     Args:
-        build: makes the module; called with the meta device as default.
+        build: Builds the module; called with the meta device as default.
         resolution: side of the image, pixels.
     """
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:

@@ -1,4 +1,4 @@
-"""`create_model`: a network by the name that timm or torchvision has for it, with timm's keywords."""
+"""`create_model`: a network by its name in timm or torchvision, with the keywords of timm."""
 
 from __future__ import annotations
 
@@ -62,24 +62,26 @@ def create_model(
 ) -> ConvNet | FeaturePyramid:
     """Create a torch module by a name of timm, torchvision or this project, in training mode as timm does.
 
-    A network of a name is this project's, whichever library the name is from: TensorFlow padding and the authors'
-    batch norm for the EfficientNets, with and without timm's `tf_`.
+    The network is always that of this project, whichever library the name comes from: the EfficientNets have TensorFlow
+    padding and the authors' batch norm, with and without timm's `tf_`.
 
     Args:
-        model_name: `efficientnet_b0`, `tf_efficientnet_lite0`, `mobilenetv2_100`, `resnet50`, `efficientnet-b0`; or a
-            pretrained model's, which says how it was trained: `tf_efficientnet_b0.ns_jft_in1k`.
-        pretrained: load weights (`compoundnet models list` shows which there are), fetching them where necessary.
-        num_classes: length of the logits; another than the weights' gives a fresh classifier, 0 none.
-        in_chans: channels of the images; another than the weights' gives a stem made of the pretrained one.
+        model_name: `efficientnet_b0`, `tf_efficientnet_lite0`, `mobilenetv2_100`, `resnet50`, `efficientnet-b0`; or
+            the name of a pretrained model, which includes its training: `tf_efficientnet_b0.ns_jft_in1k`.
+        pretrained: Whether to load weights (`compoundnet models list` lists them), fetching them if necessary.
+        num_classes: Length of the logits. A number other than that of the weights gives a new random classifier, 0
+            none.
+        in_chans: Channels of the images. A number other than that of the weights gives a stem adapted from the
+            pretrained one.
         drop_rate: dropout before the classifier, a probability.
         drop_path_rate: stochastic depth, the probability that the deepest block is dropped.
         global_pool: "avg", "max", or "" for none, which needs num_classes=0.
-        features_only: create a FeaturePyramid instead of a classifier.
-        out_indices: which levels of the pyramid, negative ones from the end; all of them by default.
+        features_only: Whether to create a FeaturePyramid instead of a classifier.
+        out_indices: Levels of the pyramid, negative ones from the end; all of them by default.
 
     Raises:
-        CompoundNetError: there is no such network, with the nearest names; it is not one of stages; no weights are
-            known for it; or a value is impossible.
+        CompoundNetError: there is no such network, with the nearest names; it does not consist of stages; no
+            weights are available for it; or a value is impossible.
     """
     network = find_by_any_name(model_name)
     options = {
@@ -127,5 +129,5 @@ def _library_names() -> dict[str, str]:
     found: dict[str, str] = {}
     for peer in tomllib.loads(text)["peers"]:
         for ours, theirs in peer["networks"].items():
-            found.setdefault(theirs, ours)  # the catalogue's networks stand first in the file
+            found.setdefault(theirs, ours)  # the networks of the catalogue come first in the file
     return found

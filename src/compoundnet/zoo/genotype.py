@@ -1,4 +1,4 @@
-"""AmoebaNet's cells as data: which operation works on which state. Read from amoebanet.toml; no torch."""
+"""AmoebaNet's cells as data: the operation applied to each state. Read from amoebanet.toml, without torch."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Combination(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CellGenotype(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A cell. States 0 and 1 are its inputs, combination i makes state i + 2; `outputs` are concatenated."""
+    """A cell. States 0 and 1 are its inputs, combination i creates state i + 2; `outputs` are concatenated."""
 
     combinations: tuple[Combination, ...]
     outputs: tuple[int, ...]
@@ -57,18 +57,18 @@ class CellGenotype(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Genotype(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The two cells that a network is a stack of; the reduction cell halves the resolution."""
+    """The two cells of which a network is stacked; the reduction cell halves the resolution."""
 
     normal: CellGenotype
     reduction: CellGenotype
 
 
 class AmoebaNets(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The genotypes, and what all of them have in common.
+    """The genotypes, and their common settings.
 
     Attributes:
-        stem_channels: of the first convolution.
-        norm: batch norm's values.
+        stem_channels: Channels of the first convolution.
+        norm: The batch norm settings.
         dropout: probability, before the classifier.
         survival: drop path: probability that an operation of the last cell is kept; falls linearly from 1.
         genotypes: by letter.
@@ -81,7 +81,7 @@ class AmoebaNets(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     genotypes: dict[str, Genotype]
 
     def genotype(self, letter: str) -> Genotype:
-        """Return the genotype of that letter; raise CompoundNetError where there is none."""
+        """Return the genotype of that letter; raise CompoundNetError if there is none."""
         if letter not in self.genotypes:
             raise CompoundNetError(f"there is no AmoebaNet-{letter}{did_you_mean(letter, self.genotypes)}")
         return self.genotypes[letter]

@@ -1,4 +1,4 @@
-"""Any NETWORK by its name or its file, whether this package or another library builds it; and what it costs."""
+"""Lookup of any NETWORK by name or file, whether this package or another library builds it, and of its cost."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from compoundnet.zoo.catalogue import ZooNetwork, entries
 
 
 class NetworkSize(msgspec.Struct, frozen=True):
-    """Size and cost of a network at its own resolution.
+    """Size and cost of a network at its default resolution.
 
     Attributes:
-        name: the network's.
+        name: The name of the network.
         resolution: side of the square input, pixels.
         params: trainable parameters.
         macs: multiply-adds for one image.
-        cost: all that is known of a network of stages; None for a comparison network, of which parameters and
-            multiply-adds are all that is known without building it.
+        cost: The full cost of a network of stages; None for a comparison network, of which only parameters and
+            multiply-adds are known without building it.
     """
 
     name: str
@@ -32,7 +32,7 @@ class NetworkSize(msgspec.Struct, frozen=True):
 
 
 def find_network(name: str | os.PathLike[str]) -> arch.Network | ZooNetwork:
-    """Find a network by name or TOML file; torch is not imported.
+    """Find a network by name or TOML file, without importing torch.
 
     Args:
         name: of the catalogue (`compoundnet list`) or of a comparison network of Table 2, capitals and underscores
@@ -51,7 +51,7 @@ def find_network(name: str | os.PathLike[str]) -> arch.Network | ZooNetwork:
 
 
 def find_scalable(name: str | os.PathLike[str]) -> arch.Network:
-    """Find a network that is made of stages, which alone can be scaled, built by `nn.build`, trained and searched.
+    """Find a network that consists of stages: only those can be scaled, built by `nn.build`, trained and searched.
 
     Raises:
         CompoundNetError: as `find_network`; also for a comparison network.
@@ -66,7 +66,8 @@ def find_scalable(name: str | os.PathLike[str]) -> arch.Network:
 
 
 def network_size(network: str | os.PathLike[str] | arch.Network | ZooNetwork) -> NetworkSize:
-    """Return size and cost of a network; a name or a file is found as `find_network` does. torch is not imported."""
+    """Return size and cost of a network; a name or file is looked up as in `find_network`.
+    Does not import torch."""
     found = network if isinstance(network, arch.Network | ZooNetwork) else find_network(network)
     if isinstance(found, ZooNetwork):
         return NetworkSize(found.name, found.resolution, found.params, found.macs)

@@ -15,7 +15,8 @@ Pair = tuple[int, int]
 
 
 class SameConv2d(nn.Conv2d):
-    """A convolution without bias; output side ceil(input side / stride), and uneven padding has its odd pixel last."""
+    """A convolution without bias; output side ceil(input side / stride), and uneven padding adds its odd pixel at the
+    end."""
 
     def __init__(
         self,
@@ -34,7 +35,7 @@ class SameConv2d(nn.Conv2d):
 
 
 class SamePool2d(nn.Module):
-    """A max or average pool over `kernel` x `kernel` pixels; the average is of the pixels inside the image only."""
+    """A max or average pool over `kernel` x `kernel` pixels; the average counts only pixels inside the image."""
 
     def __init__(self, kind: str, kernel: int, stride: int) -> None:
         super().__init__()
@@ -42,9 +43,9 @@ class SamePool2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.kernel % 2 == 0:
-            # Padded by one at the end whatever the stride: where a stride needs none, its windows do not reach it.
+            # Padded by one at the end for every stride: if a stride needs no padding, its windows do not reach it.
             return F.max_pool2d(F.pad(x, (0, 1, 0, 1), value=float("-inf")), self.kernel, self.stride)
-        # The end's missing pixel is ceil_mode's, and neither pool counts what lies outside.
+        # ceil_mode adds the missing pixel at the end, and neither pool counts pixels outside the image.
         padding = tuple(same_padding(side, self.kernel, self.stride)[0] for side in x.shape[-2:])
         if self.kind == "max":
             return F.max_pool2d(x, self.kernel, self.stride, padding, ceil_mode=True)
@@ -55,7 +56,7 @@ class SamePool2d(nn.Module):
 
 
 class FactorisedReduction(nn.Module):
-    """Halves the resolution without dropping pixels' phases: two 1x1 convolutions, the second a pixel further on."""
+    """Halves the resolution without losing odd pixels: two 1x1 convolutions, the second shifted by one pixel."""
 
     def __init__(self, in_channels: int, out_channels: int, norm: Norm) -> None:
         super().__init__()
@@ -85,7 +86,8 @@ def conv(
 def separable(
     in_channels: int, out_channels: int, norm: Norm, kernel: int, stride: int, dilation: int = 1
 ) -> nn.Module:
-    """Return twice ReLU, depthwise and pointwise convolution, batch norm; the first depthwise one has the stride."""
+    """Return two times ReLU, depthwise and pointwise convolution, batch norm; the first depthwise one has the
+    stride."""
     layers: list[nn.Module] = []
     for channels, step in ((in_channels, stride), (out_channels, 1)):
         layers += [

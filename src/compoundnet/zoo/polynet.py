@@ -67,7 +67,7 @@ def design() -> Design:
 
 
 class Unit(nn.Module):
-    """A convolution that `orders` passes share, each with a batch norm of its own; then ReLU."""
+    """A convolution shared by `orders` passes, each with a separate batch norm; then ReLU."""
 
     def __init__(self, in_channels: int, conv: Conv, norm: Norm, orders: int) -> None:
         super().__init__()
@@ -144,7 +144,7 @@ class TwoWay(nn.Module):
 
 
 class PolyThree(nn.Module):
-    """I + F + F^2 + F^3, each scaled, then ReLU; a further order works on the ReLU of the one before."""
+    """I + F + F^2 + F^3, each scaled, then ReLU; each further order is computed from the ReLU of the previous one."""
 
     def __init__(self, channels: int, stage: PolyStage, norm: Norm, scale: float) -> None:
         super().__init__()
