@@ -74,7 +74,7 @@ class _Imported(UserDict[str, Any]):
 
 
 class _Group(TyperGroup):
-    """A group of commands that are imported when they are asked for."""
+    """A group of commands that are imported on demand."""
 
     table: Mapping[str, str]
 

@@ -142,7 +142,7 @@ class TrainingDisplay(Watcher):
 
 
 def duration(seconds: float) -> str:
-    """Return a time for a person, such as "3 min 20 s"."""
+    """Return a duration in words, such as "3 min 20 s"."""
     hours, rest = divmod(round(seconds), 3600)
     minutes, seconds = divmod(rest, 60)
     if hours:

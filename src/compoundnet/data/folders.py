@@ -33,7 +33,7 @@ def find_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
 
 
 def visible(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
-    """List a folder without hidden entries, sorted by name. Raises CompoundNetError where that is not possible."""
+    """List a folder without hidden entries, sorted by name. Raises CompoundNetError if that is not possible."""
     try:
         with os.scandir(folder) as listed:
             return sorted((entry for entry in listed if not entry.name.startswith(".")), key=lambda entry: entry.name)

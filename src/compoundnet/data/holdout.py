@@ -43,7 +43,7 @@ def hold_out(split: Split, amount: int | float, seed: int = 0, name: str = "mini
 def hold_out_by_class(split: Split, fraction: float, seed: int = 0, name: str = "test") -> tuple[Split, Split]:
     """Hold out the same fraction of each class, at least one image, so that a small class is in both parts.
 
-    Args and returns as `hold_out`. Raises CompoundNetError where a class has fewer than two images.
+    Args and returns as `hold_out`. Raises CompoundNetError if a class has fewer than two images.
     """
     drawn = draws(split, seed)
     chosen = []

@@ -53,7 +53,7 @@ def digits_splits() -> dict[str, Split]:
 
 
 def torchvision_splits(facts: DatasetFacts, root: Path, download: bool) -> dict[str, Split]:
-    """Return the published splits. Raises CompoundNetError, saying how to get the data, where it is not in `root`."""
+    """Return the published splits. Raises CompoundNetError, saying how to get the data, if it is not in `root`."""
     download = download and facts.downloads
     try:
         if facts.name in _IN_MEMORY:

@@ -18,8 +18,8 @@ class Epoch(msgspec.Struct, frozen=True):
         lr: the learning rate of its last step.
         loss: on the training images, with label smoothing and augmentation.
         top1: accuracy on the training images, with augmentation.
-        held_loss: on the held-out images; None where they were not evaluated.
-        held_top1: accuracy on the held-out images; None where they were not evaluated.
+        held_loss: on the held-out images; None if they were not evaluated.
+        held_top1: accuracy on the held-out images; None if they were not evaluated.
         images_per_second: over all processes.
     """
 

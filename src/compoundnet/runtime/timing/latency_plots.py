@@ -27,7 +27,7 @@ class PlottedLatency(msgspec.Struct, frozen=True):
         precision: The precision of the weights.
         milliseconds: The median latency.
         macs: Multiply-adds of one image.
-        top1: ImageNet accuracy, a fraction; None where it is not known.
+        top1: ImageNet accuracy, a fraction; None if it is not known.
     """
 
     network: str
