@@ -17,7 +17,7 @@ from compoundnet.runtime.timing.rounds import Latency, time_rounds
 from compoundnet.runtime.timing.subjects import of_network
 
 _TRIES = 6
-# A result within this fraction of the bound is accepted, because repeated latencies differ by as much.
+# A latency of at least this fraction of the bound is accepted, because repeated latencies differ by as much.
 _CLOSE = 0.95
 # The fraction of the limit at which a correction aims.
 _AIM = 0.98
