@@ -2,7 +2,7 @@
 
 Every subject ends with what a training step takes: float32[64, 3, 224, 224], normalised. All crop, resize (bicubic)
 and flip; the second comparison adds AutoAugment. timm's `v0` policy fails with Pillow 13, whose posterize refuses the 0
-bits that it asks for; here it is given the black picture that the policy's authors compute.
+bits that it asks for; here it is given the black image that the policy's authors compute.
 """
 
 from __future__ import annotations
@@ -91,9 +91,9 @@ def torchvisions(folder: Path, augment: bool) -> Epoch:
         v2.RandomHorizontalFlip(),
         *([v2.AutoAugment(fill=128)] if augment else []),
     ]
-    pictures = datasets.ImageFolder(str(folder / "train"), v2.Compose(steps), loader=_decoded)
+    folder_set = datasets.ImageFolder(str(folder / "train"), v2.Compose(steps), loader=_decoded)
     batches = torch.utils.data.DataLoader(
-        pictures, BATCH, shuffle=True, drop_last=True, num_workers=WORKERS, persistent_workers=True
+        folder_set, BATCH, shuffle=True, drop_last=True, num_workers=WORKERS, persistent_workers=True
     )
     return lambda: _normalised(images for images, _ in batches)
 

@@ -1,8 +1,8 @@
 """What training reaches, and what the engine costs over a bare loop.
 
 digits      EfficientNet-B0 from scratch on scikit-learn's digits, recipe `quick`: test top-1 and minutes
-finetune    Lite0 on 1,000 CIFAR-10 pictures at 128 px, recipe `finetune`, against logistic regression on its frozen
-            features, on 2,000 test pictures. Needs --cifar: a folder or zip of train/CLASS/*.jpg and test/CLASS/*.jpg
+finetune    Lite0 on 1,000 CIFAR-10 images at 128 px, recipe `finetune`, against logistic regression on its frozen
+            features, on 2,000 test images. Needs --cifar: a folder or zip of train/CLASS/*.jpg and test/CLASS/*.jpg
 overhead    a run of the engine, with its logs and the checkpoint at its end, against the same steps written out, on
             the same batches, in alternation
 """
@@ -36,7 +36,7 @@ from compoundnet.train.logs import Logs
 from compoundnet.train.optimizer import make_optimizer, set_learning_rate
 from compoundnet.train.schedule import learning_rate
 
-PICTURES = {"train": 100, "test": 200}
+IMAGES = {"train": 100, "test": 200}
 
 
 def digits(seeds: int) -> None:
@@ -54,14 +54,14 @@ def digits(seeds: int) -> None:
 def finetune(seeds: int, cifar: Path) -> None:
     """Fine-tuning against what logistic regression makes of the same network's features."""
     with tempfile.TemporaryDirectory() as scratch:
-        folder = _pictures(cifar, Path(scratch))
+        folder = _images(cifar, Path(scratch))
         scores, minutes = [], []
         for seed in range(seeds):
             recipe = override(find_recipe("finetune"), [f"seed={seed}", "resolution=128"])
             score, taken = _run(plan_task(recipe, open_dataset(folder), start=open_folder("efficientnet-lite0")))
             scores.append(score)
             minutes.append(taken)
-        _report("CIFAR-10, 1,000 pictures, Lite0 fine-tuned", scores, minutes)
+        _report("CIFAR-10, 1,000 images, Lite0 fine-tuned", scores, minutes)
         print(f"  logistic regression on its frozen features: {_frozen(folder):.2%}")
 
 
@@ -116,8 +116,8 @@ def _bare_run(task: cn.train.Task) -> float:
     began = time.perf_counter()
     for step, (images, labels, _) in enumerate(batches):
         set_learning_rate(optimizer, learning_rate(recipe, step, recipe.steps, recipe.steps))
-        pictures = normalise(images, task.preprocess).contiguous(memory_format=torch.channels_last)
-        loss = F.cross_entropy(net(pictures), labels, label_smoothing=recipe.label_smoothing)
+        inputs = normalise(images, task.preprocess).contiguous(memory_format=torch.channels_last)
+        loss = F.cross_entropy(net(inputs), labels, label_smoothing=recipe.label_smoothing)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -142,8 +142,8 @@ def _report(what: str, scores: list[float], minutes: list[float]) -> None:
     )
 
 
-def _pictures(cifar: Path, scratch: Path) -> Path:
-    """The first pictures of each class by name, as class folders."""
+def _images(cifar: Path, scratch: Path) -> Path:
+    """The first images of each class by name, as class folders."""
     names: dict[str, Callable[[], bytes]]
     if cifar.is_dir():
         names = {path.relative_to(cifar).as_posix(): path.read_bytes for path in cifar.glob("*/*/*.jpg")}
@@ -155,7 +155,7 @@ def _pictures(cifar: Path, scratch: Path) -> Path:
         split, label, _ = name.split("/")
         classes.setdefault((split, label), []).append(name)
     for (split, _), members in classes.items():
-        for name in members[: PICTURES[split]]:
+        for name in members[: IMAGES[split]]:
             (scratch / name).parent.mkdir(parents=True, exist_ok=True)
             (scratch / name).write_bytes(names[name]())
     return scratch
