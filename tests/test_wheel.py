@@ -39,8 +39,9 @@ class Environment(NamedTuple):
         return self.folder / "bin" / "python"
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """`compoundnet ARGUMENTS` in the environment, which sees nothing of this one."""
+        """`compoundnet ARGUMENTS` in the environment, which sees nothing of this one, nor of its cache."""
         kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        kept["COMPOUNDNET_CACHE"] = str(self.work / "cache")
         return subprocess.Popen(
             [self.folder / "bin" / "compoundnet", *arguments],
             stdout=subprocess.PIPE,
