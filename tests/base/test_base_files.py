@@ -164,3 +164,11 @@ def test_the_folder_of_a_future_file_must_exist(tmp_path: Path) -> None:
     check_folder_of(tmp_path / "new.json")
     with pytest.raises(CompoundNetError, match=r"missing/new.json: there is no folder .*missing$"):
         check_folder_of(tmp_path / "missing" / "new.json")
+
+
+def test_a_folder_of_any_name_is_replaced(tmp_path: Path) -> None:
+    for content in ("first", "second"):
+        with whole_folder(tmp_path / "replaced") as folder:
+            (folder / "file").write_text(content)
+    assert [path.name for path in tmp_path.iterdir()] == ["replaced"]
+    assert (tmp_path / "replaced" / "file").read_text() == "second"

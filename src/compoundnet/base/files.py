@@ -103,7 +103,7 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         whole = scratch / target.name
         whole.mkdir()  # inside the scratch folder, which is private to its user
         yield whole
-        replaced = scratch / "replaced"
+        replaced = scratch / f"{target.name}.old"  # not the name of `whole`, whatever the target is called
         if target.is_symlink() or target.exists():
             target.rename(replaced)
         try:
