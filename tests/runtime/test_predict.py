@@ -16,8 +16,9 @@ from small_model import write_small_model
 
 import compoundnet as cn
 from compoundnet import models
+from compoundnet.models.postprocess import softmax
 from compoundnet.runtime import Failure, Prediction
-from compoundnet.runtime.predict import map_ahead, softmax
+from compoundnet.runtime.predict import map_ahead
 
 Noise = NDArray[np.uint8]
 

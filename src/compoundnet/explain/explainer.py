@@ -15,12 +15,11 @@ from compoundnet.base.images import read_image, to_rgb
 from compoundnet.base.machine import check_threads
 from compoundnet.explain.maps import Explanation, Method, class_map
 from compoundnet.explain.methods import cam, gradcam
-from compoundnet.models import ExportedModel, Model, Preprocess, open_model
+from compoundnet.models import ExportedModel, Model, Postprocess, Preprocess, open_model
 from compoundnet.models.conversion import default_preprocess
 from compoundnet.models.preprocess import crop_box
 from compoundnet.runtime import ClassProbability
 from compoundnet.runtime.feature_session import feature_session
-from compoundnet.runtime.predict import softmax
 
 if TYPE_CHECKING:
     from torch import nn
@@ -40,6 +39,7 @@ class ExplainableModel(NamedTuple):
     network: arch.Network | None
     preprocess: Preprocess
     labels: tuple[str, ...] | None
+    postprocess: Postprocess
     model: Model | nn.Module
 
 
@@ -74,7 +74,7 @@ class Explainer:
             raise CompoundNetError(f"there is no method {method!r}{did_you_mean(method, METHODS)}")
         self.method = method
         opened = find_explainable(model, preprocess, labels)
-        self.name, self.network, self.preprocess, self.labels = opened[:4]
+        self.name, self.network, self.preprocess, self.labels, self.postprocess = opened[:5]
         self._run = _method(opened, method, backend, check_threads(threads))
 
     def __repr__(self) -> str:
@@ -102,7 +102,7 @@ class Explainer:
         output = self._run(self.preprocess.pixels(pixels))
         if not np.isfinite(output.logits).all():
             raise CompoundNetError(f"{self.name} gives values that are not finite; its weights are damaged")
-        probabilities = softmax(output.logits[None])[0]
+        probabilities = self.postprocess.probabilities(output.logits[None])[0]
         best = np.argsort(-probabilities, kind="stable")[: top or _TOP].tolist()
         predictions = tuple(ClassProbability(one, self.label(one), float(probabilities[one])) for one in best)
         crop = crop_box(pixels.width, pixels.height, self.preprocess.crop)
@@ -155,7 +155,9 @@ def find_explainable(
     """
     if isinstance(model, str | os.PathLike | Model):
         opened = _opened(model)
-        found = ExplainableModel(opened.name, opened.network, opened.preprocess, opened.labels, opened)
+        found = ExplainableModel(
+            opened.name, opened.network, opened.preprocess, opened.labels, opened.postprocess, opened
+        )
     else:
         from compoundnet.nn import ConvNet  # noqa: PLC0415  imports torch, which an exported file does not need
 
@@ -164,7 +166,7 @@ def find_explainable(
         how = preprocess or (None if network is None else default_preprocess(network))
         if how is None:
             raise CompoundNetError(f"a {name} does not say how its images are preprocessed; give preprocess=")
-        found = ExplainableModel(name, network, how, None if labels is None else tuple(labels), model)
+        found = ExplainableModel(name, network, how, None if labels is None else tuple(labels), Postprocess(), model)
     network = found.network
     if network is not None and (network.in_channels != 3 or network.num_classes < 1):
         raise CompoundNetError(

@@ -6,6 +6,7 @@ from .folder import read_folder, write_folder
 from .layouts import LAYOUTS, from_layout, layout, to_layout
 from .lookup import open_folder, open_model
 from .model import ExportedModel, Model, ModelFolder
+from .postprocess import Postprocess
 from .preprocess import Preprocess
 from .torch_module import load
 
@@ -14,6 +15,7 @@ __all__ = [
     "ExportedModel",
     "Model",
     "ModelFolder",
+    "Postprocess",
     "Preprocess",
     "PretrainedWeights",
     "convert",

@@ -17,6 +17,7 @@ from compoundnet.arch import Network
 from compoundnet.base import CompoundNetError
 from compoundnet.models.labels import check_labels
 from compoundnet.models.model import PREFIX, ExportedModel
+from compoundnet.models.postprocess import Postprocess
 from compoundnet.models.preprocess import Preprocess
 
 
@@ -58,6 +59,8 @@ def from_properties(properties: Mapping[str, str], file: Path) -> ExportedModel:
         network=network,
         preprocess=Preprocess.loads(found["preprocess"], f"{file}, {PREFIX}preprocess"),
         labels=labels,
+        # Files written before there was a postprocessing have none.
+        postprocess=Postprocess.loads(found.get("postprocess", ""), f"{file}, {PREFIX}postprocess"),
         precision=found["precision"],
         dynamic_batch=found.get("dynamic_batch") == "true",
         dynamic_size=found.get("dynamic_size") == "true",

@@ -4,6 +4,7 @@ network.toml          the network (`compoundnet.arch.Network`)
 weights.safetensors   its tensors under the names of the built module, float32
 labels.txt            one class per line; absent if the classes have no names
 preprocess.toml       the preprocessing of an image (`Preprocess`)
+postprocess.toml      how logits become probabilities (`Postprocess`); absent if softmax alone does
 README.md             origin, licence, accuracy
 SHA256SUMS            the weights' checksum, in the form `sha256sum --check` reads
 
@@ -22,6 +23,7 @@ from compoundnet.arch import Network
 from compoundnet.base import CompoundNetError, whole_folder
 from compoundnet.models.labels import check_labels, read_labels
 from compoundnet.models.model import ModelFolder
+from compoundnet.models.postprocess import Postprocess
 from compoundnet.models.preprocess import Preprocess
 from compoundnet.models.tensors import COUNTER, check_tensors
 from compoundnet.models.weights_files import check_sha256, sha256_of, tensor_shapes
@@ -30,10 +32,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _NETWORK, _WEIGHTS, _LABELS = "network.toml", "weights.safetensors", "labels.txt"
-_PREPROCESS, _README, _CHECKSUMS = "preprocess.toml", "README.md", "SHA256SUMS"
+_PREPROCESS, _POSTPROCESS = "preprocess.toml", "postprocess.toml"
+_README, _CHECKSUMS = "README.md", "SHA256SUMS"
 _NEEDED = (_NETWORK, _WEIGHTS, _PREPROCESS)
 _EXTRAS = ("recipe.toml", "log.csv", "curves.png", "result.json")
-_FILES = frozenset((*_NEEDED, _LABELS, _README, _CHECKSUMS, *_EXTRAS))
+_FILES = frozenset((*_NEEDED, _LABELS, _POSTPROCESS, _README, _CHECKSUMS, *_EXTRAS))
 
 
 def read_folder(folder: str | os.PathLike[str], name: str | None = None) -> ModelFolder:
@@ -58,13 +61,14 @@ def read_folder(folder: str | os.PathLike[str], name: str | None = None) -> Mode
         )
     network = Network.load(path / _NETWORK)
     preprocess = Preprocess.load(path / _PREPROCESS)
+    postprocess = Postprocess.load(path / _POSTPROCESS) if (path / _POSTPROCESS).exists() else Postprocess()
     labels = read_labels(path / _LABELS, network.num_classes) if (path / _LABELS).exists() else None
     weights = path / _WEIGHTS
     if (path / _CHECKSUMS).exists():
         remedy = f"get the model again, or delete {_CHECKSUMS} if you changed the weights yourself"
         check_sha256(weights, _recorded_sha256(path / _CHECKSUMS), remedy)
     check_tensors(network, tensor_shapes(weights), str(weights))
-    return ModelFolder(name or path.resolve().name, network, preprocess, labels, weights)
+    return ModelFolder(name or path.resolve().name, network, preprocess, labels, postprocess, weights)
 
 
 def write_folder(
@@ -74,6 +78,7 @@ def write_folder(
     preprocess: Preprocess,
     *,
     labels: Sequence[str] | None = None,
+    postprocess: Postprocess | None = None,
     readme: str,
     replace: bool = False,
     extras: Mapping[str, bytes] | None = None,
@@ -86,6 +91,7 @@ def write_folder(
         state: The built network's `state_dict()`, on any device.
         preprocess: The preprocessing of an image.
         labels: The class names by index; None if the classes have no names.
+        postprocess: How logits become probabilities; softmax alone by default.
         readme: The text of README.md.
         replace: Whether to replace an existing model folder. A folder with other content is never replaced.
         extras: More files by name: recipe.toml, log.csv, curves.png, result.json.
@@ -101,10 +107,14 @@ def write_folder(
     check_target(target, replace)
     with whole_folder(target) as whole:
         _write_files(whole, network, state, preprocess, labels, readme)
+        if postprocess not in (None, Postprocess()):
+            postprocess.save(whole / _POSTPROCESS)
         for name, content in (extras or {}).items():
             (whole / name).write_bytes(content)
     names = None if labels is None else tuple(labels)
-    return ModelFolder(target.resolve().name, network, preprocess, names, target / _WEIGHTS)
+    return ModelFolder(
+        target.resolve().name, network, preprocess, names, postprocess or Postprocess(), target / _WEIGHTS
+    )
 
 
 def check_target(target: Path, replace: bool) -> None:

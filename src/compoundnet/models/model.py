@@ -8,6 +8,7 @@ import msgspec
 
 from compoundnet import __version__
 from compoundnet.arch import Network
+from compoundnet.models.postprocess import Postprocess
 from compoundnet.models.preprocess import Preprocess
 
 # Prefix of the metadata keys of an exported file.
@@ -22,12 +23,14 @@ class Model(msgspec.Struct, frozen=True):
         network: The network.
         preprocess: The preprocessing of an image.
         labels: The class names by index; None if the classes have no names.
+        postprocess: How the logits become probabilities.
     """
 
     name: str
     network: Network
     preprocess: Preprocess
     labels: tuple[str, ...] | None
+    postprocess: Postprocess
 
 
 class ModelFolder(Model, frozen=True):
@@ -69,6 +72,7 @@ class ExportedModel(Model, frozen=True):
             "name": self.name,
             "network": self.network.dumps(),
             "preprocess": self.preprocess.dumps(),
+            "postprocess": self.postprocess.dumps(),
             "precision": self.precision,
             "dynamic_batch": str(self.dynamic_batch).lower(),
             "dynamic_size": str(self.dynamic_size).lower(),

@@ -143,7 +143,8 @@ class Predictor:
         logits = self._session(np.stack([image for _, image in images]))
         if not np.isfinite(logits).all():
             raise CompoundNetError(f"{self.model.name} gives values that are not finite; its weights are damaged")
-        return [Prediction(path, self._best(row)) for (path, _), row in zip(images, softmax(logits), strict=True)]
+        probabilities = self.model.postprocess.probabilities(logits)
+        return [Prediction(path, self._best(row)) for (path, _), row in zip(images, probabilities, strict=True)]
 
     def _best(self, probabilities: NDArray[np.float64]) -> tuple[ClassProbability, ...]:
         labels = self.model.labels
@@ -151,16 +152,6 @@ class Predictor:
             ClassProbability(index, str(index) if labels is None else labels[index], float(probabilities[index]))
             for index in np.argsort(-probabilities, kind="stable")[: self.top].tolist()
         )
-
-
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the probabilities float64[N, classes] of logits float[N, classes].
-
-    Written here because the base install, which runs exported files, does not bring scipy.
-    """
-    powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    probabilities: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
-    return probabilities
 
 
 def map_ahead(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from compoundnet import data
 from compoundnet.base import CompoundNetError, check_folder_of, did_you_mean, scratch_folder
-from compoundnet.models import ExportedModel, Model, ModelFolder, Preprocess, load, open_folder
+from compoundnet.models import ExportedModel, Model, ModelFolder, Postprocess, Preprocess, load, open_folder
 from compoundnet.models.conversion import default_preprocess
 from compoundnet.models.exported import is_exported
 from compoundnet.models.labels import check_labels
@@ -170,16 +170,18 @@ def _described(
     """The network in eval mode, norms not folded, and the metadata of the file."""
     model = _opened(model)
     if isinstance(model, ModelFolder):
-        name, network = model.name, model.network
+        name, network, postprocess = model.name, model.network, model.postprocess
         preprocess, labels = preprocess or model.preprocess, model.labels if labels is None else labels
     else:
-        name, network = model.spec.name, model.spec
+        name, network, postprocess = model.spec.name, model.spec, Postprocess()
         preprocess = preprocess or default_preprocess(network)
     names = None if labels is None else tuple(labels)
     if names is not None:
         check_labels(names, network.num_classes, "the labels to write")
     net = load(model) if isinstance(model, ModelFolder) else for_inference(model)
-    return net, ExportedModel(name, network, preprocess, names, precision, dynamic_batch, dynamic_size, target)
+    return net, ExportedModel(
+        name, network, preprocess, names, postprocess, precision, dynamic_batch, dynamic_size, target
+    )
 
 
 def _opened(model: object) -> ModelFolder | ConvNet:
