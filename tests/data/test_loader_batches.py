@@ -16,7 +16,7 @@ from sample_images import write_classes, write_image
 from split_names import names_of
 
 from compoundnet.base import CompoundNetError
-from compoundnet.base.images import read_image
+from compoundnet.base.images import Reading, read_image
 from compoundnet.data.augment import AutoAugment
 from compoundnet.data.loader import loader, normalise
 from compoundnet.data.lookup import open_dataset
@@ -99,7 +99,7 @@ def test_a_bad_image_is_named_and_its_place_is_taken(folder: Path, caplog: pytes
             batches = list(loader(split, TRAINING, batch=13, workers=workers, max_bad=1))
         assert [len(batch.images) for batch in batches] == [13, 13]
         assert [record.getMessage() for record in caplog.records] == [
-            "cat/4.jpg: is empty or not an image in a format that can be read; skipped (1 of at most 1)"
+            "cat/4.jpg: is not an image in a format that can be read; skipped (1 of at most 1)"
         ]
         seen = torch.cat([batch.indices for batch in batches]).tolist()
         bad = names_of(split).index("cat/4.jpg")
@@ -236,3 +236,41 @@ def test_a_process_that_still_holds_its_workers_ends(folder: Path) -> None:
         capture_output=True, text=True, timeout=120, check=False, start_new_session=True,
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (0, "13\n", "")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_truncated_images_are_used_and_counted_where_that_is_allowed(
+    folder: Path, workers: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(12):
+        path = write_image(folder / "train" / "cat" / f"{number}.jpg", number, size=(200, 150))
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) * 3 // 4])
+    dataset = open_dataset(folder, test_fraction=0)
+    taking = dataset.read_with(Reading(allow_truncated=True)).split("train")
+    for how in (TRAINING, Preprocess.authors(16)):
+        caplog.clear()
+        batches = loader(taking, how, batch=len(taking), workers=workers, drop_last=False)
+        for epoch in range(2):
+            assert sum(len(batch.images) for batch in batches.at(epoch)) == len(taking)
+        lines = [record.getMessage() for record in caplog.records]
+        assert len(lines) == 11 and lines[0].endswith("; used as far as it can be decoded")
+        assert lines[-1].startswith("12 truncated images are used as far as they can be decoded")
+    with pytest.raises(CompoundNetError, match=r"image file is truncated.*--allow-truncated"):
+        list(loader(dataset.split("train"), TRAINING, batch=4, workers=workers))
+
+
+def test_one_range_for_all_deep_images_of_a_data_set(tmp_path: Path) -> None:
+    for label, level in (("dark", 400), ("light", 4000)):
+        (tmp_path / label).mkdir()
+        for number in range(3):
+            Image.fromarray(np.full((8, 8), level + number, np.uint16)).save(tmp_path / label / f"{number}.png")
+    dataset = open_dataset(tmp_path, test_fraction=0)
+    found = dataset.split("train").find_range()
+    assert found is not None and (found.low, found.high, found.guessed) == (0, 4095, True)
+    split = dataset.read_with(Reading((found.low, found.high))).split("train")
+    for batch in (
+        next(iter(loader(split, TrainingTransform(8), batch=6, shuffle=False))).images / 255,
+        next(iter(loader(split, Preprocess(8, 1.0, mean=(0,), std=(1,)), batch=6))).images,
+    ):
+        assert batch.mean(dim=(1, 2, 3)).tolist() == pytest.approx([400 / 4095] * 3 + [4000 / 4095] * 3, abs=0.003)

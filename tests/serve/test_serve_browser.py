@@ -114,7 +114,7 @@ def test_a_text_file_that_is_called_an_image_is_told_kindly(server: Server, cat:
         shown = watched.page
         shown.set_input_files("#file", tmp_path / "diary.jpg")
         shown.wait_for_selector("#image-error:visible", timeout=120_000)
-        message = "diary.jpg: is empty or not an image in a format that can be read"
+        message = "diary.jpg: is not an image in a format that can be read"
         assert shown.inner_text("#image-error") == message
         assert watched.overflow() == 0
         # The browser itself notes every answer that is no success, and nothing else was noted.

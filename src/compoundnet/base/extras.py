@@ -29,6 +29,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "openvino": ("openvino",),
     "keras": (*_TORCH, "h5py"),
     "parquet": ("pyarrow",),
+    "heif": ("pillow_heif",),
     "postgresql": (*_TRAIN, "optuna", "sqlalchemy", "psycopg"),
     "peers": (*_TORCH, "efficientnet_pytorch", "timm", "torchvision", "transformers"),
 }

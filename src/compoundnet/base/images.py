@@ -2,26 +2,50 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from compoundnet.base.errors import CompoundNetError, first_line
+from compoundnet.base.image_damage import is_blank, taking_damaged, without_text
+from compoundnet.base.image_values import Range, deep_values, eight_bits, is_deep, stated_range
+from compoundnet.base.progress import ignore
 
 # An image before it is decoded: a file's bytes, or pixels uint8[H, W] or uint8[H, W, 3].
 Encoded = bytes | NDArray[np.uint8]
 
 # Formats that PIL opens but does not decode itself: it relies on Ghostscript, on Windows, or on nothing.
 _NOT_DECODED = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
-_SIXTEEN_BITS = 65535.0
+# Suffixes of images that no library here reads: JPEG XL, camera raw files, vector graphics, medical images.
+_OTHER_IMAGES = (".jxl", ".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2", ".svg", ".dcm")
+_GET_HEIF = "pip install 'compoundnet[heif]'"
+_GET_AVIF = "pip install --upgrade pillow"
+_CONVERT = "convert them to JPEG or PNG"
+# The brands in the box `ftyp` with which HEIC, HEIF and AVIF files start: what to call the image, and what reads it.
+_BRANDS = {
+    **dict.fromkeys((b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"), ("a HEIC image", _GET_HEIF)),
+    **dict.fromkeys((b"avif", b"avis"), ("an AVIF image", _GET_AVIF)),
+}
+# EXIF's orientations that are not upright, and what turns them upright.
+_TURNED = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class UnreadableImageError(CompoundNetError):
@@ -41,10 +65,30 @@ class UnreadableImageError(CompoundNetError):
         return f"{self.path}: {self.reason}"
 
 
+class _UnknownImageError(UnidentifiedImageError):
+    """No format is recognised; the message says what the content looks like, as the second half of a sentence."""
+
+    def __init__(self, content: bytes) -> None:
+        if not content:
+            looks = "is empty"
+        elif content[4:8] == b"ftyp" and content[8:12] in _BRANDS:
+            name, advice = _BRANDS[content[8:12]]
+            looks = f"is {name}, which cannot be read in this installation: {advice}"
+        elif content.startswith((b"II*\0", b"MM\0*")):
+            looks = "is a TIFF image of a kind that cannot be read, or is damaged; convert it to 8 or 16 bits a value"
+        else:
+            looks = "is not an image in a format that can be read"
+        super().__init__(looks)
+
+
 @cache
 def image_formats() -> tuple[str, ...]:
     """PIL's names of the formats that can be read; JPEG is first, because PIL tries them in this order."""
     Image.init()
+    if importlib.util.find_spec("pillow_heif") is not None:
+        from pillow_heif import register_heif_opener  # noqa: PLC0415  an extra
+
+        register_heif_opener()
     names = [name for name in Image.OPEN if name not in _NOT_DECODED]
     return ("JPEG", *(name for name in names if name != "JPEG"))
 
@@ -56,26 +100,97 @@ def image_suffixes() -> frozenset[str]:
     return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in formats)
 
 
-def read_image(path: str | os.PathLike[str]) -> Image.Image:
+@cache
+def unread_suffixes() -> Mapping[str, str]:
+    """The suffixes of images that cannot be read in this installation, in lower case, each with what to do about it."""
+    known = dict.fromkeys((".heic", ".heics", ".heif", ".heifs", ".hif"), _GET_HEIF)
+    known |= dict.fromkeys((".avif", ".avifs"), _GET_AVIF) | dict.fromkeys(_OTHER_IMAGES, _CONVERT)
+    return {suffix: advice for suffix, advice in known.items() if suffix not in image_suffixes()}
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """How images are read, beyond what their files say.
+
+    Attributes:
+        range: The values that become 0 and 255 in images with more than 8 bits a value; None: see `to_rgb`.
+        allow_truncated: Whether a truncated or damaged image is used as far as it can be decoded.
+    """
+
+    range: Range | None = None
+    allow_truncated: bool = False
+
+
+_AS_IT_IS = Reading()
+
+
+def read_image(
+    path: str | os.PathLike[str], reading: Reading = _AS_IT_IS, *, damaged: Callable[[str], object] = ignore
+) -> Image.Image:
     """Read an image file as upright 8-bit RGB (see `to_rgb`); of several frames, the first.
+
+    Args:
+        path: The file.
+        reading: How to read it.
+        damaged: Called with the damage of an image that is used as far as it can be decoded.
 
     Raises:
         UnreadableImageError: the file is missing, a folder, not an image, truncated, or has more than twice
             PIL.Image.MAX_IMAGE_PIXELS (179 million) pixels. PIL warns from half of that.
     """
+    file = Path(path)
     try:
-        with Image.open(path, formats=image_formats()) as image:
-            return to_rgb(image)
+        return _read(lambda: Image.open(file, formats=image_formats()), file.read_bytes, reading, damaged)
     except Exception as error:  # a damaged file can make a decoder raise anything
-        raise UnreadableImageError(os.fspath(path), reason(error, Path(path))) from error
+        raise UnreadableImageError(os.fspath(path), reason(error, file)) from error
 
 
-def decode(encoded: Encoded) -> Image.Image:
-    """Decode an image in memory as upright 8-bit RGB. Raises the exceptions of PIL; see `image_errors`."""
+def decode(encoded: Encoded, reading: Reading = _AS_IT_IS, *, damaged: Callable[[str], object] = ignore) -> Image.Image:
+    """Decode an image in memory as `read_image` does. Raises the exceptions of PIL; see `image_errors`."""
     if not isinstance(encoded, bytes):
-        return to_rgb(encoded)
-    with open_encoded(encoded) as image:
-        return to_rgb(image)
+        return to_rgb(encoded, reading.range)
+    return _read(lambda: open_encoded(encoded), lambda: encoded, reading, damaged)
+
+
+def _read(
+    open_image: Callable[[], Image.Image],
+    content: Callable[[], bytes],
+    reading: Reading,
+    damaged: Callable[[str], object],
+) -> Image.Image:
+    try:
+        return _decoded(open_image, reading.range)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise
+    except Exception as error:  # a damaged file can make a decoder raise anything
+        if isinstance(error, OSError) and error.errno is not None:  # the file system's
+            raise
+        encoded = content()
+        shorter = without_text(encoded)
+        if shorter is not None:
+            return decode(shorter, reading, damaged=damaged)
+        if reading.allow_truncated:
+            partial = _partial(encoded, reading.range)
+            if partial is not None:
+                damaged(first_line(error))
+                return partial
+        if isinstance(error, UnidentifiedImageError):
+            raise _UnknownImageError(encoded) from error
+        raise
+
+
+def _partial(encoded: bytes, value_range: Range | None) -> Image.Image | None:
+    """What can be decoded of a damaged image; None if that is nothing."""
+    try:
+        with taking_damaged():
+            image = _decoded(lambda: open_encoded(encoded), value_range)
+    except Exception:  # as above
+        return None
+    return None if is_blank(image) else image
+
+
+def _decoded(open_image: Callable[[], Image.Image], value_range: Range | None) -> Image.Image:
+    with open_image() as image:
+        return to_rgb(image, value_range, again=open_image)
 
 
 def open_encoded(encoded: bytes) -> Image.Image:
@@ -100,54 +215,61 @@ def reason(error: Exception, path: Path | None = None) -> str:
         limit = (Image.MAX_IMAGE_PIXELS or 0) * (2 if isinstance(error, Image.DecompressionBombError) else 1)
         return f"has more than {limit:,} pixels, the limit that guards against decompression bombs; make it smaller"
     if isinstance(error, UnidentifiedImageError):
-        if path is None:
-            return "is empty or not an image in a format that can be read"
-        return "is empty" if path.stat().st_size == 0 else "is not an image in a format that can be read"
+        return str(error) if isinstance(error, _UnknownImageError) else "is not an image in a format that can be read"
     if isinstance(error, OSError) and error.strerror:
         return f"cannot be read: {error.strerror}"
     return f"cannot be decoded: {first_line(error)}"
 
 
-def to_rgb(image: Image.Image | NDArray[Any]) -> Image.Image:
+def to_rgb(
+    image: Image.Image | NDArray[Any],
+    value_range: Range | None = None,
+    *,
+    again: Callable[[], Image.Image] | None = None,
+) -> Image.Image:
     """Convert an image to upright 8-bit RGB.
 
     - EXIF's orientation is applied.
     - Transparency is dropped, as in TensorFlow's decoder, torchvision and timm: the colours below it are kept.
-    - 16-bit grey is scaled from 0..65535; so are 32-bit integers if all values fit. Floats are scaled from 0..1 if all
-      values fit. Values that do not fit are scaled from the minimum and maximum of the image.
+    - Images with more than 8 bits a value are scaled from `value_range`. Without one, what the file states holds
+      (PNG's sBIT, TIFF's MaxSampleValue), or else 0..65535 for whole numbers and 0..1 for floats if all values fit.
+      Values that do not fit are scaled from the minimum and maximum of the image.
     - CMYK, YCbCr, Lab and HSV go through PIL's conversion; colour profiles are not applied, as in the reference.
 
     Args:
         image: a PIL image of any mode, or an array uint8[H, W], uint8[H, W, 3 or 4] or uint16[H, W].
+        value_range: The values that become 0 and 255 in images with more than 8 bits a value.
+        again: opens the same file once more. Without it, colour of 16 bits is reduced to 8 by PIL.
     """
     opened = image if isinstance(image, Image.Image) else _from_array(image)
+    if is_deep(opened, colour=again is not None):
+        stated = stated_range(opened)
+        values = deep_values(opened, again)
+        grey_or_colour = Image.fromarray(eight_bits(values, value_range, stated)).convert("RGB")
+        turned = _TURNED.get(_orientation(opened))
+        return grey_or_colour if turned is None else grey_or_colour.transpose(turned)
     opened.load()
     opened = _upright(opened)
     if opened.mode == "RGB":
         return opened
-    if opened.mode in {"I", "F"} or opened.mode.startswith("I;16"):
-        return Image.fromarray(_eight_bits(opened)).convert("RGB")
     if opened.has_transparency_data:  # through RGBA, because PIL warns about palettes with transparent colours
         opened = opened.convert("RGBA")
     return opened.convert("RGB")
 
 
+def _orientation(image: Image.Image) -> int:
+    """EXIF's orientation of a decoded image; 1 is upright."""
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # damaged EXIF data has no orientation
+        return 1
+
+
 def _upright(image: Image.Image) -> Image.Image:
     try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-        return image if orientation == 1 else ImageOps.exif_transpose(image)
-    except Exception:  # damaged EXIF data has no orientation
+        return image if _orientation(image) == 1 else ImageOps.exif_transpose(image)
+    except Exception:  # as above
         return image
-
-
-def _eight_bits(image: Image.Image) -> NDArray[np.uint8]:
-    values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0, neginf=0)
-    low, high = float(values.min()), float(values.max())
-    full = 1.0 if image.mode == "F" else _SIXTEEN_BITS
-    if low >= 0 and high <= full:
-        low, high = 0.0, full
-    scaled: NDArray[np.uint8] = np.rint((values - low) * (255 / (high - low or 1))).astype(np.uint8)
-    return scaled
 
 
 def _from_array(array: NDArray[Any]) -> Image.Image:

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from compoundnet.base import CompoundNetError, did_you_mean
-from compoundnet.base.images import Encoded, decode, image_errors
-from compoundnet.data.sources import ImageSource
+from compoundnet.base import CompoundNetError, Notify, did_you_mean, ignore
+from compoundnet.base.image_values import FoundRange, find_range
+from compoundnet.base.images import Encoded, Reading, decode, image_errors, open_encoded
+from compoundnet.data.sources import Arrays, ImageSource
 
 Metric = Literal["top1", "mean_per_class"]
 
@@ -38,6 +39,7 @@ class Split(msgspec.Struct, frozen=True, eq=False):
         source: where the images are.
         members: int64[N], the numbers of the images in `source`; None if the split is all of it, in its order.
         transform: The transform that `split[index]` applies to the PIL image; None leaves it unchanged.
+        reading: How its image files are read.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Split(msgspec.Struct, frozen=True, eq=False):
     source: ImageSource
     members: NDArray[np.int64] | None = None
     transform: Callable[[Image.Image], Any] | None = None
+    reading: Reading = Reading()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -76,10 +79,24 @@ class Split(msgspec.Struct, frozen=True, eq=False):
         """Return the same split with another transform, which must be picklable if worker processes read it."""
         return msgspec.structs.replace(self, transform=transform)
 
-    def image(self, index: int) -> Image.Image:
+    def image(self, index: int, *, damaged: Notify = ignore) -> Image.Image:
         """Return image `index` as upright 8-bit RGB, by the rules of `read_image`. Raises UnreadableImageError."""
         with image_errors(lambda: self.image_name(index)):
-            return decode(self.read(index))
+            return decode(self.read(index), self.reading, damaged=damaged)
+
+    def find_range(self) -> FoundRange | None:
+        """Find the range of images with more than 8 bits a value; None if there are none."""
+        if isinstance(self.source, Arrays):
+            return None
+
+        def opened(index: int) -> Image.Image | None:
+            try:
+                encoded = self.read(index)
+                return open_encoded(encoded) if isinstance(encoded, bytes) else None
+            except Exception:  # whoever reads it reports it
+                return None
+
+        return find_range(map(self.image_name, range(len(self))), opened)
 
     def image_name(self, index: int) -> str:
         """Return the name of image `index`, for messages and for rules that depend on it."""
@@ -97,7 +114,7 @@ class Split(msgspec.Struct, frozen=True, eq=False):
             name: of the new split; this one's by default.
         """
         members = indices if self.members is None else self.members[indices]
-        return Split(name or self.name, self.classes, self.labels[indices], self.source, members, self.transform)
+        return msgspec.structs.replace(self, name=name or self.name, labels=self.labels[indices], members=members)
 
     def counts(self) -> NDArray[np.int64]:
         """Return int64[classes]: the number of images of each class."""
@@ -125,6 +142,11 @@ class Dataset(msgspec.Struct, frozen=True, eq=False):
     def __repr__(self) -> str:
         splits = ", ".join(f"{len(split):,} {name}" for name, split in self.splits.items())
         return f"<Dataset {self.name!r}: {splits} images of {len(self.classes):,} classes, metric {self.metric}>"
+
+    def read_with(self, reading: Reading) -> Dataset:
+        """Return the same data set, whose images are read in another way."""
+        splits = {name: msgspec.structs.replace(split, reading=reading) for name, split in self.splits.items()}
+        return msgspec.structs.replace(self, splits=splits)
 
     @property
     def classes(self) -> tuple[str, ...]:

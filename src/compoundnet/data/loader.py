@@ -21,6 +21,8 @@ _log = logging.getLogger(__name__)
 # Below these numbers of images, decoding in this process takes less time than starting workers.
 _FEW_IMAGES, _FEW_TRAINING_IMAGES = 100, 5000
 _MOST_WORKERS = 16
+# Truncated images that are named one by one; a camera-trap set has thousands.
+_NAMED = 10
 
 
 class Loader:
@@ -59,20 +61,43 @@ class Loader:
 
     def __iter__(self) -> Iterator[Batch]:
         requests = [Request(self.epoch, indices) for indices in self.order.indices(self.epoch, self.start_batch)]
-        for batch, refused in self._workers.run(requests):
+        for batch, refused, damaged in self._workers.run(requests):
             for error in refused:
                 self._refused.add(self.epoch, error)
+            for damage in damaged:
+                self._refused.add_damaged(damage)
             if batch is None:
                 raise CompoundNetError(f"{len(refused)} images in a row cannot be read, such as {refused[0]}")
             yield batch
+        self._refused.count_damaged()
 
 
 class _Refused:
-    """The unreadable images of an epoch: each is logged once, and up to `most` are allowed."""
+    """The unreadable images of an epoch: each is logged once, and up to `most` are allowed.
+
+    Of truncated images that are used as far as they go, the first ten are named, and all are counted.
+    """
 
     def __init__(self, most: int, training: bool) -> None:
         self._most, self._training = most, training
         self._epoch, self._errors = -1, set[str]()
+        self._damaged, self._counted = set[str](), 0
+
+    def add_damaged(self, damage: str) -> None:
+        if damage not in self._damaged:
+            self._damaged.add(damage)
+            if len(self._damaged) <= _NAMED:
+                _log.warning("%s; used as far as it can be decoded", damage)
+
+    def count_damaged(self) -> None:
+        """Log at the end of an epoch how many there are, if there are more than were named."""
+        if len(self._damaged) > max(_NAMED, self._counted):
+            self._counted = len(self._damaged)
+            _log.warning(
+                "%s truncated images are used as far as they can be decoded; `compoundnet data verify"
+                " --allow-truncated` lists them",
+                f"{self._counted:,}",
+            )
 
     def add(self, epoch: int, error: str) -> None:
         """Raise CompoundNetError if it is one too many."""
@@ -87,6 +112,8 @@ class _Refused:
         what = f"more than {self._most} images cannot be read" if self._most else "an image cannot be read"
         # A run that is resumed must find the same images, so it is not advised to remove any.
         advice = "repair them, or allow for more with --set max_bad=N" if self._training else "repair or remove them"
+        if "truncated" in error:
+            advice += ", or take what is there of truncated ones with --allow-truncated"
         raise CompoundNetError(f"{what}: {error}. `compoundnet data verify` lists every such image; {advice}")
 
 

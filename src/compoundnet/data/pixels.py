@@ -16,15 +16,24 @@ from PIL import ExifTags, Image
 from simplejpeg import decode_jpeg  # type: ignore[import-untyped]  # has no types
 from torch.nn import functional as F
 
-from compoundnet.base.images import Encoded, decode, open_encoded, to_rgb
+from compoundnet.base import Notify, ignore
+from compoundnet.base.images import Encoded, Reading, decode, open_encoded, to_rgb
 from compoundnet.data.augment import Augmentation
 from compoundnet.data.training_transform import TrainingTransform
 from compoundnet.models import Preprocess
 
+_AS_IT_IS = Reading()
 
-def evaluation_pixels(encoded: Encoded, how: Preprocess) -> torch.Tensor:
-    """Return float32[3, size, size], normalised: the same values as in prediction. Raises the exceptions of PIL."""
-    return torch.from_numpy(how.pixels(decode(encoded)))
+
+def evaluation_pixels(
+    encoded: Encoded, how: Preprocess, reading: Reading = _AS_IT_IS, *, damaged: Notify = ignore
+) -> torch.Tensor:
+    """Return float32[3, size, size], normalised: the same values as in prediction. Raises the exceptions of PIL.
+
+    The range of the preprocessing, with which a model was trained, goes before that of the reading.
+    """
+    reading = Reading(how.range or reading.range, reading.allow_truncated)
+    return torch.from_numpy(how.pixels(decode(encoded, reading, damaged=damaged)))
 
 
 def training_pixels(encoded: Encoded, how: TrainingTransform, random: np.random.Generator) -> torch.Tensor:
@@ -32,11 +41,21 @@ def training_pixels(encoded: Encoded, how: TrainingTransform, random: np.random.
     return augmented_pixels(cropped_pixels(encoded, how, random), how.augment, random)
 
 
-def cropped_pixels(encoded: Encoded, how: TrainingTransform, random: np.random.Generator) -> torch.Tensor:
-    """Crop, resize and flip: uint8[3, size, size], channels last in memory. Raises the exceptions of PIL."""
+def cropped_pixels(
+    encoded: Encoded,
+    how: TrainingTransform,
+    random: np.random.Generator,
+    reading: Reading = _AS_IT_IS,
+    *,
+    damaged: Notify = ignore,
+) -> torch.Tensor:
+    """Crop, resize and flip: uint8[3, size, size], channels last in memory. Raises the exceptions of PIL.
+
+    `damaged` is called with the damage of an image that is used as far as it can be decoded.
+    """
     # Viewed as a batch of one before the axes are permuted, so that torch recognises and keeps the channels-last
     # format.
-    planes = torch.from_numpy(_cropped(encoded, how, random))[None].permute(0, 3, 1, 2)
+    planes = torch.from_numpy(_cropped(encoded, how, random, reading, damaged))[None].permute(0, 3, 1, 2)
     resized = F.interpolate(planes, size=(how.size, how.size), mode=how.interpolation, antialias=True)[0]
     return resized.flip(-1) if how.flip and random.random() < 0.5 else resized
 
@@ -49,28 +68,35 @@ def augmented_pixels(pixels: torch.Tensor, augment: Augmentation | None, random:
     return torch.from_numpy(np.array(augment.apply(image, random))).permute(2, 0, 1)
 
 
-def _cropped(encoded: Encoded, how: TrainingTransform, random: np.random.Generator) -> NDArray[np.uint8]:
+def _cropped(
+    encoded: Encoded, how: TrainingTransform, random: np.random.Generator, reading: Reading, damaged: Notify
+) -> NDArray[np.uint8]:
     """Read a random box of the image, uint8[h, w, 3]."""
-    if not isinstance(encoded, bytes):
-        return _crop(decode(encoded), how, random)
+    place = random.bit_generator.state
+    try:
+        pixels = _plain_jpeg(encoded, how, random) if isinstance(encoded, bytes) else None
+    except Exception:  # damaged, or with large text: as in prediction
+        pixels = None
+        random.bit_generator.state = place
+    if pixels is not None:
+        return pixels
+    image = decode(encoded, reading, damaged=damaged)
+    return np.array(image.crop(how.crop(image.width, image.height, random)))
+
+
+def _plain_jpeg(encoded: bytes, how: TrainingTransform, random: np.random.Generator) -> NDArray[np.uint8] | None:
+    """The same for an upright JPEG in RGB or grey, without decoding more than is needed; None for other images."""
     with open_encoded(encoded) as image:  # reads no pixels yet
         if image.format != "JPEG" or image.mode not in ("RGB", "L") or _is_turned(image):
-            return _crop(to_rgb(image), how, random)
+            return None
         box = how.crop(image.width, image.height, random)
         left, top, right, bottom = box
         shrink = min(right - left, bottom - top) // how.size
         if shrink >= 2:
             box = _decode_smaller(image, shrink, box)
             return np.array(to_rgb(image).crop(box))
-        try:
-            pixels: NDArray[np.uint8] = decode_jpeg(encoded)
-        except ValueError:  # damaged; PIL can read past some damage
-            pixels = np.array(to_rgb(image))
+        pixels: NDArray[np.uint8] = decode_jpeg(encoded)
         return pixels[top:bottom, left:right]
-
-
-def _crop(image: Image.Image, how: TrainingTransform, random: np.random.Generator) -> NDArray[np.uint8]:
-    return np.array(image.crop(how.crop(image.width, image.height, random)))
 
 
 def _decode_smaller(image: Image.Image, shrink: int, box: tuple[int, int, int, int]) -> tuple[int, int, int, int]:

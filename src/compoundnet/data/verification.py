@@ -23,10 +23,17 @@ class BadImage(msgspec.Struct, frozen=True):
 
 
 class Verification(msgspec.Struct, frozen=True):
-    """The number of images of each split, and those that cannot be read."""
+    """The number of images of each split, and those that cannot be read.
+
+    Attributes:
+        counts: By split.
+        bad: The images that cannot be read.
+        damaged: The truncated or damaged images that are used as far as they can be decoded, where that is allowed.
+    """
 
     counts: dict[str, int]
     bad: tuple[BadImage, ...]
+    damaged: tuple[BadImage, ...] = ()
 
 
 def verify(dataset: Dataset, *, workers: int | None = None, progress: Progress = ignore) -> Verification:
@@ -38,18 +45,24 @@ def verify(dataset: Dataset, *, workers: int | None = None, progress: Progress =
         for start in range(0, len(split), _CHUNK)
     ]
     bad: list[BadImage] = []
+    damaged: list[BadImage] = []
     with ThreadPoolExecutor(check_threads(workers)) as pool:
-        for done, found in pool.map(_check, *zip(*jobs, strict=True)):
-            bad += found
+        for done, unreadable, partial in pool.map(_check, *zip(*jobs, strict=True)):
+            bad += unreadable
+            damaged += partial
             progress(done)
-    return Verification({name: len(split) for name, split in dataset.splits.items()}, tuple(bad))
+    counts = {name: len(split) for name, split in dataset.splits.items()}
+    return Verification(counts, tuple(bad), tuple(damaged))
 
 
-def _check(split: Split, indices: range) -> tuple[int, list[BadImage]]:
-    bad = []
+def _check(split: Split, indices: range) -> tuple[int, list[BadImage], list[BadImage]]:
+    bad: list[BadImage] = []
+    damaged: list[BadImage] = []
     for index in indices:
+        damage: list[str] = []
         try:
-            split.image(index)
+            split.image(index, damaged=damage.append)
         except UnreadableImageError as error:
             bad.append(BadImage(split.name, error.path, error.reason))
-    return len(indices), bad
+        damaged += [BadImage(split.name, split.image_name(index), text) for text in damage]
+    return len(indices), bad, damaged

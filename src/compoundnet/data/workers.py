@@ -84,16 +84,16 @@ class Workers:
             pin_memory=pin_memory,
         )
 
-    def run(self, requests: list[Request]) -> Iterator[tuple[Batch | None, list[str]]]:
-        """Yield the batch of each request, or None if too many consecutive images are unreadable, and the reasons for
-        unreadable images."""
+    def run(self, requests: list[Request]) -> Iterator[tuple[Batch | None, list[str], list[str]]]:
+        """Yield the batch of each request, or None if too many consecutive images are unreadable; the reasons for
+        unreadable images; and the damage of those that are used as far as they can be decoded."""
         self._requests[:] = requests
         with warnings.catch_warnings():
             # A warning about forking while other threads run: the worker never waits for a lock that they could hold.
             warnings.simplefilter("ignore", DeprecationWarning)
             batches = iter(self._loader)
-        for images, labels, indices, refused in batches:
-            yield (None if images is None else Batch(images, labels, indices)), refused
+        for images, labels, indices, refused, damaged in batches:
+            yield (None if images is None else Batch(images, labels, indices)), refused, damaged
 
 
 def _ignore_other_signals(_: int) -> None:
@@ -140,31 +140,38 @@ class _Decoder(TorchDataset[Any]):
         self._split, self._transform, self._seed = split, transform, seed
         self._augment = transform.augment if augment is None and isinstance(transform, TrainingTransform) else augment
 
-    def __getitem__(self, request: Request) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor, list[str]]:
+    def __getitem__(
+        self, request: Request
+    ) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor, list[str], list[str]]:
         size = self._transform.size
         images = self._empty(len(request.indices), size)
         taken = request.indices.copy()
         refused: list[str] = []
+        damaged: list[str] = []
         for place, index in enumerate(request.indices):
             for number in range(_TRIES):
                 taken[place] = (index + number) % len(self._split)
                 try:
-                    images[place] = self._pixels(int(taken[place]), request.epoch, int(index))
+                    images[place] = self._pixels(int(taken[place]), request.epoch, int(index), damaged)
                     break
                 except UnreadableImageError as error:
                     refused.append(str(error))
             else:
-                return None, torch.empty(0), torch.empty(0), refused[-_TRIES:]
-        return images, torch.from_numpy(self._split.labels[taken]), torch.from_numpy(taken), refused
+                return None, torch.empty(0), torch.empty(0), refused[-_TRIES:], damaged
+        return images, torch.from_numpy(self._split.labels[taken]), torch.from_numpy(taken), refused, damaged
 
-    def _pixels(self, index: int, epoch: int, place: int) -> torch.Tensor:
-        how = self._transform
+    def _pixels(self, index: int, epoch: int, place: int, damaged: list[str]) -> torch.Tensor:
+        how, reading = self._transform, self._split.reading
+
+        def note(damage: str) -> None:
+            damaged.append(f"{self._split.image_name(index)}: {damage}")
+
         with image_errors(lambda: self._split.image_name(index)):
             encoded = self._split.read(index)
             if isinstance(how, Preprocess):
-                return evaluation_pixels(encoded, how)
+                return evaluation_pixels(encoded, how, reading, damaged=note)
             random = image_random(self._seed, epoch, place)
-            pixels = cropped_pixels(encoded, how, random)
+            pixels = cropped_pixels(encoded, how, random, reading, damaged=note)
         # Outside the block, because an error in an augmentation does not make the image unreadable.
         return augmented_pixels(pixels, self._augment, random)
 

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from compoundnet.base import check, decode_toml, read_toml, write_whole
-from compoundnet.base.images import read_image, to_rgb
+from compoundnet.base import Notify, check, decode_toml, ignore, read_toml, write_whole
+from compoundnet.base.images import Reading, read_image, to_rgb
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,6 +39,8 @@ class Preprocess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         interpolation: The filter of the resize.
         mean: In units of pixel / 255: one value for each channel of the image (RGB), or one for all of them.
         std: Standard deviation, in the same units and number.
+        range: The values that become 0 and 255 in images with more than 8 bits a value; None: those that a file states,
+            or else the rules of `compoundnet.base.images.to_rgb`.
     """
 
     size: int
@@ -46,6 +48,7 @@ class Preprocess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+    range: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         check(self.size >= 1, f"size must be at least 1 px, got {self.size}")
@@ -54,6 +57,9 @@ class Preprocess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             check(len(values) in (1, 3), f"{name} must hold 1 or 3 values, got {len(values)}")
             check(all(map(math.isfinite, values)), f"{name} must be finite, got {list(values)}")
         check(all(value > 0 for value in self.std), f"std must be above 0, got {list(self.std)}")
+        if self.range is not None:
+            rises = self.range[0] < self.range[1] and all(map(math.isfinite, self.range))
+            check(rises, f"range must be two finite values that rise, got {list(self.range)}")
 
     @classmethod
     def authors(cls, size: int) -> Preprocess:
@@ -82,9 +88,24 @@ class Preprocess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
         return torch.from_numpy(self.pixels(image))
 
-    def pixels(self, image: str | os.PathLike[str] | Image.Image | NDArray[Any]) -> NDArray[np.float32]:
-        """Prepare an image as `__call__` does, but as an array float32[3, size, size], contiguous; without torch."""
-        rgb = read_image(image) if isinstance(image, str | os.PathLike) else to_rgb(image)
+    def pixels(
+        self,
+        image: str | os.PathLike[str] | Image.Image | NDArray[Any],
+        *,
+        allow_truncated: bool = False,
+        damaged: Notify = ignore,
+    ) -> NDArray[np.float32]:
+        """Prepare an image as `__call__` does, but as an array float32[3, size, size], contiguous; without torch.
+
+        Args:
+            image: As for `__call__`.
+            allow_truncated: Whether a truncated or damaged file is used as far as it can be decoded.
+            damaged: Called with the damage of such a file.
+        """
+        if isinstance(image, str | os.PathLike):
+            rgb = read_image(image, Reading(self.range, allow_truncated), damaged=damaged)
+        else:
+            rgb = to_rgb(image, self.range)
         cropped = rgb.crop(crop_box(rgb.width, rgb.height, self.crop))
         resized = cropped.resize((self.size, self.size), _FILTERS[self.interpolation])
         return _normalised(np.asarray(resized), self.mean, self.std)
@@ -105,7 +126,8 @@ class Preprocess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def dumps(self) -> str:
         """Return this as TOML, which `loads` reads back to an equal value."""
-        return msgspec.toml.encode(self).decode()
+        fields = msgspec.structs.asdict(self)  # TOML has no None
+        return msgspec.toml.encode({name: value for name, value in fields.items() if value is not None}).decode()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the TOML file whole or not at all."""

@@ -165,7 +165,7 @@ def _preprocess(recipe: Recipe, size: int, start: ModelFolder | None) -> Preproc
     rule = Preprocess.authors(size)
     base = rule if start is None else start.preprocess
     crop = base.crop if size == base.size else rule.crop
-    return Preprocess(size, recipe.crop or crop, base.interpolation, base.mean, base.std)
+    return Preprocess(size, recipe.crop or crop, base.interpolation, base.mean, base.std, base.range)
 
 
 def _check_loss(loss: Loss, recipe: Recipe, classes: int) -> None:

@@ -1,0 +1,77 @@
+"""What can still be read of a damaged image file, and PNG files with chunks that PIL refuses."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import cast
+
+import numpy as np
+from PIL import Image, ImageFile
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+# PIL refuses text and colour profiles that inflate to more than 1 MiB: neither is the image.
+_LARGE = 1 << 20
+_BLANK = 0.9
+
+
+class _Lenient(threading.local):
+    """PIL's switch for truncated files, a bool for the whole process, as one for each thread.
+
+    Another thread may be reading strictly, to find out which images are damaged.
+    """
+
+    def __init__(self, default: bool) -> None:
+        self.on = default
+
+    def __bool__(self) -> bool:
+        return self.on
+
+
+_lock = threading.Lock()
+
+
+@contextmanager
+def taking_damaged() -> Iterator[None]:
+    """Let PIL decode truncated and damaged files as far as it can, in this thread."""
+    with _lock:
+        if not isinstance(ImageFile.LOAD_TRUNCATED_IMAGES, _Lenient):
+            ImageFile.LOAD_TRUNCATED_IMAGES = cast(bool, _Lenient(bool(ImageFile.LOAD_TRUNCATED_IMAGES)))
+        switch = cast(_Lenient, ImageFile.LOAD_TRUNCATED_IMAGES)
+    before, switch.on = switch.on, True
+    try:
+        yield
+    finally:
+        switch.on = before
+
+
+def is_blank(image: Image.Image) -> bool:
+    """Whether hardly a tenth of an RGB image differs from its last or first pixel, as in a file that ends too early."""
+    pixels = np.asarray(image)
+    return any((pixels == filler).all(axis=-1).mean() > _BLANK for filler in (pixels[-1, -1], pixels[0, 0]))
+
+
+def without_text(encoded: bytes) -> bytes | None:
+    """Return a PNG without its compressed or large text and its colour profile, which is never applied.
+
+    None if it is no PNG, or has no such chunk.
+    """
+    if not encoded.startswith(_PNG):
+        return None
+    kept, place = [_PNG], len(_PNG)
+    while place + 8 <= len(encoded):
+        length, kind = int.from_bytes(encoded[place : place + 4], "big"), encoded[place + 4 : place + 8]
+        end = place + 12 + length
+        large = kind in {b"tEXt", b"iTXt"} and length > _LARGE
+        compressed = kind in {b"zTXt", b"iCCP"} or (kind == b"iTXt" and _is_compressed(encoded[place + 8 : end]))
+        if not (large or compressed):
+            kept.append(encoded[place:end])
+        place = end
+    shorter = b"".join(kept)
+    return shorter if len(shorter) < len(encoded) else None
+
+
+def _is_compressed(text: bytes) -> bool:
+    """The flag of a chunk iTXt, which follows its keyword."""
+    return text.partition(b"\0")[2][:1] == b"\x01"
