@@ -1,0 +1,1 @@
+"""Studies of the paper's claims: programs that produce the folders of docs/studies."""

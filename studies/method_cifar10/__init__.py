@@ -1,0 +1,1 @@
+"""The paper's method from start to end on CIFAR-10."""

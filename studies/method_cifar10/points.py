@@ -1,0 +1,127 @@
+"""The networks of the study: lines of scaling at equal cost, and the grid of STEP 1.
+
+In a small network a whole layer or a step of channels is a large part of the cost, so alpha * beta^2 * gamma^2 = 2 does
+not give equal costs. Here depth moves in whole layers and resolution in whole pixels, and the width takes up the rest:
+it is solved so that the multiply-adds are those of the budget. The depth line, the coarsest, defines the budgets.
+"""
+
+from __future__ import annotations
+
+import math
+
+from compoundnet.arch import Coefficients, Network, cost, scale
+from compoundnet.base import CompoundNetError
+from compoundnet.search.study.lines import Multipliers, StudyLine, StudyLines
+
+# The largest difference of costs of one budget, as a fraction.
+TOLERANCE = 0.05
+PAPER = Coefficients()
+# Depths of STEP 1, each another number of layers of the baseline, and factors of the resolution.
+DEPTHS = (1.0, 1.2, 1.3, 1.45)
+RESOLUTIONS = (1.0, 1.08, 1.15)
+
+
+def budgets(network: Network, wanted: tuple[float, ...]) -> tuple[tuple[Multipliers, int], ...]:
+    """Return, for each multiple of the baseline's cost, the multipliers of the nearest deeper network and its cost."""
+    found = []
+    for times in wanted:
+        target = times * cost(network).macs
+        steps = [(1 + index / 100, cost(scale(network, depth=1 + index / 100)).macs) for index in range(1, 500)]
+        depth, macs = min(steps, key=lambda step: (round(abs(math.log(step[1] / target)), 6), step[0]))
+        found.append(((depth, 1.0, 1.0), macs))
+    return tuple(found)
+
+
+def matched(network: Network, depth: float, resolution: float, macs: int) -> Multipliers | None:
+    """Return the multipliers of this depth and resolution whose width brings the cost nearest to `macs`.
+
+    None if that width is below 1, or the cost is outside the tolerance.
+    """
+
+    def relative(width: float) -> float:
+        return (
+            cost(scale(network, depth=depth, width=width, resolution=round(resolution * network.resolution))).macs
+            / macs
+        )
+
+    # The cost grows with the square of the width or a little less, and in steps: searched around that.
+    middle = 1 / math.sqrt(relative(1.0))
+    widths = {1.0, *(round(middle * (0.9 + 0.005 * index), 3) for index in range(50))}
+    width = min((width for width in widths if width >= 1), key=lambda width: (round(_error(relative(width)), 6), width))
+    return (depth, width, resolution) if _error(relative(width)) <= math.log(1 + TOLERANCE) else None
+
+
+def _error(ratio: float) -> float:
+    return abs(math.log(ratio))
+
+
+def at_resolution(network: Network, macs: int) -> Multipliers:
+    """Return the multipliers of the baseline at the resolution whose cost is nearest to `macs`."""
+    pixels = min(
+        range(network.resolution, 8 * network.resolution),
+        key=lambda pixels: abs(math.log(cost(network.replace(resolution=pixels)).macs / macs)),
+    )
+    return (1.0, 1.0, pixels / network.resolution)
+
+
+def compound_at(network: Network, coefficients: Coefficients, macs: int) -> Multipliers:
+    """Return compound scaling by these coefficients to a cost: phi gives depth and resolution, and width the rest.
+
+    Of all phi, that whose width is nearest to the coefficients' own, and whose cost is nearest to `macs`.
+    """
+    best: tuple[float, Multipliers] | None = None
+    tried = set()
+    for index in range(1, 400):
+        depth, width, factor = coefficients.multipliers(index / 100)
+        pixels = round(factor * network.resolution)
+        repeats = tuple(stage.repeats for stage in scale(network, depth=depth).stages)
+        if (repeats, pixels) in tried:
+            continue
+        tried.add((repeats, pixels))
+        found = matched(network, depth, pixels / network.resolution, macs)
+        if found is not None:
+            reached = scale(network, depth=depth, width=found[1], resolution=pixels)
+            distance = _error(found[1] / width) + _error(cost(reached).macs / macs)
+            if best is None or distance < best[0]:
+                best = distance, found
+    if best is None:
+        raise CompoundNetError(f"compound scaling does not reach {macs:,} multiply-adds within {TOLERANCE:.0%}")
+    return best[1]
+
+
+def step_one(network: Network, wanted: tuple[float, ...]) -> tuple[Multipliers, ...]:
+    """Return the points of STEP 1, at the lowest budget: the grid, the paper's direction, each dimension alone."""
+    (depth_alone, macs), *_ = budgets(network, wanted)
+    found: dict[str, Multipliers] = {}
+    size = network.resolution
+    grid = [matched(network, depth, round(size * factor) / size, macs) for depth in DEPTHS for factor in RESOLUTIONS]
+    alone = (depth_alone, at_resolution(network, macs))
+    for point in (*grid, *alone, compound_at(network, PAPER, macs)):
+        if point is not None:
+            depth, width, factor = point
+            made = scale(network, depth=depth, width=width, resolution=round(factor * size))
+            found.setdefault(made.replace(name="network", scaling=None).dumps(), point)
+    return tuple(found.values())
+
+
+def lines(network: Network, wanted: tuple[float, ...], coefficients: Coefficients) -> StudyLines:
+    """Return the lines of Figure 8: each dimension alone, the paper's coefficients, and those found here."""
+    at = budgets(network, wanted)
+    described = ", ".join(f"{macs / cost(network).macs:.2f}" for _, macs in at)
+
+    def width_alone(macs: int) -> Multipliers:
+        point = matched(network, 1.0, 1.0, macs)
+        assert point is not None
+        return point
+
+    return StudyLines(
+        "Figure 8. Ways of scaling at equal cost",
+        f"each line at {described} times the baseline's multiply-adds, within {TOLERANCE:.0%}",
+        (
+            StudyLine("width", tuple(width_alone(macs) for _, macs in at)),
+            StudyLine("depth", tuple(point for point, _ in at)),
+            StudyLine("resolution", tuple(at_resolution(network, macs) for _, macs in at)),
+            StudyLine("compound, the paper's", tuple(compound_at(network, PAPER, macs) for _, macs in at)),
+            StudyLine("compound, found", tuple(compound_at(network, coefficients, macs) for _, macs in at)),
+        ),
+    )

@@ -1,0 +1,180 @@
+"""The results of the study: the tuning, STEP 1, and Figure 8 in the form that `reproduce figure8 --results` reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import optuna
+
+from compoundnet.arch import Coefficients, FoundCoefficients, Network
+from compoundnet.base import format_count, write_whole
+from compoundnet.search.coefficients.grid import CoefficientPoint, describe
+from compoundnet.search.coefficients.grid_plot import draw_coefficients
+from compoundnet.search.findings import ReportTable
+from compoundnet.search.network_results import NetworkResult
+from compoundnet.search.study import findings
+from compoundnet.search.study.lines import Multipliers, scaled
+from compoundnet.search.study.settings import ScalingStudy
+from compoundnet.train.recipe import Recipe
+from compoundnet.trials.outcomes import TrialOutcome
+from compoundnet.trials.settings import as_toml
+from compoundnet.trials.statistics import AccuracySample, difference, interval, percent
+from compoundnet.trials.statistics import points as in_points
+from studies.method_cifar10 import points
+from studies.method_cifar10.trainings import FinishedTraining
+
+HELD_OUT, TEST = 5_000, 10_000
+
+
+class Plan(NamedTuple):
+    """What the study compares: the baseline, its recipe, multiples of the baseline's cost, and the seeds of each."""
+
+    baseline: Network
+    recipe: Recipe
+    budgets: tuple[float, ...]
+    seeds: int
+
+
+def write(output: Path, rows: Sequence[FinishedTraining], plan: Plan) -> None:
+    """Write what the finished trainings show: tables in Markdown, plots, coefficients.toml, figure8/."""
+    tried = [row for row in rows if row.change]
+    if tried:
+        write_whole(output / "tuning.md", _tuning(tried).markdown().encode())
+    found = coefficients(rows, plan)
+    if found is None:
+        return
+    grid = _grid(rows, plan)
+    table, verdict = _step_one(grid)
+    write_whole(output / "step1.md", f"{verdict}\n\n{table.markdown()}".encode())
+    _write_plot(output / "step1", draw_coefficients(grid))
+    about = f"STEP 1 on CIFAR-10, {len(_sample(grid[0][1]).accuracies)} seeds, 5,000 held-out images. {verdict}"
+    kept = FoundCoefficients(found.alpha, found.beta, found.gamma, plan.baseline, about)
+    write_whole(output / "coefficients.toml", msgspec.toml.encode(kept))
+    settings = ScalingStudy(
+        8, plan.baseline, points.lines(plan.baseline, plan.budgets, found), "cifar10", plan.recipe, plan.seeds
+    )
+    trials = _trials(settings, rows)
+    if not trials:
+        return
+    folder = output / "figure8"
+    folder.mkdir(exist_ok=True)
+    result = findings.find(settings, trials)
+    for name, text in result.files.items():
+        write_whole(folder / name, text.encode())
+    for figure in findings.figures(settings, trials, result):
+        _write_plot(folder / figure.name, (figure.svg, figure.png))
+    write_whole(folder / "search.toml", as_toml(settings))
+    write_whole(folder / "result.toml", findings.result(settings, trials).encode())
+
+
+def coefficients(rows: Sequence[FinishedTraining], plan: Plan) -> Coefficients | None:
+    """Return the coefficients of STEP 1's best point by held-out images; None until each point has a training."""
+    grid = _grid(rows, plan)
+    if len(grid) < len(points.step_one(plan.baseline, plan.budgets)):
+        return None
+    return max(grid, key=lambda entry: entry[1].accuracy)[0].coefficients
+
+
+def _grid(rows: Sequence[FinishedTraining], plan: Plan) -> list[tuple[CoefficientPoint, NetworkResult]]:
+    """Return the points of STEP 1 that have a training, judged on the held-out images."""
+    grid = []
+    for position, multipliers in enumerate(points.step_one(plan.baseline, plan.budgets)):
+        network = scaled(plan.baseline, multipliers)
+        own = _of(rows, network, plan.recipe)
+        if own:
+            sample = AccuracySample(tuple(row.held for row in own), HELD_OUT)
+            point = CoefficientPoint(Coefficients(*(round(value, 4) for value in multipliers)), network)
+            grid.append(
+                (
+                    point,
+                    NetworkResult(
+                        point.label, position, network, (sum(sample.accuracies) / len(own),), sample, own[0].macs,
+                        own[0].params, len(own), 0,
+                    ),
+                )
+            )  # fmt: skip
+    return grid
+
+
+def _of(rows: Sequence[FinishedTraining], network: Network, recipe: Recipe) -> list[FinishedTraining]:
+    wanted, said = network.replace(name="network", scaling=None), recipe.dumps()
+    return [
+        row for row in rows
+        if row.recipe == said and Network.loads(row.network).replace(name="network", scaling=None) == wanted
+    ]  # fmt: skip
+
+
+def _sample(result: NetworkResult) -> AccuracySample:
+    assert result.sample is not None
+    return result.sample
+
+
+def _tuning(tried: Sequence[FinishedTraining]) -> ReportTable:
+    ordered = sorted(tried, key=lambda row: -row.held)
+    return ReportTable(
+        ("change to the recipe", ">seed", ">held-out top-1, %", ">training loss", ">device", ">seconds"),
+        tuple(
+            (
+                row.change, str(row.seed), f"{row.held:.2%}", "diverged" if row.loss is None else f"{row.loss:.3f}",
+                row.device, f"{row.seconds:.1f}",
+            )
+            for row in ordered
+        ),
+    )  # fmt: skip
+
+
+def _step_one(grid: list[tuple[CoefficientPoint, NetworkResult]]) -> tuple[ReportTable, str]:
+    ranked = sorted(grid, key=lambda entry: -entry[1].accuracy)
+    best = ranked[0]
+    rows = []
+    for point, result in ranked:
+        stages = point.network.stages
+        gap = None if result is best[1] else difference(_sample(result), _sample(best[1]))
+        made = point.coefficients
+        rows.append(
+            (
+                f"{made.alpha:.3g}", f"{made.beta:.3g}", f"{made.gamma:.3g}", f"{point.network.resolution} px",
+                ", ".join(str(stage.repeats) for stage in stages), ", ".join(str(stage.channels) for stage in stages),
+                format_count(result.macs), format_count(result.params), percent(interval(_sample(result))),
+                in_points(gap), str(result.seeds),
+            )
+        )  # fmt: skip
+    level = [entry for entry in ranked[1:] if difference(_sample(best[1]), _sample(entry[1])).sign == 0]
+    separable = "separable from all others" if not level else f"not separable from {len(level)} of {len(ranked) - 1}"
+    verdict = f"The best, {describe(best[0].coefficients)}, is {separable} (95 % confidence)."
+    headings = (">alpha", ">beta", ">gamma", ">input", "layers", "channels", ">FLOPs (multiply-adds)", ">parameters",
+                ">held-out top-1, %", ">less the best, points", ">seeds")  # fmt: skip
+    return ReportTable(headings, tuple(rows)), verdict
+
+
+def _trials(settings: ScalingStudy, rows: Sequence[FinishedTraining]) -> list[optuna.trial.FrozenTrial]:
+    """Return the trainings of Figure 8's networks as the trials of a study, judged on the test images."""
+    places, trials = settings.places(), []
+    for index, place in enumerate(places):
+        for row in _of(rows, place.network, settings.recipe):
+            if row.seed >= settings.seeds:
+                continue
+            outcome = TrialOutcome(row.test, TEST, row.macs, row.params, row.seconds, diverged=row.loss is None)
+            attributes = {
+                "network": place.network.dumps(), "point": _label(place.line, place.multipliers), "seed": row.seed,
+                "position": row.seed * len(places) + index, "outcome": msgspec.to_builtins(outcome),
+            }  # fmt: skip
+            trials.append(
+                optuna.trial.create_trial(
+                    state=optuna.trial.TrialState.COMPLETE, values=[row.test], user_attrs=attributes
+                )
+            )
+    return sorted(trials, key=lambda trial: trial.user_attrs["position"])
+
+
+def _label(line: str, multipliers: Multipliers) -> str:
+    depth, width, resolution = multipliers
+    return f"{line or 'baseline'} d={depth:.4g}, w={width:.4g}, r={resolution:.4g}"
+
+
+def _write_plot(path: Path, drawn: tuple[bytes, bytes]) -> None:
+    for suffix, data in zip((".svg", ".png"), drawn, strict=True):
+        write_whole(path.with_suffix(suffix), data)

@@ -1,0 +1,87 @@
+"""The file of finished trainings, which is all the state that the study has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from compoundnet.arch import Network
+from compoundnet.base import CompoundNetError
+from compoundnet.search.study.lines import Multipliers
+
+FILE = "trainings.jsonl"
+# The network without its name, the seed, and the recipe.
+TrainingKey = tuple[str, int, str]
+
+
+class FinishedTraining(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One finished training, a line of the file.
+
+    Attributes:
+        stage: "tune", "scale".
+        change: The change to the recipe that was tried, in stage "tune".
+        multipliers: (depth, width, resolution) of the baseline.
+        network: The trained network, as TOML.
+        seed: The seed.
+        held: Top-1 accuracy on held-out training images, a fraction; 0 if training diverged.
+        test: Top-1 accuracy on the test images, likewise.
+        loss: Mean training loss of the last epoch; None if training diverged.
+        macs: Multiply-adds of one image.
+        params: Parameters.
+        seconds: Duration; several trainings ran at once.
+        device: The device.
+        recipe: The recipe, as TOML.
+    """
+
+    stage: str
+    multipliers: Multipliers
+    network: str
+    seed: int
+    held: float
+    test: float
+    loss: float | None
+    macs: int
+    params: int
+    seconds: float
+    device: str
+    recipe: str
+    change: str = ""
+
+    @property
+    def key(self) -> TrainingKey:
+        """What makes two trainings the same."""
+        return training_key(Network.loads(self.network), self.seed, self.recipe)
+
+
+def training_key(network: Network, seed: int, recipe: str) -> TrainingKey:
+    """Return what a training depends on."""
+    return network.replace(name="network", scaling=None).dumps(), seed, recipe
+
+
+class TrainingsFile:
+    """The finished trainings in a folder. A line is written when its training ends; a killed run loses no other.
+
+    Args:
+        folder: The folder, which must exist.
+
+    Raises:
+        CompoundNetError: A line cannot be read. A last line without an end is dropped: its writer was killed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / FILE
+        text = self.path.read_text() if self.path.exists() else ""
+        if text and not text.endswith("\n"):
+            text = text[: text.rfind("\n") + 1]
+            self.path.write_text(text)
+        try:
+            self.rows = [msgspec.json.decode(line, type=FinishedTraining) for line in text.splitlines()]
+        except msgspec.MsgspecError as error:
+            raise CompoundNetError(f"{self.path}: {error}") from error
+
+    def add(self, row: FinishedTraining) -> None:
+        """Append a finished training."""
+        with self.path.open("ab") as file:
+            file.write(msgspec.json.encode(row) + b"\n")
+        self.rows.append(row)
