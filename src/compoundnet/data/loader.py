@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from functools import lru_cache
 
 import torch
 
@@ -198,14 +199,20 @@ def normalise(images: torch.Tensor, how: Preprocess) -> torch.Tensor:
         return images
     rows = images.permute(0, 2, 3, 1).flatten(2)
     target = torch.empty(rows.shape, dtype=torch.float32, device=rows.device)
-    mean, std = (_row(values, rows) for values in (how.mean, how.std))
+    scale, shift = _scale_and_shift(how.mean, how.std, images.shape[3], rows.device)
     # On a CPU image by image, so that each image stays in the cache.
     for pixels, written in zip(rows, target, strict=True) if rows.device.type == "cpu" else [(rows, target)]:
-        written.copy_(pixels).mul_(1 / (255 * std)).sub_(mean / std)
+        written.copy_(pixels).mul_(scale).sub_(shift)
     return target.view(len(images), -1, images.shape[3], 3).permute(0, 3, 1, 2)
 
 
-def _row(values: tuple[float, ...], rows: torch.Tensor) -> torch.Tensor:
-    """Repeat the values of the channels for each pixel of a row: one long vector is faster than many of three."""
-    channels = torch.tensor(values, dtype=torch.float32, device=rows.device).expand(3)
-    return channels.repeat(rows.shape[-1] // 3)
+@lru_cache(maxsize=8)  # made once: a copy to a GPU waits for all that the GPU has still to do
+def _scale_and_shift(
+    mean: tuple[float, ...], std: tuple[float, ...], pixels: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return 1 / (255 std) and mean / std of the channels, each repeated for every pixel of a row: one long vector is
+    faster than many of three."""
+    # Not an inference tensor, even if the first batch is an evaluation's.
+    with torch.inference_mode(False):
+        means, stds = (torch.tensor(values, dtype=torch.float32).expand(3).repeat(pixels) for values in (mean, std))
+        return (1 / (255 * stds)).to(device), (means / stds).to(device)

@@ -76,7 +76,7 @@ def count(
     """Count the predictions of a network on this process's device; see `count_predictions`."""
 
     def predict(images: Tensor) -> Tensor:
-        logits: Tensor = net(images.to(fabric.device, memory_format=torch.channels_last))
+        logits: Tensor = net(images.to(fabric.device, memory_format=torch.channels_last, non_blocking=True))
         return logits
 
     return count_predictions(predict, net.num_classes, split, preprocess, fabric, batch=batch, workers=workers)
@@ -113,8 +113,9 @@ def count_predictions(
     in_top5 = torch.zeros((), dtype=torch.int64, device=fabric.device)
     loss = torch.zeros((), dtype=torch.float64, device=fabric.device)
     for images, numbers, _ in loader(
-        split, preprocess, batch=batch, workers=workers, rank=fabric.global_rank, world=fabric.world_size
-    ):
+        split, preprocess, batch=batch, workers=workers, rank=fabric.global_rank, world=fabric.world_size,
+        pin_memory=fabric.device.type == "cuda",
+    ):  # fmt: skip
         truth = mapped[numbers].to(fabric.device)
         logits = predict(images).to(fabric.device, torch.float32)
         best = logits.topk(min(_TOP, classes)).indices

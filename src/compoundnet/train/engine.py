@@ -230,7 +230,7 @@ class Engine:
                 # Read while the next step is running, so that a GPU does not wait for it.
                 wanted = self._settle(pending, state.step)
             state.step += 1
-            pending = stats
+            pending = _Values.sent(stats)
             if any(wanted):
                 break
         assert pending is not None
@@ -280,9 +280,9 @@ class Engine:
             return contextlib.nullcontext()
         return self._fabric.no_backward_sync(self._module)
 
-    def _settle(self, stats: Tensor, step: int) -> _Wanted:
+    def _settle(self, values: _Values, step: int) -> _Wanted:
         """Add up the values of a step; return the requests of all processes."""
-        loss, right, seen, stop, save = stats.tolist()
+        loss, right, seen, stop, save = values.read()
         if not math.isfinite(loss):
             raise diverged(f"the loss is {loss} at step {step}", self._recipe, self._checkpoints)
         state = self._state
@@ -360,6 +360,34 @@ class Engine:
     def _last_good(self) -> str:
         paths = self._checkpoints.paths()
         return f"--resume continues from {paths[-1]}" if paths else "no checkpoint was saved yet"
+
+
+class _Values(NamedTuple):
+    """The values of a step on their way to the CPU, and the event after their copy from a GPU."""
+
+    values: Tensor
+    copied: torch.cuda.Event | None
+
+    @classmethod
+    def sent(cls, values: Tensor) -> _Values:
+        """Start copying, behind the kernels of this step alone.
+
+        Reading the tensor on the GPU later would wait for everything queued by then, which includes the next step.
+        """
+        if values.device.type != "cuda":
+            return cls(values, None)
+        host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+        host.copy_(values, non_blocking=True)
+        copied = torch.cuda.Event()
+        copied.record()
+        return cls(host, copied)
+
+    def read(self) -> list[float]:
+        """Return the values, as soon as they have arrived."""
+        if self.copied is not None:
+            self.copied.synchronize()
+        values: list[float] = self.values.tolist()
+        return values
 
 
 class _Wanted(NamedTuple):

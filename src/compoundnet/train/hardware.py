@@ -11,6 +11,7 @@ wait for worker processes, start without them.
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import warnings
 from typing import TYPE_CHECKING, Any, Literal
@@ -59,6 +60,7 @@ def launch(hardware: Hardware, recipe: Recipe | None = None) -> Fabric:
     devices, nodes = process_counts(hardware)
     processes = devices * nodes
     one = processes == 1 and hardware.strategy == "auto"
+    logging.getLogger("lightning.fabric.utilities.rank_zero").addFilter(_is_no_advice)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # warnings about counts and chosen plugins
@@ -75,6 +77,11 @@ def launch(hardware: Hardware, recipe: Recipe | None = None) -> Fabric:
     if fabric.world_size > 1:
         atexit.register(_leave)
     return fabric
+
+
+def _is_no_advice(record: logging.LogRecord) -> bool:
+    """Hide the advice to lower the precision of float32, which Lightning gives in every run on a recent GPU."""
+    return "set_float32_matmul_precision" not in record.getMessage()
 
 
 def _leave() -> None:

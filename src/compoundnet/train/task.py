@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import msgspec
@@ -68,12 +69,13 @@ class Task(msgspec.Struct, frozen=True):
         """Return the loss on that device: the loss of the task, or cross-entropy with the recipe's label smoothing."""
         if self.loss is None:
             return lambda logits, labels: F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
-        return self.loss.to(device) if isinstance(self.loss, nn.Module) else self.loss
+        # A copy, because `to` would move the caller's module.
+        return copy.deepcopy(self.loss).to(device) if isinstance(self.loss, nn.Module) else self.loss
 
     def make_net(self) -> ConvNet:
         """Return the network in float32 on the CPU, with its initial weights; new weights depend on the seed."""
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.recipe.seed)
+            torch.default_generator.manual_seed(self.recipe.seed)  # torch.manual_seed would seed the GPUs too
             net = build(self.network)
         if self.start is not None:
             trained = load(self.start).state_dict()
@@ -180,8 +182,9 @@ def _check_loss(loss: Loss, recipe: Recipe, classes: int) -> None:
             "a loss must not have parameters: they would be neither trained nor saved; keep constants as buffers"
         )
     logits = torch.zeros(2, classes, requires_grad=True)
+    tried = copy.deepcopy(loss).cpu() if isinstance(loss, nn.Module) else loss
     try:
-        value = loss(logits, torch.arange(2) % classes)
+        value = tried(logits, torch.arange(2) % classes)
     except Exception as error:  # the user's code
         raise CompoundNetError(
             f"the loss fails on logits float32[2, {classes}] and labels int64[2]: {first_line(error)}"

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.export.passes import move_to_device_pass
 
 from compoundnet.base import CompoundNetError, first_line
 from compoundnet.base.machine import torch_threads
@@ -22,7 +23,7 @@ def open_torch(source: SessionSource, threads: int, device: str = "cpu", *, comp
     """Open a network on torch. On a CPU the number of threads is set for each call and restored after it."""
     where = _device(device)
     one_by_one = source.exported is not None and not source.exported.dynamic_batch
-    net: Any = _module(source).to(memory_format=torch.channels_last).to(where)
+    net: Any = _module(source, where).to(memory_format=torch.channels_last).to(where)
     if compiled:
         net = torch.compile(net)
 
@@ -51,14 +52,16 @@ def open_compiled(source: SessionSource, threads: int, device: str = "cpu") -> R
     return open_torch(source, threads, device, compiled=True)
 
 
-def _module(source: SessionSource) -> nn.Module:
+def _module(source: SessionSource, device: torch.device) -> nn.Module:
     if source.module is not None:
         return source.module()
     assert source.exported is not None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a warning of torch.export about its archive format
-            return torch.export.load(source.exported.file).module()
+            program = torch.export.load(source.exported.file)
+            # The graph names devices, those of constants too, which `to` does not change.
+            return (program if device.type == "cpu" else move_to_device_pass(program, device)).module()
     except Exception as error:  # a damaged archive fails anywhere inside torch
         raise CompoundNetError(f"{source.exported.file} cannot be loaded, it is damaged: {error}") from error
 

@@ -95,5 +95,5 @@ def _seeded() -> Iterator[None]:
     import torch  # noqa: PLC0415  as above
 
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(_SEED)
+        torch.default_generator.manual_seed(_SEED)  # torch.manual_seed would seed the GPUs too
         yield
