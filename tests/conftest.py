@@ -1,4 +1,4 @@
-"""One cache of models for all tests, apart from the user's own; a PostgreSQL server for those that want one."""
+"""One cache of models for all tests, apart from the user's own; what needs a server or a GPU is skipped without one."""
 
 from __future__ import annotations
 
@@ -8,6 +8,16 @@ from pathlib import Path
 
 import postgresql
 import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if marked:
+        import torch
+
+        if not torch.cuda.is_available():
+            for item in marked:
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU"))
 
 
 @pytest.fixture(scope="session", autouse=True)

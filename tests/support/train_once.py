@@ -1,7 +1,8 @@
 """Trains the small network in a process of its own: `python train_once.py OUTPUT [OPTION ...] [KEY=VALUE ...]`.
 
-Options are --resume, --fsdp, and --worker: another process decodes the images. Under torchrun it takes part in the
-run; "{rank}" in OUTPUT is its number there. PAUSE seconds after each step leave time for a signal to arrive.
+Options are --resume, --ddp, --fsdp, --gpu, and --worker: another process decodes the images. Under torchrun it takes
+part in the run; "{rank}" in OUTPUT is its number there. PAUSE seconds after each step leave time for a signal to
+arrive.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Literal
 
 import torch
 from small_train import small_dataset, small_network, small_recipe
@@ -30,7 +32,8 @@ def main() -> None:
     output, *rest = sys.argv[1:]
     torch.set_num_threads(1)
     recipe = small_recipe(*(word for word in rest if not word.startswith("--")))
-    hardware = Hardware(accelerator="cpu", strategy="fsdp" if "--fsdp" in rest else "auto")
+    strategy: Literal["auto", "ddp", "fsdp"] = "fsdp" if "--fsdp" in rest else "ddp" if "--ddp" in rest else "auto"
+    hardware = Hardware(accelerator="gpu" if "--gpu" in rest else "cpu", strategy=strategy)
     fabric = launch(hardware, recipe)
     task = plan_task(recipe, small_dataset(), network=small_network())
     where, workers = Path(output.format(rank=fabric.global_rank)), int("--worker" in rest)
