@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from sample_images import write_classes, write_image
 from small_train import CLASSES, small_dataset, small_network
 
@@ -38,7 +39,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
     return write_folder(folder, network, state, Preprocess.authors(32), labels=CLASSES, readme="For tests.\n")
 
 
-def images(count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+def images(count: int) -> NDArray[np.float32]:
     return np.random.default_rng(0).standard_normal((count, 3, 32, 32), dtype=np.float32)
 
 
@@ -86,8 +87,8 @@ def test_predictions_and_evaluations_are_those_of_the_cpu(model: ModelFolder, tm
         assert [it.label for it in one.predictions] == [it.label for it in two.predictions]
         assert one.predictions[0].probability == pytest.approx(two.predictions[0].probability, abs=1e-4)
     results = [
-        evaluate(model, small_dataset(), fabric=launch(Hardware(devices=1, accelerator=name)), workers=2)
-        for name in ("gpu", "cpu")
+        evaluate(model, small_dataset(), fabric=launch(hardware), workers=2)
+        for hardware in (Hardware(devices=1, accelerator="gpu"), Hardware(devices=1, accelerator="cpu"))
     ]
     assert np.array_equal(results[0].confusion, results[1].confusion)
     assert results[0].result.count == 30
@@ -99,7 +100,7 @@ def test_a_module_on_the_gpu_is_explained_as_on_the_cpu(model: ModelFolder, tmp_
         pytest.importorskip("pytorch_grad_cam")
     image = write_image(tmp_path / "image.png", size=(60, 50))
     there = cn.Explainer(load(model).cuda(), method=method, preprocess=model.preprocess)(image)
-    here = cn.Explainer(model, method=method, **({"backend": "torch"} if method == "cam" else {}))(image)
+    here = cn.Explainer(model, method=method, backend="torch")(image)
     for one, two in zip(there.maps, here.maps, strict=True):
         assert one.index == two.index
         np.testing.assert_allclose(one.grid, two.grid, rtol=1e-3, atol=1e-4)
@@ -127,5 +128,5 @@ def test_the_commands_run_there(tmp_path: Path) -> None:
     )  # fmt: skip
     assert "top-1" in compoundnet("evaluate", model, tmp_path / "images", "--accelerator", "gpu")
     assert "cat" in compoundnet("predict", model, tmp_path / "images" / "cat" / "0.jpg", "--device", "cuda")
-    compoundnet("explain", model, tmp_path / "images" / "cat" / "0.jpg", "-o", tmp_path / "map.png")
-    assert (tmp_path / "map.png").stat().st_size > 1000
+    compoundnet("explain", model, tmp_path / "images" / "cat" / "0.jpg", "-o", tmp_path / "maps")
+    assert (tmp_path / "maps" / "maps.json").exists()

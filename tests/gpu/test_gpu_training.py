@@ -99,7 +99,7 @@ def test_fp16_leaves_out_the_steps_whose_gradients_overflow(tmp_path: Path) -> N
     def steep(logits: Tensor, labels: Tensor) -> Tensor:
         return 100 * F.cross_entropy(logits, labels)
 
-    recipe = small_recipe("epochs=0", "steps=16", "precision=fp16", "label_smoothing=0", "lr=0.01", EVERY_STEP)
+    recipe = small_recipe("epochs=0", "steps=30", "precision=fp16", "label_smoothing=0", "lr=0.01", EVERY_STEP)
     task = plan_task(recipe, small_dataset(), network=small_network(), loss=steep)
     train(task, tmp_path / "model", fabric=launch(Hardware(devices=1, accelerator="gpu"), recipe))
     last = Checkpoints(tmp_path / "model.run" / "checkpoints", 1).load()
@@ -124,7 +124,7 @@ def test_a_loss_with_constants_serves_several_runs(tmp_path: Path) -> None:
     for name in ("one", "two"):
         task = plan_task(recipe, small_dataset(), network=small_network(), loss=loss)
         train(task, tmp_path / name, fabric=launch(Hardware(devices=1, accelerator="gpu"), recipe))
-    assert str(loss.weight.device) == "cpu"
+    assert str(loss.get_buffer("weight").device) == "cpu"
 
 
 def test_pinned_batches_of_workers_are_those_of_this_process_and_normalised_alike() -> None:
