@@ -22,7 +22,7 @@ def main() -> None:
         report = Path(temporary) / "report.xml"
         processes = 1 if section.smoke else min(8, os.cpu_count() or 1)
         # Warnings of libraries in versions that the tests were not written with are shown, and fail nothing.
-        command = [sys.executable, "-m", "pytest", "tests/gpu", "-m", "gpu", "-q", "-p", "no:cacheprovider",
+        command = [sys.executable, "-m", "pytest", "tests/gpu", "-m", "gpu", "-v", "-p", "no:cacheprovider",
                    "-o", "filterwarnings=default", f"--junitxml={report}", "--tb=short", "--durations=8",
                    f"--basetemp={temporary}/tests", *(["-n", str(processes)] if processes > 1 else [])]  # fmt: skip
         try:
@@ -35,7 +35,13 @@ def main() -> None:
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
-            section.row(error="not done in time", output=str(error.stdout or b"")[-3000:])
+            output = (error.stdout or b"").decode(errors="replace")  # bytes here, also with text=True
+            print(output[-12000:])
+            counts = {name.lower(): output.count(f" {name} ") for name in ("PASSED", "FAILED", "SKIPPED")}
+            section.row(**counts, error="not done in time")
+            for line in output.splitlines():
+                if " FAILED " in line:
+                    section.row(test=line.split(" FAILED ")[1].split()[0], error="failed; see the log")
             return
         print(done.stdout[-12000:], done.stderr[-3000:])
         if not report.exists():
