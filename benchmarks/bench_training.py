@@ -18,6 +18,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import torch
 from harness import machine
@@ -168,7 +169,7 @@ def _frozen(folder: Path) -> float:
 
     dataset, model = open_dataset(folder), open_folder("efficientnet-lite0")
     net: nn.Module = cn.load(model, num_classes=0)
-    how = cn.models.Preprocess(128, model.preprocess.crop, "bilinear", model.preprocess.mean, model.preprocess.std)
+    how = msgspec.structs.replace(model.preprocess, size=128, interpolation="bilinear")
     features = {
         name: np.concatenate([net(images).numpy() for images, _, _ in loader(split, how, batch=50)])
         for name, split in dataset.splits.items()

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import io
+
 import msgspec
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from compoundnet.data.augment import AutoAugment, RandAugment
+from compoundnet.data.pixels import cropped_pixels, evaluation_pixels
 from compoundnet.data.randomness import image_random
 from compoundnet.data.training_transform import TrainingTransform
 from compoundnet.models import Preprocess
@@ -48,6 +53,59 @@ def test_an_image_too_long_for_any_crop_gets_the_centre() -> None:
 def test_the_whole_image_can_be_asked_for() -> None:
     whole = TrainingTransform(32, area=(1, 1), aspect=(1, 1))
     assert whole.crop(8, 8, image_random(0, 0, 0)) == (0, 0, 8, 8)
+
+
+LONG = [(120, 640), (640, 120), (500, 375), (7, 90), (1, 1)]
+
+
+@pytest.mark.parametrize(("width", "height"), LONG)
+def test_a_squashed_crop_is_inside_and_as_large_as_the_limits_say(width: int, height: int) -> None:
+    """Each side by its own scale: the box is a part of the square that the image is squashed to."""
+    how = TrainingTransform(224, area=(0.35, 1.0), fit="squash")
+    spans = []
+    for index in range(300):
+        left, top, right, bottom = how.crop(width, height, image_random(0, 0, index))
+        assert 0 <= left < right <= width
+        assert 0 <= top < bottom <= height
+        spans.append(((right - left) / width, (bottom - top) / height))
+    across, down = np.array(spans).T
+    if min(width, height) > 50:
+        assert (across * down).min() == pytest.approx(0.35, abs=0.03)
+        assert (across / down).min() > 0.72 and (across / down).max() < 1.37
+        assert down.max() > 0.95 and across.max() > 0.95  # with fit crop, a tall image is never seen from end to end
+
+
+@pytest.mark.parametrize(("width", "height"), LONG)
+def test_a_padded_crop_holds_enough_of_the_image(width: int, height: int) -> None:
+    how = TrainingTransform(224, area=(0.35, 1.0), fit="pad")
+    side, shown = max(width, height), []
+    for index in range(300):
+        left, top, right, bottom = how.crop(width, height, image_random(0, 0, index))
+        assert right - left <= side and bottom - top <= side
+        wide, tall = min(width, right) - max(0, left), min(height, bottom) - max(0, top)
+        shown.append(wide * tall / (width * height))
+    assert min(shown) >= 0.35
+    assert max(shown) > 0.95
+
+
+@pytest.mark.parametrize("encoding", ["JPEG", "PNG", "array"])
+@pytest.mark.parametrize(("width", "height"), [(120, 640), (1280, 240)])
+def test_training_shows_a_whole_image_as_evaluation_does(encoding: str, width: int, height: int) -> None:
+    """The largest box, whatever the format. A large JPEG is decoded at half its size, which is slightly softer."""
+    ramp = np.linspace(0, 255, width * height * 3).reshape(height, width, 3).astype(np.uint8)
+    content = io.BytesIO()
+    if encoding != "array":
+        Image.fromarray(ramp).save(content, encoding, quality=95)
+    encoded = ramp if encoding == "array" else content.getvalue()
+    for fit in ("pad", "squash"):
+        evaluation = Preprocess(64, 1.0, fit=fit, mean=(0.3, 0.5, 0.7), std=(1 / 255,))  # type: ignore[arg-type]  # each
+        how = TrainingTransform(
+            64, area=(1.0, 1.0), aspect=(1.0, 1.0), flip=False, fit=evaluation.fit, padding=evaluation.padding
+        )
+        found = cropped_pixels(encoded, how, image_random(0, 0, 0))
+        assert found.shape == (3, 64, 64) and found[None].is_contiguous(memory_format=torch.channels_last)
+        expected = evaluation_pixels(encoded, evaluation) + torch.tensor([0.3, 0.5, 0.7]).view(3, 1, 1) * 255
+        assert (found.float() - expected).abs().mean() < 3
 
 
 @pytest.mark.parametrize(

@@ -175,8 +175,8 @@ def convert(
     if preprocess is None:
         given = model.preprocess
         note(
-            f"images are cropped to {given.crop:.3f} of their shorter side and resized to {given.size} px, with mean"
-            f" {_rounded(given.mean)} and std {_rounded(given.std)}; edit {output / 'preprocess.toml'} if these"
+            f"of an image the network sees {given.describe()}, with mean {_rounded(given.mean)} and std"
+            f" {_rounded(given.std)}; edit {output / 'preprocess.toml'} if these"
             " weights were trained with other values"
         )
 

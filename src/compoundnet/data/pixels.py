@@ -8,6 +8,7 @@ quarter of the time that PIL takes with the same filter. Other formats are read 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from compoundnet.base.images import Encoded, Reading, decode, open_encoded, to_r
 from compoundnet.data.augment import Augmentation
 from compoundnet.data.training_transform import TrainingTransform
 from compoundnet.models import Preprocess
+from compoundnet.models.preprocess import Box, visible
 
 _AS_IT_IS = Reading()
 
@@ -53,10 +55,15 @@ def cropped_pixels(
 
     `damaged` is called with the damage of an image that is used as far as it can be decoded.
     """
+    cropped, (wide, tall), (x, y) = _cropped(encoded, how, random, reading, damaged)
     # Viewed as a batch of one before the axes are permuted, so that torch recognises and keeps the channels-last
     # format.
-    planes = torch.from_numpy(_cropped(encoded, how, random, reading, damaged))[None].permute(0, 3, 1, 2)
-    resized = F.interpolate(planes, size=(how.size, how.size), mode=how.interpolation, antialias=True)[0]
+    planes = torch.from_numpy(cropped)[None].permute(0, 3, 1, 2)
+    resized = F.interpolate(planes, size=(tall, wide), mode=how.interpolation, antialias=True)[0]
+    if (wide, tall) != (how.size, how.size):
+        padded = torch.tensor(how.padding, dtype=torch.uint8).expand(how.size, how.size, 3).clone().permute(2, 0, 1)
+        padded[:, y : y + tall, x : x + wide] = resized
+        resized = padded
     return resized.flip(-1) if how.flip and random.random() < 0.5 else resized
 
 
@@ -68,38 +75,58 @@ def augmented_pixels(pixels: torch.Tensor, augment: Augmentation | None, random:
     return torch.from_numpy(np.array(augment.apply(image, random))).permute(2, 0, 1)
 
 
+class _Cropped(NamedTuple):
+    """The part of a random box that lies in the image, uint8[h, w, 3], and its place in the square of the network."""
+
+    pixels: NDArray[np.uint8]
+    size: tuple[int, int]
+    corner: tuple[int, int]
+
+
 def _cropped(
     encoded: Encoded, how: TrainingTransform, random: np.random.Generator, reading: Reading, damaged: Notify
-) -> NDArray[np.uint8]:
-    """Read a random box of the image, uint8[h, w, 3]."""
+) -> _Cropped:
+    """Read a random box of the image."""
     place = random.bit_generator.state
     try:
-        pixels = _plain_jpeg(encoded, how, random) if isinstance(encoded, bytes) else None
+        cropped = _plain_jpeg(encoded, how, random) if isinstance(encoded, bytes) else None
     except Exception:  # damaged, or with large text: as in prediction
-        pixels = None
+        cropped = None
         random.bit_generator.state = place
-    if pixels is not None:
-        return pixels
+    if cropped is not None:
+        return cropped
     image = decode(encoded, reading, damaged=damaged)
-    return np.array(image.crop(how.crop(image.width, image.height, random)))
+    part, size, corner = _place(image.width, image.height, how, random)
+    return _Cropped(np.array(image.crop(part)), size, corner)
 
 
-def _plain_jpeg(encoded: bytes, how: TrainingTransform, random: np.random.Generator) -> NDArray[np.uint8] | None:
+def _plain_jpeg(encoded: bytes, how: TrainingTransform, random: np.random.Generator) -> _Cropped | None:
     """The same for an upright JPEG in RGB or grey, without decoding more than is needed; None for other images."""
     with open_encoded(encoded) as image:  # reads no pixels yet
         if image.format != "JPEG" or image.mode not in ("RGB", "L") or _is_turned(image):
             return None
-        box = how.crop(image.width, image.height, random)
-        left, top, right, bottom = box
-        shrink = min(right - left, bottom - top) // how.size
+        part, size, corner = _place(image.width, image.height, how, random)
+        left, top, right, bottom = part
+        shrink = min((right - left) // size[0], (bottom - top) // size[1])
         if shrink >= 2:
-            box = _decode_smaller(image, shrink, box)
-            return np.array(to_rgb(image).crop(box))
+            smaller = _decode_smaller(image, shrink, part)
+            return _Cropped(np.array(to_rgb(image).crop(smaller)), size, corner)
         pixels: NDArray[np.uint8] = decode_jpeg(encoded)
-        return pixels[top:bottom, left:right]
+        return _Cropped(pixels[top:bottom, left:right], size, corner)
 
 
-def _decode_smaller(image: Image.Image, shrink: int, box: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+def _place(
+    width: int, height: int, how: TrainingTransform, random: np.random.Generator
+) -> tuple[Box, tuple[int, int], tuple[int, int]]:
+    """Draw a box; return its part in the image, and the size and left top corner of that part in the square."""
+    box = how.crop(width, height, random)
+    part, (wide, tall) = visible(box, width, height, how.size)
+    x = min(how.size - wide, round((part[0] - box[0]) * how.size / (box[2] - box[0])))
+    y = min(how.size - tall, round((part[1] - box[1]) * how.size / (box[3] - box[1])))
+    return part, (wide, tall), (x, y)
+
+
+def _decode_smaller(image: Image.Image, shrink: int, box: Box) -> Box:
     """Let PIL decode a JPEG at 1/2, 1/4 or 1/8 of its size, if the crop is much larger than the result.
 
     It averages blocks of pixels without the weights of the resize: the result is slightly softer, but takes a fraction

@@ -17,7 +17,6 @@ from compoundnet.explain.maps import Explanation, Method, class_map
 from compoundnet.explain.methods import cam, gradcam
 from compoundnet.models import ExportedModel, Model, Postprocess, Preprocess, open_model
 from compoundnet.models.conversion import default_preprocess
-from compoundnet.models.preprocess import crop_box
 from compoundnet.runtime import ClassProbability
 from compoundnet.runtime.feature_session import feature_session
 
@@ -105,9 +104,9 @@ class Explainer:
         probabilities = self.postprocess.probabilities(output.logits[None])[0]
         best = np.argsort(-probabilities, kind="stable")[: top or _TOP].tolist()
         predictions = tuple(ClassProbability(one, self.label(one), float(probabilities[one])) for one in best)
-        crop = crop_box(pixels.width, pixels.height, self.preprocess.crop)
+        frame = self.preprocess.box(pixels.width, pixels.height)
         maps = tuple(
-            class_map(one, self.label(one), float(probabilities[one]), output, pixels.size, crop)
+            class_map(one, self.label(one), float(probabilities[one]), output, pixels.size, frame)
             for one in (best if classes is None else [self.index(name) for name in classes])
         )
         return Explanation(path, self.name, self.method, pixels, predictions, maps)

@@ -14,8 +14,9 @@ from compoundnet.base import CompoundNetError, make_folder, write_whole
 from compoundnet.base.images import UnreadableImageError
 from compoundnet.base.progress import Notify, Progress, ignore
 from compoundnet.explain.explainer import Explainer
-from compoundnet.explain.maps import BOX_SHARE, Box, Explanation
+from compoundnet.explain.maps import BOX_SHARE, Explanation
 from compoundnet.explain.sheets import ROWS, card, grid, sheet
+from compoundnet.models.preprocess import Box
 
 MAPS_FILE = "maps.json"
 GRID_FILE = "grid.jpg"

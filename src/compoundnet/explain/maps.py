@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from compoundnet.models.preprocess import Box, inside
 from compoundnet.runtime import ClassProbability
 
 Array: TypeAlias = NDArray[np.float32]
-# Left, top, right, bottom in pixels of the image; right and bottom are the first outside.
-Box: TypeAlias = tuple[int, int, int, int]
 
 # Zhou et al. 2016, section 3.2: an object lies where the map of its class exceeds this fraction of its maximum.
 BOX_SHARE = 0.2
@@ -45,8 +44,9 @@ class ClassMap(msgspec.Struct, frozen=True, eq=False):
         grid: The original map of the network, float32[h, w] over its input. With the method cam the logit is the mean
             of the map plus the classifier's bias; negative values are evidence against the class.
         size: Width and height of the image, pixels.
-        seen: The box of the image that preprocessing cropped, the only part that the network received.
-        peak: (x, y) of the map's maximum, pixels of the image.
+        frame: The box that became the network's input, pixels of the image: `Preprocess.box`. It reaches beyond the
+            image where the image was padded.
+        peak: (x, y) of the map's maximum in the image, pixels.
         box: The largest region above BOX_SHARE of the maximum; None if no value is positive.
     """
 
@@ -56,14 +56,25 @@ class ClassMap(msgspec.Struct, frozen=True, eq=False):
     logit: float
     grid: Array
     size: tuple[int, int]
-    seen: Box
+    frame: Box
     peak: tuple[int, int]
     box: Box | None
 
     @property
+    def seen(self) -> Box:
+        """The part of the image that the network received, pixels."""
+        return inside(self.frame, *self.size)
+
+    @property
+    def maximum(self) -> float:
+        """The largest value in the image: of the cells of the map that are not all padding."""
+        rows, columns = _cells(self.grid, self.frame, self.size)
+        return float(self.grid[rows, columns].max())
+
+    @property
     def heat(self) -> Array:
-        """The map over the whole image, float32[height, width]; NaN outside the crop."""
-        return over_image(self.grid, self.seen, self.size)
+        """The map over the whole image, float32[height, width]; NaN outside `seen`."""
+        return over_image(self.grid, self.frame, self.size)
 
     def facts(self) -> dict[str, Any]:
         """Return all fields except arrays, as plain data."""
@@ -91,70 +102,101 @@ class Explanation(msgspec.Struct, frozen=True, eq=False):
 
 
 def class_map(
-    index: int, label: str, probability: float, output: NetworkOutput, size: tuple[int, int], crop: Box
+    index: int, label: str, probability: float, output: NetworkOutput, size: tuple[int, int], frame: Box
 ) -> ClassMap:
-    """Return the map of one class, from the output of a network for the box `crop` of an image of `size`."""
+    """Return the map of one class, from the output of a network for the box `frame` of an image of `size`."""
     grid = np.ascontiguousarray(output.map_of(index), dtype=np.float32)
     logit = float(output.logits[index])
-    return ClassMap(index, label, probability, logit, grid, size, crop, peak(grid, crop), box(grid, crop))
+    return ClassMap(
+        index, label, probability, logit, grid, size, frame, peak(grid, frame, size), box(grid, frame, size)
+    )
 
 
-def over_image(grid: Array, seen: Box, size: tuple[int, int], drawn: tuple[int, int] | None = None) -> Array:
-    """Upsample a map of the crop `seen` bilinearly over the whole image.
+def over_image(grid: Array, frame: Box, size: tuple[int, int], drawn: tuple[int, int] | None = None) -> Array:
+    """Undo the preprocessing: upsample a map of the network's input bilinearly over the image.
+
+    The map is stretched over `frame`, with another scale across than down where the image was squashed, and what lies
+    in the padding is left out.
 
     Args:
         grid: The map, float32[h, w].
-        seen: The crop, pixels of the image.
+        frame: The box that became the network's input, pixels of the image.
         size: Width and height of the image, pixels.
         drawn: Width and height of the drawn image; `size` by default.
 
     Returns:
-        float32[height, width]; NaN outside the crop.
+        float32[height, width]; NaN where the network saw nothing.
     """
     width, height = drawn or size
-    left, right = (round(x * width / size[0]) for x in (seen[0], seen[2]))
-    top, bottom = (round(y * height / size[1]) for y in (seen[1], seen[3]))
-    right, bottom = max(right, left + 1), max(bottom, top + 1)
-    whole = np.full((max(height, bottom), max(width, right)), np.nan, np.float32)
-    whole[top:bottom, left:right] = _resized(grid, right - left, bottom - top)
-    return whole[:height, :width]
+    left, right = (round(x * width / size[0]) for x in (frame[0], frame[2]))
+    top, bottom = (round(y * height / size[1]) for y in (frame[1], frame[3]))
+    frame = left, top, max(right, left + 1), max(bottom, top + 1)
+    left, top, right, bottom = inside(frame, width, height)
+    whole = np.full((height, width), np.nan, np.float32)
+    if left < right and top < bottom:
+        whole[top:bottom, left:right] = _resized(grid, right - left, bottom - top, frame, (left, top, right, bottom))
+    return whole
 
 
-def peak(grid: Array, seen: Box) -> tuple[int, int]:
+def peak(grid: Array, frame: Box, size: tuple[int, int]) -> tuple[int, int]:
     """Return (x, y) of the maximum in pixels of the image: the centre of its cell, where a bilinear map has its
-    peak."""
-    row, column = divmod(int(grid.argmax()), grid.shape[1])
-    left, top, right, bottom = seen
-    x, y = (column + 0.5) / grid.shape[1] * (right - left), (row + 0.5) / grid.shape[0] * (bottom - top)
-    return left + int(x), top + int(y)
+    peak. Cells that are all padding do not count, and a centre in the padding is moved to the edge of the image."""
+    rows, columns = _cells(grid, frame, size)
+    cells = grid[rows, columns]
+    row, column = divmod(int(cells.argmax()), cells.shape[1])
+    left, top, right, bottom = frame
+    x = left + int((columns.start + column + 0.5) / grid.shape[1] * (right - left))
+    y = top + int((rows.start + row + 0.5) / grid.shape[0] * (bottom - top))
+    seen = inside(frame, *size)
+    return min(max(x, seen[0]), seen[2] - 1), min(max(y, seen[1]), seen[3] - 1)
 
 
-def box(grid: Array, seen: Box) -> Box | None:
+def box(grid: Array, frame: Box, size: tuple[int, int]) -> Box | None:
     """Return the largest connected region above BOX_SHARE of the maximum, as a box on the image.
 
-    None if no value is positive.
+    None if no value in the image is positive.
     """
     from scipy import ndimage  # noqa: PLC0415  slow to import, and only the box needs it
 
     if grid.max() <= 0:
         return None
-    left, top, side = seen[0], seen[1], seen[2] - seen[0]
-    fine = max(min(side, _FINEST), grid.shape[0])  # at least the map's size, or a peak may vanish
-    enlarged = _resized(grid, fine, fine)
+    seen = left, top, right, bottom = inside(frame, *size)
+    # At least the map's size, or a peak may vanish.
+    wide, tall = (
+        max(min(side, _FINEST), cells) for side, cells in ((right - left, grid.shape[1]), (bottom - top, grid.shape[0]))
+    )
+    enlarged = _resized(grid, wide, tall, frame, seen)
     if enlarged.max() <= 0:
         return None
     regions, count = ndimage.label(enlarged >= BOX_SHARE * enlarged.max())
+    across, down = (right - left) / wide, (bottom - top) / tall
     sizes = np.bincount(regions.ravel(), minlength=count + 1)[1:]
     rows, columns = ndimage.find_objects(regions)[int(sizes.argmax())]
-    scale = side / fine
     return (
-        left + math.floor(columns.start * scale),
-        top + math.floor(rows.start * scale),
-        left + math.ceil(columns.stop * scale),
-        top + math.ceil(rows.stop * scale),
+        left + math.floor(columns.start * across),
+        top + math.floor(rows.start * down),
+        left + math.ceil(columns.stop * across),
+        top + math.ceil(rows.stop * down),
     )
 
 
-def _resized(grid: Array, width: int, height: int) -> Array:
+def _cells(grid: Array, frame: Box, size: tuple[int, int]) -> tuple[slice, slice]:
+    """The rows and columns of the map of which some part lies in the image."""
+    left, top, right, bottom = _on_grid(grid, frame, inside(frame, *size))
+    return slice(math.floor(top), math.ceil(bottom)), slice(math.floor(left), math.ceil(right))
+
+
+def _on_grid(grid: Array, frame: Box, part: Box) -> tuple[float, float, float, float]:
+    """A part of a frame, in cells of its map."""
+    # Multiplied first, so that all of the frame is all of the map exactly.
+    x, y = (
+        [(place - frame[axis]) * grid.shape[1 - axis] / (frame[axis + 2] - frame[axis]) for place in part[axis::2]]
+        for axis in (0, 1)
+    )
+    return x[0], y[0], x[1], y[1]
+
+
+def _resized(grid: Array, width: int, height: int, frame: Box, part: Box) -> Array:
+    """A part of the map of a frame, float32[height, width], bilinear."""
     image = Image.fromarray(np.ascontiguousarray(grid, dtype=np.float32))
-    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, box=_on_grid(grid, frame, part)))

@@ -1,4 +1,4 @@
-"""A map over its image: evidence for the class is coloured, the rest is grey, and the area outside the crop is dark.
+"""A map over its image: evidence for the class is coloured, the rest is grey, and what the network did not see is dark.
 
 The colours are matplotlib's `inferno`, whose lightness rises evenly, so that it is legible in greyscale and with any
 colour vision.
@@ -22,10 +22,10 @@ UNSEEN = 0.35
 
 def overlay(image: Image.Image, shown: ClassMap) -> Image.Image:
     """Draw a class's map over the image, or over a smaller version of it: RGB, of the size given."""
-    heat = over_image(shown.grid, shown.seen, shown.size, image.size)
+    heat = over_image(shown.grid, shown.frame, shown.size, image.size)
     unseen = np.isnan(heat)
     grey = np.asarray(image.convert("L"), np.float32)[..., None]
-    mixed = coloured(grey, _share(heat, float(shown.grid.max())))
+    mixed = coloured(grey, _share(heat, shown.maximum))
     mixed[unseen] = UNSEEN * grey[unseen]
     return Image.fromarray(mixed.round().astype(np.uint8))
 
@@ -38,7 +38,7 @@ def coloured(grey: Array, share: Array) -> Array:
 
 
 def _share(heat: Array, maximum: float) -> Array:
-    """A map as a fraction of its maximum, 0 to 1; 0 where it is negative or outside the crop."""
+    """A map as a fraction of its maximum, 0 to 1; 0 where it is negative or where the network saw nothing."""
     if maximum <= 0:
         return np.zeros_like(heat)
     share: Array = np.nan_to_num(heat / np.float32(maximum), nan=0.0).clip(0, 1)

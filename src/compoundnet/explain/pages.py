@@ -107,8 +107,8 @@ def _legend(across: int) -> Image.Image:
     """The colour scale over medium grey, as over an image, and the meaning of the marks."""
     explained = [
         "of the map's maximum: how much a place adds to the class. Grey: nothing, or evidence against the class.",
-        f"Ring: the maximum. Frame: the largest region above {BOX_SHARE:.0%} of it. Dark: outside the crop that the"
-        " network sees.",
+        f"Ring: the maximum. Frame: the largest region above {BOX_SHARE:.0%} of it. Dark: cropped off before the"
+        " network sees the image.",
     ]
     half = across // 2
     lines = [line for text in explained for line in _wrapped(text, across - _GAP, most=4)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import msgspec
 import numpy as np
@@ -25,17 +25,32 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 _CROP_PADDING = 32
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
+# How an image that is not square becomes the square input of a network; see `Preprocess`.
+Fit: TypeAlias = Literal["crop", "pad", "squash"]
+# Left, top, right, bottom in pixels of an image; right and bottom are the first outside.
+Box: TypeAlias = tuple[int, int, int, int]
+
 
 class Preprocess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Evaluation preprocessing: centre crop, resize to `size`, then (pixel / 255 - mean) / std for each channel.
+    """Evaluation preprocessing: a box of the image, resized to `size`, then (pixel / 255 - mean) / std per channel.
 
-    The order is that of the authors' preprocessing.py: crop before resize, so that nothing outside the crop affects a
+    `fit` says which box:
+
+    - `crop`: the centre square, `crop` times the image's shorter side. What lies outside is lost. The authors'.
+    - `pad`: the square around the image, `crop` times its longer side. Shapes keep their proportions, and the rest of
+      the square has the mean colour. timm's crop_mode "border".
+    - `squash`: the image whatever its shape, `crop` times each side. The two sides are scaled differently, so that
+      every pixel of the input shows the image. timm's crop_mode "squash".
+
+    The order is that of the authors' preprocessing.py: crop before resize, so that nothing outside the box affects a
     pixel. The resize is that of PIL, which is antialiased, as in timm and torchvision; TensorFlow 1's is not. A
     `Preprocess` is callable: `preprocess("cat.jpg")` is a tensor float32[3, size, size].
 
     Attributes:
         size: Side of the square input, pixels.
-        crop: Side of the centre crop as a fraction of the image's shorter side.
+        crop: Side of the box as a fraction of the image's shorter side; of the longer one with `pad`, of each with
+            `squash`.
+        fit: How an image that is not square becomes square; a preprocess.toml without it means crop.
         interpolation: The filter of the resize.
         mean: In units of pixel / 255: one value for each channel of the image (RGB), or one for all of them.
         std: Standard deviation, in the same units and number.
@@ -45,6 +60,7 @@ class Preprocess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     size: int
     crop: float
+    fit: Fit = "crop"
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
@@ -106,9 +122,50 @@ class Preprocess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             rgb = read_image(image, Reading(self.range, allow_truncated), damaged=damaged)
         else:
             rgb = to_rgb(image, self.range)
-        cropped = rgb.crop(crop_box(rgb.width, rgb.height, self.crop))
-        resized = cropped.resize((self.size, self.size), _FILTERS[self.interpolation])
-        return _normalised(np.asarray(resized), self.mean, self.std)
+        return _normalised(np.asarray(self._fitted(rgb)), self.mean, self.std)
+
+    def box(self, width: int, height: int) -> Box:
+        """Return the part of an image that becomes the network's input. With `pad` it reaches beyond the image."""
+        match self.fit:
+            case "crop":
+                return crop_box(width, height, self.crop)
+            case "pad":
+                side = scaled_side(max(width, height), self.crop)
+                return _centred(width, height, side, side)
+            case "squash":
+                return _centred(width, height, scaled_side(width, self.crop), scaled_side(height, self.crop))
+
+    @property
+    def padding(self) -> tuple[int, int, int]:
+        """The colour around an image with `pad`, RGB: the mean, which becomes 0 to within half a step of 1/255 (as in
+        timm)."""
+        red, green, blue = (min(255, max(0, round(255 * value))) for value in np.broadcast_to(self.mean, 3).tolist())
+        return red, green, blue
+
+    def describe(self) -> str:
+        """Return in words which part of an image the network receives, and at which size."""
+        whole = self.crop == 1
+        match self.fit:
+            case "crop":
+                part = "the centre square" if whole else f"a centre square of {self.crop:.3f} of the shorter side"
+                return f"{part}, resized to {self.size} px"
+            case "pad":
+                part = "the whole image" if whole else f"the middle {self.crop:.3f} of the longer side"
+                return f"{part}, resized to {self.size} px and padded to a square with the mean colour"
+            case "squash":
+                part = "the whole image" if whole else f"the middle {self.crop:.3f} of each side"
+                return f"{part}, resized to {self.size} x {self.size} px whatever its proportions"
+
+    def _fitted(self, image: Image.Image) -> Image.Image:
+        """The box of the image at `size` x `size` pixels."""
+        box = self.box(image.width, image.height)
+        part, (wide, tall) = visible(box, image.width, image.height, self.size)
+        resized = image.crop(part).resize((wide, tall), _FILTERS[self.interpolation])
+        if (wide, tall) == (self.size, self.size):
+            return resized
+        padded = Image.new("RGB", (self.size, self.size), self.padding)
+        padded.paste(resized, ((self.size - wide) // 2, (self.size - tall) // 2))
+        return padded
 
     @classmethod
     def loads(cls, text: str | bytes, source: str = "<text>") -> Preprocess:
@@ -134,15 +191,36 @@ class Preprocess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         write_whole(path, self.dumps().encode())
 
 
-def crop_box(width: int, height: int, crop: float) -> tuple[int, int, int, int]:
-    """Return the centre square of an image: left, top, right and bottom in its pixels.
+def crop_box(width: int, height: int, crop: float) -> Box:
+    """Return the centre square of an image, `crop` times its shorter side.
 
     If the remainder is odd, one pixel more is cut off on the left and at the top.
     """
-    # Computed in float32 and truncated, as in TensorFlow. A crop of less than a pixel becomes one pixel.
-    side = max(1, int(np.float32(crop) * np.float32(min(width, height))))
-    left, top = (width - side + 1) // 2, (height - side + 1) // 2
-    return left, top, left + side, top + side
+    side = scaled_side(min(width, height), crop)
+    return _centred(width, height, side, side)
+
+
+def scaled_side(side: int, crop: float) -> int:
+    """Return a fraction of a side, at least 1 px: computed in float32 and truncated, as in TensorFlow."""
+    return max(1, int(np.float32(crop) * np.float32(side)))
+
+
+def _centred(width: int, height: int, wide: int, tall: int) -> Box:
+    left, top = (width - wide + 1) // 2, (height - tall + 1) // 2
+    return left, top, left + wide, top + tall
+
+
+def inside(box: Box, width: int, height: int) -> Box:
+    """Return the part of a box that lies in an image."""
+    return max(0, box[0]), max(0, box[1]), min(width, box[2]), min(height, box[3])
+
+
+def visible(box: Box, width: int, height: int, size: int) -> tuple[Box, tuple[int, int]]:
+    """Return the part of a box that lies in an image, and its width and height when the box becomes size x size."""
+    left, top, right, bottom = part = inside(box, width, height)
+    wide = max(1, round((right - left) * size / (box[2] - box[0])))
+    tall = max(1, round((bottom - top) * size / (box[3] - box[1])))
+    return part, (wide, tall)
 
 
 def _normalised(pixels: NDArray[np.uint8], mean: tuple[float, ...], std: tuple[float, ...]) -> NDArray[np.float32]:

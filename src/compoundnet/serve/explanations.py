@@ -44,6 +44,8 @@ class ShownImage(msgspec.Struct, frozen=True):
         width: Width of the uploaded image, pixels.
         height: Height of the uploaded image, pixels.
         image: The explained image, a JPEG in base64.
+        input: What the model sees of an image, in words.
+        cropped: Whether a margin of this image is cropped off before.
         classes: Best first.
         command: The command line that does the same.
     """
@@ -52,6 +54,8 @@ class ShownImage(msgspec.Struct, frozen=True):
     width: int
     height: int
     image: str
+    input: str
+    cropped: bool
     classes: tuple[ShownClass, ...]
     command: str
 
@@ -98,12 +102,15 @@ class Explainers:
         width, height = image.size
         shrink = min(1.0, math.sqrt(_PIXELS / (width * height)))
         image.thumbnail((math.ceil(width * shrink), math.ceil(height * shrink)))
-        explanation = self._explainer(model)(image, top=_TOP)
+        explainer = self._explainer(model)
+        explanation = explainer(image, top=_TOP)
         return ShownImage(
             model=model,
             width=width,
             height=height,
             image=_jpeg(image),
+            input=explainer.preprocess.describe(),
+            cropped=explanation.maps[0].seen != (0, 0, *image.size),
             classes=tuple(
                 ShownClass(found.index, found.label, found.probability, _jpeg(overlay(image, found)))
                 for found in explanation.maps

@@ -62,6 +62,8 @@ class Task(msgspec.Struct, frozen=True):
             area=self.recipe.area,
             flip=self.recipe.flip,
             interpolation=self.preprocess.interpolation,
+            fit=self.preprocess.fit,
+            padding=self.preprocess.padding,
             augment=self.recipe.augment,
         )
 
@@ -167,7 +169,7 @@ def _preprocess(recipe: Recipe, size: int, start: ModelFolder | None) -> Preproc
     rule = Preprocess.authors(size)
     base = rule if start is None else start.preprocess
     crop = base.crop if size == base.size else rule.crop
-    return Preprocess(size, recipe.crop or crop, base.interpolation, base.mean, base.std, base.range)
+    return msgspec.structs.replace(base, size=size, crop=recipe.crop or crop)
 
 
 def _check_loss(loss: Loss, recipe: Recipe, classes: int) -> None:

@@ -97,7 +97,7 @@ function select(index) {
   shown.alt = found ? `${explained.name}, with the evidence for ${found.label} marked` : explained.name;
   byId("figure").prepend(shown);
   byId("map-caption").textContent = found
-    ? `Evidence for “${found.label}”: yellow most, violet least. The grey margin is cropped off before` +
-      ` ${explained.model} sees the image.`
+    ? `Evidence for “${found.label}”: yellow most, violet least. ${explained.model} sees ${explained.input}` +
+      `${explained.cropped ? "; the dark margin is cropped off" : ""}.`
     : `${explained.name}, ${explained.width} × ${explained.height} px.`;
 }
