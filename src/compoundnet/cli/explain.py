@@ -111,4 +111,6 @@ def _print_maps(written: MapFolder) -> None:
 def _line(shown: dict[str, Any]) -> str:
     place = "no evidence for it" if shown["box"] is None else "peak at {}, {}".format(*shown["peak"])
     box = "" if shown["box"] is None else ", box {}, {} to {}, {}".format(*shown["box"])
-    return f"  {shown['probability']:7.2%}  {shown['index']:4d}  {shown['label']}: {place}{box}"
+    threshold = shown.get("threshold", 0.0)
+    below = "" if shown["probability"] >= threshold else f" (below its threshold, {threshold:.2%})"
+    return f"  {shown['probability']:7.2%}  {shown['index']:4d}  {shown['label']}{below}: {place}{box}"

@@ -85,5 +85,6 @@ def _text(done: Export) -> str:
     if done.features:
         lines.append("second output: the features that `compoundnet explain` makes maps of")
     if done.agreement is not None:
-        lines.append(f"same most probable class as torch on {done.agreement:.1%} of them")
+        same = "labels" if done.multilabel else "most probable class"
+        lines.append(f"same {same} as torch on {done.agreement:.1%} of them")
     return "\n".join(lines)

@@ -18,7 +18,7 @@ from compoundnet.cli.output import note, show
 from compoundnet.cli.progress import track
 
 if TYPE_CHECKING:
-    from compoundnet.runtime import Failure, Prediction
+    from compoundnet.runtime import ClassProbability, Failure, Prediction
 
 
 def predict(
@@ -68,8 +68,15 @@ def _json_list() -> Iterator[Callable[[Prediction | Failure], None]]:
 
 def _print_text(result: Prediction | Failure) -> None:
     if isinstance(result, runtime.Prediction):
-        lines = [f"  {found.probability:7.2%}  {found.index:4d}  {found.label}" for found in result.predictions]
-        show("\n".join([_printable(result.path or ""), *lines]))
+        path = _printable(result.path or "")
+        if result.labels is not None:
+            path = f"{path}: {', '.join(result.labels) or 'none of the labels'}"
+        show("\n".join([path, *map(_line, result.predictions)]))
+
+
+def _line(found: ClassProbability) -> str:
+    below = "" if found.threshold is None or found.predicted else f"  (below its threshold, {found.threshold:.2%})"
+    return f"  {found.probability:7.2%}  {found.index:4d}  {found.label}{below}"
 
 
 def _printable(path: str) -> str:

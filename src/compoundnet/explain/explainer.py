@@ -17,8 +17,8 @@ from compoundnet.explain.maps import Explanation, Method, class_map
 from compoundnet.explain.methods import cam, gradcam
 from compoundnet.models import ExportedModel, Model, Postprocess, Preprocess, open_model
 from compoundnet.models.conversion import default_preprocess
-from compoundnet.runtime import ClassProbability
 from compoundnet.runtime.feature_session import feature_session
+from compoundnet.runtime.predict import best_classes
 
 if TYPE_CHECKING:
     from torch import nn
@@ -54,6 +54,7 @@ class Explainer:
         threads: Threads of the network; all cores by default.
         preprocess: Preprocessing for a torch module; required for a module of another package.
         labels: Class labels for a torch module; by default the class numbers.
+        postprocess: What the logits of a torch module mean; by default one class an image, by softmax.
 
     Raises:
         CompoundNetError: the model has no weights, does not classify RGB images, or cannot be explained by the method.
@@ -68,11 +69,12 @@ class Explainer:
         threads: int | None = None,
         preprocess: Preprocess | None = None,
         labels: Sequence[str] | None = None,
+        postprocess: Postprocess | None = None,
     ) -> None:
         if method not in METHODS:
             raise CompoundNetError(f"there is no method {method!r}{did_you_mean(method, METHODS)}")
         self.method = method
-        opened = find_explainable(model, preprocess, labels)
+        opened = find_explainable(model, preprocess, labels, postprocess)
         self.name, self.network, self.preprocess, self.labels, self.postprocess = opened[:5]
         self._run = _method(opened, method, backend, check_threads(threads))
 
@@ -87,7 +89,8 @@ class Explainer:
 
         Args:
             image: A file, or an image in memory.
-            top: The number of most probable classes with a map; 3 by default.
+            top: The number of most probable classes with a map; by default 3, and of a model of several labels an image
+                all labels of the image, if they are more.
             classes: The classes that get a map instead, by label or number.
 
         Raises:
@@ -102,11 +105,12 @@ class Explainer:
         if not np.isfinite(output.logits).all():
             raise CompoundNetError(f"{self.name} gives values that are not finite; its weights are damaged")
         probabilities = self.postprocess.probabilities(output.logits[None])[0]
-        best = np.argsort(-probabilities, kind="stable")[: top or _TOP].tolist()
-        predictions = tuple(ClassProbability(one, self.label(one), float(probabilities[one])) for one in best)
+        # Of several labels an image, all that the image has, however many, unless the number is given.
+        predictions = best_classes(probabilities, self.labels, self.postprocess, top or _TOP)[:top]
+        best = [one.index for one in predictions]
         frame = self.preprocess.box(pixels.width, pixels.height)
         maps = tuple(
-            class_map(one, self.label(one), float(probabilities[one]), output, pixels.size, frame)
+            class_map(one, self.label(one), float(probabilities[one]), output, pixels.size, frame, self.threshold(one))
             for one in (best if classes is None else [self.index(name) for name in classes])
         )
         return Explanation(path, self.name, self.method, pixels, predictions, maps)
@@ -121,6 +125,10 @@ class Explainer:
     def label(self, index: int) -> str:
         """Return the label of a class, or its number if the model has no labels."""
         return str(index) if self.labels is None else self.labels[index]
+
+    def threshold(self, index: int) -> float | None:
+        """Return the probability from which an image has a label; None if an image has exactly one class."""
+        return self.postprocess.threshold(index) if self.postprocess.multilabel else None
 
     def knows(self, name: str) -> bool:
         """Return whether `index` finds a class of that name."""
@@ -145,9 +153,12 @@ class Explainer:
 
 
 def find_explainable(
-    model: Explainable, preprocess: Preprocess | None = None, labels: Sequence[str] | None = None
+    model: Explainable,
+    preprocess: Preprocess | None = None,
+    labels: Sequence[str] | None = None,
+    postprocess: Postprocess | None = None,
 ) -> ExplainableModel:
-    """Open a model. `preprocess` and `labels` are for a torch module.
+    """Open a model. `preprocess`, `labels` and `postprocess` are for a torch module.
 
     Raises:
         CompoundNetError: The model has no weights, or does not classify RGB images.
@@ -165,7 +176,8 @@ def find_explainable(
         how = preprocess or (None if network is None else default_preprocess(network))
         if how is None:
             raise CompoundNetError(f"a {name} does not say how its images are preprocessed; give preprocess=")
-        found = ExplainableModel(name, network, how, None if labels is None else tuple(labels), Postprocess(), model)
+        names = None if labels is None else tuple(labels)
+        found = ExplainableModel(name, network, how, names, postprocess or Postprocess(), model)
     network = found.network
     if network is not None and (network.in_channels != 3 or network.num_classes < 1):
         raise CompoundNetError(

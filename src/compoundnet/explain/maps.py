@@ -48,6 +48,7 @@ class ClassMap(msgspec.Struct, frozen=True, eq=False):
             image where the image was padded.
         peak: (x, y) of the map's maximum in the image, pixels.
         box: The largest region above BOX_SHARE of the maximum; None if no value is positive.
+        threshold: Of a model of several labels an image: the image has the label from this probability on; else None.
     """
 
     index: int
@@ -59,6 +60,7 @@ class ClassMap(msgspec.Struct, frozen=True, eq=False):
     frame: Box
     peak: tuple[int, int]
     box: Box | None
+    threshold: float | None = None
 
     @property
     def seen(self) -> Box:
@@ -78,7 +80,8 @@ class ClassMap(msgspec.Struct, frozen=True, eq=False):
 
     def facts(self) -> dict[str, Any]:
         """Return all fields except arrays, as plain data."""
-        return {name: getattr(self, name) for name in ("index", "label", "probability", "logit", "peak", "box")}
+        facts = {name: getattr(self, name) for name in ("index", "label", "probability", "logit", "peak", "box")}
+        return facts if self.threshold is None else facts | {"threshold": self.threshold}
 
 
 class Explanation(msgspec.Struct, frozen=True, eq=False):
@@ -102,13 +105,19 @@ class Explanation(msgspec.Struct, frozen=True, eq=False):
 
 
 def class_map(
-    index: int, label: str, probability: float, output: NetworkOutput, size: tuple[int, int], frame: Box
+    index: int,
+    label: str,
+    probability: float,
+    output: NetworkOutput,
+    size: tuple[int, int],
+    frame: Box,
+    threshold: float | None = None,
 ) -> ClassMap:
     """Return the map of one class, from the output of a network for the box `frame` of an image of `size`."""
     grid = np.ascontiguousarray(output.map_of(index), dtype=np.float32)
     logit = float(output.logits[index])
     return ClassMap(
-        index, label, probability, logit, grid, size, frame, peak(grid, frame, size), box(grid, frame, size)
+        index, label, probability, logit, grid, size, frame, peak(grid, frame, size), box(grid, frame, size), threshold
     )
 
 

@@ -151,6 +151,8 @@ def _map_panel(image: Image.Image, shown: ClassMap, width: int) -> Panel:
     drawn = overlay(fitted(image, width), shown)
     mark(drawn, shown)
     remark = "" if shown.box is not None else ", no evidence"
+    if shown.threshold is not None and shown.probability < shown.threshold:
+        remark = f" (below {_percent(shown.threshold)}){remark}"
     return Panel(drawn, shown.label, f"{_percent(shown.probability)}{remark}")
 
 

@@ -54,13 +54,15 @@ def from_properties(properties: Mapping[str, str], file: Path) -> ExportedModel:
     labels = tuple(found["labels"].split("\n")) if "labels" in found else None
     if labels is not None:
         check_labels(labels, network.num_classes, f"{file}, {PREFIX}labels")
+    # Files of earlier versions do not hold it: their classes exclude one another.
+    postprocess = Postprocess.loads(found.get("postprocess", ""), f"{file}, {PREFIX}postprocess")
+    postprocess.check_classes(network.num_classes, f"{file}, {PREFIX}postprocess")
     return ExportedModel(
         name=found["name"],
         network=network,
         preprocess=Preprocess.loads(found["preprocess"], f"{file}, {PREFIX}preprocess"),
         labels=labels,
-        # Files written before there was a postprocessing have none.
-        postprocess=Postprocess.loads(found.get("postprocess", ""), f"{file}, {PREFIX}postprocess"),
+        postprocess=postprocess,
         precision=found["precision"],
         dynamic_batch=found.get("dynamic_batch") == "true",
         dynamic_size=found.get("dynamic_size") == "true",

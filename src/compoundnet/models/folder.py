@@ -63,6 +63,7 @@ def read_folder(folder: str | os.PathLike[str], name: str | None = None) -> Mode
     preprocess = Preprocess.load(path / _PREPROCESS)
     postprocess = Postprocess.load(path / _POSTPROCESS) if (path / _POSTPROCESS).exists() else Postprocess()
     labels = read_labels(path / _LABELS, network.num_classes) if (path / _LABELS).exists() else None
+    postprocess.check_classes(network.num_classes, str(path / _POSTPROCESS))
     weights = path / _WEIGHTS
     if (path / _CHECKSUMS).exists():
         remedy = f"get the model again, or delete {_CHECKSUMS} if you changed the weights yourself"
@@ -97,24 +98,24 @@ def write_folder(
         extras: More files by name: recipe.toml, log.csv, curves.png, result.json.
 
     Raises:
-        CompoundNetError: The state does not fit the network, the number of labels is not that of the classes, or the
-            folder exists.
+        CompoundNetError: The state does not fit the network, the number of labels or thresholds is not that of the
+            classes, or the folder exists.
     """
     target = Path(folder)
     check_tensors(network, {name: tuple(tensor.shape) for name, tensor in state.items()}, "the weights to write")
     if labels is not None:
         check_labels(tuple(labels), network.num_classes, "the labels to write")
+    postprocess = postprocess or Postprocess()
+    postprocess.check_classes(network.num_classes, "the thresholds to write")
     check_target(target, replace)
     with whole_folder(target) as whole:
         _write_files(whole, network, state, preprocess, labels, readme)
-        if postprocess not in (None, Postprocess()):
+        if postprocess != Postprocess():
             postprocess.save(whole / _POSTPROCESS)
         for name, content in (extras or {}).items():
             (whole / name).write_bytes(content)
     names = None if labels is None else tuple(labels)
-    return ModelFolder(
-        target.resolve().name, network, preprocess, names, postprocess or Postprocess(), target / _WEIGHTS
-    )
+    return ModelFolder(target.resolve().name, network, preprocess, names, postprocess, target / _WEIGHTS)
 
 
 def check_target(target: Path, replace: bool) -> None:

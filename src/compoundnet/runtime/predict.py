@@ -16,7 +16,7 @@ from PIL import Image
 from compoundnet.base import CompoundNetError
 from compoundnet.base.images import UnreadableImageError
 from compoundnet.base.machine import cores
-from compoundnet.models import Model, open_model
+from compoundnet.models import Model, Postprocess, open_model
 from compoundnet.runtime.sessions import session
 
 _TOP = 5
@@ -24,25 +24,41 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
-class ClassProbability(msgspec.Struct, frozen=True):
+class ClassProbability(msgspec.Struct, frozen=True, omit_defaults=True):
     """A class with its probability.
 
     Attributes:
         index: The index of the class.
         label: The label of the class; its index as text if the model has no labels.
         probability: 0 to 1.
+        threshold: Of a model of several labels an image: the image has the label if `probability` is at least this;
+            None for other models.
     """
 
     index: int
     label: str
     probability: float
+    threshold: float | None = None
+
+    @property
+    def predicted(self) -> bool:
+        """Whether the image has this label, of a model of several labels an image."""
+        return self.threshold is not None and self.probability >= self.threshold
 
 
-class Prediction(msgspec.Struct, frozen=True):
-    """The most probable classes of an image, best first; `path` is None for an image from memory."""
+class Prediction(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The most probable classes of an image.
+
+    Attributes:
+        path: The file; None for an image from memory.
+        predictions: Best first. Of a model of several labels an image: all labels, those of the image first.
+        labels: Of a model of several labels an image: those of this image, the most probable first; None for other
+            models.
+    """
 
     path: str | None
     predictions: tuple[ClassProbability, ...]
+    labels: tuple[str, ...] | None = None
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -60,7 +76,8 @@ class Predictor:
         backend: The backend, as for `session`; onnxruntime by default.
         threads: Number of threads of the network, and of threads that read images ahead; all cores by default.
         batch: Number of images in a batch of `many`.
-        top: Number of classes to return; by default 5, or all if there are fewer.
+        top: Number of classes to return; by default 5, or all if there are fewer. A model of several labels an image
+            returns all labels by default, and in any case those of the image.
         device: The device of torch, such as cuda.
 
     Raises:
@@ -88,7 +105,8 @@ class Predictor:
             )
         if top is not None and not 1 <= top <= network.num_classes:
             raise CompoundNetError(f"top must be 1 to {network.num_classes}, the classes of the model, got {top}")
-        self.top = min(_TOP, network.num_classes) if top is None else top
+        most = network.num_classes if self.model.postprocess.multilabel else min(_TOP, network.num_classes)
+        self.top = most if top is None else top
         self.batch = batch
         self._readers = threads or cores()
         self._session = session(self.model, backend=backend, threads=threads, batch=batch, device=device)
@@ -143,15 +161,41 @@ class Predictor:
         logits = self._session(np.stack([image for _, image in images]))
         if not np.isfinite(logits).all():
             raise CompoundNetError(f"{self.model.name} gives values that are not finite; its weights are damaged")
-        probabilities = self.model.postprocess.probabilities(logits)
-        return [Prediction(path, self._best(row)) for (path, _), row in zip(images, probabilities, strict=True)]
+        rows = self.model.postprocess.probabilities(logits)
+        several = self.model.postprocess.multilabel
+        made = []
+        for (path, _), row in zip(images, rows, strict=True):
+            best = best_classes(row, self.model.labels, self.model.postprocess, self.top)
+            labels = tuple(found.label for found in best if found.predicted) if several else None
+            made.append(Prediction(path, best, labels))
+        return made
 
-    def _best(self, probabilities: NDArray[np.float64]) -> tuple[ClassProbability, ...]:
-        labels = self.model.labels
-        return tuple(
-            ClassProbability(index, str(index) if labels is None else labels[index], float(probabilities[index]))
-            for index in np.argsort(-probabilities, kind="stable")[: self.top].tolist()
+
+def best_classes(
+    probabilities: NDArray[np.float64], labels: tuple[str, ...] | None, how: Postprocess, top: int
+) -> tuple[ClassProbability, ...]:
+    """Return the `top` most probable classes, best first; of several labels an image first those of the image, all.
+
+    Args:
+        probabilities: float64[classes], of one image.
+        labels: of the classes; None if they have no names.
+        how: of the model.
+        top: number of classes.
+    """
+    order = np.argsort(-probabilities, kind="stable")
+    if how.multilabel:
+        predicted = how.predicted(probabilities)[order]
+        order = np.concatenate([order[predicted], order[~predicted]])
+        top = max(top, int(predicted.sum()))
+    return tuple(
+        ClassProbability(
+            index,
+            str(index) if labels is None else labels[index],
+            float(probabilities[index]),
+            how.threshold(index) if how.multilabel else None,
         )
+        for index in order[:top].tolist()
+    )
 
 
 def map_ahead(

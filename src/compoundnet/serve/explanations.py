@@ -28,12 +28,21 @@ _BOMB = (Image.DecompressionBombWarning, Image.DecompressionBombError)
 
 
 class ShownClass(msgspec.Struct, frozen=True):
-    """A class: its probability, 0 to 1, and the image under the class's map, a JPEG in base64."""
+    """A class and its map.
+
+    Attributes:
+        index: The class's index.
+        label: The class's label.
+        probability: From 0 to 1.
+        overlay: The image under the class's map, a JPEG in base64.
+        threshold: Of a model of several labels an image: the image has the label from this probability on; else None.
+    """
 
     index: int
     label: str
     probability: float
     overlay: str
+    threshold: float | None = None
 
 
 class ShownImage(msgspec.Struct, frozen=True):
@@ -46,7 +55,7 @@ class ShownImage(msgspec.Struct, frozen=True):
         image: The explained image, a JPEG in base64.
         input: What the model sees of an image, in words.
         cropped: Whether a margin of this image is cropped off before.
-        classes: Best first.
+        classes: Best first. Of a model of several labels an image first the labels of the image.
         command: The command line that does the same.
     """
 
@@ -103,7 +112,9 @@ class Explainers:
         shrink = min(1.0, math.sqrt(_PIXELS / (width * height)))
         image.thumbnail((math.ceil(width * shrink), math.ceil(height * shrink)))
         explainer = self._explainer(model)
-        explanation = explainer(image, top=_TOP)
+        several = explainer.postprocess.multilabel
+        # By default the labels of the image, however many.
+        explanation = explainer(image, top=None if several else _TOP)
         return ShownImage(
             model=model,
             width=width,
@@ -112,10 +123,10 @@ class Explainers:
             input=explainer.preprocess.describe(),
             cropped=explanation.maps[0].seen != (0, 0, *image.size),
             classes=tuple(
-                ShownClass(found.index, found.label, found.probability, _jpeg(overlay(image, found)))
+                ShownClass(found.index, found.label, found.probability, _jpeg(overlay(image, found)), found.threshold)
                 for found in explanation.maps
             ),
-            command=shlex.join(["compoundnet", "explain", model, name, "--top", str(_TOP)]),
+            command=shlex.join(["compoundnet", "explain", model, name, *([] if several else ["--top", str(_TOP)])]),
         )
 
     def _explainer(self, model: str) -> Explainer:

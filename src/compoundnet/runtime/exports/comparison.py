@@ -15,7 +15,7 @@ from PIL import Image
 from torch import nn
 
 from compoundnet.arch.spec import MIN_RESOLUTION
-from compoundnet.models import Preprocess
+from compoundnet.models import Postprocess, Preprocess
 from compoundnet.runtime.backends.onnxruntime import raw_session
 from compoundnet.runtime.backends.openvino import compile_graph, read_graph
 
@@ -32,7 +32,7 @@ class Comparison(msgspec.Struct, frozen=True):
 
     Attributes:
         difference: Largest absolute difference, divided by torch's largest absolute logit.
-        agreement: Fraction of the images with the same most probable class; None without images.
+        agreement: Fraction of the images with the same most probable class, or the same labels; None without images.
         images: The number of images, not counting the noise.
     """
 
@@ -41,8 +41,18 @@ class Comparison(msgspec.Struct, frozen=True):
     images: int
 
 
-def compare(net: nn.Module, run: Run, noise: Iterable[NDArray[np.float32]], images: Iterable[Pixels]) -> Comparison:
-    """Compare both on batches of noise float32[N, C, H, W] and on images float32[C, H, W], one at a time."""
+def compare(
+    net: nn.Module,
+    run: Run,
+    noise: Iterable[NDArray[np.float32]],
+    images: Iterable[Pixels],
+    postprocess: Postprocess | None = None,
+) -> Comparison:
+    """Compare both on batches of noise float32[N, C, H, W] and on images float32[C, H, W], one at a time.
+
+    `postprocess` is that of the model; by default one class an image.
+    """
+    decided = (postprocess or Postprocess()).decided
     largest = furthest = 0.0
     agreed = count = 0
 
@@ -54,7 +64,7 @@ def compare(net: nn.Module, run: Run, noise: Iterable[NDArray[np.float32]], imag
         largest = max(largest, float(np.abs(expected).max()))
         # A NaN counts as an infinite difference.
         furthest = max(furthest, float(np.nan_to_num(np.abs(found - expected), nan=np.inf).max()))
-        return bool((found.argmax(axis=1) == expected.argmax(axis=1)).all())
+        return bool((decided(found) == decided(expected)).all())
 
     for batch in noise:
         both(batch)

@@ -52,7 +52,9 @@ class Export(msgspec.Struct, frozen=True):
         features: Whether it outputs the last feature map besides the logits.
         difference: The largest difference of a logit, as a fraction of torch's largest logit.
         limit: The largest allowed difference; None for int8.
-        agreement: Fraction of the images with the same most probable class as in torch; None without images.
+        agreement: Fraction of the images with the same most probable class as in torch, or of a model of several labels
+            an image with the same labels; None without images.
+        multilabel: Whether the model predicts several labels an image.
         images: The number of images on which it was compared.
         generated: Whether the images were generated because none were given.
     """
@@ -70,6 +72,7 @@ class Export(msgspec.Struct, frozen=True):
     agreement: float | None
     images: int
     generated: bool
+    multilabel: bool = False
 
 
 def export(
@@ -85,6 +88,7 @@ def export(
     images: Paths | None = None,
     preprocess: Preprocess | None = None,
     labels: Sequence[str] | None = None,
+    postprocess: Postprocess | None = None,
 ) -> Export:
     """Write a model (name, folder, opened) or a network in memory to one file, which `predict` accepts as a model.
 
@@ -100,6 +104,7 @@ def export(
         images: The images for the comparison, besides noise; by default those of `calibrate`, or generated ones.
         preprocess: Replaces that of the model; for a ConvNet the authors' preprocessing by default.
         labels: Replace those of the model; for a ConvNet none by default.
+        postprocess: Replaces that of the model; for a ConvNet one class an image, by softmax, by default.
 
     Returns:
         The file, and its deviation from torch.
@@ -115,7 +120,7 @@ def export(
         )
     calibration = [] if calibrate is None else _find(calibrate)
     shown = calibration if images is None else _find(images)
-    net, described = _described(model, target, precision, dynamic_batch, dynamic_size, preprocess, labels)
+    net, described = _described(model, target, precision, dynamic_batch, dynamic_size, preprocess, labels, postprocess)
     described = msgspec.structs.replace(described, features=with_cam)
     how, channels = described.preprocess, described.network.in_channels
     if channels != 3 and (calibration or shown):
@@ -135,7 +140,7 @@ def export(
         file = scratch / target.name
         _WRITERS[format](net, described, file, calibration_images)
         noises = noise(channels, how.size, dynamic_batch=dynamic_batch, dynamic_size=dynamic_size)
-        found = compare(net, runner(file), noises, compared_on())
+        found = compare(net, runner(file), noises, compared_on(), described.postprocess)
         _check(found, precision, target)
         return _kept(file, target, described, format, found, generated=not shown and found.images > 0)
 
@@ -166,19 +171,23 @@ def _described(
     dynamic_size: bool,
     preprocess: Preprocess | None,
     labels: Sequence[str] | None,
+    postprocess: Postprocess | None,
 ) -> tuple[ConvNet, ExportedModel]:
     """The network in eval mode, norms not folded, and the metadata of the file."""
     model = _opened(model)
     if isinstance(model, ModelFolder):
-        name, network, postprocess = model.name, model.network, model.postprocess
+        name, network = model.name, model.network
         preprocess, labels = preprocess or model.preprocess, model.labels if labels is None else labels
+        postprocess = postprocess or model.postprocess
     else:
-        name, network, postprocess = model.spec.name, model.spec, Postprocess()
+        name, network = model.spec.name, model.spec
         preprocess = preprocess or default_preprocess(network)
     names = None if labels is None else tuple(labels)
     if names is not None:
         check_labels(names, network.num_classes, "the labels to write")
     net = load(model) if isinstance(model, ModelFolder) else for_inference(model)
+    postprocess = postprocess or Postprocess()
+    postprocess.check_classes(network.num_classes, "the thresholds to write")
     return net, ExportedModel(
         name, network, preprocess, names, postprocess, precision, dynamic_batch, dynamic_size, target
     )
@@ -233,6 +242,7 @@ def _kept(
         agreement=found.agreement,
         images=found.images,
         generated=generated,
+        multilabel=described.postprocess.multilabel,
     )
 
 

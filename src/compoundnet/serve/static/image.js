@@ -61,11 +61,14 @@ async function explain(maxBytes) {
 function display(answer, name) {
   explained = { ...answer, name };
   const shares = new Intl.NumberFormat("en", { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });
-  const first = answer.classes[0];
-  byId("image-status").textContent = `${name}: ${first.label}, ${shares.format(first.probability)}.`;
+  const withShare = (found) => `${found.label}, ${shares.format(found.probability)}`;
+  // A model of several labels an image has a threshold for each label; an image may have none of them.
+  const several = answer.classes[0].threshold !== null;
+  const predicted = several ? answer.classes.filter(reaches) : answer.classes.slice(0, 1);
+  byId("image-status").textContent = `${name}: ${predicted.map(withShare).join("; ") || "none of the labels"}.`;
   byId("class-list").replaceChildren(
-    ...answer.classes.map((found, index) => classRow(index, found.label, shares.format(found.probability), found.probability)),
-    classRow(-1, "the image alone", "", null),
+    ...answer.classes.map((found, index) => classRow(index, found, shares)),
+    classRow(-1, { label: "the image alone" }, shares),
   );
   byId("image-command").textContent = answer.command;
   byId("classes").hidden = false;
@@ -73,14 +76,21 @@ function display(answer, name) {
   select(0);
 }
 
-function classRow(index, label, share, probability) {
+function reaches(found) {
+  return found.probability >= found.threshold;
+}
+
+function classRow(index, found, shares) {
   const made = document.createElement("label");
   made.className = "class";
   const radio = Object.assign(document.createElement("input"), { type: "radio", name: "class", value: index });
   radio.checked = index === 0;
   const text = (value, kind) => Object.assign(document.createElement("span"), { textContent: value, className: kind });
-  made.append(radio, text(label, "label"), text(share, "share"));
-  if (probability !== null) {
+  const below = found.threshold != null && !reaches(found);
+  const label = below ? `${found.label} (below its threshold, ${shares.format(found.threshold)})` : found.label;
+  const probability = found.probability;
+  made.append(radio, text(label, "label"), text(probability === undefined ? "" : shares.format(probability), "share"));
+  if (probability !== undefined) {
     const bar = text("", "bar");
     const filled = document.createElement("span");
     filled.style.width = `${100 * probability}%`;
