@@ -1,4 +1,4 @@
-"""Postprocessing: probabilities at a temperature, and labels by their thresholds, kept in a model folder and in exported files, applied everywhere."""
+"""Postprocessing: probabilities at a temperature, labels by thresholds, kept in model folders and exported files."""
 
 from __future__ import annotations
 
@@ -116,7 +116,9 @@ def test_a_sigmoid_gives_each_label_its_own_probability() -> None:
     found = Postprocess(function="sigmoid").probabilities(LOGITS)
     np.testing.assert_allclose(found[0], [0.75, 0.25, 0.5], rtol=1e-6)
     np.testing.assert_allclose(found[1], [0, 1, special.expit(-2)], rtol=1e-12)
-    np.testing.assert_allclose(Postprocess(2.0, "sigmoid").probabilities(LOGITS), special.expit(LOGITS / 2.0), rtol=1e-6)
+    np.testing.assert_allclose(
+        Postprocess(2.0, "sigmoid").probabilities(LOGITS), special.expit(LOGITS / 2.0), rtol=1e-6
+    )
 
 
 def test_an_image_has_a_label_from_its_threshold_on() -> None:
@@ -177,7 +179,7 @@ def test_predict_explain_and_exported_files_know_labels_and_thresholds(tmp_path:
             assert found.labels == (f"class {own[1]}", f"class {own[0]}")
             assert [one.index for one in found.predictions[:2]] == [own[1], own[0]]
             assert [one.predicted for one in found.predictions] == [True, True] + [False] * (5 if top is None else 0)
-        assert msgspec.to_builtins(found)["labels"] == [f"class {index}" for index in (own[1], own[0])]
+        assert msgspec.to_builtins(found)["labels"] == (f"class {own[1]}", f"class {own[0]}")
     rest = [index for index in ascending[::-1] if index not in own]
     assert [one.index for one in runtime.Predictor(made)(pixels).predictions[2:]] == rest
 

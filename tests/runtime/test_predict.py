@@ -16,7 +16,6 @@ from small_model import write_small_model
 
 import compoundnet as cn
 from compoundnet import models
-from compoundnet.models.postprocess import softmax
 from compoundnet.runtime import Failure, Prediction
 from compoundnet.runtime.predict import map_ahead
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, SupportsIndex
+from typing import Any, Literal, SupportsIndex, TypeAlias
 
 import msgspec
 import numpy as np
@@ -18,6 +18,9 @@ from compoundnet.data.sources import Arrays, ImageSource
 
 Metric = Literal["top1", "mean_per_class"]
 
+# int64[N], the class of each image; or bool[N, classes], the labels of each, several or none.
+Labels: TypeAlias = NDArray[np.int64] | NDArray[np.bool_]
+
 # The label of an image whose class is not published (ImageNet's test images).
 UNKNOWN = -1
 
@@ -26,7 +29,8 @@ class Split(msgspec.Struct, frozen=True, eq=False):
     """Images with their labels: a map-style data set that `torch.utils.data.DataLoader` reads.
 
     `split[index]` is the pair (image, label): an upright 8-bit RGB PIL image, or the result of the
-    split's transform, and an int. For batches, set a transform that returns tensors:
+    split's transform, and an int; or bool[classes] if the images have several labels. For batches, set a transform that
+    returns tensors:
 
         DataLoader(split.with_transform(preprocess), batch_size=32)
 
@@ -35,7 +39,8 @@ class Split(msgspec.Struct, frozen=True, eq=False):
     Attributes:
         name: train, val, test or minival.
         classes: class names by label.
-        labels: int64[N]; UNKNOWN where the class is not published.
+        labels: int64[N], the class of each image, UNKNOWN where it is not published; or bool[N, classes], the labels of
+            each image, several or none.
         source: where the images are.
         members: int64[N], the numbers of the images in `source`; None if the split is all of it, in its order.
         transform: The transform that `split[index]` applies to the PIL image; None leaves it unchanged.
@@ -44,7 +49,7 @@ class Split(msgspec.Struct, frozen=True, eq=False):
 
     name: str
     classes: tuple[str, ...]
-    labels: NDArray[np.int64]
+    labels: Labels
     source: ImageSource
     members: NDArray[np.int64] | None = None
     transform: Callable[[Image.Image], Any] | None = None
@@ -53,7 +58,12 @@ class Split(msgspec.Struct, frozen=True, eq=False):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: SupportsIndex) -> tuple[Any, int]:
+    @property
+    def multilabel(self) -> bool:
+        """Whether an image may have several labels, or none."""
+        return self.labels.ndim == 2
+
+    def __getitem__(self, index: SupportsIndex) -> tuple[Any, Any]:
         """Return (image, label) of one image.
 
         Raises:
@@ -65,9 +75,10 @@ class Split(msgspec.Struct, frozen=True, eq=False):
             raise IndexError(f"the {self.name} split has {len(self):,} images, and no number {number}")
         number %= len(self)
         image = self.image(number)
-        return image if self.transform is None else self.transform(image), int(self.labels[number])
+        label = self.labels[number] if self.multilabel else int(self.labels[number])
+        return image if self.transform is None else self.transform(image), label
 
-    def __iter__(self) -> Iterator[tuple[Any, int]]:
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
         return (self[index] for index in range(len(self)))
 
     def __repr__(self) -> str:
@@ -102,6 +113,12 @@ class Split(msgspec.Struct, frozen=True, eq=False):
         """Return the name of image `index`, for messages and for rules that depend on it."""
         return self.source.name(self._member(index))
 
+    def label_text(self, index: int) -> str:
+        """Return the class number of image `index`, or the numbers of its labels."""
+        if self.multilabel:
+            return " ".join(map(str, np.flatnonzero(self.labels[index])))
+        return str(self.labels[index])
+
     def read(self, index: int) -> Encoded:
         """Return image `index` before it is decoded. Raises OSError."""
         return self.source.read(self._member(index))
@@ -117,8 +134,24 @@ class Split(msgspec.Struct, frozen=True, eq=False):
         return msgspec.structs.replace(self, name=name or self.name, labels=self.labels[indices], members=members)
 
     def counts(self) -> NDArray[np.int64]:
-        """Return int64[classes]: the number of images of each class."""
+        """Return int64[classes]: the number of images of each class, or with each label."""
+        if self.multilabel:
+            return self.labels.sum(axis=0, dtype=np.int64)
         return np.bincount(self.labels[self.labels != UNKNOWN], minlength=len(self.classes))
+
+    def with_several_labels(self) -> Split:
+        """Return the same images as images of several labels: those of one class have one label.
+
+        Raises:
+            CompoundNetError: the class of an image is not published.
+        """
+        if self.multilabel:
+            return self
+        if (self.labels == UNKNOWN).any():
+            raise CompoundNetError(f"the classes of the {self.name} images are not published")
+        labels = np.zeros((len(self), len(self.classes)), np.bool_)
+        labels[np.arange(len(self)), self.labels] = True
+        return msgspec.structs.replace(self, labels=labels)
 
     def _member(self, index: int) -> int:
         return index if self.members is None else int(self.members[index])
@@ -152,6 +185,11 @@ class Dataset(msgspec.Struct, frozen=True, eq=False):
     def classes(self) -> tuple[str, ...]:
         """Class names by label; the same in every split."""
         return next(iter(self.splits.values())).classes
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether an image may have several labels, or none; the same in every split."""
+        return next(iter(self.splits.values())).multilabel
 
     @property
     def evaluation(self) -> str:

@@ -1,5 +1,7 @@
 """Held-out images, chosen by seed and name: the same on every machine and in every version.
 
+Of images with several labels each, every label is held out in the same share (`_by_label`).
+
 An image's draw is BLAKE2b of the seed and its name; the lowest draws are held out. The choice does not depend on the
 state of a generator, the version of a library or the order of a file system, and adding an image does not reshuffle the
 rest.
@@ -13,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compoundnet.base import CompoundNetError
-from compoundnet.data.dataset import Split
+from compoundnet.data.dataset import Labels, Split
 
 
 def hold_out(split: Split, amount: int | float, seed: int = 0, name: str = "minival") -> tuple[Split, Split]:
@@ -21,7 +23,7 @@ def hold_out(split: Split, amount: int | float, seed: int = 0, name: str = "mini
 
     Args:
         split: The split to divide.
-        amount: how many to hold out, or a fraction below 1.
+        amount: how many to hold out, or a fraction below 1; of images with several labels approximately.
         seed: of the choice.
         name: of the split of held-out images.
 
@@ -37,14 +39,19 @@ def hold_out(split: Split, amount: int | float, seed: int = 0, name: str = "mini
             f"cannot hold {amount} of {len(split)} {split.name} images out as {name}: give a count from 1 to"
             f" {len(split) - 1}, or a fraction between 0 and 1"
         )
-    return _divide(split, np.argsort(draws(split, seed), kind="stable")[:count], name)
+    drawn = draws(split, seed)
+    chosen = _by_label(split.labels, drawn, count) if split.multilabel else np.argsort(drawn, kind="stable")[:count]
+    return _divide(split, chosen, name)
 
 
 def hold_out_by_class(split: Split, fraction: float, seed: int = 0, name: str = "test") -> tuple[Split, Split]:
     """Hold out the same fraction of each class, at least one image, so that a small class is in both parts.
 
-    Args and returns as `hold_out`. Raises CompoundNetError if a class has fewer than two images.
+    Args and returns as `hold_out`. Raises CompoundNetError if a class has fewer than two images. A label of images with
+    several labels may have a single image, which is not held out.
     """
+    if split.multilabel:
+        return hold_out(split, min(max(1, round(fraction * len(split))), len(split) - 1), seed, name)
     drawn = draws(split, seed)
     chosen = []
     for label, count in enumerate(split.counts().tolist()):
@@ -57,6 +64,43 @@ def hold_out_by_class(split: Split, fraction: float, seed: int = 0, name: str = 
         held = min(max(1, round(fraction * count)), count - 1)
         chosen.append(members[np.argsort(drawn[members], kind="stable")[:held]])
     return _divide(split, np.concatenate(chosen), name)
+
+
+def _by_label(labels: Labels, drawn: NDArray[np.uint64], count: int) -> NDArray[np.int64]:
+    """Choose about `count` images that have each label in the same share, at least once if two images have it.
+
+    Iterative stratification (Sechidis et al. 2011): label by label, the rarest among the images that are left first,
+    each of its images, by draw, goes to the part that lacks more of that label.
+
+    Args:
+        labels: bool[N, labels].
+        drawn: uint64[N], from `draws`.
+        count: How many to hold out.
+
+    Returns:
+        int64[about count].
+    """
+    total = labels.sum(axis=0, dtype=np.int64)
+    lacking = np.empty((2, len(total)))  # of each label: in the part that is held out, and in the rest
+    lacking[0] = np.clip(np.rint(count / len(labels) * total), total >= 2, np.maximum(total - 1, 0))
+    lacking[1] = total - lacking[0]
+    order = np.argsort(drawn, kind="stable")
+    left, held = np.ones(len(labels), np.bool_), np.zeros(len(labels), np.bool_)
+    remaining = total.copy()
+    while remaining.any():
+        label = int(np.where(remaining > 0, remaining, len(labels) + 1).argmin())
+        for image in order[left[order] & labels[order, label]].tolist():
+            part = 0 if lacking[0, label] > lacking[1, label] else 1
+            held[image], left[image] = part == 0, False
+            lacking[part] -= labels[image]
+            remaining -= labels[image]
+    without = order[left[order]]  # images without any label
+    held[without[: max(0, min(count - int(held.sum()), len(without)))]] = True
+    # Labels of images that rarer labels have all taken away.
+    for label in np.flatnonzero((total > 0) & ~labels[~held].any(axis=0)):
+        members = order[held[order] & labels[order, label]]
+        held[members[:1]] = False
+    return np.flatnonzero(held)
 
 
 def draws(split: Split, seed: int) -> NDArray[np.uint64]:

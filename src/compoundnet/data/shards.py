@@ -50,8 +50,9 @@ def write_shards(
 ) -> Path:
     """Write the images of a data set, in their original encoding, to FOLDER/SPLIT-NNNNNN.tar.
 
-    Images are shuffled, because readers that stream the shards need it. The order depends only on their names, so that
-    two runs write the same bytes. The folder is written completely or not at all.
+    Beside each image is its class number (.cls), or the list of the numbers of its labels (.json). Images are shuffled,
+    because readers that stream the shards need it. The order depends only on their names, so that two runs write the
+    same bytes. The folder is written completely or not at all.
 
     Args:
         dataset: The data set to write.
@@ -101,7 +102,10 @@ def _write_split(split: Split, folder: Path, shard_bytes: int, progress: Progres
                 content, suffix = _encoded(split, index)
                 places.append((len(shards) - 1, tar.offset + _BLOCK, len(content)))
                 _add(tar, f"{number:08d}{suffix}", content)
-                _add(tar, f"{number:08d}.cls", str(split.labels[index]).encode())
+                if split.multilabel:
+                    _add(tar, f"{number:08d}.json", msgspec.json.encode(np.flatnonzero(split.labels[index]).tolist()))
+                else:
+                    _add(tar, f"{number:08d}.cls", str(split.labels[index]).encode())
                 progress(1)
                 following = next(left, None)
     names = Strings.of(split.image_name(index) for index in order.tolist())

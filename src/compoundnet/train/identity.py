@@ -25,7 +25,7 @@ def identity(task: Task) -> str:
     names = hashlib.sha256()
     for split in filter(None, (task.train, task.held)):
         for index in np.linspace(0, len(split) - 1, _SAMPLE, dtype=int):
-            names.update(f"{split.image_name(int(index))}:{split.labels[index]}\n".encode(errors="replace"))
+            names.update(f"{split.image_name(int(index))}:{split.label_text(int(index))}\n".encode(errors="replace"))
     parts = {
         "network": plain_values(task.network),
         "data": {

@@ -147,7 +147,7 @@ def data_identity(dataset: Dataset) -> str:
     for name, split in sorted(dataset.splits.items()):
         digest.update(f"\0{name} {len(split)}".encode())
         for index in np.linspace(0, len(split) - 1, min(len(split), 1000), dtype=int).tolist():
-            digest.update(f"\0{split.image_name(index)}:{split.labels[index]}".encode(errors="replace"))
+            digest.update(f"\0{split.image_name(index)}:{split.label_text(index)}".encode(errors="replace"))
     return digest.hexdigest()
 
 

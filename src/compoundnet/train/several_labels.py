@@ -1,0 +1,177 @@
+"""Several labels an image: the loss, the start of the classifier, the thresholds, and the scores.
+
+Each label is a yes or no of its own (a sigmoid), so an image may have several labels, or none.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from compoundnet.data import Split
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# The threshold of a label that no held-out image has.
+_UNDECIDED = 0.5
+
+
+class LabelCrossEntropy(nn.Module):
+    """Binary cross-entropy, summed over the labels of an image and averaged over images.
+
+    The sum over labels is the negative logarithm of the probability of an image's labels together. Each label's weights
+    therefore get gradients of the size that cross-entropy gives to the weights of a class, however many labels there
+    are.
+
+    Args:
+        label_smoothing: The target of a label is 1 - `label_smoothing` / 2 if an image has it, otherwise
+            `label_smoothing` / 2, as in Keras' BinaryCrossentropy.
+    """
+
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        super().__init__()
+        self.label_smoothing = label_smoothing
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the mean loss of logits float32[N, labels] and labels float32[N, labels], 0 or 1."""
+        targets = labels * (1 - self.label_smoothing) + self.label_smoothing / 2
+        return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(1).mean()
+
+
+def starting_bias(split: Split) -> Tensor:
+    """Return the bias float32[labels] with which a new classifier predicts each label's share of the images.
+
+    Most images lack most labels: with a bias of 0 the first steps would learn nothing else (Lin et al. 2017,
+    arXiv:1708.02002, section 3.3).
+    """
+    shares = (split.counts() + 0.5) / (len(split) + 1)
+    return torch.from_numpy(np.log(shares / (1 - shares))).float()
+
+
+class LabelScore(msgspec.Struct, frozen=True):
+    """The score of one label.
+
+    Attributes:
+        label: The label.
+        count: The number of images that have it.
+        predicted: The number of images that are predicted to have it: their probability reaches the threshold.
+        right: The number of images for which both is true.
+        threshold: The model's threshold of the label.
+        average_precision: The area under the curve of precision over recall as a sum of steps, for all thresholds; None
+            if no image has the label.
+        precision: Fraction of the images predicted to have it that do; None if there are none.
+        recall: Fraction of the images that have it that are predicted to; None if no image has it.
+        f1: Harmonic mean of precision and recall, 0 if `right` is 0; None if no image has the label.
+    """
+
+    label: str
+    count: int
+    predicted: int
+    right: int
+    threshold: float
+    average_precision: float | None
+    precision: float | None
+    recall: float | None
+    f1: float | None
+
+
+class LabelPredictions(msgspec.Struct, frozen=True, eq=False):
+    """The predictions of several labels an image.
+
+    Attributes:
+        truth: bool[N, labels].
+        probabilities: float64[N, labels].
+        loss: mean over images of the binary cross-entropy, summed over labels.
+    """
+
+    truth: NDArray[np.bool_]
+    probabilities: NDArray[np.float64]
+    loss: float
+
+    @property
+    def count(self) -> int:
+        """Number of images."""
+        return len(self.truth)
+
+    @property
+    def average_precisions(self) -> NDArray[np.float64]:
+        """float64[labels]; NaN for a label that no image has."""
+        return average_precisions(self.truth, self.probabilities)
+
+    @property
+    def mean_average_precision(self) -> float:
+        """Mean of the average precision over the labels that an image has (mAP); 0 if there are none."""
+        known = self.average_precisions
+        known = known[~np.isnan(known)]
+        return float(known.mean()) if len(known) else 0.0
+
+
+def average_precisions(truth: NDArray[np.bool_], probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return float64[labels]: the average precision of each label, NaN for one that no image has.
+
+    Args:
+        truth: bool[N, labels].
+        probabilities: float64[N, labels].
+    """
+    from sklearn.metrics import average_precision_score  # noqa: PLC0415  takes a second, and few trainings need it
+
+    found = np.full(truth.shape[1], np.nan)
+    for label in np.flatnonzero(truth.any(axis=0)):
+        found[label] = average_precision_score(truth[:, label], probabilities[:, label])
+    return found
+
+
+def best_thresholds(truth: NDArray[np.bool_], probabilities: NDArray[np.float64]) -> tuple[float, ...]:
+    """Return for each label the threshold of the highest F1 on these images; 0.5 for a label that no image has.
+
+    Between equally good ones the highest counts. It lies halfway between the last probability that it accepts and the
+    next one below.
+
+    Args:
+        truth: bool[N, labels], of images that did not take part in training.
+        probabilities: float64[N, labels].
+    """
+    return tuple(
+        _best_threshold(truth[:, label], probabilities[:, label]) if truth[:, label].any() else _UNDECIDED
+        for label in range(truth.shape[1])
+    )
+
+
+def _best_threshold(truth: NDArray[np.bool_], probabilities: NDArray[np.float64]) -> float:
+    from sklearn.metrics import precision_recall_curve  # noqa: PLC0415  as above
+
+    precision, recall, levels = precision_recall_curve(truth, probabilities)
+    precision, recall = precision[:-1], recall[:-1]  # the last point accepts no image
+    f1 = 2 * precision * recall / np.maximum(precision + recall, np.finfo(np.float64).tiny)
+    best = np.flatnonzero(f1 == f1.max())[-1]
+    below = probabilities[probabilities < levels[best]].max(initial=0.0)
+    return float((levels[best] + below) / 2)
+
+
+def label_scores(found: LabelPredictions, labels: Sequence[str], thresholds: Sequence[float]) -> tuple[LabelScore, ...]:
+    """Return the score of each label at its threshold."""
+    predicted = found.probabilities >= np.array(thresholds)
+    columns = (found.truth.sum(axis=0), predicted.sum(axis=0), (predicted & found.truth).sum(axis=0))
+    return tuple(
+        LabelScore(
+            label=label,
+            count=count,
+            predicted=chosen,
+            right=right,
+            threshold=float(threshold),
+            average_precision=None if np.isnan(average) else float(average),
+            precision=right / chosen if chosen else None,
+            recall=right / count if count else None,
+            f1=2 * right / (count + chosen) if count else None,
+        )
+        for label, threshold, average, count, chosen, right in zip(
+            labels, thresholds, found.average_precisions, *(column.tolist() for column in columns), strict=True
+        )
+    )

@@ -1,0 +1,85 @@
+"""Several labels an image: loss, thresholds and scores on small cases worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from compoundnet.data import Split
+from compoundnet.data.sources import Arrays
+from compoundnet.train.several_labels import (
+    LabelCrossEntropy,
+    LabelPredictions,
+    average_precisions,
+    best_thresholds,
+    label_scores,
+    starting_bias,
+)
+
+# Of the first label two of four images, of the second one, of the third none.
+TRUTH = np.array([[1, 0, 0], [0, 0, 0], [1, 1, 0], [0, 0, 0]], np.bool_)
+PROBABILITIES = np.array([[0.9, 0.2, 0.6], [0.8, 0.4, 0.3], [0.7, 0.4, 0.2], [0.1, 0.1, 0.1]])
+
+
+def test_the_average_precision_is_the_sum_of_the_steps_of_recall() -> None:
+    found = average_precisions(TRUTH, PROBABILITIES)
+    # Half of the recall at a precision of 1, the other half at 2 of 3.
+    assert found[0] == pytest.approx((1 + 2 / 3) / 2)
+    # Two images share the probability of the only one with the label: precision 1 of 2.
+    assert found[1] == pytest.approx(1 / 2)
+    assert math.isnan(found[2])
+    predictions = LabelPredictions(TRUTH, PROBABILITIES, 0.0)
+    assert predictions.mean_average_precision == pytest.approx((5 / 6 + 1 / 2) / 2)
+
+
+def test_a_threshold_has_the_highest_f1_and_lies_halfway_to_the_next_image() -> None:
+    first, second, third = best_thresholds(TRUTH, PROBABILITIES)
+    # At 0.7 F1 is 2 * 2 / (2 + 3) = 0.8; at 0.9 it is 2 / (2 + 1) = 0.67. The next probability below is 0.1.
+    assert first == pytest.approx((0.7 + 0.1) / 2)
+    assert second == pytest.approx((0.4 + 0.2) / 2)
+    assert third == 0.5
+
+
+def test_a_label_of_every_image_takes_the_lowest_threshold() -> None:
+    assert best_thresholds(np.ones((2, 1), np.bool_), np.array([[0.9], [0.4]])) == (0.2,)
+
+
+def test_the_scores_of_a_label_are_those_at_its_threshold() -> None:
+    first, second, third = label_scores(
+        LabelPredictions(TRUTH, PROBABILITIES, 0.0), ("cat", "dog", "bird"), (0.75, 0.4, 0.6)
+    )
+    assert (first.count, first.predicted, first.right) == (2, 2, 1)
+    assert (first.precision, first.recall, first.f1) == (0.5, 0.5, 0.5)
+    assert (second.count, second.predicted, second.right) == (1, 2, 1)
+    assert (second.precision, second.recall, second.f1) == (0.5, 1.0, pytest.approx(2 / 3))
+    assert (third.count, third.predicted, third.right) == (0, 1, 0)
+    assert (third.average_precision, third.precision, third.recall, third.f1) == (None, 0.0, None, None)
+    assert [one.threshold for one in (first, second, third)] == [0.75, 0.4, 0.6]
+
+
+def test_one_label_alone_is_scored_too() -> None:
+    (only,) = label_scores(LabelPredictions(TRUTH[:, :1], PROBABILITIES[:, :1], 0.0), ("cat",), (0.95,))
+    assert (only.predicted, only.precision, only.recall, only.f1) == (0, None, 0.0, 0.0)
+
+
+def test_the_loss_is_the_sum_over_labels_and_the_mean_over_images() -> None:
+    logits = torch.tensor([[0.0, math.log(3)], [math.log(3), -math.log(3)]])
+    labels = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    # Probabilities 1/2, 3/4; 3/4, 1/4: of the true answers 1/2, 1/4; 3/4, 3/4.
+    expected = (-math.log(1 / 2) - math.log(1 / 4) - 2 * math.log(3 / 4)) / 2
+    assert LabelCrossEntropy()(logits, labels).item() == pytest.approx(expected)
+
+
+def test_smoothing_takes_half_its_amount_from_either_answer() -> None:
+    # A probability of 1/4 that the image has the label; smoothed by 0.2 the target is 0.9.
+    found = LabelCrossEntropy(0.2)(torch.tensor([[-math.log(3)]]), torch.ones(1, 1))
+    assert found.item() == pytest.approx(-0.9 * math.log(1 / 4) - 0.1 * math.log(3 / 4))
+
+
+def test_a_new_classifier_starts_at_the_share_of_each_label() -> None:
+    split = Split("train", ("a", "b", "c"), TRUTH, Arrays("x", np.zeros((4, 8, 8), np.uint8)))
+    expected = [(2 + 0.5) / 5, (1 + 0.5) / 5, 0.5 / 5]
+    assert starting_bias(split).sigmoid().tolist() == pytest.approx(expected)
