@@ -1,5 +1,6 @@
 """predict, as a process: what it prints, where, and its exit codes."""
 
+import csv
 import io
 import json
 import os
@@ -145,3 +146,53 @@ def test_bad_input(model: Path, photos: Path, arguments: list[str], code: int, m
     assert done.stdout == ""
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_tables_have_a_row_for_each_image(model: Path, photos: Path, tmp_path: Path) -> None:
+    files = ["--csv", tmp_path / "p.csv", "--parquet", tmp_path / "p.parquet"]
+    done = run("predict", model, photos, "--top", "2", *files)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    error, first, second, summary = done.stderr.splitlines()
+    assert error.startswith(f"error: {photos / 'b' / 'broken.png'}")
+    assert first == f"wrote {tmp_path / 'p.csv'}: a row for each of 3 images"
+    assert second == f"wrote {tmp_path / 'p.parquet'}: a row for each of 3 images"
+    assert summary == "1 of 3 images could not be read"
+    with (tmp_path / "p.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["file", "prediction", "class_1", "probability_1", "class_2", "probability_2", "error"]
+    assert [row["file"] for row in rows] == [str(photos / name) for name in ("a.png", "b/broken.png", "b/c.jpg")]
+    assert rows[1]["error"].startswith("cannot be decoded") and not rows[1]["prediction"]
+    expected = json.loads(run("predict", model, photos / "a.png", "--json").stdout)[0]["predictions"]
+    assert (rows[0]["prediction"], rows[0]["class_2"]) == (expected[0]["label"], expected[1]["label"])
+    assert float(rows[0]["probability_1"]) == pytest.approx(expected[0]["probability"], rel=1e-6)
+    parquet = pytest.importorskip("pyarrow.parquet")
+    kept = parquet.read_table(tmp_path / "p.parquet").to_pylist()
+    assert [row["file"] for row in kept] == [row["file"] for row in rows]
+    assert kept[1]["probability_1"] is None
+
+
+def test_json_is_printed_beside_a_table(model: Path, photos: Path, tmp_path: Path) -> None:
+    done = run("predict", model, photos / "a.png", "--json", "--csv", tmp_path / "p.csv")
+    assert len(json.loads(done.stdout)) == 1
+    assert len((tmp_path / "p.csv").read_text().splitlines()) == 2
+
+
+def test_unlikely_images_are_unknown_and_counted(model: Path, photos: Path, tmp_path: Path) -> None:
+    done = run("predict", model, photos / "a.png", "--unknown-below", "0.9", "--csv", tmp_path / "p.csv", "--json")
+    assert done.returncode == 0
+    assert done.stderr.splitlines()[-1] == "1 of 1 images are unknown: no class reaches 0.9"
+    assert json.loads(done.stdout)[0]["unknown"] is True
+    assert (tmp_path / "p.csv").read_text().splitlines()[1].split(",")[1] == "unknown"
+    plain = run("predict", model, photos / "a.png", "--unknown-below", "0.9")
+    assert plain.stdout.splitlines()[0] == f"{photos / 'a.png'}: unknown"
+    known = run("predict", model, photos / "a.png", "--unknown-below", "0.01", "--json")
+    assert "unknown" not in json.loads(known.stdout)[0]
+    assert known.stderr.splitlines()[-1] == "0 of 1 images are unknown: no class reaches 0.01"
+    assert run("predict", model, photos / "a.png", "--unknown-below", "1.5").returncode == 2
+
+
+def test_a_table_that_cannot_be_written_is_refused_before_the_work(model: Path, photos: Path, tmp_path: Path) -> None:
+    done = run("predict", model, photos, "--csv", tmp_path / "no" / "p.csv")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"there is no folder {tmp_path / 'no'}" in done.stderr

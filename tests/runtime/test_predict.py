@@ -299,3 +299,49 @@ def test_predicting_leaves_torchs_threads_alone(model: models.ModelFolder, photo
     before = torch.get_num_threads()
     cn.Predictor(model, threads=1)(photos[0])
     assert torch.get_num_threads() == before
+
+
+# Tables.
+
+
+def test_memory_stays_flat_while_tables_are_written(
+    model: models.ModelFolder, photos: list[Path], tmp_path: Path
+) -> None:
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("this system does not tell a process's memory in /proc")
+    pytest.importorskip("pyarrow")
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+    predictor = cn.Predictor(model)
+    sizes: list[int] = []
+    endless = itertools.islice(itertools.cycle(photos), 4000)
+    found = cn.runtime.write_predictions(
+        predictor,
+        endless,
+        csv=tmp_path / "p.csv",
+        parquet=tmp_path / "p.parquet",
+        each=lambda _: sizes.append(resident()),
+    )
+    assert (found.images, found.failures, found.unknown) == (4000, 0, 0)
+    assert max(sizes) - sizes[200] < 60e6
+    assert len((tmp_path / "p.csv").read_text().splitlines()) == 4001
+
+
+def test_a_table_is_not_left_half_written(model: models.ModelFolder, photos: list[Path], tmp_path: Path) -> None:
+    def stop(result: object) -> None:
+        raise KeyboardInterrupt
+
+    (tmp_path / "tables").mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        cn.runtime.write_predictions(cn.Predictor(model), photos, csv=tmp_path / "tables" / "p.csv", each=stop)
+    assert list((tmp_path / "tables").iterdir()) == []
+
+
+def test_unknown_is_a_probability(model: models.ModelFolder, photos: list[Path]) -> None:
+    with pytest.raises(cn.CompoundNetError, match="unknown_below must be a probability from 0 to 1, got 50"):
+        cn.Predictor(model, unknown_below=50)
+    found = cn.Predictor(model, unknown_below=1.0)(photos[0])
+    assert (found.unknown, found.label) == (True, "unknown")
+    assert cn.Predictor(model)(photos[0]).label == found.predictions[0].label

@@ -7,12 +7,14 @@ import json as jsonlib
 import os
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
 
-from compoundnet import data, runtime
+from compoundnet import base, data, runtime
+from compoundnet.base.progress import ignore
 from compoundnet.cli.options import Backend, Device, Images, Json, ModelName, Threads, top_option
 from compoundnet.cli.output import note, show
 from compoundnet.cli.progress import track
@@ -28,25 +30,66 @@ def predict(
     backend: Backend = None,
     threads: Threads = None,
     device: Device = "cpu",
+    csv: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", help="Write a CSV file with a row for each image.")
+    ] = None,
+    parquet: Annotated[
+        Path | None, typer.Option("--parquet", metavar="FILE", help="Write the same rows as a Parquet file.")
+    ] = None,
+    unknown_below: Annotated[
+        float,
+        typer.Option(
+            "--unknown-below",
+            min=0,
+            max=1,
+            metavar="P",
+            help="Call an image unknown if its most probable class is less probable than P.",
+            show_default="no image",
+        ),
+    ] = 0,
     json: Json = False,
 ) -> None:
-    """Predict the classes of images. Those that cannot be read are reported and skipped."""
+    """Predict the classes of images. Those that cannot be read are reported and skipped.
+
+    --csv and --parquet replace the printed lines. The files are written while the
+    images are predicted, and appear when all are done.
+    """
     from PIL import Image  # noqa: PLC0415  `--help` does not wait for it
 
     # Large images are read without PIL's warning; PIL rejects those of twice that size itself.
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    written = [path for path in (csv, parquet) if path is not None]
+    for path in written:
+        base.check_folder_of(path)
     files = data.find_images(images)
-    predictor = runtime.Predictor(model, top=top, backend=backend, threads=threads, device=device)
-    failures = 0
-    with _json_list() if json else contextlib.nullcontext(_print_text) as write:
-        for result in track(predictor.many(files), "predicting", len(files)):
+    predictor = runtime.Predictor(
+        model, top=top, backend=backend, threads=threads, device=device, unknown_below=unknown_below
+    )
+    if unknown_below and runtime.UNKNOWN_LABEL in (predictor.model.labels or ()):
+        note(f"{predictor.model.name} has a class {runtime.UNKNOWN_LABEL!r} of its own, which unknown images join")
+    printing = json or not written
+    with _output(json, printing) as write:
+
+        def each(result: Prediction | Failure) -> None:
             if isinstance(result, runtime.Failure):
-                failures += 1
                 note(f"error: {_printable(result.path)}: {result.reason}")
             write(result)
-    if failures:
-        note(f"{failures} of {len(files)} images could not be read")
+
+        tracked = track(files, "predicting", len(files), printing=printing)
+        found = runtime.write_predictions(predictor, tracked, csv=csv, parquet=parquet, each=each)
+    for path in written:
+        note(f"wrote {path}: a row for each of {found.images:,} images")
+    if unknown_below:
+        note(f"{found.unknown:,} of {found.images:,} images are unknown: no class reaches {unknown_below:.4g}")
+    if found.failures:
+        note(f"{found.failures} of {found.images} images could not be read")
         raise typer.Exit(1)
+
+
+def _output(json: bool, printing: bool) -> contextlib.AbstractContextManager[Callable[[Prediction | Failure], None]]:
+    if json:
+        return _json_list()
+    return contextlib.nullcontext(_print_text if printing else ignore)
 
 
 @contextlib.contextmanager
@@ -71,6 +114,8 @@ def _print_text(result: Prediction | Failure) -> None:
         path = _printable(result.path or "")
         if result.labels is not None:
             path = f"{path}: {', '.join(result.labels) or 'none of the labels'}"
+        elif result.unknown:
+            path = f"{path}: {result.label}"
         show("\n".join([path, *map(_line, result.predictions)]))
 
 

@@ -92,9 +92,16 @@ class Display:
             self._bar = None
 
 
-def track(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
-    """Yield the same items; show progress if there are many and the results are not printed to the terminal."""
-    with Display(what, total, quiet=total < _FEW or sys.stdout.isatty()) as display:
+def track(items: Iterable[Item], what: str, total: int, *, printing: bool = True) -> Iterator[Item]:
+    """Yield the same items; show progress if there are many and the results are not printed to the terminal.
+
+    Args:
+        items: The items.
+        what: The activity, such as "predicting".
+        total: The number of items.
+        printing: Whether results are printed to stdout.
+    """
+    with Display(what, total, quiet=total < _FEW or (printing and sys.stdout.isatty())) as display:
         for item in items:
             yield item
             display.advance()

@@ -1,6 +1,7 @@
 from .backends.session import Session
 from .exports.export import Export, export
-from .predict import ClassProbability, Failure, Prediction, Predictor
+from .predict import UNKNOWN_LABEL, ClassProbability, Failure, Prediction, Predictor
+from .prediction_tables import PredictionCounts, write_predictions
 from .sessions import session
 from .timing.benchmark import Benchmark, benchmark
 from .timing.latency_bound import TimedPlan, plan_within
@@ -8,11 +9,13 @@ from .timing.latency_fit import fit_latency
 from .timing.latency_plots import write_benchmark
 
 __all__ = [
+    "UNKNOWN_LABEL",
     "Benchmark",
     "ClassProbability",
     "Export",
     "Failure",
     "Prediction",
+    "PredictionCounts",
     "Predictor",
     "Session",
     "TimedPlan",
@@ -22,4 +25,5 @@ __all__ = [
     "plan_within",
     "session",
     "write_benchmark",
+    "write_predictions",
 ]

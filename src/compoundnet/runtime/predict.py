@@ -20,6 +20,8 @@ from compoundnet.models import Model, Postprocess, open_model
 from compoundnet.runtime.sessions import session
 
 _TOP = 5
+# The label of an image whose most probable class is not probable enough.
+UNKNOWN_LABEL = "unknown"
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
@@ -54,11 +56,20 @@ class Prediction(msgspec.Struct, frozen=True, omit_defaults=True):
         predictions: Best first. Of a model of several labels an image: all labels, those of the image first.
         labels: Of a model of several labels an image: those of this image, the most probable first; None for other
             models.
+        unknown: Whether no class is as probable as the `unknown_below` of the predictor.
     """
 
     path: str | None
     predictions: tuple[ClassProbability, ...]
     labels: tuple[str, ...] | None = None
+    unknown: bool = False
+
+    @property
+    def label(self) -> str:
+        """The label of the most probable class, or "unknown"; several labels of an image with commas between them."""
+        if self.labels is not None:
+            return ",".join(self.labels)
+        return UNKNOWN_LABEL if self.unknown else self.predictions[0].label
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -79,6 +90,7 @@ class Predictor:
         top: Number of classes to return; by default 5, or all if there are fewer. A model of several labels an image
             returns all labels by default, and in any case those of the image.
         device: The device of torch, such as cuda.
+        unknown_below: An image is unknown if its most probable class is less probable than this, 0 to 1.
 
     Raises:
         CompoundNetError: The model does not classify RGB images, or a number is out of range.
@@ -93,7 +105,11 @@ class Predictor:
         batch: int = 8,
         top: int | None = None,
         device: str = "cpu",
+        unknown_below: float = 0.0,
     ) -> None:
+        if not 0 <= unknown_below <= 1:
+            raise CompoundNetError(f"unknown_below must be a probability from 0 to 1, got {unknown_below}")
+        self.unknown_below = unknown_below
         if batch < 1:
             raise CompoundNetError(f"batch must be at least 1, got {batch}")
         self.model = open_model(model)
@@ -102,6 +118,11 @@ class Predictor:
             raise CompoundNetError(
                 f"{self.model.name} reads {network.in_channels} channels and predicts {network.num_classes} classes;"
                 " predicting needs a model that reads 3 (RGB) and predicts at least 1"
+            )
+        if unknown_below and self.model.postprocess.multilabel:
+            raise CompoundNetError(
+                f"{self.model.name} gives an image any number of labels, or none; unknown_below is for models that give"
+                " each image one class"
             )
         if top is not None and not 1 <= top <= network.num_classes:
             raise CompoundNetError(f"top must be 1 to {network.num_classes}, the classes of the model, got {top}")
@@ -167,7 +188,7 @@ class Predictor:
         for (path, _), row in zip(images, rows, strict=True):
             best = best_classes(row, self.model.labels, self.model.postprocess, self.top)
             labels = tuple(found.label for found in best if found.predicted) if several else None
-            made.append(Prediction(path, best, labels))
+            made.append(Prediction(path, best, labels, unknown=bool(row.max() < self.unknown_below)))
         return made
 
 
