@@ -22,7 +22,7 @@ from compoundnet.paper import read_results
 from compoundnet.runtime import export
 from compoundnet.train import Hardware, evaluate, launch
 from compoundnet.train.counts import Counts
-from compoundnet.train.evaluation import match_classes
+from compoundnet.train.evaluation.evaluate import match_classes
 from compoundnet.train.submission import class_numbers, submission
 
 
@@ -56,7 +56,7 @@ def test_every_image_is_counted_as_the_network_says(tmp_path: Path) -> None:
         for other in range(3):
             assert found.confusion[true, other] == int(((labels == true) & (predicted == other)).sum())
     assert found.result.top1 == pytest.approx(float((predicted == labels).float().mean()))
-    assert sum(score.count for score in found.classes) == 31 == found.result.count
+    assert sum(score.count for score in found.report.classes) == 31 == found.result.count
     assert found.draw_confusion().startswith(b"\x89PNG")
 
 
@@ -67,7 +67,7 @@ def test_an_exported_file_is_as_right_as_its_model(tmp_path: Path, file: str, fo
     expected = evaluate(opened, greys, backend="torch", batch=8)
     found = evaluate(tmp_path / file, greys, batch=8, workers=1)
     np.testing.assert_array_equal(found.confusion, expected.confusion)
-    assert found.labels == CLASSES
+    assert found.report.labels == CLASSES
     if form == "onnx":
         with pytest.raises(CompoundNetError, match="runs on onnxruntime"):
             evaluate(tmp_path / file, greys, backend="torch")

@@ -20,12 +20,14 @@ from compoundnet.cli.options import (
     Json,
     ModelName,
     Threads,
+    check_suffix,
     output_option,
 )
 from compoundnet.cli.output import note, print_json, show, table
 from compoundnet.cli.progress import Display
 
 if TYPE_CHECKING:
+    from compoundnet.explain import Explainer
     from compoundnet.train import Evaluation
 
 
@@ -44,8 +46,16 @@ def evaluate(
         Path | None, output_option("RESULT.json", "Write a result file, which `reproduce --results` reads.")
     ] = None,
     by: Annotated[str, typer.Option(metavar="NAME", help="Your name, for the result file.", show_default=False)] = "",
+    csv: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", help="Write a CSV file with a row for each image.")
+    ] = None,
+    mistakes: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.jpg", help="Draw the worst mistakes with class activation maps (.jpg or .png)."),
+    ] = None,
     confusion: Annotated[
-        Path | None, typer.Option(metavar="FILE.png", help="Draw the confusion matrix into this file.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the confusion matrix: a plot (.png), or a table (.csv)."),
     ] = None,
     submission: Annotated[
         Path | None,
@@ -71,15 +81,20 @@ def evaluate(
     allow_missing: AllowMissing = False,
     json: Json = False,
 ) -> None:
-    """Measure a model's top-1, top-5 and mean per-class accuracy on a data set."""
+    """Measure a model on a data set: accuracy, precision, recall and F1 of each class, confusions, calibration."""
     from compoundnet.data import open_for_evaluation  # noqa: PLC0415  numpy and torch, which the help does without
+    from compoundnet.explain import Explainer  # noqa: PLC0415
     from compoundnet.models import open_model  # noqa: PLC0415
     from compoundnet.train.submission import submission as submit  # noqa: PLC0415
 
-    for path in (output, confusion, submission):
+    for path in (output, csv, mistakes, confusion, submission):
         if path is not None:
             base.check_folder_of(path)
+    check_suffix("--confusion", confusion, (".png", ".csv"))
+    check_suffix("--mistakes", mistakes, (".jpg", ".jpeg", ".png"))
     opened = open_model(model)
+    # Before the evaluation: not every exported file can be explained.
+    explainer = None if mistakes is None else Explainer(opened, threads=threads)
     dataset = open_for_evaluation(data, split, download=download, allow_missing=allow_missing)
     images = dataset.split(dataset.evaluation)
     fabric = train.launch(train.Hardware(devices, accelerator=accelerator))
@@ -116,20 +131,36 @@ def evaluate(
     if output is not None:
         base.write_whole(output, found.result_file(by))
     if confusion is not None:
-        base.write_whole(confusion, found.draw_confusion())
+        _write_confusion(found, confusion)
+    if csv is not None:
+        found.write_images(csv)
+        note(f"wrote {csv}: a row for each of {len(images):,} images")
+    if explainer is not None and mistakes is not None:
+        _write_mistakes(found, explainer, mistakes)
+
+
+def _write_confusion(found: Evaluation, file: Path) -> None:
+    if file.suffix.lower() == ".csv":
+        found.write_confusion(file)
+    else:
+        base.write_whole(file, found.draw_confusion())
+
+
+def _write_mistakes(found: Evaluation, explainer: Explainer, file: Path) -> None:
+    from compoundnet.train.evaluation.mistakes import mistakes_sheet  # noqa: PLC0415  torch, as above
+
+    page = mistakes_sheet(found, explainer)
+    if page is None:
+        note(f"{file} is not written: there are no mistakes")
+    else:
+        base.write_whole(file, page.png() if file.suffix.lower() == ".png" else page.jpeg())
+        note(f"wrote {file}: the worst mistakes, the most confident first")
 
 
 def _print(found: Evaluation) -> None:
-    printed = table("class", ">images", ">correct", ">accuracy", "most often confused with")
-    for score in found.classes:
-        confused = f"{score.most_confused} ({score.times})" if score.most_confused else ""
-        printed.add_row(
-            score.label, f"{score.count:,}", f"{score.right:,}", f"{score.right / score.count:.1%}", confused
-        )
-    result = found.result
-    top5 = f", top-5 {result.top5:.2%}" if result.top5 is not None else ""
-    show(
-        printed,
-        f"{result.model} on {result.dataset} ({found.split}, {result.count:,} images): top-1 {result.top1:.2%}{top5},"
-        f" mean per class {result.mean_per_class:.2%}",
-    )
+    for cells in found.report.tables():
+        printed = table(*cells.columns)
+        for row in cells.rows:
+            printed.add_row(*row)
+        show(printed)
+    show("\n".join(found.summary()))

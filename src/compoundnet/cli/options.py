@@ -88,6 +88,12 @@ def output_option(metavar: str, what: str) -> Any:
     return typer.Option("-o", "--output", metavar=metavar, help=what)
 
 
+def check_suffix(option: str, path: Path | None, suffixes: tuple[str, ...]) -> None:
+    """Raise a usage error if the file of an option has none of these suffixes, which choose its format."""
+    if path is not None and path.suffix.lower() not in suffixes:
+        raise typer.BadParameter(f"{path} must end in {' or '.join(suffixes)}", param_hint=option)
+
+
 NetworkFile = Annotated[Path | None, output_option("FILE.toml", "Write the network to this file.")]
 
 _THREADS = "Threads to compute with."

@@ -96,6 +96,10 @@ def train(
         bool,
         typer.Option("--checkpointing", help="Use less memory and more time (--set checkpointing=true)."),
     ] = False,
+    calibrate: Annotated[
+        bool,
+        typer.Option("--calibrate/--no-calibrate", help="Fit a temperature for the probabilities on held-out images."),
+    ] = True,
     workers: Decoders = None,
     download: Download = False,
     allow_missing: AllowMissing = False,
@@ -116,7 +120,17 @@ def train(
     _train(
         chosen,
         _Given(
-            data, start, network, output, resume, force, sweep_workers or int(sweep), workers, download, allow_missing
+            data,
+            start,
+            network,
+            output,
+            resume,
+            force,
+            sweep_workers or int(sweep),
+            workers,
+            download,
+            allow_missing,
+            calibrate,
         ),
         training.Hardware(devices, nodes, strategy, accelerator),
         json,
@@ -134,6 +148,7 @@ class _Given(NamedTuple):
     workers: int | None
     download: bool
     allow_missing: bool
+    calibrate: bool
 
 
 def _train(recipe: Recipe, given: _Given, hardware: Hardware, json: bool) -> None:
@@ -164,6 +179,7 @@ def _train(recipe: Recipe, given: _Given, hardware: Hardware, json: bool) -> Non
                 resume=given.resume,
                 replace=given.force,
                 watcher=display,
+                calibrated=given.calibrate,
             )
     except InterruptedRunError as error:
         if first:
@@ -208,6 +224,7 @@ def _print_outcome(outcome: Outcome, recipe: Recipe, output: Path, json: bool) -
                 "num_classes": network.num_classes,
                 "recipe": recipe.fields(),
                 "result": outcome.result,
+                "calibration": outcome.calibration,
                 "epochs": outcome.history,
             }
         )

@@ -40,21 +40,23 @@ def card(found: Explanation) -> Page:
     return Page(drawn, _describe(found, [shown]))
 
 
-def sheet(explanations: Iterable[Explanation]) -> Page:
+def sheet(explanations: Iterable[Explanation], roles: Sequence[Sequence[str]] | None = None) -> Page:
     """Draw a row for each image, with the image and a map for each class.
 
     Args:
         explanations: At most ROWS. They are consumed one by one, so a generator of them need not fit in memory.
+        roles: What the class of each map of each image is, such as "predicted"; stands before its label.
     """
     rows: list[list[Panel]] = []
     described: list[str] = []
     heading = ""
-    for found in explanations:
+    for number, found in enumerate(explanations):
+        shown_as = [""] * len(found.maps) if roles is None else [f"{role}: " for role in roles[number]]
         columns = min(len(found.maps) + 1, _COLUMNS)
         width = PAGE // columns
         panels = [
             _image_panel(found.image, _name(found), width),
-            *(_map_panel(found.image, shown, width) for shown in found.maps),
+            *(_map_panel(found.image, shown, width, role) for shown, role in zip(found.maps, shown_as, strict=True)),
         ]
         rows += [panels[start : start + columns] for start in range(0, len(panels), columns)]
         described.append(_describe(found, found.maps))
@@ -147,13 +149,13 @@ def _image_panel(image: Image.Image, name: str, width: int) -> Panel:
     return Panel(fitted(image, width), name, f"{image.width} x {image.height} px")
 
 
-def _map_panel(image: Image.Image, shown: ClassMap, width: int) -> Panel:
+def _map_panel(image: Image.Image, shown: ClassMap, width: int, role: str = "") -> Panel:
     drawn = overlay(fitted(image, width), shown)
     mark(drawn, shown)
     remark = "" if shown.box is not None else ", no evidence"
     if shown.threshold is not None and shown.probability < shown.threshold:
         remark = f" (below {_percent(shown.threshold)}){remark}"
-    return Panel(drawn, shown.label, f"{_percent(shown.probability)}{remark}")
+    return Panel(drawn, f"{role}{shown.label}", f"{_percent(shown.probability)}{remark}")
 
 
 def _percent(probability: float) -> str:

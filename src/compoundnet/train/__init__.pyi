@@ -1,4 +1,6 @@
-from .evaluation import Evaluation, evaluate
+from .evaluation.calibration import Calibration, TemperatureFit, fit_temperature
+from .evaluation.evaluate import Evaluation, evaluate
+from .evaluation.single_label import ClassScore, SingleLabelReport
 from .hardware import Hardware, launch, starts_as_first
 from .interruptions import InterruptedRunError
 from .overrides import override
@@ -9,6 +11,8 @@ from .status import Epoch, Watcher
 from .task import Task, plan_task
 
 __all__ = [
+    "Calibration",
+    "ClassScore",
     "Epoch",
     "Evaluation",
     "Hardware",
@@ -16,10 +20,13 @@ __all__ = [
     "Outcome",
     "Recipe",
     "Result",
+    "SingleLabelReport",
     "Task",
+    "TemperatureFit",
     "Watcher",
     "evaluate",
     "find_recipe",
+    "fit_temperature",
     "launch",
     "override",
     "plan_task",

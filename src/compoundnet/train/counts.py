@@ -1,12 +1,12 @@
 """Counts of a network's correct predictions: whole numbers, summed exactly over any number of processes.
 
-(torchmetrics was considered: its distributed state would be this one matrix and this one sum.)
+(torchmetrics was considered: its distributed state would be the array of `predict_images`.)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 import numpy as np
@@ -25,7 +25,8 @@ from compoundnet.train.processes import total
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
-_TOP = 5
+# From images float32[N, 3, S, S] on the CPU to logits [N, classes] on any device.
+Predict = Callable[[Tensor], Tensor]
 
 
 class Counts(msgspec.Struct, frozen=True, eq=False):
@@ -36,6 +37,8 @@ class Counts(msgspec.Struct, frozen=True, eq=False):
         in_top5: images whose class is among the five most probable.
         loss: mean cross-entropy.
     """
+
+    TOP: ClassVar[int] = 5
 
     confusion: NDArray[np.int64]
     in_top5: int
@@ -54,7 +57,7 @@ class Counts(msgspec.Struct, frozen=True, eq=False):
     @property
     def top5(self) -> float | None:
         """Fraction of the images whose class is among the top five; None for five classes or fewer (always 1)."""
-        return self.in_top5 / self.count if len(self.confusion) > _TOP else None
+        return self.in_top5 / self.count if len(self.confusion) > self.TOP else None
 
     @property
     def mean_per_class(self) -> float:
@@ -73,56 +76,72 @@ def count(
     batch: int = 64,
     workers: int | None = 0,
 ) -> Counts:
-    """Count the predictions of a network on this process's device; see `count_predictions`."""
+    """Count the predictions of a network on this process's device; see `predict_images`."""
+    classes = net.num_classes
+
+    def values(logits: Tensor, labels: Tensor, _: Tensor) -> Tensor:
+        best = logits.topk(min(Counts.TOP, classes)).indices
+        loss = F.cross_entropy(logits, labels, reduction="none")
+        found = (labels * classes + best[:, 0], (best == labels[:, None]).any(1), loss)
+        return torch.stack([column.double() for column in found], 1)
+
+    found = predict_images(
+        on_device(net, fabric), values, split, preprocess, fabric, columns=3, batch=batch, workers=workers
+    )
+    pairs, in_top5, losses = found.T
+    confusion = np.bincount(pairs.astype(np.int64), minlength=classes * classes).reshape(classes, classes)
+    return Counts(confusion, int(in_top5.sum()), float(losses.sum()) / max(1, len(losses)))
+
+
+def on_device(net: ConvNet, fabric: Fabric) -> Predict:
+    """Return a network as a function for `predict_images`, on this process's device."""
 
     def predict(images: Tensor) -> Tensor:
         logits: Tensor = net(images.to(fabric.device, memory_format=torch.channels_last, non_blocking=True))
         return logits
 
-    return count_predictions(predict, net.num_classes, split, preprocess, fabric, batch=batch, workers=workers)
+    return predict
 
 
 @torch.inference_mode()
-def count_predictions(
-    predict: Callable[[Tensor], Tensor],
-    classes: int,
+def predict_images(
+    predict: Predict,
+    values: Callable[[Tensor, Tensor, Tensor], Tensor],
     split: Split,
     preprocess: Preprocess,
     fabric: Fabric,
     *,
+    columns: int,
     batch: int = 64,
     workers: int | None = 0,
-    labels: NDArray[np.int64] | None = None,
     progress: Progress = ignore,
-) -> Counts:
-    """Predict every image of a split once, divided among the processes. All processes return the total.
+) -> NDArray[np.float64]:
+    """Predict every image of a split once, divided among the processes, and keep some values of each.
 
     Args:
         predict: from images float32[N, 3, S, S] on the CPU to logits [N, classes] on any device.
-        classes: of the network.
+        values: from logits float32[N, classes], labels int64[N] and the images' numbers int64[N], on the process's
+            device, to [N, columns].
         split: the images.
         preprocess: the network's.
         fabric: the processes.
+        columns: the number of values.
         batch: images at a time on each process.
         workers: decoding processes for each process; None chooses.
-        labels: int64[split's classes], the network's number of each class; its own number by default.
         progress: called with the number of images that this process has just finished.
+
+    Returns:
+        float64[images, columns] in the order of the split, the same on all processes.
     """
-    mapped = torch.from_numpy(np.arange(len(split.classes)) if labels is None else labels)
-    confusion = torch.zeros(classes * classes, dtype=torch.int64, device=fabric.device)
-    in_top5 = torch.zeros((), dtype=torch.int64, device=fabric.device)
-    loss = torch.zeros((), dtype=torch.float64, device=fabric.device)
-    for images, numbers, _ in loader(
+    found = torch.zeros((len(split), columns), dtype=torch.float64, device=fabric.device)
+    for images, labels, indices in loader(
         split, preprocess, batch=batch, workers=workers, rank=fabric.global_rank, world=fabric.world_size,
         pin_memory=fabric.device.type == "cuda",
     ):  # fmt: skip
-        truth = mapped[numbers].to(fabric.device)
         logits = predict(images).to(fabric.device, torch.float32)
-        best = logits.topk(min(_TOP, classes)).indices
-        confusion += torch.bincount(truth * classes + best[:, 0], minlength=classes * classes)
-        in_top5 += (best == truth[:, None]).sum()
-        loss += F.cross_entropy(logits, truth, reduction="sum")
-        progress(len(numbers))
-    sums = [total(fabric, value) for value in (confusion, in_top5, loss)]
-    matrix = sums[0].view(classes, classes).cpu().numpy()
-    return Counts(matrix, int(sums[1]), float(sums[2]) / max(1, int(matrix.sum())))
+        numbers = indices.to(fabric.device)
+        found[numbers] = values(logits, labels.to(fabric.device), numbers).double()
+        progress(len(labels))
+    # Each image is a row of zeros on all processes but one.
+    array: NDArray[np.float64] = total(fabric, found).cpu().numpy()
+    return array

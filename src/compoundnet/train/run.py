@@ -13,11 +13,12 @@ from filelock import FileLock, Timeout
 
 from compoundnet.base import CompoundNetError
 from compoundnet.data.loader import worker_count
-from compoundnet.models import ModelFolder, read_folder, write_folder
+from compoundnet.models import ModelFolder, Postprocess, read_folder, write_folder
 from compoundnet.models.folder import check_target
 from compoundnet.train.checkpoints import Checkpoints
 from compoundnet.train.counts import count
 from compoundnet.train.engine import Engine
+from compoundnet.train.evaluation.calibration import TemperatureFit, calibrate
 from compoundnet.train.hardware import Hardware, launch
 from compoundnet.train.identity import described
 from compoundnet.train.logs import Logs, as_csv
@@ -39,11 +40,19 @@ class Outcome(msgspec.Struct, frozen=True):
         model: the model folder.
         history: the log.
         result: The result on the test images; None if there are none.
+        calibration: The temperature that was fitted on the held-out images; None if none was.
     """
 
     model: ModelFolder
     history: tuple[Epoch, ...]
     result: Result | None
+    calibration: TemperatureFit | None
+
+
+UNCALIBRATED = (
+    "probabilities are not calibrated: no training images were held out to calibrate them on (--set minival=0.1 holds"
+    " some out)"
+)
 
 
 def run_folder(output: Path) -> Path:
@@ -61,6 +70,7 @@ def train(
     replace: bool = False,
     watcher: Watcher | None = None,
     loggers: Sequence[Logger] | None = None,
+    calibrated: bool = True,
 ) -> Outcome:
     """Train, evaluate once on the test images, and write the model folder `output`. All processes call it with the same
     arguments.
@@ -74,6 +84,7 @@ def train(
         replace: Whether to start again if there is a run or a model folder.
         watcher: receives the events of the run.
         loggers: Lightning's loggers, in place of TensorBoard's; see `Logs`. Only the first process calls them.
+        calibrated: Whether to fit a temperature on the held-out images, if there are any; see `fit_temperature`.
 
     Raises:
         InterruptedRunError: the process was asked to stop; a checkpoint is saved.
@@ -100,19 +111,24 @@ def train(
         engine.run()
         net, weights, history = engine.evaluable, engine.weights, engine.history
         net.load_state_dict(weights)
+        calibration = None
+        if calibrated and task.held is not None:
+            calibration = calibrate(net, task.held, task.preprocess, fabric, workers=workers)
+        if first and watcher is not None and calibrated:
+            watcher.notify(str(calibration) if calibration is not None else UNCALIBRATED)
         result = None
         if task.test is not None:
             counts = count(net, task.test, task.preprocess, fabric, workers=workers)
             result = make_result(task.network.name, task.dataset, counts, str(output))
         if first:
             try:
-                write_model(task, output, weights, history, result, replace=resume or replace)
+                write_model(task, output, weights, history, result, calibration, replace=resume or replace)
             except CompoundNetError as error:
                 raise CompoundNetError(
                     f"{error}. The training is kept: solve this, and --resume writes the model"
                 ) from error
     fabric.barrier()
-    return Outcome(read_folder(output), tuple(history), result)
+    return Outcome(read_folder(output), tuple(history), result, calibration)
 
 
 def check_output(output: Path, *, resume: bool, replace: bool) -> None:
@@ -146,7 +162,14 @@ def _alone(folder: Path, output: Path) -> Iterator[None]:
 
 
 def write_model(
-    task: Task, output: Path, weights: dict[str, Tensor], history: list[Epoch], result: Result | None, *, replace: bool
+    task: Task,
+    output: Path,
+    weights: dict[str, Tensor],
+    history: list[Epoch],
+    result: Result | None,
+    calibration: TemperatureFit | None = None,
+    *,
+    replace: bool,
 ) -> None:
     """Write the model folder of a finished run."""
     extras = {
@@ -156,20 +179,24 @@ def write_model(
     }
     if result is not None:
         extras["result.json"] = write_result(result)
-    readme = _readme(task, output.name, history, result)
+    readme = _readme(task, output.name, history, result, calibration)
+    temperature = calibration.temperature if calibration is not None else 1.0
     write_folder(
         output,
         task.network,
         weights,
         task.preprocess,
         labels=task.train.classes,
+        postprocess=Postprocess(temperature),
         readme=readme,
         replace=replace,
         extras=extras,
     )
 
 
-def _readme(task: Task, name: str, history: list[Epoch], result: Result | None) -> str:
+def _readme(
+    task: Task, name: str, history: list[Epoch], result: Result | None, calibration: TemperatureFit | None
+) -> str:
     recipe, source = task.recipe, task.start.name if task.start is not None else "scratch"
     lines = [
         f"# {name}",
@@ -192,6 +219,8 @@ def _readme(task: Task, name: str, history: list[Epoch], result: Result | None) 
             + " (result.json).",
             "",
         ]
+    if calibration is not None:
+        lines += [f"{str(calibration).capitalize()}.", ""]
     if task.start is not None:
         lines += [f"The licence of the weights that training started from ({source}) applies to these too.", ""]
     return "\n".join(lines)

@@ -1,9 +1,8 @@
-"""Evaluation of a model on a data set: accuracy overall and class by class."""
+"""Evaluation of a model on a data set."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -13,38 +12,21 @@ from numpy.typing import NDArray
 
 from compoundnet.base import CompoundNetError, Progress, did_you_mean, ignore
 from compoundnet.base.machine import cores
+from compoundnet.base.table_files import csv_file
 from compoundnet.data import Dataset, Split
 from compoundnet.data.dataset import UNKNOWN
 from compoundnet.data.lookup import open_for_evaluation
 from compoundnet.models import Model, open_model
 from compoundnet.runtime.backends.session import backends_of
 from compoundnet.runtime.sessions import session
-from compoundnet.train.counts import Counts, count_predictions
+from compoundnet.train.counts import Predict, predict_images
+from compoundnet.train.evaluation.single_label import COLUMNS, SingleLabelReport, image_values, single_label_report
 from compoundnet.train.hardware import Hardware, launch
 from compoundnet.train.results import Result, make_result, write_result
 from compoundnet.train.training_plots import draw_confusion
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
-    from torch import Tensor
-
-
-class ClassScore(msgspec.Struct, frozen=True):
-    """The score of one class.
-
-    Attributes:
-        label: The label of the class.
-        count: The number of its images.
-        right: The number of them that are classified correctly.
-        most_confused: The most frequent class among the wrong predictions; None if all predictions are correct.
-        times: The number of these predictions.
-    """
-
-    label: str
-    count: int
-    right: int
-    most_confused: str | None
-    times: int
 
 
 class Evaluation(msgspec.Struct, frozen=True, eq=False):
@@ -52,34 +34,52 @@ class Evaluation(msgspec.Struct, frozen=True, eq=False):
 
     Attributes:
         result: the accuracies.
-        split: the name of the split that was evaluated.
-        classes: in the model's order; classes without images are omitted.
-        confusion: int64[true class, predicted class], in the model's order.
-        labels: the model's class names.
+        split: The images that were evaluated.
+        report: The figures: a `SingleLabelReport` if each image has exactly one class.
     """
 
     result: Result
-    split: str
-    classes: tuple[ClassScore, ...]
-    confusion: NDArray[np.int64]
-    labels: tuple[str, ...]
+    split: Split
+    report: SingleLabelReport
+
+    @property
+    def confusion(self) -> NDArray[np.int64]:
+        """int64[true class, predicted class], in the model's order."""
+        return self.report.counts.confusion
+
+    def summary(self) -> list[str]:
+        """Return the figures of all images together, as lines for people."""
+        first, *rest = self.report.summary()
+        result = self.result
+        return [f"{result.model} on {result.dataset} ({self.split.name}, {result.count:,} images): {first}", *rest]
 
     def fields(self) -> dict[str, object]:
-        """Return the result's fields, the split and the classes' scores as plain values for a JSON document."""
+        """Return the result's fields, the split and the report's figures as plain values for a JSON document."""
         fields: dict[str, object] = msgspec.to_builtins(self.result)
-        scores = [msgspec.to_builtins(score) for score in self.classes]
-        return fields | {"split": self.split, "classes": scores}
+        return fields | {"split": self.split.name} | self.report.fields()
 
     def result_file(self, by: str = "") -> bytes:
         """Return the JSON file that `compoundnet reproduce --results` reads; `by` names the person who measured."""
-        fields = self.fields()
-        return write_result(
-            msgspec.structs.replace(self.result, by=by), split=fields["split"], classes=fields["classes"]
-        )
+        more = {"split": self.split.name} | self.report.fields()
+        more.pop("confusion", None)  # of 1,000 classes it would be a million numbers
+        return write_result(msgspec.structs.replace(self.result, by=by), **more)
+
+    def write_images(self, path: str | os.PathLike[str]) -> None:
+        """Write a CSV file with a row for each image: file, true class, prediction, probability and more."""
+        with csv_file(path, self.report.image_columns) as write:
+            for row in self.report.image_rows(self.split.image_name):
+                write(row)
+
+    def write_confusion(self, path: str | os.PathLike[str]) -> None:
+        """Write the confusion matrix as a CSV file: a row for each true class, a column for each predicted one."""
+        report = self.report
+        with csv_file(path, [("true class", str), *((report.labels[place], int) for place in report.present)]) as write:
+            for place in report.present:
+                write([report.labels[place], *self.confusion[place, report.present].tolist()])
 
     def draw_confusion(self) -> bytes:
         """Draw the confusion matrix as PNG; each row is normalised to fractions of its true class."""
-        return draw_confusion(self.confusion, self.labels, f"{self.result.network} on {self.result.dataset}")
+        return draw_confusion(self.confusion, self.report.labels, f"{self.result.network} on {self.result.dataset}")
 
 
 def evaluate(
@@ -122,19 +122,31 @@ def evaluate(
         )
     mapping = match_classes(opened, images)
     fabric = fabric or launch(Hardware())
-    counts = count_predictions(
-        logits_function(opened, fabric, backend, threads, batch), opened.network.num_classes, images,
-        opened.preprocess, fabric, batch=batch, workers=workers, labels=mapping, progress=progress,
+    place = torch.from_numpy(mapping).to(fabric.device)
+    temperature = opened.postprocess.temperature
+    values = predict_images(
+        logits_function(opened, fabric, backend, threads, batch),
+        lambda logits, labels, _: image_values(logits, place[labels], temperature), images, opened.preprocess, fabric,
+        columns=COLUMNS, batch=batch, workers=workers, progress=progress,
     )  # fmt: skip
-    labels = opened.labels or images.classes
-    result = make_result(opened.network.name, dataset.name, counts, opened.name)
-    return Evaluation(result, images.name, _scores(counts, labels), counts.confusion, labels)
+    if not np.isfinite(values).all():
+        raise CompoundNetError(f"{opened.name} gives values that are not finite; its weights are damaged")
+    report = single_label_report(values, _names(opened, images, mapping), temperature)
+    return Evaluation(make_result(opened.network.name, dataset.name, report.counts, opened.name), images, report)
 
 
-def logits_function(
-    model: Model, fabric: Fabric, backend: str | None, threads: int | None, batch: int
-) -> Callable[[Tensor], Tensor]:
-    """Return the model as a function for `count_predictions`, on the device of this process."""
+def _names(model: Model, split: Split, mapping: NDArray[np.int64]) -> tuple[str, ...]:
+    """The names of the model's classes: its labels, or those of the images that match its numbers."""
+    if model.labels is not None:
+        return model.labels
+    names = [str(number) for number in range(model.network.num_classes)]
+    for number, name in zip(mapping.tolist(), split.classes, strict=True):
+        names[number] = name
+    return tuple(names)
+
+
+def logits_function(model: Model, fabric: Fabric, backend: str | None, threads: int | None, batch: int) -> Predict:
+    """Return the model as a function for `predict_images`, on the device of this process."""
     # Backends other than torch run on the CPU, even if there is a GPU.
     on_torch = any(able.devices and backend in (None, able.name) for able in backends_of(model))
     run = session(
@@ -172,15 +184,3 @@ def match_classes(model: Model, split: Split) -> NDArray[np.int64]:
             " first"
         )
     return np.array([numbers[name] for name in split.classes], np.int64)
-
-
-def _scores(counts: Counts, labels: tuple[str, ...]) -> tuple[ClassScore, ...]:
-    scores = []
-    for number, row in enumerate(counts.confusion):
-        if row.sum():
-            wrong = row.copy()
-            wrong[number] = 0
-            worst = int(wrong.argmax())
-            confused = labels[worst] if wrong[worst] else None
-            scores.append(ClassScore(labels[number], int(row.sum()), int(row[number]), confused, int(wrong[worst])))
-    return tuple(scores)

@@ -1,0 +1,192 @@
+"""Calibration: how far probabilities can be trusted, and the temperature that mends them (Guo et al. 2017)."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from scipy import optimize, special, stats
+
+from compoundnet.base import CompoundNetError
+from compoundnet.train.counts import on_device, predict_images
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
+    from compoundnet.data import Split
+    from compoundnet.models import Preprocess
+    from compoundnet.nn import ConvNet
+
+# Bins of equal width, as in Guo et al. 2017.
+BINS = 15
+# A temperature outside these bounds would mean damaged weights.
+_LOWEST, _HIGHEST = 0.05, 20.0
+# The confidence with which a temperature must differ from 1 to be used.
+_CONFIDENCE = 0.95
+
+
+class Bin(msgspec.Struct, frozen=True):
+    """The images whose probability is above `low` and at most `high`.
+
+    Attributes:
+        low: Lower end.
+        high: Upper end.
+        count: Number of images.
+        confidence: Mean probability of the predicted class; None without images.
+        accuracy: Fraction that is right; None without images.
+    """
+
+    low: float
+    high: float
+    count: int
+    confidence: float | None
+    accuracy: float | None
+
+
+class Calibration(msgspec.Struct, frozen=True):
+    """The probabilities of the predicted classes against the fractions that are right.
+
+    The expected calibration error is the mean over all images of |accuracy - confidence| of their bin: 15 bins of equal
+    width by the probability of the predicted class (Guo et al. 2017). Few images make it too large, because the
+    accuracy of a bin is then uncertain.
+
+    Attributes:
+        temperature: The model's.
+        ece: Expected calibration error of the model's probabilities.
+        ece_before: The same at temperature 1.
+        loss: Mean cross-entropy.
+        loss_before: The same at temperature 1.
+        confidence: Mean probability of the predicted class.
+        bins: The bins of `ece`, for a reliability diagram.
+    """
+
+    temperature: float
+    ece: float
+    ece_before: float
+    loss: float
+    loss_before: float
+    confidence: float
+    bins: tuple[Bin, ...]
+
+
+def calibration_bins(probabilities: NDArray[np.float64], right: NDArray[np.bool_]) -> tuple[Bin, ...]:
+    """Return the bins of images.
+
+    Args:
+        probabilities: float64[N], of the predicted classes.
+        right: bool[N], whether these are the true ones.
+    """
+    places = np.clip(np.ceil(probabilities * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    counts = np.bincount(places, minlength=BINS)
+    confidence = np.bincount(places, probabilities, BINS)
+    hits = np.bincount(places, right, BINS)
+    return tuple(
+        Bin(
+            place / BINS,
+            (place + 1) / BINS,
+            int(count),
+            float(confidence[place] / count) if count else None,
+            float(hits[place] / count) if count else None,
+        )
+        for place, count in enumerate(counts)
+    )
+
+
+def calibration_error(bins: tuple[Bin, ...]) -> float:
+    """Return the expected calibration error; see `Calibration`."""
+    count = sum(one.count for one in bins)
+    return sum(
+        one.count / count * abs(one.accuracy - one.confidence)
+        for one in bins
+        if one.accuracy is not None and one.confidence is not None
+    )
+
+
+class TemperatureFit(msgspec.Struct, frozen=True):
+    """A temperature fitted on held-out images.
+
+    Attributes:
+        temperature: The one to use: `fitted`, or 1 if the images do not show that it differs from 1.
+        fitted: The temperature of the lowest loss.
+        images: The number of images.
+        loss: Mean cross-entropy at `temperature`.
+        loss_before: Mean cross-entropy at temperature 1.
+    """
+
+    temperature: float
+    fitted: float
+    images: int
+    loss: float
+    loss_before: float
+
+    def __str__(self) -> str:
+        if self.temperature != 1:
+            return (
+                f"probabilities calibrated on {self.images:,} held-out images: temperature {self.temperature:.3g}"
+                f" (loss {self.loss_before:.4f} before, {self.loss:.4f} after)"
+            )
+        return (
+            f"probabilities not changed by calibration: {self.images:,} held-out images do not show that the"
+            f" temperature differs from 1 (best: {self.fitted:.3g})"
+        )
+
+
+def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> TemperatureFit:
+    """Fit the temperature by maximum likelihood, which is one convex problem in one number.
+
+    It is used only if a likelihood-ratio test (95 %) shows that it differs from 1, so that a few images change nothing.
+    If all images are classified correctly, the likelihood would have no maximum: as in Platt (1999), the true class of
+    N images counts (N + 1) / (N + 2), and the other classes share the rest.
+
+    Args:
+        logits: float[N, classes] of images that did not take part in training.
+        labels: int64[N].
+    """
+    values = logits.astype(np.float64)
+    count, classes = values.shape
+    rows = np.arange(count)
+
+    def losses(temperature: float) -> tuple[float, float]:
+        """Mean cross-entropy with the targets as they are, and with Platt's."""
+        logarithms = special.log_softmax(values / temperature, axis=1)
+        true = logarithms[rows, labels]
+        others = (logarithms.sum(axis=1) - true) / max(1, classes - 1)
+        return float(-true.mean()), float(-((count + 1) * true + others).mean() / (count + 2))
+
+    found = optimize.minimize_scalar(
+        lambda logarithm: losses(math.exp(logarithm))[1],
+        bounds=(math.log(_LOWEST), math.log(_HIGHEST)),
+        method="bounded",
+        options={"xatol": 1e-4},
+    )
+    fitted = math.exp(found.x)
+    ratio = 2 * count * (losses(1.0)[1] - losses(fitted)[1])
+    chosen = fitted if ratio > stats.chi2.ppf(_CONFIDENCE, 1) else 1.0
+    return TemperatureFit(chosen, fitted, count, losses(chosen)[0], losses(1.0)[0])
+
+
+def calibrate(
+    net: ConvNet, held: Split, preprocess: Preprocess, fabric: Fabric, *, workers: int | None = 0
+) -> TemperatureFit:
+    """Fit the temperature of a network on held-out images. All processes call it together, with the same result.
+
+    Args:
+        net: The network, on this process's device, in eval mode.
+        held: Images that did not take part in training.
+        preprocess: The network's.
+        fabric: The processes.
+        workers: Decoding processes for each process.
+
+    Raises:
+        CompoundNetError: a logit is not finite.
+    """
+    logits = predict_images(
+        on_device(net, fabric), lambda found, *_: found, held, preprocess, fabric,
+        columns=net.num_classes, workers=workers,
+    )  # fmt: skip
+    if not np.isfinite(logits).all():
+        raise CompoundNetError("the network gives values that are not finite for held-out images")
+    return fit_temperature(logits, held.labels)

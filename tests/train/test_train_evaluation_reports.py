@@ -1,0 +1,234 @@
+"""What an evaluation reports: figures against scikit-learn and by hand, calibration, rows of images, the sheet."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from command import run
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import special
+from sklearn import metrics
+from small_train import CLASSES, small_dataset, small_network
+
+from compoundnet.base import CompoundNetError
+from compoundnet.explain import Explainer
+from compoundnet.models import ModelFolder, Postprocess, Preprocess, load, write_folder
+from compoundnet.nn import build
+from compoundnet.train import evaluate, fit_temperature
+from compoundnet.train.evaluation.calibration import BINS, calibration_bins, calibration_error
+from compoundnet.train.evaluation.mistakes import mistakes_sheet
+from compoundnet.train.evaluation.report import wilson
+from compoundnet.train.evaluation.single_label import SingleLabelReport, image_values, single_label_report
+
+LABELS = tuple(f"class {number}" for number in range(7))
+
+
+def model(folder: Path, labels: tuple[str, ...] = CLASSES, temperature: float = 1.0) -> ModelFolder:
+    torch.manual_seed(1)
+    network = small_network(len(labels))
+    state = build(network).state_dict()
+    return write_folder(
+        folder, network, state, Preprocess(32, 1.0), labels=labels, postprocess=Postprocess(temperature), readme="x\n"
+    )
+
+
+def random_logits(count: int = 500) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Logits of seven classes, one of them never true and one never predicted, and the true classes."""
+    random = np.random.default_rng(0)
+    logits = random.normal(0, 2, (count, 7))
+    logits[:, 5] = -20
+    labels = np.where(random.random(count) < 0.4, logits.argmax(1), random.integers(0, 6, count))
+    labels[labels == 6] = 0
+    return logits, labels
+
+
+def report(logits: NDArray[np.float64], labels: NDArray[np.int64], temperature: float = 1.0) -> SingleLabelReport:
+    values = image_values(torch.from_numpy(logits), torch.from_numpy(labels), temperature).numpy()
+    return single_label_report(values, LABELS[: logits.shape[1]], temperature)
+
+
+def test_figures_of_classes_are_those_of_scikit_learn() -> None:
+    logits, labels = random_logits()
+    found = report(logits, labels)
+    predicted = logits.argmax(1)
+    precision, recall, f1, count = metrics.precision_recall_fscore_support(
+        labels, predicted, labels=range(7), zero_division=0
+    )
+    assert {score.label for score in found.classes} == {LABELS[number] for number in range(7) if count[number]}
+    for score in found.classes:
+        number = LABELS.index(score.label)
+        assert (score.precision or 0, score.recall, score.f1) == pytest.approx(
+            (precision[number], recall[number], f1[number])
+        )
+        assert (score.precision is None) == (not (predicted == number).any())
+        assert score.count == count[number]
+    present = [LABELS.index(score.label) for score in found.classes]
+    assert found.means() == pytest.approx(
+        {"recall": recall[present].mean(), "precision": precision[present].mean(), "f1": f1[present].mean()}
+    )
+    np.testing.assert_array_equal(found.counts.confusion, metrics.confusion_matrix(labels, predicted, labels=range(7)))
+    assert found.counts.top5 == pytest.approx(metrics.top_k_accuracy_score(labels, logits, k=5, labels=range(7)))
+    assert found.counts.loss == pytest.approx(metrics.log_loss(labels, special.softmax(logits, 1), labels=range(7)))
+
+
+def test_wilsons_interval_by_hand() -> None:
+    # Wilson 1927 for 8 of 10, z = 1.96: (p + z^2 / 2n +- z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n)
+    found = wilson(8, 10)
+    assert (found.low, found.high) == pytest.approx((0.4901625, 0.9433178), abs=1e-6)
+    assert str(found) == "95% interval 49.02 to 94.33"
+    assert wilson(10, 10).high == pytest.approx(1.0)
+
+
+def test_equal_logits_are_ranked_by_number() -> None:
+    """So that an image is right exactly if its true class has rank 1."""
+    logits = np.zeros((7, 7))
+    found = report(logits, np.arange(7))
+    assert found.images.rank.tolist() == [1, 2, 3, 4, 5, 6, 7]
+    assert found.counts.top1 == pytest.approx(1 / 7)
+
+
+# Calibration
+
+
+def test_the_calibration_error_by_hand() -> None:
+    # Two images in the bin up to 0.6 (one right), two in the last bin (both right): widths are 1 / 15.
+    probabilities = np.array([0.55, 0.59, 0.95, 1.0])
+    bins = calibration_bins(probabilities, np.array([True, False, True, True]))
+    assert [one.count for one in bins if one.count] == [2, 2]
+    assert calibration_error(bins) == pytest.approx(0.5 * abs(0.5 - 0.57) + 0.5 * abs(1 - 0.975))
+    assert (bins[0].low, bins[-1].high, len(bins)) == (0, 1, BINS)
+    edges = calibration_bins(np.array([0.2, 0.2 + 1e-9]), np.array([True, True]))  # (low, high]
+    assert [place for place, one in enumerate(edges) if one.count] == [2, 3]
+
+
+@pytest.mark.parametrize("temperature", [0.4, 1.8, 5.0])
+def test_a_known_temperature_is_found_and_mends_the_error(temperature: float) -> None:
+    random = np.random.default_rng(1)
+    logits = random.normal(0, 2, (4000, 5))
+    chances = special.softmax(logits, 1)
+    labels = (random.random((4000, 1)) < chances.cumsum(1)).argmax(1)
+    found = fit_temperature(logits * temperature, labels)
+    assert found.temperature == pytest.approx(temperature, rel=0.06)
+    assert found.loss < found.loss_before
+    fixed = report(logits * temperature, labels, found.temperature).calibration
+    assert fixed.ece < 0.03 < fixed.ece_before
+    assert fixed.loss == pytest.approx(found.loss, abs=1e-6)
+    assert "calibrated on 4,000 held-out images: temperature" in str(found)
+
+
+def test_a_few_images_change_nothing() -> None:
+    random = np.random.default_rng(2)
+    logits = random.normal(0, 2, (12, 5))
+    labels = logits.argmax(1)
+    labels[:3] = 0
+    found = fit_temperature(logits, labels)
+    assert found.temperature == 1.0 and found.fitted != 1.0
+    assert found.loss == found.loss_before
+    assert "do not show that the temperature differs from 1" in str(found)
+
+
+def test_images_that_are_all_right_do_not_make_everything_certain() -> None:
+    logits = np.tile([2.0, 0.0, 0.0], (200, 1))
+    found = fit_temperature(logits, np.zeros(200, np.int64))
+    assert 0.1 < found.temperature < 1
+    assert special.softmax(logits[0] / found.temperature).max() < 0.999
+
+
+# Evaluation of a model
+
+
+def test_a_temperature_changes_probabilities_and_nothing_else(tmp_path: Path) -> None:
+    plain = evaluate(model(tmp_path / "plain"), small_dataset(test=31))
+    warm = evaluate(model(tmp_path / "warm", temperature=4.0), small_dataset(test=31))
+    np.testing.assert_array_equal(plain.confusion, warm.confusion)
+    assert warm.report.calibration.temperature == 4.0
+    assert warm.report.calibration.ece_before == pytest.approx(plain.report.calibration.ece, abs=1e-9)
+    assert warm.report.images.probability.mean() < plain.report.images.probability.mean()
+    assert any("without the model's temperature of 4" in line for line in warm.summary())
+
+
+def test_rows_of_images_agree_with_the_network(tmp_path: Path) -> None:
+    opened, dataset = model(tmp_path / "model"), small_dataset(test=31)
+    found = evaluate(opened, dataset, batch=8)
+    found.write_images(tmp_path / "rows.csv")
+    with (tmp_path / "rows.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    split = dataset.split("test")
+    net = load(opened)
+    assert len(rows) == 31
+    for number, row in enumerate(rows):
+        with torch.no_grad():
+            chances = net(opened.preprocess(split.image(number))[None]).double().softmax(1)[0]
+        truth = int(split.labels[number])
+        assert row["file"] == split.image_name(number)
+        assert (row["truth"], row["prediction"]) == (CLASSES[truth], CLASSES[int(chances.argmax())])
+        assert float(row["probability"]) == pytest.approx(float(chances.max()), rel=1e-4)
+        assert float(row["true_probability"]) == pytest.approx(float(chances[truth]), rel=1e-4)
+        assert row["correct"] == str(truth == int(chances.argmax())).lower()
+        assert int(row["true_rank"]) == 1 + int((chances > chances[truth]).sum())
+
+
+def test_the_json_document_holds_all_figures(tmp_path: Path) -> None:
+    found = evaluate(model(tmp_path / "model"), small_dataset(test=31))
+    fields = json.loads(msgspec.json.encode(found.fields()))
+    assert fields["top1_interval"] == [found.report.interval.low, found.report.interval.high]
+    assert fields["confusion"] == {"labels": list(CLASSES), "counts": found.confusion.tolist()}
+    assert fields["calibration"]["ece"] == found.report.calibration.ece
+    assert fields["classes"][0].keys() >= {"precision", "recall", "f1"}
+    assert "confusion" not in json.loads(found.result_file())
+
+
+def test_the_sheet_shows_the_most_confident_mistakes(tmp_path: Path) -> None:
+    opened, dataset = model(tmp_path / "model"), small_dataset(test=31)
+    found = evaluate(opened, dataset)
+    worst = found.report.mistakes(3)
+    chances = found.report.images.probability
+    wrong = np.flatnonzero(found.report.images.truth != found.report.images.predicted)
+    assert [mistake.image for mistake in worst] == sorted(wrong, key=lambda number: -chances[number])[:3]
+    page = mistakes_sheet(found, Explainer(opened), most=3)
+    assert page is not None
+    assert page.image.width == 1600
+    first = worst[0]
+    truth, predicted = CLASSES[dict(first.classes)["true class"]], CLASSES[dict(first.classes)["predicted"]]
+    line = page.description.splitlines()[0]
+    assert truth in line and predicted in line and found.split.image_name(first.image).rpartition("/")[2] in line
+    with pytest.raises(CompoundNetError, match="1 to 50 images, got 0"):
+        mistakes_sheet(found, Explainer(opened), most=0)
+
+
+def test_damaged_weights_are_named(tmp_path: Path) -> None:
+    opened = model(tmp_path / "model")
+    state = load(opened).state_dict()
+    state["classifier.bias"][1] = float("nan")
+    damaged = write_folder(
+        tmp_path / "damaged", opened.network, state, opened.preprocess, labels=opened.labels, readme="x\n"
+    )
+    with pytest.raises(CompoundNetError, match="damaged gives values that are not finite"):
+        evaluate(damaged, small_dataset())
+
+
+def test_the_command_prints_and_writes_everything(tmp_path: Path) -> None:
+    opened, split = model(tmp_path / "model"), small_dataset(test=31).split("test")
+    for number in range(len(split)):
+        folder = tmp_path / "data" / CLASSES[int(split.labels[number])]
+        folder.mkdir(parents=True, exist_ok=True)
+        split.image(number).save(folder / f"{number}.png")
+    files = ["--csv", tmp_path / "rows.csv", "--mistakes", tmp_path / "sheet.jpg", "--confusion", tmp_path / "c.csv"]
+    done = run("evaluate", opened.folder, tmp_path / "data", "--split", "all", *files)
+    assert done.returncode == 0, done.stderr
+    for text in ("precision", "recall", "F1", "true, then predicted", "95% interval", "expected calibration error"):
+        assert text in done.stdout
+    assert len((tmp_path / "rows.csv").read_text().splitlines()) == 32
+    with Image.open(tmp_path / "sheet.jpg") as sheet:
+        assert sheet.width == 1600
+    assert (tmp_path / "c.csv").read_text().splitlines()[0] == "true class,dark,grey,light"
+    refused = run("evaluate", opened.folder, tmp_path / "data", "--confusion", tmp_path / "c.txt")
+    assert refused.returncode == 2
+    assert ".png or .csv" in refused.stderr
