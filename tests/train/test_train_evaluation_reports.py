@@ -23,8 +23,8 @@ from compoundnet.models import ModelFolder, Postprocess, Preprocess, load, write
 from compoundnet.nn import build
 from compoundnet.train import evaluate, fit_temperature
 from compoundnet.train.evaluation.calibration import BINS, calibration_bins, calibration_error
+from compoundnet.train.evaluation.evaluation_report import wilson
 from compoundnet.train.evaluation.mistakes import mistakes_sheet
-from compoundnet.train.evaluation.report import wilson
 from compoundnet.train.evaluation.single_label import SingleLabelReport, image_values, single_label_report
 
 LABELS = tuple(f"class {number}" for number in range(7))

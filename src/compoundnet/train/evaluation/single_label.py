@@ -15,7 +15,7 @@ from compoundnet.base import CompoundNetError
 from compoundnet.base.table_files import Columns
 from compoundnet.train.counts import Counts
 from compoundnet.train.evaluation.calibration import Calibration, calibration_bins, calibration_error
-from compoundnet.train.evaluation.report import Cells, Interval, Mistake, wilson
+from compoundnet.train.evaluation.evaluation_report import Cells, Mistake, WilsonInterval, wilson
 
 # A confusion matrix with more classes is not printed.
 _PRINTED = 10
@@ -77,7 +77,7 @@ class SingleLabelReport(msgspec.Struct, frozen=True, eq=False):
 
     labels: tuple[str, ...]
     counts: Counts
-    interval: Interval
+    interval: WilsonInterval
     classes: tuple[ClassScore, ...]
     calibration: Calibration
     images: ImageOutcomes

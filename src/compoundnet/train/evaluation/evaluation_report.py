@@ -33,7 +33,7 @@ class Mistake(NamedTuple):
     classes: tuple[tuple[str, int], ...]
 
 
-class Report(Protocol):
+class EvaluationReport(Protocol):
     """What is measured of one kind of model: `SingleLabelReport` if each image has exactly one class."""
 
     @property
@@ -60,7 +60,7 @@ class Report(Protocol):
         """Return the worst mistakes, the worst first."""
 
 
-class Interval(msgspec.Struct, frozen=True):
+class WilsonInterval(msgspec.Struct, frozen=True):
     """A confidence interval of a fraction."""
 
     low: float
@@ -70,7 +70,7 @@ class Interval(msgspec.Struct, frozen=True):
         return f"{CONFIDENCE:.0%} interval {100 * self.low:.2f} to {100 * self.high:.2f}"
 
 
-def wilson(right: int, count: int) -> Interval:
+def wilson(right: int, count: int) -> WilsonInterval:
     """Return Wilson's interval of a fraction that was measured as `right` of `count` independent images."""
     low, high = stats.binomtest(right, count).proportion_ci(CONFIDENCE, "wilson")
-    return Interval(float(low), float(high))
+    return WilsonInterval(float(low), float(high))
