@@ -30,7 +30,7 @@ docs: $(READY)
 	$(BIN)/zensical build --strict
 
 test: check docs
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist worksteal
 
 test-slow: $(READY)
 	$(BIN)/pytest -m slow

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 from small_model import write_small_model
 
@@ -72,7 +73,21 @@ def pip(*arguments: str | Path) -> str | None:
 
 @pytest.fixture(scope="module")
 def lean(tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    folder = tmp_path_factory.mktemp("lean")
+    """One for all test workers, because it takes a minute to make."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return make_lean(tmp_path_factory.mktemp("lean"))
+    folder = tmp_path_factory.getbasetemp().parent / "lean"
+    with FileLock(folder.with_suffix(".lock")):
+        place = folder / "environment.json"
+        if not place.exists():
+            folder.mkdir(exist_ok=True)
+            made = make_lean(folder)
+            place.write_text(json.dumps([*map(str, made[:3]), made.megabytes]))
+    *paths, megabytes = json.loads(place.read_text())
+    return Environment(*map(Path, paths), megabytes)
+
+
+def make_lean(folder: Path) -> Environment:
     if (reason := pip("download", "--quiet", "--no-deps", "--dest", folder, "lazy-loader")) is not None:
         pytest.skip(f"no package index can be reached: {reason.strip().splitlines()[-1]}")
     assert pip("wheel", "--quiet", "--no-deps", "--wheel-dir", folder, ROOT) is None
@@ -167,32 +182,46 @@ def test_what_needs_an_extra_says_which(lean: Environment, arguments: list[str],
     assert library in lines[0] and f"pip install 'compoundnet[{extra}]'" in lines[0]
 
 
+class Page(NamedTuple):
+    """`compoundnet serve` in an environment with the extra `serve`."""
+
+    environment: Environment
+    port: int
+
+
 @pytest.fixture(scope="module")
-def page(lean: Environment) -> Iterator[int]:
-    """The port of `compoundnet serve`, with the extra `serve` in the environment."""
-    assert pip("--python", lean.python, "install", "--quiet", f"compoundnet[serve] @ {lean.wheel.as_uri()}") is None
-    process = lean.start("serve", "--port", "0", "--model", "exported.onnx")
+def page(lean: Environment) -> Iterator[Page]:
+    """The environment reads the lean one's packages and has those of the extra itself: the lean one stays as it is."""
+    folder = lean.work / f"serving-{os.getpid()}"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    ours, theirs = (next((one / "lib").glob("python*/site-packages")) for one in (folder, lean.folder))
+    (ours / "lean.pth").write_text(f"{theirs}\n")
+    serving = lean._replace(folder=folder)
+    wanted = f"compoundnet[serve] @ {lean.wheel.as_uri()}"
+    assert pip("--python", serving.python, "install", "--quiet", "--no-compile", wanted) is None
+    process = serving.start("serve", "--port", "0", "--model", "exported.onnx")
     assert process.stdout is not None
     try:
         address = process.stdout.readline().strip()
         assert address, process.communicate(timeout=60)[1]
-        yield int(address.rpartition(":")[2])
+        yield Page(serving, int(address.rpartition(":")[2]))
     finally:
         process.kill()
         process.communicate(timeout=60)
 
 
-def test_the_page_plans_and_explains_without_torch(lean: Environment, page: int) -> None:
+def test_the_page_plans_and_explains_without_torch(lean: Environment, page: Page) -> None:
     image = (lean.work / "image.png").read_bytes()
     for method, path, body in (
         ("GET", "/api/plan?network=efficientnet-b0&max_params=12M", None),
         ("POST", "/api/explain?model=exported.onnx&name=image.png", image),
     ):
-        connection = http.client.HTTPConnection("127.0.0.1", page, timeout=120)
+        connection = http.client.HTTPConnection("127.0.0.1", page.port, timeout=120)
         connection.request(method, path, body)
         response = connection.getresponse()
         answer = json.loads(response.read())
         connection.close()
         assert response.status == 200, answer
     assert answer["classes"][0]["label"].startswith("class ")
-    assert subprocess.run([lean.python, "-c", "import torch"], capture_output=True, check=False).returncode == 1
+    tried = subprocess.run([page.environment.python, "-c", "import torch"], capture_output=True, check=False)
+    assert tried.returncode == 1
