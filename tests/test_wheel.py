@@ -83,8 +83,8 @@ def lean(tmp_path_factory: pytest.TempPathFactory) -> Environment:
             folder.mkdir(exist_ok=True)
             made = make_lean(folder)
             place.write_text(json.dumps([*map(str, made[:3]), made.megabytes]))
-    *paths, megabytes = json.loads(place.read_text())
-    return Environment(*map(Path, paths), megabytes)
+    venv, wheel, work, megabytes = json.loads(place.read_text())
+    return Environment(Path(venv), Path(wheel), Path(work), megabytes)
 
 
 def make_lean(folder: Path) -> Environment:

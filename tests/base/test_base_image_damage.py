@@ -48,7 +48,7 @@ def test_a_progressive_jpeg(tmp_path: Path) -> None:
     path = cut(noise(tmp_path, "a.jpg", progressive=True), 0.5)
     damage: list[str] = []
     assert images.read_image(path, TAKING, damaged=damage.append).size == (80, 60)
-    assert damage[0].startswith("image file is truncated")
+    assert damage == ["is truncated"]
 
 
 def test_a_damaged_byte_in_the_middle_of_a_png(tmp_path: Path) -> None:

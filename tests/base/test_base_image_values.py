@@ -68,7 +68,7 @@ def test_twelve_bits_in_a_16_bit_png_are_scaled_by_their_range() -> None:
     assert one is not None and (one.low, one.high, one.guessed) == (0, 4095, True)
     assert str(one) == (
         "2 of 2 images examined have more than 8 bits a value and do not state their range: 0 to 4095 is assumed,"
-        " because their values are 0 to 4087; --range LOW:HIGH sets another"
+        " because their values are 0 to 4087; --range LOW:HIGH sets another (in training --set range=[LOW,HIGH])"
     )
     scaled = decoded(png(RAMP // 4), (0, 4095))
     np.testing.assert_array_equal(scaled[..., 0], expected(RAMP // 4, 4095))  # by one range for all, not its own

@@ -56,3 +56,14 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     (tmp_path / "photos" / "a" / "back").symlink_to(tmp_path / "photos")
     (tmp_path / "photos" / "broken.jpg").symlink_to(tmp_path / "nothing.jpg")
     assert names(tmp_path, data.find_images([tmp_path / "photos"])) == ["photos/a/1.jpg", "photos/b/2.jpg"]
+
+
+def test_images_that_cannot_be_read_here_are_counted(tmp_path: Path) -> None:
+    touch(tmp_path, "1.jpg", "a/2.CR2", "a/3.cr2", "b/4.svg", "notes.txt")
+    told: list[str] = []
+    data.find_images([tmp_path], notify=told.append)
+    assert told == [
+        "3 images are left out, because they cannot be read here: 2 .cr2, 1 .svg (convert them to JPEG or PNG)"
+    ]
+    with pytest.raises(CompoundNetError, match=r"no images in this folder or below it; 1 image is left out"):
+        data.find_images([tmp_path / "b"])

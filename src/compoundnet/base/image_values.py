@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
+from compoundnet.base.errors import CompoundNetError
+
 _log = logging.getLogger(__name__)
 
 # The values that become 0 and 255.
@@ -64,19 +66,21 @@ class FoundRange(msgspec.Struct, frozen=True):
             return f"{found}: their range is {self.low:g} to {self.high:g}"
         return (
             f"{found} and do not state their range: {self.low:g} to {self.high:g} is assumed, because their values are"
-            f" {self.least:g} to {self.most:g}; --range LOW:HIGH sets another"
+            f" {self.least:g} to {self.most:g}; --range LOW:HIGH sets another (in training --set range=[LOW,HIGH])"
         )
 
 
-def parse_range(text: str) -> Range:
-    """Read `LOW:HIGH`. Raises ValueError that says what is expected."""
+def parse_range(text: str | None) -> Range | None:
+    """Read `LOW:HIGH`; None stays None. Raises CompoundNetError that says what is expected."""
+    if text is None:
+        return None
     low, separator, high = text.partition(":")
     try:
         found = float(low), float(high)
     except ValueError:
         found = 0.0, 0.0
     if not separator or not found[0] < found[1] or not np.isfinite(found).all():
-        raise ValueError(f"a range is LOW:HIGH, two numbers that rise, such as 0:4095; got {text!r}")
+        raise CompoundNetError(f"a range is LOW:HIGH, two numbers that rise, such as 0:4095; got {text!r}")
     return found
 
 
@@ -199,7 +203,8 @@ def deep_values(image: Image.Image, again: Callable[[], Image.Image | None] | No
             _decode_as(low, raw)
             image.load()
             colours: NDArray[np.uint16] = np.asarray(image)[..., :3].astype(np.uint16) * 256
-            return colours + np.asarray(low)[..., :3]
+            colours += np.asarray(low)[..., :3]
+            return colours
     image.load()
     if image.mode == "F":
         return np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0, neginf=0)

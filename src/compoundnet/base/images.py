@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 import io
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -18,7 +19,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from compoundnet.base.errors import CompoundNetError, first_line
 from compoundnet.base.image_damage import is_blank, taking_damaged, without_text
-from compoundnet.base.image_values import Range, deep_values, eight_bits, is_deep, stated_range
+from compoundnet.base.image_values import FoundRange, Range, deep_values, eight_bits, find_range, is_deep, stated_range
 from compoundnet.base.progress import ignore
 
 # An image before it is decoded: a file's bytes, or pixels uint8[H, W] or uint8[H, W, 3].
@@ -108,6 +109,21 @@ def unread_suffixes() -> Mapping[str, str]:
     return {suffix: advice for suffix, advice in known.items() if suffix not in image_suffixes()}
 
 
+def unread_files(names: Iterable[str]) -> str | None:
+    """Say in one line which of the files are images that cannot be read in this installation; None if none are."""
+    counts = Counter(os.path.splitext(name)[1].lower() for name in names)  # noqa: PTH122  called a million times
+    found = {suffix: counts[suffix] for suffix in sorted(counts.keys() & unread_suffixes().keys())}
+    if not found:
+        return None
+    by_advice: dict[str, list[str]] = {}
+    for suffix, count in found.items():
+        by_advice.setdefault(unread_suffixes()[suffix], []).append(f"{count:,} {suffix}")
+    parts = "; ".join(f"{', '.join(kinds)} ({advice})" for advice, kinds in by_advice.items())
+    total = sum(found.values())
+    subject = "1 image is left out, because it" if total == 1 else f"{total:,} images are left out, because they"
+    return f"{subject} cannot be read here: {parts}"
+
+
 class Reading(msgspec.Struct, frozen=True):
     """How images are read, beyond what their files say.
 
@@ -171,7 +187,8 @@ def _read(
         if reading.allow_truncated:
             partial = _partial(encoded, reading.range)
             if partial is not None:
-                damaged(first_line(error))
+                text = first_line(error)
+                damaged("is truncated" if "truncated" in text else f"is damaged ({text})")
                 return partial
         if isinstance(error, UnidentifiedImageError):
             raise _UnknownImageError(encoded) from error
@@ -191,6 +208,19 @@ def _partial(encoded: bytes, value_range: Range | None) -> Image.Image | None:
 def _decoded(open_image: Callable[[], Image.Image], value_range: Range | None) -> Image.Image:
     with open_image() as image:
         return to_rgb(image, value_range, again=open_image)
+
+
+def find_range_of_files(paths: Iterable[str | os.PathLike[str]]) -> FoundRange | None:
+    """Find the range of the images with more than 8 bits a value among files; None if there are none."""
+    files = [os.fspath(path) for path in paths]
+
+    def opened(number: int) -> Image.Image | None:
+        try:
+            return Image.open(files[number], formats=image_formats())
+        except Exception:  # whoever reads it reports it
+            return None
+
+    return find_range(files, opened)
 
 
 def open_encoded(encoded: bytes) -> Image.Image:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from compoundnet.base import CompoundNetError
-from compoundnet.cli.options import AllowMissing, DataName, Download, Json, Threads, output_option
+from compoundnet.cli.options import AllowMissing, AllowTruncated, DataName, Download, Json, Threads, output_option
 from compoundnet.cli.output import note, print_json, show, table
 from compoundnet.cli.progress import Display
 from compoundnet.data.catalogue import DatasetFacts, dataset_facts, known_datasets
@@ -66,12 +66,17 @@ def verify(
     data: DataName,
     threads: Threads = None,
     allow_missing: AllowMissing = False,
+    allow_truncated: AllowTruncated = False,
     download: Download = False,
     json: Json = False,
 ) -> None:
     """Open every image and name those that cannot be read. Exit code 1 if there are any."""
     dataset = open_dataset(data, allow_missing=allow_missing, download=download)
     _note_all(dataset)
+    reading, found = dataset.reading(allow_truncated=allow_truncated)
+    if found is not None:
+        note(found)
+    dataset = dataset.read_with(reading)
     with Display("verifying", _count(dataset)) as display:
         result = verify_dataset(dataset, workers=threads, progress=display.advance)
     if json:
@@ -79,7 +84,11 @@ def verify(
     else:
         for bad in result.bad:
             show(f"{bad.split}: {bad.name}: {bad.reason}")
+        for partial in result.damaged:
+            show(f"{partial.split}: {partial.name}: {partial.reason}; used as far as it can be decoded")
         show(", ".join(f"{count:,} {split}" for split, count in result.counts.items()) + " images opened")
+        if result.damaged:
+            show(f"{len(result.damaged):,} of them truncated or damaged, and used as far as they can be decoded")
     if result.bad:
         raise CompoundNetError(
             f"{len(result.bad)} of {sum(result.counts.values()):,} images cannot be read; repair or remove them"

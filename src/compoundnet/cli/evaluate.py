@@ -11,6 +11,7 @@ from compoundnet import base, train
 from compoundnet.cli.options import (
     Accelerator,
     AllowMissing,
+    AllowTruncated,
     Backend,
     Batch,
     DataName,
@@ -20,6 +21,7 @@ from compoundnet.cli.options import (
     Json,
     ModelName,
     Threads,
+    ValueRange,
     check_suffix,
     output_option,
 )
@@ -79,9 +81,12 @@ def evaluate(
     accelerator: Accelerator = "auto",
     download: Download = False,
     allow_missing: AllowMissing = False,
+    allow_truncated: AllowTruncated = False,
+    value_range: ValueRange = None,
     json: Json = False,
 ) -> None:
     """Measure a model on a data set: accuracy, precision, recall and F1 of each class, confusions, calibration."""
+    from compoundnet.base.image_values import parse_range  # noqa: PLC0415  numpy and PIL, which the help does without
     from compoundnet.data import open_for_evaluation  # noqa: PLC0415  numpy and torch, which the help does without
     from compoundnet.explain import Explainer  # noqa: PLC0415
     from compoundnet.models import open_model  # noqa: PLC0415
@@ -96,6 +101,10 @@ def evaluate(
     # Before the evaluation: not every exported file can be explained.
     explainer = None if mistakes is None else Explainer(opened, threads=threads)
     dataset = open_for_evaluation(data, split, download=download, allow_missing=allow_missing)
+    found_range = dataset.reading(
+        value_range=parse_range(value_range) or opened.preprocess.range, allow_truncated=allow_truncated
+    )
+    dataset = dataset.read_with(found_range[0])
     images = dataset.split(dataset.evaluation)
     fabric = train.launch(train.Hardware(devices, accelerator=accelerator))
     first = fabric.is_global_zero
@@ -116,7 +125,7 @@ def evaluate(
             )  # fmt: skip
     if not first:
         return
-    for text in dataset.notes:
+    for text in (*dataset.notes, *filter(None, found_range[1:])):
         note(text)
     if submission is not None:
         base.write_whole(submission, content)

@@ -11,7 +11,15 @@ import typer
 
 from compoundnet import data
 from compoundnet import explain as maps
-from compoundnet.cli.options import Json, Threads, complete_image_or_model, output_option, top_option
+from compoundnet.cli.options import (
+    AllowTruncated,
+    Json,
+    Threads,
+    ValueRange,
+    complete_image_or_model,
+    output_option,
+    top_option,
+)
 from compoundnet.cli.output import note, print_json, show
 from compoundnet.cli.progress import Display
 
@@ -48,6 +56,8 @@ def explain(
         typer.Option(metavar="NAME", help="onnxruntime or torch, for cam.", show_default="onnxruntime"),
     ] = None,
     threads: Threads = None,
+    allow_truncated: AllowTruncated = False,
+    value_range: ValueRange = None,
     json: Json = False,
 ) -> None:
     """Draw which parts of an image a model bases a class on, and print each map's peak and box in pixels.
@@ -58,13 +68,24 @@ def explain(
     """
     from PIL import Image  # noqa: PLC0415  `--help` does not wait for it
 
+    from compoundnet.base.image_values import parse_range  # noqa: PLC0415  as above
+
     if top is not None and (classes or grid):
         raise typer.BadParameter("--top is for one model, without --class")
     models, paths = _split(given, grid)
     # Large images are read without PIL's warning; PIL rejects those of twice that size itself.
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-    images = data.find_images(paths)
-    explainers = [maps.Explainer(model, method=method, backend=backend, threads=threads) for model in models]
+    images = data.find_images(paths, notify=note)
+    explainers = [
+        maps.Explainer(
+            model, method=method, backend=backend, threads=threads,
+            allow_truncated=allow_truncated, value_range=parse_range(value_range),
+        )
+        for model in models
+    ]  # fmt: skip
+    for text in dict.fromkeys(one.find_range(images) for one in explainers):
+        if text is not None:
+            note(text)
     if grid:
         described = maps.write_grid(explainers, images, output, classes=classes)
         if json:
@@ -76,13 +97,18 @@ def explain(
     with Display("explaining", len(images)) as display:
         written = maps.write_maps(
             explainers[0], images, output, top=top, classes=classes, progress=display.advance,
-            notify=lambda reason: display.notify(f"error: {reason}"),
+            notify=lambda reason: display.notify(f"error: {reason}"), damaged=display.notify,
         )  # fmt: skip
     if json:
         print_json(written)
     else:
         _print_maps(written)
     note(f"wrote {', '.join(str(output / name) for name in [*written.sheets, maps.MAPS_FILE])}")
+    if written.damaged:
+        note(
+            f"{written.damaged} of {len(images)} images are truncated or damaged, and used as far as they can be"
+            " decoded"
+        )
     if written.failures:
         note(f"{written.failures} of {len(images)} images could not be read")
         raise typer.Exit(1)

@@ -139,6 +139,23 @@ Download = Annotated[bool, typer.Option("--download", help="Download the data se
 AllowMissing = Annotated[
     bool, typer.Option("--allow-missing", help="Accept a data set whose counts differ from the published ones.")
 ]
+AllowTruncated = Annotated[
+    bool,
+    typer.Option(
+        "--allow-truncated", help="Use truncated and damaged images as far as they can be decoded, and name them."
+    ),
+]
+
+
+ValueRange = Annotated[
+    str | None,
+    typer.Option(
+        "--range",
+        metavar="LOW:HIGH",
+        help="The values that become black and white in images with more than 8 bits a value, such as 0:4095.",
+        show_default="the model's, the files', or found in the values",
+    ),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the recipe; repeatable."),

@@ -15,7 +15,17 @@ import typer
 
 from compoundnet import base, data, runtime
 from compoundnet.base.progress import ignore
-from compoundnet.cli.options import Backend, Device, Images, Json, ModelName, Threads, top_option
+from compoundnet.cli.options import (
+    AllowTruncated,
+    Backend,
+    Device,
+    Images,
+    Json,
+    ModelName,
+    Threads,
+    ValueRange,
+    top_option,
+)
 from compoundnet.cli.output import note, show
 from compoundnet.cli.progress import track
 
@@ -47,6 +57,8 @@ def predict(
             show_default="no image",
         ),
     ] = 0,
+    allow_truncated: AllowTruncated = False,
+    value_range: ValueRange = None,
     json: Json = False,
 ) -> None:
     """Predict the classes of images. Those that cannot be read are reported and skipped.
@@ -56,15 +68,20 @@ def predict(
     """
     from PIL import Image  # noqa: PLC0415  `--help` does not wait for it
 
+    from compoundnet.base.image_values import parse_range  # noqa: PLC0415  as above
+
     # Large images are read without PIL's warning; PIL rejects those of twice that size itself.
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     written = [path for path in (csv, parquet) if path is not None]
     for path in written:
         base.check_folder_of(path)
-    files = data.find_images(images)
+    files = data.find_images(images, notify=note)
     predictor = runtime.Predictor(
-        model, top=top, backend=backend, threads=threads, device=device, unknown_below=unknown_below
-    )
+        model, top=top, backend=backend, threads=threads, device=device, unknown_below=unknown_below,
+        allow_truncated=allow_truncated, value_range=parse_range(value_range),
+    )  # fmt: skip
+    if (text := predictor.find_range(files)) is not None:
+        note(text)
     if unknown_below and runtime.UNKNOWN_LABEL in (predictor.model.labels or ()):
         note(f"{predictor.model.name} has a class {runtime.UNKNOWN_LABEL!r} of its own, which unknown images join")
     printing = json or not written
@@ -73,6 +90,8 @@ def predict(
         def each(result: Prediction | Failure) -> None:
             if isinstance(result, runtime.Failure):
                 note(f"error: {_printable(result.path)}: {result.reason}")
+            elif result.damage is not None:
+                note(f"{_printable(result.path or '')}: {result.damage}; used as far as it can be decoded")
             write(result)
 
         tracked = track(files, "predicting", len(files), printing=printing)
@@ -81,6 +100,10 @@ def predict(
         note(f"wrote {path}: a row for each of {found.images:,} images")
     if unknown_below:
         note(f"{found.unknown:,} of {found.images:,} images are unknown: no class reaches {unknown_below:.4g}")
+    if found.damaged:
+        note(
+            f"{found.damaged} of {found.images} images are truncated or damaged, and used as far as they can be decoded"
+        )
     if found.failures:
         note(f"{found.failures} of {found.images} images could not be read")
         raise typer.Exit(1)

@@ -14,6 +14,7 @@ from compoundnet.cli.options import (
     RECIPE_HELP,
     Accelerator,
     AllowMissing,
+    AllowTruncated,
     Decoders,
     Devices,
     Download,
@@ -100,6 +101,7 @@ def train(
         bool,
         typer.Option("--calibrate/--no-calibrate", help="Fit a temperature for the probabilities on held-out images."),
     ] = True,
+    allow_truncated: AllowTruncated = False,
     workers: Decoders = None,
     download: Download = False,
     allow_missing: AllowMissing = False,
@@ -116,6 +118,7 @@ def train(
         raise typer.BadParameter("is for --sweep; --devices N trains one model on N", param_hint="--sweep-workers")
     flags = [*(settings or []), *(["compile=true"] if compiled else [])]
     flags += ["checkpointing=true"] if checkpointing else []
+    flags += ["allow_truncated=true"] if allow_truncated else []
     chosen = training.override(training.find_recipe(recipe or ("finetune" if start else "quick")), flags)
     _train(
         chosen,
@@ -167,7 +170,7 @@ def _train(recipe: Recipe, given: _Given, hardware: Hardware, json: bool) -> Non
         task = training.plan_task(recipe, dataset, network=network, start=start)
     fabric = training.launch(hardware, recipe)
     first = fabric.is_global_zero
-    for text in dataset.notes if first else ():
+    for text in (*dataset.notes, *task.notes) if first else ():
         note(text)
     try:
         with TrainingDisplay(quiet=not first) as display:

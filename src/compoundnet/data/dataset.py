@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from compoundnet.base import CompoundNetError, Notify, did_you_mean, ignore
-from compoundnet.base.image_values import FoundRange, find_range
+from compoundnet.base.image_values import FoundRange, Range, find_range
 from compoundnet.base.images import Encoded, Reading, decode, image_errors, open_encoded
 from compoundnet.data.sources import Arrays, ImageSource
 
@@ -175,6 +175,21 @@ class Dataset(msgspec.Struct, frozen=True, eq=False):
     def __repr__(self) -> str:
         splits = ", ".join(f"{len(split):,} {name}" for name, split in self.splits.items())
         return f"<Dataset {self.name!r}: {splits} images of {len(self.classes):,} classes, metric {self.metric}>"
+
+    def reading(self, *, value_range: Range | None = None, allow_truncated: bool = False) -> tuple[Reading, str | None]:
+        """Return how to read the images, and a note for the user if the range of their values had to be found.
+
+        Args:
+            value_range: The values that become 0 and 255 in images with more than 8 bits a value; None finds them,
+                among the training images if there are any.
+            allow_truncated: Whether truncated images are used as far as they can be decoded.
+        """
+        if value_range is not None:
+            return Reading(value_range, allow_truncated), None
+        found = next(iter(self.splits.values())).find_range()
+        if found is None:
+            return Reading(None, allow_truncated), None
+        return Reading((found.low, found.high), allow_truncated), str(found)
 
     def read_with(self, reading: Reading) -> Dataset:
         """Return the same data set, whose images are read in another way."""

@@ -32,9 +32,9 @@ def evaluation_pixels(
 ) -> torch.Tensor:
     """Return float32[3, size, size], normalised: the same values as in prediction. Raises the exceptions of PIL.
 
-    The range of the preprocessing, with which a model was trained, goes before that of the reading.
+    The range of the reading goes before that of the preprocessing.
     """
-    reading = Reading(how.range or reading.range, reading.allow_truncated)
+    reading = Reading(reading.range or how.range, reading.allow_truncated)
     return torch.from_numpy(how.pixels(decode(encoded, reading, damaged=damaged)))
 
 

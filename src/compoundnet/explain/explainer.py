@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+import msgspec
 import numpy as np
 from PIL import Image
 
 from compoundnet import arch, zoo
-from compoundnet.base import CompoundNetError, did_you_mean
-from compoundnet.base.images import read_image, to_rgb
+from compoundnet.base import CompoundNetError, Notify, did_you_mean, ignore
+from compoundnet.base.image_values import Range
+from compoundnet.base.images import Reading, find_range_of_files, read_image, to_rgb
 from compoundnet.base.machine import check_threads
 from compoundnet.explain.maps import Explanation, Method, class_map
 from compoundnet.explain.methods import cam, gradcam
@@ -55,6 +57,9 @@ class Explainer:
         preprocess: Preprocessing for a torch module; required for a module of another package.
         labels: Class labels for a torch module; by default the class numbers.
         postprocess: What the logits of a torch module mean; by default one class an image, by softmax.
+        allow_truncated: Whether truncated or damaged files are used as far as they can be decoded.
+        value_range: The values that become 0 and 255 in images with more than 8 bits a value; by default those of the
+            model's preprocessing.
 
     Raises:
         CompoundNetError: the model has no weights, does not classify RGB images, or cannot be explained by the method.
@@ -70,12 +75,17 @@ class Explainer:
         preprocess: Preprocess | None = None,
         labels: Sequence[str] | None = None,
         postprocess: Postprocess | None = None,
+        allow_truncated: bool = False,
+        value_range: Range | None = None,
     ) -> None:
         if method not in METHODS:
             raise CompoundNetError(f"there is no method {method!r}{did_you_mean(method, METHODS)}")
         self.method = method
         opened = find_explainable(model, preprocess, labels, postprocess)
         self.name, self.network, self.preprocess, self.labels, self.postprocess = opened[:5]
+        self.allow_truncated = allow_truncated
+        if value_range is not None:
+            self.preprocess = msgspec.structs.replace(self.preprocess, range=value_range)
         self._run = _method(opened, method, backend, check_threads(threads))
 
     def __repr__(self) -> str:
@@ -100,7 +110,8 @@ class Explainer:
         if top is not None and top < 1:
             raise CompoundNetError(f"top must be at least 1, got {top}")
         path = None if isinstance(image, Image.Image) else os.fspath(image)
-        pixels = to_rgb(image) if isinstance(image, Image.Image) else read_image(image)
+        damage: list[str] = []
+        pixels = self.read(image, damaged=damage.append)
         output = self._run(self.preprocess.pixels(pixels))
         if not np.isfinite(output.logits).all():
             raise CompoundNetError(f"{self.name} gives values that are not finite; its weights are damaged")
@@ -113,7 +124,24 @@ class Explainer:
             class_map(one, self.label(one), float(probabilities[one]), output, pixels.size, frame, self.threshold(one))
             for one in (best if classes is None else [self.index(name) for name in classes])
         )
-        return Explanation(path, self.name, self.method, pixels, predictions, maps)
+        return Explanation(path, self.name, self.method, pixels, predictions, maps, damage[0] if damage else None)
+
+    def read(self, image: ImageSource, *, damaged: Notify = ignore) -> Image.Image:
+        """Return an image as this model receives it, upright 8-bit RGB; see `compoundnet.base.images.read_image`."""
+        if isinstance(image, Image.Image):
+            return to_rgb(image, self.preprocess.range)
+        return read_image(image, Reading(self.preprocess.range, self.allow_truncated), damaged=damaged)
+
+    def find_range(self, paths: Iterable[str | os.PathLike[str]]) -> str | None:
+        """Use one range for all files with more than 8 bits a value, and return a note that says which.
+
+        Nothing happens, and None is returned, if the preprocessing has a range or there are no such files.
+        """
+        found = find_range_of_files(paths) if self.preprocess.range is None else None
+        if found is None:
+            return None
+        self.preprocess = msgspec.structs.replace(self.preprocess, range=(found.low, found.high))
+        return str(found)
 
     @property
     def classes(self) -> int | None:

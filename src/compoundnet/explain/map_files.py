@@ -28,6 +28,7 @@ class ImageMaps(msgspec.Struct, frozen=True, omit_defaults=True):
     Attributes:
         path: The file of the image.
         error: The reason why it could not be read; the following fields are then missing.
+        damage: The damage of a truncated file that is used as far as it can be decoded.
         overlay: File name of the overlay.
         width: Width of the image, pixels.
         height: Height of the image, pixels.
@@ -37,6 +38,7 @@ class ImageMaps(msgspec.Struct, frozen=True, omit_defaults=True):
 
     path: str
     error: str | None = None
+    damage: str | None = None
     overlay: str | None = None
     width: int | None = None
     height: int | None = None
@@ -58,6 +60,11 @@ class MapFolder(msgspec.Struct, frozen=True):
         """The number of images that could not be read."""
         return sum(image.error is not None for image in self.images)
 
+    @property
+    def damaged(self) -> int:
+        """The number of truncated images that were used as far as they can be decoded."""
+        return sum(image.damage is not None for image in self.images)
+
 
 def write_maps(
     explainer: Explainer,
@@ -68,6 +75,7 @@ def write_maps(
     classes: Sequence[str] | None = None,
     progress: Progress = ignore,
     notify: Notify = ignore,
+    damaged: Notify = ignore,
 ) -> MapFolder:
     """Explain images and write `NAME.METHOD.jpg` for each (its first class), sheets of all classes, and `maps.json`.
 
@@ -79,6 +87,7 @@ def write_maps(
         classes: The classes that get a map instead, by label or number.
         progress: Called with 1 after each image.
         notify: Called with the reason for each image that cannot be read.
+        damaged: Called with the damage of each image that is used as far as it can be decoded.
 
     Raises:
         CompoundNetError: a class is not known, or the folder cannot be written.
@@ -100,6 +109,8 @@ def write_maps(
                 notify(str(error))
                 done.append(ImageMaps(str(path), error=error.reason))
             else:
+                if found.damage is not None:
+                    damaged(f"{path}: {found.damage}; used as far as it can be decoded")
                 write_whole(output / names[path], card(found).jpeg())
                 done.append(_record(path, names[path], found))
                 yield found
@@ -143,6 +154,7 @@ def write_grid(
 def _record(path: Path, overlay: str, found: Explanation) -> ImageMaps:
     return ImageMaps(
         str(path),
+        damage=found.damage,
         overlay=overlay,
         width=found.image.width,
         height=found.image.height,

@@ -94,6 +94,7 @@ class Explanation(msgspec.Struct, frozen=True, eq=False):
         image: The image, upright RGB.
         predictions: The most probable classes.
         maps: The map of each requested class.
+        damage: The damage of a truncated file that is used as far as it can be decoded; None for others.
     """
 
     path: str | None
@@ -102,6 +103,7 @@ class Explanation(msgspec.Struct, frozen=True, eq=False):
     image: Image.Image
     predictions: tuple[ClassProbability, ...]
     maps: tuple[ClassMap, ...]
+    damage: str | None = None
 
 
 def class_map(

@@ -15,7 +15,6 @@ from PIL import Image
 
 from compoundnet.arch import Network
 from compoundnet.base import CompoundNetError
-from compoundnet.base.images import read_image
 from compoundnet.explain.explainer import Explainer, ImageSource
 from compoundnet.explain.maps import ClassMap, Explanation
 from compoundnet.explain.overlays import mark, overlay
@@ -104,7 +103,7 @@ def grid(
     width = PAGE // (len(explainers) + 1)
     rows, described = [], []
     for number, source in enumerate(images):
-        image = source if isinstance(source, Image.Image) else read_image(source)
+        image = explainers[0].read(source)
         wanted = None if classes is None else classes[number % len(classes)]
         found = [one(image, classes=[name]) for one, name in _chosen(explainers, image, wanted)]
         name = f"image {number + 1}" if isinstance(source, Image.Image) else Path(source).name

@@ -6,7 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from compoundnet.base import CompoundNetError
-from compoundnet.base.images import UnreadableImageError
+from compoundnet.base.image_values import Range
+from compoundnet.base.images import UnreadableImageError, find_range_of_files
 from compoundnet.base.machine import cores
 from compoundnet.models import Model, Postprocess, open_model
 from compoundnet.runtime.sessions import session
@@ -57,12 +58,14 @@ class Prediction(msgspec.Struct, frozen=True, omit_defaults=True):
         labels: Of a model of several labels an image: those of this image, the most probable first; None for other
             models.
         unknown: Whether no class is as probable as the `unknown_below` of the predictor.
+        damage: The damage of a truncated or damaged file that is used as far as it can be decoded; None for others.
     """
 
     path: str | None
     predictions: tuple[ClassProbability, ...]
     labels: tuple[str, ...] | None = None
     unknown: bool = False
+    damage: str | None = None
 
     @property
     def label(self) -> str:
@@ -79,6 +82,13 @@ class Failure(msgspec.Struct, frozen=True):
     reason: str
 
 
+class _Pixels(NamedTuple):
+    """An image for the network, float32[3, size, size], and its damage if it is truncated."""
+
+    values: NDArray[np.float32]
+    damage: str | None
+
+
 class Predictor:
     """A model that is ready to classify images: `Predictor("efficientnet-lite0")("cat.jpg")`.
 
@@ -91,6 +101,9 @@ class Predictor:
             returns all labels by default, and in any case those of the image.
         device: The device of torch, such as cuda.
         unknown_below: An image is unknown if its most probable class is less probable than this, 0 to 1.
+        allow_truncated: Whether truncated or damaged files are used as far as they can be decoded.
+        value_range: The values that become 0 and 255 in images with more than 8 bits a value; by default those of the
+            model's preprocessing.
 
     Raises:
         CompoundNetError: The model does not classify RGB images, or a number is out of range.
@@ -106,6 +119,8 @@ class Predictor:
         top: int | None = None,
         device: str = "cpu",
         unknown_below: float = 0.0,
+        allow_truncated: bool = False,
+        value_range: Range | None = None,
     ) -> None:
         if not 0 <= unknown_below <= 1:
             raise CompoundNetError(f"unknown_below must be a probability from 0 to 1, got {unknown_below}")
@@ -129,6 +144,10 @@ class Predictor:
         most = network.num_classes if self.model.postprocess.multilabel else min(_TOP, network.num_classes)
         self.top = most if top is None else top
         self.batch = batch
+        self.allow_truncated = allow_truncated
+        self.preprocess = self.model.preprocess
+        if value_range is not None:
+            self.preprocess = msgspec.structs.replace(self.preprocess, range=value_range)
         self._readers = threads or cores()
         self._session = session(self.model, backend=backend, threads=threads, batch=batch, device=device)
 
@@ -145,7 +164,18 @@ class Predictor:
             UnreadableImageError: The file cannot be read.
         """
         path = os.fspath(image) if isinstance(image, str | os.PathLike) else None
-        return self._predict([(path, self.model.preprocess.pixels(image))])[0]
+        return self._predict([(path, self._read(image))])[0]
+
+    def find_range(self, paths: Iterable[str | os.PathLike[str]]) -> str | None:
+        """Use one range for all files with more than 8 bits a value, and return a note that says which.
+
+        Nothing happens, and None is returned, if the preprocessing has a range or there are no such files.
+        """
+        found = find_range_of_files(paths) if self.preprocess.range is None else None
+        if found is None:
+            return None
+        self.preprocess = msgspec.structs.replace(self.preprocess, range=(found.low, found.high))
+        return str(found)
 
     def many(self, paths: Iterable[str | os.PathLike[str]]) -> Iterator[Prediction | Failure]:
         """Classify many files.
@@ -157,7 +187,7 @@ class Predictor:
             A prediction for each file, in order, or a Failure if the file cannot be read.
         """
         depth = self.batch + 2 * self._readers
-        waiting: list[tuple[str, NDArray[np.float32] | Failure]] = []
+        waiting: list[tuple[str, _Pixels | Failure]] = []
         for path, image in map_ahead(self._try, paths, workers=self._readers, depth=depth):
             waiting.append((os.fspath(path), image))
             if len(waiting) == self.batch:
@@ -165,30 +195,35 @@ class Predictor:
                 waiting.clear()
         yield from self._in_order(waiting)
 
-    def _try(self, path: str | os.PathLike[str]) -> NDArray[np.float32] | Failure:
+    def _read(self, image: str | os.PathLike[str] | Image.Image | NDArray[Any]) -> _Pixels:
+        damage: list[str] = []
+        pixels = self.preprocess.pixels(image, allow_truncated=self.allow_truncated, damaged=damage.append)
+        return _Pixels(pixels, damage[0] if damage else None)
+
+    def _try(self, path: str | os.PathLike[str]) -> _Pixels | Failure:
         try:
-            return self.model.preprocess.pixels(path)
+            return self._read(path)
         except UnreadableImageError as error:
             return Failure(error.path, error.reason)
 
-    def _in_order(self, read: list[tuple[str, NDArray[np.float32] | Failure]]) -> Iterator[Prediction | Failure]:
+    def _in_order(self, read: list[tuple[str, _Pixels | Failure]]) -> Iterator[Prediction | Failure]:
         predictions = iter(self._predict([(path, it) for path, it in read if not isinstance(it, Failure)]))
         for _, it in read:
             yield it if isinstance(it, Failure) else next(predictions)
 
-    def _predict(self, images: list[tuple[str | None, NDArray[np.float32]]]) -> list[Prediction]:
+    def _predict(self, images: list[tuple[str | None, _Pixels]]) -> list[Prediction]:
         if not images:
             return []
-        logits = self._session(np.stack([image for _, image in images]))
+        logits = self._session(np.stack([image.values for _, image in images]))
         if not np.isfinite(logits).all():
             raise CompoundNetError(f"{self.model.name} gives values that are not finite; its weights are damaged")
         rows = self.model.postprocess.probabilities(logits)
         several = self.model.postprocess.multilabel
         made = []
-        for (path, _), row in zip(images, rows, strict=True):
+        for (path, image), row in zip(images, rows, strict=True):
             best = best_classes(row, self.model.labels, self.model.postprocess, self.top)
             labels = tuple(found.label for found in best if found.predicted) if several else None
-            made.append(Prediction(path, best, labels, unknown=bool(row.max() < self.unknown_below)))
+            made.append(Prediction(path, best, labels, bool(row.max() < self.unknown_below), image.damage))
         return made
 
 

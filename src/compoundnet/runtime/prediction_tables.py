@@ -15,11 +15,12 @@ from compoundnet.runtime.predict import Failure, Prediction, Predictor
 
 
 class PredictionCounts(msgspec.Struct, frozen=True):
-    """The number of images, of those that could not be read, and of those that are unknown."""
+    """The number of images, of those that could not be read, that are unknown, and that are truncated but used."""
 
     images: int
     failures: int
     unknown: int
+    damaged: int = 0
 
 
 def write_predictions(
@@ -44,7 +45,7 @@ def write_predictions(
     Raises:
         CompoundNetError: a file cannot be written, or pyarrow is missing.
     """
-    images = failures = unknown = 0
+    images = failures = unknown = damaged = 0
     columns = prediction_columns(predictor.top)
     with ExitStack() as files:
         writers = [
@@ -56,17 +57,18 @@ def write_predictions(
             images += 1
             failures += isinstance(result, Failure)
             unknown += isinstance(result, Prediction) and result.unknown
+            damaged += isinstance(result, Prediction) and result.damage is not None
             for write in writers:
                 write(prediction_row(result, predictor.top))
             each(result)
-    return PredictionCounts(images, failures, unknown)
+    return PredictionCounts(images, failures, unknown, damaged)
 
 
 def prediction_columns(top: int) -> Columns:
     """Return the columns of a prediction's row.
 
     file and prediction; the `top` most probable classes with their probabilities; error, the reason why an image could
-    not be read. The prediction is the first class, or "unknown"; of a model of several labels an image all its labels,
+    not be read, or the damage of one that is used as far as it can be decoded. The prediction is the first class, or "unknown"; of a model of several labels an image all its labels,
     with commas between them.
     """
     ranked = [
@@ -80,4 +82,4 @@ def prediction_row(result: Prediction | Failure, top: int) -> Sequence[object]:
     if isinstance(result, Failure):
         return (result.path, None, *[None] * (2 * top), result.reason)
     ranked = [value for found in result.predictions[:top] for value in (found.label, found.probability)]
-    return (result.path, result.label, *ranked, None)
+    return (result.path, result.label, *ranked, result.damage)

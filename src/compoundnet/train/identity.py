@@ -14,7 +14,7 @@ from compoundnet.base import CompoundNetError, plain_values
 from compoundnet.train.task import Task
 
 # These do not change any weight, except by the images that may be missing.
-_FREE = ("save_minutes", "save_epochs", "keep", "checkpointing", "max_bad")
+_FREE = ("save_minutes", "save_epochs", "keep", "checkpointing", "max_bad", "allow_truncated")
 # These may be changed when a run resumes after it diverged; the run reports the change.
 _STEERING = ("lr", "clip_norm", "precision")
 _SAMPLE = 1000

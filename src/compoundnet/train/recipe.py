@@ -101,6 +101,10 @@ class Recipe(_Part, frozen=True):
         save_epochs: Epochs after which a checkpoint is saved in any case.
         keep: Number of checkpoints that are kept.
         max_bad: Number of unreadable images tolerated in an epoch.
+        allow_truncated: use truncated and damaged images as far as they can be decoded, instead of counting them as
+            unreadable.
+        range: The values that become black and white in images with more than 8 bits a value; None: what the files
+            state, or what the values suggest.
         seed: Seed of new weights, order, augmentation, dropout and stochastic depth, and of the choice of held-out
             images.
     """
@@ -146,6 +150,8 @@ class Recipe(_Part, frozen=True):
     save_epochs: int = 1
     keep: int = 2
     max_bad: int = 0
+    allow_truncated: bool = False
+    range: tuple[float, float] | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:

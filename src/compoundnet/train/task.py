@@ -41,6 +41,7 @@ class Task(msgspec.Struct, frozen=True):
         test: The images for the single evaluation at the end; None if there are none.
         loss: The loss that replaces cross-entropy.
         augment: The augmentation that replaces that of the recipe.
+        notes: Remarks for the user about what was found out about the images.
     """
 
     recipe: Recipe
@@ -53,6 +54,7 @@ class Task(msgspec.Struct, frozen=True):
     test: Split | None
     loss: Loss | None = None
     augment: OwnAugmentation | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def transform(self) -> TrainingTransform:
@@ -144,6 +146,8 @@ def plan_task(
         resolution=size,
         **{name: value for name, value in changes.items() if value is not None},
     )
+    reading, note = dataset.reading(value_range=recipe.range, allow_truncated=recipe.allow_truncated)
+    dataset = dataset.read_with(reading)
     train, held = dataset.split("train"), None
     if recipe.minival:
         train, held = hold_out(train, recipe.minival, recipe.seed if holdout_seed is None else holdout_seed)
@@ -159,17 +163,19 @@ def plan_task(
         own.check(size)
     test = dataset.splits.get(dataset.evaluation) if dataset.evaluation != "train" else None
     return Task(
-        recipe, chosen, _preprocess(recipe, size, start), start, dataset.name, train, held,
-        None if test is None or (test.labels == UNKNOWN).any() else test, loss, own,
+        recipe, chosen, _preprocess(recipe, size, start, reading.range), start, dataset.name, train, held,
+        None if test is None or (test.labels == UNKNOWN).any() else test, loss, own, () if note is None else (note,),
     )  # fmt: skip
 
 
-def _preprocess(recipe: Recipe, size: int, start: ModelFolder | None) -> Preprocess:
-    """Return the model's preprocessing, or the authors', at the recipe's size and crop."""
+def _preprocess(
+    recipe: Recipe, size: int, start: ModelFolder | None, value_range: tuple[float, float] | None
+) -> Preprocess:
+    """Return the model's preprocessing, or the authors', at the recipe's size and crop and for the images' range."""
     rule = Preprocess.authors(size)
     base = rule if start is None else start.preprocess
     crop = base.crop if size == base.size else rule.crop
-    return msgspec.structs.replace(base, size=size, crop=recipe.crop or crop)
+    return msgspec.structs.replace(base, size=size, crop=recipe.crop or crop, range=value_range or base.range)
 
 
 def _check_loss(loss: Loss, recipe: Recipe, classes: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,9 @@ from compoundnet.train.training_plots import draw_confusion
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
+<<<<<<< HEAD:src/compoundnet/train/evaluation/evaluate.py
+=======
+_log = logging.getLogger(__name__)
 
 
 class Evaluation(msgspec.Struct, frozen=True, eq=False):
@@ -115,6 +119,11 @@ def evaluate(
     opened = open_model(model)
     dataset = data if isinstance(data, Dataset) else open_for_evaluation(data, split)
     images = dataset.split(split or dataset.evaluation)
+    if images.reading.range is None and opened.preprocess.range is None:
+        reading, found = dataset.reading(allow_truncated=images.reading.allow_truncated)
+        if found is not None:
+            _log.warning(found)
+            images = msgspec.structs.replace(images, reading=reading)
     if (images.labels == UNKNOWN).any():
         raise CompoundNetError(
             f"the classes of {dataset.name}'s {images.name} images are not published, so accuracy cannot be computed;"
