@@ -68,8 +68,8 @@ def prediction_columns(top: int) -> Columns:
     """Return the columns of a prediction's row.
 
     file and prediction; the `top` most probable classes with their probabilities; error, the reason why an image could
-    not be read, or the damage of one that is used as far as it can be decoded. The prediction is the first class, or "unknown"; of a model of several labels an image all its labels,
-    with commas between them.
+    not be read, or the damage of one that is used as far as it can be decoded. The prediction is the first class, or
+    "unknown"; of a model of several labels an image all its labels, with commas between them.
     """
     ranked = [
         column for place in range(1, top + 1) for column in ((f"class_{place}", str), (f"probability_{place}", float))

@@ -28,8 +28,7 @@ from compoundnet.train.training_plots import draw_confusion
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
-<<<<<<< HEAD:src/compoundnet/train/evaluation/evaluate.py
-=======
+
 _log = logging.getLogger(__name__)
 
 
