@@ -149,7 +149,7 @@ def test_bad_input(model: Path, photos: Path, arguments: list[str], code: int, m
 
 
 def test_tables_have_a_row_for_each_image(model: Path, photos: Path, tmp_path: Path) -> None:
-    files = ["--csv", tmp_path / "p.csv", "--parquet", tmp_path / "p.parquet"]
+    files: list[str | Path] = ["--csv", tmp_path / "p.csv", "--parquet", tmp_path / "p.parquet"]
     done = run("predict", model, photos, "--top", "2", *files)
     assert done.returncode == 1
     assert done.stdout == ""

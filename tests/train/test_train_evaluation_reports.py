@@ -220,8 +220,9 @@ def test_the_command_prints_and_writes_everything(tmp_path: Path) -> None:
         folder = tmp_path / "data" / CLASSES[int(split.labels[number])]
         folder.mkdir(parents=True, exist_ok=True)
         split.image(number).save(folder / f"{number}.png")
-    files = ["--csv", tmp_path / "rows.csv", "--mistakes", tmp_path / "sheet.jpg", "--confusion", tmp_path / "c.csv"]
-    done = run("evaluate", opened.folder, tmp_path / "data", "--split", "all", *files)
+    files = {"--csv": "rows.csv", "--mistakes": "sheet.jpg", "--confusion": "c.csv"}
+    written = [word for option, name in files.items() for word in (option, str(tmp_path / name))]
+    done = run("evaluate", opened.folder, tmp_path / "data", "--split", "all", *written)
     assert done.returncode == 0, done.stderr
     for text in ("precision", "recall", "F1", "true, then predicted", "95% interval", "expected calibration error"):
         assert text in done.stdout

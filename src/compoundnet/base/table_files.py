@@ -57,7 +57,7 @@ def parquet_file(path: str | os.PathLike[str], columns: Columns) -> Iterator[Wri
         UnwritableError: The file cannot be written.
     """
     need("pyarrow", "writing Parquet files")
-    import pyarrow  # noqa: PLC0415  optional
+    import pyarrow  # type: ignore[import-untyped]  # noqa: PLC0415  optional
     from pyarrow import parquet  # noqa: PLC0415
 
     types = {str: pyarrow.string(), PurePath: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64(),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from compoundnet.plots.canvas import OKABE_ITO, canvas, encode
+from compoundnet.plots.canvas import INK, OKABE_ITO, canvas, encode
 from compoundnet.train.status import Epoch
 
 if TYPE_CHECKING:
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 # A confusion matrix with more classes has no labels, because they would overlap.
 _NAMED = 40
+# A confusion matrix with more classes has no counts in its cells.
+_COUNTED = 15
 
 
 def draw_curves(history: list[Epoch], title: str) -> bytes:
@@ -39,8 +41,8 @@ def draw_confusion(confusion: NDArray[np.int64], labels: tuple[str, ...], title:
     """Draw a confusion matrix as PNG.
 
     Args:
-        confusion: int64[true class, predicted class]. Each row is drawn in fractions of its sum; classes without images
-            or predictions are omitted.
+        confusion: int64[true class, predicted class]. Each row is drawn in fractions of its sum, with the counts if
+            there are few classes; classes without images or predictions are omitted.
         labels: class names.
         title: above the plot.
     """
@@ -58,6 +60,11 @@ def draw_confusion(confusion: NDArray[np.int64], labels: tuple[str, ...], title:
             size = 10 if len(present) <= _NAMED // 2 else 7
             axes.set_xticks(range(len(names)), names, rotation=90, fontsize=size)
             axes.set_yticks(range(len(names)), names, fontsize=size)
+        if len(present) <= _COUNTED:
+            for (row, column), count in np.ndenumerate(matrix):
+                if count:
+                    ink = "white" if shares[row, column] > 0.5 else INK
+                    axes.text(column, row, f"{count:,}", ha="center", va="center", color=ink, fontsize=10)
         return encode(surface, f"Confusion matrix: {title}")[1]
 
 

@@ -189,4 +189,4 @@ def calibrate(
     )  # fmt: skip
     if not np.isfinite(logits).all():
         raise CompoundNetError("the network gives values that are not finite for held-out images")
-    return fit_temperature(logits, held.labels)
+    return fit_temperature(logits, held.labels.astype(np.int64))
