@@ -108,7 +108,9 @@ def read_class_folders(folder: Path, split: str, classes: tuple[str, ...] | None
 
 def check_classes(train: Split, name: str, or_else: str = "") -> None:
     """Raise CompoundNetError for fewer than two classes, or a class without training images; `or_else` adds advice."""
-    if len(train.classes) < 2:
+    if not train.classes:
+        raise CompoundNetError(f"{name}: no training image has a label")
+    if len(train.classes) < 2 and not train.multilabel:  # of several labels, one alone is a yes or no
         raise CompoundNetError(f"{name}: there is only the class {train.classes[0]!r}; a classifier needs at least two")
     empty = [train.classes[label] for label in np.flatnonzero(train.counts() == 0)]
     if empty:

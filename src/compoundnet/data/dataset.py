@@ -136,7 +136,8 @@ class Split(msgspec.Struct, frozen=True, eq=False):
     def counts(self) -> NDArray[np.int64]:
         """Return int64[classes]: the number of images of each class, or with each label."""
         if self.multilabel:
-            return self.labels.sum(axis=0, dtype=np.int64)
+            counts: NDArray[np.int64] = self.labels.sum(axis=0, dtype=np.int64)
+            return counts
         return np.bincount(self.labels[self.labels != UNKNOWN], minlength=len(self.classes))
 
     def with_several_labels(self) -> Split:

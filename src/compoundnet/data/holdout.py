@@ -97,9 +97,8 @@ def _by_label(labels: Labels, drawn: NDArray[np.uint64], count: int) -> NDArray[
     without = order[left[order]]  # images without any label
     held[without[: max(0, min(count - int(held.sum()), len(without)))]] = True
     # Labels of images that rarer labels have all taken away.
-    for label in np.flatnonzero((total > 0) & ~labels[~held].any(axis=0)):
-        members = order[held[order] & labels[order, label]]
-        held[members[:1]] = False
+    for lost in np.flatnonzero((total > 0) & ~labels[~held].any(axis=0)):
+        held[order[held[order] & labels[order, lost]][:1]] = False
     return np.flatnonzero(held)
 
 

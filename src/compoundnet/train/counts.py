@@ -55,6 +55,11 @@ class Counts(msgspec.Struct, frozen=True, eq=False):
         return int(self.confusion.trace()) / self.count
 
     @property
+    def score(self) -> float:
+        """The figure by which the best evaluation is chosen: `top1`."""
+        return self.top1
+
+    @property
     def top5(self) -> float | None:
         """Fraction of the images whose class is among the top five; None for five classes or fewer (always 1)."""
         return self.in_top5 / self.count if len(self.confusion) > self.TOP else None

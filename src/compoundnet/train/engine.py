@@ -23,7 +23,7 @@ from compoundnet.data.loader import loader, normalise
 from compoundnet.nn import ConvNet
 from compoundnet.train.average import Average
 from compoundnet.train.checkpoints import Checkpoints
-from compoundnet.train.counts import count
+from compoundnet.train.counts import Counts, count
 from compoundnet.train.hardware import is_sharded
 from compoundnet.train.identity import check_identity, identity
 from compoundnet.train.interruptions import InterruptedRunError, Stop, diverged, readable_compile_errors
@@ -39,6 +39,7 @@ from compoundnet.train.processes import (
     share_statistics,
     total,
 )
+from compoundnet.train.several_labels import LabelPredictions, count_labels
 from compoundnet.train.schedule import frozen_steps, learning_rate
 from compoundnet.train.status import Epoch, RunState, Watcher, random_seed
 from compoundnet.train.sync_norm import synchronise
@@ -252,6 +253,8 @@ class Engine:
             images, labels, _ = next(batches)
             images = images.to(fabric.device, non_blocking=True)
             labels = labels.to(fabric.device, non_blocking=True)
+            if self._task.multilabel:
+                labels = labels.float()
             images = normalise(images, self._task.preprocess)
             if recipe.channels_last:
                 images = images.contiguous(memory_format=torch.channels_last)
@@ -261,7 +264,7 @@ class Engine:
                 loss = self._loss(logits, labels)
                 fabric.backward(loss / recipe.accumulate)
             stats[0] += loss.detach() * len(labels)
-            stats[1] += (logits.detach().argmax(1) == labels).sum()
+            stats[1] += self._right(logits.detach(), labels)
             stats[2] += len(labels)
         stats[3] += stop.asked
         stats[4] += self._save_is_due()
@@ -272,6 +275,12 @@ class Engine:
         if recipe.ema_decay:
             self._average.update(self._net, step + 1)
         return total(fabric, stats)
+
+    def _right(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the number of images whose class is predicted correctly, or whose labels are at a threshold of 0.5."""
+        if self._task.multilabel:
+            return ((logits > 0) == (labels > 0.5)).all(1).sum()
+        return (logits.argmax(1) == labels).sum()
 
     def _reduction(self, last: bool) -> contextlib.AbstractContextManager[object]:
         """Sum gradients over the processes only for the last part of a batch."""
@@ -296,15 +305,15 @@ class Engine:
         epoch = -(-state.step // self.epoch_steps)
         if not recipe.ema_decay:
             self._average.follow(self._net)
-        held = None
+        held: Counts | LabelPredictions | None = None
         if self._task.held is not None and (epoch % recipe.evaluate_epochs == 0 or state.step >= self.steps):
-            held = count(
+            held = (count_labels if self._task.multilabel else count)(
                 self.evaluable, self._task.held, self._task.preprocess, self._fabric,
                 batch=max(1, recipe.batch // self._fabric.world_size // recipe.accumulate), workers=self._workers,
             )  # fmt: skip
             state.evaluations_since_best += 1
-            if held.top1 > state.best_score:
-                state.best_score, state.evaluations_since_best = held.top1, 0
+            if held.score > state.best_score:
+                state.best_score, state.evaluations_since_best = held.score, 0
                 if recipe.select == "best":
                     whole = network_state(self._average.net)
                     self._best = {name: tensor.detach().cpu().clone() for name, tensor in whole.items()}
@@ -312,6 +321,7 @@ class Engine:
             epoch, state.step, learning_rate(recipe, state.step - 1, self.steps, self.epoch_steps),
             state.loss / state.seen, state.right / state.seen,
             None if held is None else held.loss, None if held is None else held.top1, state.seen / state.seconds,
+            held.mean_average_precision if isinstance(held, LabelPredictions) else None,
         )  # fmt: skip
         state.history.append(msgspec.to_builtins(ended))
         state.loss, state.right, state.seen, state.seconds = 0.0, 0, 0, 0.0

@@ -49,6 +49,31 @@ class Result(msgspec.Struct, frozen=True):
             raise ValueError(f"count must be at least 1, got {self.count}")
 
 
+class LabelResult(Result, frozen=True):
+    """The result of a model of several labels an image, at its thresholds.
+
+    `top1` is the fraction of the images of which all labels are right; in the JSON file it is `all_right`.
+
+    Attributes:
+        mean_average_precision: mean over the labels that an image has (mAP), a fraction.
+        mean_f1: mean over these labels of F1.
+    """
+
+    mean_average_precision: float = 0.0
+    mean_f1: float = 0.0
+
+
+def make_label_result(
+    network: str, dataset: str, found: LabelPredictions, thresholds: Sequence[float], model: str
+) -> LabelResult:
+    """Return the result of predictions of several labels, dated now."""
+    scores = [score.f1 for score in label_scores(found, found.truth[0], thresholds) if score.f1 is not None]
+    return LabelResult(
+        network, dataset, found.all_right(thresholds), found.count, model=model, measured_at=_now(), version=__version__,
+        mean_average_precision=found.mean_average_precision, mean_f1=sum(scores) / max(1, len(scores)),
+    )  # fmt: skip
+
+
 def make_result(network: str, dataset: str, counts: Counts, model: str) -> Result:
     """Return the result of counted predictions, dated now."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -5,6 +5,7 @@ Each label is a yes or no of its own (a sigmoid), so an image may have several l
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,10 +15,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from compoundnet.base import Progress, ignore
 from compoundnet.data import Split
+from compoundnet.data.dataset import Labels
+from compoundnet.data.loader import loader
+from compoundnet.models import Postprocess, Preprocess
+from compoundnet.nn import ConvNet
+from compoundnet.train.processes import total
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from lightning.fabric import Fabric
 
 # The threshold of a label that no held-out image has.
 _UNDECIDED = 0.5
@@ -82,6 +89,70 @@ class LabelScore(msgspec.Struct, frozen=True):
     f1: float | None
 
 
+@torch.inference_mode()
+def predict_labels(
+    predict: Callable[[Tensor], Tensor],
+    classes: int,
+    split: Split,
+    preprocess: Preprocess,
+    fabric: Fabric,
+    *,
+    batch: int = 64,
+    workers: int | None = 0,
+    progress: Progress = ignore,
+) -> NDArray[np.float32]:
+    """Return the logits float32[N, classes] of every image of a split. The processes share the images; all return all.
+
+    Args:
+        predict: from images float32[N, 3, S, S] on the CPU to logits [N, classes] on any device.
+        classes: of the network.
+        split: the images.
+        preprocess: the network's.
+        fabric: the processes.
+        batch: images at a time on each process.
+        workers: decoding processes for each process; None chooses.
+        progress: called with the number of images that this process has just finished.
+    """
+    found = torch.zeros((len(split), classes), dtype=torch.float32, device=fabric.device)
+    for images, _, indices in loader(
+        split, preprocess, batch=batch, workers=workers, rank=fabric.global_rank, world=fabric.world_size
+    ):
+        found[indices.to(fabric.device)] = predict(images).to(fabric.device, torch.float32)
+        progress(len(indices))
+    logits: NDArray[np.float32] = total(fabric, found).cpu().numpy()  # each image is zero on all processes but one
+    return logits
+
+
+def count_labels(
+    net: ConvNet,
+    split: Split,
+    preprocess: Preprocess,
+    fabric: Fabric,
+    *,
+    batch: int = 64,
+    workers: int | None = 0,
+    progress: Progress = ignore,
+) -> LabelPredictions:
+    """Predict the labels of a split with a network on this process's device; see `predict_labels`."""
+
+    def predict(images: Tensor) -> Tensor:
+        logits: Tensor = net(images.to(fabric.device, memory_format=torch.channels_last, non_blocking=True))
+        return logits
+
+    logits = predict_labels(
+        predict, net.num_classes, split, preprocess, fabric, batch=batch, workers=workers, progress=progress
+    )
+    return label_predictions(logits, split.labels, Postprocess(function="sigmoid"))
+
+
+def label_predictions(logits: NDArray[np.float32], labels: Labels, how: Postprocess) -> LabelPredictions:
+    """Return the predictions of logits float32[N, labels] for images with labels bool[N, labels]."""
+    truth = labels.astype(np.bool_)
+    # -log of the sigmoid of the logit, or of its negative: of the probability of the true answer.
+    losses = np.logaddexp(0, np.where(truth, -logits, logits).astype(np.float64) / how.temperature)
+    return LabelPredictions(truth, how.probabilities(logits), float(losses.sum(axis=1).mean()))
+
+
 class LabelPredictions(msgspec.Struct, frozen=True, eq=False):
     """The predictions of several labels an image.
 
@@ -99,6 +170,20 @@ class LabelPredictions(msgspec.Struct, frozen=True, eq=False):
     def count(self) -> int:
         """Number of images."""
         return len(self.truth)
+
+    def all_right(self, thresholds: Sequence[float] = (_UNDECIDED,)) -> float:
+        """Return the fraction of the images of which every label is predicted correctly; one threshold is for all."""
+        return float(((self.probabilities >= np.array(thresholds)) == self.truth).all(axis=1).mean())
+
+    @property
+    def top1(self) -> float:
+        """`all_right` at a threshold of 0.5."""
+        return self.all_right()
+
+    @property
+    def score(self) -> float:
+        """The figure by which the best evaluation is chosen: `mean_average_precision`."""
+        return self.mean_average_precision
 
     @property
     def average_precisions(self) -> NDArray[np.float64]:

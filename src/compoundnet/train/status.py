@@ -17,10 +17,12 @@ class Epoch(msgspec.Struct, frozen=True):
         step: Number of steps completed at its end.
         lr: the learning rate of its last step.
         loss: on the training images, with label smoothing and augmentation.
-        top1: accuracy on the training images, with augmentation.
+        top1: accuracy on the training images, with augmentation; of several labels an image the fraction of images with
+            all labels right at a threshold of 0.5, as in `held_top1`.
         held_loss: on the held-out images; None if they were not evaluated.
         held_top1: accuracy on the held-out images; None if they were not evaluated.
         images_per_second: over all processes.
+        held_map: Mean average precision on the held-out images, of several labels an image; None for one class an image.
     """
 
     epoch: int
@@ -31,6 +33,7 @@ class Epoch(msgspec.Struct, frozen=True):
     held_loss: float | None
     held_top1: float | None
     images_per_second: float
+    held_map: float | None = None
 
 
 class Watcher:

@@ -22,8 +22,10 @@ from compoundnet.data.training_transform import TrainingTransform
 from compoundnet.models import ModelFolder, Preprocess, load
 from compoundnet.nn import ConvNet, build
 from compoundnet.train.recipe import Recipe
+from compoundnet.train.several_labels import LabelCrossEntropy, starting_bias
 
-# From logits float32[N, classes] and labels int64[N] to the mean loss, a scalar.
+# From logits float32[N, classes] and labels int64[N], or of several labels an image float32[N, classes], 0 or 1, to the
+# mean loss, a scalar.
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -57,6 +59,11 @@ class Task(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()
 
     @property
+    def multilabel(self) -> bool:
+        """Whether an image may have several labels, or none."""
+        return self.train.multilabel
+
+    @property
     def transform(self) -> TrainingTransform:
         """The transform of the training images."""
         return TrainingTransform(
@@ -70,7 +77,10 @@ class Task(msgspec.Struct, frozen=True):
         )
 
     def make_loss(self, device: torch.device) -> Loss:
-        """Return the loss on that device: the loss of the task, or cross-entropy with the recipe's label smoothing."""
+        """Return the loss on that device: the loss of the task, or cross-entropy with the recipe's label smoothing; of
+        several labels an image `LabelCrossEntropy`."""
+        if self.loss is None and self.multilabel:
+            return LabelCrossEntropy(self.recipe.label_smoothing)
         if self.loss is None:
             return lambda logits, labels: F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
         # A copy, because `to` would move the caller's module.
@@ -84,12 +94,17 @@ class Task(msgspec.Struct, frozen=True):
         if self.start is not None:
             trained = load(self.start).state_dict()
             classes = self.start.labels or self.train.classes
-            if classes != self.train.classes or self.start.network.num_classes != len(classes):
+            kept = classes == self.train.classes and self.start.network.num_classes == len(classes)
+            if not kept or self.start.postprocess.multilabel != self.multilabel:
                 # Zeros, because trained features are large: random weights would start with a loss far above that of
                 # chance.
                 for name in ("classifier.weight", "classifier.bias"):
                     trained[name] = torch.zeros_like(net.get_parameter(name))
+                if self.multilabel:
+                    trained["classifier.bias"] = starting_bias(self.train)
             net.load_state_dict(trained)
+        elif self.multilabel:
+            net.get_parameter("classifier.bias").data.copy_(starting_bias(self.train))
         momentum = self._norm_momentum()
         for layer in net.modules():
             if isinstance(layer, torch.nn.BatchNorm2d) and momentum:
@@ -124,8 +139,8 @@ def plan_task(
         network: The network to train from scratch.
         start: The model to fine-tune.
         holdout_seed: of the held-out images, in place of the recipe's seed.
-        loss: in place of cross-entropy: from logits float32[N, classes] and labels int64[N] to their mean loss, a
-            scalar. A torch module without parameters, or any function. Evaluations still report cross-entropy.
+        loss: in place of cross-entropy: from logits float32[N, classes] and labels int64[N] (of several labels an image
+            float32[N, classes], 0 or 1) to their mean loss, a scalar. A torch module without parameters, or any function. Evaluations still report cross-entropy.
         augment: in place of the recipe's `augment`: from an RGB PIL image to one of the same size, after crop, resize
             and flip; a torchvision transform, or any function. See `data.own_augmentation.OwnAugmentation`.
 
@@ -153,7 +168,7 @@ def plan_task(
         train, held = hold_out(train, recipe.minival, recipe.seed if holdout_seed is None else holdout_seed)
     check_classes(train, dataset.name, ", or hold fewer out (--set minival=0)" if held else "")
     if loss is not None:
-        _check_loss(loss, recipe, len(dataset.classes))
+        _check_loss(loss, recipe, len(dataset.classes), dataset.multilabel)
     own = OwnAugmentation(augment) if augment is not None else None
     if own is not None:
         if recipe.augment is not None:
@@ -178,7 +193,7 @@ def _preprocess(
     return msgspec.structs.replace(base, size=size, crop=recipe.crop or crop, range=value_range or base.range)
 
 
-def _check_loss(loss: Loss, recipe: Recipe, classes: int) -> None:
+def _check_loss(loss: Loss, recipe: Recipe, classes: int, multilabel: bool) -> None:
     """Test a loss on two images. Raises CompoundNetError if it cannot be used for training."""
     if recipe.label_smoothing:
         raise CompoundNetError(
@@ -191,11 +206,13 @@ def _check_loss(loss: Loss, recipe: Recipe, classes: int) -> None:
         )
     logits = torch.zeros(2, classes, requires_grad=True)
     tried = copy.deepcopy(loss).cpu() if isinstance(loss, nn.Module) else loss
+    labels = torch.zeros(2, classes) if multilabel else torch.arange(2) % classes
     try:
-        value = tried(logits, torch.arange(2) % classes)
+        value = tried(logits, labels)
     except Exception as error:  # the user's code
         raise CompoundNetError(
-            f"the loss fails on logits float32[2, {classes}] and labels int64[2]: {first_line(error)}"
+            f"the loss fails on logits float32[2, {classes}] and labels {'float32' if multilabel else 'int64'}"
+            f"{list(labels.shape)}: {first_line(error)}"
         ) from error
     if not isinstance(value, Tensor) or value.shape != () or not value.requires_grad:
         got = f"{value.dtype}{list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
