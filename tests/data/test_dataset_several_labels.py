@@ -40,7 +40,7 @@ def test_an_item_has_its_labels_and_a_batch_a_row_for_each_image() -> None:
     assert [split.label_text(index) for index in range(4)] == ["0 1", "0", "", "1"]
     (batch,) = loader(split, Preprocess(8, 1.0), batch=4)
     assert batch.labels.tolist() == LABELS.tolist()
-    (_, labels) = next(iter(DataLoader(split.with_transform(np.array), batch_size=4)))
+    (_, labels) = next(iter(DataLoader(split.with_transform(np.array), batch_size=4)))  # type: ignore[arg-type]
     assert labels.tolist() == LABELS.tolist()
 
 

@@ -23,6 +23,7 @@ from compoundnet.runtime import export
 from compoundnet.train import Hardware, evaluate, launch
 from compoundnet.train.counts import Counts
 from compoundnet.train.evaluation.evaluate import match_classes
+from compoundnet.train.evaluation.single_label import SingleLabelReport
 from compoundnet.train.submission import class_numbers, submission
 
 
@@ -56,6 +57,7 @@ def test_every_image_is_counted_as_the_network_says(tmp_path: Path) -> None:
         for other in range(3):
             assert found.confusion[true, other] == int(((labels == true) & (predicted == other)).sum())
     assert found.result.top1 == pytest.approx(float((predicted == labels).float().mean()))
+    assert isinstance(found.report, SingleLabelReport)
     assert sum(score.count for score in found.report.classes) == 31 == found.result.count
     assert found.draw_confusion().startswith(b"\x89PNG")
 

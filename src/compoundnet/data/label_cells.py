@@ -87,9 +87,7 @@ def read_cells(cells: Sequence[str], images: Sequence[object], wanted: LabelsPer
     return RowLabels(classes, np.array([index[name] for name in names], np.int64), tuple(remarks))
 
 
-def read_indicators(
-    columns: Mapping[str, Sequence[str]], wanted: LabelsPerImage | None, source: str
-) -> RowLabels:
+def read_indicators(columns: Mapping[str, Sequence[str]], wanted: LabelsPerImage | None, source: str) -> RowLabels:
     """Read a column of 0 and 1 for each label; the columns keep their order.
 
     Args:

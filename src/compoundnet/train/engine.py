@@ -39,8 +39,8 @@ from compoundnet.train.processes import (
     share_statistics,
     total,
 )
-from compoundnet.train.several_labels import LabelPredictions, count_labels
 from compoundnet.train.schedule import frozen_steps, learning_rate
+from compoundnet.train.several_labels import LabelPredictions, count_labels
 from compoundnet.train.status import Epoch, RunState, Watcher, random_seed
 from compoundnet.train.sync_norm import synchronise
 from compoundnet.train.task import Task

@@ -63,25 +63,27 @@ class LabelResult(Result, frozen=True):
     mean_f1: float = 0.0
 
 
-def make_label_result(
-    network: str, dataset: str, found: LabelPredictions, thresholds: Sequence[float], model: str
-) -> LabelResult:
-    """Return the result of predictions of several labels, dated now."""
-    scores = [score.f1 for score in label_scores(found, found.truth[0], thresholds) if score.f1 is not None]
-    return LabelResult(
-        network, dataset, found.all_right(thresholds), found.count, model=model, measured_at=_now(), version=__version__,
-        mean_average_precision=found.mean_average_precision, mean_f1=sum(scores) / max(1, len(scores)),
-    )  # fmt: skip
-
-
 def make_result(network: str, dataset: str, counts: Counts, model: str) -> Result:
     """Return the result of counted predictions, dated now."""
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return Result(
-        network, dataset, counts.top1, counts.count, counts.top5, counts.mean_per_class, model, now, __version__
+        network, dataset, counts.top1, counts.count, counts.top5, counts.mean_per_class, model, now(), __version__
     )
+
+
+def now() -> str:
+    """Return the date and time, ISO 8601."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def write_result(result: Result, **more: object) -> bytes:
     """Return the JSON file of a result, with `more` fields after its own."""
-    return msgspec.json.format(msgspec.json.encode(msgspec.to_builtins(result) | more), indent=2) + b"\n"
+    return msgspec.json.format(msgspec.json.encode(result_fields(result) | more), indent=2) + b"\n"
+
+
+def result_fields(result: Result) -> dict[str, object]:
+    """Return the fields of a result as plain values, under their names in a result file."""
+    fields: dict[str, object] = msgspec.to_builtins(result)
+    if isinstance(result, LabelResult):
+        fields = {"all_right" if name == "top1" else name: fields[name] for name in fields}
+        del fields["top5"], fields["mean_per_class"]
+    return fields

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+import numpy as np
 from filelock import FileLock, Timeout
 
 from compoundnet.base import CompoundNetError
@@ -19,10 +20,12 @@ from compoundnet.train.checkpoints import Checkpoints
 from compoundnet.train.counts import count
 from compoundnet.train.engine import Engine
 from compoundnet.train.evaluation.calibration import TemperatureFit, calibrate
+from compoundnet.train.evaluation.multi_label import multi_label_report
 from compoundnet.train.hardware import Hardware, launch
 from compoundnet.train.identity import described
 from compoundnet.train.logs import Logs, as_csv
-from compoundnet.train.results import Result, make_result, write_result
+from compoundnet.train.results import LabelResult, Result, make_result, write_result
+from compoundnet.train.several_labels import ThresholdFit, count_labels, fit_thresholds
 from compoundnet.train.status import Epoch, Watcher
 from compoundnet.train.task import Task
 from compoundnet.train.training_plots import draw_curves
@@ -41,14 +44,21 @@ class Outcome(msgspec.Struct, frozen=True):
         history: the log.
         result: The result on the test images; None if there are none.
         calibration: The temperature that was fitted on the held-out images; None if none was.
+        thresholds: Of several labels an image, the thresholds that were chosen on the held-out images; None if none
+            were.
     """
 
     model: ModelFolder
     history: tuple[Epoch, ...]
     result: Result | None
     calibration: TemperatureFit | None
+    thresholds: ThresholdFit | None = None
 
 
+UNDECIDED = (
+    "the threshold of each label is 0.5: no training images were held out to choose it on (--set minival=0.1 holds some"
+    " out)"
+)
 UNCALIBRATED = (
     "probabilities are not calibrated: no training images were held out to calibrate them on (--set minival=0.1 holds"
     " some out)"
@@ -111,24 +121,34 @@ def train(
         engine.run()
         net, weights, history = engine.evaluable, engine.weights, engine.history
         net.load_state_dict(weights)
-        calibration = None
-        if calibrated and task.held is not None:
+        calibration, thresholds = None, None
+        if task.multilabel and task.held is not None:
+            held = count_labels(net, task.held, task.preprocess, fabric, workers=workers)
+            thresholds = fit_thresholds(held, task.train.classes)
+        elif calibrated and task.held is not None:
             calibration = calibrate(net, task.held, task.preprocess, fabric, workers=workers)
-        if first and watcher is not None and calibrated:
+        if first and watcher is not None and task.multilabel:
+            watcher.notify(str(thresholds) if thresholds is not None else UNDECIDED)
+        elif first and watcher is not None and calibrated:
             watcher.notify(str(calibration) if calibration is not None else UNCALIBRATED)
-        result = None
-        if task.test is not None:
+        result: Result | None = None
+        if task.test is not None and task.multilabel:
+            tested = count_labels(net, task.test, task.preprocess, fabric, workers=workers)
+            classes = task.train.classes
+            report = multi_label_report(tested, classes, np.arange(len(classes)), _postprocess(task, None, thresholds))
+            result = report.result(task.network.name, task.dataset, str(output))
+        elif task.test is not None:
             counts = count(net, task.test, task.preprocess, fabric, workers=workers)
             result = make_result(task.network.name, task.dataset, counts, str(output))
         if first:
             try:
-                write_model(task, output, weights, history, result, calibration, replace=resume or replace)
+                write_model(task, output, weights, history, result, calibration, thresholds, replace=resume or replace)
             except CompoundNetError as error:
                 raise CompoundNetError(
                     f"{error}. The training is kept: solve this, and --resume writes the model"
                 ) from error
     fabric.barrier()
-    return Outcome(read_folder(output), tuple(history), result, calibration)
+    return Outcome(read_folder(output), tuple(history), result, calibration, thresholds)
 
 
 def check_output(output: Path, *, resume: bool, replace: bool) -> None:
@@ -168,6 +188,7 @@ def write_model(
     history: list[Epoch],
     result: Result | None,
     calibration: TemperatureFit | None = None,
+    thresholds: ThresholdFit | None = None,
     *,
     replace: bool,
 ) -> None:
@@ -179,23 +200,33 @@ def write_model(
     }
     if result is not None:
         extras["result.json"] = write_result(result)
-    readme = _readme(task, output.name, history, result, calibration)
-    temperature = calibration.temperature if calibration is not None else 1.0
+    readme = _readme(task, output.name, history, result, thresholds if task.multilabel else calibration)
     write_folder(
         output,
         task.network,
         weights,
         task.preprocess,
         labels=task.train.classes,
-        postprocess=Postprocess(temperature),
+        postprocess=_postprocess(task, calibration, thresholds),
         readme=readme,
         replace=replace,
         extras=extras,
     )
 
 
+def _postprocess(task: Task, calibration: TemperatureFit | None, thresholds: ThresholdFit | None) -> Postprocess:
+    temperature = calibration.temperature if calibration is not None else 1.0
+    if not task.multilabel:
+        return Postprocess(temperature)
+    return Postprocess(temperature, "sigmoid", thresholds.thresholds if thresholds is not None else ())
+
+
 def _readme(
-    task: Task, name: str, history: list[Epoch], result: Result | None, calibration: TemperatureFit | None
+    task: Task,
+    name: str,
+    history: list[Epoch],
+    result: Result | None,
+    calibration: TemperatureFit | ThresholdFit | None,
 ) -> str:
     recipe, source = task.recipe, task.start.name if task.start is not None else "scratch"
     lines = [
@@ -211,7 +242,15 @@ def _readme(
     if any(value is not None for value in own.values()):
         named = [f"{name} `{described(value)}`" for name, value in own.items() if value is not None]
         lines += [f"In place of the recipe's it used the {' and the '.join(named)}.", ""]
-    if result is not None:
+    if task.multilabel:
+        lines += ["An image may have several labels, or none: postprocess.toml holds the threshold of each label.", ""]
+    if isinstance(result, LabelResult):
+        lines += [
+            f"Measured once, at the end, on {result.count:,} test images: mAP {result.mean_average_precision:.2%}, F1"
+            f" as mean over labels {result.mean_f1:.2%}, all labels of an image right {result.top1:.2%} (result.json).",
+            "",
+        ]
+    elif result is not None:
         lines += [
             f"Measured once, at the end, on {result.count:,} test images: top-1 {result.top1:.2%}, mean per class"
             f" {result.mean_per_class:.2%}"
@@ -220,7 +259,8 @@ def _readme(
             "",
         ]
     if calibration is not None:
-        lines += [f"{str(calibration).capitalize()}.", ""]
+        text = str(calibration)
+        lines += [f"{text[0].upper()}{text[1:]}.", ""]
     if task.start is not None:
         lines += [f"The licence of the weights that training started from ({source}) applies to these too.", ""]
     return "\n".join(lines)

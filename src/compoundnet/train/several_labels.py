@@ -5,7 +5,7 @@ Each label is a yes or no of its own (a sigmoid), so an image may have several l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -18,10 +18,9 @@ from torch.nn import functional as F
 from compoundnet.base import Progress, ignore
 from compoundnet.data import Split
 from compoundnet.data.dataset import Labels
-from compoundnet.data.loader import loader
 from compoundnet.models import Postprocess, Preprocess
 from compoundnet.nn import ConvNet
-from compoundnet.train.processes import total
+from compoundnet.train.counts import on_device, predict_images
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -89,40 +88,6 @@ class LabelScore(msgspec.Struct, frozen=True):
     f1: float | None
 
 
-@torch.inference_mode()
-def predict_labels(
-    predict: Callable[[Tensor], Tensor],
-    classes: int,
-    split: Split,
-    preprocess: Preprocess,
-    fabric: Fabric,
-    *,
-    batch: int = 64,
-    workers: int | None = 0,
-    progress: Progress = ignore,
-) -> NDArray[np.float32]:
-    """Return the logits float32[N, classes] of every image of a split. The processes share the images; all return all.
-
-    Args:
-        predict: from images float32[N, 3, S, S] on the CPU to logits [N, classes] on any device.
-        classes: of the network.
-        split: the images.
-        preprocess: the network's.
-        fabric: the processes.
-        batch: images at a time on each process.
-        workers: decoding processes for each process; None chooses.
-        progress: called with the number of images that this process has just finished.
-    """
-    found = torch.zeros((len(split), classes), dtype=torch.float32, device=fabric.device)
-    for images, _, indices in loader(
-        split, preprocess, batch=batch, workers=workers, rank=fabric.global_rank, world=fabric.world_size
-    ):
-        found[indices.to(fabric.device)] = predict(images).to(fabric.device, torch.float32)
-        progress(len(indices))
-    logits: NDArray[np.float32] = total(fabric, found).cpu().numpy()  # each image is zero on all processes but one
-    return logits
-
-
 def count_labels(
     net: ConvNet,
     split: Split,
@@ -133,24 +98,20 @@ def count_labels(
     workers: int | None = 0,
     progress: Progress = ignore,
 ) -> LabelPredictions:
-    """Predict the labels of a split with a network on this process's device; see `predict_labels`."""
-
-    def predict(images: Tensor) -> Tensor:
-        logits: Tensor = net(images.to(fabric.device, memory_format=torch.channels_last, non_blocking=True))
-        return logits
-
-    logits = predict_labels(
-        predict, net.num_classes, split, preprocess, fabric, batch=batch, workers=workers, progress=progress
-    )
+    """Predict the labels of a split with a network on this process's device; see `predict_images`."""
+    logits = predict_images(
+        on_device(net, fabric), lambda found, *_: found, split, preprocess, fabric,
+        columns=net.num_classes, batch=batch, workers=workers, progress=progress,
+    )  # fmt: skip
     return label_predictions(logits, split.labels, Postprocess(function="sigmoid"))
 
 
-def label_predictions(logits: NDArray[np.float32], labels: Labels, how: Postprocess) -> LabelPredictions:
-    """Return the predictions of logits float32[N, labels] for images with labels bool[N, labels]."""
+def label_predictions(logits: NDArray[np.float64], labels: Labels, postprocess: Postprocess) -> LabelPredictions:
+    """Return the predictions of logits float64[N, labels] for images with labels bool[N, labels]."""
     truth = labels.astype(np.bool_)
     # -log of the sigmoid of the logit, or of its negative: of the probability of the true answer.
-    losses = np.logaddexp(0, np.where(truth, -logits, logits).astype(np.float64) / how.temperature)
-    return LabelPredictions(truth, how.probabilities(logits), float(losses.sum(axis=1).mean()))
+    losses = np.logaddexp(0, np.where(truth, -logits, logits) / postprocess.temperature)
+    return LabelPredictions(truth, postprocess.probabilities(logits), float(losses.sum(axis=1).mean()))
 
 
 class LabelPredictions(msgspec.Struct, frozen=True, eq=False):
@@ -238,6 +199,33 @@ def _best_threshold(truth: NDArray[np.bool_], probabilities: NDArray[np.float64]
     best = np.flatnonzero(f1 == f1.max())[-1]
     below = probabilities[probabilities < levels[best]].max(initial=0.0)
     return float((levels[best] + below) / 2)
+
+
+class ThresholdFit(msgspec.Struct, frozen=True):
+    """Thresholds chosen on held-out images.
+
+    Attributes:
+        thresholds: Of each label; 0.5 for a label that no held-out image has.
+        images: The number of held-out images.
+        undecided: The labels that none of them has.
+    """
+
+    thresholds: tuple[float, ...]
+    images: int
+    undecided: tuple[str, ...]
+
+    def __str__(self) -> str:
+        text = f"the threshold of each label is that of the best F1 on {self.images:,} held-out images"
+        if not self.undecided:
+            return text
+        some = ", ".join(map(repr, self.undecided[:3])) + (" and more" if len(self.undecided) > 3 else "")
+        return f"{text}; it is 0.5 for {len(self.undecided):,} labels that none of these images has ({some})"
+
+
+def fit_thresholds(found: LabelPredictions, labels: Sequence[str]) -> ThresholdFit:
+    """Choose the threshold of each label on predictions of held-out images; see `best_thresholds`."""
+    undecided = tuple(label for label, known in zip(labels, found.truth.any(axis=0), strict=True) if not known)
+    return ThresholdFit(best_thresholds(found.truth, found.probabilities), found.count, undecided)
 
 
 def label_scores(found: LabelPredictions, labels: Sequence[str], thresholds: Sequence[float]) -> tuple[LabelScore, ...]:

@@ -22,7 +22,7 @@ class Epoch(msgspec.Struct, frozen=True):
         held_loss: on the held-out images; None if they were not evaluated.
         held_top1: accuracy on the held-out images; None if they were not evaluated.
         images_per_second: over all processes.
-        held_map: Mean average precision on the held-out images, of several labels an image; None for one class an image.
+        held_map: Of several labels an image, the mean average precision (mAP) on the held-out images; else None.
     """
 
     epoch: int

@@ -140,7 +140,8 @@ def plan_task(
         start: The model to fine-tune.
         holdout_seed: of the held-out images, in place of the recipe's seed.
         loss: in place of cross-entropy: from logits float32[N, classes] and labels int64[N] (of several labels an image
-            float32[N, classes], 0 or 1) to their mean loss, a scalar. A torch module without parameters, or any function. Evaluations still report cross-entropy.
+            float32[N, classes], 0 or 1) to their mean loss, a scalar. A torch module without parameters, or any
+            function. Evaluations still report cross-entropy.
         augment: in place of the recipe's `augment`: from an RGB PIL image to one of the same size, after crop, resize
             and flip; a torchvision transform, or any function. See `data.own_augmentation.OwnAugmentation`.
 

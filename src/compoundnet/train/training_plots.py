@@ -25,10 +25,12 @@ def draw_curves(history: list[Epoch], title: str) -> bytes:
         loss, top1, rate = surface.subplots(3, 1, sharex=True, height_ratios=(3, 3, 2))
         _curve(loss, history, "loss", "training (augmented, smoothed)", "blue")
         _curve(loss, history, "held_loss", "held out", "vermillion")
+        several = any(epoch.held_map is not None for epoch in history)
         _curve(top1, history, "top1", "training (augmented)", "blue", scale=100)
-        _curve(top1, history, "held_top1", "held out", "vermillion", scale=100)
+        _curve(top1, history, "held_map" if several else "held_top1", "held out", "vermillion", scale=100)
         _curve(rate, history, "lr", "learning rate", "green")
-        for axes, name in ((loss, "loss"), (top1, "top-1 [%]"), (rate, "learning rate")):
+        accuracy = "held out: mAP, training:\nall labels right [%]" if several else "top-1 [%]"
+        for axes, name in ((loss, "loss"), (top1, accuracy), (rate, "learning rate")):
             axes.set_ylabel(name)
         loss.legend(fontsize=10, frameon=False)
         loss.set_title(title)

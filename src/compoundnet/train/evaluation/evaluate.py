@@ -21,9 +21,11 @@ from compoundnet.models import Model, open_model
 from compoundnet.runtime.backends.session import backends_of
 from compoundnet.runtime.sessions import session
 from compoundnet.train.counts import Predict, predict_images
+from compoundnet.train.evaluation.multi_label import MultiLabelReport, multi_label_report
 from compoundnet.train.evaluation.single_label import COLUMNS, SingleLabelReport, image_values, single_label_report
 from compoundnet.train.hardware import Hardware, launch
-from compoundnet.train.results import Result, make_result, write_result
+from compoundnet.train.results import Result, make_result, result_fields, write_result
+from compoundnet.train.several_labels import label_predictions
 from compoundnet.train.training_plots import draw_confusion
 
 if TYPE_CHECKING:
@@ -38,17 +40,24 @@ class Evaluation(msgspec.Struct, frozen=True, eq=False):
     Attributes:
         result: the accuracies.
         split: The images that were evaluated.
-        report: The figures: a `SingleLabelReport` if each image has exactly one class.
+        report: The figures: a `SingleLabelReport` if each image has exactly one class, a `MultiLabelReport` if it may
+            have several labels.
     """
 
     result: Result
     split: Split
-    report: SingleLabelReport
+    report: SingleLabelReport | MultiLabelReport
 
     @property
     def confusion(self) -> NDArray[np.int64]:
-        """int64[true class, predicted class], in the model's order."""
-        return self.report.counts.confusion
+        """int64[true class, predicted class], in the model's order. Raises CompoundNetError for several labels."""
+        return self._single.counts.confusion
+
+    @property
+    def _single(self) -> SingleLabelReport:
+        if not isinstance(self.report, SingleLabelReport):
+            raise CompoundNetError("a confusion matrix is of models that give an image one class, not several labels")
+        return self.report
 
     def summary(self) -> list[str]:
         """Return the figures of all images together, as lines for people."""
@@ -58,8 +67,7 @@ class Evaluation(msgspec.Struct, frozen=True, eq=False):
 
     def fields(self) -> dict[str, object]:
         """Return the result's fields, the split and the report's figures as plain values for a JSON document."""
-        fields: dict[str, object] = msgspec.to_builtins(self.result)
-        return fields | {"split": self.split.name} | self.report.fields()
+        return result_fields(self.result) | {"split": self.split.name} | self.report.fields()
 
     def result_file(self, by: str = "") -> bytes:
         """Return the JSON file that `compoundnet reproduce --results` reads; `by` names the person who measured."""
@@ -75,7 +83,7 @@ class Evaluation(msgspec.Struct, frozen=True, eq=False):
 
     def write_confusion(self, path: str | os.PathLike[str]) -> None:
         """Write the confusion matrix as a CSV file: a row for each true class, a column for each predicted one."""
-        report = self.report
+        report = self._single
         with csv_file(path, [("true class", str), *((report.labels[place], int) for place in report.present)]) as write:
             for place in report.present:
                 write([report.labels[place], *self.confusion[place, report.present].tolist()])
@@ -128,8 +136,23 @@ def evaluate(
             f"the classes of {dataset.name}'s {images.name} images are not published, so accuracy cannot be computed;"
             " write the file that the ImageNet server scores with --submission FILE"
         )
+    if images.multilabel and not opened.postprocess.multilabel:
+        raise CompoundNetError(
+            f"{opened.name} gives an image exactly one class, and these images have several labels each: train a model"
+            " on such images, or evaluate it on images of one class"
+        )
     mapping = match_classes(opened, images)
     fabric = fabric or launch(Hardware())
+    if opened.postprocess.multilabel:
+        logits = predict_images(
+            logits_function(opened, fabric, backend, threads, batch), lambda found, *_: found, images,
+            opened.preprocess, fabric, columns=opened.network.num_classes, batch=batch, workers=workers,
+            progress=progress,
+        )  # fmt: skip
+        _check_finite(logits, opened)
+        predictions = label_predictions(logits[:, mapping], images.with_several_labels().labels, opened.postprocess)
+        labelled = multi_label_report(predictions, _names(opened, images, mapping), mapping, opened.postprocess)
+        return Evaluation(labelled.result(opened.network.name, dataset.name, opened.name), images, labelled)
     place = torch.from_numpy(mapping).to(fabric.device)
     temperature = opened.postprocess.temperature
     values = predict_images(
@@ -137,10 +160,14 @@ def evaluate(
         lambda logits, labels, _: image_values(logits, place[labels], temperature), images, opened.preprocess, fabric,
         columns=COLUMNS, batch=batch, workers=workers, progress=progress,
     )  # fmt: skip
-    if not np.isfinite(values).all():
-        raise CompoundNetError(f"{opened.name} gives values that are not finite; its weights are damaged")
+    _check_finite(values, opened)
     report = single_label_report(values, _names(opened, images, mapping), temperature)
     return Evaluation(make_result(opened.network.name, dataset.name, report.counts, opened.name), images, report)
+
+
+def _check_finite(values: NDArray[np.float64], model: Model) -> None:
+    if not np.isfinite(values).all():
+        raise CompoundNetError(f"{model.name} gives values that are not finite; its weights are damaged")
 
 
 def _names(model: Model, split: Split, mapping: NDArray[np.int64]) -> tuple[str, ...]:
