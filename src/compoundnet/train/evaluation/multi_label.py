@@ -13,7 +13,7 @@ from compoundnet import __version__
 from compoundnet.base import CompoundNetError
 from compoundnet.base.table_files import Columns
 from compoundnet.models import Postprocess
-from compoundnet.train.evaluation.report import Cells, Interval, Mistake, wilson
+from compoundnet.train.evaluation.evaluation_report import Cells, Mistake, WilsonInterval, wilson
 from compoundnet.train.results import LabelResult, now
 from compoundnet.train.several_labels import LabelPredictions, LabelScore, label_scores
 
@@ -46,7 +46,7 @@ class MultiLabelReport(msgspec.Struct, frozen=True, eq=False):
         return int((self.predicted == self.predictions.truth).all(axis=1).sum())
 
     @property
-    def interval(self) -> Interval:
+    def interval(self) -> WilsonInterval:
         """Wilson's 95 % interval of the fraction of images with all labels right."""
         return wilson(self.all_right, self.predictions.count)
 
