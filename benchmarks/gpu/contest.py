@@ -24,6 +24,10 @@ Values = dict[str, float]
 Facts = dict[str, Any]
 
 
+# Seconds before the deadline in which a process with a case that is ready begins no other: it would lose both.
+_LAST = 10
+
+
 class Case(NamedTuple):
     """One thing to time: a network of a library in a mode ("eager", "compiled", "graphs") at a batch and resolution.
 
@@ -126,7 +130,7 @@ def _work(pipe: Connection, cases: tuple[Case, ...], prepare: Prepare, gate: Gat
     prepared: dict[Case, Prepared] = {}
     for case in cases:
         start = time.monotonic()
-        if start > deadline:
+        if prepared and start > deadline - _LAST:
             break
         try:
             prepared[case] = prepare(case, gate)

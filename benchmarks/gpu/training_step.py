@@ -87,7 +87,7 @@ def main() -> None:
         hold(section, [cases("tiny", "eager")[:2]], prepare, memory=0.5, rounds=2)
         return
     # Compiling B4 takes more time than a short run has.
-    long = section.prepared_by - time.monotonic() > 120
+    long = section.prepared_by - time.monotonic() > 150
     compiled = [*(cases("b4", "compiled") if long else []), *cases("b0", "compiled")]
     groups = [*([case] for case in compiled), cases("b0", "eager"), cases("b4", "eager")]
     hold(section, groups, prepare, memory=0.53, rounds=5)

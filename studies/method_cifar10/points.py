@@ -17,8 +17,8 @@ from compoundnet.search.study.lines import Multipliers, StudyLine, StudyLines
 TOLERANCE = 0.05
 PAPER = Coefficients()
 # Depths of STEP 1, each another number of layers of the baseline, and factors of the resolution.
-DEPTHS = (1.0, 1.2, 1.3, 1.45)
-RESOLUTIONS = (1.0, 1.08, 1.15)
+DEPTHS = (1.0, 1.2, 1.3)
+RESOLUTIONS = (1.0, 1.1)
 
 
 def budgets(network: Network, wanted: tuple[float, ...]) -> tuple[tuple[Multipliers, int], ...]:

@@ -10,7 +10,7 @@ import msgspec
 import optuna
 
 from compoundnet.arch import Coefficients, FoundCoefficients, Network
-from compoundnet.base import format_count, write_whole
+from compoundnet.base import decode_toml, format_count, write_whole
 from compoundnet.search.coefficients.grid import CoefficientPoint, describe
 from compoundnet.search.coefficients.grid_plot import draw_coefficients
 from compoundnet.search.findings import ReportTable
@@ -24,7 +24,7 @@ from compoundnet.trials.settings import as_toml
 from compoundnet.trials.statistics import AccuracySample, difference, interval, percent
 from compoundnet.trials.statistics import points as in_points
 from studies.method_cifar10 import points
-from studies.method_cifar10.trainings import FinishedTraining
+from studies.method_cifar10.trainings import FILE, FinishedTraining
 
 HELD_OUT, TEST = 5_000, 10_000
 
@@ -40,7 +40,7 @@ class Plan(NamedTuple):
 
 def write(output: Path, rows: Sequence[FinishedTraining], plan: Plan) -> None:
     """Write what the finished trainings show: tables in Markdown, plots, coefficients.toml, figure8/."""
-    tried = [row for row in rows if row.change]
+    tried = [row for row in rows if row.stage == "tune"]
     if tried:
         write_whole(output / "tuning.md", _tuning(tried).markdown().encode())
     found = coefficients(rows, plan)
@@ -114,14 +114,17 @@ def _sample(result: NetworkResult) -> AccuracySample:
 
 def _tuning(tried: Sequence[FinishedTraining]) -> ReportTable:
     ordered = sorted(tried, key=lambda row: -row.held)
+    recipes = [decode_toml(row.recipe.encode(), Recipe, FILE) for row in ordered]
     return ReportTable(
-        ("change to the recipe", ">seed", ">held-out top-1, %", ">training loss", ">device", ">seconds"),
+        ("optimiser", ">batch", ">learning rate", ">weight decay", "area of crops", ">label smoothing", ">epochs",
+         ">held-out top-1, %", ">training loss", "device"),
         tuple(
             (
-                row.change, str(row.seed), f"{row.held:.2%}", "diverged" if row.loss is None else f"{row.loss:.3f}",
-                row.device, f"{row.seconds:.1f}",
+                type(recipe.optimizer).__name__, str(recipe.batch), f"{recipe.lr:g}", f"{recipe.weight_decay:g}",
+                f"{recipe.area[0]:g} to {recipe.area[1]:g}", f"{recipe.label_smoothing:g}", f"{recipe.epochs:g}",
+                f"{row.held:.2%}", "diverged" if row.loss is None else f"{row.loss:.3f}", row.device,
             )
-            for row in ordered
+            for row, recipe in zip(ordered, recipes, strict=True)
         ),
     )  # fmt: skip
 

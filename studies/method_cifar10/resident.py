@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -283,29 +282,18 @@ def resample(pixels: Tensor, maps: Tensor, size: int) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def run(
-    jobs: Iterable[tuple[Any, Callable[[], Training]]], held: Images, test: Images, together: int
-) -> Iterator[tuple[Any, Trained]]:
-    """Run trainings, `together` at a time, and yield each with its key as it finishes.
-
-    A job is started only when an earlier one ends, so that the caller may end the iteration of `jobs` at any time.
-    """
-    waiting, active = iter(jobs), list[tuple[Any, Training]]()
-    more = True
-    while more or active:
-        while more and len(active) < together:
-            job = next(waiting, None)
-            if job is None:
-                more = False
-            else:
-                active.append((job[0], job[1]()))
+def run(trainings: Mapping[int, Training], held: Images, test: Images) -> list[tuple[int, Trained]]:
+    """Run trainings side by side; return (key, result) of each, in the order in which they end."""
+    active, finished = dict(trainings), []
+    while active:
         idle = True
-        for key, training in list(active):
+        for key, training in list(active.items()):
             if training.ready():
                 training.advance()
                 idle = False
             if training.done:
-                active.remove((key, training))
-                yield key, training.finish(held, test)
+                finished.append((key, training.finish(held, test)))
+                del active[key]
         if idle:
             time.sleep(2e-5)
+    return finished

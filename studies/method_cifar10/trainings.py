@@ -15,12 +15,11 @@ FILE = "trainings.jsonl"
 TrainingKey = tuple[str, int, str]
 
 
-class FinishedTraining(msgspec.Struct, frozen=True, omit_defaults=True):
+class FinishedTraining(msgspec.Struct, frozen=True):
     """One finished training, a line of the file.
 
     Attributes:
-        stage: "tune", "scale".
-        change: The change to the recipe that was tried, in stage "tune".
+        stage: "tune" or "scale".
         multipliers: (depth, width, resolution) of the baseline.
         network: The trained network, as TOML.
         seed: The seed.
@@ -46,7 +45,6 @@ class FinishedTraining(msgspec.Struct, frozen=True, omit_defaults=True):
     seconds: float
     device: str
     recipe: str
-    change: str = ""
 
     @property
     def key(self) -> TrainingKey:
