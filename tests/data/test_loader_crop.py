@@ -98,7 +98,7 @@ def test_training_shows_a_whole_image_as_evaluation_does(encoding: str, width: i
         Image.fromarray(ramp).save(content, encoding, quality=95)
     encoded = ramp if encoding == "array" else content.getvalue()
     for fit in ("pad", "squash"):
-        evaluation = Preprocess(64, 1.0, fit=fit, mean=(0.3, 0.5, 0.7), std=(1 / 255,))  # type: ignore[arg-type]  # each
+        evaluation = Preprocess(64, 1.0, fit=fit, mean=(0.3, 0.5, 0.7), std=(1 / 255,))
         how = TrainingTransform(
             64, area=(1.0, 1.0), aspect=(1.0, 1.0), flip=False, fit=evaluation.fit, padding=evaluation.padding
         )

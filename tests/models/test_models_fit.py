@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from PIL import Image
 
 from compoundnet.models import Preprocess
@@ -19,10 +20,11 @@ def noise(width: int, height: int) -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
-def shown(how: Preprocess, image: Image.Image) -> np.ndarray[Any, np.dtype[np.float64]]:
+def shown(how: Preprocess, image: Image.Image) -> NDArray[np.float64]:
     """The network's input as pixel values, [size, size, 3]."""
-    mean = 255 * np.broadcast_to(how.mean, 3)
-    return how.pixels(image).transpose(1, 2, 0) * 255 * np.broadcast_to(how.std, 3) + mean
+    mean, std = (255 * np.broadcast_to(values, 3) for values in (how.mean, how.std))
+    values: NDArray[np.float64] = how.pixels(image).transpose(1, 2, 0) * std + mean
+    return values
 
 
 def test_a_file_without_the_field_is_a_crop_as_before() -> None:
@@ -57,7 +59,7 @@ def test_a_crop_loses_the_ends_and_pad_and_squash_do_not(width: int, height: int
     pixels[:80] = pixels[-80:] = 255
     image = Image.fromarray(pixels if height > width else pixels.transpose(1, 0, 2).copy())
     white = {
-        fit: float((shown(Preprocess(64, 1.0, fit=fit, **PLAIN), image) > 200).all(axis=2).mean())  # type: ignore[arg-type]  # each
+        fit: float((shown(Preprocess(64, 1.0, fit=fit, **PLAIN), image) > 200).all(axis=2).mean())
         for fit in ("crop", "pad", "squash")
     }
     assert white["crop"] == 0
@@ -90,7 +92,7 @@ def test_every_shape_has_a_square_input(width: int, height: int, fit: Any, crop:
 def test_a_square_image_is_the_same_with_every_fit() -> None:
     crop, pad, squash = (
         Preprocess(48, 0.875, fit=fit, **PLAIN).pixels(noise(90, 90)) for fit in ("crop", "pad", "squash")
-    )  # type: ignore[arg-type]  # each
+    )
     np.testing.assert_array_equal(crop, pad)
     np.testing.assert_array_equal(crop, squash)
 

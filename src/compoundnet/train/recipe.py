@@ -83,9 +83,12 @@ class Recipe(_Part, frozen=True):
         sync_norm: compute batch norm's statistics over the batches of all processes.
         survival: Survival probability of the last block in stochastic depth; None: that of the network.
         dropout: Dropout probability before the classifier; None: that of the network.
-        resolution: Side of the input, pixels; None: that of the network or model.
-        crop: Crop in evaluation, as a fraction of the image's shorter side; None: that of the model, or the authors'
-            rule.
+        fit: How an image that is not square becomes square, as in `Preprocess`: "crop", "pad" or "squash"; None: that
+            of the model; "auto": that of the model, or pad or squash for images of which a crop would lose too much.
+        resolution: Side of the input, pixels; None: that of the network or model; "auto": less in fine-tuning on small
+            images.
+        crop: Crop in evaluation, as in `Preprocess`; None: that of the model, or the authors' rule, or 1 if images are
+            padded or squashed; "auto": 1 for small images too.
         area: lowest and highest area of a training crop, as a fraction of the image's.
         flip: swap left and right in half of the training images.
         augment: AutoAugment(), RandAugment() or None.
@@ -133,8 +136,9 @@ class Recipe(_Part, frozen=True):
     sync_norm: bool = True
     survival: float | None = None
     dropout: float | None = None
-    resolution: int | None = None
-    crop: float | None = None
+    fit: Literal["crop", "pad", "squash", "auto"] | None = "auto"
+    resolution: int | Literal["auto"] | None = None
+    crop: float | Literal["auto"] | None = None
     area: tuple[float, float] = (0.08, 1.0)
     flip: bool = True
     augment: AutoAugment | RandAugment | None = None
@@ -167,7 +171,7 @@ class Recipe(_Part, frozen=True):
             check(0 <= (getattr(self, name) or 0) < 1, f"{name} must be from 0 to below 1, got {getattr(self, name)}")
         for name in ("layer_decay", "survival", "crop"):
             value = getattr(self, name)
-            check(value is None or 0 < value <= 1, f"{name} must be above 0 and at most 1, got {value}")
+            check(value in (None, "auto") or 0 < value <= 1, f"{name} must be above 0 and at most 1, got {value}")
         check(
             self.norm_momentum == "kornblith" or 0 <= self.norm_momentum <= 1,
             f"norm_momentum must be from 0 to 1, got {self.norm_momentum}",

@@ -21,6 +21,7 @@ from compoundnet.data.own_augmentation import OwnAugmentation
 from compoundnet.data.training_transform import TrainingTransform
 from compoundnet.models import ModelFolder, Preprocess, load
 from compoundnet.nn import ConvNet, build
+from compoundnet.train.image_input import choose_input
 from compoundnet.train.recipe import Recipe
 from compoundnet.train.several_labels import LabelCrossEntropy, starting_bias
 
@@ -43,7 +44,7 @@ class Task(msgspec.Struct, frozen=True):
         test: The images for the single evaluation at the end; None if there are none.
         loss: The loss that replaces cross-entropy.
         augment: The augmentation that replaces that of the recipe.
-        notes: Remarks for the user about what was found out about the images.
+        notes: Remarks for the user about what was found out about the images and chosen by them.
     """
 
     recipe: Recipe
@@ -155,15 +156,19 @@ def plan_task(
         raise CompoundNetError(f"{dataset.name} has no training images; it can be evaluated on, not trained on")
     chosen = start.network if start is not None else network
     assert chosen is not None
-    size = recipe.resolution or (start.preprocess.size if start is not None else chosen.resolution)
+    if start is not None:
+        chosen = chosen.replace(resolution=start.preprocess.size)
+    recipe, preprocess, notes = choose_input(recipe, dataset.split("train"), chosen, start)
+    size = preprocess.size
     changes = {"dropout": recipe.dropout, "survival": recipe.survival}
     chosen = chosen.replace(
         num_classes=len(dataset.classes),
         resolution=size,
         **{name: value for name, value in changes.items() if value is not None},
     )
-    reading, note = dataset.reading(value_range=recipe.range, allow_truncated=recipe.allow_truncated)
+    reading, found_range = dataset.reading(value_range=recipe.range, allow_truncated=recipe.allow_truncated)
     dataset = dataset.read_with(reading)
+    preprocess = msgspec.structs.replace(preprocess, range=reading.range or preprocess.range)
     train, held = dataset.split("train"), None
     if recipe.minival:
         train, held = hold_out(train, recipe.minival, recipe.seed if holdout_seed is None else holdout_seed)
@@ -179,19 +184,10 @@ def plan_task(
         own.check(size)
     test = dataset.splits.get(dataset.evaluation) if dataset.evaluation != "train" else None
     return Task(
-        recipe, chosen, _preprocess(recipe, size, start, reading.range), start, dataset.name, train, held,
-        None if test is None or (test.labels == UNKNOWN).any() else test, loss, own, () if note is None else (note,),
+        recipe, chosen, preprocess, start, dataset.name, train, held,
+        None if test is None or (test.labels == UNKNOWN).any() else test, loss, own,
+        notes if found_range is None else (*notes, found_range),
     )  # fmt: skip
-
-
-def _preprocess(
-    recipe: Recipe, size: int, start: ModelFolder | None, value_range: tuple[float, float] | None
-) -> Preprocess:
-    """Return the model's preprocessing, or the authors', at the recipe's size and crop and for the images' range."""
-    rule = Preprocess.authors(size)
-    base = rule if start is None else start.preprocess
-    crop = base.crop if size == base.size else rule.crop
-    return msgspec.structs.replace(base, size=size, crop=recipe.crop or crop, range=value_range or base.range)
 
 
 def _check_loss(loss: Loss, recipe: Recipe, classes: int, multilabel: bool) -> None:
