@@ -5,9 +5,8 @@ crop        the networks of every training, evaluated with several crops and siz
 fit         two classes of 120 x 640 px noise that differ at one end only, the same lying, and both shapes mixed
 
 Data, all real or generated on the spot: CIFAR-10 (32 px; --cifar, a folder or zip of train/CLASS/*.jpg and
-test/CLASS/*.jpg), scikit-learn's digits (8 px), LFW's faces (25 px) and patches of photographs (200 px) from
-scikit-image, and digits on such patches, with a margin around them (200 px). Sets that cannot be had are named and left
-out.
+test/CLASS/*.jpg), scikit-learn's digits (8 px), LFW's faces (25 px) from scikit-image, and the digits on patches of its
+photographs (200 px), framed tightly or with a margin around them. Sets that cannot be had are named and left out.
 
 Trainings run as parallel processes, the first seed of all of them first; none is started after --seconds, so that a
 result is written in any case: input.md and input.json in --out.
@@ -39,6 +38,7 @@ from PIL import Image
 START = "efficientnet-lite0"
 # Of the data sets; 128 and 224 px for the others.
 RESOLUTIONS = {"cifar10": (64, 96, 128, 224), "digits": (64, 96, 128, 224), "faces": (96, 128, 224)}
+PHOTOS = ("brick", "grass", "gravel", "chelsea", "coffee", "ihc", "hubble_deep_field", "motorcycle_left")
 SIZES = (1.0, 1.25)  # of an evaluation, relative to the resolution of training
 Pixels = NDArray[np.uint8]
 
@@ -87,28 +87,24 @@ def faces(limit: int) -> Iterable[tuple[str, Image.Image]]:
             yield f"{'train' if number % 2 else 'test'}/{kind}/{place:03}.png", Image.fromarray(pixels)
 
 
-def patches(limit: int) -> Iterable[tuple[str, Image.Image]]:
-    """Which photograph is a patch from? Training has the left halves, the test the right ones."""
-    for name in ("brick", "grass", "gravel", "chelsea", "coffee", "ihc", "hubble_deep_field", "motorcycle_left"):
-        photo = Image.open(_matching(name)).convert("RGB")
-        for split, left in (("train", 0), ("test", photo.width // 2)):
-            for place in range(limit):
-                random = np.random.default_rng(place)
-                x = left + int(random.integers(0, photo.width // 2 - 200))
-                y = int(random.integers(0, photo.height - 200))
-                yield f"{split}/{name}/{place:03}.png", photo.crop((x, y, x + 200, y + 200))
+def on_photographs(side: int, limit: int) -> Iterable[tuple[str, Image.Image]]:
+    """Digits of `side` px about the middle of patches of photographs of 200 px.
 
-
-def placed(limit: int) -> Iterable[tuple[str, Image.Image]]:
-    """Digits of 96 px in the middle of patches of 200 px, as an object on a photograph has a margin."""
-    grounds = [image for name, image in patches(12) if name.startswith("train")]
+    A digit of 96 px has a margin, as an object on a photograph has; one of 190 px is framed tightly.
+    """
+    photos = [Image.open(_matching(name)).convert("RGB") for name in PHOTOS]
     for name, digit in digits(limit):
-        random = np.random.default_rng(int.from_bytes(name.encode()[-12:], "big"))
-        ground = grounds[int(random.integers(len(grounds)))].copy()
-        ink = digit.resize((96, 96), Image.Resampling.BICUBIC)
+        random = np.random.default_rng(list(name.encode()))
+        photo = photos[int(random.integers(len(photos)))]
+        # Training has the left halves of the photographs, the test the right ones.
+        x = int(random.integers(0, photo.width // 2 - 200)) + (photo.width // 2 if name.startswith("test") else 0)
+        y = int(random.integers(0, photo.height - 200))
+        ground = photo.crop((x, y, x + 200, y + 200))
+        ink = digit.resize((side, side), Image.Resampling.BICUBIC)
         colour = tuple(int(value) for value in random.integers(160, 256, 3))
-        x, y = (int(value) for value in random.integers(42, 63, 2))
-        ground.paste(Image.new("RGB", ink.size, colour), (x, y), ink)
+        spread = min(10, (200 - side) // 2)
+        left, top = ((200 - side) // 2 + int(value) for value in random.integers(-spread, spread + 1, 2))
+        ground.paste(Image.new("RGB", ink.size, colour), (left, top), ink)
         yield name, ground
 
 
@@ -307,8 +303,8 @@ def main() -> None:
     makers: dict[str, Callable[[], Iterable[tuple[str, Any]]]] = {
         "digits": lambda: digits(min(limit, 50)),
         "faces": lambda: faces(limit),
-        "patches": lambda: patches(min(limit, 40)),
-        "placed": lambda: placed(min(limit, 40)),
+        "framed": lambda: on_photographs(190, min(limit, 40)),
+        "placed": lambda: on_photographs(96, min(limit, 40)),
         **{shape: partial(noise, shape, noises) for shape in ("tall", "lying", "mixed")},
     }
     if given.cifar is not None:
