@@ -98,6 +98,11 @@ def evaluate(
     check_suffix("--confusion", confusion, (".png", ".csv"))
     check_suffix("--mistakes", mistakes, (".jpg", ".jpeg", ".png"))
     opened = open_model(model)
+    if confusion is not None and opened.postprocess.multilabel:
+        raise base.CompoundNetError(
+            f"{opened.name} gives an image any number of labels, or none; --confusion is for models that give an"
+            " image one class"
+        )
     # Before the evaluation: not every exported file can be explained.
     explainer = None if mistakes is None else Explainer(opened, threads=threads)
     dataset = open_for_evaluation(data, split, download=download, allow_missing=allow_missing)

@@ -129,7 +129,7 @@ class TemperatureFit(msgspec.Struct, frozen=True):
                 f" (loss {self.loss_before:.4f} before, {self.loss:.4f} after)"
             )
         return (
-            f"probabilities not changed by calibration: {self.images:,} held-out images do not show that the"
+            f"probabilities left as they are: {self.images:,} held-out images do not show that the"
             f" temperature differs from 1 (best: {self.fitted:.3g})"
         )
 
