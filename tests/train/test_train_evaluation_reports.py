@@ -204,7 +204,8 @@ def test_the_sheet_shows_the_most_confident_mistakes(tmp_path: Path) -> None:
     first = worst[0]
     truth, predicted = CLASSES[dict(first.classes)["true class"]], CLASSES[dict(first.classes)["predicted"]]
     line = page.description.splitlines()[0]
-    assert truth in line and predicted in line and found.split.image_name(first.image).rpartition("/")[2] in line
+    assert f"predicted: {predicted} " in line and f"true class: {truth} " in line
+    assert found.split.image_name(first.image).rpartition("/")[2] in line
     with pytest.raises(CompoundNetError, match="1 to 50 images, got 0"):
         mistakes_sheet(found, Explainer(opened), most=0)
 

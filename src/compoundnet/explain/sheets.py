@@ -58,7 +58,7 @@ def sheet(explanations: Iterable[Explanation], roles: Sequence[Sequence[str]] | 
             *(_map_panel(found.image, shown, width, role) for shown, role in zip(found.maps, shown_as, strict=True)),
         ]
         rows += [panels[start : start + columns] for start in range(0, len(panels), columns)]
-        described.append(_describe(found, found.maps))
+        described.append(_describe(found, found.maps, shown_as))
         heading = _heading(found)
     if not rows:
         raise CompoundNetError("a sheet needs at least one image")
@@ -173,5 +173,6 @@ def _heading(found: Explanation) -> str:
     return f"{METHOD_NAMES[found.method]} of {found.model}"
 
 
-def _describe(found: Explanation, shown: Sequence[ClassMap]) -> str:
-    return f"{_heading(found)}, {_name(found)}: {', '.join(map(_class, shown))}."
+def _describe(found: Explanation, shown: Sequence[ClassMap], roles: Sequence[str] = ()) -> str:
+    classes = [f"{role}{_class(one)}" for one, role in zip(shown, roles or [""] * len(shown), strict=True)]
+    return f"{_heading(found)}, {_name(found)}: {', '.join(classes)}."
