@@ -148,3 +148,19 @@ def test_nothing_is_written(model: Path, tmp_path: Path) -> None:
     assert "odd.jpg" not in stderr
     written = {name: [path for path in place.rglob("*") if path.is_file()] for name, place in places.items()}
     assert written == {"home": [], "cwd": [], "tmp": [], "cache": []}
+
+
+def test_an_image_of_12_bits_is_not_dark_and_says_what_was_assumed(model: Path) -> None:
+    values = np.linspace(0, 4087, 60 * 50).astype(np.uint16).reshape(60, 50)
+    deep, plain = io.BytesIO(), io.BytesIO()
+    Image.fromarray(values).save(deep, "PNG")
+    Image.fromarray(np.rint(values * (255 / 4095)).astype(np.uint8)).save(plain, "PNG")
+    explainers = Explainers([str(model)])
+    found = explainers.explain(str(model), deep.getvalue(), "deep.png")
+    same = explainers.explain(str(model), plain.getvalue(), "plain.png")
+    assert found.note == (
+        "The image has more than 8 bits a value and does not state their range: 0 to 4095 is assumed, because the"
+        " values are 0 to 4087."
+    )
+    assert (same.note, found.image) == (None, same.image)
+    assert [one.probability for one in found.classes] == [one.probability for one in same.classes]

@@ -60,6 +60,15 @@ class FoundRange(msgspec.Struct, frozen=True):
     deep: int
     examined: int
 
+    def of_one(self) -> str:
+        """Return what was assumed about a single image, as a sentence without commands."""
+        if not self.guessed:
+            return f"The image has more than 8 bits a value, from {self.low:g} to {self.high:g}."
+        return (
+            f"The image has more than 8 bits a value and does not state their range: {self.low:g} to {self.high:g} is"
+            f" assumed, because the values are {self.least:g} to {self.most:g}."
+        )
+
     def __str__(self) -> str:
         found = f"{self.deep:,} of {self.examined:,} images examined have more than 8 bits a value"
         if not self.guessed:

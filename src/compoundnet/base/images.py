@@ -223,6 +223,18 @@ def find_range_of_files(paths: Iterable[str | os.PathLike[str]]) -> FoundRange |
     return find_range(files, opened)
 
 
+def find_range_in(encoded: bytes) -> FoundRange | None:
+    """Find the range of one image with more than 8 bits a value; None for others."""
+
+    def opened(_: int) -> Image.Image | None:
+        try:
+            return open_encoded(encoded)
+        except Exception:  # whoever reads it reports it
+            return None
+
+    return find_range([""], opened)
+
+
 def open_encoded(encoded: bytes) -> Image.Image:
     """Read an image's header only; PIL decodes the pixels when they are first used."""
     return Image.open(io.BytesIO(encoded), formats=image_formats())

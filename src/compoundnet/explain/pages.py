@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 from compoundnet.explain.maps import BOX_SHARE
 from compoundnet.explain.overlays import UNSEEN, coloured
 from compoundnet.plots.canvas import INK, QUIET
+from compoundnet.plots.fonts import font_file
 
 # Pixels. The type is legible where a page is shown 600 px wide.
 PAGE, CARD = 1600, 960
@@ -86,7 +86,7 @@ def draw_page(
     legend = _legend(across)
     drawn = Image.new("RGB", (across, top + sum(heights) + legend.height), _PAPER)
     pen = ImageDraw.Draw(drawn)
-    pen.text((_GAP // 2, _GAP), heading, fill=INK, font=_font(bold=True))
+    pen.text((_GAP // 2, _GAP), heading, fill=INK, font=_font(heading, bold=True))
     for column, lines in enumerate(headers):
         _write(pen, column * width + _GAP // 2, _GAP + _LINE + _GAP, lines, INK, bold=True)
     y = top
@@ -131,12 +131,12 @@ def _legend(across: int) -> Image.Image:
 
 def _write(pen: ImageDraw.ImageDraw, x: int, y: int, lines: Sequence[str], colour: str, *, bold: bool = False) -> None:
     for number, line in enumerate(lines):
-        pen.text((x, y + number * _LINE), line, fill=colour, font=_font(bold=bold))
+        pen.text((x, y + number * _LINE), line, fill=colour, font=_font(line, bold=bold))
 
 
 def _wrapped(text: str, width: int, *, bold: bool = False, most: int = 2) -> list[str]:
     """The text on at most the given number of lines, broken between words if possible, cut off with "…"."""
-    font = _font(bold=bold)
+    font = _font(text, bold=bold)
     lines: list[str] = []
     rest = " ".join(text.split()).replace(" px", "\N{NO-BREAK SPACE}px")  # a number keeps its unit
     while rest and len(lines) < most:
@@ -154,9 +154,6 @@ def _wrapped(text: str, width: int, *, bold: bool = False, most: int = 2) -> lis
 
 
 @cache
-def _font(*, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """The font of the project's plots, which is part of matplotlib."""
-    from matplotlib import get_data_path  # noqa: PLC0415  slow to import, and needed only when a page is drawn
-
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(Path(get_data_path()) / "fonts" / "ttf" / name, _TYPE)
+def _font(text: str = "", *, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """The font of the project's plots, or one of the machine that has all characters of the text."""
+    return ImageFont.truetype(font_file(text, bold=bold) or font_file("", bold=bold), _TYPE)

@@ -19,6 +19,7 @@ from compoundnet.explain.explainer import Explainer, ImageSource
 from compoundnet.explain.maps import ClassMap, Explanation
 from compoundnet.explain.overlays import mark, overlay
 from compoundnet.explain.pages import CARD, PAGE, Page, Panel, draw_page, fitted
+from compoundnet.plots.fonts import legible
 
 if TYPE_CHECKING:
     from compoundnet.explain.explainer import Explainable
@@ -145,6 +146,7 @@ def _chosen(explainers: Sequence[Explainer], image: Image.Image, wanted: str | N
 
 
 def _image_panel(image: Image.Image, name: str, width: int) -> Panel:
+    (name,) = legible([name], ["image"], one_font=True)
     return Panel(fitted(image, width), name, f"{image.width} x {image.height} px")
 
 
@@ -154,7 +156,8 @@ def _map_panel(image: Image.Image, shown: ClassMap, width: int, role: str = "") 
     remark = "" if shown.box is not None else ", no evidence"
     if shown.threshold is not None and shown.probability < shown.threshold:
         remark = f" (below {_percent(shown.threshold)}){remark}"
-    return Panel(drawn, f"{role}{shown.label}", f"{_percent(shown.probability)}{remark}")
+    (label,) = legible([shown.label], [f"class {shown.index}"], "maps.json", one_font=True)
+    return Panel(drawn, f"{role}{label}", f"{_percent(shown.probability)}{remark}")
 
 
 def _percent(probability: float) -> str:

@@ -6,11 +6,14 @@ Plots are 1600 px wide and stay legible at 600 px. Colours are Okabe & Ito's, wh
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
+
+from compoundnet.plots.fonts import families
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +34,6 @@ DPI = 200
 WIDTH = 8.0  # inches
 
 _STYLE: Any = {  # matplotlib's type for this lists every key
-    "font.family": "DejaVu Sans",  # part of matplotlib, so the result is the same on every machine
     "font.size": 12,
     "axes.titlesize": 14,
     "axes.titleweight": "bold",
@@ -73,16 +75,28 @@ class Plot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @contextmanager
-def canvas(height: float) -> Iterator[Canvas]:
-    """Yield a drawing surface of the common width in the common style; `height` is in inches."""
+def canvas(height: float, texts: Iterable[str] = ()) -> Iterator[Canvas]:
+    """Yield a drawing surface of the common width in the common style.
+
+    Args:
+        height: In inches.
+        texts: Texts of the plot in any script, such as the names of classes.
+    """
     import matplotlib as mpl  # noqa: PLC0415  takes half a second, and only drawing needs it
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
     from matplotlib.figure import Figure  # noqa: PLC0415
 
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
-        FigureCanvasAgg(figure)  # no window, no display
-        yield figure
+    # Fonts of the machine may have one weight only, of which matplotlib would warn for each text.
+    finder = logging.getLogger("matplotlib.font_manager")
+    level = finder.level
+    finder.setLevel(logging.ERROR)
+    try:
+        with mpl.rc_context({**_STYLE, "font.family": families(texts)}):
+            figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
+            FigureCanvasAgg(figure)  # no window, no display
+            yield figure
+    finally:
+        finder.setLevel(level)
 
 
 def encode(figure: Canvas, description: str) -> tuple[bytes, bytes]:

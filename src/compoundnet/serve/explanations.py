@@ -14,7 +14,7 @@ import msgspec
 from PIL import Image
 
 from compoundnet.base import CompoundNetError, did_you_mean
-from compoundnet.base.images import UnreadableImageError, decode, reason
+from compoundnet.base.images import Reading, UnreadableImageError, decode, find_range_in, reason
 from compoundnet.models import ExportedModel
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class ShownImage(msgspec.Struct, frozen=True):
         image: The explained image, a JPEG in base64.
         input: What the model sees of an image, in words.
         cropped: Whether a margin of this image is cropped off before.
+        note: What was assumed about an image with more than 8 bits a value; None for others.
         classes: Best first. Of a model of several labels an image first the labels of the image.
         command: The command line that does the same.
     """
@@ -67,6 +68,7 @@ class ShownImage(msgspec.Struct, frozen=True):
     cropped: bool
     classes: tuple[ShownClass, ...]
     command: str
+    note: str | None = None
 
 
 def check_model(model: str) -> None:
@@ -107,11 +109,15 @@ class Explainers:
         """
         from compoundnet.explain import overlay  # noqa: PLC0415  as above
 
-        image = read_content(content, name)
+        # Read before the model is opened, which takes longer: it may be unreadable.
+        found = find_range_in(content)
+        image = read_content(content, name, Reading(None if found is None else (found.low, found.high)))
+        explainer = self._explainer(model)
+        if found is not None and explainer.preprocess.range is not None:
+            found, image = None, read_content(content, name, Reading(explainer.preprocess.range))
         width, height = image.size
         shrink = min(1.0, math.sqrt(_PIXELS / (width * height)))
         image.thumbnail((math.ceil(width * shrink), math.ceil(height * shrink)))
-        explainer = self._explainer(model)
         several = explainer.postprocess.multilabel
         # By default the labels of the image, however many.
         explanation = explainer(image, top=None if several else _TOP)
@@ -123,10 +129,11 @@ class Explainers:
             input=explainer.preprocess.describe(),
             cropped=explanation.maps[0].seen != (0, 0, *image.size),
             classes=tuple(
-                ShownClass(found.index, found.label, found.probability, _jpeg(overlay(image, found)), found.threshold)
-                for found in explanation.maps
+                ShownClass(shown.index, shown.label, shown.probability, _jpeg(overlay(image, shown)), shown.threshold)
+                for shown in explanation.maps
             ),
             command=shlex.join(["compoundnet", "explain", model, name, *([] if several else ["--top", str(_TOP)])]),
+            note=None if found is None else found.of_one(),
         )
 
     def _explainer(self, model: str) -> Explainer:
@@ -143,7 +150,7 @@ class Explainers:
         return self._opened[model]
 
 
-def read_content(content: bytes, name: str) -> Image.Image:
+def read_content(content: bytes, name: str, reading: Reading | None = None) -> Image.Image:
     """Decode an image file as upright 8-bit RGB, by the rules of `read_image`, with half its limit of pixels.
 
     Raises:
@@ -153,7 +160,7 @@ def read_content(content: bytes, name: str) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return decode(content)
+            return decode(content, reading or Reading())
     except _BOMB as error:
         limit = f"{Image.MAX_IMAGE_PIXELS or 0:,}"
         raise UnreadableImageError(name, f"has more than {limit} pixels; make it smaller") from error

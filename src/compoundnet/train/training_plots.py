@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compoundnet.plots.canvas import INK, OKABE_ITO, canvas, encode
+from compoundnet.plots.fonts import legible
 from compoundnet.train.status import Epoch
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ _COUNTED = 15
 
 def draw_curves(history: list[Epoch], title: str) -> bytes:
     """Draw loss, accuracy and learning rate by epoch, as PNG."""
-    with canvas(height=7.6) as surface:
+    (shown,) = legible([title], ["a run"])
+    with canvas(height=7.6, texts=[shown]) as surface:
         loss, top1, rate = surface.subplots(3, 1, sharex=True, height_ratios=(3, 3, 2))
         _curve(loss, history, "loss", "training (augmented, smoothed)", "blue")
         _curve(loss, history, "held_loss", "held out", "vermillion")
@@ -33,7 +35,7 @@ def draw_curves(history: list[Epoch], title: str) -> bytes:
         for axes, name in ((loss, "loss"), (top1, accuracy), (rate, "learning rate")):
             axes.set_ylabel(name)
         loss.legend(fontsize=10, frameon=False)
-        loss.set_title(title)
+        loss.set_title(shown)
         rate.set_xlabel("epoch")
         rate.xaxis.get_major_locator().set_params(integer=True)
         return encode(surface, f"Learning curves: {title}")[1]
@@ -51,14 +53,15 @@ def draw_confusion(confusion: NDArray[np.int64], labels: tuple[str, ...], title:
     present = np.flatnonzero(confusion.sum(1) + confusion.sum(0))
     matrix = confusion[np.ix_(present, present)]
     shares = matrix / np.maximum(1, matrix.sum(1, keepdims=True))
-    with canvas(height=7.2) as surface:
+    names = legible([labels[number] for number in present], [f"class {number}" for number in present], "labels.txt")
+    (shown,) = legible([title], ["an evaluation"])
+    with canvas(height=7.2, texts=[shown, *names]) as surface:
         axes = surface.subplots()
         axes.grid(visible=False)
         image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
         surface.colorbar(image, label="share of the true class")
-        axes.set(xlabel="predicted", ylabel="true", title=title)
+        axes.set(xlabel="predicted", ylabel="true", title=shown)
         if len(present) <= _NAMED:
-            names = [labels[number] for number in present]
             size = 10 if len(present) <= _NAMED // 2 else 7
             axes.set_xticks(range(len(names)), names, rotation=90, fontsize=size)
             axes.set_yticks(range(len(names)), names, fontsize=size)

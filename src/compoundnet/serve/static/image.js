@@ -65,7 +65,7 @@ function display(answer, name) {
   // A model of several labels an image has a threshold for each label; an image may have none of them.
   const several = answer.classes[0].threshold !== null;
   const predicted = several ? answer.classes.filter(reaches) : answer.classes.slice(0, 1);
-  byId("image-status").textContent = `${name}: ${predicted.map(withShare).join("; ") || "none of the labels"}.`;
+  byId("image-status").textContent = `${name}: ${predicted.map(withShare).join("; ") || "none of the labels"}. ${answer.note ?? ""}`.trim();
   byId("class-list").replaceChildren(
     ...answer.classes.map((found, index) => classRow(index, found, shares)),
     classRow(-1, { label: "the image alone" }, shares),
