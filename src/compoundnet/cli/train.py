@@ -99,7 +99,9 @@ def train(
     ] = False,
     calibrate: Annotated[
         bool,
-        typer.Option("--calibrate/--no-calibrate", help="Fit a temperature for the probabilities on held-out images."),
+        typer.Option(
+            "--calibration/--no-calibration", help="Fit a temperature for the probabilities on held-out images."
+        ),
     ] = True,
     allow_truncated: AllowTruncated = False,
     workers: Decoders = None,
