@@ -166,7 +166,7 @@ def test_its_predictions_are_those_of_the_full_install(lean: Environment) -> Non
         (["benchmark", "efficientnet-b0"], "", "torch"),
         (["train", "digits", "--network", "efficientnet-b0", "-o", "trained"], "", "train"),
         (["evaluate", "exported.onnx", "digits"], "", "train"),
-        (["data", "verify", "digits"], "sklearn", "train"),
+        (["data", "check", "digits"], "sklearn", "train"),
         (["explain", "exported.onnx", "image.png"], "", "explain"),
         (["serve"], "starlette", "serve"),
         (["search", "show", "study"], "optuna", "search"),

@@ -80,15 +80,16 @@ def test_truncated_images_are_refused_or_used_and_named(
     assert counted in used.stderr
 
 
-def test_verify_lists_truncated_images(truncated: Path) -> None:
-    refused = run("data", "verify", truncated)
-    assert refused.returncode == 1 and "1 of 20 images cannot be read" in refused.stderr
-    used = run("data", "verify", truncated, "--allow-truncated")
+def test_check_lists_truncated_images(truncated: Path) -> None:
+    refused = run("data", "check", truncated)
+    assert refused.returncode == 1 and "error: 1 image is truncated or damaged: training stops" in refused.stdout
+    used = run("data", "check", truncated, "--allow-truncated")
     assert used.returncode == 0, used.stderr
-    assert USED in used.stdout
-    assert "1 of them truncated or damaged, and used as far as they can be decoded" in used.stdout
-    document = json.loads(run("data", "verify", truncated, "--allow-truncated", "--json").stdout)
-    assert (document["bad"], [one["reason"] for one in document["damaged"]]) == ([], ["is truncated"])
+    assert "3.jpg: is truncated\n" in used.stdout
+    assert "warning: 1 image is truncated or damaged: taken as far as they can be decoded" in used.stdout
+    document = json.loads(run("data", "check", truncated, "--allow-truncated", "--json").stdout)
+    damaged = [found for found in document["findings"] if found["kind"] == "damaged images"]
+    assert (document["trains"], [found["level"] for found in damaged]) == (True, ["warning"])
 
 
 def test_an_image_that_is_not_read_here_is_counted_with_what_to_do(model: Path, truncated: Path) -> None:

@@ -28,7 +28,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     small_network().save(folder / "small.toml")
     done = run("train", "data", "--network", "./small.toml", *settings(*SETTINGS), "-o", "model", cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert "there is no test split, so 8 of 40 images were held out for it" in done.stderr
+    assert "There is no test split, so 8 of 40 images were held out for it" in done.stderr
     assert "epoch 2: step 16 of 16" in done.stderr and "images/s" in done.stderr and "left" in done.stderr
     assert "test: top-1" in done.stdout
     return folder

@@ -110,7 +110,7 @@ def test_too_many_bad_images_stop_training(folder: Path) -> None:
     for number in (2, 8):
         (folder / f"train/dog/{number}.jpg").write_bytes(b"")
     split = open_dataset(folder).split("train")
-    with pytest.raises(CompoundNetError, match=r"more than 1 images cannot be read: dog/[28]\.jpg.*data verify"):
+    with pytest.raises(CompoundNetError, match=r"more than 1 images cannot be read: dog/[28]\.jpg.*data check"):
         list(loader(split, TRAINING, batch=13, max_bad=1, workers=1))
     with pytest.raises(CompoundNetError, match=r"an image cannot be read: dog/[28]\.jpg"):
         list(loader(split, TRAINING, batch=13))

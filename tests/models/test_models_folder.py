@@ -134,6 +134,21 @@ def test_labels_must_be_as_many_as_the_classes(text: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
+    "content",
+    [
+        b"\xef\xbb\xbfcat\r\nd\xc3\xb6g\r\nlion\r\n",  # Notepad
+        "cat\ndög\nlion\n\n \n".encode(),
+        "cat\rdög\rlion".encode(),
+        "\ufeffcat\r\ndög\r\nlion\r\n\r\n".encode("utf-16"),
+    ],
+)
+def test_labels_are_read_as_editors_save_them(content: bytes, tmp_path: Path) -> None:
+    small_folder(tmp_path / "pets")
+    (tmp_path / "pets" / "labels.txt").write_bytes(content)
+    assert read_folder(tmp_path / "pets").labels == ("cat", "dög", "lion")
+
+
+@pytest.mark.parametrize(
     ("content", "problem"), [(b"cat\n\ndog\n", "label of class 1 is empty"), (b"c\xe4t\ndog\nlion\n", "not UTF-8")]
 )
 def test_unusable_labels_are_named(content: bytes, problem: str, tmp_path: Path) -> None:

@@ -109,8 +109,18 @@ def test_classes_that_the_model_does_not_know_are_named(tmp_path: Path) -> None:
         CompoundNetError, match=r"does not know 1 of the 3 classes of these images, such as 'gray'.*grey"
     ):
         match_classes(model(tmp_path / "model"), named)
-    with pytest.raises(CompoundNetError, match="has 4 classes without names, and the images 3"):
-        match_classes(model(tmp_path / "other", labels=None, classes=4), split)
+
+
+def test_a_model_without_class_names_is_matched_by_number_or_not_at_all(tmp_path: Path) -> None:
+    split, nameless = small_dataset().split("test"), model(tmp_path / "other", labels=None, classes=12)
+    numbers = tuple(map(str, range(12)))
+    for classes in (numbers, numbers[::-1], ("11", "2", "10")):
+        assert match_classes(nameless, Split("test", classes, split.labels, split.source)).tolist() == list(
+            map(int, classes)
+        )
+    for classes in (("dark", "grey", "light"), ("1", "2", "12"), ("1", "01", "2")):
+        with pytest.raises(CompoundNetError, match=r"12 classes without names, and the images 3 .* into labels\.txt"):
+            match_classes(nameless, Split("test", classes, split.labels, split.source))
 
 
 def test_images_without_published_classes_cannot_be_counted(tmp_path: Path) -> None:

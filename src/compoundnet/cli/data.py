@@ -1,22 +1,27 @@
-"""`data list`, `describe`, `verify` and `shard`: the data sets that are known by name, and your own."""
+"""`data list`, `describe`, `check` and `shard`: the data sets that are known by name, and your own."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from compoundnet.base import CompoundNetError
+from compoundnet import base
 from compoundnet.cli.options import AllowMissing, AllowTruncated, DataName, Download, Json, Threads, output_option
 from compoundnet.cli.output import note, print_json, show, table
 from compoundnet.cli.progress import Display
 from compoundnet.data.catalogue import DatasetFacts, dataset_facts, known_datasets
-from compoundnet.data.dataset import Dataset
+from compoundnet.data.check import DataCheck, check_data
+from compoundnet.data.dataset import Dataset, shortened
 from compoundnet.data.lookup import open_dataset
 from compoundnet.data.shards import write_shards
-from compoundnet.data.verification import verify as verify_dataset
+
+_LEVELS = {"stop": "error", "warning": "warning", "note": "note"}
+# Examples of a finding that are printed.
+_SHOWN = 5
 
 app = typer.Typer(no_args_is_help=True, help="List, describe and check data sets; write them as few large files.")
 
@@ -41,7 +46,7 @@ def describe(
     data: DataName,
     json: Json = False,
 ) -> None:
-    """Describe a data set: what is published about a name, or what your copy, folder or manifest holds."""
+    """Describe a data set: what is published about a name, or what your copy, folder or list holds."""
     if data in known_datasets() or not (":" in data or Path(data).expanduser().exists()):
         facts = dataset_facts(data)
         if json:
@@ -52,47 +57,52 @@ def describe(
     dataset = open_dataset(data, allow_missing=True)
     _note_all(dataset)
     if json:
-        print_json(_summary(dataset))
+        print_json(dataset.facts())
         return
     printed = table("split", ">images", ">smallest class", ">largest class", title=dataset.name)
     for split in dataset.splits.values():
         counts = split.counts()
         printed.add_row(split.name, f"{len(split):,}", f"{counts.min():,}", f"{counts.max():,}")
-    show(printed, f"{len(dataset.classes):,} classes: {_shortened(dataset.classes)}")
+    show(printed, f"{len(dataset.classes):,} classes: {shortened(dataset.classes, 20)}")
 
 
 @app.command()
-def verify(
+def check(
     data: DataName,
+    output: Annotated[Path | None, output_option("REPORT.html", "Write a report with images to this file.")] = None,
+    near: Annotated[
+        bool, typer.Option("--near", help="Look for near copies too: resized, compressed again, brightened.")
+    ] = False,
     threads: Threads = None,
     allow_missing: AllowMissing = False,
     allow_truncated: AllowTruncated = False,
     download: Download = False,
     json: Json = False,
 ) -> None:
-    """Open every image and name those that cannot be read. Exit code 1 if there are any."""
+    """Open every image, compare them, and say what training will do. Exit code 1 if training would stop."""
+    if output is not None:
+        base.check_folder_of(output)
+        base.need("jinja2", "the report of `data check`")
     dataset = open_dataset(data, allow_missing=allow_missing, download=download)
-    _note_all(dataset)
-    reading, found = dataset.reading(allow_truncated=allow_truncated)
-    if found is not None:
-        note(found)
+    if not json:
+        show(dataset.text())
+    reading, found_range = dataset.reading(allow_truncated=allow_truncated)
+    if found_range is not None:
+        note(found_range)
     dataset = dataset.read_with(reading)
-    with Display("verifying", _count(dataset)) as display:
-        result = verify_dataset(dataset, workers=threads, progress=display.advance)
+    with Display("checking", _count(dataset)) as display:
+        found = check_data(dataset, near=near, workers=threads, progress=display.advance)
+    if output is not None:
+        from compoundnet.data.check_page import check_page  # noqa: PLC0415  only -o needs jinja2
+
+        base.write_whole(output, check_page(found))
+        note(f"wrote {output}")
     if json:
-        print_json(result)
+        print_json(found.fields())
     else:
-        for bad in result.bad:
-            show(f"{bad.split}: {bad.name}: {bad.reason}")
-        for partial in result.damaged:
-            show(f"{partial.split}: {partial.name}: {partial.reason}; used as far as it can be decoded")
-        show(", ".join(f"{count:,} {split}" for split, count in result.counts.items()) + " images opened")
-        if result.damaged:
-            show(f"{len(result.damaged):,} of them truncated or damaged, and used as far as they can be decoded")
-    if result.bad:
-        raise CompoundNetError(
-            f"{len(result.bad)} of {sum(result.counts.values()):,} images cannot be read; repair or remove them"
-        )
+        _print_check(found)
+    if not found.trains:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -110,9 +120,24 @@ def shard(
         folder = write_shards(dataset, output, shard_bytes=megabytes << 20, progress=display.advance)
     files = sorted(folder.glob("*.tar"))
     if json:
-        print_json({"folder": str(folder), "shards": [file.name for file in files]} | _summary(dataset))
+        print_json({"folder": str(folder), "shards": [file.name for file in files]} | dataset.facts())
         return
     note(f"wrote {folder}: {len(files)} shards, {sum(file.stat().st_size for file in files) / 1e6:,.1f} MB")
+
+
+def _print_check(found: DataCheck) -> None:
+    show(f"Images: {found.sizes_text()}.")
+    for finding in found.findings:
+        training = f": {finding.training}" if finding.training else ""
+        show(f"{_LEVELS[finding.level]}: {finding.text}{training}")
+        examples = [" = ".join(names) for names in finding.examples[:_SHOWN]]
+        rest = max(0, len(finding.examples) - _SHOWN)
+        for line in [*examples, *(["... (--json and -o list more)"] if rest else [])]:
+            show(f"    {line}")
+    counts = Counter(finding.level for finding in found.findings)
+    warnings = f"{counts['warning']} warning{'s' * (counts['warning'] != 1)}"
+    errors = f"{counts['stop']} error{'s' * (counts['stop'] != 1)}"
+    show(f"Training would {'run' if found.trains else 'stop'}: {errors}, {warnings}.")
 
 
 def _published(facts: DatasetFacts) -> Iterator[str]:
@@ -131,23 +156,5 @@ def _count(dataset: Dataset) -> int:
     return sum(map(len, dataset.splits.values()))
 
 
-def _summary(dataset: Dataset) -> dict[str, object]:
-    return {
-        "name": dataset.name,
-        "metric": dataset.metric,
-        "classes": dataset.classes,
-        "splits": {
-            name: {"count": len(split), "per_class": split.counts().tolist()} for name, split in dataset.splits.items()
-        },
-        "notes": dataset.notes,
-    }
-
-
 def _note_all(dataset: Dataset) -> None:
-    for text in dataset.notes:
-        note(text)
-
-
-def _shortened(names: tuple[str, ...], most: int = 20) -> str:
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"
+    note(dataset.text())

@@ -127,10 +127,11 @@ def evaluate(
             found = train.evaluate(
                 opened, dataset,
                 fabric=fabric, backend=backend, threads=threads, batch=batch, workers=workers, progress=progress,
+                notify=note if first else base.ignore,
             )  # fmt: skip
     if not first:
         return
-    for text in (*dataset.notes, *filter(None, found_range[1:])):
+    for text in (dataset.text(), *filter(None, found_range[1:])):
         note(text)
     if submission is not None:
         base.write_whole(submission, content)
@@ -139,7 +140,7 @@ def evaluate(
         note(f"wrote {submission}: {len(images):,} lines")
         return
     if json:
-        print_json(found.fields())
+        print_json(found.fields() | {"data": dataset.facts()})
     else:
         _print(found)
     if output is not None:

@@ -74,7 +74,7 @@ Images = Annotated[
 ]
 DATA_HELP = (
     "A name from `compoundnet data list` (`digits`, `food101:FOLDER`), a folder with one folder of images per class,"
-    " or a manifest (.csv, .parquet)."
+    " or a list of images (.csv, .tsv, .txt, .parquet)."
 )
 DataName = Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP, autocompletion=complete_data)]
 

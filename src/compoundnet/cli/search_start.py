@@ -39,6 +39,7 @@ def start(
     if trials.is_begun(folder):
         note(f"continuing the study in {folder}")
     else:
+        note(dataset.text())
         _confirm(search, dataset, workers, yes)
     try:
         opened = searches.run(search, dataset, folder, storage=storage, workers=workers, notify=note)

@@ -158,6 +158,7 @@ class _Given(NamedTuple):
 
 def _train(recipe: Recipe, given: _Given, hardware: Hardware, json: bool) -> None:
     from compoundnet.data import open_dataset  # noqa: PLC0415  numpy and torch, which the help does without
+    from compoundnet.data.copies import copies_remark  # noqa: PLC0415
     from compoundnet.data.loader import worker_count  # noqa: PLC0415
     from compoundnet.models import open_folder  # noqa: PLC0415
 
@@ -172,8 +173,9 @@ def _train(recipe: Recipe, given: _Given, hardware: Hardware, json: bool) -> Non
         task = training.plan_task(recipe, dataset, network=network, start=start)
     fabric = training.launch(hardware, recipe)
     first = fabric.is_global_zero
-    for text in (*dataset.notes, *task.notes) if first else ():
-        note(text)
+    for text in (dataset.text(), copies_remark(dataset), *task.notes) if first else ():
+        if text is not None:
+            note(text)
     try:
         with TrainingDisplay(quiet=not first) as display:
             outcome = training.train(
@@ -191,7 +193,7 @@ def _train(recipe: Recipe, given: _Given, hardware: Hardware, json: bool) -> Non
             note(str(error))
         raise typer.Exit(STOPPED) from error
     if first:
-        _print_outcome(outcome, task.recipe, given.output, json)
+        _print_outcome(outcome, task.recipe, dataset, given.output, json)
 
 
 def _sweep(task: Task, dataset: Dataset, given: _Given, hardware: Hardware, workers: int) -> Recipe:
@@ -219,7 +221,7 @@ def _sweep(task: Task, dataset: Dataset, given: _Given, hardware: Hardware, work
         raise typer.Exit(STOPPED) from error
 
 
-def _print_outcome(outcome: Outcome, recipe: Recipe, output: Path, json: bool) -> None:
+def _print_outcome(outcome: Outcome, recipe: Recipe, dataset: Dataset, output: Path, json: bool) -> None:
     network = outcome.model.network
     if json:
         print_json(
@@ -228,6 +230,7 @@ def _print_outcome(outcome: Outcome, recipe: Recipe, output: Path, json: bool) -
                 "network": network.name,
                 "num_classes": network.num_classes,
                 "recipe": recipe.fields(),
+                "data": dataset.facts(),
                 "result": outcome.result,
                 "calibration": outcome.calibration,
                 "epochs": outcome.history,

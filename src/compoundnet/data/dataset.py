@@ -14,6 +14,7 @@ from PIL import Image
 from compoundnet.base import CompoundNetError, Notify, did_you_mean, ignore
 from compoundnet.base.image_values import FoundRange, Range, find_range
 from compoundnet.base.images import Encoded, Reading, decode, image_errors, open_encoded
+from compoundnet.data.folders import LeftOut
 from compoundnet.data.sources import Arrays, ImageSource
 
 Metric = Literal["top1", "mean_per_class"]
@@ -158,6 +159,44 @@ class Split(msgspec.Struct, frozen=True, eq=False):
         return index if self.members is None else int(self.members[index])
 
 
+class Understanding(msgspec.Struct, frozen=True):
+    """How a folder or list was read: what `open_dataset` understood of it.
+
+    Attributes:
+        layout: CLASS, SPLIT/CLASS or CLASS/SPLIT of folders; "list".
+        folder: Where the names of images start.
+        splits: The folder of each split, or its name in the list.
+        columns: Of a list: the headings of image, label and split; a number where there are no headings.
+        unused_columns: Of a list: the other headings.
+        encoding: Of a list in text.
+        delimiter: Of a list in text: the name of what separates its columns.
+        left_out: What is not part of the data, by reason.
+    """
+
+    layout: str
+    folder: str
+    splits: dict[str, str] = {}
+    columns: dict[str, str] = {}
+    unused_columns: tuple[str, ...] = ()
+    encoding: str | None = None
+    delimiter: str | None = None
+    left_out: tuple[LeftOut, ...] = ()
+
+    def text(self) -> str:
+        """Return the layout in words."""
+        if self.layout != "list":
+            return {
+                "CLASS": "one folder of images per class",
+                "SPLIT/CLASS": "class folders in a folder per split",
+                "CLASS/SPLIT": "a folder per split in each class folder",
+            }[self.layout]
+        names = {"image": "images", "class": "classes", "split": "splits"}
+        columns = ", ".join(f"{names[role]} in {heading!r}" for role, heading in self.columns.items())
+        unused = f", not used: {', '.join(map(repr, self.unused_columns))}" if self.unused_columns else ""
+        how = f" in {self.encoding}, separated by {self.delimiter}" if self.encoding else ""
+        return f"a list{how} ({columns}{unused})"
+
+
 class Dataset(msgspec.Struct, frozen=True, eq=False):
     """The splits of a data set; `open_dataset` returns one.
 
@@ -166,12 +205,14 @@ class Dataset(msgspec.Struct, frozen=True, eq=False):
         splits: by name: train, val and test, or those of them that exist.
         metric: The metric that the paper reports on it.
         notes: Remarks for the user about how it was opened: a split made by seed, or missing images.
+        understanding: How a folder or list was read; None for other data.
     """
 
     name: str
     splits: dict[str, Split]
     metric: Metric = "top1"
     notes: tuple[str, ...] = ()
+    understanding: Understanding | None = None
 
     def __repr__(self) -> str:
         splits = ", ".join(f"{len(split):,} {name}" for name, split in self.splits.items())
@@ -212,8 +253,45 @@ class Dataset(msgspec.Struct, frozen=True, eq=False):
         """The name of the split on which results are reported: test if there is one, otherwise val."""
         return next((name for name in ("test", "val") if name in self.splits), next(iter(self.splits)))
 
+    def text(self) -> str:
+        """Return in one paragraph what was understood of the data: layout, classes and splits, what was assumed, and
+        what was left out."""
+        layout = f"{self.understanding.text()}; " if self.understanding is not None else ""
+        folders = self.understanding.splits if self.understanding is not None else {}
+        words = {"train": "training", "val": "validation", "all": ""}
+        splits = ", ".join(
+            f"{len(split):,} {words.get(name, name)} images".replace("  ", " ")
+            + (f" ({folders[name]})" if folders.get(name, name) != name else "")
+            for name, split in self.splits.items()
+        )
+        classes = f"{len(self.classes):,} class{'es' * (len(self.classes) != 1)}"
+        parts = [f"{self.name}: {layout}{classes} ({shortened(self.classes)}); {splits}", *self.notes]
+        if self.understanding is not None and self.understanding.left_out:
+            parts.append(f"left out: {', '.join(out.text() for out in self.understanding.left_out)}")
+        return ". ".join(part[0].upper() + part[1:] if place else part for place, part in enumerate(parts)) + "."
+
+    def facts(self) -> dict[str, object]:
+        """Return what `text` says as plain values for a JSON document."""
+        splits = {
+            name: {"count": len(split), "per_class": split.counts().tolist()} for name, split in self.splits.items()
+        }
+        return {
+            "name": self.name,
+            "metric": self.metric,
+            "classes": list(self.classes),
+            "splits": splits,
+            "notes": list(self.notes),
+            "understanding": msgspec.to_builtins(self.understanding),
+        }
+
     def split(self, name: str) -> Split:
         """Return a split by name, or raise a CompoundNetError that lists those that exist."""
         if name not in self.splits:
             raise CompoundNetError(f"{self.name} has no split named {name!r}{did_you_mean(name, self.splits)}")
         return self.splits[name]
+
+
+def shortened(names: tuple[str, ...], most: int = 10) -> str:
+    """Return the first names, and how many more there are."""
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"

@@ -95,7 +95,7 @@ class _Refused:
         if len(self._damaged) > max(_NAMED, self._counted):
             self._counted = len(self._damaged)
             _log.warning(
-                "%s truncated images are used as far as they can be decoded; `compoundnet data verify"
+                "%s truncated images are used as far as they can be decoded; `compoundnet data check"
                 " --allow-truncated` lists them",
                 f"{self._counted:,}",
             )
@@ -115,7 +115,7 @@ class _Refused:
         advice = "repair them, or allow for more with --set max_bad=N" if self._training else "repair or remove them"
         if "truncated" in error:
             advice += ", or take what is there of truncated ones with --allow-truncated"
-        raise CompoundNetError(f"{what}: {error}. `compoundnet data verify` lists every such image; {advice}")
+        raise CompoundNetError(f"{what}: {error}. `compoundnet data check` lists every such image; {advice}")
 
 
 def loader(

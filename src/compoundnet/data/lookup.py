@@ -1,4 +1,4 @@
-"""Lookup of a data set by what the user names: a name of the catalogue, a folder, a manifest or shards."""
+"""Lookup of a data set by what the user names: a name of the catalogue, a folder, a list or shards."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ import msgspec
 
 from compoundnet.arch import canonical
 from compoundnet.base import CompoundNetError, did_you_mean
+from compoundnet.base.images import image_suffixes
 from compoundnet.base.machine import cache_folder
 from compoundnet.data.birdsnap import birdsnap_splits
 from compoundnet.data.catalogue import DatasetFacts, check_sizes, known_datasets
 from compoundnet.data.class_folders import open_folder
 from compoundnet.data.dataset import Dataset, Split
+from compoundnet.data.image_list import open_list
 from compoundnet.data.imagenet import imagenet_splits, imagenet_test_splits
 from compoundnet.data.library_sets import digits_splits, torchvision_splits
-from compoundnet.data.manifest import SUFFIXES, open_manifest
+from compoundnet.data.names import LIST_SUFFIXES
 from compoundnet.data.shards import is_shards, open_shards
 
 
@@ -33,10 +35,12 @@ def open_dataset(
     Args:
         data: a name of the catalogue (`digits`, `cifar10`), with `:FOLDER` if it is not in the cache folder
             (`food101:/data`); a folder of class folders, with or without train/, val/ or test/; a folder that
-            `write_shards` wrote; or a manifest .csv or .parquet with the columns path, label and perhaps split.
+            `write_shards` wrote; or a list of images (.csv, .tsv, .txt or .parquet) with the columns path, label and
+            perhaps split.
         download: fetch it if it is missing and torchvision can.
-        allow_missing: accept counts that differ from the published ones; `Dataset.notes` then says so.
-        test_fraction: Fraction of each class, held out by `seed` if a folder or manifest has no test split; 0 makes
+        allow_missing: accept counts that differ from the published ones, and a list of which some files do not exist;
+            `Dataset.notes` then says so.
+        test_fraction: Fraction of each class, held out by `seed` if a folder or list has no test split; 0 makes
             none.
         seed: Seed of that test split.
 
@@ -57,11 +61,14 @@ def open_dataset(
         )
     path = path.absolute()
     if path.is_file():
-        if path.suffix.lower() not in SUFFIXES:
+        if path.suffix.lower() not in LIST_SUFFIXES:
             raise CompoundNetError(
-                f"{text}: expected a folder of class folders, or a manifest that ends in {' or '.join(SUFFIXES)}"
+                f"{text}: expected a folder of class folders, or a list of images that ends in"
+                f" {', '.join(LIST_SUFFIXES)}{_instead(path.suffix.lower())}"
             )
-        return open_manifest(path, test_fraction=test_fraction, seed=seed)
+        return open_list(path, test_fraction=test_fraction, seed=seed, allow_missing=allow_missing)
+    if not path.is_dir():
+        raise CompoundNetError(f"{text}: is neither a folder nor a regular file")
     if is_shards(path):
         return open_shards(path)
     return open_folder(path, path.name, test_fraction=test_fraction, seed=seed)
@@ -75,7 +82,7 @@ def open_for_evaluation(
     Args:
         data: as `open_dataset` takes it.
         split: its name; test by default, or val where there is no test split. "all": every image of a folder or
-            manifest that has no splits.
+            list that has no splits.
         download: as in `open_dataset`.
         allow_missing: as in `open_dataset`.
 
@@ -114,3 +121,12 @@ def _splits(facts: DatasetFacts, root: Path, download: bool) -> dict[str, Split]
         case "imagenet-test":
             return imagenet_test_splits(facts, root)
     return torchvision_splits(facts, root, download)
+
+
+def _instead(suffix: str) -> str:
+    """Return what to do with another file, as the end of a message."""
+    if suffix in {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"}:
+        return ". Unpack this archive, and give its folder"
+    if suffix in {".xlsx", ".xls", ".ods", ".numbers"}:
+        return ". Save this sheet as CSV"
+    return ". `compoundnet predict` takes single images" if suffix in image_suffixes() else ""

@@ -10,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 
 from compoundnet.base import CompoundNetError, did_you_mean
+from compoundnet.base.text import LATIN_1, decode_text
 
 
 def label_set(name: str) -> tuple[str, ...]:
@@ -22,13 +23,23 @@ def label_set(name: str) -> tuple[str, ...]:
 
 
 def read_labels(path: Path, num_classes: int) -> tuple[str, ...]:
-    """Read one class per line, in the order of the logits. Their number must be that of the network's classes."""
+    """Read one class per line, in the order of the logits. Their number must be that of the network's classes.
+
+    The text is UTF-8, UTF-16 or UTF-32, with or without a byte-order mark, with the line ends of any system; blank
+    lines at the end do not count.
+
+    Raises:
+        CompoundNetError: the file cannot be read, is not in these encodings, or does not have one label per class.
+    """
     try:
-        labels = _lines(path.read_text(encoding="utf-8"))
+        text, encoding = decode_text(path.read_bytes())
     except OSError as error:
         raise CompoundNetError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise CompoundNetError(f"{path}: is not UTF-8 text: {error}") from error
+    except ValueError as error:
+        raise CompoundNetError(f"{path}: {error}") from error
+    if encoding == LATIN_1:
+        raise CompoundNetError(f"{path}: is not UTF-8 text; save it in UTF-8")
+    labels = _lines(text)
     check_labels(labels, num_classes, str(path))
     return labels
 
@@ -43,4 +54,7 @@ def check_labels(labels: tuple[str, ...], num_classes: int, source: str) -> None
 
 
 def _lines(text: str) -> tuple[str, ...]:
-    return tuple(text.removesuffix("\n").split("\n")) if text else ()
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    while lines and not lines[-1].strip():
+        lines.pop()
+    return tuple(lines)

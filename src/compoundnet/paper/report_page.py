@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import datetime
 import io
 import shlex
 from collections.abc import Sequence
 from typing import Any
 
-import jinja2
 from PIL import Image
 
 from compoundnet.base import format_bytes, format_count
@@ -18,11 +16,11 @@ from compoundnet.paper.formats import comparison, comparison_heading, lay_out
 from compoundnet.paper.report_sections import VERDICTS, ReportSection, total
 from compoundnet.paper.reproduction import Figure, Table, TableCell
 from compoundnet.paper.results import Results
+from compoundnet.plots.pages import data_address, jpeg_address, page_templates
 from compoundnet.runtime.timing.rounds import setting
 
 # A larger drawing consists of images and is embedded as JPEG, because the whole page must stay below 5 MB.
 _LARGE = 700_000
-_QUALITY = 85
 # Verdict -> (sign, meaning).
 MEANINGS = {
     "agrees": ("✓", "ours, rounded to the printed digits, is the printed number; of a figure: its claim holds"),
@@ -52,33 +50,30 @@ _PHRASES = {
 
 def render(sections: Sequence[ReportSection], results: Results, quick: bool) -> bytes:
     """Return the HTML file: self-contained, without a script."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("compoundnet.paper"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     kinds = {
         "Tables": [section for section in sections if section.name.startswith("table")],
         "Figures": [section for section in sections if section.name.startswith("figure")],
     }
-    page = environment.get_template("report.html.j2").render(
-        kinds=kinds,
-        totals={kind: total(of_kind) for kind, of_kind in kinds.items()},
-        phrases=_PHRASES,
-        verdicts=VERDICTS,
-        meanings=MEANINGS,
-        views={section.name: view(section) for section in sections},
-        skipped=sum(section.skipped for section in sections),
-        failed=[section for section in sections if section.problem],
-        left_out=[section for section in sections if section.made is None and not section.problem],
-        evaluations=results.evaluations,
-        studies=results.studies,
-        command=_command(results, quick),
-        made_at=datetime.datetime.now(datetime.UTC).isoformat(sep=" ", timespec="minutes"),
-        machine=machine(),
-        quick=quick,
+    page = (
+        page_templates("compoundnet.paper")
+        .get_template("report.html.j2")
+        .render(
+            kinds=kinds,
+            totals={kind: total(of_kind) for kind, of_kind in kinds.items()},
+            phrases=_PHRASES,
+            verdicts=VERDICTS,
+            meanings=MEANINGS,
+            views={section.name: view(section) for section in sections},
+            skipped=sum(section.skipped for section in sections),
+            failed=[section for section in sections if section.problem],
+            left_out=[section for section in sections if section.made is None and not section.problem],
+            evaluations=results.evaluations,
+            studies=results.studies,
+            command=_command(results, quick),
+            made_at=datetime.datetime.now(datetime.UTC).isoformat(sep=" ", timespec="minutes"),
+            machine=machine(),
+            quick=quick,
+        )
     )
     return page.encode()
 
@@ -91,18 +86,16 @@ def view(section: ReportSection) -> dict[str, Any]:
         return {"sheets": [_sheet(section.made, figures, numbers) for figures in section.made.sections],
                 "reasons": layout.reasons}  # fmt: skip
     if isinstance(section.made, Figure):
-        return {"image": data_address(section.made), "points": _points(section.made)}
+        return {"image": drawing_address(section.made), "points": _points(section.made)}
     return {}
 
 
-def data_address(figure: Figure) -> str:
+def drawing_address(figure: Figure) -> str:
     """Return the drawing as a data address: SVG, or JPEG if the SVG is large."""
     if len(figure.svg) <= _LARGE:
-        return f"data:image/svg+xml;base64,{base64.b64encode(figure.svg).decode()}"
-    content = io.BytesIO()
+        return data_address(figure.svg, "image/svg+xml")
     with Image.open(io.BytesIO(figure.png)) as image:
-        image.convert("RGB").save(content, "JPEG", quality=_QUALITY)
-    return f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}"
+        return jpeg_address(image)
 
 
 def machine() -> dict[str, str]:

@@ -94,7 +94,8 @@ class Task(msgspec.Struct, frozen=True):
             net = build(self.network)
         if self.start is not None:
             trained = load(self.start).state_dict()
-            classes = self.start.labels or self.train.classes
+            # A model without class names knows its classes by number.
+            classes = self.start.labels or tuple(map(str, range(self.start.network.num_classes)))
             kept = classes == self.train.classes and self.start.network.num_classes == len(classes)
             if not kept or self.start.postprocess.multilabel != self.multilabel:
                 # Zeros, because trained features are large: random weights would start with a loss far above that of

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -11,12 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from compoundnet.base import CompoundNetError, Progress, did_you_mean, ignore
+from compoundnet.base import CompoundNetError, Notify, Progress, did_you_mean, ignore
 from compoundnet.base.machine import cores
 from compoundnet.base.table_files import csv_file
 from compoundnet.data import Dataset, Split
-from compoundnet.data.dataset import UNKNOWN
+from compoundnet.data.dataset import UNKNOWN, shortened
 from compoundnet.data.lookup import open_for_evaluation
+from compoundnet.data.names import class_name
 from compoundnet.models import Model, open_model
 from compoundnet.runtime.backends.session import backends_of
 from compoundnet.runtime.sessions import session
@@ -104,6 +106,7 @@ def evaluate(
     batch: int = 64,
     workers: int | None = None,
     progress: Progress = ignore,
+    notify: Notify = ignore,
 ) -> Evaluation:
     """Evaluate a model on every image of a split. All processes of a run call it
     together, share the images and return the same result.
@@ -119,6 +122,7 @@ def evaluate(
         batch: images at a time on each process.
         workers: decoding processes for each process; by default none for fewer than 100 images.
         progress: called with the number of images that this process has just finished.
+        notify: called with one line if the classes are matched without their names.
 
     Raises:
         CompoundNetError: the data's classes are not among the model's, or the images' classes are not published.
@@ -142,6 +146,8 @@ def evaluate(
             " on such images, or evaluate it on images of one class"
         )
     mapping = match_classes(opened, images)
+    if opened.labels is None:
+        notify(f"{opened.name} has no class names: the classes {shortened(images.classes)} are taken as its numbers")
     fabric = fabric or launch(Hardware())
     if opened.postprocess.multilabel:
         logits = predict_images(
@@ -198,19 +204,24 @@ def logits_function(model: Model, fabric: Fabric, backend: str | None, threads: 
 def match_classes(model: Model, split: Split) -> NDArray[np.int64]:
     """Return int64[split's classes]: the model's number of each class, matched by name.
 
-    A model without class names is matched by position.
+    The classes of a model without class names are numbers: they match classes that are named by these numbers, and no
+    others. The order of the images' classes says nothing: it is not known in which order the model was trained.
 
     Raises:
         CompoundNetError: the classes cannot be matched.
     """
     if model.labels is None:
-        if len(split.classes) != model.network.num_classes:
+        count = model.network.num_classes
+        numbered = [int(name) if re.fullmatch(r"[0-9]{1,9}", name) else count for name in split.classes]
+        if max(numbered) >= count or len(set(numbered)) < len(numbered):
             raise CompoundNetError(
-                f"{model.name} has {model.network.num_classes} classes without names, and the images"
-                f" {len(split.classes)} classes, so they cannot be matched"
+                f"{model.name} has {count} classes without names, and the images {len(split.classes)} classes"
+                f" ({shortened(split.classes)}), so they cannot be matched. Write the names of the model's classes,"
+                " one per line in the order of its outputs, into labels.txt in its folder; or name the class"
+                f" folders by their numbers, 0 to {count - 1}"
             )
-        return np.arange(len(split.classes))
-    numbers = {label: number for number, label in enumerate(model.labels)}
+        return np.array(numbered, np.int64)
+    numbers = {class_name(label): number for number, label in enumerate(model.labels)}
     unknown = [name for name in split.classes if name not in numbers]
     if unknown:
         raise CompoundNetError(

@@ -1,0 +1,179 @@
+"""Which column of a list holds the images, the classes and the splits: by its heading, or by what is in it."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+import msgspec
+
+from compoundnet.base import CompoundNetError
+from compoundnet.base.images import image_suffixes
+from compoundnet.data.names import split_name
+
+# Headings, in lower case without spaces and signs. Where several occur, the first of these is taken.
+_IMAGE = (
+    "path", "filepath", "imagepath", "imgpath", "relativepath", "relpath", "fullpath", "absolutepath", "filename",
+    "filenames", "imagefilename", "imgfilename", "imagefile", "imgfile", "file", "files", "fname", "imagename",
+    "imgname", "image", "images", "img", "imageuri", "uri", "photo", "picture", "location", "imageid", "imgid",
+    "photoid", "id", "name", "url", "imageurl",
+)  # fmt: skip
+_LABEL = (
+    "label", "labels", "class", "classes", "classname", "classlabel", "labelname", "category", "categories",
+    "categoryname", "tag", "tags", "target", "targets", "groundtruth", "gt", "truth", "annotation", "annotations", "y",
+    "classid", "classindex", "classidx", "labelid", "labelindex", "labelidx", "categoryid", "targetid", "species",
+    "breed", "diagnosis", "dx", "disease", "variety", "emotion", "kind", "type",
+)  # fmt: skip
+_SPLIT = "split"
+# These denote splits only if every value of theirs does.
+_PERHAPS_SPLIT = (
+    "datasplit",
+    "set",
+    "subset",
+    "partition",
+    "phase",
+    "usage",
+    "dataset",
+    "fold",
+    "group",
+    "part",
+    "mode",
+)
+_FLAGS = {"isvalid": "val", "isval": "val", "isvalidation": "val", "istest": "test"}  # fastai's is_valid, say
+_TRUE, _FALSE = ("true", "1", "1.0", "yes", "t", "y"), ("false", "0", "0.0", "no", "f", "n")
+_MOST = 0.8  # the share of values that decides where no heading does
+
+
+class Columns(msgspec.Struct, frozen=True):
+    """The columns of a list, by position.
+
+    Attributes:
+        image: The column of the images.
+        label: The column of the classes.
+        split: The column of the splits, if there is one.
+        remarks: What was decided without a heading.
+    """
+
+    image: int
+    label: int
+    split: int | None
+    remarks: tuple[str, ...] = ()
+
+
+def heading_key(heading: str) -> str:
+    """Return a heading in the form in which it is looked up: `Image Path` and `image_path` are `imagepath`."""
+    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", heading).casefold())
+
+
+def known_headings(headings: Sequence[str]) -> int:
+    """Return how many of image and label are known by a heading."""
+    keys = {heading_key(heading) for heading in headings}
+    return sum(bool(keys.intersection(known)) for known in (_IMAGE, _LABEL))
+
+
+def is_image_name(value: str) -> bool:
+    """Whether a cell ends like the name of an image file."""
+    return PurePosixPath(value.replace("\\", "/")).suffix.lower() in image_suffixes()
+
+
+def find_columns(headings: Sequence[str] | None, columns: Sequence[Sequence[str]], source: str) -> Columns:
+    """Find the columns of a list.
+
+    Args:
+        headings: The headings; None if the list has none.
+        columns: The values of each column.
+        source: The list's name for messages.
+
+    Raises:
+        CompoundNetError: it is not clear which column is which; the message names the columns.
+    """
+    keys = [heading_key(heading) for heading in headings] if headings is not None else [""] * len(columns)
+    shown = [heading or f"column {place}" for place, heading in enumerate(headings or [""] * len(columns), start=1)]
+    remarks: list[str] = []
+    split = _find_split(keys, columns)
+    free = [place for place in range(len(columns)) if place != split]
+    image = _find_image(keys, columns, free)
+    if image is None:
+        by_content = [place for place in free if _share_of_images(columns[place]) >= _MOST]
+        if len(by_content) != 1:
+            raise _unclear(source, "image", headings, shown)
+        image = by_content[0]
+        if headings is not None:
+            remarks.append(f"the column {shown[image]!r} is taken for the images, because its values are image files")
+    free.remove(image)
+    named = [place for key in _LABEL for place in free if keys[place] == key]
+    label = named[0] if named else None
+    if label is not None and len(named) > 1 and _are_numbers(columns[label]):
+        # "label" counts the classes, and "class_name" beside it names them.
+        label = next((place for place in named if not _are_numbers(columns[place])), label)
+    if label is None:
+        left = [place for place in free if keys[place] not in _IMAGE and not _counts_rows(columns[place])]
+        if len(left) != 1:
+            raise _unclear(source, "class", headings, shown)
+        label = left[0]
+        if headings is not None:
+            remarks.append(f"the column {shown[label]!r} is taken for the classes, because no other is left")
+    return Columns(image, label, split, tuple(remarks))
+
+
+def split_values(key: str, values: Sequence[str]) -> list[str | None]:
+    """Return the split that each value of a column denotes, None where it denotes none.
+
+    Args:
+        key: The `heading_key` of the column.
+        values: Its cells.
+    """
+    if key in _FLAGS:
+        flags = {**dict.fromkeys(_TRUE, _FLAGS[key]), **dict.fromkeys(_FALSE, "train")}
+        return [flags.get(value.casefold()) for value in values]
+    known = {value: split_name(value) for value in set(values)}
+    return [read.split if (read := known[value]) is not None and not read.rest else None for value in values]
+
+
+def _find_split(keys: Sequence[str], columns: Sequence[Sequence[str]]) -> int | None:
+    if _SPLIT in keys:
+        return keys.index(_SPLIT)
+    for key in (*_PERHAPS_SPLIT, *_FLAGS):
+        if key in keys and None not in split_values(key, columns[keys.index(key)]):
+            return keys.index(key)
+    if not any(keys):  # no headings
+        for place, values in enumerate(columns):
+            if len(columns) > 2 and None not in split_values("", values):
+                return place
+    return None
+
+
+def _find_image(keys: Sequence[str], columns: Sequence[Sequence[str]], free: Sequence[int]) -> int | None:
+    named = [place for key in _IMAGE for place in free if keys[place] == key]
+    return next((place for place in named if _share_of_images(columns[place]) >= _MOST), named[0] if named else None)
+
+
+def _share_of_images(values: Sequence[str]) -> float:
+    some = values[:: max(1, len(values) // 1000)]
+    return sum(map(is_image_name, some)) / len(some) if some else 0.0
+
+
+def _are_numbers(values: Sequence[str]) -> bool:
+    return all(value.isascii() and value.isdigit() for value in set(values))
+
+
+def _counts_rows(values: Sequence[str]) -> bool:
+    """Whether a column is the number of the row, as pandas and MXNet write it first."""
+    if len(values) < 2 or not _are_numbers(values) or len(values[0]) > 9:
+        return False
+    start = int(values[0])
+    return start < 2 and all(value == str(start + place) for place, value in enumerate(values))
+
+
+def _unclear(source: str, what: str, headings: Sequence[str] | None, shown: Sequence[str]) -> CompoundNetError:
+    if headings is None:
+        return CompoundNetError(
+            f"{source}: has {len(shown)} columns without headings, and it is not clear which holds the {what}: write"
+            " path,label (and split, where there are splits) in that order as its first line"
+        )
+    return CompoundNetError(
+        f"{source}: it is not clear which column holds the {what}; found {', '.join(shown) or 'nothing'}. Expected"
+        " path, label and, where there are splits, split: rename the headings"
+    )

@@ -1,0 +1,183 @@
+"""A list of images: a table with a column of paths, one of classes and optionally one of splits, as text or Parquet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import numpy as np
+
+from compoundnet.base import CompoundNetError, did_you_mean
+from compoundnet.base.text import LATIN_1
+from compoundnet.data.class_folders import with_test
+from compoundnet.data.columns import find_columns, heading_key, split_values
+from compoundnet.data.dataset import Dataset, Split, Understanding
+from compoundnet.data.list_paths import Located, locate
+from compoundnet.data.names import SPLITS, class_name, natural_order
+from compoundnet.data.sources import Files, Strings
+from compoundnet.data.tables import Table, read_table
+
+
+def open_list(path: Path, *, test_fraction: float, seed: int, allow_missing: bool = False) -> Dataset:
+    """Open a list of images. Paths are relative to its folder, or absolute; see `locate`.
+
+    Args:
+        path: A text file (.csv, .tsv, .txt) or .parquet.
+        test_fraction: Fraction of each class for a test split, if there is no split column.
+        seed: Seed of that test split.
+        allow_missing: Leave out rows whose file does not exist.
+
+    Raises:
+        CompoundNetError: the table is malformed, its columns are not understood, or images are missing; the message
+            names the columns that were found, or the row.
+    """
+    table = read_table(path)
+    found = find_columns(table.headings, table.columns, str(path))
+    images, labels = table.columns[found.image], table.columns[found.label]
+    if not images:
+        raise CompoundNetError(f"{path}: there are no rows below the header")
+    splits = _splits(table, found.split, path)
+    for heading, values in (("path", images), ("label", labels)):
+        for row, value in enumerate(values, start=1):
+            if not value:
+                raise CompoundNetError(f"{path}: row {row}: {heading} is empty")
+    for row, value in enumerate(images, start=1):
+        _check_inside(value, row, path)
+    located = locate(images, path.parent)
+    kept = _existing(located, images, path, allow_missing)
+    remarks = [*_guesses(table), *found.remarks, *located.remarks]
+    if len(kept) < len(images):
+        remarks.append(
+            f"{len(images) - len(kept):,} of {len(images):,} images that the list names do not exist, and were left out"
+        )
+    kept, repeated = _without_repeats(located.names, labels, splits, kept, path)
+    remarks += repeated
+    classes, numbers = row_labels([labels[row] for row in kept])
+    every = np.array([splits[row] for row in kept])
+    _check_classes(classes, numbers, every, kept, path)
+    source = Files(str(located.folder), Strings.of(filter(None, (located.names[row] for row in kept))))
+    whole = Split("train", classes, numbers, source)
+    divided = {name: whole.subset(np.flatnonzero(every == name), name) for name in SPLITS if name in every}
+    understanding = _understanding(table, found.image, found.label, found.split, located.folder)
+    return with_test(divided, path.stem, test_fraction, seed, tuple(remarks), understanding)
+
+
+def row_labels(cells: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray[tuple[int], np.dtype[np.int64]]]:
+    """Return the classes of a list, in natural order, and int64[N], the class of each row, from its cells."""
+    names = [class_name(cell) for cell in cells]
+    classes = natural_order(set(names))
+    index = {name: label for label, name in enumerate(classes)}
+    return classes, np.array([index[name] for name in names], np.int64)
+
+
+def _guesses(table: Table) -> list[str]:
+    """Return remarks on how the text was read where the file does not say it."""
+    guesses = ["the list is not in UTF-8, so it was read as Latin-1"] if table.encoding == LATIN_1 else []
+    return guesses if table.headings is not None else [*guesses, "the list has no headings: its first line is an image"]
+
+
+def _splits(table: Table, column: int | None, path: Path) -> list[str]:
+    """Return the split of each row; "train" if no column says it."""
+    if column is None:
+        return ["train"] * len(table.columns[0])
+    values = table.columns[column]
+    key = heading_key(table.headings[column]) if table.headings is not None else ""
+    splits = []
+    for row, (value, split) in enumerate(zip(values, split_values(key, values), strict=True), start=1):
+        if split is None:
+            raise CompoundNetError(f"{path}: row {row}: split must be train, val or test, got {value!r}")
+        splits.append(split)
+    if "train" not in splits:
+        raise CompoundNetError(f"{path}: no row has the split 'train'")
+    return splits
+
+
+def _check_inside(value: str, row: int, path: Path) -> None:
+    parts = PureWindowsPath(value).parts if "\\" in value else PurePosixPath(value).parts
+    if ".." in parts and not value.startswith("/"):
+        raise CompoundNetError(
+            f"{path}: row {row}: {value} leads out of the list's folder; write images elsewhere as absolute paths"
+        )
+
+
+def _existing(located: Located, images: Sequence[str], path: Path, allow_missing: bool) -> list[int]:
+    """Return the rows whose files exist. Raises CompoundNetError, naming the first that does not, unless allowed."""
+    kept = [row for row, name in enumerate(located.names) if name is not None]
+    if len(kept) == len(images) or (allow_missing and kept):
+        return kept
+    first = next(row for row, name in enumerate(located.names) if name is None)
+    missing = len(images) - len(kept)
+    raise CompoundNetError(
+        f"{path}: row {first + 1}: there is no file {images[first]} in {located.folder}; {missing:,} of {len(images):,}"
+        f" images that the list names are missing. Paths start at the list's folder: correct them"
+        + (", or leave these rows out with --allow-missing" if kept else "")
+    )
+
+
+def _without_repeats(
+    names: Sequence[str | None], labels: Sequence[str], splits: Sequence[str], rows: Sequence[int], path: Path
+) -> tuple[list[int], list[str]]:
+    """Return the rows without those that repeat an image, and remarks on them.
+
+    Raises:
+        CompoundNetError: an image is listed with two classes.
+    """
+    first: dict[str | None, int] = {}
+    kept, repeats, leaks = [], 0, 0
+    for row in rows:
+        known = first.setdefault(names[row], row)
+        if known == row:
+            kept.append(row)
+        elif labels[known] != labels[row]:
+            raise CompoundNetError(
+                f"{path}: row {row + 1}: {names[row]} has the class {labels[row]!r} here and {labels[known]!r} in row"
+                f" {known + 1}"
+            )
+        elif splits[known] == splits[row]:
+            repeats += 1
+        else:
+            leaks += 1
+            kept.append(row)
+    remarks = [f"{repeats:,} rows repeat an image of another row, and were left out"] if repeats else []
+    if leaks:
+        remarks.append(f"{leaks:,} images are listed in two splits: what is measured on them is not held out")
+    return kept, remarks
+
+
+def _check_classes(
+    classes: tuple[str, ...],
+    numbers: np.ndarray[tuple[int], np.dtype[np.int64]],
+    splits: np.ndarray[tuple[int], np.dtype[np.str_]],
+    rows: Sequence[int],
+    path: Path,
+) -> None:
+    """Raise CompoundNetError for a class that only other splits than train have."""
+    training = set(numbers[splits == "train"].tolist())
+    for place, number in enumerate(numbers.tolist()):
+        if number not in training:
+            known = [classes[label] for label in training]
+            raise CompoundNetError(
+                f"{path}: row {rows[place] + 1}: the class {classes[number]!r} is not among those of the training"
+                f" images{did_you_mean(classes[number], known)}"
+            )
+
+
+def _understanding(table: Table, image: int, label: int, split: int | None, folder: Path) -> Understanding:
+    headings = table.headings or tuple(f"column {place}" for place in range(1, len(table.columns) + 1))
+    used = {"image": image, "class": label} | ({"split": split} if split is not None else {})
+    splits: dict[str, str] = {}
+    if split is not None:
+        key = heading_key(headings[split])
+        values = list(dict.fromkeys(table.columns[split]))
+        for value, known in zip(values, split_values(key if table.headings else "", values), strict=True):
+            if known is not None and value.casefold() != known:
+                splits[known] = f"{headings[split]} {value}"
+    return Understanding(
+        "list",
+        str(folder),
+        splits,
+        {role: headings[place] for role, place in used.items()},
+        tuple(heading for place, heading in enumerate(headings) if place not in used.values()),
+        table.encoding,
+        table.delimiter,
+    )

@@ -1,0 +1,125 @@
+"""Tables as people save them: any usual encoding and delimiter, with or without headings; and Parquet."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+import msgspec
+
+from compoundnet.base import CompoundNetError, need
+from compoundnet.base.text import decode_text
+from compoundnet.data.columns import is_image_name, known_headings
+
+_DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+_SAMPLE = 200  # lines that decide about the delimiter
+
+
+class Table(msgspec.Struct, frozen=True):
+    """A table of text.
+
+    Attributes:
+        headings: None if the first line is data already.
+        columns: The cells of each column, without spaces around them.
+        encoding: UTF-8, UTF-16, UTF-32 or Latin-1; None for Parquet.
+        delimiter: The name of what separates columns; None for Parquet.
+    """
+
+    headings: tuple[str, ...] | None
+    columns: tuple[list[str], ...]
+    encoding: str | None = None
+    delimiter: str | None = None
+
+
+def read_table(path: Path) -> Table:
+    """Read a table from a text file or Parquet.
+
+    Raises:
+        CompoundNetError: the file cannot be read, is not text, or a row has too many or too few fields.
+    """
+    if path.suffix.lower() == ".parquet":
+        return _read_parquet(path)
+    try:
+        text, encoding = decode_text(path.read_bytes())
+    except OSError as error:
+        raise CompoundNetError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise CompoundNetError(f"{path}: {error}") from error
+    rows, delimiter = _rows(text, path)
+    body = [[cell.strip("\ufeff \t\r\n\xa0") for cell in row] for row in rows]
+    body = [row for row in body if any(row)]
+    if not body:
+        raise CompoundNetError(f"{path}: is empty; expected the columns path, label and, where there are splits, split")
+    first, headings = body[0], None
+    if known_headings(first) or not any(map(is_image_name, first)):
+        headings, body = tuple(first), body[1:]
+        if headings[0].startswith("#"):
+            headings = (headings[0].lstrip("# "), *headings[1:])
+    width = len(first)
+    for number, row in enumerate(body, start=1):
+        while len(row) > width and not row[-1]:
+            row.pop()
+        if len(row) != width:
+            raise CompoundNetError(
+                f"{path}: row {number} has {len(row)} fields, and the {'header' if headings else 'first row'} {width}"
+            )
+    return Table(headings, tuple([row[place] for row in body] for place in range(width)), encoding, delimiter)
+
+
+def _rows(text: str, path: Path) -> tuple[list[list[str]], str]:
+    declared = re.match(r"sep=(.)\r?\n", text)  # Excel's first line
+    if declared:
+        text = text[declared.end() :]
+    sample = "\n".join(islice((line for line in text.splitlines() if line.strip()), _SAMPLE))
+    try:
+        delimiter = declared[1] if declared else _delimiter(sample)
+        if delimiter is not None:
+            rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True))
+            return rows, _DELIMITERS.get(delimiter, repr(delimiter))
+    except csv.Error as error:
+        raise CompoundNetError(f"{path}: is not a table: {error}") from error
+    return _split_at_spaces([line.strip() for line in text.splitlines() if line.strip()]), "spaces"
+
+
+def _delimiter(sample: str) -> str | None:
+    """Return the delimiter that gives known headings, image names and rows of one length; None if none gives two
+    columns."""
+    best: tuple[tuple[bool, int, bool, float], str] | None = None
+    for delimiter in _DELIMITERS:
+        rows = [row for row in csv.reader(sample.splitlines(), delimiter=delimiter, skipinitialspace=True) if row]
+        if not rows or len(rows[0]) < 2:
+            continue
+        equal = sum(len(row) == len(rows[0]) for row in rows) / len(rows)
+        images = any(is_image_name(cell.strip()) for row in rows[:3] for cell in row)
+        score = (equal > 0.5, known_headings(rows[0]), images, equal)
+        if best is None or score > best[0]:
+            best = score, delimiter
+    return best[1] if best else None
+
+
+def _split_at_spaces(lines: Sequence[str]) -> list[list[str]]:
+    """Split lines at several spaces; else at single ones. Of names with spaces the last words are the other columns."""
+    for pattern in (r"\s{2,}", r"\s+"):
+        rows = [re.split(pattern, line) for line in lines]
+        if len(set(map(len, rows))) == 1 and len(rows[0]) > 1:
+            return rows
+    width = Counter(len(line.split()) for line in lines).most_common(1)[0][0] if lines else 0
+    width = len(lines[0].split()) if lines and known_headings(lines[0].split()) == 2 else min(width, 2)
+    return [line.rsplit(maxsplit=max(0, width - 1)) for line in lines]
+
+
+def _read_parquet(path: Path) -> Table:
+    need("pyarrow", f"{path}: reading Parquet, unlike CSV,")
+    from pyarrow import ArrowException, parquet  # type: ignore[import-untyped]  # noqa: PLC0415  an extra; has no types
+
+    try:
+        table = parquet.read_table(path).to_pydict()
+    except (OSError, ArrowException) as error:
+        raise CompoundNetError(f"{path}: cannot be read as Parquet: {error}") from error
+    columns = tuple(["" if value is None else str(value).strip() for value in values] for values in table.values())
+    return Table(tuple(map(str, table)), columns)
