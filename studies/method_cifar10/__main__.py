@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -24,7 +25,7 @@ from compoundnet.data.holdout import hold_out
 from compoundnet.search.study.lines import scaled
 from compoundnet.train import find_recipe
 from compoundnet.train.overrides import override
-from studies.method_cifar10 import points, report
+from studies.method_cifar10 import points, report, smoke
 from studies.method_cifar10.resident import Trained, check_recipe, load
 from studies.method_cifar10.trainings import FinishedTraining, TrainingKey, TrainingsFile, training_key
 from studies.method_cifar10.workers import Job, train_all
@@ -50,7 +51,7 @@ BASE = (1.0, 1.0, 1.0)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", help="folder with train/CLASS and test/CLASS")
+    parser.add_argument("data", nargs="?", help="folder with train/CLASS and test/CLASS")
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--baseline", type=Path, default=BASELINE, help="the network's TOML file")
     parser.add_argument("--recipe", type=Path, default=RECIPE, help="its TOML file")
@@ -60,19 +61,27 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, help="processes that train; by default 4 on a GPU")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no training after this time")
+    parser.add_argument("--smoke", action="store_true", help="a reduced form, without DATA and a GPU, in seconds")
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="changes to the recipe")
     args = parser.parse_args()
     stages = args.stages.split(",")
     if unknown := set(stages) - set(STAGES):
         parser.error(f"--stages: expected some of {', '.join(STAGES)}, got {', '.join(unknown)}")
-    recipe = override(find_recipe(str(args.recipe)), args.set)
-    if args.device == "cpu":
+    if (args.data is None) != args.smoke:
+        parser.error("give either DATA or --smoke")
+    device = torch.device("cpu" if args.smoke else args.device)
+    baseline, recipe = Network.load(args.baseline), override(find_recipe(str(args.recipe)), args.set)
+    if device.type == "cpu":
         recipe = recipe.replace(precision="fp32")
+    if args.smoke:
+        baseline, recipe = smoke.reduced(baseline, recipe)
     budgets = tuple(float(budget) for budget in args.budgets.split(","))
-    plan = report.Plan(Network.load(args.baseline), recipe, budgets, args.seeds)
-    device = torch.device(args.device)
+    plan = report.Plan(baseline, recipe, budgets, args.seeds, TRIED[:2] if args.smoke else TRIED)
     workers = (4 if device.type == "cuda" else 0) if args.workers is None else args.workers
-    study(args.data, args.output, plan, device, stages, workers, args.seconds)
+    with tempfile.TemporaryDirectory() as scratch:
+        if args.smoke:
+            smoke.write_images(Path(scratch))
+        study(args.data or scratch, args.output, plan, device, stages, workers, args.seconds)
 
 
 def study(
@@ -109,7 +118,7 @@ def study(
 
 
 def _tunings(plan: report.Plan) -> Iterator[Job]:
-    for change in TRIED:
+    for change in plan.tried:
         yield Job(BASE, plan.baseline, override(plan.recipe, change.split()), (0,))
 
 

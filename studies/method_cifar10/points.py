@@ -44,9 +44,14 @@ def matched(network: Network, depth: float, resolution: float, macs: int) -> Mul
             / macs
         )
 
-    # The cost grows with the square of the width or a little less, and in steps: searched around that.
-    middle = 1 / math.sqrt(relative(1.0))
-    widths = {1.0, *(round(middle * (0.9 + 0.005 * index), 3) for index in range(50))}
+    low, high = 1.0, 2.0
+    while relative(high) < 1:
+        low, high = high, 2 * high
+    while high - low > 0.01:
+        middle = (low + high) / 2
+        low, high = (middle, high) if relative(middle) < 1 else (low, middle)
+    # Rounded channels: a width nearby may be nearer.
+    widths = {1.0, *(round(low * (0.97 + 0.004 * index), 3) for index in range(16))}
     width = min((width for width in widths if width >= 1), key=lambda width: (round(_error(relative(width)), 6), width))
     return (depth, width, resolution) if _error(relative(width)) <= math.log(1 + TOLERANCE) else None
 
@@ -67,7 +72,7 @@ def at_resolution(network: Network, macs: int) -> Multipliers:
 def compound_at(network: Network, coefficients: Coefficients, macs: int) -> Multipliers:
     """Return compound scaling by these coefficients to a cost: phi gives depth and resolution, and width the rest.
 
-    Of all phi, that whose width is nearest to the coefficients' own, and whose cost is nearest to `macs`.
+    Of all phi, that whose cost is nearest to `macs` and whose width is nearest to the coefficients' own.
     """
     best: tuple[float, Multipliers] | None = None
     tried = set()
@@ -81,7 +86,8 @@ def compound_at(network: Network, coefficients: Coefficients, macs: int) -> Mult
         found = matched(network, depth, pixels / network.resolution, macs)
         if found is not None:
             reached = scale(network, depth=depth, width=found[1], resolution=pixels)
-            distance = _error(found[1] / width) + _error(cost(reached).macs / macs)
+            # Equal costs weigh more: the comparison rests on them.
+            distance = _error(found[1] / width) + 1.5 * _error(cost(reached).macs / macs)
             if best is None or distance < best[0]:
                 best = distance, found
     if best is None:

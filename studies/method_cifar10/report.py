@@ -30,12 +30,21 @@ HELD_OUT, TEST = 5_000, 10_000
 
 
 class Plan(NamedTuple):
-    """What the study compares: the baseline, its recipe, multiples of the baseline's cost, and the seeds of each."""
+    """What the study does.
+
+    Attributes:
+        baseline: The network that is scaled.
+        recipe: The recipe of all networks.
+        budgets: Multiples of the baseline's cost.
+        seeds: The number of trainings of each network.
+        tried: Changes to the recipe that are tried on the baseline, each as `--set` takes it.
+    """
 
     baseline: Network
     recipe: Recipe
     budgets: tuple[float, ...]
     seeds: int
+    tried: tuple[str, ...]
 
 
 def write(output: Path, rows: Sequence[FinishedTraining], plan: Plan) -> None:
