@@ -77,6 +77,7 @@ def test_splits_inside_the_class_folders_are_splits(tmp_path: Path) -> None:
     assert (dataset.classes, list(dataset.splits)) == (("cat", "dog"), ["train", "test"])
     assert names_of(dataset.split("test")) == ["cat/Test/0.jpg", "cat/Test/1.jpg", "dog/Test/0.jpg", "dog/Test/1.jpg"]
     assert "a folder per split in each class folder" in dataset.text()
+    assert dataset.notes == ()
     write_image(tmp_path / "dog" / "9.jpg")
     with pytest.raises(CompoundNetError, match=r"inside the class folders, but dog/9\.jpg is in none"):
         open_dataset(tmp_path)
@@ -255,6 +256,25 @@ def test_a_copy_of_the_class_folders_inside_a_class_is_said(tmp_path: Path) -> N
     write_classes(tmp_path, 2)
     write_classes(tmp_path / "backup", 2)
     assert "The class 'backup' holds folders named like classes ('cat', 'dog')" in open_dataset(tmp_path).text()
+
+
+def test_folders_that_every_class_holds_may_be_the_classes(tmp_path: Path) -> None:
+    for site in ("north", "south"):
+        write_classes(tmp_path / site, 2)
+    dataset = open_dataset(tmp_path)
+    assert dataset.classes == ("north", "south")
+    assert "Every class folder holds 'cat', 'dog': if these are the classes, put them at the top" in dataset.text()
+    write_image(tmp_path / "south" / "0.jpg")
+    assert "Every class folder" not in open_dataset(tmp_path).text()
+
+
+def test_a_class_that_is_named_like_a_split_is_said(tmp_path: Path) -> None:
+    write_classes(tmp_path, 2, ("cat", "dog", "test"))
+    dataset = open_dataset(tmp_path)
+    assert dataset.classes == ("cat", "dog", "test")
+    assert (
+        "The folder test/ is taken for a class, not for a split, because there are no folders in it" in dataset.text()
+    )
 
 
 def test_images_beside_the_splits_are_said(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def check(
     """Open every image, compare them, and say what training will do. Exit code 1 if training would stop."""
     if output is not None:
         base.check_folder_of(output)
-        base.need("jinja2", "the report of `data check`")
+        base.need("jinja2", "the report of `data check`", "train")
     dataset = open_dataset(data, allow_missing=allow_missing, download=download)
     if not json:
         show(dataset.text())

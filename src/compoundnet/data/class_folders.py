@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,9 +16,9 @@ import numpy as np
 
 from compoundnet.base import CompoundNetError, did_you_mean
 from compoundnet.base.images import image_suffixes, unread_suffixes
+from compoundnet.data.classes import nested_remarks, with_test
 from compoundnet.data.dataset import Dataset, Split, Understanding
 from compoundnet.data.folders import LeftOutFiles, Visited, holds_images, images_below, is_wanted, listed
-from compoundnet.data.holdout import hold_out_by_class
 from compoundnet.data.names import (
     LIST_SUFFIXES,
     SPLITS,
@@ -69,41 +69,6 @@ def open_folder(root: Path, name: str, *, test_fraction: float, seed: int) -> Da
         reader.remarks.append("there are no training images: this data can only be evaluated on")
         return Dataset(name, splits, notes=tuple(reader.remarks), understanding=understanding)
     return with_test(splits, name, test_fraction, seed, tuple(reader.remarks), understanding)
-
-
-def with_test(
-    splits: dict[str, Split],
-    name: str,
-    test_fraction: float,
-    seed: int,
-    notes: tuple[str, ...] = (),
-    understanding: Understanding | None = None,
-) -> Dataset:
-    """Make the data set; if it has neither test nor val, hold out a test split from the training images."""
-    notes = (*notes, *_alike(splits["train"].classes))
-    if len(splits) > 1:
-        check_classes(splits["train"], name)
-        return Dataset(name, splits, notes=notes, understanding=understanding)
-    if not test_fraction:
-        return Dataset(name, splits, notes=notes, understanding=understanding)
-    check_classes(splits["train"], name)
-    rest, test = hold_out_by_class(splits["train"], test_fraction, seed)
-    note = (
-        f"there is no test split, so {len(test):,} of {len(test) + len(rest):,} images were held out for it"
-        f" ({test_fraction:.0%} of each class, seed {seed})"
-    )
-    return Dataset(name, {"train": rest, "test": test}, notes=(note, *notes), understanding=understanding)
-
-
-def check_classes(train: Split, name: str, or_else: str = "") -> None:
-    """Raise CompoundNetError for fewer than two classes, or a class without training images; `or_else` adds advice."""
-    if not train.classes:
-        raise CompoundNetError(f"{name}: no training image has a label")
-    if len(train.classes) < 2 and not train.multilabel:  # of several labels, one alone is a yes or no
-        raise CompoundNetError(f"{name}: there is only the class {train.classes[0]!r}; a classifier needs at least two")
-    empty = [train.classes[label] for label in np.flatnonzero(train.counts() == 0)]
-    if empty:
-        raise CompoundNetError(f"{name}: no training images of {some(empty)}; add some, or remove the class{or_else}")
 
 
 def read_class_folders(folder: Path, split: str, classes: tuple[str, ...] | None = None) -> Split:
@@ -216,6 +181,11 @@ class _Reader:
                     f"{self.root / name}: {' and '.join(f'{folder}/' for folder in flat.values())} hold images without"
                     f" class folders: {_ADVICE}{self._lists(name)}"
                 )
+            self.remarks += [
+                f"the folder {_join(name, folder)}/ is taken for a class, not for a split, because there are no folders"
+                " in it"
+                for folder in flat.values()
+            ]
             return {}
         chosen = max(groups.values(), key=len)
         self._check_splits(name, chosen, flat)
@@ -287,11 +257,13 @@ class _Reader:
         if level.images:
             self.left.add_many("outside classes", level.images, _join(place, "*"))
         own: dict[str, list[str]] = {}
+        inside: dict[str, set[str]] = {}
         for name in level.folders:
             own.setdefault(class_name(name), []).append(name)
         given = natural_order(own) if classes is None else classes
         skip = len(f"{place}/") if place else 0
-        labels, names = [], []
+        labels: list[int] = []
+        names: list[str] = []
         for label, name in enumerate(given):
             images = [
                 image[skip:]
@@ -302,12 +274,8 @@ class _Reader:
                 raise CompoundNetError(_empty(name, folder / own[name][0]))
             names += images
             labels += [label] * len(images)
-            nested = {inner for image in images for inner in image.split("/")[1:-1]}.intersection(given)
-            if nested:
-                self.remarks.append(
-                    f"the class {name!r} holds folders named like classes ({some(sorted(nested))}): all images in them"
-                    f" are {name!r}"
-                )
+            inside[name] = {image.split("/")[1] if image.count("/") > 1 else "" for image in images}
+        self.remarks += nested_remarks(inside)
         self._check_known([name for name in own if name not in set(given)], place, own, given)
         return Split(split, given, np.array(labels, np.int64), Files(str(folder), Strings.of(names)))
 
@@ -361,18 +329,6 @@ def _by_class_and_split(whole: Split, folder: Path) -> dict[str, Split]:
         )
     every = np.array(found)
     return {split: whole.subset(np.flatnonzero(every == split), split) for split in SPLITS if split in splits}
-
-
-def _alike(classes: Iterable[str]) -> list[str]:
-    """Return a remark on classes whose names differ only in case or spaces."""
-    groups: dict[str, list[str]] = {}
-    for name in classes:
-        groups.setdefault(" ".join(name.casefold().replace("_", " ").split()), []).append(name)
-    return [
-        f"the classes {some(names)} differ only in case or spaces: merge them if they are one"
-        for names in groups.values()
-        if len(names) > 1
-    ]
 
 
 def _empty(name: str, folder: Path) -> str:

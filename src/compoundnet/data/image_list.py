@@ -9,7 +9,7 @@ import numpy as np
 
 from compoundnet.base import CompoundNetError, did_you_mean
 from compoundnet.base.text import LATIN_1
-from compoundnet.data.class_folders import with_test
+from compoundnet.data.classes import with_test
 from compoundnet.data.columns import find_columns, heading_key, split_values
 from compoundnet.data.dataset import Dataset, Split, Understanding
 from compoundnet.data.list_paths import Located, locate

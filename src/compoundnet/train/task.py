@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from compoundnet.arch import Network
 from compoundnet.base import CompoundNetError, first_line
 from compoundnet.data import Dataset, Split
-from compoundnet.data.class_folders import check_classes
+from compoundnet.data.classes import check_classes
 from compoundnet.data.dataset import UNKNOWN
 from compoundnet.data.holdout import hold_out
 from compoundnet.data.own_augmentation import OwnAugmentation
