@@ -8,8 +8,9 @@ import numpy as np
 from PIL import Image
 
 from compoundnet.data import Dataset, Split, open_dataset
-from compoundnet.data.image_sizes import image_sizes
+from compoundnet.data.image_sizes import cropped_off, file_sizes, image_sizes, square_share
 from compoundnet.data.sources import Arrays
+from compoundnet.models import Preprocess
 
 
 def folder(root: Path, sizes: list[tuple[int, int]]) -> Dataset:
@@ -50,3 +51,21 @@ def test_a_large_set_is_sampled_evenly() -> None:
     assert image_sizes(split).shape == (500, 2)
     assert image_sizes(split, most=None).shape == (3000, 2)
     assert (image_sizes(split) == (7, 4)).all()
+
+
+def test_files_have_sizes_too_and_unreadable_ones_none(tmp_path: Path) -> None:
+    folder(tmp_path, [(120, 640), (10, 20)])
+    files = sorted((tmp_path / "train").rglob("*.jpg"))
+    files[1].write_bytes(b"")
+    assert file_sizes(files).tolist() == [[120, 640], [120, 640], [10, 20]]
+    assert file_sizes([]).shape == (0, 2)
+
+
+def test_a_model_that_crops_long_images_says_how_much_it_sees() -> None:
+    long, usual = np.array([[120, 640], [640, 120]]), np.array([[640, 480], [480, 640]])
+    assert square_share(long) == 120 / 640
+    said = cropped_off(Preprocess.authors(224), long)
+    assert said is not None and "14%" in said
+    assert cropped_off(Preprocess.authors(224), usual) is None
+    assert cropped_off(Preprocess(224, 1.0, fit="squash"), long) is None
+    assert cropped_off(Preprocess.authors(224), np.empty((0, 2), np.int64)) is None

@@ -88,6 +88,7 @@ def evaluate(
     """Measure a model on a data set: accuracy, precision, recall and F1 of each class, confusions, calibration."""
     from compoundnet.base.image_values import parse_range  # noqa: PLC0415  numpy and PIL, which the help does without
     from compoundnet.data import open_for_evaluation  # noqa: PLC0415  numpy and torch, which the help does without
+    from compoundnet.data.image_sizes import cropped_off, image_sizes  # noqa: PLC0415
     from compoundnet.explain import Explainer  # noqa: PLC0415
     from compoundnet.models import open_model  # noqa: PLC0415
     from compoundnet.train.submission import submission as submit  # noqa: PLC0415
@@ -131,7 +132,8 @@ def evaluate(
             )  # fmt: skip
     if not first:
         return
-    for text in (dataset.text(), *filter(None, found_range[1:])):
+    unseen = cropped_off(opened.preprocess, image_sizes(images))
+    for text in (dataset.text(), *filter(None, (*found_range[1:], unseen))):
         note(text)
     if submission is not None:
         base.write_whole(submission, content)

@@ -69,6 +69,7 @@ def predict(
     from PIL import Image  # noqa: PLC0415  `--help` does not wait for it
 
     from compoundnet.base.image_values import parse_range  # noqa: PLC0415  as above
+    from compoundnet.data.image_sizes import cropped_off, file_sizes  # noqa: PLC0415  as above
 
     # Large images are read without PIL's warning; PIL rejects those of twice that size itself.
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -81,6 +82,8 @@ def predict(
         allow_truncated=allow_truncated, value_range=parse_range(value_range),
     )  # fmt: skip
     if (text := predictor.find_range(files)) is not None:
+        note(text)
+    if (text := cropped_off(predictor.model.preprocess, file_sizes(files))) is not None:
         note(text)
     if unknown_below and runtime.UNKNOWN_LABEL in (predictor.model.labels or ()):
         note(f"{predictor.model.name} has a class {runtime.UNKNOWN_LABEL!r} of its own, which unknown images join")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compoundnet.arch import Network, cost, training_memory
-from compoundnet.data.image_sizes import image_sizes
+from compoundnet.data.image_sizes import LEAST_SEEN, image_sizes, square_share
 from compoundnet.models import ModelFolder, Preprocess
 
 if TYPE_CHECKING:
@@ -17,10 +17,6 @@ if TYPE_CHECKING:
     from compoundnet.models.preprocess import Fit
     from compoundnet.train.recipe import Recipe
 
-# Mean over the images of shorter / longer side, which is the part of an image that its centre square shows: 3/4 and 2/3
-# for photographs in the usual formats 4:3 and 3:2, on which pretrained networks were evaluated so; 0.56 for the screens
-# and video of 16:9, 0.19 for 120 x 640 px. Below this, the centre square would lose more than two fifths.
-_LEAST_SEEN = 0.6
 # Images whose width / height differs by less than this factor (between the first and the last tenth) have one shape.
 # All of them are squashed alike then, which a network learns; with pad, most of the input would show nothing.
 _ONE_SHAPE = 1.5
@@ -85,8 +81,8 @@ def choose_input(recipe: Recipe, images: Split, network: Network, start: ModelFo
 
 def _fit(sizes: NDArray[np.int64]) -> tuple[Fit, list[str]]:
     """Crop if the centre square shows enough of the images; otherwise squash those of one shape and pad the others."""
-    seen = float((sizes.min(1) / sizes.max(1)).mean())
-    if seen >= _LEAST_SEEN:
+    seen = square_share(sizes)
+    if seen >= LEAST_SEEN:
         return "crop", []
     shapes = sizes[:, 0] / sizes[:, 1]
     narrow, wide = np.quantile(shapes, (0.1, 0.9))
