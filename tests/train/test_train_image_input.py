@@ -77,7 +77,7 @@ def test_long_images_are_squashed_if_alike_and_padded_otherwise(
         assert not said
     else:
         assert task.preprocess.crop == 1  # nothing is lost
-        assert len(said) == 1 and {"squash": "squashed", "pad": "padded"}[fit] in said[0]
+        assert len(said) == 1 and said[0].startswith(f"fit {fit}: ")
 
 
 def test_what_is_asked_for_goes_before_the_images(tmp_path: Path) -> None:

@@ -87,13 +87,10 @@ def _fit(sizes: NDArray[np.int64]) -> tuple[Fit, list[str]]:
     shapes = sizes[:, 0] / sizes[:, 1]
     narrow, wide = np.quantile(shapes, (0.1, 0.9))
     fit: Fit = "squash" if wide / narrow < _ONE_SHAPE else "pad"
-    how = {
-        "squash": "are squashed to squares, because they have one shape",
-        "pad": "are padded to squares, because their shapes differ",
-    }[fit]
+    why, other = ("they have one shape", "pad") if fit == "squash" else ("their shapes differ", "squash")
     return fit, [
-        f"the images {how}: the centre square would show {seen:.0%} of them on average (such as {_middle(sizes)})."
-        f" --set fit=crop or fit={'pad' if fit == 'squash' else 'squash'} does otherwise"
+        f"fit {fit}: the centre square would show {seen:.0%} of the images on average (such as {_middle(sizes)}), and"
+        f" {why}; --set fit=crop or fit={other} overrides"
     ]
 
 
@@ -109,8 +106,8 @@ def _resolution(
     work = cost(larger).macs / cost(smaller).macs
     memory = training_memory(larger, recipe.batch) / training_memory(smaller, recipe.batch)
     return size, [
-        f"resolution {size} px, because the images are small ({_middle(sizes)}): the model's own {own} px takes"
-        f" {work:.1f} times the work and {memory:.1f} times the memory for little (--set resolution={own})"
+        f"resolution {size} px: the images are small ({_middle(sizes)}). The model's own {own} px would take {work:.1f}"
+        f" times the work and {memory:.1f} times the memory for little gain (--set resolution={own})"
     ]
 
 
@@ -127,8 +124,8 @@ def _crop(recipe: Recipe, base: Preprocess, fit: Fit, size: int, small: bool) ->
         return 1.0, []
     if recipe.crop == "auto" and small and rule < 1:
         return 1.0, [
-            f"evaluation sees the whole of a square image (crop 1): small images have no margin to cut off"
-            f" (--set crop={rule:.3g})"
+            "crop 1: evaluation sees all of a square image, because small images have no margin to cut off"
+            f" (--set crop={rule:.3g} overrides)"
         ]
     return rule, []
 
