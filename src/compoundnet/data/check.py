@@ -13,6 +13,7 @@ from compoundnet.base import Progress, ignore
 from compoundnet.data.copies import Copies, exact_copies, near_copies
 from compoundnet.data.dataset import UNKNOWN, Dataset, Split
 from compoundnet.data.image_facts import BadImage, ImageFacts, image_facts
+from compoundnet.data.image_sizes import choose_fit, square_share
 from compoundnet.data.names import some
 
 # Training stops; training goes on, but its result may not be what is wanted; good to know.
@@ -268,19 +269,29 @@ def _classes(dataset: Dataset) -> Iterable[Finding]:
         )  # fmt: skip
 
 
+_FIT_ADVICE = {
+    "crop": "training takes the centre squares all the same: most images lose little (--set fit=pad loses nothing)",
+    "pad": "training pads the images to squares, because their shapes differ (fit pad)",
+    "squash": "training squashes the images to squares, because they have one shape (fit squash)",
+}
+
+
 def _shapes(dataset: Dataset, facts: Mapping[str, ImageFacts]) -> Iterable[Finding]:
     of = facts.get("train")
     if of is None:
         return
     long = np.maximum(of.width, of.height) >= _LONG * np.maximum(np.minimum(of.width, of.height), 1)
     count = int(long.sum())
-    if count:
+    sizes = np.stack([of.width, of.height], axis=1)[of.width > 0].astype(np.int64)
+    fit = choose_fit(sizes)
+    if count or fit != "crop":
         total = int((of.width > 0).sum())
         split = dataset.splits["train"]
         yield Finding(
             "long images", "warning" if count > total / 10 else "note", count,
-            f"{count:,} of {total:,} training images are at least {_LONG} times as long as wide or as wide as long",
-            "a centre square shows at most half of them; training chooses `fit` by the shapes, and says so",
+            f"{count:,} of {total:,} training images are at least {_LONG} times as long as wide or as wide as long; the"
+            f" centre square shows {square_share(sizes):.0%} of an image on average",
+            _FIT_ADVICE[fit],
             tuple((f"{_named(split, index)}: {of.width[index]:,} x {of.height[index]:,} px",)
                   for index in np.flatnonzero(long)[:_EXAMPLES].tolist()),
             tuple((("train", index),) for index in np.flatnonzero(long)[:_EXAMPLES].tolist()),

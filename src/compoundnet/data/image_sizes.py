@@ -14,6 +14,7 @@ from compoundnet.base.images import image_formats, open_encoded
 from compoundnet.data.dataset import Split
 from compoundnet.data.sources import Files
 from compoundnet.models import Preprocess
+from compoundnet.models.preprocess import Fit
 
 # The shares of a sample of this size are right to within 4 % (two standard deviations of one half), and reading the
 # headers takes a fraction of a second from a disk.
@@ -21,7 +22,10 @@ SAMPLE = 500
 # Mean over the images of shorter / longer side, which is the part of an image that its centre square shows: 3/4 and 2/3
 # for photographs in the usual formats 4:3 and 3:2, on which pretrained networks were evaluated so; 0.56 for the screens
 # and video of 16:9, 0.19 for 120 x 640 px. Below this, the centre square would lose more than two fifths.
-LEAST_SEEN = 0.6
+_LEAST_SEEN = 0.6
+# Images whose width / height differs by less than this factor (between the first and the last tenth) have one shape.
+# All of them are squashed alike then, which a network learns; with pad, most of the input would show nothing.
+_ONE_SHAPE = 1.5
 
 
 def image_sizes(split: Split, most: int | None = SAMPLE) -> NDArray[np.int64]:
@@ -55,9 +59,18 @@ def square_share(sizes: NDArray[np.int64]) -> float:
     return float((sizes.min(1) / sizes.max(1)).mean()) if len(sizes) else 1.0
 
 
+def choose_fit(sizes: NDArray[np.int64]) -> Fit:
+    """Choose how images become square: crop if the centre squares show enough of them; otherwise squash images of one
+    shape, and pad those of several."""
+    if square_share(sizes) >= _LEAST_SEEN:
+        return "crop"
+    narrow, wide = np.quantile(sizes[:, 0] / sizes[:, 1], (0.1, 0.9))
+    return "squash" if wide / narrow < _ONE_SHAPE else "pad"
+
+
 def cropped_off(how: Preprocess, sizes: NDArray[np.int64]) -> str | None:
     """Return a remark for the user if a model crops so long images that it does not see most of them; else None."""
-    if how.fit != "crop" or square_share(sizes) >= LEAST_SEEN:
+    if how.fit != "crop" or choose_fit(sizes) == "crop":
         return None
     seen = square_share(sizes) * how.crop**2
     return (

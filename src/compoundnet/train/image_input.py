@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compoundnet.arch import Network, cost, training_memory
-from compoundnet.data.image_sizes import LEAST_SEEN, image_sizes, square_share
+from compoundnet.data.image_sizes import choose_fit, image_sizes, square_share
 from compoundnet.models import ModelFolder, Preprocess
 
 if TYPE_CHECKING:
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from compoundnet.models.preprocess import Fit
     from compoundnet.train.recipe import Recipe
 
-# Images whose width / height differs by less than this factor (between the first and the last tenth) have one shape.
-# All of them are squashed alike then, which a network learns; with pad, most of the input would show nothing.
-_ONE_SHAPE = 1.5
 # Images are enlarged to at most this many times their own size in fine-tuning. benchmarks/bench_input.py
 _ENLARGED = 4
 # Pretrained features mean little on a smaller input, whatever the images. benchmarks/bench_input.py
@@ -80,17 +77,13 @@ def choose_input(recipe: Recipe, images: Split, network: Network, start: ModelFo
 
 
 def _fit(sizes: NDArray[np.int64]) -> tuple[Fit, list[str]]:
-    """Crop if the centre square shows enough of the images; otherwise squash those of one shape and pad the others."""
-    seen = square_share(sizes)
-    if seen >= LEAST_SEEN:
-        return "crop", []
-    shapes = sizes[:, 0] / sizes[:, 1]
-    narrow, wide = np.quantile(shapes, (0.1, 0.9))
-    fit: Fit = "squash" if wide / narrow < _ONE_SHAPE else "pad"
+    fit = choose_fit(sizes)
+    if fit == "crop":
+        return fit, []
     why, other = ("they have one shape", "pad") if fit == "squash" else ("their shapes differ", "squash")
     return fit, [
-        f"fit {fit}: the centre square would show {seen:.0%} of the images on average (such as {_middle(sizes)}), and"
-        f" {why}; --set fit=crop or fit={other} overrides"
+        f"fit {fit}: the centre square would show {square_share(sizes):.0%} of the images on average (such as"
+        f" {_middle(sizes)}), and {why}; --set fit=crop or fit={other} overrides"
     ]
 
 
