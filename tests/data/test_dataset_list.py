@@ -192,7 +192,7 @@ def test_an_image_that_is_listed_twice_counts_once(tmp_path: Path) -> None:
     assert sum(map(len, dataset.splits.values())) == 4
     assert "1 rows repeat an image" in dataset.text()
     with pytest.raises(CompoundNetError, match=r"row 6: cat/0\.jpg has the class 'dog' here and 'cat' in row 1"):
-        opened(tmp_path, *rows, "cat/0.jpg,dog", header="path,label")
+        open_dataset(image_list(tmp_path, *rows, "cat/0.jpg,dog", header="path,label"), labels="one")
     leaking = opened(tmp_path, "cat/0.jpg,cat,train", "dog/0.jpg,dog,train", "cat/0.jpg,cat,test")
     assert names_of(leaking.split("test")) == ["cat/0.jpg"]
     assert "1 images are listed in two splits" in leaking.text()

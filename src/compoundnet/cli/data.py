@@ -10,7 +10,17 @@ from typing import Annotated
 import typer
 
 from compoundnet import base
-from compoundnet.cli.options import AllowMissing, AllowTruncated, DataName, Download, Json, Threads, output_option
+from compoundnet.cli.options import (
+    AllowMissing,
+    AllowTruncated,
+    DataName,
+    Download,
+    Json,
+    SeveralLabels,
+    Threads,
+    labels_per_image,
+    output_option,
+)
 from compoundnet.cli.output import note, print_json, show, table
 from compoundnet.cli.progress import Display
 from compoundnet.data.catalogue import DatasetFacts, dataset_facts, known_datasets
@@ -44,6 +54,7 @@ def list_datasets(json: Json = False) -> None:
 @app.command()
 def describe(
     data: DataName,
+    several: SeveralLabels = None,
     json: Json = False,
 ) -> None:
     """Describe a data set: what is published about a name, or what your copy, folder or list holds."""
@@ -54,7 +65,7 @@ def describe(
         else:
             show(*_published(facts))
         return
-    dataset = open_dataset(data, allow_missing=True)
+    dataset = open_dataset(data, allow_missing=True, labels=labels_per_image(several))
     _note_all(dataset)
     if json:
         print_json(dataset.facts())
@@ -76,6 +87,7 @@ def check(
     threads: Threads = None,
     allow_missing: AllowMissing = False,
     allow_truncated: AllowTruncated = False,
+    several: SeveralLabels = None,
     download: Download = False,
     json: Json = False,
 ) -> None:
@@ -83,7 +95,7 @@ def check(
     if output is not None:
         base.check_folder_of(output)
         base.need("jinja2", "the report of `data check`", "train")
-    dataset = open_dataset(data, allow_missing=allow_missing, download=download)
+    dataset = open_dataset(data, allow_missing=allow_missing, download=download, labels=labels_per_image(several))
     if not json:
         show(dataset.text())
     reading, found_range = dataset.reading(allow_truncated=allow_truncated)
@@ -111,10 +123,11 @@ def shard(
     output: Annotated[Path, output_option("FOLDER", "Write the tar files to this new folder.")],
     megabytes: Annotated[int, typer.Option(min=1, metavar="N", help="Approximate size of each tar file.")] = 256,
     allow_missing: AllowMissing = False,
+    several: SeveralLabels = None,
     json: Json = False,
 ) -> None:
     """Write a data set as few large tar files (WebDataset): a cluster's file system reads them faster."""
-    dataset = open_dataset(data, allow_missing=allow_missing)
+    dataset = open_dataset(data, allow_missing=allow_missing, labels=labels_per_image(several))
     _note_all(dataset)
     with Display("writing", _count(dataset)) as display:
         folder = write_shards(dataset, output, shard_bytes=megabytes << 20, progress=display.advance)

@@ -20,9 +20,11 @@ from compoundnet.cli.options import (
     Download,
     Json,
     ModelName,
+    SeveralLabels,
     Threads,
     ValueRange,
     check_suffix,
+    labels_per_image,
     output_option,
 )
 from compoundnet.cli.output import note, print_json, show, table
@@ -83,6 +85,7 @@ def evaluate(
     allow_missing: AllowMissing = False,
     allow_truncated: AllowTruncated = False,
     value_range: ValueRange = None,
+    several: SeveralLabels = None,
     json: Json = False,
 ) -> None:
     """Measure a model on a data set: accuracy, precision, recall and F1 of each class, confusions, calibration."""
@@ -106,7 +109,9 @@ def evaluate(
         )
     # Before the evaluation: not every exported file can be explained.
     explainer = None if mistakes is None else Explainer(opened, threads=threads)
-    dataset = open_for_evaluation(data, split, download=download, allow_missing=allow_missing)
+    dataset = open_for_evaluation(
+        data, split, download=download, allow_missing=allow_missing, labels=labels_per_image(several)
+    )
     found_range = dataset.reading(
         value_range=parse_range(value_range) or opened.preprocess.range, allow_truncated=allow_truncated
     )

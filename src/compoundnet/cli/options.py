@@ -15,6 +15,11 @@ import typer
 from compoundnet.runtime.backends.registry import BACKENDS
 
 
+def labels_per_image(several: bool | None) -> Literal["one", "several"] | None:
+    """Return the value of `SeveralLabels` as `open_dataset` takes it."""
+    return None if several is None else "several" if several else "one"
+
+
 def _starting(incomplete: str, names: Iterable[str]) -> list[str]:
     return [name for name in names if name.startswith(incomplete)]
 
@@ -154,6 +159,14 @@ ValueRange = Annotated[
         metavar="LOW:HIGH",
         help="The values that become black and white in images with more than 8 bits a value, such as 0:4095.",
         show_default="the model's, the files', or found in the values",
+    ),
+]
+SeveralLabels = Annotated[
+    bool | None,
+    typer.Option(
+        "--several-labels/--one-class",
+        help="An image has several labels, or none; or exactly one class.",
+        show_default="a list decides by its cells and says so; else one class",
     ),
 ]
 Settings = Annotated[

@@ -26,6 +26,8 @@ _LABEL = (
     "classid", "classindex", "classidx", "labelid", "labelindex", "labelidx", "categoryid", "targetid", "species",
     "breed", "diagnosis", "dx", "disease", "variety", "emotion", "kind", "type",
 )  # fmt: skip
+# These are a label's own name if their column says yes or no, and another column does so too.
+_PERHAPS_LABEL = frozenset(_LABEL[_LABEL.index("species") :])
 _SPLIT = "split"
 # These denote splits only if every value of theirs does.
 _PERHAPS_SPLIT = (
@@ -54,12 +56,14 @@ class Columns(msgspec.Struct, frozen=True):
         label: The column of the classes.
         split: The column of the splits, if there is one.
         remarks: What was decided without a heading.
+        indicators: The columns that say yes or no of one label each, in place of `label`; empty otherwise.
     """
 
     image: int
     label: int
     split: int | None
     remarks: tuple[str, ...] = ()
+    indicators: tuple[int, ...] = ()
 
 
 def heading_key(heading: str) -> str:
@@ -108,6 +112,15 @@ def find_columns(headings: Sequence[str] | None, columns: Sequence[Sequence[str]
     if label is not None and len(named) > 1 and _are_numbers(columns[label]):
         # "label" counts the classes, and "class_name" beside it names them.
         label = next((place for place in named if not _are_numbers(columns[place])), label)
+    # "disease,healthy" are two labels; a column "label" of 0 and 1 beside other flags holds two classes.
+    if label is None or keys[label] in _PERHAPS_LABEL:
+        indicators = [
+            place
+            for place in free
+            if is_indicator(columns[place]) and (headings is None or headings[place]) and keys[place] not in _IMAGE
+        ]
+        if len(indicators) > 1:
+            return Columns(image, indicators[0], split, tuple(remarks), tuple(indicators))
     if label is None:
         left = [place for place in free if keys[place] not in _IMAGE and not _counts_rows(columns[place])]
         if len(left) != 1:
@@ -116,6 +129,17 @@ def find_columns(headings: Sequence[str] | None, columns: Sequence[Sequence[str]
         if headings is not None:
             remarks.append(f"the column {shown[label]!r} is taken for the classes, because no other is left")
     return Columns(image, label, split, tuple(remarks))
+
+
+def is_indicator(values: Sequence[str]) -> bool:
+    """Whether a column says yes or no of each row; -1 stands for no where there is no 0."""
+    found = {value.casefold() for value in values}
+    return found <= {*_TRUE, *_FALSE} or found <= {"1", "-1"} or found <= {"1.0", "-1.0"}
+
+
+def is_yes(value: str) -> bool:
+    """Whether a cell of an indicator says yes."""
+    return value.casefold() in _TRUE
 
 
 def split_values(key: str, values: Sequence[str]) -> list[str | None]:

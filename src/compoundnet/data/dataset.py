@@ -265,6 +265,12 @@ class Dataset(msgspec.Struct, frozen=True, eq=False):
             for name, split in self.splits.items()
         )
         classes = f"{len(self.classes):,} class{'es' * (len(self.classes) != 1)}"
+        if self.multilabel:
+            every = np.concatenate([split.labels.sum(axis=1) for split in self.splits.values()])
+            without = int((every == 0).sum())
+            classes = f"{len(self.classes):,} label{'s' * (len(self.classes) != 1)}"
+            classes += f", {every.mean():.2g} an image on average"
+            classes += f", {without:,} images without" if without else ""
         parts = [f"{self.name}: {layout}{classes} ({shortened(self.classes)}); {splits}", *self.notes]
         if self.understanding is not None and self.understanding.left_out:
             parts.append(f"left out: {', '.join(out.text() for out in self.understanding.left_out)}")
@@ -279,6 +285,7 @@ class Dataset(msgspec.Struct, frozen=True, eq=False):
             "name": self.name,
             "metric": self.metric,
             "classes": list(self.classes),
+            "several_labels": self.multilabel,
             "splits": splits,
             "notes": list(self.notes),
             "understanding": msgspec.to_builtins(self.understanding),

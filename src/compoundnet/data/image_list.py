@@ -10,15 +10,23 @@ import numpy as np
 from compoundnet.base import CompoundNetError, did_you_mean
 from compoundnet.base.text import LATIN_1
 from compoundnet.data.classes import with_test
-from compoundnet.data.columns import find_columns, heading_key, split_values
-from compoundnet.data.dataset import Dataset, Split, Understanding
+from compoundnet.data.columns import Columns, find_columns, heading_key, split_values
+from compoundnet.data.dataset import Dataset, Labels, Split, Understanding
+from compoundnet.data.label_cells import LabelsPerImage, RowLabels, read_cells, read_indicators
 from compoundnet.data.list_paths import Located, locate
-from compoundnet.data.names import SPLITS, class_name, natural_order
+from compoundnet.data.names import SPLITS
 from compoundnet.data.sources import Files, Strings
 from compoundnet.data.tables import Table, read_table
 
 
-def open_list(path: Path, *, test_fraction: float, seed: int, allow_missing: bool = False) -> Dataset:
+def open_list(
+    path: Path,
+    *,
+    test_fraction: float,
+    seed: int,
+    allow_missing: bool = False,
+    labels: LabelsPerImage | None = None,
+) -> Dataset:
     """Open a list of images. Paths are relative to its folder, or absolute; see `locate`.
 
     Args:
@@ -26,6 +34,7 @@ def open_list(path: Path, *, test_fraction: float, seed: int, allow_missing: boo
         test_fraction: Fraction of each class for a test split, if there is no split column.
         seed: Seed of that test split.
         allow_missing: Leave out rows whose file does not exist.
+        labels: "one" class an image, or "several" labels; by default decided by the list, see `label_cells`.
 
     Raises:
         CompoundNetError: the table is malformed, its columns are not understood, or images are missing; the message
@@ -33,15 +42,13 @@ def open_list(path: Path, *, test_fraction: float, seed: int, allow_missing: boo
     """
     table = read_table(path)
     found = find_columns(table.headings, table.columns, str(path))
-    images, labels = table.columns[found.image], table.columns[found.label]
+    images = table.columns[found.image]
     if not images:
         raise CompoundNetError(f"{path}: there are no rows below the header")
     splits = _splits(table, found.split, path)
-    for heading, values in (("path", images), ("label", labels)):
-        for row, value in enumerate(values, start=1):
-            if not value:
-                raise CompoundNetError(f"{path}: row {row}: {heading} is empty")
     for row, value in enumerate(images, start=1):
+        if not value:
+            raise CompoundNetError(f"{path}: row {row}: path is empty")
         _check_inside(value, row, path)
     located = locate(images, path.parent)
     kept = _existing(located, images, path, allow_missing)
@@ -50,24 +57,38 @@ def open_list(path: Path, *, test_fraction: float, seed: int, allow_missing: boo
         remarks.append(
             f"{len(images) - len(kept):,} of {len(images):,} images that the list names do not exist, and were left out"
         )
-    kept, repeated = _without_repeats(located.names, labels, splits, kept, path)
-    remarks += repeated
-    classes, numbers = row_labels([labels[row] for row in kept])
+    read = _row_labels(table, found, located.names, kept, labels, path)
+    places, repeated = _without_repeats(located.names, splits, kept)
+    remarks += [*read.remarks, *repeated]
+    kept, numbers = [kept[place] for place in places], read.labels[places]
     every = np.array([splits[row] for row in kept])
-    _check_classes(classes, numbers, every, kept, path)
+    _check_classes(read.classes, numbers, every, kept, path)
     source = Files(str(located.folder), Strings.of(filter(None, (located.names[row] for row in kept))))
-    whole = Split("train", classes, numbers, source)
+    whole = Split("train", read.classes, numbers, source)
     divided = {name: whole.subset(np.flatnonzero(every == name), name) for name in SPLITS if name in every}
-    understanding = _understanding(table, found.image, found.label, found.split, located.folder)
+    understanding = _understanding(table, found, located.folder)
     return with_test(divided, path.stem, test_fraction, seed, tuple(remarks), understanding)
 
 
-def row_labels(cells: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray[tuple[int], np.dtype[np.int64]]]:
-    """Return the classes of a list, in natural order, and int64[N], the class of each row, from its cells."""
-    names = [class_name(cell) for cell in cells]
-    classes = natural_order(set(names))
-    index = {name: label for label, name in enumerate(classes)}
-    return classes, np.array([index[name] for name in names], np.int64)
+def _row_labels(
+    table: Table,
+    found: Columns,
+    images: Sequence[object],
+    rows: Sequence[int],
+    wanted: LabelsPerImage | None,
+    path: Path,
+) -> RowLabels:
+    """Read the classes or labels of some rows of a list."""
+    if found.indicators:
+        columns = {
+            table.headings[place] if table.headings is not None else f"label {number}": [
+                table.columns[place][row] for row in rows
+            ]
+            for number, place in enumerate(found.indicators, start=1)
+        }
+        return read_indicators(columns, [images[row] for row in rows], rows, wanted, str(path))
+    cells = table.columns[found.label]
+    return read_cells([cells[row] for row in rows], [images[row] for row in rows], rows, wanted, str(path))
 
 
 def _guesses(table: Table) -> list[str]:
@@ -115,29 +136,20 @@ def _existing(located: Located, images: Sequence[str], path: Path, allow_missing
 
 
 def _without_repeats(
-    names: Sequence[str | None], labels: Sequence[str], splits: Sequence[str], rows: Sequence[int], path: Path
+    names: Sequence[str | None], splits: Sequence[str], rows: Sequence[int]
 ) -> tuple[list[int], list[str]]:
-    """Return the rows without those that repeat an image, and remarks on them.
-
-    Raises:
-        CompoundNetError: an image is listed with two classes.
-    """
+    """Return the places in `rows` without those that repeat an image, and remarks on them."""
     first: dict[str | None, int] = {}
     kept, repeats, leaks = [], 0, 0
-    for row in rows:
+    for place, row in enumerate(rows):
         known = first.setdefault(names[row], row)
         if known == row:
-            kept.append(row)
-        elif labels[known] != labels[row]:
-            raise CompoundNetError(
-                f"{path}: row {row + 1}: {names[row]} has the class {labels[row]!r} here and {labels[known]!r} in row"
-                f" {known + 1}"
-            )
+            kept.append(place)
         elif splits[known] == splits[row]:
             repeats += 1
         else:
             leaks += 1
-            kept.append(row)
+            kept.append(place)
     remarks = [f"{repeats:,} rows repeat an image of another row, and were left out"] if repeats else []
     if leaks:
         remarks.append(f"{leaks:,} images are listed in two splits: what is measured on them is not held out")
@@ -146,25 +158,33 @@ def _without_repeats(
 
 def _check_classes(
     classes: tuple[str, ...],
-    numbers: np.ndarray[tuple[int], np.dtype[np.int64]],
+    labels: Labels,
     splits: np.ndarray[tuple[int], np.dtype[np.str_]],
     rows: Sequence[int],
     path: Path,
 ) -> None:
     """Raise CompoundNetError for a class that only other splits than train have."""
-    training = set(numbers[splits == "train"].tolist())
-    for place, number in enumerate(numbers.tolist()):
-        if number not in training:
-            known = [classes[label] for label in training]
-            raise CompoundNetError(
-                f"{path}: row {rows[place] + 1}: the class {classes[number]!r} is not among those of the training"
-                f" images{did_you_mean(classes[number], known)}"
-            )
+    several = labels.ndim == 2
+    training = labels[splits == "train"]
+    known = set(np.flatnonzero(training.any(axis=0)).tolist() if several else training.tolist())
+    for place, row in enumerate(labels):
+        for number in np.flatnonzero(row).tolist() if several else [int(row)]:
+            if number not in known:
+                names = [classes[label] for label in known]
+                raise CompoundNetError(
+                    f"{path}: row {rows[place] + 1}: the {'label' if several else 'class'} {classes[number]!r} is not"
+                    f" among those of the training images{did_you_mean(classes[number], names)}"
+                )
 
 
-def _understanding(table: Table, image: int, label: int, split: int | None, folder: Path) -> Understanding:
+def _understanding(table: Table, found: Columns, folder: Path) -> Understanding:
     headings = table.headings or tuple(f"column {place}" for place in range(1, len(table.columns) + 1))
-    used = {"image": image, "class": label} | ({"split": split} if split is not None else {})
+    split = found.split
+    labels = found.indicators or (found.label,)
+    named = {"image": headings[found.image], "class": ", ".join(headings[place] for place in labels)}
+    if split is not None:
+        named["split"] = headings[split]
+    used = {found.image, *labels, split}
     splits: dict[str, str] = {}
     if split is not None:
         key = heading_key(headings[split])
@@ -176,8 +196,8 @@ def _understanding(table: Table, image: int, label: int, split: int | None, fold
         "list",
         str(folder),
         splits,
-        {role: headings[place] for role, place in used.items()},
-        tuple(heading for place, heading in enumerate(headings) if place not in used.values()),
+        named,
+        tuple(heading for place, heading in enumerate(headings) if place not in used),
         table.encoding,
         table.delimiter,
     )

@@ -17,6 +17,7 @@ from compoundnet.data.class_folders import open_folder
 from compoundnet.data.dataset import Dataset, Split
 from compoundnet.data.image_list import open_list
 from compoundnet.data.imagenet import imagenet_splits, imagenet_test_splits
+from compoundnet.data.label_cells import LabelsPerImage
 from compoundnet.data.library_sets import digits_splits, torchvision_splits
 from compoundnet.data.names import LIST_SUFFIXES
 from compoundnet.data.shards import is_shards, open_shards
@@ -29,6 +30,7 @@ def open_dataset(
     allow_missing: bool = False,
     test_fraction: float = 0.2,
     seed: int = 0,
+    labels: LabelsPerImage | None = None,
 ) -> Dataset:
     """Open the data set that `data` names. No image is opened, so it is as fast as listing the files.
 
@@ -43,6 +45,8 @@ def open_dataset(
         test_fraction: Fraction of each class, held out by `seed` if a folder or list has no test split; 0 makes
             none.
         seed: Seed of that test split.
+        labels: "one" class an image, or "several" labels, or none. By default a list decides by its cells, and
+            `Dataset.notes` says how; other data have one class an image.
 
     Raises:
         CompoundNetError: the data is missing or not as expected; the message says how to get data that needs a licence
@@ -54,7 +58,7 @@ def open_dataset(
     path = Path(text).expanduser()
     if facts is not None and (colon or not path.exists()):
         root = Path(folder).expanduser().absolute() if folder else cache_folder() / "data"
-        return _known(facts, root, download, allow_missing)
+        return _with_labels(_known(facts, root, download, allow_missing), labels)
     if not path.exists():
         raise CompoundNetError(
             f"there is no file or folder {text}, nor a data set of that name{did_you_mean(name, known_datasets())}"
@@ -66,16 +70,31 @@ def open_dataset(
                 f"{text}: expected a folder of class folders, or a list of images that ends in"
                 f" {', '.join(LIST_SUFFIXES)}{_instead(path.suffix.lower())}"
             )
-        return open_list(path, test_fraction=test_fraction, seed=seed, allow_missing=allow_missing)
+        return open_list(path, test_fraction=test_fraction, seed=seed, allow_missing=allow_missing, labels=labels)
     if not path.is_dir():
         raise CompoundNetError(f"{text}: is neither a folder nor a regular file")
     if is_shards(path):
-        return open_shards(path)
-    return open_folder(path, path.name, test_fraction=test_fraction, seed=seed)
+        return _with_labels(open_shards(path), labels)
+    return _with_labels(open_folder(path, path.name, test_fraction=test_fraction, seed=seed), labels)
+
+
+def _with_labels(dataset: Dataset, labels: LabelsPerImage | None) -> Dataset:
+    """Return the data set with as many labels an image as the user says."""
+    if labels == "one" and dataset.multilabel:
+        raise CompoundNetError(f"{dataset.name}: its images have several labels each, not one class")
+    if labels != "several" or dataset.multilabel:
+        return dataset
+    splits = {name: split.with_several_labels() for name, split in dataset.splits.items()}
+    return msgspec.structs.replace(dataset, splits=splits)
 
 
 def open_for_evaluation(
-    data: str | os.PathLike[str], split: str | None = None, *, download: bool = False, allow_missing: bool = False
+    data: str | os.PathLike[str],
+    split: str | None = None,
+    *,
+    download: bool = False,
+    allow_missing: bool = False,
+    labels: LabelsPerImage | None = None,
 ) -> Dataset:
     """Open a data set with only the split to evaluate.
 
@@ -85,19 +104,20 @@ def open_for_evaluation(
             list that has no splits.
         download: as in `open_dataset`.
         allow_missing: as in `open_dataset`.
+        labels: as in `open_dataset`.
 
     Raises:
         CompoundNetError: as `open_dataset`; there is no such split; or "all" of data that is divided.
     """
     if split == "all":
-        whole = open_dataset(data, download=download, allow_missing=allow_missing, test_fraction=0)
+        whole = open_dataset(data, download=download, allow_missing=allow_missing, test_fraction=0, labels=labels)
         if len(whole.splits) > 1:
             raise CompoundNetError(
                 f"{whole.name} is divided into {', '.join(whole.splits)}: give one of them as --split"
             )
         chosen = msgspec.structs.replace(whole.split(whole.evaluation), name="all")
     else:
-        whole = open_dataset(data, download=download, allow_missing=allow_missing)
+        whole = open_dataset(data, download=download, allow_missing=allow_missing, labels=labels)
         chosen = whole.split(split or whole.evaluation)
     return msgspec.structs.replace(whole, splits={chosen.name: chosen})
 

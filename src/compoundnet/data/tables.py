@@ -60,7 +60,15 @@ def read_table(path: Path) -> Table:
         headings, body = tuple(first), body[1:]
         if headings[0].startswith("#"):
             headings = (headings[0].lstrip("# "), *headings[1:])
-    width = len(first)
+    width = len(first) if headings is None or len(headings) != 2 else 2
+    if (
+        {len(row) for row in body} - {width}
+        and (headings is None or width == 2)
+        and all(is_image_name(row[0]) for row in body)
+    ):
+        # As many labels as an image has, without quotes around them.
+        body = [[row[0], "|".join(filter(None, row[1:]))] for row in body]
+        width = 2
     for number, row in enumerate(body, start=1):
         while len(row) > width and not row[-1]:
             row.pop()

@@ -1,0 +1,148 @@
+"""Lists with several labels an image, in all the forms in which people write them, and lists that only look so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sample_images import write_classes
+
+from compoundnet.base import CompoundNetError
+from compoundnet.data import open_dataset
+from compoundnet.data.dataset import Dataset
+from compoundnet.data.label_cells import LabelsPerImage
+
+
+def opened(folder: Path, *lines: str, name: str = "list.csv", labels: LabelsPerImage | None = None) -> Dataset:
+    """A list of images 0.jpg to 3.jpg."""
+    write_classes(folder, 4, ("images",))
+    (folder / "images" / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return open_dataset(folder / "images" / name, test_fraction=0, labels=labels)
+
+
+def labels_of(dataset: Dataset) -> dict[str, str]:
+    """The labels of each image, with spaces between them."""
+    split = dataset.split("train")
+    assert split.multilabel
+    return {
+        split.image_name(index): " ".join(name for name, has in zip(split.classes, row, strict=True) if has)
+        for index, row in enumerate(split.labels.tolist())
+    }
+
+
+EXPECTED = {"0.jpg": "cat dog", "1.jpg": "cat", "2.jpg": "bird dog", "3.jpg": ""}
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ('"0.jpg","cat,dog"', '"1.jpg","cat"', '"2.jpg","dog, bird"', '"3.jpg",""'),
+        ("0.jpg,cat|dog", "1.jpg,cat", "2.jpg,dog|bird", "3.jpg,"),
+        ("0.jpg,cat;dog", "1.jpg,cat", "2.jpg,dog ; bird", "3.jpg,"),
+        ("0.jpg,cat,dog", "1.jpg,cat", "2.jpg,dog,bird", "3.jpg"),
+        ("image,labels", "0.jpg,cat,dog", "1.jpg,cat", "2.jpg,dog,bird", "3.jpg,"),
+        ("0.jpg;cat,dog", "1.jpg;cat", "2.jpg;dog,bird", "3.jpg;"),
+        ("0.jpg\tcat,dog", "1.jpg\tcat", "2.jpg\tdog,bird", "3.jpg\t"),
+        ("filename;labels", "0.jpg;['cat', 'dog']", "1.jpg;['cat']", "2.jpg;['dog', 'bird']", "3.jpg;[]"),
+        ("filename,labels", '0.jpg,"[""cat"",""dog""]"', '1.jpg,"[""cat""]"', '2.jpg,"[""dog"",""bird""]"', "3.jpg,[]"),
+        ("filename,cat,dog,bird", "0.jpg,1,1,0", "1.jpg,1,0,0", "2.jpg,0,1,1", "3.jpg,0,0,0"),
+        ("filename,width,cat,dog,bird", "0.jpg,9,1,1,-1", "1.jpg,8,1,-1,-1", "2.jpg,9,-1,1,1", "3.jpg,9,-1,-1,-1"),
+        ("filename;cat;dog;bird", "0.jpg;True;True;False", "1.jpg;True;False;False", "2.jpg;False;True;True",
+         "3.jpg;False;False;False"),
+    ],
+)  # fmt: skip
+def test_every_form_of_several_labels_is_read(tmp_path: Path, lines: tuple[str, ...]) -> None:
+    dataset = opened(tmp_path, *lines)
+    found = {image: " ".join(sorted(labels.split())) for image, labels in labels_of(dataset).items()}
+    assert found == EXPECTED
+    assert any("several labels an image" in note for note in dataset.notes)
+    assert "3 labels, 1.2 an image on average, 1 images without" in dataset.text()
+    assert dataset.facts()["several_labels"] is True
+
+
+def test_an_image_in_several_rows_has_the_labels_of_all(tmp_path: Path) -> None:
+    dataset = opened(tmp_path, "path,label", "0.jpg,cat", "1.jpg,cat", "0.jpg,dog", "2.jpg,bird")
+    assert labels_of(dataset) == {"0.jpg": "cat dog", "1.jpg": "cat", "2.jpg": "bird"}
+    assert any("1 of 3 images are in several rows with different labels" in note for note in dataset.notes)
+    with pytest.raises(
+        CompoundNetError, match=r"row 3: 0\.jpg has the class 'dog' here and 'cat' in row 1.*--several-labels"
+    ):
+        opened(tmp_path, "path,label", "0.jpg,cat", "1.jpg,cat", "0.jpg,dog", "2.jpg,bird", labels="one")
+
+
+def test_a_comma_in_class_names_stays_one_and_is_said(tmp_path: Path) -> None:
+    lines = ("path,label", '0.jpg,"tench, Tinca tinca"', '1.jpg,"goldfish, Carassius auratus"', "2.jpg,hen")
+    dataset = opened(tmp_path, *lines)
+    assert dataset.classes == ("goldfish, Carassius auratus", "hen", "tench, Tinca tinca")
+    assert not dataset.multilabel
+    assert any(
+        "a comma is taken as part of a class name" in note and "--several-labels" in note for note in dataset.notes
+    )
+    several = opened(tmp_path, *lines, labels="several")
+    assert several.classes == ("Carassius auratus", "Tinca tinca", "goldfish", "hen", "tench")
+
+
+def test_the_user_decides_about_a_separator(tmp_path: Path) -> None:
+    dataset = opened(tmp_path, "path,label", "0.jpg,cat|dog", "1.jpg,cat", labels="one")
+    assert dataset.classes == ("cat", "cat|dog")
+    assert labels_of(opened(tmp_path, "path,label", "0.jpg,cat", "1.jpg,dog", labels="several")) == {
+        "0.jpg": "cat",
+        "1.jpg": "dog",
+    }
+
+
+def test_one_column_a_class_with_exactly_one_1_is_one_class(tmp_path: Path) -> None:
+    lines = ("filename,cat,dog", "0.jpg,1,0", "1.jpg,0,1", "2.jpg,1,0")
+    dataset = opened(tmp_path, *lines)
+    assert dataset.classes == ("cat", "dog")
+    assert dataset.split("train").labels.tolist() == [0, 1, 0]
+    assert any("one column a class" in note for note in dataset.notes)
+    assert labels_of(opened(tmp_path, *lines, labels="several")) == {"0.jpg": "cat", "1.jpg": "dog", "2.jpg": "cat"}
+    with pytest.raises(CompoundNetError, match="row 2 has a 1 in 2 columns"):
+        opened(tmp_path, "filename,cat,dog", "0.jpg,1,0", "1.jpg,1,1", labels="one")
+
+
+def test_a_label_column_beside_flags_is_the_class(tmp_path: Path) -> None:
+    dataset = opened(tmp_path, "filename,label,blurred", "0.jpg,1,0", "1.jpg,0,1", "2.jpg,1,0")
+    assert dataset.classes == ("0", "1")
+    dataset = opened(tmp_path, "filename,disease,healthy", "0.jpg,1,0", "1.jpg,0,1", "2.jpg,1,1")
+    assert dataset.classes == ("disease", "healthy")
+    assert dataset.multilabel
+
+
+def test_an_empty_cell_among_single_classes_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    with pytest.raises(CompoundNetError, match=r"row 2: label is empty.*--several-labels"):
+        opened(tmp_path, "path,label", "0.jpg,cat", "1.jpg,", "2.jpg,dog")
+    assert (
+        labels_of(opened(tmp_path, "path,label", "0.jpg,cat", "1.jpg,", "2.jpg,dog", labels="several"))["1.jpg"] == ""
+    )
+
+
+def test_a_label_that_only_test_images_have_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CompoundNetError, match=r"row 3: the label 'bird' is not among those of the training images"):
+        opened(tmp_path, "path,label,split", "0.jpg,cat|dog,train", "1.jpg,cat,train", "2.jpg,cat|bird,test")
+
+
+def test_a_test_split_is_held_out_label_by_label(tmp_path: Path) -> None:
+    write_classes(tmp_path, 40, ("images",))
+    lines = [f"{index}.jpg,{'cat|dog' if index % 4 == 0 else 'cat' if index % 2 else 'dog'}" for index in range(40)]
+    (tmp_path / "images" / "list.csv").write_text("\n".join(["path,label", *lines]))
+    dataset = open_dataset(tmp_path / "images" / "list.csv")
+    assert dataset.split("test").counts().tolist() == [6, 4]
+    assert abs(len(dataset.split("test")) - 8) <= 1
+
+
+def test_parquet_lists_are_several_labels(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    write_classes(tmp_path, 4, ("images",))
+    columns = {"path": [f"{index}.jpg" for index in range(4)], "labels": [["cat", "dog"], ["cat"], ["dog", "bird"], []]}
+    parquet.write_table(pyarrow.table(columns), tmp_path / "images" / "list.parquet")
+    dataset = open_dataset(tmp_path / "images" / "list.parquet", test_fraction=0)
+    assert {name: " ".join(sorted(found.split())) for name, found in labels_of(dataset).items()} == EXPECTED
+
+
+def test_class_folders_can_be_taken_as_labels(tmp_path: Path) -> None:
+    write_classes(tmp_path, 3, ("cat", "dog"))
+    dataset = open_dataset(tmp_path, test_fraction=0, labels="several")
+    assert set(labels_of(dataset).values()) == {"cat", "dog"}
