@@ -70,11 +70,17 @@ def describe(
     if json:
         print_json(dataset.facts())
         return
-    printed = table("split", ">images", ">smallest class", ">largest class", title=dataset.name)
+    what = "label" if dataset.multilabel else "class"
+    printed = table("split", ">images", f">smallest {what}", f">largest {what}", title=dataset.name)
     for split in dataset.splits.values():
         counts = split.counts()
         printed.add_row(split.name, f"{len(split):,}", f"{counts.min():,}", f"{counts.max():,}")
-    show(printed, f"{len(dataset.classes):,} classes: {shortened(dataset.classes, 20)}")
+    names = (
+        f"{len(dataset.classes):,} labels, several an image"
+        if dataset.multilabel
+        else f"{len(dataset.classes):,} classes"
+    )
+    show(printed, f"{names}: {shortened(dataset.classes, 20)}")
 
 
 @app.command()

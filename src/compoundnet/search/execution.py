@@ -12,7 +12,7 @@ from compoundnet.search.kinds import Search, open_study
 from compoundnet.search.report import write_report, write_result
 from compoundnet.trials.local_workers import work_together
 from compoundnet.trials.network_judge import NetworkJudge
-from compoundnet.trials.outcomes import data_identity
+from compoundnet.trials.outcomes import check_one_class, data_identity
 from compoundnet.trials.studies import OpenedStudy, create_study
 from compoundnet.trials.worker import work
 
@@ -37,6 +37,7 @@ def run(
         InterruptedRunError: This process was asked to stop. The same call continues the study.
         CompoundNetError: The folder holds another search, the storage cannot be used, or every worker has failed.
     """
+    check_one_class(dataset)
     opened = create_study(search, data_identity(dataset), folder, storage)
     judge = NetworkJudge(opened, dataset)
     with opened.database.readable_errors():

@@ -140,6 +140,15 @@ def fingerprint(network: Network, dataset: Dataset, recipe: Recipe, seed: int, j
     return hashlib.blake2b(msgspec.json.encode(parts, order="deterministic"), digest_size=16).hexdigest()
 
 
+def check_one_class(dataset: Dataset) -> None:
+    """Raise CompoundNetError if the images have several labels each: networks are judged by top-1 accuracy."""
+    if dataset.multilabel:
+        raise CompoundNetError(
+            f"{dataset.name}: its images have several labels each; searches, studies and sweeps judge networks by the"
+            " accuracy of one class an image. `compoundnet train` without --sweep trains on several labels"
+        )
+
+
 def data_identity(dataset: Dataset) -> str:
     """Return a digest of the classes, the counts, and the names and labels of up to 1,000 images per split of a data
     set."""

@@ -31,7 +31,7 @@ from compoundnet.train.run import run_folder
 from compoundnet.train.status import Watcher
 from compoundnet.train.task import plan_task
 from compoundnet.trials.local_workers import work_together
-from compoundnet.trials.outcomes import data_identity
+from compoundnet.trials.outcomes import check_one_class, data_identity
 from compoundnet.trials.settings import position
 from compoundnet.trials.studies import OpenedStudy, create_study
 from compoundnet.trials.worker import work
@@ -67,6 +67,7 @@ def sweep(
         InterruptedRunError: This process was asked to stop. Finished work is kept.
         CompoundNetError: The folder holds another sweep, every process has failed, or every training diverges.
     """
+    check_one_class(dataset)
     watcher = watcher or Watcher()
     folder = run_folder(output) / "sweep"
     trainings = SweepTrainings(recipe, dataset, folder, grid or published_grid(), network, start, workers, accelerator)
