@@ -134,3 +134,17 @@ def test_wrong_usage_is_told(arguments: list[str], told: str, model: Path, photo
     done = run("explain", *(argument.format(**places) for argument in arguments), cwd=tmp_path)
     assert done.returncode == 2
     assert told in " ".join(done.stderr.replace("│", " ").split())
+
+
+def test_a_model_of_several_labels_has_a_map_for_each_of_the_image(photos: Path, tmp_path: Path) -> None:
+    from compoundnet.models import Postprocess
+
+    how = Postprocess(1.0, "sigmoid", (0.01, 0.01, 0.99, 0.01, 0.01, 0.99, 0.99))
+    folder = write_small_model(tmp_path / "tags", postprocess=how).folder
+    image_file = sorted(photos.iterdir())[0]
+    done = run("explain", folder, image_file, "-o", tmp_path / "maps", "--json")
+    assert done.returncode == 0, done.stderr
+    (image,) = json.loads(done.stdout)["images"]
+    assert sorted(shown["index"] for shown in image["maps"]) == [0, 1, 3, 4]
+    text = run("explain", folder, image_file, "-o", tmp_path / "maps", "--class", "class 2").stdout
+    assert "class 2 (below its threshold, 99.00%)" in text

@@ -15,6 +15,7 @@ from PIL import Image
 from small_model import write_small_model
 
 import compoundnet as cn
+from compoundnet.models import Postprocess
 
 
 @pytest.fixture(scope="module")
@@ -196,3 +197,21 @@ def test_a_table_that_cannot_be_written_is_refused_before_the_work(model: Path, 
     done = run("predict", model, photos, "--csv", tmp_path / "no" / "p.csv")
     assert (done.returncode, done.stdout) == (1, "")
     assert f"there is no folder {tmp_path / 'no'}" in done.stderr
+
+
+def test_a_model_of_several_labels_prints_those_of_the_image_first(photos: Path, tmp_path: Path) -> None:
+    how = Postprocess(1.0, "sigmoid", (0.99, 0.01, 0.99, 0.01))
+    folder = write_small_model(tmp_path / "tags", classes=4, postprocess=how).folder
+    cn.runtime.session(folder, threads=1)
+    done = run("predict", folder, photos / "a.png")
+    assert (done.returncode, done.stderr) == (0, "")
+    first, *lines = done.stdout.splitlines()
+    assert first in (f"{photos / 'a.png'}: class 1, class 3", f"{photos / 'a.png'}: class 3, class 1")
+    assert len(lines) == 4
+    assert [line.endswith("(below its threshold, 99.00%)") for line in lines] == [False, False, True, True]
+    (told,) = json.loads(run("predict", folder, photos / "a.png", "--json").stdout)
+    assert sorted(told["labels"]) == ["class 1", "class 3"]
+    assert {one["index"]: one["threshold"] for one in told["predictions"]} == {0: 0.99, 1: 0.01, 2: 0.99, 3: 0.01}
+    done = run("predict", folder, photos / "a.png", "--unknown-below", "0.5")
+    assert done.returncode == 1
+    assert "unknown_below is for models that give" in done.stderr

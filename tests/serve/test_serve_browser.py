@@ -7,6 +7,9 @@ import pytest
 from browser import Watched, page
 from page_server import Server, served
 from PIL import Image
+from small_model import write_small_model
+
+from compoundnet.models import Postprocess
 
 WIDTHS = [390, 1280]
 
@@ -140,4 +143,26 @@ def test_an_image_may_be_dropped_or_pasted_anywhere(server: Server, cat: Path, t
         for kind in ("drop", "paste"):
             watched.page.evaluate(give, [kind, list((tmp_path / "small.jpg").read_bytes())])
             watched.page.wait_for_selector(f"#image-command:has-text('{kind}.jpg')", timeout=120_000)
+        sound(watched)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_model_of_several_labels_names_all_of_an_image(cat: Path, tmp_path: Path, width: int) -> None:
+    """The labels that reach their thresholds come first; the others say what they lack."""
+    model = write_small_model(
+        tmp_path / "tags", classes=4, postprocess=Postprocess(1.0, "sigmoid", (0.01, 0.99, 0.01, 0.99))
+    )
+    with served(model.folder) as running, page(width, 900) as watched:
+        opened(watched, running)
+        shown = watched.page
+        shown.set_input_files("#file", cat)
+        shown.wait_for_selector("#map", timeout=120_000)
+        labels = shown.locator("#class-list .label").all_inner_texts()
+        assert set(labels[:2]) == {"class 0", "class 2"}
+        assert labels[2].endswith("(below its threshold, 99.0%)")
+        assert labels[-1] == "the image alone"
+        status = shown.inner_text("#image-status")
+        assert all(name in status for name in ("class 0", "class 2"))
+        assert "class 1" not in status
+        assert "--top" not in shown.inner_text("#image-command")
         sound(watched)

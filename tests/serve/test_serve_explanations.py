@@ -16,6 +16,7 @@ from small_model import write_small_model
 
 from compoundnet import runtime
 from compoundnet.base import CompoundNetError
+from compoundnet.models import Postprocess
 from compoundnet.serve.app import MAX_BYTES
 from compoundnet.serve.explanations import Explainers, read_content
 
@@ -164,3 +165,12 @@ def test_an_image_of_12_bits_is_not_dark_and_says_what_was_assumed(model: Path) 
     )
     assert (same.note, found.image) == (None, same.image)
     assert [one.probability for one in found.classes] == [one.probability for one in same.classes]
+
+
+def test_of_several_labels_each_has_its_threshold(tmp_path: Path) -> None:
+    how = Postprocess(1.0, "sigmoid", (0.01, 0.99, 0.01, 0.01, 0.01, 0.99, 0.99))
+    model = write_small_model(tmp_path / "tags", postprocess=how)
+    told = Explainers([str(model.folder)]).explain(str(model.folder), encoded(noise()), "photo.png")
+    labels = [(found.index, found.threshold) for found in told.classes]
+    assert sorted(labels) == [(0, 0.01), (2, 0.01), (3, 0.01), (4, 0.01)]
+    assert "--top" not in told.command

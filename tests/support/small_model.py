@@ -8,7 +8,12 @@ from compoundnet import arch, models
 
 
 def write_small_model(
-    folder: Path, *, classes: int = 7, labelled: bool = True, in_channels: int = 3
+    folder: Path,
+    *,
+    classes: int = 7,
+    labelled: bool = True,
+    in_channels: int = 3,
+    postprocess: models.Postprocess | None = None,
 ) -> models.ModelFolder:
     """Seven classes named `class 0` and so on, 32 px."""
     import torch
@@ -25,5 +30,6 @@ def write_small_model(
         build(network).state_dict(),
         models.Preprocess.authors(32),
         labels=labels,
+        postprocess=postprocess,
         readme="For tests.\n",
     )
