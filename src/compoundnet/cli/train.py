@@ -21,18 +21,22 @@ from compoundnet.cli.options import (
     Force,
     Json,
     Settings,
+    SeveralLabels,
     complete_data,
     complete_model,
     complete_network,
     complete_recipe,
+    labels_per_image,
     output_option,
 )
 from compoundnet.cli.output import STOPPED, note, print_json, show, table
 from compoundnet.cli.progress import TrainingDisplay
 from compoundnet.train.interruptions import InterruptedRunError
+from compoundnet.train.results import LabelResult, result_fields
 
 if TYPE_CHECKING:
     from compoundnet.data import Dataset
+    from compoundnet.data.label_cells import LabelsPerImage
     from compoundnet.train import Hardware, Outcome, Recipe, Task
 
 
@@ -107,6 +111,7 @@ def train(
     workers: Decoders = None,
     download: Download = False,
     allow_missing: AllowMissing = False,
+    several: SeveralLabels = None,
     list_recipes: Annotated[bool, typer.Option("--list-recipes", help="List the recipes and exit.")] = False,
     json: Json = False,
 ) -> None:
@@ -135,6 +140,7 @@ def train(
             workers,
             download,
             allow_missing,
+            labels_per_image(several),
             calibrate,
         ),
         training.Hardware(devices, nodes, strategy, accelerator),
@@ -153,6 +159,7 @@ class _Given(NamedTuple):
     workers: int | None
     download: bool
     allow_missing: bool
+    labels: LabelsPerImage | None
     calibrate: bool
 
 
@@ -163,7 +170,7 @@ def _train(recipe: Recipe, given: _Given, hardware: Hardware, json: bool) -> Non
     from compoundnet.models import open_folder  # noqa: PLC0415
 
     # Independent of the recipe's seed, so that runs with other seeds, and `evaluate`, hold out the same test images.
-    dataset = open_dataset(given.data, download=given.download, allow_missing=given.allow_missing)
+    dataset = open_dataset(given.data, download=given.download, allow_missing=given.allow_missing, labels=given.labels)
     network = zoo.find_scalable(given.network) if given.network is not None else None
     start = open_folder(given.start) if given.start is not None else None
     task = training.plan_task(recipe, dataset, network=network, start=start)
@@ -231,8 +238,9 @@ def _print_outcome(outcome: Outcome, recipe: Recipe, dataset: Dataset, output: P
                 "num_classes": network.num_classes,
                 "recipe": recipe.fields(),
                 "data": dataset.facts(),
-                "result": outcome.result,
+                "result": None if outcome.result is None else result_fields(outcome.result),
                 "calibration": outcome.calibration,
+                "thresholds": outcome.thresholds,
                 "epochs": outcome.history,
             }
         )
@@ -240,6 +248,12 @@ def _print_outcome(outcome: Outcome, recipe: Recipe, dataset: Dataset, output: P
     show(f"{output}: {network.name}, {network.num_classes} classes")
     if outcome.result is not None:
         result = outcome.result
+        if isinstance(result, LabelResult):
+            show(
+                f"test: mAP {result.mean_average_precision:.2%}, F1 as mean over labels {result.mean_f1:.2%}, all"
+                f" labels of an image right {result.top1:.2%}, {result.count:,} images"
+            )
+            return
         show(f"test: top-1 {result.top1:.2%}, mean per class {result.mean_per_class:.2%}, {result.count:,} images")
 
 

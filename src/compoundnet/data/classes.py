@@ -31,7 +31,7 @@ def with_test(
     rest, test = hold_out_by_class(splits["train"], test_fraction, seed)
     note = (
         f"there is no test split, so {len(test):,} of {len(test) + len(rest):,} images were held out for it"
-        f" ({test_fraction:.0%} of each class, seed {seed})"
+        f" ({test_fraction:.0%} of each {'label' if test.multilabel else 'class'}, seed {seed})"
     )
     return Dataset(name, {"train": rest, "test": test}, notes=(note, *notes), understanding=understanding)
 
