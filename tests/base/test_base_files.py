@@ -13,6 +13,7 @@ from compoundnet.base import (
     UnwritableError,
     check_folder_of,
     make_folder,
+    remove_all_scratch,
     remove_scratch,
     scratch_folder,
     whole_file,
@@ -172,3 +173,12 @@ def test_a_folder_of_any_name_is_replaced(tmp_path: Path) -> None:
             (folder / "file").write_text(content)
     assert [path.name for path in tmp_path.iterdir()] == ["replaced"]
     assert (tmp_path / "replaced" / "file").read_text() == "second"
+
+
+def test_all_scratch_of_a_folder_and_nothing_else_is_removed(tmp_path: Path) -> None:
+    for name in (".step-1.pt.abcdefgh.part", ".other.12345678.part"):
+        (tmp_path / name / "inside").mkdir(parents=True)
+    for kept in ("step-1.pt", ".step-1.pt.short.part", ".hidden"):
+        (tmp_path / kept).touch()
+    remove_all_scratch(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".hidden", ".step-1.pt.short.part", "step-1.pt"]

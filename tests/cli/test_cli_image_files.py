@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command import run
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from sample_images import write_image
 from small_model import write_small_model
 from small_train import small_network
@@ -90,6 +90,21 @@ def test_check_lists_truncated_images(truncated: Path) -> None:
     document = json.loads(run("data", "check", truncated, "--allow-truncated", "--json").stdout)
     damaged = [found for found in document["findings"] if found["kind"] == "damaged images"]
     assert (document["trains"], [found["level"] for found in damaged]) == (True, ["warning"])
+
+
+def test_the_data_check_reads_what_the_others_read(tmp_path: Path) -> None:
+    """Large text before the pixels of a PNG, which PIL does not even open."""
+    for label, name in enumerate(CLASSES):
+        for number in range(5):
+            write_image(tmp_path / name / f"{number}.png", 10 * label + number)
+    info = PngImagePlugin.PngInfo()
+    info.add_text("prompt", "x" * (3 << 20), zip=True)
+    place = tmp_path / CLASSES[0] / "0.png"
+    with Image.open(place) as image:
+        image.save(place, pnginfo=info)
+    done = run("data", "check", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Training would run: 0 errors" in done.stdout
 
 
 def test_an_image_that_is_not_read_here_is_counted_with_what_to_do(model: Path, truncated: Path) -> None:

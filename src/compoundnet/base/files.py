@@ -120,6 +120,15 @@ def remove_scratch(target: str | os.PathLike[str]) -> None:
     Call it only while no other process can be writing `target`, for instance under its lock.
     """
     path = Path(target)
+    _remove(path.parent, glob.escape(path.name))
+
+
+def remove_all_scratch(folder: str | os.PathLike[str]) -> None:
+    """Remove the scratch folders that killed processes left for any target in a folder, under the same condition."""
+    _remove(Path(folder), "*")
+
+
+def _remove(folder: Path, names: str) -> None:
     # Match exactly the number of random characters of mkdtemp: `*` would also match other targets, such as NAME.v2.
-    for leftover in path.parent.glob(f".{glob.escape(path.name)}.{'?' * _RANDOM}{_SUFFIX}"):
+    for leftover in folder.glob(f".{names}.{'?' * _RANDOM}{_SUFFIX}"):
         shutil.rmtree(leftover, ignore_errors=True)

@@ -217,10 +217,18 @@ def find_range_of_files(paths: Iterable[str | os.PathLike[str]]) -> FoundRange |
     def opened(number: int) -> Image.Image | None:
         try:
             return Image.open(files[number], formats=image_formats())
-        except Exception:  # whoever reads it reports it
-            return None
+        except Exception:
+            return _opened_or_none(files[number])
 
     return find_range(files, opened)
+
+
+def _opened_or_none(file: str) -> Image.Image | None:
+    """The same for a PNG with large text before its pixels, or None: whoever reads the file reports why."""
+    try:
+        return open_encoded(Path(file).read_bytes())
+    except Exception:
+        return None
 
 
 def find_range_in(encoded: bytes) -> FoundRange | None:
@@ -237,7 +245,15 @@ def find_range_in(encoded: bytes) -> FoundRange | None:
 
 def open_encoded(encoded: bytes) -> Image.Image:
     """Read an image's header only; PIL decodes the pixels when they are first used."""
-    return Image.open(io.BytesIO(encoded), formats=image_formats())
+    try:
+        return Image.open(io.BytesIO(encoded), formats=image_formats())
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise
+    except Exception:  # large text before the pixels of a PNG
+        shorter = without_text(encoded)
+        if shorter is None:
+            raise
+        return Image.open(io.BytesIO(shorter), formats=image_formats())
 
 
 @contextmanager

@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from compoundnet.base import CompoundNetError, first_line, make_folder, whole_file
+from compoundnet.base import CompoundNetError, first_line, make_folder, remove_all_scratch, whole_file
 
 _log = logging.getLogger(__name__)
 _DAMAGED = ".damaged"
@@ -68,8 +67,7 @@ class Checkpoints:
         """Delete all checkpoints, and the remains of an interrupted save."""
         for path in self.folder.glob("step-*"):
             path.unlink()
-        for scratch in self.folder.glob(".step-*.part"):
-            shutil.rmtree(scratch, ignore_errors=True)
+        remove_all_scratch(self.folder)
 
     def _left(self) -> str:
         paths = self.paths()
