@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from compoundnet.base import CompoundNetError
 from compoundnet.data.order import Order
-from compoundnet.data.randomness import epoch_order, image_random
+from compoundnet.data.randomness import balanced_order, epoch_order, image_random
 
 
 def ranks(count: int, batch: int, world: int, *, shuffle: bool, drop_last: bool) -> Sequence[Order]:
@@ -76,3 +76,53 @@ def test_epochs_differ_and_hold_the_same_images() -> None:
 def test_a_batch_larger_than_the_data_says_what_fits() -> None:
     with pytest.raises(CompoundNetError, match=r"30 images do not fill one batch of 16 on each of 2 processes.* 15"):
         Order(count=30, batch=16, shuffle=True, drop_last=True, world=2)
+
+
+@given(
+    count=st.integers(1, 200),
+    pieces=st.integers(1, 30),
+    world=st.integers(1, 4),
+    labels=st.lists(st.integers(0, 5), min_size=200, max_size=200),
+    start=st.integers(0, 8),
+)
+def test_an_epoch_of_equal_pieces_leaves_no_image_out(
+    count: int, pieces: int, world: int, labels: list[int], start: int
+) -> None:
+    if pieces * world > count:
+        with pytest.raises(CompoundNetError, match="cannot be divided"):
+            Order(count=count, batch=1, shuffle=True, drop_last=False, pieces=pieces, world=world)
+        return
+    for balanced in (None, np.array(labels[:count], np.int64)):
+        orders = [
+            Order(
+                count=count,
+                batch=1,
+                shuffle=True,
+                drop_last=False,
+                rank=rank,
+                world=world,
+                pieces=pieces,
+                labels=balanced,
+            )
+            for rank in range(world)
+        ]
+        parts = [indices(order, 2) for order in orders]
+        assert all(indices(order, 2, start) == part[start:] for order, part in zip(orders, parts, strict=True))
+        drawn = [draw for part in parts for batch in part for draw in batch]
+        assert len(set(drawn)) == len(drawn) == count
+        sizes = [sum(map(len, batch)) for batch in zip(*parts, strict=True)]
+        assert sizes == [orders[0].size(number) for number in range(pieces)]
+        assert max(sizes) - min(sizes) <= 1 and all(batch for part in parts for batch in part)
+        if balanced is None:
+            assert sorted(drawn) == list(range(count))
+
+
+@given(sizes=st.lists(st.integers(1, 60), min_size=1, max_size=6), epoch=st.integers(0, 5))
+def test_balanced_draws_take_each_class_and_each_of_its_images_equally_often(sizes: list[int], epoch: int) -> None:
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    draws = balanced_order(labels, seed=1, epoch=epoch)
+    images = np.bincount(draws % len(labels), minlength=len(labels))
+    per_class = np.bincount(labels, images)
+    assert len(draws) == len(labels) and np.ptp(per_class) <= 1
+    assert all(np.ptp(images[labels == label]) <= 1 for label in range(len(sizes)))
+    assert balanced_order(labels, seed=1, epoch=epoch).tolist() == draws.tolist()

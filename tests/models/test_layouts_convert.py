@@ -112,3 +112,14 @@ def test_an_unknown_layout_suggests_the_nearest() -> None:
 def test_naming_layouts_imports_no_torch() -> None:
     code = "import sys; from compoundnet.models.layouts import LAYOUTS; assert LAYOUTS and 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_layout_is_given_by_its_name() -> None:
+    """It failed with an AttributeError, though the documentation names layouts by strings."""
+    adapted, theirs = weights(B0, "timm")
+    ours = build(adapted).state_dict()
+    named, given = to_layout(ours, adapted, "timm"), to_layout(ours, adapted, layout("timm"))
+    assert named.keys() == given.keys() == theirs.keys()
+    assert from_layout(named, B0, "timm")[0] == from_layout(given, B0, layout("timm"))[0]
+    with pytest.raises(CompoundNetError, match="there is no layout named 'tim'; did you mean timm"):
+        to_layout(ours, adapted, "tim")

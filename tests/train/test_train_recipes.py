@@ -12,7 +12,7 @@ import pytest
 from compoundnet.base import CompoundNetError, decode_toml
 from compoundnet.data.augment import AutoAugment, RandAugment
 from compoundnet.train import Recipe, find_recipe, override, recipes
-from compoundnet.train.recipe import SGD, AdamW, Constant, Cosine, RMSProp, Staircase
+from compoundnet.train.recipe import ELSEWHERE, SGD, AdamW, Constant, Cosine, RMSProp, Staircase
 from compoundnet.train.schedule import peak_lr
 
 
@@ -88,6 +88,10 @@ def test_settings_are_typed_and_reach_into_parts() -> None:
         ("lr", "expected key=value"),
         ("learning_rat=1", "no field 'learning_rat'"),
         ("epoch=3", "did you mean"),
+        ("class_weight=balanced", "no field 'class_weight'; did you mean balance?"),
+        ("image_size=128", "did you mean resolution?"),
+        ("WD=0.1", "did you mean weight_decay?"),
+        ("momentum=0.9", "did you mean optimizer.momentum?"),
         ("lr=fast", "field lr: Expected `float`, got `str`"),
         ("lr=-1", "lr must be above 0"),
         ("batch=0", "batch must be at least 1"),
@@ -108,6 +112,13 @@ def test_a_bad_setting_is_named(setting: str, message: str | None) -> None:
     with pytest.raises(CompoundNetError) as caught:
         override(find_recipe("imagenet"), [setting])
     assert message.lower() in str(caught.value).lower()
+
+
+def test_the_names_of_other_libraries_lead_to_fields() -> None:
+    for other, ours in ELSEWHERE.items():
+        field, _, part = ours.partition(".")
+        assert field in Recipe.__struct_fields__ and other not in Recipe.__struct_fields__
+        assert not part or part in ("kind", "momentum")
 
 
 def test_an_unknown_recipe_suggests_the_nearest() -> None:

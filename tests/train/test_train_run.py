@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +90,6 @@ def test_checkpointing_changes_no_weight(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["batch=64", "minival=12"], "48 training images do not fill one batch of 64|do not fill one batch"),
         (["accumulate=3"], r"a batch of 8 cannot be shared equally by 1 processes in 3 parts; give a multiple of 3"),
         (["minival=60"], "cannot hold 60"),
     ],
@@ -166,3 +166,58 @@ def test_a_disk_too_full_for_tensorboard_stops_nothing(tmp_path: Path) -> None:
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, "went on\n"), done.stderr
     assert "TensorBoardLogger failed (File too large); training goes on without it\n" in done.stderr
+
+
+def test_a_batch_larger_than_the_data_shrinks_and_says_so(tmp_path: Path) -> None:
+    recipe = small_recipe("batch=64", "epochs=1")
+    task = plan_task(recipe, small_dataset(), network=small_network())
+    assert (task.recipe.batch, task.asked_batch) == (24, 64)
+    assert task.notes == (
+        "batch 24 instead of 64: there are only 48 training images, and an epoch should have at least two steps",
+    )
+    assert train(task, tmp_path / "model").history[-1].step == 2
+    assert find_recipe(str(tmp_path / "model" / "recipe.toml")).batch == 24
+    odd = plan_task(small_recipe("batch=64", "accumulate=4", "minival=50"), small_dataset(), network=small_network())
+    assert (len(odd.train), odd.recipe.batch) == (10, 8)
+
+
+@pytest.mark.parametrize(
+    "settings", [["batch=7"], ["batch=9", "accumulate=3"], ["batch=1"], ["batch=2", "accumulate=2"]]
+)
+def test_an_epoch_takes_every_image_in_steps_of_equal_size(tmp_path: Path, settings: list[str]) -> None:
+    """26 of 90 images were left out of every epoch."""
+    seen: list[int] = []
+    task = plan_task(
+        small_recipe("epochs=2", "label_smoothing=0", *settings),
+        small_dataset(),
+        network=small_network(),
+        loss=_counting(seen),
+    )
+    seen.clear()
+    history = train(task, tmp_path / "model").history
+    steps, parts = history[0].step, task.recipe.accumulate
+    assert sum(seen) == 2 * 48 and len(seen) == 2 * steps * parts
+    sizes = [sum(seen[start : start + parts]) for start in range(0, len(seen), parts)]
+    assert max(sizes) - min(sizes) <= 1 and max(sizes) <= task.recipe.batch and steps == -(-48 // task.recipe.batch)
+
+
+def _counting(seen: list[int]) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        seen.append(len(labels))
+        return torch.nn.functional.cross_entropy(logits, labels)
+
+    return loss
+
+
+@pytest.mark.parametrize(
+    ("images", "settings", "held"),
+    [(60, [], 0), (990, [], 0), (1000, [], 100), (60, ["select=best"], 6), (60, ["patience=3"], 6)],
+)
+def test_images_are_held_out_only_if_they_decide_something(images: int, settings: list[str], held: int) -> None:
+    recipe = small_recipe("minival=auto", "select=last", "patience=0", *settings)
+    task = plan_task(recipe, small_dataset(train=images), network=small_network())
+    assert (len(task.train), len(task.held) if task.held is not None else 0) == (images - held, held)
+    assert task.recipe.minival == (0.1 if held else 0)
+    assert any("no training images are held out" in text for text in task.notes) == (held == 0)
+    uncalibrated = plan_task(recipe, small_dataset(train=images), network=small_network(), calibrated=False)
+    assert (uncalibrated.held is not None) == bool(settings)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+_NO_NAMES: Mapping[str, str] = MappingProxyType({})
 
 
 class CompoundNetError(ValueError):
@@ -15,8 +18,16 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
-def did_you_mean(given: str, known: Iterable[str]) -> str:
-    """Return the end of an error message: the known names closest to `given`, or all of them if there are few."""
+def did_you_mean(given: str, known: Iterable[str], elsewhere: Mapping[str, str] = _NO_NAMES) -> str:
+    """Return the end of an error message: the known names closest to `given`, or all of them if there are few.
+
+    Args:
+        given: The name that is not known.
+        known: The known names.
+        elsewhere: What other libraries call them: the known name of each such name, in lower case.
+    """
+    if given.lower() in elsewhere:
+        return f"; did you mean {elsewhere[given.lower()]}?"
     names = sorted(known)
     likeness = {name: difflib.SequenceMatcher(None, given, name).ratio() for name in names}
     close = sorted((name for name in names if likeness[name] >= 0.5), key=lambda name: -likeness[name])[:3]

@@ -28,6 +28,15 @@ def parse_duration(text: str) -> float:
     return _parse(text, {"us": 1e-3, "ms": 1, "s": 1e3}, "a time such as 30ms or 0.5s")
 
 
+def format_duration(seconds: float) -> str:
+    """Return a duration in words, such as `3 min 20 s`."""
+    hours, rest = divmod(round(seconds), 3600)
+    minutes, rest = divmod(rest, 60)
+    if hours:
+        return f"{hours:,} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
 def _parse(text: str, factors: dict[str, float], expected: str) -> float:
     match = _PATTERN.fullmatch(text.strip())
     value = float(match[1]) * factors.get(match[2].lower(), math.nan) if match else math.nan

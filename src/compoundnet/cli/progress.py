@@ -3,21 +3,50 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Self, TypeVar
 
+from compoundnet.base.units import format_duration
 from compoundnet.cli.output import note
 from compoundnet.train.status import Epoch, Watcher
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from compoundnet.train.summary import RunSummary
+
 Item = TypeVar("Item")
 # Work on fewer items ends before a bar could be read.
 _FEW = 20
-# Seconds between two lines: a tenth of the time elapsed so far, within these bounds.
-_SHORTEST, _LONGEST = 30.0, 600.0
+# Output that is no terminal gets a line this often, in seconds, also while nothing is finished.
+_LINE_SECONDS = 30.0
+# Rates and times left are measured over so many of the last seconds, or over so many counts if these take longer.
+_WINDOW = 30.0
+_COUNTS = 8
+# Before so much time has been measured, an estimate is better than a measurement.
+_ENOUGH = 2.0
+
+
+class Speed:
+    """Amounts of work over the last seconds."""
+
+    def __init__(self, done: float) -> None:
+        self._marks = deque([(time.monotonic(), done)])
+
+    def mark(self, done: float) -> None:
+        """Note how much is done now."""
+        now = time.monotonic()
+        self._marks.append((now, done))
+        while len(self._marks) > _COUNTS and now - self._marks[1][0] > _WINDOW:
+            self._marks.popleft()
+
+    def per_second(self) -> float | None:
+        """Return the work done per second; None before there is enough to measure."""
+        (began, before), (now, after) = self._marks[0], self._marks[-1]
+        return (after - before) / (now - began) if now - began >= _ENOUGH and after > before else None
 
 
 class Display:
@@ -33,23 +62,33 @@ class Display:
     def __init__(self, what: str, total: int | None = None, unit: str = "images", *, quiet: bool = False) -> None:
         self._what, self._unit, self._quiet = what, unit, quiet
         self._bar: Progress | None = None
+        self._ended: threading.Event | None = None
+        self._told = 0.0
         if total is not None:
             self.start(total)
 
-    def start(self, total: int, completed: int = 0) -> None:
-        """Start counting, from zero if it was started before."""
+    def start(self, total: int, completed: int = 0, what: str | None = None, unit: str | None = None) -> None:
+        """Start counting, from zero if it was started before; `what` and `unit` replace those given before."""
         self._close()
-        self._total, self._completed, self._first, self._detail = total, completed, completed, ""
-        self._began = self._told = time.monotonic()
-        if self._quiet or not sys.stderr.isatty():
+        self._what, self._unit = what or self._what, unit or self._unit
+        self._total, self._completed, self._detail = total, completed, ""
+        self._left: float | None = None
+        self._reached = time.monotonic()
+        self._speed = Speed(completed)
+        self._told = time.monotonic()
+        if self._quiet:
+            return
+        if not sys.stderr.isatty():
+            self._ended = threading.Event()
+            threading.Thread(target=self._tell_regularly, args=(self._ended,), daemon=True).start()
             return
         from rich.console import Console  # noqa: PLC0415  where no bar is drawn, nobody waits for rich
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+        from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415
 
         count = "{task.completed:,.0f} of {task.total:,.0f} " + self._unit
         self._bar = Progress(
             TextColumn(self._what), BarColumn(), TextColumn(count), TextColumn("{task.description}"),
-            TimeRemainingColumn(), TextColumn("left"), console=Console(stderr=True), transient=True,
+            console=Console(stderr=True), transient=True,
         )  # fmt: skip
         self._bar.start()
         self._task = self._bar.add_task("", total=total, completed=completed)
@@ -58,23 +97,35 @@ class Display:
         """Count items that have just been finished."""
         self.reach(self._completed + count)
 
-    def reach(self, completed: int, detail: str = "") -> None:
-        """Set the number of finished items and the further values to show."""
-        self._completed = completed
+    def reach(self, completed: int, detail: str = "", left: float | None = None) -> None:
+        """Set the number of finished items, further values to show, and the seconds that are left if the rate of these
+        items does not show them."""
+        self._completed, self._detail = completed, detail
+        self._speed.mark(completed)
+        rate = self._speed.per_second()
+        self._left = (self._total - completed) / rate if left is None and rate else left
+        self._reached = time.monotonic()
         if self._bar is not None:
-            self._bar.update(self._task, completed=completed, description=detail)
-        elif not self._quiet:
-            now = time.monotonic()
-            if now - self._told >= min(_LONGEST, max(_SHORTEST, (now - self._began) / 10)):
-                self._told = now
-                left = (now - self._began) / max(1, completed - self._first) * (self._total - completed)
-                parts = [f"{self._what}: {completed:,} of {self._total:,} {self._unit}", detail]
-                note(", ".join([*filter(None, parts), f"{duration(left)} left"]))
+            self._bar.update(self._task, completed=completed, description=", ".join(self._values()))
+
+    def _values(self) -> list[str]:
+        left = ""
+        if self._left is not None:
+            left = f"{format_duration(max(0.0, self._left - (time.monotonic() - self._reached)))} left"
+        return [text for text in (self._detail, left) if text]
+
+    def _tell_regularly(self, ended: threading.Event) -> None:
+        while not ended.wait(max(0.1, self._told + _LINE_SECONDS - time.monotonic())):
+            if time.monotonic() - self._told >= _LINE_SECONDS:
+                self._told = time.monotonic()
+                count = f"{self._what}: {self._completed:,} of {self._total:,} {self._unit}"
+                note(", ".join([count, *self._values()]))
 
     def notify(self, text: str) -> None:
         """Write a line, above the bar if there is one."""
         if self._quiet:
             return
+        self._told = time.monotonic()
         if self._bar is not None:
             self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
         else:
@@ -87,6 +138,9 @@ class Display:
         self._close()
 
     def _close(self) -> None:
+        if self._ended is not None:
+            self._ended.set()
+            self._ended = None
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
@@ -108,34 +162,63 @@ def track(items: Iterable[Item], what: str, total: int, *, printing: bool = True
 
 
 class TrainingDisplay(Watcher):
-    """Progress of a training run: steps with the loss and images per second, and a line per epoch."""
+    """Progress of a training run: its summary, steps with the loss and images per second, evaluations, and a line per
+    epoch.
+
+    Time left is counted in the seconds that the summary estimates for what is left, times how much slower or faster the
+    last seconds were than estimated: steps of the classifier alone, steps of the whole network and evaluations
+    take different times.
+    """
 
     def __init__(self, *, quiet: bool) -> None:
         self._display = Display("training", unit="steps", quiet=quiet)
-        self._batch = self._steps = 0
-        self._rate = self._last = 0.0
+        self._batch = self._steps = self._step = 0
+        self._loss, self._slowness = "", 1.0
+        self.summary: RunSummary | None = None
+        self._images, self._pace = Speed(0), Speed(0)
+
+    def planned(self, summary: RunSummary) -> None:
+        self.summary = summary
+        for line in summary.lines():
+            self._display.notify(line)
 
     def started(self, step: int, steps: int, batch: int) -> None:
-        self._steps, self._batch, self._last, self._rate = steps, batch, time.monotonic(), 0.0
+        self._steps, self._batch, self._step, self._loss = steps, batch, step, ""
         if step:
             self._display.notify(f"resuming after step {step:,} of {steps:,}")
-        self._display.start(steps, step)
+        self._show_steps()
 
     def stepped(self, step: int, loss: float) -> None:
-        now = time.monotonic()
-        rate = self._batch / max(1e-9, now - self._last)
-        self._rate = rate if not self._rate else 0.95 * self._rate + 0.05 * rate
-        self._last = now
-        self._display.reach(step, f"loss {loss:.3f}, {self._rate:,.0f} images/s")
+        frozen = self.summary.frozen_steps if self.summary is not None else 0
+        if step == frozen + 1:  # the first step of the other phase
+            self._step = step
+            self._show_steps()
+        self._step, self._loss = step, f"loss {loss:.3f}"
+        self._images.mark(step * self._batch)
+        self._pace.mark(self._expected(step))
+        rate = self._images.per_second()
+        detail = ", ".join([self._loss, *([f"{rate:,.{1 if rate < 10 else 0}f} images/s"] if rate else [])])
+        self._display.reach(step, detail, self._time_left())
 
     def epoch_ended(self, epoch: Epoch) -> None:
-        held = "" if epoch.held_top1 is None else f", held-out top-1 {epoch.held_top1:.2%}"
-        left = (self._steps - epoch.step) * self._batch / epoch.images_per_second
+        held = "" if epoch.held_top1 is None else f", held-out {accuracies(epoch.held_top1, epoch.held_mean_per_class)}"
+        left = self._time_left()
+        if left is None:
+            left = (self._steps - epoch.step) * self._batch / epoch.images_per_second
         self._display.notify(
             f"epoch {epoch.epoch}: step {epoch.step:,} of {self._steps:,}, loss {epoch.loss:.4f},"
-            f" top-1 {epoch.top1:.2%}{held}, {epoch.images_per_second:,.0f} images/s, {duration(left)} left"
+            f" top-1 {epoch.top1:.2%}{held}, {epoch.images_per_second:,.0f} images/s, {format_duration(left)} left"
         )
-        self._last = time.monotonic()
+
+    def evaluation_started(self, what: str, images: int) -> None:
+        self._display.start(images, what=f"evaluating {what}", unit="images")
+
+    def evaluated(self, images: int) -> None:
+        self._display.advance(images)
+
+    def evaluation_ended(self) -> None:
+        if self._step < self._steps:
+            self._show_steps()
 
     def notify(self, text: str) -> None:
         self._display.notify(text)
@@ -147,11 +230,34 @@ class TrainingDisplay(Watcher):
     def __exit__(self, *exception: object) -> None:
         self._display.__exit__(*exception)
 
+    def _show_steps(self) -> None:
+        """Show the steps again, after something else or in another phase."""
+        frozen = self.summary.frozen_steps if self.summary is not None else 0
+        phase = "training the classifier" if self._step < frozen else "training all layers" if frozen else "training"
+        self._display.start(self._steps, self._step, phase, "steps")
+        self._images, self._pace = Speed(self._step * self._batch), Speed(self._expected(self._step))
 
-def duration(seconds: float) -> str:
-    """Return a duration in words, such as "3 min 20 s"."""
-    hours, rest = divmod(round(seconds), 3600)
-    minutes, seconds = divmod(rest, 60)
-    if hours:
-        return f"{hours:,} h {minutes} min"
-    return f"{minutes} min {seconds:.0f} s" if minutes else f"{seconds:.0f} s"
+    def _expected(self, step: int) -> float:
+        """Return the estimated seconds of the first `step` steps."""
+        seconds = self.summary.seconds if self.summary is not None else None
+        if self.summary is None or seconds is None:
+            return 0.0
+        frozen = min(step, self.summary.frozen_steps)
+        return frozen * seconds.frozen_step + (step - frozen) * seconds.step
+
+    def _time_left(self) -> float | None:
+        seconds = self.summary.seconds if self.summary is not None else None
+        if self.summary is None or seconds is None:
+            return None
+        epochs = (self._steps - self._step) / self.summary.epoch_steps
+        left = self._expected(self._steps) - self._expected(self._step) + epochs * seconds.evaluation + seconds.test
+        pace = self._pace.per_second()
+        if pace:
+            self._slowness = 1 / pace
+        return left * self._slowness
+
+
+def accuracies(top1: float, mean_per_class: float | None) -> str:
+    """Return top-1 accuracy in words, with the mean per class where it differs."""
+    top, mean = f"{top1:.2%}", "" if mean_per_class is None else f"{mean_per_class:.2%}"
+    return f"top-1 {top}" + (f", mean per class {mean}" if mean and mean != top else "")

@@ -30,7 +30,7 @@ from compoundnet.cli.options import (
     output_option,
 )
 from compoundnet.cli.output import STOPPED, note, print_json, show, table
-from compoundnet.cli.progress import TrainingDisplay
+from compoundnet.cli.progress import TrainingDisplay, accuracies
 from compoundnet.train.interruptions import InterruptedRunError
 from compoundnet.train.results import LabelResult, result_fields
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from compoundnet.data import Dataset
     from compoundnet.data.label_cells import LabelsPerImage
     from compoundnet.train import Hardware, Outcome, Recipe, Task
+    from compoundnet.train.summary import RunSummary
 
 
 def train(
@@ -173,11 +174,11 @@ def _train(recipe: Recipe, given: _Given, hardware: Hardware, json: bool) -> Non
     dataset = open_dataset(given.data, download=given.download, allow_missing=given.allow_missing, labels=given.labels)
     network = zoo.find_scalable(given.network) if given.network is not None else None
     start = open_folder(given.start) if given.start is not None else None
-    task = training.plan_task(recipe, dataset, network=network, start=start)
+    task = training.plan_task(recipe, dataset, network=network, start=start, calibrated=given.calibrate)
     workers = given.workers if given.workers is not None else worker_count(len(task.train), training=True)
     if given.sweep:
-        recipe = _sweep(task, dataset, given, hardware, workers)
-        task = training.plan_task(recipe, dataset, network=network, start=start)
+        recipe = _sweep(recipe, task, dataset, given, hardware, workers)
+        task = training.plan_task(recipe, dataset, network=network, start=start, calibrated=given.calibrate)
     fabric = training.launch(hardware, recipe)
     first = fabric.is_global_zero
     for text in (dataset.text(), copies_remark(dataset), *task.notes) if first else ():
@@ -200,10 +201,10 @@ def _train(recipe: Recipe, given: _Given, hardware: Hardware, json: bool) -> Non
             note(str(error))
         raise typer.Exit(STOPPED) from error
     if first:
-        _print_outcome(outcome, task.recipe, dataset, given.output, json)
+        _print_outcome(outcome, task, dataset, display.summary, given.output, json)
 
 
-def _sweep(task: Task, dataset: Dataset, given: _Given, hardware: Hardware, workers: int) -> Recipe:
+def _sweep(recipe: Recipe, task: Task, dataset: Dataset, given: _Given, hardware: Hardware, workers: int) -> Recipe:
     """Return the recipe with the best learning rate and weight decay."""
     from compoundnet.search import sweep  # noqa: PLC0415  only --sweep needs it
     from compoundnet.train.run import check_output  # noqa: PLC0415  torch, as above
@@ -213,7 +214,7 @@ def _sweep(task: Task, dataset: Dataset, given: _Given, hardware: Hardware, work
         # The other processes of the final training also get here, after the sweep.
         with TrainingDisplay(quiet=not training.starts_as_first()) as display:
             return sweep.sweep(
-                task.recipe,
+                recipe,
                 dataset,
                 given.output,
                 network=task.network if task.start is None else None,
@@ -228,8 +229,10 @@ def _sweep(task: Task, dataset: Dataset, given: _Given, hardware: Hardware, work
         raise typer.Exit(STOPPED) from error
 
 
-def _print_outcome(outcome: Outcome, recipe: Recipe, dataset: Dataset, output: Path, json: bool) -> None:
-    network = outcome.model.network
+def _print_outcome(
+    outcome: Outcome, task: Task, dataset: Dataset, summary: RunSummary | None, output: Path, json: bool
+) -> None:
+    network, recipe = outcome.model.network, task.recipe
     if json:
         print_json(
             {
@@ -238,6 +241,8 @@ def _print_outcome(outcome: Outcome, recipe: Recipe, dataset: Dataset, output: P
                 "num_classes": network.num_classes,
                 "recipe": recipe.fields(),
                 "data": dataset.facts(),
+                "summary": summary,
+                "notes": task.notes,
                 "result": None if outcome.result is None else result_fields(outcome.result),
                 "calibration": outcome.calibration,
                 "thresholds": outcome.thresholds,
@@ -254,7 +259,7 @@ def _print_outcome(outcome: Outcome, recipe: Recipe, dataset: Dataset, output: P
                 f" labels of an image right {result.top1:.2%}, {result.count:,} images"
             )
             return
-        show(f"test: top-1 {result.top1:.2%}, mean per class {result.mean_per_class:.2%}, {result.count:,} images")
+        show(f"test: {accuracies(result.top1, result.mean_per_class)}, {result.count:,} images")
 
 
 def _print_recipes(json: bool) -> None:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from functools import lru_cache
 
+import numpy as np
 import torch
 
 from compoundnet.base import CompoundNetError
@@ -44,8 +45,8 @@ class Loader:
         share = f" of process {order.rank} of {order.world}" if order.world > 1 else ""
         start = f" from batch {self.start_batch:,}" if self.start_batch else ""
         return (
-            f"<Loader: {order.count:,} images{' shuffled' * order.shuffle} in {order.batches():,} batches of"
-            f" {order.batch}{share}, epoch {self.epoch}{start}>"
+            f"<Loader: {order.count:,} images{' shuffled' * order.shuffle} in {order.batches():,} batches"
+            f"{'' if order.pieces else f' of {order.batch}'}{share}, epoch {self.epoch}{start}>"
         )
 
     def at(self, epoch: int, start_batch: int = 0) -> Loader:
@@ -61,7 +62,7 @@ class Loader:
         return max(0, self.order.batches() - self.start_batch)
 
     def __iter__(self) -> Iterator[Batch]:
-        requests = [Request(self.epoch, indices) for indices in self.order.indices(self.epoch, self.start_batch)]
+        requests = [Request(self.epoch, draws) for draws in self.order.indices(self.epoch, self.start_batch)]
         for batch, refused, damaged in self._workers.run(requests):
             for error in refused:
                 self._refused.add(self.epoch, error)
@@ -132,6 +133,8 @@ def loader(
     world: int = 1,
     shuffle: bool | None = None,
     drop_last: bool | None = None,
+    pieces: int = 0,
+    balanced: bool = False,
     max_bad: int = 0,
     pin_memory: bool = False,
 ) -> Loader:
@@ -154,6 +157,8 @@ def loader(
         world: Number of these processes.
         shuffle: by default only for training.
         drop_last: drop the images that do not fill a batch on every process; by default only for training.
+        pieces: Number of batches of an epoch, of equal size up to one image, in place of `batch` and `drop_last`.
+        balanced: Whether to draw every class equally often, see `balanced_order`. Only for training.
         max_bad: unreadable images that this process tolerates in an epoch: each is named in the log, and the next
             readable one takes its place. Only for training: evaluation counts every image.
         pin_memory: Whether to put batches in page-locked memory, for an asynchronous copy to a GPU.
@@ -164,8 +169,10 @@ def loader(
     if workers is None:
         workers = worker_count(len(split), training=isinstance(transform, TrainingTransform))
     training = isinstance(transform, TrainingTransform)
-    if (max_bad or augment is not None) and not training:
-        raise ValueError("max_bad and augment are for training: evaluation must count every image once, as it is")
+    if (max_bad or augment is not None or balanced) and not training:
+        raise ValueError(
+            "max_bad, augment and balanced are for training: evaluation must count every image once, as it is"
+        )
     order = Order(
         count=len(split),
         batch=batch,
@@ -174,6 +181,8 @@ def loader(
         seed=seed,
         rank=rank,
         world=world,
+        pieces=pieces,
+        labels=split.labels.astype(np.int64) if balanced else None,
     )
     refused = _Refused(max_bad, training)
     return Loader(order, Workers(split, transform, augment, seed, workers, pin_memory), refused, epoch, start_batch)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 _WORD = (1 << 64) - 1
 _ORDER = _WORD  # the counter for the order of an epoch; no image has this number
+_MIXED = _WORD - 1  # the counter for the order of an epoch's balanced draws
 
 
 def image_random(seed: int, epoch: int, index: int) -> np.random.Generator:
@@ -21,7 +22,7 @@ def image_random(seed: int, epoch: int, index: int) -> np.random.Generator:
     Args:
         seed: of the training.
         epoch: from 0.
-        index: the image's number in its split.
+        index: the image's number in its split, or that of the draw (`balanced_order`).
     """
     return np.random.Generator(_philox(seed, epoch, index))
 
@@ -30,6 +31,32 @@ def epoch_order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
     """Return int64[count], a permutation: the order of one 64-bit draw for each image."""
     drawn: NDArray[np.uint64] = _philox(seed, epoch, _ORDER).random_raw(count)
     return np.argsort(drawn, kind="stable")
+
+
+def balanced_order(labels: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int64]:
+    """Return int64[count], the draw numbers of an epoch in which every class occurs equally often, up to one draw.
+
+    Draw d is image `d % count`. A class of n images that is to be drawn q times has each image drawn q // n or
+    q // n + 1 times (class-balanced sampling, Kang et al. 2020, arXiv:1910.09217, but without replacement, so that no
+    image of a small class is missed and no image is drawn more often than needed). Which images of a large class are
+    left out changes from epoch to epoch.
+
+    Args:
+        labels: int64[count], the class of each image.
+        seed: of the training.
+        epoch: from 0.
+    """
+    count = len(labels)
+    shuffled = epoch_order(count, seed, epoch)
+    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    _, sizes = np.unique(labels, return_counts=True)
+    # The draws that cannot be divided go to other classes in each epoch.
+    extra = (np.arange(len(sizes)) - epoch) % len(sizes) < count % len(sizes)
+    drawn = []
+    for members, more in zip(np.split(by_class, np.cumsum(sizes)[:-1]), extra, strict=True):
+        rounds, places = np.divmod(np.arange(count // len(sizes) + int(more)), len(members))
+        drawn.append(members[places] + rounds * count)
+    return np.concatenate(drawn)[np.argsort(_philox(seed, epoch, _MIXED).random_raw(count), kind="stable")]
 
 
 def below(random: np.random.Generator, count: int) -> int:

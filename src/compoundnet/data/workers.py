@@ -39,11 +39,11 @@ class Request(NamedTuple):
 
     Attributes:
         epoch: The epoch that determines the random choices.
-        indices: int64[N], the images' numbers in the split.
+        draws: int64[N], the draw numbers (`Order`): draw d is image `d % len(split)`, with random choices of its own.
     """
 
     epoch: int
-    indices: NDArray[np.int64]
+    draws: NDArray[np.int64]
 
 
 class Batch(NamedTuple):
@@ -75,7 +75,7 @@ class Workers:
     ) -> None:
         self._requests: list[Request] = []
         self._loader: DataLoader[Any] = DataLoader(
-            _Decoder(split, transform, augment, seed),
+            Decoder(split, transform, augment, seed),
             batch_size=None,
             sampler=_Queue(self._requests),
             num_workers=processes,
@@ -128,7 +128,7 @@ class _Queue:
         return len(self._requests)
 
 
-class _Decoder(TorchDataset[Any]):
+class Decoder(TorchDataset[Any]):
     """The data set passed to DataLoader, in which an item is a whole batch.
 
     An unreadable image is replaced by the next readable one in the split's order.
@@ -144,15 +144,15 @@ class _Decoder(TorchDataset[Any]):
         self, request: Request
     ) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor, list[str], list[str]]:
         size = self._transform.size
-        images = self._empty(len(request.indices), size)
-        taken = request.indices.copy()
+        images = self._empty(len(request.draws), size)
+        taken = request.draws % len(self._split)
         refused: list[str] = []
         damaged: list[str] = []
-        for place, index in enumerate(request.indices):
+        for place, draw in enumerate(request.draws):
             for number in range(_TRIES):
-                taken[place] = (index + number) % len(self._split)
+                taken[place] = (draw + number) % len(self._split)
                 try:
-                    images[place] = self._pixels(int(taken[place]), request.epoch, int(index), damaged)
+                    images[place] = self._pixels(int(taken[place]), request.epoch, int(draw), damaged)
                     break
                 except UnreadableImageError as error:
                     refused.append(str(error))
@@ -160,7 +160,7 @@ class _Decoder(TorchDataset[Any]):
                 return None, torch.empty(0), torch.empty(0), refused[-_TRIES:], damaged
         return images, torch.from_numpy(self._split.labels[taken]), torch.from_numpy(taken), refused, damaged
 
-    def _pixels(self, index: int, epoch: int, place: int, damaged: list[str]) -> torch.Tensor:
+    def _pixels(self, index: int, epoch: int, draw: int, damaged: list[str]) -> torch.Tensor:
         how, reading = self._transform, self._split.reading
 
         def note(damage: str) -> None:
@@ -170,7 +170,7 @@ class _Decoder(TorchDataset[Any]):
             encoded = self._split.read(index)
             if isinstance(how, Preprocess):
                 return evaluation_pixels(encoded, how, reading, damaged=note)
-            random = image_random(self._seed, epoch, place)
+            random = image_random(self._seed, epoch, draw)
             pixels = cropped_pixels(encoded, how, random, reading, damaged=note)
         # Outside the block, because an error in an augmentation does not make the image unreadable.
         return augmented_pixels(pixels, self._augment, random)

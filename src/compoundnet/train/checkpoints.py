@@ -6,7 +6,7 @@ import contextlib
 import logging
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -62,6 +62,12 @@ class Checkpoints:
                     with contextlib.suppress(OSError):
                         path.rename(path.with_suffix(_DAMAGED))
         return None
+
+    def finish(self, kept: Literal["last", "all", "none"]) -> None:
+        """Delete what is not to be kept of a finished run."""
+        if kept != "all":
+            for path in self.paths()[: -1 if kept == "last" else None]:
+                path.unlink()
 
     def clear(self) -> None:
         """Delete all checkpoints, and the remains of an interrupted save."""

@@ -80,6 +80,7 @@ def count(
     *,
     batch: int = 64,
     workers: int | None = 0,
+    progress: Progress = ignore,
 ) -> Counts:
     """Count the predictions of a network on this process's device; see `predict_images`."""
     classes = net.num_classes
@@ -91,8 +92,9 @@ def count(
         return torch.stack([column.double() for column in found], 1)
 
     found = predict_images(
-        on_device(net, fabric), values, split, preprocess, fabric, columns=3, batch=batch, workers=workers
-    )
+        on_device(net, fabric), values, split, preprocess, fabric,
+        columns=3, batch=batch, workers=workers, progress=progress,
+    )  # fmt: skip
     pairs, in_top5, losses = found.T
     confusion = np.bincount(pairs.astype(np.int64), minlength=classes * classes).reshape(classes, classes)
     return Counts(confusion, int(in_top5.sum()), float(losses.sum()) / max(1, len(losses)))

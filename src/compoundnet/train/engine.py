@@ -18,14 +18,13 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from compoundnet.base import CompoundNetError
 from compoundnet.data.loader import loader, normalise
 from compoundnet.nn import ConvNet
 from compoundnet.train.average import Average
 from compoundnet.train.checkpoints import Checkpoints
 from compoundnet.train.counts import Counts, count
 from compoundnet.train.hardware import is_sharded
-from compoundnet.train.identity import check_identity, identity
+from compoundnet.train.identity import check_identity, going_on, identity
 from compoundnet.train.interruptions import InterruptedRunError, Stop, diverged, readable_compile_errors
 from compoundnet.train.logs import Logs
 from compoundnet.train.optimizer import make_optimizer, set_learning_rate
@@ -39,9 +38,10 @@ from compoundnet.train.processes import (
     share_statistics,
     total,
 )
-from compoundnet.train.schedule import frozen_steps, learning_rate
+from compoundnet.train.schedule import frozen_steps, learning_rate, steps_of_epoch, total_steps
 from compoundnet.train.several_labels import LabelPredictions, count_labels
 from compoundnet.train.status import Epoch, RunState, Watcher, random_seed
+from compoundnet.train.summary import RunSummary, summarise
 from compoundnet.train.sync_norm import synchronise
 from compoundnet.train.task import Task
 
@@ -80,24 +80,14 @@ class Engine:
         self._task, self._recipe, self._fabric = task, recipe, fabric
         self._checkpoints, self._logs, self._workers = checkpoints, logs, workers
         self._watcher = (watcher or Watcher()) if fabric.is_global_zero else Watcher()
-        parts = fabric.world_size * recipe.accumulate
-        if recipe.batch % parts:
-            raise CompoundNetError(
-                f"a batch of {recipe.batch} cannot be shared equally by {fabric.world_size} processes in"
-                f" {recipe.accumulate} parts; give a multiple of {parts} (--set batch=...)"
-            )
+        self.epoch_steps = steps_of_epoch(len(task.train), recipe, fabric.world_size, task.asked_batch or recipe.batch)
         self._loader = loader(
-            task.train, task.transform, batch=recipe.batch // parts, augment=task.augment, seed=recipe.seed,
-            workers=workers, rank=fabric.global_rank, world=fabric.world_size, max_bad=recipe.max_bad,
-            pin_memory=fabric.device.type == "cuda",
+            task.train, task.transform, batch=recipe.batch, augment=task.augment, seed=recipe.seed, workers=workers,
+            rank=fabric.global_rank, world=fabric.world_size, max_bad=recipe.max_bad,
+            pin_memory=fabric.device.type == "cuda", pieces=self.epoch_steps * recipe.accumulate,
+            balanced=recipe.balance == "sampler",
         )  # fmt: skip
-        self.epoch_steps = len(self._loader) // recipe.accumulate
-        if not self.epoch_steps:
-            raise CompoundNetError(
-                f"{len(task.train)} training images do not fill one batch of {recipe.batch}; give a smaller one"
-                f" (--set batch={max(1, len(task.train) // 2)})"
-            )
-        self.steps = recipe.steps or max(1, round(recipe.epochs * self.epoch_steps))
+        self.steps = total_steps(recipe, self.epoch_steps)
         self._frozen_steps = frozen_steps(recipe, self.epoch_steps)
         self._state = RunState()
         self._best: dict[str, Tensor] = {}
@@ -107,7 +97,7 @@ class Engine:
 
     @property
     def weights(self) -> dict[str, Tensor]:
-        """The weights that the recipe selects: those of the best evaluation, or the last ones."""
+        """The weights that the recipe selects."""
         return self._best if self._recipe.select == "best" else network_state(self._average.net)
 
     @property
@@ -124,21 +114,23 @@ class Engine:
             self._whole.load_state_dict(network_state(self._average.net))
         return self._whole
 
+    def summary(self) -> RunSummary:
+        """Return what is about to happen, from the step at which the run is; a few images are timed."""
+        return summarise(
+            self._task, None if self._sharded else self._average.net, self._fabric, epoch_steps=self.epoch_steps,
+            first_step=self._state.step, steps=self.steps, workers=self._workers,
+        )  # fmt: skip
+
     def resume(self) -> bool:
-        """Load the newest checkpoint; return False if there is none. Raises CompoundNetError for a checkpoint of
-        another run."""
+        """Load the newest checkpoint; return False if there is none. Raises CompoundNetError for another run's."""
         state = newest_checkpoint(self._checkpoints, self._fabric)
         if state is None:
             return False
         changes = check_identity(state["identity"], self._identity, str(self._checkpoints.folder))
         self._state = RunState(**state["run"])
-        if changes and self._done():
-            raise CompoundNetError(
-                f"{self._checkpoints.folder}: is a finished run, which cannot continue with {changes[0]}. Give another"
-                " output (-o), or start again with --force"
-            )
-        for change in changes:
-            self._watcher.notify(f"continuing with {change}: from here on it is a different run")
+        step, done, where = self._state.step, self._done(), self._checkpoints.folder
+        for text in going_on(changes, self._recipe, step, self.epoch_steps, done, where):
+            self._watcher.notify(text)
         # Enter the phase of the last step, to which the state of the optimiser belongs.
         self._enter_phase(frozen=0 < self._state.step <= self._frozen_steps)
         load_network(self._net, state["net"])
@@ -158,8 +150,8 @@ class Engine:
             CompoundNetError: a checkpoint cannot be saved, or too many images are unreadable. The last good checkpoint
                 stays.
         """
-        self._watcher.started(self._state.step, self.steps, self._recipe.batch)
-        self._saved_at, self._saved_step = time.monotonic(), self._state.step
+        self._watcher.started(self._state.step, self.steps, -(-len(self._task.train) // self.epoch_steps))
+        self._saved_at, self._unsaved = time.monotonic(), False
         compiling = readable_compile_errors() if self._recipe.compile else contextlib.nullcontext()
         with Stop() as stop, self._logs.writing(self._state.step, self._recipe), compiling:
             if self._state.seen and self._at_an_end():
@@ -177,7 +169,8 @@ class Engine:
                     )
                 if ended:
                     self._end_epoch()
-            if self._saved_step != self._state.step:  # stopped early, after an epoch without a checkpoint
+            # With the last evaluation, so that a run that goes on from here knows it.
+            if self._unsaved:
                 self._save()
 
     def _make_net(self) -> None:
@@ -219,7 +212,7 @@ class Engine:
 
     def _stretch(self, stop: Stop) -> _Wanted:
         """Run steps to the end of the epoch, or until a checkpoint is due or the run must stop."""
-        state, started = self._state, time.monotonic()
+        state, started, self._unsaved = self._state, time.monotonic(), True
         epoch, within = divmod(state.step, self.epoch_steps)
         batches = iter(self._loader.at(epoch, within * self._recipe.accumulate))
         pending, wanted = None, _Wanted(False, False)
@@ -247,8 +240,11 @@ class Engine:
             were asked to stop, and the number that request a checkpoint.
         """
         recipe, fabric, step = self._recipe, self._fabric, self._state.step
-        set_learning_rate(self._optimizer, learning_rate(recipe, step, self.steps, self.epoch_steps))
+        self._state.lr = learning_rate(recipe, step, self.steps, self.epoch_steps)
+        set_learning_rate(self._optimizer, self._state.lr)
         stats = torch.zeros(5, dtype=torch.float64, device=fabric.device)
+        first = step % self.epoch_steps * recipe.accumulate
+        total_size = sum(self._loader.order.size(first + part) for part in range(recipe.accumulate))
         for part in range(recipe.accumulate):
             images, labels, _ = next(batches)
             images = images.to(fabric.device, non_blocking=True)
@@ -262,7 +258,9 @@ class Engine:
             with self._reduction(last=part == recipe.accumulate - 1):
                 logits = self._module(images).float()
                 loss = self._loss(logits, labels)
-                fabric.backward(loss / recipe.accumulate)
+                # Parts and processes may differ by an image: each counts by its images, in the sum over the parts and
+                # in the mean over the processes.
+                fabric.backward(loss * (len(labels) * fabric.world_size / total_size))
             stats[0] += loss.detach() * len(labels)
             stats[1] += self._right(logits.detach(), labels)
             stats[2] += len(labels)
@@ -301,30 +299,34 @@ class Engine:
         return _Wanted(stop=stop > 0, save=save > 0)
 
     def _end_epoch(self) -> None:
-        state, recipe = self._state, self._recipe
+        state, recipe, self._unsaved = self._state, self._recipe, True
         epoch = -(-state.step // self.epoch_steps)
         if not recipe.ema_decay:
             self._average.follow(self._net)
         held: Counts | LabelPredictions | None = None
         if self._task.held is not None and (epoch % recipe.evaluate_epochs == 0 or state.step >= self.steps):
+            watcher, world = self._watcher, self._fabric.world_size
+            watcher.evaluation_started("the held-out images", len(self._task.held))
             held = (count_labels if self._task.multilabel else count)(
                 self.evaluable, self._task.held, self._task.preprocess, self._fabric,
-                batch=max(1, recipe.batch // self._fabric.world_size // recipe.accumulate), workers=self._workers,
+                batch=max(1, recipe.batch // world // recipe.accumulate), workers=self._workers,
+                progress=lambda images: watcher.evaluated(images * world),
             )  # fmt: skip
+            watcher.evaluation_ended()
             state.evaluations_since_best += 1
-            if held.score > state.best_score:
-                state.best_score, state.evaluations_since_best = held.score, 0
+            balanced = isinstance(held, Counts) and recipe.balance != "none"
+            score = held.mean_per_class if balanced else held.score
+            if score > state.best_score:
+                state.best_score, state.evaluations_since_best = score, 0
                 if recipe.select == "best":
                     whole = network_state(self._average.net)
                     self._best = {name: tensor.detach().cpu().clone() for name, tensor in whole.items()}
-        ended = Epoch(
-            epoch, state.step, learning_rate(recipe, state.step - 1, self.steps, self.epoch_steps),
-            state.loss / state.seen, state.right / state.seen,
-            None if held is None else held.loss, None if held is None else held.top1, state.seen / state.seconds,
-            held.mean_average_precision if isinstance(held, LabelPredictions) else None,
-        )  # fmt: skip
-        state.history.append(msgspec.to_builtins(ended))
-        state.loss, state.right, state.seen, state.seconds = 0.0, 0, 0, 0.0
+        values: dict[str, float | None] = {} if held is None else {"held_loss": held.loss, "held_top1": held.top1}
+        if isinstance(held, Counts):
+            values["held_mean_per_class"] = held.mean_per_class
+        elif held is not None:
+            values["held_map"] = held.mean_average_precision
+        ended = state.end_epoch(epoch, **values)
         self._logs.epoch(self.history)
         self._watcher.epoch_ended(ended)
 
@@ -354,7 +356,7 @@ class Engine:
             self._checkpoints.save(state, step)
 
         on_first(write, self._fabric)
-        self._saved_at, self._saved_step = time.monotonic(), step
+        self._saved_at, self._unsaved = time.monotonic(), False
 
     def _checkpoint(self) -> dict[str, Any]:
         return {

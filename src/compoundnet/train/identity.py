@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 from torch import nn
 
 from compoundnet.base import CompoundNetError, plain_values
+from compoundnet.train.recipe import Recipe, convert_fields
+from compoundnet.train.schedule import learning_rate, total_steps
 from compoundnet.train.task import Task
 
 # These do not change any weight, except by the images that may be missing.
-_FREE = ("save_minutes", "save_epochs", "keep", "checkpointing", "max_bad", "allow_truncated")
-# These may be changed when a run resumes after it diverged; the run reports the change.
-_STEERING = ("lr", "clip_norm", "precision")
+_FREE = ("save_minutes", "save_epochs", "keep", "keep_finished", "checkpointing", "max_bad", "allow_truncated")
+# These may be changed when a run resumes, after it diverged or to stop later; the run reports the change.
+_STEERING = ("lr", "clip_norm", "precision", "patience")
+# These may be changed to train for longer (or shorter) than the run was started for.
+_LENGTH = ("epochs", "steps")
 _SAMPLE = 1000
 
 
@@ -62,7 +67,19 @@ def described(function: Any) -> str:
     return f"{kind.__module__}.{kind.__qualname__}" if " at 0x" in shown else shown
 
 
-def check_identity(found: str, expected: str, where: str) -> list[str]:
+class Changes(NamedTuple):
+    """The allowed differences of a run from the checkpoint that it resumes from.
+
+    Attributes:
+        settings: Such as "lr 0.1 instead of 0.4".
+        recipe: The recipe of the checkpoint if the run is to be longer or shorter than that one; otherwise None.
+    """
+
+    settings: tuple[str, ...]
+    recipe: Recipe | None
+
+
+def check_identity(found: str, expected: str, where: str) -> Changes:
     """Compare the identity of a checkpoint with that of the run that resumes from it.
 
     Args:
@@ -70,21 +87,67 @@ def check_identity(found: str, expected: str, where: str) -> list[str]:
         expected: the run's.
         where: the checkpoints' folder, for the message.
 
-    Returns:
-        The differences that are allowed, such as "lr 0.1 instead of 0.4".
-
     Raises:
         CompoundNetError: the checkpoint belongs to another task; the message says what differs.
     """
     ours, theirs = (msgspec.json.decode(text) for text in (expected, found))
-    settings = {name: (ours["recipe"].pop(name), theirs["recipe"].pop(name)) for name in _STEERING}
+    before = dict(theirs["recipe"])
+    settings = {name: (ours["recipe"].pop(name), theirs["recipe"].pop(name)) for name in (*_STEERING, *_LENGTH)}
     differs = _difference(theirs, ours)
     if differs is not None:
         raise CompoundNetError(
             f"{where}: is a run with {differs}. Resume with the settings it was started with, give another output"
             " (-o), or start again with --force"
         )
-    return [f"{name} {mine} instead of {its}" for name, (mine, its) in settings.items() if mine != its]
+    changed = {name: values for name, values in settings.items() if values[0] != values[1]}
+    return Changes(
+        tuple(f"{name} {mine} instead of {its}" for name, (mine, its) in changed.items() if name in _STEERING),
+        convert_fields(before, where) if any(name in changed for name in _LENGTH) else None,
+    )
+
+
+def going_on(changes: Changes, recipe: Recipe, step: int, epoch_steps: int, done: bool, where: Path) -> list[str]:
+    """Return what to tell the user about a run that goes on with changes.
+
+    Args:
+        changes: The changes.
+        recipe: The recipe of the run from here on.
+        step: Number of steps done.
+        epoch_steps: Number of steps of an epoch.
+        done: Whether the run has no more steps to do.
+        where: the checkpoints' folder, for messages.
+
+    Raises:
+        CompoundNetError: it cannot go on so.
+    """
+    steps = total_steps(recipe, epoch_steps)
+    more = "ask for more epochs than that (--resume --set epochs=...)"
+    if changes.recipe is not None and step > steps:
+        raise CompoundNetError(
+            f"{where}: {step:,} steps ({step / epoch_steps:.3g} epochs) are done, more than the {steps:,} asked for; to"
+            f" go on, {more}; or give another output (-o)"
+        )
+    if changes.recipe is not None and done and step < steps:
+        raise CompoundNetError(
+            f"{where}: the run stopped early, after {recipe.patience} evaluations without improvement; to go on, add"
+            " --set patience=0"
+        )
+    if changes.settings and done:
+        raise CompoundNetError(
+            f"{where}: is a finished run, which cannot continue with {changes.settings[0]}. To go on from it, {more};"
+            " or give another output (-o), or start again with --force"
+        )
+    lines = [f"continuing with {change}: from here on it is a different run" for change in changes.settings]
+    before = total_steps(changes.recipe, epoch_steps) if changes.recipe is not None else steps
+    if changes.recipe is not None and before != steps:
+        last = learning_rate(changes.recipe, max(0, step - 1), before, epoch_steps)
+        first, final = (learning_rate(recipe, number, steps, epoch_steps) for number in (step, steps - 1))
+        lines.append(
+            f"going on after step {step:,} to step {steps:,} ({steps / epoch_steps:.3g} epochs) instead of {before:,}:"
+            f" the learning rate was {last:.2g}, and follows the schedule of the new length from here on, from"
+            f" {first:.2g} to {final:.2g}"
+        )
+    return lines
 
 
 def difference(found: str, expected: str) -> str | None:

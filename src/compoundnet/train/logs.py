@@ -79,7 +79,10 @@ class Logs:
             return
         write_whole(self._folder / "log.csv", as_csv(history))
         last = history[-1]
-        values = {name: getattr(last, name) for name in ("top1", "held_loss", "held_top1", "images_per_second")}
+        values = {
+            name: getattr(last, name)
+            for name in ("top1", "held_loss", "held_top1", "held_mean_per_class", "images_per_second")
+        }
         self._report(last.step, {f"epoch/{name}": value for name, value in values.items() if value is not None})
 
     def _report(self, step: int, values: dict[str, float]) -> None:

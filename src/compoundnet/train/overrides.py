@@ -6,8 +6,12 @@ import tomllib
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
+
 from compoundnet.base import CompoundNetError, did_you_mean
-from compoundnet.train.recipe import Recipe, convert_fields
+from compoundnet.train.recipe import ELSEWHERE, Recipe, convert_fields
+
+_WORDS = frozenset(field.name for field in msgspec.structs.fields(Recipe) if isinstance(field.default, str))
 
 
 def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
@@ -33,11 +37,11 @@ def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
 def _set(fields: dict[str, Any], keys: list[str], value: Any, setting: str) -> None:
     first, *rest = keys
     if first not in Recipe.__struct_fields__:
-        raise CompoundNetError(
-            f"--set {setting}: a recipe has no field {first!r}{did_you_mean(first, Recipe.__struct_fields__)}"
-        )
+        meant = did_you_mean(first, Recipe.__struct_fields__, ELSEWHERE)
+        raise CompoundNetError(f"--set {setting}: a recipe has no field {first!r}{meant}")
     if not rest:
-        fields[first] = value
+        # A field with words for its values has the word none, where it may be that.
+        fields[first] = "none" if value is None and first in _WORDS else value
         for one, other in (("epochs", "steps"), ("steps", "epochs")):
             if first == one:
                 fields[other] = 0

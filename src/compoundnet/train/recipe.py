@@ -11,6 +11,44 @@ import msgspec
 from compoundnet.base import CompoundNetError, check, decode_toml, did_you_mean, read_toml
 from compoundnet.data.augment import AutoAugment, RandAugment
 
+# What PyTorch, timm, Keras, Lightning, transformers and ultralytics call the fields.
+ELSEWHERE = {
+    other: ours
+    for ours, others in {
+        "augment": "aa auto_augment augmentation augmentations rand_augment randaugment autoaugment",
+        "accumulate": "accumulate_grad_batches gradient_accumulation gradient_accumulation_steps grad_accum_steps",
+        "area": "scale rrc_scale crop_area",
+        "balance": "class_weight class_weights weighted_sampler weightedrandomsampler oversample oversampling"
+        " undersample balanced class_balance imbalance pos_weight sample_weight cls_pw",
+        "batch": "batch_size bs b per_device_train_batch_size train_batch_size",
+        "checkpointing": "grad_checkpointing gradient_checkpointing",
+        "clip_norm": "clip_grad grad_clip max_grad_norm gradient_clip_val clipnorm",
+        "compile": "torchcompile torch_compile",
+        "crop": "crop_pct center_crop crop_fraction",
+        "dropout": "drop drop_rate dropout_rate",
+        "ema_decay": "ema model_ema model_ema_decay",
+        "epochs": "num_epochs n_epochs max_epochs num_train_epochs epoch",
+        "flip": "hflip fliplr horizontal_flip",
+        "frozen_epochs": "freeze freeze_epochs freeze_backbone",
+        "label_smoothing": "smoothing smooth label_smooth label_smoothing_factor",
+        "layer_decay": "llrd layer_wise_lr_decay",
+        "lr": "learning_rate lr0 base_lr initial_learning_rate",
+        "minival": "val_split validation_split valid_pct val_pct validation val holdout held_out",
+        "optimizer.kind": "opt optim",
+        "optimizer.momentum": "momentum",
+        "patience": "early_stopping early_stop patience_epochs",
+        "precision": "amp fp16 bf16 half mixed_precision dtype",
+        "resolution": "image_size img_size imgsz input_size size",
+        "schedule.kind": "sched scheduler lr_scheduler lr_scheduler_type",
+        "seed": "random_seed random_state",
+        "select": "save_best save_best_only load_best_model_at_end",
+        "survival": "drop_path drop_path_rate drop_connect_rate stochastic_depth survival_prob",
+        "warmup_epochs": "warmup warmup_steps warmup_ratio",
+        "weight_decay": "wd l2",
+    }.items()
+    for other in others.split()
+}
+
 
 class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The base of all parts: frozen, and an unknown field is an error."""
@@ -55,13 +93,14 @@ class Constant(_Part, frozen=True, tag_field="kind", tag="constant"):
 
 
 class Recipe(_Part, frozen=True):
-    """The fields of a training recipe. An epoch is one pass over the training images in whole batches.
+    """The fields of a training recipe. An epoch is one pass over all training images, in steps
+    of equal size up to one image.
 
     Attributes:
         name: The name of the recipe.
         about: Its purpose.
         source: The source of its numbers.
-        batch: Images per step, over all processes and accumulated parts together.
+        batch: Largest number of images per step, over all processes and accumulated parts together.
         lr: Learning rate for `lr_batch` images per step.
         optimizer: RMSProp(), SGD() or AdamW().
         schedule: Staircase(), Cosine() or Constant().
@@ -76,6 +115,9 @@ class Recipe(_Part, frozen=True):
         layer_decay: the learning rate of each block is this times that of the block after it.
         frozen_epochs: Epochs at the start in which only the classifier is trained, at `lr`, on the loaded trunk.
         clip_norm: Limit of the gradient's L2 norm over all parameters; 0 does not clip.
+        balance: What makes up for classes of unequal size: "sampler" draws all classes equally often, "loss" adjusts
+            the loss for their shares of the images (`AdjustedCrossEntropy`), "none" does nothing, "auto" chooses by the
+            counts (`choose_balance`).
         label_smoothing: Fraction of a target that is spread evenly over all classes.
         ema_decay: Decay of the moving average of weights and statistics, which is used for evaluation; 0 keeps none.
         norm: "train", or "frozen": batch norm's statistics stay as they were loaded.
@@ -96,13 +138,17 @@ class Recipe(_Part, frozen=True):
         channels_last: memory format of weights and activations.
         compile: use torch.compile.
         checkpointing: recompute activations in the backward pass, for less memory.
-        minival: Training images held out for the evaluation of epochs: a count, or a fraction below 1.
+        minival: Training images held out for decisions: a count, or a fraction below 1; "auto": a tenth, if they decide
+            anything (`choose_held_out`).
         evaluate_epochs: Epochs between evaluations on the held-out images.
-        select: "best": the weights of the best evaluation; "last": those of the last step.
+        select: "best": the weights of the best evaluation (top-1 accuracy, or the mean per class if training is
+            balanced); "last": those of the last step.
         patience: evaluations without improvement before training stops; 0 never stops early.
         save_minutes: minutes between checkpoints.
         save_epochs: Epochs after which a checkpoint is saved in any case.
-        keep: Number of checkpoints that are kept.
+        keep: Number of checkpoints that are kept during training.
+        keep_finished: Checkpoints that are kept when the model is written: "last" is what `--resume` with more epochs
+            needs; "all" of the `keep`, or "none".
         max_bad: Number of unreadable images tolerated in an epoch.
         allow_truncated: use truncated and damaged images as far as they can be decoded, instead of counting them as
             unreadable.
@@ -129,6 +175,7 @@ class Recipe(_Part, frozen=True):
     layer_decay: float = 1
     frozen_epochs: float = 0
     clip_norm: float = 0
+    balance: Literal["none", "sampler", "loss", "auto"] = "none"
     label_smoothing: float = 0
     ema_decay: float = 0
     norm: Literal["train", "frozen"] = "train"
@@ -146,13 +193,14 @@ class Recipe(_Part, frozen=True):
     channels_last: bool = True
     compile: bool = False
     checkpointing: bool = False
-    minival: float = 0
+    minival: float | Literal["auto"] = 0
     evaluate_epochs: int = 1
     select: Literal["best", "last"] = "last"
     patience: int = 0
     save_minutes: float = 10
     save_epochs: int = 1
     keep: int = 2
+    keep_finished: Literal["last", "all", "none"] = "last"
     max_bad: int = 0
     allow_truncated: bool = False
     range: tuple[float, float] | None = None
@@ -164,7 +212,7 @@ class Recipe(_Part, frozen=True):
             check(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("lr", "save_minutes"):
             check(getattr(self, name) > 0, f"{name} must be above 0, got {getattr(self, name)}")
-        for name in ("lr_batch", "warmup_epochs", "weight_decay", "frozen_epochs", "clip_norm", "minival", "patience",
+        for name in ("lr_batch", "warmup_epochs", "weight_decay", "frozen_epochs", "clip_norm", "patience",
                      "max_bad"):  # fmt: skip
             check(getattr(self, name) >= 0, f"{name} must not be negative, got {getattr(self, name)}")
         for name in ("label_smoothing", "ema_decay", "dropout"):
@@ -176,8 +224,9 @@ class Recipe(_Part, frozen=True):
             self.norm_momentum == "kornblith" or 0 <= self.norm_momentum <= 1,
             f"norm_momentum must be from 0 to 1, got {self.norm_momentum}",
         )
+        check(self.minival == "auto" or self.minival >= 0, f"minival must not be negative, got {self.minival}")
         check(
-            self.minival > 0 or (self.select == "last" and self.patience == 0),
+            self.minival == "auto" or self.minival > 0 or (self.select == "last" and self.patience == 0),
             "select = 'best' and patience judge by held-out images: give minival, a count or a fraction",
         )
 
@@ -189,7 +238,9 @@ class Recipe(_Part, frozen=True):
         """
         for name in fields:
             if name not in self.__struct_fields__:
-                raise CompoundNetError(f"a recipe has no field {name!r}{did_you_mean(name, self.__struct_fields__)}")
+                raise CompoundNetError(
+                    f"a recipe has no field {name!r}{did_you_mean(name, self.__struct_fields__, ELSEWHERE)}"
+                )
         changes = {name: msgspec.to_builtins(value) for name, value in fields.items()}
         return convert_fields(msgspec.to_builtins(self) | changes, "recipe")
 

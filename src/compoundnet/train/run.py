@@ -6,13 +6,14 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import numpy as np
 from filelock import FileLock, Timeout
 
-from compoundnet.base import CompoundNetError
+from compoundnet.base import CompoundNetError, Progress
+from compoundnet.data import Split
 from compoundnet.data.loader import worker_count
 from compoundnet.models import ModelFolder, Postprocess, read_folder, write_folder
 from compoundnet.models.folder import check_target
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from lightning.fabric import Fabric
     from lightning.fabric.loggers.logger import Logger
     from torch import Tensor
+
+    from compoundnet.nn import ConvNet
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -118,44 +121,85 @@ def train(
         )
         if resume and not engine.resume() and first and watcher is not None:
             watcher.notify(f"there is no checkpoint in {checkpoints.folder}; starting at the first step")
+        events = watcher if first and watcher is not None else Watcher()
+        if first and watcher is not None:
+            events.planned(engine.summary())
         engine.run()
         net, weights, history = engine.evaluable, engine.weights, engine.history
         net.load_state_dict(weights)
-        calibration, thresholds = None, None
-        if task.multilabel and task.held is not None:
-            held = count_labels(net, task.held, task.preprocess, fabric, workers=workers)
-            thresholds = fit_thresholds(held, task.train.classes)
-        elif calibrated and task.held is not None:
-            calibration = calibrate(net, task.held, task.preprocess, fabric, workers=workers)
-        if first and watcher is not None and task.multilabel:
-            watcher.notify(str(thresholds) if thresholds is not None else UNDECIDED)
-        elif first and watcher is not None and calibrated:
-            watcher.notify(str(calibration) if calibration is not None else UNCALIBRATED)
-        result: Result | None = None
-        if task.test is not None and task.multilabel:
-            tested = count_labels(net, task.test, task.preprocess, fabric, workers=workers)
-            classes = task.train.classes
-            report = multi_label_report(tested, classes, np.arange(len(classes)), _postprocess(task, None, thresholds))
-            result = report.result(task.network.name, task.dataset, str(output))
-        elif task.test is not None:
-            counts = count(net, task.test, task.preprocess, fabric, workers=workers)
-            result = make_result(task.network.name, task.dataset, counts, str(output))
+        decided = _decide(task, net, fabric, workers, events, calibrated=calibrated)
+        result = _test(task, net, fabric, workers, events, decided, str(output))
         if first:
             try:
-                write_model(task, output, weights, history, result, calibration, thresholds, replace=resume or replace)
+                write_model(task, output, weights, history, result, *decided, replace=resume or replace)
+                checkpoints.finish(task.recipe.keep_finished)
             except CompoundNetError as error:
                 raise CompoundNetError(
                     f"{error}. The training is kept: solve this, and --resume writes the model"
                 ) from error
     fabric.barrier()
-    return Outcome(read_folder(output), tuple(history), result, calibration, thresholds)
+    return Outcome(read_folder(output), tuple(history), result, *decided)
+
+
+class _Decided(NamedTuple):
+    """What the held-out images decide after training."""
+
+    calibration: TemperatureFit | None
+    thresholds: ThresholdFit | None
+
+
+def _decide(task: Task, net: ConvNet, fabric: Fabric, workers: int, events: Watcher, *, calibrated: bool) -> _Decided:
+    """Choose thresholds, or fit a temperature, on the held-out images, and say so."""
+    calibration, thresholds = None, None
+    if task.held is not None and (task.multilabel or calibrated):
+        with _reported(events, "the held-out images", task.held, fabric) as progress:
+            if task.multilabel:
+                held = count_labels(net, task.held, task.preprocess, fabric, workers=workers, progress=progress)
+                thresholds = fit_thresholds(held, task.train.classes)
+            else:
+                calibration = calibrate(net, task.held, task.preprocess, fabric, workers=workers, progress=progress)
+    if task.multilabel:
+        events.notify(str(thresholds) if thresholds is not None else UNDECIDED)
+    elif calibrated:
+        events.notify(str(calibration) if calibration is not None else UNCALIBRATED)
+    return _Decided(calibration, thresholds)
+
+
+def _test(
+    task: Task, net: ConvNet, fabric: Fabric, workers: int, events: Watcher, decided: _Decided, model: str
+) -> Result | None:
+    """Evaluate once on the test images, if there are any."""
+    if task.test is None:
+        return None
+    name, classes = task.network.name, task.train.classes
+    with _reported(events, "the test images", task.test, fabric) as progress:
+        if not task.multilabel:
+            counts = count(net, task.test, task.preprocess, fabric, workers=workers, progress=progress)
+            return make_result(name, task.dataset, counts, model)
+        tested = count_labels(net, task.test, task.preprocess, fabric, workers=workers, progress=progress)
+    report = multi_label_report(tested, classes, np.arange(len(classes)), _postprocess(task, *decided))
+    return report.result(name, task.dataset, model)
+
+
+@contextlib.contextmanager
+def _reported(events: Watcher, what: str, split: Split, fabric: Fabric) -> Iterator[Progress]:
+    """Report an evaluation, which all processes do together."""
+    events.evaluation_started(what, len(split))
+    yield lambda images: events.evaluated(images * fabric.world_size)
+    events.evaluation_ended()
 
 
 def check_output(output: Path, *, resume: bool, replace: bool) -> None:
     """Raise CompoundNetError if `train` would refuse to write to `output`, before any work is done."""
     check_target(output, resume or replace)
     checkpoints = run_folder(output) / "checkpoints"
-    if Checkpoints(checkpoints, keep=1).paths() and not (resume or replace):
+    left = Checkpoints(checkpoints, keep=1).paths()
+    if resume and output.exists() and not left:
+        raise CompoundNetError(
+            f"{output} is finished, and no checkpoint of its run is left in {checkpoints} to go on from. Train on from"
+            f" its weights into another folder (--from {output} -o ...), or start again with --force"
+        )
+    if left and not (resume or replace):
         raise CompoundNetError(
             f"{checkpoints} holds checkpoints of a run for {output}: --resume continues it, --force starts again, and"
             " another output (-o) leaves it alone"
@@ -234,8 +278,8 @@ def _readme(
         "",
         f"{task.network.name} with {task.network.num_classes} classes, input {task.preprocess.size} px, trained by"
         f" compoundnet from {source} on {task.dataset} ({len(task.train):,} images, recipe `{recipe.name}`, seed"
-        f" {recipe.seed}, {history[-1].step:,} steps of {recipe.batch}). The whole recipe is in recipe.toml, the log in"
-        " log.csv and curves.png.",
+        f" {recipe.seed}, {history[-1].step:,} steps of up to {recipe.batch}). The whole recipe is in recipe.toml, the"
+        " log in log.csv and curves.png.",
         "",
     ]
     own = {"loss": task.loss, "augmentation": task.augment and task.augment.transform}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from compoundnet.base import CompoundNetError
 from compoundnet.train.recipe import Cosine, Recipe, Staircase
 
 
@@ -38,6 +39,40 @@ def learning_rate(recipe: Recipe, step: int, total: int, epoch_steps: float) -> 
             return peak_lr(recipe) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / total)))
         case _:
             return peak_lr(recipe)
+
+
+def steps_of_epoch(images: int, recipe: Recipe, world: int, asked_batch: int) -> int:
+    """Return the number of steps of an epoch, in which every image is used once.
+
+    The images are divided into steps of equal size, up to one image, of at most the recipe's batch. If a part of a step
+    has one image on each process, there may not be enough images for one more step, and the steps are larger.
+
+    Args:
+        images: Number of training images.
+        recipe: The recipe.
+        world: Number of processes.
+        asked_batch: The batch before it was made smaller to suit few images.
+
+    Raises:
+        CompoundNetError: the batch cannot be shared by the processes and parts, or there are too few images for them.
+    """
+    parts = world * recipe.accumulate
+    if asked_batch % parts:
+        raise CompoundNetError(
+            f"a batch of {asked_batch} cannot be shared equally by {world} processes in {recipe.accumulate} parts; give"
+            f" a multiple of {parts} (--set batch=...)"
+        )
+    if images < parts:
+        raise CompoundNetError(
+            f"{images} training images cannot be shared by {world} processes in {recipe.accumulate} parts: each needs"
+            " one; take fewer (--devices, --set accumulate=...)"
+        )
+    return min(-(-images // recipe.batch), images // parts)
+
+
+def total_steps(recipe: Recipe, epoch_steps: int) -> int:
+    """Return the number of steps of a run."""
+    return recipe.steps or max(1, round(recipe.epochs * epoch_steps))
 
 
 def frozen_steps(recipe: Recipe, epoch_steps: float) -> int:

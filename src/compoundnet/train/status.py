@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+
+if TYPE_CHECKING:  # imports torch, which a command that only passes events on does not need
+    from compoundnet.train.summary import RunSummary
 
 
 class Epoch(msgspec.Struct, frozen=True):
@@ -23,6 +26,8 @@ class Epoch(msgspec.Struct, frozen=True):
         held_top1: accuracy on the held-out images; None if they were not evaluated.
         images_per_second: over all processes.
         held_map: Of several labels an image, the mean average precision (mAP) on the held-out images; else None.
+        held_mean_per_class: Mean over the classes of the accuracy on their held-out images; None if they were not
+            evaluated.
     """
 
     epoch: int
@@ -34,19 +39,32 @@ class Epoch(msgspec.Struct, frozen=True):
     held_top1: float | None
     images_per_second: float
     held_map: float | None = None
+    held_mean_per_class: float | None = None
 
 
 class Watcher:
     """Receives the events of a run. Override the methods you need; only the first process calls them."""
 
+    def planned(self, summary: RunSummary) -> None:
+        """The run is about to start, or to resume; `summary` says what it does and needs."""
+
     def started(self, step: int, steps: int, batch: int) -> None:
-        """Training starts, or resumes, after `step` of `steps` steps of `batch` images."""
+        """Training starts, or resumes, after `step` of `steps` steps of about `batch` images."""
 
     def stepped(self, step: int, loss: float) -> None:
         """A step is done; `loss` is that step's."""
 
     def epoch_ended(self, epoch: Epoch) -> None:
         """An epoch is done."""
+
+    def evaluation_started(self, what: str, images: int) -> None:
+        """The evaluation of `images` images starts; `what` says of which ("the test images")."""
+
+    def evaluated(self, images: int) -> None:
+        """So many more of these images are evaluated."""
+
+    def evaluation_ended(self) -> None:
+        """The evaluation is done."""
 
     def notify(self, text: str) -> None:
         """A line of text is to be shown to the user."""
@@ -59,12 +77,13 @@ class RunState:
     Attributes:
         step: steps done.
         history: The log so far, each `Epoch` as plain values.
-        best_score: top-1 accuracy of the best evaluation so far.
+        best_score: top-1 accuracy, or mean per class if training is balanced, of the best evaluation so far.
         evaluations_since_best: evaluations after that one.
         loss: the sum of the losses of the current epoch's images.
         right: how many of the current epoch's images were classified correctly.
         seen: images of the current epoch so far.
         seconds: time spent on them.
+        lr: the learning rate of the last step.
     """
 
     step: int = 0
@@ -75,6 +94,18 @@ class RunState:
     right: int = 0
     seen: int = 0
     seconds: float = 0.0
+    lr: float = 0.0
+
+    def end_epoch(self, epoch: int, **held: float | None) -> Epoch:
+        """Add an epoch to the log, and start to count the next one; `held` are the fields of its evaluation."""
+        values: dict[str, Any] = {"held_loss": None, "held_top1": None} | held
+        ended = Epoch(
+            epoch=epoch, step=self.step, lr=self.lr, loss=self.loss / self.seen, top1=self.right / self.seen,
+            images_per_second=self.seen / self.seconds, **values,
+        )  # fmt: skip
+        self.history.append(msgspec.to_builtins(ended))
+        self.loss, self.right, self.seen, self.seconds = 0.0, 0, 0, 0.0
+        return ended
 
 
 def random_seed(seed: int, step: int, part: int, rank: int) -> int:

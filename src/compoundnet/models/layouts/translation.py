@@ -8,25 +8,47 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from compoundnet.arch import Network
-from compoundnet.base import CompoundNetError
+from compoundnet.base import CompoundNetError, did_you_mean
+from compoundnet.models.layouts import keras, lukemelas, tensorflow, timm, torchvision, transformers
 from compoundnet.models.layouts.base import Layout, Pair
 from compoundnet.models.tensors import check_shapes, check_tensors, state_shapes
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+LAYOUTS: dict[str, Layout] = {
+    layout.name: layout
+    for layout in (
+        timm.TIMM,
+        timm.TIMM_NATIVE,
+        torchvision.LAYOUT,
+        lukemelas.LAYOUT,
+        transformers.LAYOUT,
+        keras.LAYOUT,
+        tensorflow.LAYOUT,
+    )
+}
+
+
+def layout(name: str) -> Layout:
+    """The layout of that name. Raises CompoundNetError with the nearest names."""
+    if name not in LAYOUTS:
+        raise CompoundNetError(f"there is no layout named {name!r}{did_you_mean(name, LAYOUTS)}")
+    return LAYOUTS[name]
+
 
 def from_layout(
-    state: Mapping[str, Tensor], network: Network, layout: Layout, source: str = "the checkpoint"
+    state: Mapping[str, Tensor], network: Network, layout: Layout | str, source: str = "the checkpoint"
 ) -> tuple[Network, dict[str, Tensor]]:
     """Translate weights from a library's layout; return their network, and the state that `build(network)` loads.
 
     The returned network has the library's padding and norm, and the classes and input channels of the weights. A state
     without a classifier needs a network with num_classes 0. Raises a CompoundNetError that lists missing, extra and
-    misshapen tensors; `source` names the weights in it.
+    misshapen tensors; `source` names the weights in it. `layout` is a name of `LAYOUTS`, or a layout.
     """
     import torch  # noqa: PLC0415  the list of layouts needs no torch
 
+    layout = _found(layout)
     network = _fitted(state, layout.adapt(network), layout)
     pairs = layout.pairs(network)
     ours = state_shapes(network)
@@ -38,8 +60,10 @@ def from_layout(
     return network, {name: found[name] if name in found else torch.tensor(0) for name in ours}
 
 
-def to_layout(state: Mapping[str, Tensor], network: Network, layout: Layout) -> dict[str, Tensor]:
+def to_layout(state: Mapping[str, Tensor], network: Network, layout: Layout | str) -> dict[str, Tensor]:
     """Translate the state of `build(network)` to the state that the library's model of this network loads (strictly).
+
+    `layout` is a name of `LAYOUTS`, such as "timm", or a layout.
 
     torchvision's MNASNet also requires a version, which the result carries in `_metadata`, as torch's states do; a
     safetensors file loses it. Raises CompoundNetError if the library's model would compute something else (padding, eps
@@ -47,6 +71,7 @@ def to_layout(state: Mapping[str, Tensor], network: Network, layout: Layout) -> 
     """
     import torch  # noqa: PLC0415  as above
 
+    layout = _found(layout)
     _check_same_function(network, layout)
     check_tensors(network, {name: tuple(tensor.shape) for name, tensor in state.items()}, "the weights to lay out")
     theirs = OrderedDict(
@@ -56,6 +81,10 @@ def to_layout(state: Mapping[str, Tensor], network: Network, layout: Layout) -> 
     if layout.version is not None:
         theirs._metadata = {"": {"version": layout.version}}  # type: ignore[attr-defined]  # where torch reads it
     return theirs
+
+
+def _found(given: Layout | str) -> Layout:
+    return layout(given) if isinstance(given, str) else given
 
 
 def _fitted(state: Mapping[str, Tensor], network: Network, layout: Layout) -> Network:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import resources
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -53,7 +53,7 @@ def published_grid() -> SweepGrid:
     return decode_toml(resources.files("compoundnet.search.sweep").joinpath(name).read_bytes(), SweepGrid, name)
 
 
-def at_point(recipe: Recipe, point: SweepPoint, *, held_out: float) -> Recipe:
+def at_point(recipe: Recipe, point: SweepPoint, *, held_out: float | Literal["auto"]) -> Recipe:
     """Return the recipe with the values of a point and the given fraction of the training images held out."""
     changed = recipe.fields() | {"lr": point.lr, "weight_decay": point.lr * point.decay_ratio, "minival": held_out}
     return msgspec.convert(changed, Recipe)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special, stats
 
-from compoundnet.base import CompoundNetError
+from compoundnet.base import CompoundNetError, Progress, ignore
 from compoundnet.train.counts import on_device, predict_images
 
 if TYPE_CHECKING:
@@ -169,7 +169,13 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> 
 
 
 def calibrate(
-    net: ConvNet, held: Split, preprocess: Preprocess, fabric: Fabric, *, workers: int | None = 0
+    net: ConvNet,
+    held: Split,
+    preprocess: Preprocess,
+    fabric: Fabric,
+    *,
+    workers: int | None = 0,
+    progress: Progress = ignore,
 ) -> TemperatureFit:
     """Fit the temperature of a network on held-out images. All processes call it together, with the same result.
 
@@ -179,13 +185,14 @@ def calibrate(
         preprocess: The network's.
         fabric: The processes.
         workers: Decoding processes for each process.
+        progress: Called with the number of images that this process has just finished.
 
     Raises:
         CompoundNetError: a logit is not finite.
     """
     logits = predict_images(
         on_device(net, fabric), lambda found, *_: found, held, preprocess, fabric,
-        columns=net.num_classes, workers=workers,
+        columns=net.num_classes, workers=workers, progress=progress,
     )  # fmt: skip
     if not np.isfinite(logits).all():
         raise CompoundNetError("the network gives values that are not finite for held-out images")

@@ -1,0 +1,235 @@
+"""What a run is about to do, and what it will need: said before the first step."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+import psutil
+import torch
+
+from compoundnet.arch import training_memory
+from compoundnet.base.machine import free_memory
+from compoundnet.base.units import format_bytes, format_duration
+from compoundnet.data.workers import Decoder, Request
+from compoundnet.train.schedule import frozen_steps
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
+    from compoundnet.nn import ConvNet
+    from compoundnet.train.task import Task
+
+# Images that are decoded to measure how long it takes.
+_DECODED = 8
+# Images for a forward pass that is timed on a CPU; a GPU needs a whole batch to be busy.
+_TIMED = 4
+# A step takes about three times the forward pass (the backward pass computes gradients of inputs and of weights).
+_STEP = 3
+# The part of the memory that `checkpointing` needs (docs/training.md).
+_CHECKPOINTING = 0.38
+
+
+class Durations(msgspec.Struct, frozen=True):
+    """Estimated seconds, from a few images that were decoded and classified before the first step.
+
+    Attributes:
+        frozen_step: One step that trains the classifier alone.
+        step: One step that trains all of the network.
+        evaluation: One evaluation of the held-out images.
+        test: The evaluation of the test images at the end.
+        total: All that is left of the run.
+    """
+
+    frozen_step: float
+    step: float
+    evaluation: float
+    test: float
+    total: float
+
+
+class RunSummary(msgspec.Struct, frozen=True):
+    """A run before its first step.
+
+    Attributes:
+        network: Name of the network.
+        start: The model whose weights training starts from; None: new weights.
+        classes: Number of classes.
+        images: Training images.
+        held_out: Training images that are held out for decisions.
+        test: Test images.
+        smallest_class: Training images of the smallest class.
+        largest_class: Training images of the largest class.
+        resolution: Side of the input, pixels.
+        fit: How images become square.
+        crop: Crop in evaluation.
+        balance: What makes up for classes of unequal size.
+        batch: Images per step.
+        accumulate: Parts of a batch on each process.
+        processes: Number of processes.
+        device: What each process computes on.
+        epoch_steps: Steps of an epoch.
+        first_step: Steps that are done already, of a run that resumes.
+        steps: Steps of the whole run.
+        frozen_steps: How many of them train the classifier alone.
+        step_memory_bytes: Memory of a step on each process: weights, gradients, optimiser state and the activations
+            that the backward pass needs (`training_memory`).
+        memory_bytes: The same with what the process holds already.
+        free_memory_bytes: The memory that each process may use.
+        seconds: Estimated durations; None if the weights are sharded.
+    """
+
+    network: str
+    start: str | None
+    classes: int
+    images: int
+    held_out: int
+    test: int
+    smallest_class: int
+    largest_class: int
+    resolution: int
+    fit: str
+    crop: float
+    balance: str
+    batch: int
+    accumulate: int
+    processes: int
+    device: str
+    epoch_steps: int
+    first_step: int
+    steps: int
+    frozen_steps: int
+    step_memory_bytes: int
+    memory_bytes: int
+    free_memory_bytes: int
+    seconds: Durations | None
+
+    @property
+    def fits(self) -> bool:
+        """Whether the memory suffices."""
+        return self.step_memory_bytes <= self.free_memory_bytes
+
+    def lines(self) -> list[str]:
+        """Return the summary in words."""
+        what = f"training {self.network} from scratch"
+        if self.start is not None:
+            what = f"fine-tuning {self.start}" + ("" if self.start == self.network else f" ({self.network})")
+        per_class = (
+            f"{self.smallest_class:,} of each"
+            if self.smallest_class == self.largest_class
+            else f"{self.smallest_class:,} to {self.largest_class:,} of each"
+        )
+        held = f", {self.held_out:,} held out" if self.held_out else ", none held out"
+        test = f"{self.test:,} test images" if self.test else "no test images"
+        frozen = f", the first {self.frozen_steps:,} of the classifier alone" if self.frozen_steps else ""
+        parts = f" in {self.accumulate} parts" if self.accumulate > 1 else ""
+        several = f" on {self.processes} processes" if self.processes > 1 else ""
+        lines = [
+            f"{what} on {self.images:,} images of {self.classes:,} classes ({per_class}){held}; {test}",
+            f"{self.resolution} px (fit {self.fit}, crop {self.crop:.3g}), balance {self.balance}, batch {self.batch:,}"
+            f"{parts}{several}: {self.epoch_steps:,} steps an epoch, {self.steps:,} in all{frozen}",
+            f"memory about {format_bytes(self.memory_bytes)} on {self.device}, of which a step takes"
+            f" {format_bytes(self.step_memory_bytes)}; {format_bytes(self.free_memory_bytes)} free"
+            + (f"; time about {format_duration(self.seconds.total)}" if self.seconds is not None else ""),
+        ]
+        if not self.fits:
+            lines.append(
+                "warning: a step needs more memory than is free; it needs less with --set"
+                f" accumulate={2 * self.accumulate}, --checkpointing, --set batch={max(1, self.batch // 2)} or a lower"
+                " --set resolution"
+            )
+        return lines
+
+
+def summarise(
+    task: Task, net: ConvNet | None, fabric: Fabric, *, epoch_steps: int, first_step: int, steps: int, workers: int
+) -> RunSummary:
+    """Return the summary of a run.
+
+    Args:
+        task: The task.
+        net: The network in eval mode, which is timed on a few images; None if its weights are sharded.
+        fabric: The processes.
+        epoch_steps: Steps of an epoch.
+        first_step: Steps that are done already.
+        steps: Steps of the whole run.
+        workers: Decoding processes of each process.
+    """
+    recipe, counts = task.recipe, task.train.counts()
+    part = -(-len(task.train) // (epoch_steps * fabric.world_size * recipe.accumulate))
+    step_memory = training_memory(task.network, part, "bfloat16" if recipe.precision != "fp32" else "float32")
+    if recipe.checkpointing:
+        step_memory = int(step_memory * _CHECKPOINTING)
+    on_gpu = fabric.device.type == "cuda"
+    held = torch.cuda.memory_allocated(fabric.device) if on_gpu else psutil.Process().memory_info().rss
+    free = torch.cuda.mem_get_info(fabric.device)[0] if on_gpu else free_memory() // fabric.world_size
+    frozen = min(steps, frozen_steps(recipe, epoch_steps))
+    return RunSummary(
+        network=task.network.name,
+        start=task.start.name if task.start is not None else None,
+        classes=len(task.train.classes),
+        images=len(task.train),
+        held_out=len(task.held) if task.held is not None else 0,
+        test=len(task.test) if task.test is not None else 0,
+        smallest_class=int(counts.min()),
+        largest_class=int(counts.max()),
+        resolution=task.preprocess.size,
+        fit=task.preprocess.fit,
+        crop=task.preprocess.crop,
+        balance=recipe.balance,
+        batch=recipe.batch,
+        accumulate=recipe.accumulate,
+        processes=fabric.world_size,
+        device=torch.cuda.get_device_name(fabric.device) if on_gpu else "the CPU",
+        epoch_steps=epoch_steps,
+        first_step=first_step,
+        steps=steps,
+        frozen_steps=frozen,
+        step_memory_bytes=step_memory,
+        memory_bytes=held + step_memory,
+        free_memory_bytes=free,
+        seconds=_durations(task, net, fabric, part, epoch_steps, first_step, steps, frozen, workers) if net else None,
+    )
+
+
+def _durations(
+    task: Task,
+    net: ConvNet,
+    fabric: Fabric,
+    part: int,
+    epoch_steps: int,
+    first: int,
+    steps: int,
+    frozen: int,
+    workers: int,
+) -> Durations:
+    """Time a few images; a run of `part` images at a time, between steps `first` and `steps`, takes multiples of it."""
+    recipe = task.recipe
+    few = np.arange(min(_DECODED, len(task.train)))
+    began = time.perf_counter()
+    Decoder(task.train, task.transform, task.augment, recipe.seed)[Request(0, few)]
+    decoding = (time.perf_counter() - began) / len(few)
+    count = part if fabric.device.type == "cuda" else min(part, _TIMED)
+    images = torch.zeros(count, 3, task.preprocess.size, task.preprocess.size, device=fabric.device)
+    images = images.contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode(), fabric.autocast():
+        for _ in range(2):  # the first pass also sets up
+            began = time.perf_counter()
+            net(images).sum().item()  # waits for a GPU
+    forward = (time.perf_counter() - began) / count
+
+    def per_image(passes: float) -> float:
+        computing = passes * forward
+        return max(computing, decoding / workers) if workers else computing + decoding
+
+    in_step = part * recipe.accumulate
+    frozen_step, step = in_step * per_image(1), in_step * per_image(_STEP)
+    share = per_image(1) / fabric.world_size
+    evaluation = share * len(task.held) if task.held is not None else 0.0
+    test = share * len(task.test) if task.test is not None else 0.0
+    evaluations = (steps - first) / epoch_steps / recipe.evaluate_epochs
+    left_frozen = max(0, frozen - first)
+    total = left_frozen * frozen_step + (steps - first - left_frozen) * step + evaluations * evaluation + test
+    return Durations(frozen_step, step, evaluation, test, total)
