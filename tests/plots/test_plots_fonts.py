@@ -71,7 +71,7 @@ def test_without_a_font_plots_have_numbers_and_the_log_the_legend_once(caplog: p
         for _ in range(2):
             assert draw_confusion(CONFUSION, ("cat", *SCISSORS[1:]), "small on photos").startswith(b"\x89PNG")
     (record,) = caplog.records
-    assert "plots and images show class 1 = 直剪 (labels.txt); install a font of the script" in record.getMessage()
+    assert "plots and images show class 1 = 直剪 (classes); install a font of the script" in record.getMessage()
 
 
 def test_images_have_the_font_too(font: Path) -> None:

@@ -15,7 +15,7 @@ from compoundnet.base.images import UnreadableImageError
 from compoundnet.base.progress import Notify, Progress, ignore
 from compoundnet.explain.explainer import Explainer
 from compoundnet.explain.maps import BOX_SHARE, Explanation
-from compoundnet.explain.sheets import ROWS, card, grid, sheet
+from compoundnet.explain.sheets import ROWS, card, grid, sheet, tell_illegible
 from compoundnet.models.preprocess import Box
 
 MAPS_FILE = "maps.json"
@@ -94,6 +94,7 @@ def write_maps(
     """
     for name in classes or ():
         explainer.index(name)
+    tell_illegible(explainer)
     output = make_folder(folder)
     paths = [Path(image) for image in images]
     names = _overlay_names(paths, explainer.method)
@@ -145,6 +146,7 @@ def write_grid(
     for explainer in explainers:
         for name in classes or ():
             explainer.index(name)
+    tell_illegible(explainers[0])
     output = make_folder(folder)
     drawn = grid(explainers, images, classes=classes)
     write_whole(output / GRID_FILE, drawn.jpeg())

@@ -29,8 +29,15 @@ _COLUMNS = 6
 # The number of each model's best classes from which the common class is chosen.
 _GUESSES = 10
 METHOD_NAMES = {"cam": "Class activation maps", "gradcam": "Grad-CAM"}
+_LEGEND = "classes"
 # Viewers cannot display a page with more rows.
 ROWS = 50
+
+
+def tell_illegible(explainer: Explainer) -> None:
+    """Log which classes of a model are drawn as numbers, because no font of the machine has their characters."""
+    labels = explainer.labels or ()
+    legible(labels, [f"class {index}" for index in range(len(labels))], _LEGEND, one_font=True)
 
 
 def card(found: Explanation) -> Page:
@@ -146,7 +153,7 @@ def _chosen(explainers: Sequence[Explainer], image: Image.Image, wanted: str | N
 
 
 def _image_panel(image: Image.Image, name: str, width: int) -> Panel:
-    (name,) = legible([name], ["image"], one_font=True)
+    (name,) = legible([name], ["image"], "file names", one_font=True)
     return Panel(fitted(image, width), name, f"{image.width} x {image.height} px")
 
 
@@ -156,7 +163,7 @@ def _map_panel(image: Image.Image, shown: ClassMap, width: int, role: str = "") 
     remark = "" if shown.box is not None else ", no evidence"
     if shown.threshold is not None and shown.probability < shown.threshold:
         remark = f" (below {_percent(shown.threshold)}){remark}"
-    (label,) = legible([shown.label], [f"class {shown.index}"], "maps.json", one_font=True)
+    (label,) = legible([shown.label], [f"class {shown.index}"], _LEGEND, one_font=True)
     return Panel(drawn, f"{role}{label}", f"{_percent(shown.probability)}{remark}")
 
 

@@ -46,12 +46,12 @@ def families(texts: Iterable[str]) -> list[str]:
 def legible(texts: Sequence[str], instead: Sequence[str], where: str = "", *, one_font: bool = False) -> list[str]:
     """Return texts that can be drawn: each of `texts`, or that of `instead` if no font has all its characters.
 
-    What was replaced is logged once, as a legend.
+    What was replaced is logged as a legend, once for each `where`: give all the names at once.
 
     Args:
         texts: Such as the names of classes.
         instead: What stands for each of them, such as `class 3`.
-        where: Where else the texts can be read, for the log.
+        where: What the texts are, for the log.
         one_font: Whether one font must have all characters of a text, as in images; in plots, those that the project's
             own font lacks are enough.
     """
@@ -62,11 +62,10 @@ def legible(texts: Sequence[str], instead: Sequence[str], where: str = "", *, on
 
     drawn = [text if able(text) else other for text, other in zip(texts, instead, strict=True)]
     replaced = {other: text for text, other, shown in zip(texts, instead, drawn, strict=True) if shown != text}
-    new = {other: text for other, text in replaced.items() if text not in _told}
-    if new:
-        _told.update(new.values())
-        legend = ", ".join(f"{other} = {text}" for other, text in list(new.items())[:_SHOWN])
-        more = f" and {len(new) - _SHOWN} more" if len(new) > _SHOWN else ""
+    if replaced and where not in _told:
+        _told.add(where)
+        legend = ", ".join(f"{other} = {text}" for other, text in list(replaced.items())[:_SHOWN])
+        more = f" and {len(replaced) - _SHOWN} more" if len(replaced) > _SHOWN else ""
         _log.warning(
             "no font on this machine has all characters, so plots and images show %s%s%s; install a font of the script,"
             " such as Noto Sans CJK (Debian: fonts-noto-cjk)",

@@ -22,7 +22,7 @@ _COUNTED = 15
 
 def draw_curves(history: list[Epoch], title: str) -> bytes:
     """Draw loss, accuracy and learning rate by epoch, as PNG."""
-    (shown,) = legible([title], ["a run"])
+    (shown,) = legible([title], ["a run"], "titles")
     with canvas(height=7.6, texts=[shown]) as surface:
         loss, top1, rate = surface.subplots(3, 1, sharex=True, height_ratios=(3, 3, 2))
         _curve(loss, history, "loss", "training (augmented, smoothed)", "blue")
@@ -54,8 +54,8 @@ def draw_confusion(confusion: NDArray[np.int64], labels: tuple[str, ...], title:
     matrix = confusion[np.ix_(present, present)]
     shares = matrix / np.maximum(1, matrix.sum(1, keepdims=True))
     named = present if len(present) <= _NAMED else []
-    names = legible([labels[number] for number in named], [f"class {number}" for number in named], "labels.txt")
-    (shown,) = legible([title], ["an evaluation"])
+    names = legible([labels[number] for number in named], [f"class {number}" for number in named], "classes")
+    (shown,) = legible([title], ["an evaluation"], "titles")
     with canvas(height=7.2, texts=[shown, *names]) as surface:
         axes = surface.subplots()
         axes.grid(visible=False)

@@ -8,6 +8,7 @@ import msgspec
 
 from compoundnet.base import CompoundNetError
 from compoundnet.explain import ROWS, Explainer, Explanation, Page, sheet
+from compoundnet.explain.sheets import tell_illegible
 from compoundnet.train.evaluation.evaluate import Evaluation
 
 # A page of more images would be long to look through.
@@ -33,6 +34,8 @@ def mistakes_sheet(evaluation: Evaluation, explainer: Explainer, most: int = MIS
     worst = evaluation.report.mistakes(most)
     if not worst:
         return None
+
+    tell_illegible(explainer)
 
     def explained() -> Iterator[Explanation]:
         for mistake in worst:
