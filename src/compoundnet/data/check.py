@@ -318,10 +318,8 @@ def _left_out(dataset: Dataset) -> Iterable[Finding]:
     for out in dataset.understanding.left_out:
         meant = out.reason in ("hidden with images", "beside splits", "no class folders", "cannot be read here",
                                "outside classes")  # fmt: skip
-        yield Finding(
-            f"left out: {out.reason}", "warning" if meant else "note", out.count, f"left out: {out.text()}", "",
-            tuple((example,) for example in out.examples),
-        )  # fmt: skip
+        level: Level = "warning" if meant else "note"
+        yield Finding(f"left out: {out.reason}", level, out.count, f"left out: {out.text()}")
 
 
 def _kinds(facts: Mapping[str, ImageFacts]) -> list[tuple[tuple[str, str], int]]:

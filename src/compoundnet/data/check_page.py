@@ -13,10 +13,10 @@ from compoundnet.data.check import DataCheck, Finding
 from compoundnet.data.dataset import Dataset
 from compoundnet.plots.pages import jpeg_address, page_templates
 
-_THUMB = 192  # pixels of the longest side
+_THUMB = 160  # pixels of the longest side
 _LONGEST_BAR = 16  # rem
 # The page stays below 5 MB: of each finding so many images are shown.
-_MOST_THUMBS = 40
+_MOST_THUMBS = 60
 
 
 def check_page(found: DataCheck) -> bytes:
@@ -49,22 +49,22 @@ def check_page(found: DataCheck) -> bytes:
 
 
 def _view(finding: Finding, dataset: Dataset) -> dict[str, Any]:
-    left = _MOST_THUMBS
-    examples = []
-    for place, names in enumerate(finding.examples):
-        images = finding.images[place] if finding.images else ()
-        items = [{"name": name, "image": None} for name in names]
-        for item, (split, index) in zip(items, images[:left], strict=False):
-            item["image"] = _thumb(dataset, split, index)
-        left -= len(images[:left])
-        examples.append(items)
+    """Return a finding with thumbnails for the first groups of images, and names only for the others."""
+    groups, left = [], _MOST_THUMBS
+    for names, images in zip(finding.examples, finding.images, strict=False):
+        left -= len(images)
+        if left < 0 and groups:
+            break
+        thumbs = [_thumb(dataset, split, index) for split, index in images]
+        groups.append([{"name": name, "image": thumb} for name, thumb in zip(names, thumbs, strict=True)])
     return {
         "kind": finding.kind,
         "level": finding.level,
         "text": finding.text,
         "training": finding.training,
         "count": finding.count,
-        "examples": examples,
+        "groups": groups,
+        "names": [" = ".join(names) for names in finding.examples[len(groups) :]],
         "more": finding.count > sum(map(len, finding.examples)) > 0,
     }
 

@@ -246,7 +246,7 @@ class _Reader:
             splits[split] = self.read(place, split, known)
             missing = [splits[split].classes[label] for label in np.flatnonzero(splits[split].counts() == 0)]
             if missing:
-                self.remarks.append(f"{self.root / place}: no images of {some(missing)}")
+                self.remarks.append(f"the folder {place}/ has no images of {some(missing)}")
         return splits
 
     def read(self, place: str, split: str, classes: tuple[str, ...] | None = None) -> Split:
