@@ -38,12 +38,10 @@ TRIED = (
     "",
     "lr=3",
     "lr=0.8",
-    "weight_decay=1e-3",
     "area=[0.7,1.0]",
     "area=[0.7,1.0] lr=3",
     "area=[0.7,1.0] label_smoothing=0",
-    "area=[0.85,1.0]",
-    "epochs=48",
+    "epochs=40",
 )
 STAGES = ("tune", "scale")
 BASE = (1.0, 1.0, 1.0)
