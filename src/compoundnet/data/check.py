@@ -261,7 +261,7 @@ def _classes(dataset: Dataset) -> Iterable[Finding]:
                   if counts[label] < _FEW),
         )  # fmt: skip
     least, most = int(counts.argmin()), int(counts.argmax())
-    if counts[most] >= _UNEQUAL * max(1, counts[least]):
+    if not split.multilabel and counts[most] >= _UNEQUAL * max(1, counts[least]):
         yield Finding(
             "unequal classes", "warning", len(counts),
             f"{split.classes[most]!r} has {counts[most]:,} training images, {split.classes[least]!r} {counts[least]:,}",
