@@ -12,8 +12,9 @@ from torch.nn import functional as F
 
 from compoundnet.base import CompoundNetError
 from compoundnet.data import Dataset
+from compoundnet.data.classes import UNEQUAL
 from compoundnet.train import find_recipe, override, plan_task, train
-from compoundnet.train.balance import UNEQUAL, AdjustedCrossEntropy, choose_balance
+from compoundnet.train.balance import AdjustedCrossEntropy, choose_balance
 from compoundnet.train.task import Task
 
 PLAIN = ["minival=0", "select=last", "patience=0"]

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from compoundnet.base import Progress, ignore
+from compoundnet.data.classes import UNEQUAL
 from compoundnet.data.copies import Copies, exact_copies, near_copies
 from compoundnet.data.dataset import UNKNOWN, Dataset, Split
 from compoundnet.data.image_facts import BadImage, ImageFacts, image_facts
@@ -22,8 +23,6 @@ Level = Literal["stop", "warning", "note"]
 _EXAMPLES = 20
 # A class of fewer training images than this is learned badly, and held-out images say little of it.
 _FEW = 10
-# The largest class has this many times the images of the smallest.
-_UNEQUAL = 3
 # The longer side is this many times the shorter: the centre square shows at most half of the image.
 _LONG = 2
 # What PIL's modes are to a reader.
@@ -261,11 +260,11 @@ def _classes(dataset: Dataset) -> Iterable[Finding]:
                   if counts[label] < _FEW),
         )  # fmt: skip
     least, most = int(counts.argmin()), int(counts.argmax())
-    if not split.multilabel and counts[most] >= _UNEQUAL * max(1, counts[least]):
+    if not split.multilabel and counts[most] >= UNEQUAL * max(1, counts[least]):
         yield Finding(
             "unequal classes", "warning", len(counts),
             f"{split.classes[most]!r} has {counts[most]:,} training images, {split.classes[least]!r} {counts[least]:,}",
-            "fine-tuning makes up for it, and says how; see the mean per class beside top-1",
+            "fine-tuning makes up for it, other recipes with --set balance=loss; see the mean per class beside top-1",
         )  # fmt: skip
 
 

@@ -11,6 +11,11 @@ from compoundnet.data.dataset import Dataset, Split, Understanding
 from compoundnet.data.holdout import hold_out_by_class
 from compoundnet.data.names import some, split_name
 
+# Training balances the classes if the largest has at least this many times the images of the smallest. On Lite0's
+# features of 10 classes of up to 100 images of CIFAR-10 (5 seeds), balancing gains 0.1 points at a factor of 1.5, 0.6
+# at 2, 1.4 at 3 and 4.4 at 5.
+UNEQUAL = 2.0
+
 
 def with_test(
     splits: dict[str, Split],
