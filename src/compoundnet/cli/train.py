@@ -102,12 +102,10 @@ def train(
         bool,
         typer.Option("--checkpointing", help="Use less memory and more time (--set checkpointing=true)."),
     ] = False,
-    calibrate: Annotated[
+    uncalibrated: Annotated[
         bool,
-        typer.Option(
-            "--calibration/--no-calibration", help="Fit a temperature for the probabilities on held-out images."
-        ),
-    ] = True,
+        typer.Option("--no-calibration", help="Fit no temperature for the probabilities on held-out images."),
+    ] = False,
     allow_truncated: AllowTruncated = False,
     workers: Decoders = None,
     download: Download = False,
@@ -142,7 +140,7 @@ def train(
             download,
             allow_missing,
             labels_per_image(several),
-            calibrate,
+            not uncalibrated,
         ),
         training.Hardware(devices, nodes, strategy, accelerator),
         json,
