@@ -240,6 +240,22 @@ def test_the_report_shows_the_images_and_fits_any_window(tmp_path: Path, width: 
         assert watched.broken_pictures() == [] and watched.broken_links() == []
 
 
+def test_names_that_no_terminal_shows_are_replaced(tmp_path: Path) -> None:
+    write_classes(tmp_path, 4)
+    shutil.copytree(tmp_path / "cat", tmp_path / "caf\udce9")  # Latin-1 on disk
+    (tmp_path / "dog" / "0.jpg").rename(tmp_path / "dog" / "\x1b[31mred.jpg")
+    shutil.copy(tmp_path / "dog" / "\x1b[31mred.jpg", tmp_path / "dog" / "copy.jpg")
+    report = tmp_path / "report.html"
+    for command in (["check", str(tmp_path), "-o", str(report)], ["describe", str(tmp_path)]):
+        result = CliRunner().invoke(app, command)
+        assert result.exit_code == 0
+        assert "caf\ufffd" in result.stdout and "\x1b" not in result.stdout
+    assert b"caf?" in report.read_bytes()
+    assert (
+        json.loads(CliRunner().invoke(app, ["describe", str(tmp_path), "--json"]).stdout)["classes"][0] == "caf\udce9"
+    )
+
+
 def test_a_report_in_no_folder_is_refused_before_the_work(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["check", "digits", "-o", str(tmp_path / "none" / "r.html")])
     assert result.exit_code == 1 and "there is no folder" in str(result.exception)

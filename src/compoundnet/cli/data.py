@@ -152,7 +152,7 @@ def _print_check(found: DataCheck) -> None:
         examples = [" = ".join(names) for names in finding.examples[:_SHOWN]]
         rest = max(0, len(finding.examples) - _SHOWN)
         for line in [*examples, *(["... (--json and -o list more)"] if rest else [])]:
-            show(f"    {line}")
+            show(f"    {line.replace(chr(10), ' ')}")
     counts = Counter(finding.level for finding in found.findings)
     warnings = f"{counts['warning']} warning{'s' * (counts['warning'] != 1)}"
     errors = f"{counts['stop']} error{'s' * (counts['stop'] != 1)}"

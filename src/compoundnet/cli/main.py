@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import logging
 import os
 import sys
@@ -124,6 +125,8 @@ def main() -> None:
     ours = logging.getLogger("compoundnet")  # not the root logger: other libraries have their own handlers
     ours.addHandler(logging.StreamHandler())
     ours.setLevel(logging.INFO)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # tables too may hold names that are no UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         asked = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
         with naming_extras("this command", _EXTRAS.get(asked)):

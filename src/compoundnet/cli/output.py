@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+# All but tab and line feed; file names are text with surrogates in place of bytes that are no UTF-8.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 # The exit code of work that was stopped on request and can be resumed: neither done nor failed.
 STOPPED = 3
 
@@ -38,9 +41,14 @@ def show(*parts: Any) -> None:
 
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False, emoji=False, markup=False)
     for part in parts:
-        console.print(part, soft_wrap=isinstance(part, str))
+        console.print(printable(part) if isinstance(part, str) else part, soft_wrap=isinstance(part, str))
 
 
 def note(text: str) -> None:
     """A remark on stderr."""
-    print(text, file=sys.stderr)
+    print(printable(text), file=sys.stderr)
+
+
+def printable(text: str) -> str:
+    """Return text without the control characters, and without the bytes that are no UTF-8, that file names can hold."""
+    return _UNPRINTABLE.sub("\ufffd", text)

@@ -156,4 +156,6 @@ def _wrapped(text: str, width: int, *, bold: bool = False, most: int = 2) -> lis
 @cache
 def _font(text: str = "", *, bold: bool = False) -> ImageFont.FreeTypeFont:
     """The font of the project's plots, or one of the machine that has all characters of the text."""
-    return ImageFont.truetype(font_file(text, bold=bold) or font_file("", bold=bold), _TYPE)
+    file = font_file(text, bold=bold) or font_file("", bold=bold)
+    assert file is not None  # the project's own font has every character of no text
+    return ImageFont.truetype(file, _TYPE)

@@ -53,7 +53,7 @@ def draw_confusion(confusion: NDArray[np.int64], labels: tuple[str, ...], title:
     present = np.flatnonzero(confusion.sum(1) + confusion.sum(0))
     matrix = confusion[np.ix_(present, present)]
     shares = matrix / np.maximum(1, matrix.sum(1, keepdims=True))
-    named = present if len(present) <= _NAMED else []
+    named: list[int] = present.tolist() if len(present) <= _NAMED else []
     names = legible([labels[number] for number in named], [f"class {number}" for number in named], "classes")
     (shown,) = legible([title], ["an evaluation"], "titles")
     with canvas(height=7.2, texts=[shown, *names]) as surface:
