@@ -45,6 +45,7 @@ EXPECTED = {"0.jpg": "cat dog", "1.jpg": "cat", "2.jpg": "bird dog", "3.jpg": ""
         ("0.jpg\tcat,dog", "1.jpg\tcat", "2.jpg\tdog,bird", "3.jpg\t"),
         ("filename;labels", "0.jpg;['cat', 'dog']", "1.jpg;['cat']", "2.jpg;['dog', 'bird']", "3.jpg;[]"),
         ("filename,labels", '0.jpg,"[""cat"",""dog""]"', '1.jpg,"[""cat""]"', '2.jpg,"[""dog"",""bird""]"', "3.jpg,[]"),
+        ("image_name,tags", "0,cat dog", "1,cat", "2,bird dog", "3,", "1,cat"),
         ("filename,cat,dog,bird", "0.jpg,1,1,0", "1.jpg,1,0,0", "2.jpg,0,1,1", "3.jpg,0,0,0"),
         ("filename,width,cat,dog,bird", "0.jpg,9,1,1,-1", "1.jpg,8,1,-1,-1", "2.jpg,9,-1,1,1", "3.jpg,9,-1,-1,-1"),
         ("filename;cat;dog;bird", "0.jpg;True;True;False", "1.jpg;True;False;False", "2.jpg;False;True;True",
@@ -56,8 +57,22 @@ def test_every_form_of_several_labels_is_read(tmp_path: Path, lines: tuple[str, 
     found = {image: " ".join(sorted(labels.split())) for image, labels in labels_of(dataset).items()}
     assert found == EXPECTED
     assert any("several labels an image" in note for note in dataset.notes)
-    assert "3 labels, 1.2 an image on average, 1 images without" in dataset.text()
+    assert "3 labels, 1.2 an image on average, 1 image without any" in dataset.text()
     assert dataset.facts()["several_labels"] is True
+
+
+def test_labels_between_spaces_and_as_many_columns_as_labels(tmp_path: Path) -> None:
+    found = labels_of(opened(tmp_path / "spaces", "0.jpg cat dog", "1.jpg cat", "2.jpg dog", name="list.txt"))
+    assert found == {"0.jpg": "cat dog", "1.jpg": "cat", "2.jpg": "dog"}
+    found = labels_of(opened(tmp_path / "equal", "0.jpg,cat,dog", "1.jpg,dog,bird", "2.jpg,cat,bird"))
+    assert found == {"0.jpg": "cat dog", "1.jpg": "bird dog", "2.jpg": "bird cat"}
+
+
+def test_class_names_of_several_words_stay_one(tmp_path: Path) -> None:
+    dataset = opened(tmp_path, "0.jpg,polar bear", "1.jpg,brown bear", "2.jpg,panda", "3.jpg,brown bear")
+    assert dataset.classes == ("brown bear", "panda", "polar bear")
+    dataset = opened(tmp_path / "text", "0.jpg polar bear", "1.jpg panda", "2.jpg brown bear", name="list.txt")
+    assert dataset.classes == ("brown bear", "panda", "polar bear")
 
 
 def test_an_image_in_several_rows_has_the_labels_of_all(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from compoundnet.train.several_labels import (
     LabelPredictions,
     average_precisions,
     best_thresholds,
+    fit_thresholds,
     label_scores,
     starting_bias,
 )
@@ -84,3 +85,12 @@ def test_a_new_classifier_starts_at_the_share_of_each_label() -> None:
     split = Split("train", ("a", "b", "c"), TRUTH, Arrays("x", np.zeros((4, 8, 8), np.uint8)))
     expected = [(2 + 0.5) / 5, (1 + 0.5) / 5, 0.5 / 5]
     assert starting_bias(split).sigmoid().tolist() == pytest.approx(expected)
+
+
+def test_thresholds_say_on_how_many_images_they_stand() -> None:
+    found = fit_thresholds(LabelPredictions(TRUTH, PROBABILITIES, 0.0), ("cat", "dog", "bird"))
+    assert (found.images, found.undecided, found.rarest, found.rarest_count) == (4, ("bird",), "dog", 1)
+    assert str(found) == (
+        "the threshold of each label is that of the best F1 on 4 held-out images, of which 1 has 'dog', the rarest; it"
+        " is 0.5 for labels that none of these images has: 'bird'"
+    )

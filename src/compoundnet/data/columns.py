@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
 import msgspec
@@ -131,7 +131,7 @@ def find_columns(headings: Sequence[str] | None, columns: Sequence[Sequence[str]
     return Columns(image, label, split, tuple(remarks))
 
 
-def is_indicator(values: Sequence[str]) -> bool:
+def is_indicator(values: Iterable[str]) -> bool:
     """Whether a column says yes or no of each row; -1 stands for no where there is no 0."""
     found = {value.casefold() for value in values}
     return found <= {*_TRUE, *_FALSE} or found <= {"1", "-1"} or found <= {"1.0", "-1.0"}

@@ -270,7 +270,7 @@ class Dataset(msgspec.Struct, frozen=True, eq=False):
             without = int((every == 0).sum())
             classes = f"{len(self.classes):,} label{'s' * (len(self.classes) != 1)}"
             classes += f", {every.mean():.2g} an image on average"
-            classes += f", {without:,} images without" if without else ""
+            classes += f", {without:,} image{'s' * (without != 1)} without any" if without else ""
         parts = [f"{self.name}: {layout}{classes} ({shortened(self.classes)}); {splits}", *self.notes]
         if self.understanding is not None and self.understanding.left_out:
             parts.append(f"left out: {', '.join(out.text() for out in self.understanding.left_out)}")

@@ -140,7 +140,12 @@ def _separator(cells: Sequence[str]) -> str | None:
             return separator
     several = [cell for cell in distinct if "," in cell]
     if not several:
-        return None
+        # Class names of several words have more words than there are names; labels are combined in many ways.
+        words = {cell: cell.split() for cell in distinct}
+        known = set().union(*words.values())
+        return (
+            " " if len(known) < len(distinct) and len({len(parts) for parts in words.values() if parts}) > 1 else None
+        )
     # A comma may be part of a name, as in "tench, Tinca tinca". Between labels, most cells share a label with another.
     uses: dict[str, int] = {}
     for cell in distinct:
@@ -165,7 +170,7 @@ def _of_list(cell: str) -> list[str]:
     return [label for part in parts if (label := class_name(part))]
 
 
-_BY_SEPARATOR: dict[str, Callable[[str], list[str]]] = {"list": _of_list} | {mark: _between(mark) for mark in "|;,"}
+_BY_SEPARATOR: dict[str, Callable[[str], list[str]]] = {"list": _of_list} | {mark: _between(mark) for mark in "|;, "}
 
 
 def _images_with_different_cells(cells: Sequence[str], images: Sequence[object]) -> dict[object, tuple[int, int]]:

@@ -14,7 +14,7 @@ import msgspec
 
 from compoundnet.base import CompoundNetError, need
 from compoundnet.base.text import decode_text
-from compoundnet.data.columns import is_image_name, known_headings
+from compoundnet.data.columns import is_image_name, is_indicator, known_headings
 
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _SAMPLE = 200  # lines that decide about the delimiter
@@ -61,11 +61,7 @@ def read_table(path: Path) -> Table:
         if headings[0].startswith("#"):
             headings = (headings[0].lstrip("# "), *headings[1:])
     width = len(first) if headings is None or len(headings) != 2 else 2
-    if (
-        {len(row) for row in body} - {width}
-        and (headings is None or width == 2)
-        and all(is_image_name(row[0]) for row in body)
-    ):
+    if (headings is None or width == 2) and _hold_labels(body, width, headings):
         # As many labels as an image has, without quotes around them.
         body = [[row[0], "|".join(filter(None, row[1:]))] for row in body]
         width = 2
@@ -77,6 +73,18 @@ def read_table(path: Path) -> Table:
                 f"{path}: row {number} has {len(row)} fields, and the {'header' if headings else 'first row'} {width}"
             )
     return Table(headings, tuple([row[place] for row in body] for place in range(width)), encoding, delimiter)
+
+
+def _hold_labels(body: Sequence[Sequence[str]], width: int, headings: Sequence[str] | None) -> bool:
+    """Whether all columns after the image hold its labels: their number differs, or columns share values."""
+    if not all(is_image_name(row[0]) for row in body):
+        return False
+    if any(len(row) != width for row in body):
+        return True
+    columns = [set(column) - {""} for column in zip(*body, strict=True)][1:]
+    if headings is not None or len(columns) < 2 or all(map(is_indicator, columns)):
+        return False
+    return sum(map(len, columns)) > len(set().union(*columns))
 
 
 def _rows(text: str, path: Path) -> tuple[list[list[str]], str]:
@@ -112,6 +120,8 @@ def _delimiter(sample: str) -> str | None:
 
 def _split_at_spaces(lines: Sequence[str]) -> list[list[str]]:
     """Split lines at several spaces; else at single ones. Of names with spaces the last words are the other columns."""
+    if all(is_image_name(line.split()[0]) for line in lines) and len({len(line.split()) for line in lines}) > 1:
+        return [line.split(maxsplit=1) for line in lines]
     for pattern in (r"\s{2,}", r"\s+"):
         rows = [re.split(pattern, line) for line in lines]
         if len(set(map(len, rows))) == 1 and len(rows[0]) > 1:

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from compoundnet.base import Progress, ignore
 from compoundnet.data import Split
 from compoundnet.data.dataset import Labels
+from compoundnet.data.names import some
 from compoundnet.models import Postprocess, Preprocess
 from compoundnet.nn import ConvNet
 from compoundnet.train.counts import on_device, predict_images
@@ -208,24 +209,35 @@ class ThresholdFit(msgspec.Struct, frozen=True):
         thresholds: Of each label; 0.5 for a label that no held-out image has.
         images: The number of held-out images.
         undecided: The labels that none of them has.
+        rarest: The label that the fewest of them have, of those that any has; None if none of them has any.
+        rarest_count: How many have it.
     """
 
     thresholds: tuple[float, ...]
     images: int
     undecided: tuple[str, ...]
+    rarest: str | None
+    rarest_count: int
 
     def __str__(self) -> str:
         text = f"the threshold of each label is that of the best F1 on {self.images:,} held-out images"
+        if self.rarest is not None:
+            have = "has" if self.rarest_count == 1 else "have"
+            text += f", of which {self.rarest_count:,} {have} {self.rarest!r}, the rarest"
         if not self.undecided:
             return text
-        some = ", ".join(map(repr, self.undecided[:3])) + (" and more" if len(self.undecided) > 3 else "")
-        return f"{text}; it is 0.5 for {len(self.undecided):,} labels that none of these images has ({some})"
+        shown = some(self.undecided, 3)
+        return f"{text}; it is 0.5 for labels that none of these images has: {shown}"
 
 
 def fit_thresholds(found: LabelPredictions, labels: Sequence[str]) -> ThresholdFit:
     """Choose the threshold of each label on predictions of held-out images; see `best_thresholds`."""
-    undecided = tuple(label for label, known in zip(labels, found.truth.any(axis=0), strict=True) if not known)
-    return ThresholdFit(best_thresholds(found.truth, found.probabilities), found.count, undecided)
+    counts = dict(zip(labels, found.truth.sum(axis=0).tolist(), strict=True))
+    undecided = tuple(label for label, count in counts.items() if not count)
+    rarest = min((label for label in labels if counts[label]), key=lambda label: counts[label], default=None)
+    return ThresholdFit(
+        best_thresholds(found.truth, found.probabilities), found.count, undecided, rarest, counts.get(rarest or "", 0)
+    )
 
 
 def label_scores(found: LabelPredictions, labels: Sequence[str], thresholds: Sequence[float]) -> tuple[LabelScore, ...]:
