@@ -10,6 +10,7 @@ import pytest
 
 from compoundnet.cli import progress
 from compoundnet.cli.progress import Display, Speed, TrainingDisplay, accuracies
+from compoundnet.train.status import Epoch
 from compoundnet.train.summary import Durations, RunSummary
 
 
@@ -103,3 +104,14 @@ def test_the_mean_per_class_is_said_where_it_differs() -> None:
     assert accuracies(0.5, 0.5) == "top-1 50.00%"
     assert accuracies(0.5, 0.25) == "top-1 50.00%, mean per class 25.00%"
     assert accuracies(0.5, None) == "top-1 50.00%"
+
+
+def test_an_epoch_of_several_labels_has_no_top_1(capsys: pytest.CaptureFixture[str]) -> None:
+    with TrainingDisplay(quiet=False) as display:
+        display.planned(summary(several_labels=True))
+        display.started(0, 10, 4)
+        display.epoch_ended(Epoch(1, 5, 0.1, 1.5, 0.25, 1.25, 0.5, 10.0, held_map=0.625))
+    told = capsys.readouterr().err
+    assert "labels, several an image" in told
+    assert "all labels right 25.00%, held-out mAP 62.50%" in told
+    assert "top-1" not in told

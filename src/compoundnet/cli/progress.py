@@ -201,13 +201,21 @@ class TrainingDisplay(Watcher):
         self._display.reach(step, detail, self._time_left())
 
     def epoch_ended(self, epoch: Epoch) -> None:
-        held = "" if epoch.held_top1 is None else f", held-out {accuracies(epoch.held_top1, epoch.held_mean_per_class)}"
+        if self.summary is not None and self.summary.several_labels:
+            what, held = "all labels right", "" if epoch.held_map is None else f", held-out mAP {epoch.held_map:.2%}"
+        else:
+            what = "top-1"
+            held = (
+                ""
+                if epoch.held_top1 is None
+                else f", held-out {accuracies(epoch.held_top1, epoch.held_mean_per_class)}"
+            )
         left = self._time_left()
         if left is None:
             left = (self._steps - epoch.step) * self._batch / epoch.images_per_second
         self._display.notify(
             f"epoch {epoch.epoch}: step {epoch.step:,} of {self._steps:,}, loss {epoch.loss:.4f},"
-            f" top-1 {epoch.top1:.2%}{held}, {epoch.images_per_second:,.0f} images/s, {format_duration(left)} left"
+            f" {what} {epoch.top1:.2%}{held}, {epoch.images_per_second:,.0f} images/s, {format_duration(left)} left"
         )
 
     def evaluation_started(self, what: str, images: int) -> None:

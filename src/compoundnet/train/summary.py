@@ -79,6 +79,7 @@ class RunSummary(msgspec.Struct, frozen=True):
         memory_bytes: The same with what the process holds already.
         free_memory_bytes: The memory that each process may use.
         seconds: Estimated durations; None if the weights are sharded.
+        several_labels: Whether the images may have several labels, or none; classes are then labels.
     """
 
     network: str
@@ -105,6 +106,7 @@ class RunSummary(msgspec.Struct, frozen=True):
     memory_bytes: int
     free_memory_bytes: int
     seconds: Durations | None
+    several_labels: bool = False
 
     @property
     def fits(self) -> bool:
@@ -126,8 +128,9 @@ class RunSummary(msgspec.Struct, frozen=True):
         frozen = f", the first {self.frozen_steps:,} of the classifier alone" if self.frozen_steps else ""
         parts = f" in {self.accumulate} parts" if self.accumulate > 1 else ""
         several = f" on {self.processes} processes" if self.processes > 1 else ""
+        classes = "labels, several an image" if self.several_labels else "classes"
         lines = [
-            f"{what} on {self.images:,} images of {self.classes:,} classes ({per_class}){held}; {test}",
+            f"{what} on {self.images:,} images of {self.classes:,} {classes} ({per_class}){held}; {test}",
             f"{self.resolution} px (fit {self.fit}, crop {self.crop:.3g}), balance {self.balance}, batch {self.batch:,}"
             f"{parts}{several}: {self.epoch_steps:,} steps an epoch, {self.steps:,} in all{frozen}",
             f"memory about {format_bytes(self.memory_bytes)} on {self.device}, of which a step takes"
@@ -191,6 +194,7 @@ def summarise(
         memory_bytes=held + step_memory,
         free_memory_bytes=free,
         seconds=_durations(task, net, fabric, part, epoch_steps, first_step, steps, frozen, workers) if net else None,
+        several_labels=task.multilabel,
     )
 
 
