@@ -15,7 +15,7 @@ from compoundnet.data import Split
 from compoundnet.data.classes import UNEQUAL
 from compoundnet.train.recipe import Recipe
 
-# What "auto" chooses then: it was the better one in benchmarks/bench_balance.py.
+# What "auto" chooses then (benchmarks/bench_balance.py).
 _CHOICE: Literal["loss"] = "loss"
 
 

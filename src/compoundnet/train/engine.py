@@ -22,8 +22,8 @@ from compoundnet.data.loader import loader, normalise
 from compoundnet.nn import ConvNet
 from compoundnet.train.average import Average
 from compoundnet.train.checkpoints import Checkpoints
-from compoundnet.train.counts import Counts, count
 from compoundnet.train.hardware import is_sharded
+from compoundnet.train.held_out import epoch_values, evaluate_held_out, score
 from compoundnet.train.identity import check_identity, going_on, identity
 from compoundnet.train.interruptions import InterruptedRunError, Stop, diverged, readable_compile_errors
 from compoundnet.train.logs import Logs
@@ -39,7 +39,6 @@ from compoundnet.train.processes import (
     total,
 )
 from compoundnet.train.schedule import frozen_steps, learning_rate, steps_of_epoch, total_steps
-from compoundnet.train.several_labels import LabelPredictions, count_labels
 from compoundnet.train.status import Epoch, RunState, Watcher, random_seed
 from compoundnet.train.summary import RunSummary, summarise
 from compoundnet.train.sync_norm import synchronise
@@ -303,30 +302,22 @@ class Engine:
         epoch = -(-state.step // self.epoch_steps)
         if not recipe.ema_decay:
             self._average.follow(self._net)
-        held: Counts | LabelPredictions | None = None
-        if self._task.held is not None and (epoch % recipe.evaluate_epochs == 0 or state.step >= self.steps):
+        held, task = None, self._task
+        if task.held is not None and (epoch % recipe.evaluate_epochs == 0 or state.step >= self.steps):
             watcher, world = self._watcher, self._fabric.world_size
-            watcher.evaluation_started("the held-out images", len(self._task.held))
-            held = (count_labels if self._task.multilabel else count)(
-                self.evaluable, self._task.held, self._task.preprocess, self._fabric,
-                batch=max(1, recipe.batch // world // recipe.accumulate), workers=self._workers,
-                progress=lambda images: watcher.evaluated(images * world),
+            watcher.evaluation_started("the held-out images", len(task.held))
+            held = evaluate_held_out(
+                self.evaluable, task.held, task.preprocess, self._fabric, recipe,
+                workers=self._workers, progress=lambda images: watcher.evaluated(images * world),
             )  # fmt: skip
             watcher.evaluation_ended()
             state.evaluations_since_best += 1
-            balanced = isinstance(held, Counts) and recipe.balance != "none"
-            score = held.mean_per_class if balanced else held.score
-            if score > state.best_score:
-                state.best_score, state.evaluations_since_best = score, 0
+            if score(held, recipe) > state.best_score:
+                state.best_score, state.evaluations_since_best = score(held, recipe), 0
                 if recipe.select == "best":
                     whole = network_state(self._average.net)
                     self._best = {name: tensor.detach().cpu().clone() for name, tensor in whole.items()}
-        values: dict[str, float | None] = {} if held is None else {"held_loss": held.loss, "held_top1": held.top1}
-        if isinstance(held, Counts):
-            values["held_mean_per_class"] = held.mean_per_class
-        elif held is not None:
-            values["held_map"] = held.mean_average_precision
-        ended = state.end_epoch(epoch, **values)
+        ended = state.end_epoch(epoch, **epoch_values(held))
         self._logs.epoch(self.history)
         self._watcher.epoch_ended(ended)
 

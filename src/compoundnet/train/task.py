@@ -22,6 +22,7 @@ from compoundnet.data.training_transform import TrainingTransform
 from compoundnet.models import ModelFolder, Preprocess, load
 from compoundnet.nn import ConvNet, build
 from compoundnet.train.balance import AdjustedCrossEntropy, choose_balance
+from compoundnet.train.held_out import choose_held_out
 from compoundnet.train.image_input import choose_input
 from compoundnet.train.recipe import Recipe
 from compoundnet.train.several_labels import LabelCrossEntropy, starting_bias
@@ -29,12 +30,6 @@ from compoundnet.train.several_labels import LabelCrossEntropy, starting_bias
 # From logits float32[N, classes] and labels int64[N], or of several labels an image float32[N, classes], 0 or 1, to the
 # mean loss, a scalar.
 Loss = Callable[[Tensor, Tensor], Tensor]
-
-
-# What `minival = "auto"` holds out, and the number of images from which on they are enough to calibrate probabilities:
-# the standard error of an accuracy of 80 % on 100 images is 4 points.
-HELD_OUT = 0.1
-ENOUGH = 100
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -215,24 +210,6 @@ def plan_task(
         None if test is None or (test.labels == UNKNOWN).any() else test, loss, own,
         asked_batch, tuple(filter(None, notes)),
     )  # fmt: skip
-
-
-def choose_held_out(recipe: Recipe, train: Split, *, calibrated: bool = True) -> tuple[Recipe, str | None]:
-    """Return the recipe with a number for `minival = "auto"`, and a remark for the user if it holds nothing out.
-
-    Held-out images decide which epoch is best (`select`) or when to stop (`patience`), and after training the threshold
-    of each label, of images with several, or else how the probabilities are calibrated. For the last a few images show
-    nothing, and training can use them.
-    """
-    if recipe.minival != "auto":
-        return recipe, None
-    enough = calibrated and len(train) * HELD_OUT >= ENOUGH
-    if recipe.select == "best" or recipe.patience or train.multilabel or enough:
-        return recipe.replace(minival=HELD_OUT), None
-    few = f"{HELD_OUT:.0%} of {len(train):,} would be too few to decide anything"
-    return recipe.replace(minival=0), (
-        f"no training images are held out: {few if calibrated else 'they would decide nothing'}, so all are trained on"
-    )
 
 
 def _fitting_batch(recipe: Recipe, images: int) -> int:

@@ -1,0 +1,71 @@
+"""Held-out training images: how many there are, and what their evaluation after an epoch says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from compoundnet.train.counts import Counts, count
+from compoundnet.train.several_labels import LabelPredictions, count_labels
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
+    from compoundnet.base import Progress
+    from compoundnet.data import Split
+    from compoundnet.models import Preprocess
+    from compoundnet.nn import ConvNet
+    from compoundnet.train.recipe import Recipe
+
+# What `minival = "auto"` holds out, and the number of images from which on they are enough to calibrate probabilities:
+# the standard error of an accuracy of 80 % on 100 images is 4 points.
+HELD_OUT = 0.1
+ENOUGH = 100
+
+
+def choose_held_out(recipe: Recipe, train: Split, *, calibrated: bool = True) -> tuple[Recipe, str | None]:
+    """Return the recipe with a number for `minival = "auto"`, and a remark for the user if it holds nothing out.
+
+    Held-out images decide which epoch is best (`select`) or when to stop (`patience`), and after training the threshold
+    of each label, of images with several, or else how the probabilities are calibrated. For the last a few images show
+    nothing, and training can use them.
+    """
+    if recipe.minival != "auto":
+        return recipe, None
+    enough = calibrated and len(train) * HELD_OUT >= ENOUGH
+    if recipe.select == "best" or recipe.patience or train.multilabel or enough:
+        return recipe.replace(minival=HELD_OUT), None
+    few = f"{HELD_OUT:.0%} of {len(train):,} would be too few to decide anything"
+    return recipe.replace(minival=0), (
+        f"no training images are held out: {few if calibrated else 'they would decide nothing'}, so all are trained on"
+    )
+
+
+def evaluate_held_out(
+    net: ConvNet,
+    held: Split,
+    preprocess: Preprocess,
+    fabric: Fabric,
+    recipe: Recipe,
+    *,
+    workers: int,
+    progress: Progress,
+) -> Counts | LabelPredictions:
+    """Evaluate the network on the held-out images, as many at a time as in training. All processes call it together."""
+    batch = max(1, recipe.batch // fabric.world_size // recipe.accumulate)
+    counting = count_labels if held.multilabel else count
+    return counting(net, held, preprocess, fabric, batch=batch, workers=workers, progress=progress)
+
+
+def score(found: Counts | LabelPredictions, recipe: Recipe) -> float:
+    """Return the figure by which epochs are compared: the mean per class if training is balanced."""
+    return found.mean_per_class if isinstance(found, Counts) and recipe.balance != "none" else found.score
+
+
+def epoch_values(found: Counts | LabelPredictions | None) -> dict[str, float | None]:
+    """Return the fields of an `Epoch` that the evaluation gives."""
+    if found is None:
+        return {}
+    values: dict[str, float | None] = {"held_loss": found.loss, "held_top1": found.top1}
+    if isinstance(found, Counts):
+        return values | {"held_mean_per_class": found.mean_per_class}
+    return values | {"held_map": found.mean_average_precision}
