@@ -114,6 +114,11 @@ def test_a_bad_setting_is_named(setting: str, message: str | None) -> None:
     assert message.lower() in str(caught.value).lower()
 
 
+def test_none_is_a_word_where_a_field_has_it() -> None:
+    changed = override(find_recipe("finetune"), ["balance=none", "keep_finished=none", "fit=none", "augment=none"])
+    assert (changed.balance, changed.keep_finished, changed.fit, changed.augment) == ("none", "none", None, None)
+
+
 def test_the_names_of_other_libraries_lead_to_fields() -> None:
     for other, ours in ELSEWHERE.items():
         field, _, part = ours.partition(".")

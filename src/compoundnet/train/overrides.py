@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
 from compoundnet.base import CompoundNetError, did_you_mean
 from compoundnet.train.recipe import ELSEWHERE, Recipe, convert_fields
 
-_WORDS = frozenset(field.name for field in msgspec.structs.fields(Recipe) if isinstance(field.default, str))
+# The fields that have the word "none" among their values.
+_WORDS = frozenset(field.name for field in msgspec.structs.fields(Recipe) if "none" in get_args(field.type))
 
 
 def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
@@ -40,7 +41,6 @@ def _set(fields: dict[str, Any], keys: list[str], value: Any, setting: str) -> N
         meant = did_you_mean(first, Recipe.__struct_fields__, ELSEWHERE)
         raise CompoundNetError(f"--set {setting}: a recipe has no field {first!r}{meant}")
     if not rest:
-        # A field with words for its values has the word none, where it may be that.
         fields[first] = "none" if value is None and first in _WORDS else value
         for one, other in (("epochs", "steps"), ("steps", "epochs")):
             if first == one:
