@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import special
 from sklearn import metrics
-from small_train import CLASSES, small_dataset, small_network
+from small_train import CLASSES, small_dataset, small_network, small_recipe
 
 from compoundnet.base import CompoundNetError
+from compoundnet.data import Split
 from compoundnet.explain import Explainer
 from compoundnet.models import ModelFolder, Postprocess, Preprocess, load, write_folder
 from compoundnet.nn import build
-from compoundnet.train import Evaluation, evaluate, fit_temperature
+from compoundnet.train import Evaluation, Watcher, evaluate, fit_temperature, plan_task, train
 from compoundnet.train.evaluation.calibration import BINS, calibration_bins, calibration_error
 from compoundnet.train.evaluation.evaluation_report import wilson
 from compoundnet.train.evaluation.mistakes import mistakes_sheet
@@ -240,3 +241,46 @@ def test_the_command_prints_and_writes_everything(tmp_path: Path) -> None:
     refused = run("evaluate", opened.folder, tmp_path / "data", "--confusion", tmp_path / "c.txt")
     assert refused.returncode == 2
     assert ".png or .csv" in refused.stderr
+
+
+class Listener(Watcher):
+    """Keeps what a run tells."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def notify(self, text: str) -> None:
+        self.told.append(text)
+
+
+def test_training_calibrates_on_the_held_out_images_and_keeps_the_temperature(tmp_path: Path) -> None:
+    recipe = small_recipe("epochs=4", "minival=60", "label_smoothing=0.3", "patience=0", "select=last")
+    listener = Listener()
+    task = plan_task(recipe, small_dataset(train=200), network=small_network())
+    done = train(task, tmp_path / "model", watcher=listener)
+    assert done.calibration is not None and done.calibration.images == 60
+    assert done.model.postprocess.temperature == done.calibration.temperature < 1  # smoothing makes it too modest
+    assert str(done.calibration) in listener.told
+    assert "calibrated on 60 held-out images: temperature" in (done.model.folder / "README.md").read_text()
+    assert task.held is not None
+    logits = np.concatenate([runtime_logits(done.model, task.held, number) for number in range(60)])
+    expected = fit_temperature(logits, task.held.labels.astype(np.int64))
+    assert done.calibration.temperature == pytest.approx(expected.temperature, rel=1e-3)
+
+
+def runtime_logits(opened: ModelFolder, split: Split, number: int) -> NDArray[np.float32]:
+    with torch.no_grad():
+        logits: NDArray[np.float32] = load(opened)(opened.preprocess(split.image(number))[None]).numpy()
+    return logits
+
+
+def test_training_says_why_it_does_not_calibrate(tmp_path: Path) -> None:
+    listener = Listener()
+    recipe = small_recipe("epochs=1", "minival=0", "patience=0", "select=last")
+    done = train(plan_task(recipe, small_dataset(), network=small_network()), tmp_path / "model", watcher=listener)
+    assert done.calibration is None
+    assert any("not calibrated: no training images were held out" in text for text in listener.told)
+    assert not (done.model.folder / "postprocess.toml").exists()
+    held = plan_task(small_recipe("epochs=1"), small_dataset(), network=small_network())
+    off = train(held, tmp_path / "off", watcher=listener, calibrated=False)
+    assert off.calibration is None and off.model.postprocess == Postprocess()
