@@ -138,7 +138,8 @@ def evaluate(
     if not first:
         return
     unseen = cropped_off(opened.preprocess, image_sizes(images))
-    for text in (dataset.text(), *filter(None, (*found_range[1:], unseen))):
+    notes = [text for text in (*found_range[1:], unseen) if text is not None]
+    for text in (dataset.text(), *notes):
         note(text)
     if submission is not None:
         base.write_whole(submission, content)
@@ -147,7 +148,7 @@ def evaluate(
         note(f"wrote {submission}: {len(images):,} lines")
         return
     if json:
-        print_json(found.fields() | {"data": dataset.facts()})
+        print_json(found.fields() | {"data": dataset.facts(), "notes": notes})
     else:
         _print(found)
     if output is not None:
