@@ -1,12 +1,14 @@
 from .evaluation.calibration import Calibration, TemperatureFit, fit_temperature
 from .evaluation.evaluate import Evaluation, evaluate
+from .evaluation.multi_label import MultiLabelReport
 from .evaluation.single_label import ClassScore, SingleLabelReport
 from .hardware import Hardware, launch, starts_as_first
 from .interruptions import InterruptedRunError
 from .overrides import override
 from .recipe import Recipe, find_recipe, recipes
-from .results import Result
+from .results import LabelResult, Result
 from .run import Outcome, train
+from .several_labels import LabelCrossEntropy, LabelScore, ThresholdFit
 from .status import Epoch, Watcher
 from .task import Task, plan_task
 
@@ -17,12 +19,17 @@ __all__ = [
     "Evaluation",
     "Hardware",
     "InterruptedRunError",
+    "LabelCrossEntropy",
+    "LabelResult",
+    "LabelScore",
+    "MultiLabelReport",
     "Outcome",
     "Recipe",
     "Result",
     "SingleLabelReport",
     "Task",
     "TemperatureFit",
+    "ThresholdFit",
     "Watcher",
     "evaluate",
     "find_recipe",
