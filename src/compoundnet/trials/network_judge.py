@@ -17,7 +17,6 @@ from compoundnet.train import Recipe
 from compoundnet.trials.outcomes import (
     TrainingJob,
     TrialOutcome,
-    check_one_class,
     data_identity,
     fingerprint,
     measure,
@@ -65,7 +64,6 @@ class NetworkJudge:
     """
 
     def __init__(self, opened: OpenedStudy[S], dataset: Dataset) -> None:
-        check_one_class(dataset)
         if data_identity(dataset) != opened.data:
             raise CompoundNetError(
                 f"{dataset.name} holds other images here than the study {opened.study.study_name!r} was begun with:"

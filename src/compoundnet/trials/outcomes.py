@@ -165,6 +165,7 @@ def plan(network: Network, dataset: Dataset, recipe: Recipe, seed: int) -> Task:
     networks."""
     from compoundnet.train import plan_task  # noqa: PLC0415  imports torch, which settings and findings do not need
 
+    check_one_class(dataset)
     minival = HELD_OUT if recipe.minival == "auto" else recipe.minival or HELD_OUT
     changed: dict[str, Any] = recipe.fields() | {"minival": minival, "select": "last", "patience": 0, "seed": seed}
     changed.pop("resolution", None)
