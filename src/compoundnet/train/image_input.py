@@ -53,7 +53,7 @@ def choose_input(recipe: Recipe, images: Split, network: Network, start: ModelFo
     sizes = image_sizes(images) if "auto" in asked else np.empty((0, 2), np.int64)
     known, notes = len(sizes) > 0, []
 
-    fit = base.fit if recipe.fit in (None, "auto") else recipe.fit
+    fit: Fit = base.fit if recipe.fit is None or recipe.fit == "auto" else recipe.fit
     if recipe.fit == "auto" and fit == "crop" and known:
         fit, note = _fit(sizes)
         notes += note
