@@ -46,6 +46,8 @@ EXPECTED = {"0.jpg": "cat dog", "1.jpg": "cat", "2.jpg": "bird dog", "3.jpg": ""
         ("filename;labels", "0.jpg;['cat', 'dog']", "1.jpg;['cat']", "2.jpg;['dog', 'bird']", "3.jpg;[]"),
         ("filename,labels", '0.jpg,"[""cat"",""dog""]"', '1.jpg,"[""cat""]"', '2.jpg,"[""dog"",""bird""]"', "3.jpg,[]"),
         ("image_name,tags", "0,cat dog", "1,cat", "2,bird dog", "3,", "1,cat"),
+        ("image,tag1,tag2", "0.jpg,cat,dog", "1.jpg,cat,", "2.jpg,dog,bird", "3.jpg,,"),
+        ("filename,cat,dog,bird", "0.jpg,1.0,1.0,", "1.jpg,1.0,,", "2.jpg,0.0,1.0,1.0", "3.jpg,,,"),
         ("filename,cat,dog,bird", "0.jpg,1,1,0", "1.jpg,1,0,0", "2.jpg,0,1,1", "3.jpg,0,0,0"),
         ("filename,width,cat,dog,bird", "0.jpg,9,1,1,-1", "1.jpg,8,1,-1,-1", "2.jpg,9,-1,1,1", "3.jpg,9,-1,-1,-1"),
         ("filename;cat;dog;bird", "0.jpg;True;True;False", "1.jpg;True;False;False", "2.jpg;False;True;True",
@@ -115,6 +117,11 @@ def test_one_column_a_class_with_exactly_one_1_is_one_class(tmp_path: Path) -> N
     assert labels_of(opened(tmp_path, *lines, labels="several")) == {"0.jpg": "cat", "1.jpg": "dog", "2.jpg": "cat"}
     with pytest.raises(CompoundNetError, match="row 2 has a 1 in 2 columns"):
         opened(tmp_path, "filename,cat,dog", "0.jpg,1,0", "1.jpg,1,1", labels="one")
+
+
+def test_an_uncertain_label_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CompoundNetError, match="the column 'dog' has -1 beside 0 and 1"):
+        opened(tmp_path, "filename,cat,dog", "0.jpg,1,0", "1.jpg,1,1", "2.jpg,0,-1")
 
 
 def test_a_label_column_beside_flags_is_the_class(tmp_path: Path) -> None:

@@ -119,7 +119,16 @@ def find_columns(headings: Sequence[str] | None, columns: Sequence[Sequence[str]
             for place in free
             if is_indicator(columns[place]) and (headings is None or headings[place]) and keys[place] not in _IMAGE
         ]
+        uncertain = [place for place in free if place not in indicators and _is_uncertain(columns[place])]
+        if uncertain and len(indicators) + len(uncertain) > 1:
+            raise CompoundNetError(
+                f"{source}: the column {shown[uncertain[0]]!r} has -1 beside 0 and 1; an image has a label or not:"
+                " write 0 or 1, or leave the row out"
+            )
         if len(indicators) > 1:
+            blank = sum("" in columns[place] for place in indicators)
+            if blank:
+                remarks.append(f"{blank:,} columns of labels have blank cells, which count as no")
             return Columns(image, indicators[0], split, tuple(remarks), tuple(indicators))
     if label is None:
         left = [place for place in free if keys[place] not in _IMAGE and not _counts_rows(columns[place])]
@@ -132,9 +141,14 @@ def find_columns(headings: Sequence[str] | None, columns: Sequence[Sequence[str]
 
 
 def is_indicator(values: Iterable[str]) -> bool:
-    """Whether a column says yes or no of each row; -1 stands for no where there is no 0."""
-    found = {value.casefold() for value in values}
-    return found <= {*_TRUE, *_FALSE} or found <= {"1", "-1"} or found <= {"1.0", "-1.0"}
+    """Whether a column says yes or no of each row, or nothing; -1 stands for no where there is no 0."""
+    found = {value.casefold() for value in values} - {""}
+    return bool(found) and (found <= {*_TRUE, *_FALSE} or found <= {"1", "-1"} or found <= {"1.0", "-1.0"})
+
+
+def _is_uncertain(values: Iterable[str]) -> bool:
+    """Whether a column has a third value beside yes and no, as in CheXpert."""
+    return {value.removesuffix(".0") for value in values} - {""} == {"1", "0", "-1"}
 
 
 def is_yes(value: str) -> bool:

@@ -61,6 +61,8 @@ def read_table(path: Path) -> Table:
         if headings[0].startswith("#"):
             headings = (headings[0].lstrip("# "), *headings[1:])
     width = len(first) if headings is None or len(headings) != 2 else 2
+    if headings is not None and len(headings) > 2 and len({_without_number(name) for name in headings[1:]}) == 1:
+        headings, width = (headings[0], _without_number(headings[1])), 2  # image, tag1, tag2, ...
     if (headings is None or width == 2) and _hold_labels(body, width, headings):
         # As many labels as an image has, without quotes around them.
         body = [[row[0], "|".join(filter(None, row[1:]))] for row in body]
@@ -85,6 +87,11 @@ def _hold_labels(body: Sequence[Sequence[str]], width: int, headings: Sequence[s
     if headings is not None or len(columns) < 2 or all(map(is_indicator, columns)):
         return False
     return sum(map(len, columns)) > len(set().union(*columns))
+
+
+def _without_number(heading: str) -> str:
+    """Return the heading of a column that is one of several: `tag_1` and `Tag 2` are `tag`."""
+    return re.sub(r"[\W_]*\d+$", "", heading.casefold())
 
 
 def _rows(text: str, path: Path) -> tuple[list[list[str]], str]:
