@@ -10,6 +10,7 @@ import msgspec
 
 from compoundnet.base import format_count, make_folder, write_whole
 from compoundnet.plots.canvas import INK, OKABE_ITO, Plot, canvas, count_axis, encode, log_axis
+from compoundnet.plots.fonts import legible
 from compoundnet.plots.labels import PointLabel, label_points
 from compoundnet.runtime.timing.benchmark import OWN, Benchmark
 
@@ -114,7 +115,10 @@ def _draw(
         + "."
     )
     backends = list(dict.fromkeys(point.backend for point in points))
-    with canvas(height=5.4) as surface:
+    names = legible(
+        [point.label for point in points], [f"model {number + 1}" for number in range(len(points))], "models"
+    )
+    with canvas(height=5.4, texts=names) as surface:
         axes = surface.add_subplot()
         axes.set_title(title)
         axes.set_xlabel("latency, milliseconds, median")
@@ -136,8 +140,8 @@ def _draw(
             count_axis(axes, "y", heights)
         log_axis(axes, "x", [point.milliseconds for point in points], "{:g}".format)
         labels = [
-            PointLabel(point.label, point.milliseconds, value, INK)
-            for point, value in zip(points, heights, strict=True)
+            PointLabel(shown, point.milliseconds, value, INK)
+            for shown, point, value in zip(names, points, heights, strict=True)
             if point.backend == backends[0]
         ]
         label_points(axes, labels, curve=curve)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from compoundnet.base import format_count
 from compoundnet.plots.canvas import INK, OKABE_ITO, QUIET, canvas, count_axis, encode
+from compoundnet.plots.fonts import legible
 from compoundnet.search.study.lines import label
 from compoundnet.trials.statistics import CONFIDENCE
 
@@ -61,7 +62,8 @@ def line_styles(figure: int, count: int) -> list[LineStyle]:
 
 def draw_study(study: ScalingStudy, summary: StudySummary) -> tuple[bytes, bytes]:
     """Draw the finished networks, of which there must be at least one: (SVG, PNG)."""
-    with canvas(height=5.6) as surface:
+    (shown,) = legible([f"{study.network.name} on {data_name(study)}"], [study.network.name], "data")
+    with canvas(height=5.6, texts=[shown]) as surface:
         axes = surface.add_subplot()
         curves = draw_curves(axes, study, summary)
         axes.set_title(study.lines.title)
@@ -71,7 +73,7 @@ def draw_study(study: ScalingStudy, summary: StudySummary) -> tuple[bytes, bytes
         )  # fmt: skip
         bars = "Student's t over seeds" if study.seeds > 1 else "binomial, of the test images"
         axes.annotate(
-            f"{study.network.name} on {data_name(study)}. Bars: {CONFIDENCE:.0%} confidence, {bars}.",
+            f"{shown}. Bars: {CONFIDENCE:.0%} confidence, {bars}.",
             (0, 0), (0, -48), xycoords="axes fraction", textcoords="offset points", fontsize=10, color=QUIET, va="top",
         )  # fmt: skip
         return encode(surface, _describe(study, curves))
