@@ -248,7 +248,8 @@ def _print_outcome(
             }
         )
         return
-    show(f"{output}: {network.name}, {network.num_classes} classes")
+    several = outcome.model.postprocess.multilabel
+    show(f"{output}: {network.name}, {network.num_classes} {'labels' if several else 'classes'}")
     if outcome.result is not None:
         result = outcome.result
         if isinstance(result, LabelResult):

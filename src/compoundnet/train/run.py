@@ -276,9 +276,9 @@ def _readme(
     lines = [
         f"# {name}",
         "",
-        f"{task.network.name} with {task.network.num_classes} classes, input {task.preprocess.size} px, trained by"
-        f" compoundnet from {source} on {task.dataset} ({len(task.train):,} images, recipe `{recipe.name}`, seed"
-        f" {recipe.seed}, {history[-1].step:,} steps of up to {recipe.batch}). The whole recipe is in recipe.toml, the"
+        f"{task.network.name} with {task.network.num_classes} {'labels' if task.multilabel else 'classes'}, input"
+        f" {task.preprocess.size} px, trained by compoundnet from {source} on {task.dataset}"
+        f" ({len(task.train):,} images, recipe `{recipe.name}`, seed {recipe.seed}, {history[-1].step:,} steps of up to {recipe.batch}). The whole recipe is in recipe.toml, the"
         " log in log.csv and curves.png.",
         "",
     ]
