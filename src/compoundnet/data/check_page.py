@@ -50,7 +50,8 @@ def check_page(found: DataCheck) -> bytes:
 
 def _view(finding: Finding, dataset: Dataset) -> dict[str, Any]:
     """Return a finding with thumbnails for the first groups of images, and names only for the others."""
-    groups, left = [], _MOST_THUMBS
+    groups: list[list[dict[str, str | None]]] = []
+    left = _MOST_THUMBS
     for names, images in zip(finding.examples, finding.images, strict=False):
         left -= len(images)
         if left < 0 and groups:

@@ -278,8 +278,8 @@ def _readme(
         "",
         f"{task.network.name} with {task.network.num_classes} {'labels' if task.multilabel else 'classes'}, input"
         f" {task.preprocess.size} px, trained by compoundnet from {source} on {task.dataset}"
-        f" ({len(task.train):,} images, recipe `{recipe.name}`, seed {recipe.seed}, {history[-1].step:,} steps of up to {recipe.batch}). The whole recipe is in recipe.toml, the"
-        " log in log.csv and curves.png.",
+        f" ({len(task.train):,} images, recipe `{recipe.name}`, seed {recipe.seed}, {history[-1].step:,} steps of up to"
+        f" {recipe.batch}). The whole recipe is in recipe.toml, the log in log.csv and curves.png.",
         "",
     ]
     own = {"loss": task.loss, "augmentation": task.augment and task.augment.transform}
