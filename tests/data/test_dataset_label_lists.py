@@ -73,6 +73,8 @@ def test_labels_between_spaces_and_as_many_columns_as_labels(tmp_path: Path) -> 
 def test_class_names_of_several_words_stay_one(tmp_path: Path) -> None:
     dataset = opened(tmp_path, "0.jpg,polar bear", "1.jpg,brown bear", "2.jpg,panda", "3.jpg,brown bear")
     assert dataset.classes == ("brown bear", "panda", "polar bear")
+    dataset = opened(tmp_path / "brackets", "0.jpg,(none)", "1.jpg,crane (bird)", "2.jpg,crane", "3.jpg,(none)")
+    assert dataset.classes == ("(none)", "crane", "crane (bird)")
     dataset = opened(tmp_path / "text", "0.jpg polar bear", "1.jpg panda", "2.jpg brown bear", name="list.txt")
     assert dataset.classes == ("brown bear", "panda", "polar bear")
 

@@ -132,8 +132,8 @@ def read_indicators(
 
 def _separator(cells: Sequence[str]) -> str | None:
     """Return what separates labels in a cell; None if a cell is one class."""
-    distinct = set(cells)
-    if any(_LIST.fullmatch(cell) for cell in distinct):
+    distinct = set(cells) - {""}
+    if distinct and all(_LIST.fullmatch(cell) for cell in distinct):
         return "list"
     for separator in "|;":
         if any(separator in cell for cell in distinct):
@@ -141,11 +141,9 @@ def _separator(cells: Sequence[str]) -> str | None:
     several = [cell for cell in distinct if "," in cell]
     if not several:
         # Class names of several words have more words than there are names; labels are combined in many ways.
-        words = {cell: cell.split() for cell in distinct}
-        known = set().union(*words.values())
-        return (
-            " " if len(known) < len(distinct) and len({len(parts) for parts in words.values() if parts}) > 1 else None
-        )
+        words = [cell.split() for cell in distinct]
+        combined = len(set().union(*words)) < len(set(cells)) and len(set(map(len, words))) > 1
+        return " " if combined else None
     # A comma may be part of a name, as in "tench, Tinca tinca". Between labels, most cells share a label with another.
     uses: dict[str, int] = {}
     for cell in distinct:
