@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Rewritten when pyproject.toml changes; the last line of the install, so that a broken one is done again.
 READY := $(VENV)/.installed
 
-.PHONY: demo test test-slow check docs bench clean
+.PHONY: demo test test-slow check docs bench study clean
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -39,6 +39,10 @@ test-slow: $(READY)
 bench: $(READY)
 	for file in $(filter-out %/bench_training.py %/bench_input.py,$(wildcard benchmarks/bench_*.py)); do $(BIN)/python $$file || exit 1; done
 	$(BIN)/python benchmarks/bench_training.py $(if $(CIFAR),--cifar '$(CIFAR)')
+
+# The paper's method on CIFAR-10: CIFAR10 is a folder with train/CLASS/*.jpg and test/CLASS/*.jpg.
+study: $(READY)
+	$(BIN)/python -m studies.method_cifar10 $(CIFAR10) -o docs/studies/method-cifar10
 
 clean:
 	rm -rf $(VENV) site build .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -324,7 +324,7 @@ def main() -> None:
             waiting = {pool.submit(train, one, given.device): one for one in trainings}
             for done in as_completed(waiting):
                 if time.perf_counter() - began > given.seconds:
-                    cut = sum(future.cancel() for future in waiting)
+                    cut = sum(future.cancel() for future in waiting if not future.cancelled())
                     if cut:
                         about.append(f"{cut} of {len(trainings)} trainings were not started, for want of time")
                 if done.cancelled():

@@ -36,12 +36,12 @@ RECIPE = Path(__file__).with_name("recipe.toml")
 # What is tried for the recipe, on the baseline alone.
 TRIED = (
     "",
-    "lr=3",
-    "lr=0.8",
-    "area=[0.7,1.0]",
-    "area=[0.7,1.0] lr=3",
-    "area=[0.7,1.0] label_smoothing=0",
-    "epochs=40",
+    "label_smoothing=0.1",
+    "label_smoothing=0.1 lr=3",
+    "label_smoothing=0.1 area=[0.5,1.0]",
+    "label_smoothing=0.1 area=[0.5,1.0] lr=0.8",
+    "label_smoothing=0.1 area=[0.5,1.0] lr=3",
+    "label_smoothing=0.1 area=[0.5,1.0] epochs=40",
 )
 STAGES = ("tune", "scale")
 BASE = (1.0, 1.0, 1.0)
@@ -133,10 +133,9 @@ def _missing(jobs: Iterable[Job], done: TrainingsFile) -> list[Job]:
     known = {row.key for row in done.rows}
     missing: dict[TrainingKey, Job] = {}
     for job in jobs:
-        said = job.recipe.dumps()
-        seeds = tuple(seed for seed in job.seeds if training_key(job.network, seed, said) not in known)
+        seeds = tuple(seed for seed in job.seeds if training_key(job.network, seed, job.recipe) not in known)
         if seeds:
-            missing.setdefault(training_key(job.network, 0, said), job._replace(seeds=seeds))
+            missing.setdefault(training_key(job.network, 0, job.recipe), job._replace(seeds=seeds))
     return list(missing.values())
 
 

@@ -24,7 +24,7 @@ from compoundnet.trials.settings import as_toml
 from compoundnet.trials.statistics import AccuracySample, difference, interval, percent
 from compoundnet.trials.statistics import points as in_points
 from studies.method_cifar10 import points
-from studies.method_cifar10.trainings import FILE, FinishedTraining
+from studies.method_cifar10.trainings import FILE, FinishedTraining, training_key
 
 HELD_OUT, TEST = 5_000, 10_000
 
@@ -109,11 +109,7 @@ def _grid(rows: Sequence[FinishedTraining], plan: Plan) -> list[tuple[Coefficien
 
 
 def _of(rows: Sequence[FinishedTraining], network: Network, recipe: Recipe) -> list[FinishedTraining]:
-    wanted, said = network.replace(name="network", scaling=None), recipe.dumps()
-    return [
-        row for row in rows
-        if row.recipe == said and Network.loads(row.network).replace(name="network", scaling=None) == wanted
-    ]  # fmt: skip
+    return [row for row in rows if row.key == training_key(network, row.seed, recipe)]
 
 
 def _sample(result: NetworkResult) -> AccuracySample:

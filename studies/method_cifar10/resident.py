@@ -28,13 +28,12 @@ from compoundnet.nn import ConvNet, build
 from compoundnet.train.optimizer import make_optimizer
 from compoundnet.train.recipe import Recipe, RMSProp
 from compoundnet.train.schedule import learning_rate, peak_lr
+from studies.method_cifar10.trainings import FOLLOWED
 
-# Fields of a recipe that a training here follows; the others must have the value that leaves them without effect.
-_FOLLOWED = {
-    "name", "about", "source", "batch", "lr", "optimizer", "schedule", "epochs", "lr_batch", "warmup_epochs",
-    "weight_decay", "decay_bias", "clip_norm", "label_smoothing", "norm_momentum", "area", "flip", "precision",
-    "minival", "channels_last", "survival", "save_minutes", "save_epochs", "keep", "max_bad", "evaluate_epochs",
-    "dropout", "resolution", "crop", "seed",
+# Fields of a recipe without effect on the weights, or without effect here; any other must have its neutral value.
+_FREE = {
+    "name", "about", "source", "channels_last", "survival", "dropout", "resolution", "crop", "fit", "seed",
+    "save_minutes", "save_epochs", "keep", "keep_finished", "max_bad", "evaluate_epochs",
 }  # fmt: skip
 _ASPECT = (3 / 4, 4 / 3)  # of a crop, as in compoundnet.data.training_transform
 _EVALUATED = 2000  # images in a batch of evaluation
@@ -102,7 +101,7 @@ def check_recipe(recipe: Recipe) -> None:
     )
     other = [
         name for name in recipe.__struct_fields__
-        if name not in _FOLLOWED and getattr(recipe, name) != getattr(neutral, name)
+        if name not in FOLLOWED | _FREE and getattr(recipe, name) != getattr(neutral, name)
     ]  # fmt: skip
     # These are about saving and reporting, not about the weights.
     other = [
@@ -185,8 +184,8 @@ class Training:
         """Wait for the steps and evaluate the last weights."""
         with torch.cuda.stream(self._stream) if self._stream is not None else torch.no_grad():
             loss = float(self._loss) / self.epoch_steps
+            self._graph = None  # and gigabytes in which it ran
             on_held, on_test = self._accuracy(held), self._accuracy(test)
-        self._graph = None
         return Trained(on_held, on_test, loss, time.monotonic() - self.started)
 
     def _make_optimizer(self) -> torch.optim.Optimizer:

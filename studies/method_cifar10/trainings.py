@@ -7,10 +7,16 @@ from pathlib import Path
 import msgspec
 
 from compoundnet.arch import Network
-from compoundnet.base import CompoundNetError
+from compoundnet.base import CompoundNetError, decode_toml
 from compoundnet.search.study.lines import Multipliers
+from compoundnet.train.recipe import Recipe
 
 FILE = "trainings.jsonl"
+# Fields of a recipe that decide a training with all images on the device.
+FOLLOWED = frozenset({
+    "batch", "lr", "optimizer", "schedule", "epochs", "lr_batch", "warmup_epochs", "weight_decay", "decay_bias",
+    "clip_norm", "label_smoothing", "norm_momentum", "area", "flip", "precision", "minival",
+})  # fmt: skip
 # The network without its name, the seed, and the recipe.
 TrainingKey = tuple[str, int, str]
 
@@ -49,12 +55,15 @@ class FinishedTraining(msgspec.Struct, frozen=True):
     @property
     def key(self) -> TrainingKey:
         """What makes two trainings the same."""
-        return training_key(Network.loads(self.network), self.seed, self.recipe)
+        return training_key(Network.loads(self.network), self.seed, decode_toml(self.recipe.encode(), Recipe, FILE))
 
 
-def training_key(network: Network, seed: int, recipe: str) -> TrainingKey:
-    """Return what a training depends on."""
-    return network.replace(name="network", scaling=None).dumps(), seed, recipe
+def training_key(network: Network, seed: int, recipe: Recipe) -> TrainingKey:
+    """Return what a training depends on; a field that a later version adds to recipes does not change it."""
+    # Converted: a default of 0 and a 0.0 that was read are one value.
+    fields = {name: value for name, value in recipe.replace().fields().items() if name in FOLLOWED}
+    followed = msgspec.json.encode(fields, order="deterministic").decode()
+    return network.replace(name="network", scaling=None).dumps(), seed, followed
 
 
 class TrainingsFile:

@@ -6,6 +6,7 @@ a GPU busy while one of them prepares; on a CPU one is enough.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -15,6 +16,7 @@ from typing import NamedTuple
 import torch
 
 from compoundnet.arch import Network, cost
+from compoundnet.base.errors import first_line
 from compoundnet.search.study.lines import Multipliers
 from compoundnet.train.recipe import Recipe
 from studies.method_cifar10.resident import Images, Trained, Training, run
@@ -38,6 +40,8 @@ def train_all(
 ) -> Iterator[Finished]:
     """Train the networks, the most expensive first, and yield each job as it ends.
 
+    A job that fails is named, and the others go on; its error is raised at the end.
+
     Args:
         jobs: The jobs.
         images: Training, held-out and test images, on the CPU.
@@ -54,12 +58,20 @@ def train_all(
         return
     with ProcessPoolExecutor(workers, get_context("spawn"), _receive, (images, device)) as pool:
         running: dict[Future[list[tuple[int, Trained]]], Job] = {}
+        failed: BaseException | None = None
         while running or (waiting and time.monotonic() < until):
             while waiting and len(running) < workers and time.monotonic() < until:
                 job = waiting.pop(0)
                 running[pool.submit(_train, job)] = job
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                yield running.pop(future), future.result()
+                job, error = running.pop(future), future.exception()
+                if error is None:
+                    yield job, future.result()
+                else:
+                    failed = failed or error
+                    print(f"{job.network.name}: {first_line(error)}", file=sys.stderr, flush=True)
+        if failed is not None:
+            raise failed
 
 
 def _receive(images: Sequence[Images], device: torch.device) -> None:

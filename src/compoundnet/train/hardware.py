@@ -60,7 +60,8 @@ def launch(hardware: Hardware, recipe: Recipe | None = None) -> Fabric:
     devices, nodes = process_counts(hardware)
     processes = devices * nodes
     one = processes == 1 and hardware.strategy == "auto"
-    logging.getLogger("lightning.fabric.utilities.rank_zero").addFilter(_is_no_advice)
+    for part in ("fabric", "pytorch"):  # whichever was imported last
+        logging.getLogger(f"lightning.{part}.utilities.rank_zero").addFilter(_is_no_advice)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # warnings about counts and chosen plugins

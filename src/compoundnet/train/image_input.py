@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 _ENLARGED = 4
 # Pretrained features mean little on a smaller input, whatever the images. benchmarks/bench_input.py
 _SMALLEST = 96
+# Images of at most this share of the model's own resolution are evaluated whole: those of 8 and 32 px gain by it, those
+# of 25 px lose no more than the noise, and those of 200 px lose 2 to 9 points. benchmarks/bench_input.py
+_NO_MARGIN = 0.5
 # The resolution is a multiple of the networks' stride.
 _STRIDE = 32
 
@@ -58,7 +61,7 @@ def choose_input(recipe: Recipe, images: Split, network: Network, start: ModelFo
         fit, note = _fit(sizes)
         notes += note
     size = recipe.resolution if isinstance(recipe.resolution, int) else base.size
-    small = bool(known and _side(sizes, fit) < base.size)
+    small = bool(known and _side(sizes, fit) <= _NO_MARGIN * base.size)
     if recipe.resolution == "auto" and start is not None and known:
         size, note = _resolution(sizes, fit, base.size, network, recipe)
         notes += note
