@@ -43,8 +43,9 @@ class Environment(NamedTuple):
         """`compoundnet ARGUMENTS` in the environment, which sees nothing of this one, nor of its cache."""
         kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         kept["COMPOUNDNET_CACHE"] = str(self.work / "cache")
+        script = self.folder / "bin" / "compoundnet"
         return subprocess.Popen(
-            [self.folder / "bin" / "compoundnet", *arguments],
+            [*([script] if script.exists() else [self.python, "-m", "compoundnet"]), *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -38,11 +38,11 @@ _SECONDS = 300
 def run(*arguments: str | Path, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
     """`compoundnet ARGUMENTS`, with warnings as errors and plain text of a fixed width.
 
-    With PYTHONPATH in a new interpreter, because that is about what is imported.
+    With PYTHONPATH or a variable of the Hugging Face hub in a new interpreter: they count when libraries are imported.
     """
     words = list(map(str, arguments))
     whole = {**os.environ, "COLUMNS": "160", "NO_COLOR": "1", "TERM": "dumb", **environment}
-    if "PYTHONPATH" not in environment:
+    if not any(name.startswith(("PYTHONPATH", "HF_")) for name in environment):
         return _forked(words, cwd or Path.cwd(), whole)
     return subprocess.run(
         [sys.executable, "-W", "error", "-m", "compoundnet", *words],

@@ -6,6 +6,8 @@ line of stdout is the exit code, negative for a signal, or `late`.
 
 from __future__ import annotations
 
+import atexit
+import gc
 import importlib
 import importlib.util
 import json
@@ -13,22 +15,48 @@ import os
 import runpy
 import signal
 import sys
+import threading
 import time
-from typing import Any
+import traceback
+from typing import Any, NoReturn
 
 
 def main() -> None:
     for library in sys.argv[1:]:
         if importlib.util.find_spec(library.partition(".")[0]) is not None:
             importlib.import_module(library)
+    gc.freeze()  # or the first collection of each process would copy all of it
     while line := sys.stdin.readline():
         asked = json.loads(line)
         process = os.fork()
         if process == 0:
             _become(asked)
-            return runpy.run_module("compoundnet", run_name="__main__", alter_sys=True)  # type: ignore[return-value]
+            _leave(_run())
         print(_ended(process, asked["seconds"]), flush=True)
-    return None
+
+
+def _run() -> int:
+    """Run the command as `python -m compoundnet` does, and return its exit code."""
+    try:
+        runpy.run_module("compoundnet", run_name="__main__", alter_sys=True)
+    except SystemExit as error:
+        if error.code is None or isinstance(error.code, int):
+            return error.code or 0
+        print(error.code, file=sys.stderr)
+        return 1
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def _leave(code: int) -> NoReturn:
+    """End as an interpreter does, except that nothing is freed: that would copy what the server has imported."""
+    threading._shutdown()  # type: ignore[attr-defined]  # joins threads, as the interpreter does
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _become(asked: dict[str, Any]) -> None:
