@@ -90,7 +90,12 @@ def study(
     check_recipe(plan.recipe)
     make_folder(output)
     dataset = open_dataset(data)
-    train, held = hold_out(dataset.splits["train"], plan.recipe.minival)
+    amount = plan.recipe.minival
+    if not isinstance(amount, int | float) or not amount:
+        raise CompoundNetError(
+            f"the study judges by held-out images: give minival, a count or a fraction, not {amount}"
+        )
+    train, held = hold_out(dataset.splits["train"], amount)
     images = [load(split) for split in (train, held, dataset.splits["test"])]
     print(f"{len(train):,} training, {len(held):,} held-out images on {device}, {time.monotonic() - started:.0f} s")
     done = TrainingsFile(output)

@@ -10,7 +10,7 @@ from compoundnet.train import Hardware, launch
 
 
 def test_lightnings_advice_to_lower_the_precision_is_hidden_and_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
-    from lightning.fabric.utilities.rank_zero import rank_zero_info
+    from lightning_utilities.core.rank_zero import rank_zero_info
 
     launch(Hardware(devices=1, accelerator="cpu"))
     loggers = [logging.getLogger(f"lightning.{part}.utilities.rank_zero") for part in ("fabric", "pytorch")]
