@@ -243,6 +243,10 @@ def test_class_names_have_one_form_of_accents(tmp_path: Path) -> None:
     assert dataset.classes == ("caf\u00e9", "tea")
     assert dataset.split("test").counts().tolist() == [2, 2]
     assert class_name("\ufeffcat ") == "cat"
+    write_classes(tmp_path / "both", 2, ("cafe\u0301", "caf\u00e9", "tea"))
+    both = open_dataset(tmp_path / "both", test_fraction=0)
+    assert both.split("train").counts().tolist() == [4, 2]
+    assert "The folders 'cafe\u0301', 'caf\u00e9' are one class" in both.text()
 
 
 def test_classes_that_differ_only_in_case_are_named(tmp_path: Path) -> None:

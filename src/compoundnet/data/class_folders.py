@@ -261,6 +261,7 @@ class _Reader:
         for name in level.folders:
             own.setdefault(class_name(name), []).append(name)
         given = natural_order(own) if classes is None else classes
+        self.remarks += [f"the folders {some(same)} are one class" for same in own.values() if len(same) > 1]
         skip = len(f"{place}/") if place else 0
         labels: list[int] = []
         names: list[str] = []
