@@ -38,11 +38,11 @@ class Alternative(msgspec.Struct, frozen=True):
     """The largest network of the same budget that scales one dimension alone.
 
     Attributes:
-        depth: multiplier; 1 unless depth is the dimension.
-        width: multiplier; 1 unless width is the dimension.
-        resolution: side of the input, pixels.
-        params: trainable parameters.
-        macs: multiply-adds for one image.
+        depth: Multiplier; 1 unless depth is the dimension.
+        width: Multiplier; 1 unless width is the dimension.
+        resolution: Side of the input, pixels.
+        params: Trainable parameters.
+        macs: Multiply-adds for one image.
         memory_bytes: Peak memory of inference, or of a training step if the budget bounds that.
     """
 
@@ -59,15 +59,15 @@ class Plan(msgspec.Struct, frozen=True):
 
     Attributes:
         network: The largest network within every bound.
-        phi: the exponent of Eq. 3.
-        depth: multiplier, alpha^phi.
-        width: multiplier, beta^phi.
-        resolution: side of the input, pixels.
-        params: trainable parameters.
-        macs: multiply-adds for one image.
+        phi: The exponent of Eq. 3.
+        depth: Multiplier, alpha^phi.
+        width: Multiplier, beta^phi.
+        resolution: Side of the input, pixels.
+        params: Trainable parameters.
+        macs: Multiply-adds for one image.
         memory_bytes: Peak memory of inference, or of a training step if the budget bounds that.
-        binding: the figure that the next larger network would exceed.
-        alternatives: for "depth", "width" and "resolution" the network that scales this dimension alone; None if it
+        binding: The figure that the next larger network would exceed.
+        alternatives: For "depth", "width" and "resolution" the network that scales this dimension alone; None if it
             cannot meet the budget this way, or does not change the bounded figures.
     """
 
@@ -99,16 +99,16 @@ def plan(
     """Scale a network by the largest phi, which may be negative, within every given bound (Eq. 2, Eq. 3).
 
     Args:
-        network: the baseline.
-        max_macs: multiply-adds for one image.
-        max_params: trainable parameters.
-        max_memory: bytes, of inference over `batch` images, or of a training step with `training`.
+        network: The baseline.
+        max_macs: Multiply-adds for one image.
+        max_params: Trainable parameters.
+        max_memory: Bytes, of inference over `batch` images, or of a training step with `training`.
         max_latency: Milliseconds for one image, as predicted by `latency`; `runtime.plan_within` fits and checks the
             model.
         latency: The model that predicts milliseconds; required with `max_latency`.
         batch: Batch size for the memory figures.
         training: Whether to bound the memory of a training step instead of inference.
-        precision: of the memory figures.
+        precision: Of the memory figures.
         coefficients: alpha, beta and gamma; the paper's by default.
 
     Raises:

@@ -23,8 +23,8 @@ class Variant(_Part, frozen=True):
     Attributes:
         name: The name of the network.
         base: The network of the same file from which it is scaled.
-        depth: multiplier.
-        width: multiplier.
+        depth: Multiplier.
+        width: Multiplier.
         resolution: In pixels; None for that of the base.
         dropout: Probability; None for that of the base.
     """
@@ -52,8 +52,8 @@ class Family(_Part, frozen=True):
         family: The name of the family.
         source: The source of the figures.
         networks: The baselines, completely defined.
-        repeated: networks that differ from a baseline in repeats only.
-        variants: networks that are scaled from a baseline.
+        repeated: Networks that differ from a baseline in repeats only.
+        variants: Networks that are scaled from a baseline.
     """
 
     family: str
@@ -83,7 +83,7 @@ def network(name: str | os.PathLike[str]) -> Network:
     """Return a network by name, or from a TOML file.
 
     Args:
-        name: underscores and capitals are accepted (`efficientnet_b0`, `EfficientNet-B0`). A name that ends in `.toml`
+        name: Underscores and capitals are accepted (`efficientnet_b0`, `EfficientNet-B0`). A name that ends in `.toml`
             or contains a path separator is a file.
 
     Raises:

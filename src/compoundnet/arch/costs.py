@@ -18,11 +18,11 @@ class Cost(msgspec.Struct, frozen=True):
     """The cost of one network at one batch size.
 
     Attributes:
-        params: trainable parameters.
-        macs: multiply-adds for one image, of convolutions and fully connected layers: the paper's FLOPS.
-        activations: outputs of those layers for one image, elements.
-        memory_bytes: peak of an inference pass over the batch, weights included.
-        training_memory_bytes: peak of a training step over the batch, gradients and optimiser state included.
+        params: Trainable parameters.
+        macs: Multiply-adds for one image, of convolutions and fully connected layers: the paper's FLOPS.
+        activations: Outputs of those layers for one image, elements.
+        memory_bytes: Peak of an inference pass over the batch, weights included.
+        training_memory_bytes: Peak of a training step over the batch, gradients and optimiser state included.
         receptive_field: Side in pixels of the input region on which one element of the last feature map depends, not
             counting squeeze-excitation, which depends on the whole input.
     """
@@ -39,15 +39,15 @@ class StageCost(msgspec.Struct, frozen=True):
     """One row of the stage table, as in the paper's Table 1.
 
     Attributes:
-        stage: number of the row, from 1.
-        operator: the block's title.
-        resolution: side of the row's input, pixels.
+        stage: Number of the row, from 1.
+        operator: The block's title.
+        resolution: Side of the row's input, pixels.
         channels: Channels of its output.
         layers: Number of repeats of the block.
         stride: Stride of the first of them.
-        params: trainable parameters.
-        macs: multiply-adds for one image.
-        activations: outputs of convolutions and fully connected layers for one image, elements.
+        params: Trainable parameters.
+        macs: Multiply-adds for one image.
+        activations: Outputs of convolutions and fully connected layers for one image, elements.
     """
 
     stage: int
@@ -65,7 +65,7 @@ def cost(network: Network, *, batch: int = 1, precision: Precision = "float32") 
     """Compute the cost of a network, in closed form.
 
     Args:
-        network: the network.
+        network: The network.
         batch: Batch size; affects only the memory figures.
         precision: "float32" or "bfloat16"; affects only the memory figures.
 

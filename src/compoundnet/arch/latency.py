@@ -32,7 +32,7 @@ class LatencyModel(msgspec.Struct, frozen=True):
         """Predict the latency of one image in milliseconds.
 
         Args:
-            network: the network.
+            network: The network.
             value: Its cost, if that is already known.
         """
         found = features(network, value)

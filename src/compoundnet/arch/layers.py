@@ -18,9 +18,9 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     (tensorflow/python/ops/nn_ops.py, "Notes on padding"). `symmetric` padding is (kernel // 2, kernel // 2).
 
     Args:
-        size: pixels of the input along the axis.
-        kernel: pixels that the kernel spans; a dilated one spans dilation * (kernel - 1) + 1.
-        stride: pixels between two windows.
+        size: Pixels of the input along the axis.
+        kernel: Pixels that the kernel spans; a dilated one spans dilation * (kernel - 1) + 1.
+        stride: Pixels between two windows.
 
     Returns:
         Pixels to add before and after.

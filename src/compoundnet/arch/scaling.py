@@ -87,9 +87,9 @@ def scale(
     """Scale a network (Eq. 2): ceil(depth * L) repeats, width * C channels by its family's rules, and the resolution.
 
     Args:
-        network: the baseline.
-        depth: multiplier above 0; below 1 shrinks.
-        width: multiplier above 0; below 1 shrinks.
+        network: The baseline.
+        depth: Multiplier above 0; below 1 shrinks.
+        width: Multiplier above 0; below 1 shrinks.
         resolution: Up to 8 a factor on the network's resolution, rounded to the nearest pixel; above that pixels, at
             least 32.
         name: Name of the result; by default the name of the base with the multipliers.
@@ -125,8 +125,8 @@ def compound(network: Network, phi: float, coefficients: Coefficients | None = N
     """Scale a network by one coefficient (Eq. 3).
 
     Args:
-        network: the baseline.
-        phi: the exponent; one step multiplies the multiply-adds by about 2. Negative values shrink.
+        network: The baseline.
+        phi: The exponent; one step multiplies the multiply-adds by about 2. Negative values shrink.
         coefficients: alpha, beta and gamma, which distribute the growth; the paper's by default.
 
     Raises:

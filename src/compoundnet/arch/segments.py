@@ -14,7 +14,7 @@ class Segment(NamedTuple):
     """A run of `repeats` equal groups: the stem, one kind of block, or the head.
 
     Attributes:
-        stage: index into `network.stages`; -1 is the stem, `len(network.stages)` the head.
+        stage: Index into `network.stages`; -1 is the stem, `len(network.stages)` the head.
         group: The layers of one of the groups.
         repeats: The number of groups.
         first: Position of the first one in its stage.

@@ -37,11 +37,11 @@ class Stage(_Part, frozen=True):
     """A run of blocks of one type; only the first has the stride and changes the channels.
 
     Attributes:
-        block: the layer type F_i of Eq. 1.
+        block: The layer type F_i of Eq. 1.
         channels: C_i, the channels of each block's output.
         repeats: L_i, the number of blocks.
         stride: Stride of the first block.
-        skip: whether a block whose input and output have equal shapes adds its input (`noskip` in the authors' code);
+        skip: Whether a block whose input and output have equal shapes adds its input (`noskip` in the authors' code);
             or "pool": every block that keeps its channels adds its input max-pooled 3x3 at the block's stride
             (MnasNet's search space). BasicBlock and Bottleneck always have a shortcut.
     """
@@ -121,18 +121,18 @@ class Network(_Part, frozen=True, omit_defaults=True):
     """A whole network. Everything else in this project is computed from it.
 
     Attributes:
-        name: letters, digits and `. _ + -`.
-        resolution: side of the square input, pixels.
-        stem: the first convolution.
+        name: Letters, digits and `. _ + -`.
+        resolution: Side of the square input, pixels.
+        stem: The first convolution.
         stages: The stages between stem and head.
-        head: the last convolution and the global pool.
+        head: The last convolution and the global pool.
         activation: The activation after stem, blocks and head, also used in squeeze-excitation.
         norm: Batch norm after every convolution except those of squeeze-excitation.
         padding: "same": TensorFlow's, bottom and right first; "symmetric": torch's kernel // 2. Weights
             need the padding with which they were trained.
-        dropout: probability, before the classifier.
-        survival: stochastic depth: probability that the deepest block is kept; falls linearly from 1.
-        in_channels: channels of the images.
+        dropout: Probability, before the classifier.
+        survival: Stochastic depth: probability that the deepest block is kept; falls linearly from 1.
+        in_channels: Channels of the images.
         num_classes: Length of the logits; 0 omits the classifier.
         rules: The rounding rules for scaling.
         scaling: The network and multipliers from which it was scaled; None for a baseline.
@@ -197,7 +197,7 @@ class Network(_Part, frozen=True, omit_defaults=True):
         """Read a network from TOML text.
 
         Args:
-            text: the document.
+            text: The document.
             source: The name of the document in error messages.
 
         Raises:

@@ -88,7 +88,7 @@ def attach(
     """Return `__getattr__`, `__dir__` and `__all__` of a package that loads its names on first use.
 
     Args:
-        package: the package's `__name__`.
+        package: The package's `__name__`.
         file: The package's `__file__`. The names are those imported by the `__init__.pyi` next to it.
         extra: The extra to name, if it installs the missing library.
     """

@@ -105,7 +105,7 @@ def find_range(names: Iterable[str], open_image: Callable[[int], Image.Image | N
 
     Args:
         names: The images' names, whose suffixes say which can be deep.
-        open_image: opens an image by its number in `names`, not decoded; None where that fails.
+        open_image: Opens an image by its number in `names`, not decoded; None where that fails.
 
     Returns:
         The range, or None if no image is deep. At most 256 images, evenly spread, are examined.
@@ -197,8 +197,8 @@ def deep_values(image: Image.Image, again: Callable[[], Image.Image | None] | No
     """Decode a deep image to its values, [H, W] or [H, W, 3].
 
     Args:
-        image: opened and not decoded, or in memory.
-        again: opens the same image once more; called only for RGB of 16 bits, of which PIL decodes one byte at a time.
+        image: Opened and not decoded, or in memory.
+        again: Opens the same image once more; called only for RGB of 16 bits, of which PIL decodes one byte at a time.
     """
     raw = _low_bytes(image)
     if raw == _GREY_AND_ALPHA:  # one decode gives both bytes of grey as red and green

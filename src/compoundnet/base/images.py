@@ -53,7 +53,7 @@ class UnreadableImageError(CompoundNetError):
     """An image that cannot be read.
 
     Attributes:
-        path: the file, or the image's name in its data set.
+        path: The file, or the image's name in its data set.
         reason: The reason, as the second half of a sentence.
     """
 
@@ -295,9 +295,9 @@ def to_rgb(
     - CMYK, YCbCr, Lab and HSV go through PIL's conversion; colour profiles are not applied, as in the reference.
 
     Args:
-        image: a PIL image of any mode, or an array uint8[H, W], uint8[H, W, 3 or 4] or uint16[H, W].
+        image: A PIL image of any mode, or an array uint8[H, W], uint8[H, W, 3 or 4] or uint16[H, W].
         value_range: The values that become 0 and 255 in images with more than 8 bits a value.
-        again: opens the same file once more. Without it, colour of 16 bits is reduced to 8 by PIL.
+        again: Opens the same file once more. Without it, colour of 16 bits is reduced to 8 by PIL.
     """
     opened = image if isinstance(image, Image.Image) else _from_array(image)
     if is_deep(opened, colour=again is not None):

@@ -17,8 +17,8 @@ def decode_toml(text: str | bytes, kind: type[Value], source: str) -> Value:
     """Decode TOML text as a value of type `kind`.
 
     Args:
-        text: the TOML document.
-        kind: a msgspec type.
+        text: The TOML document.
+        kind: A msgspec type.
         source: The name of the document in error messages.
 
     Raises:

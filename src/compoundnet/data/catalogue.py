@@ -21,11 +21,11 @@ class DatasetFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         classes: Number of classes.
         sizes: Number of images of each split.
         metric: The metric that the paper reports.
-        source: publication and address.
-        licence: of the images.
+        source: Publication and address.
+        licence: Of the images.
         get: How to obtain it.
-        downloads: whether `open_dataset` can download it.
-        printed: sizes that the paper prints differently.
+        downloads: Whether `open_dataset` can download it.
+        printed: Sizes that the paper prints differently.
     """
 
     name: str
@@ -65,8 +65,8 @@ def check_sizes(facts: DatasetFacts, splits: dict[str, Split], where: str, allow
     Args:
         facts: The published facts.
         splits: The splits that were found.
-        where: the folder, for messages.
-        allow_missing: report differences instead of raising.
+        where: The folder, for messages.
+        allow_missing: Report differences instead of raising.
 
     Returns:
         Notes on the differences.

@@ -75,8 +75,8 @@ def read_class_folders(folder: Path, split: str, classes: tuple[str, ...] | None
     """Read the images of a folder's class folders as one split.
 
     Args:
-        folder: with one folder a class.
-        split: the new split's name.
+        folder: With one folder a class.
+        split: The new split's name.
         classes: The classes that may occur; by default those of the folder, in natural order.
 
     Raises:

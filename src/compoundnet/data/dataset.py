@@ -39,10 +39,10 @@ class Split(msgspec.Struct, frozen=True, eq=False):
 
     Attributes:
         name: train, val, test or minival.
-        classes: class names by label.
+        classes: Class names by label.
         labels: int64[N], the class of each image, UNKNOWN where it is not published; or bool[N, classes], the labels of
             each image, several or none.
-        source: where the images are.
+        source: Where the images are.
         members: int64[N], the numbers of the images in `source`; None if the split is all of it, in its order.
         transform: The transform that `split[index]` applies to the PIL image; None leaves it unchanged.
         reading: How its image files are read.
@@ -129,7 +129,7 @@ class Split(msgspec.Struct, frozen=True, eq=False):
 
         Args:
             indices: int64[M].
-            name: of the new split; this one's by default.
+            name: Of the new split; this one's by default.
         """
         members = indices if self.members is None else self.members[indices]
         return msgspec.structs.replace(self, name=name or self.name, labels=self.labels[indices], members=members)
@@ -202,7 +202,7 @@ class Dataset(msgspec.Struct, frozen=True, eq=False):
 
     Attributes:
         name: The name in the catalogue, or that of the folder.
-        splits: by name: train, val and test, or those of them that exist.
+        splits: By name: train, val and test, or those of them that exist.
         metric: The metric that the paper reports on it.
         notes: Remarks for the user about how it was opened: a split made by seed, or missing images.
         understanding: How a folder or list was read; None for other data.

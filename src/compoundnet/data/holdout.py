@@ -23,9 +23,9 @@ def hold_out(split: Split, amount: int | float, seed: int = 0, name: str = "mini
 
     Args:
         split: The split to divide.
-        amount: how many to hold out, or a fraction below 1; of images with several labels approximately.
-        seed: of the choice.
-        name: of the split of held-out images.
+        amount: How many to hold out, or a fraction below 1; of images with several labels approximately.
+        seed: Of the choice.
+        name: Of the split of held-out images.
 
     Returns:
         The remaining images, and the held-out ones.

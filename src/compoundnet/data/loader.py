@@ -147,19 +147,19 @@ def loader(
         split: The images. The transform of the split is not applied.
         transform: A TrainingTransform returns uint8[N, 3, S, S] for `normalise` on the device; a Preprocess returns
             normalised float32 values, as in prediction.
-        batch: images in a batch on this process.
+        batch: Images in a batch on this process.
         augment: Replaces the augmentation of the training transform.
-        seed: see above.
-        epoch: see above.
-        start_batch: the first batch.
-        workers: processes that decode; 0 decodes in this one, None chooses (`worker_count`).
+        seed: See above.
+        epoch: See above.
+        start_batch: The first batch.
+        workers: Processes that decode; 0 decodes in this one, None chooses (`worker_count`).
         rank: Number of this process among those that share the split; together they read each image once.
         world: Number of these processes.
-        shuffle: by default only for training.
-        drop_last: drop the images that do not fill a batch on every process; by default only for training.
+        shuffle: By default only for training.
+        drop_last: Drop the images that do not fill a batch on every process; by default only for training.
         pieces: Number of batches of an epoch, of equal size up to one image, in place of `batch` and `drop_last`.
         balanced: Whether to draw every class equally often, see `balanced_order`. Only for training.
-        max_bad: unreadable images that this process tolerates in an epoch: each is named in the log, and the next
+        max_bad: Unreadable images that this process tolerates in an epoch: each is named in the log, and the next
             readable one takes its place. Only for training: evaluation counts every image.
         pin_memory: Whether to put batches in page-locked memory, for an asynchronous copy to a GPU.
 
@@ -199,7 +199,7 @@ def normalise(images: torch.Tensor, how: Preprocess) -> torch.Tensor:
 
     Args:
         images: [N, 3, S, S].
-        how: mean and standard deviation.
+        how: Mean and standard deviation.
 
     Returns:
         float32[N, 3, S, S], channels last in memory.

@@ -35,12 +35,12 @@ def open_dataset(
     """Open the data set that `data` names. No image is opened, so it is as fast as listing the files.
 
     Args:
-        data: a name of the catalogue (`digits`, `cifar10`), with `:FOLDER` if it is not in the cache folder
+        data: A name of the catalogue (`digits`, `cifar10`), with `:FOLDER` if it is not in the cache folder
             (`food101:/data`); a folder of class folders, with or without train/, val/ or test/; a folder that
             `write_shards` wrote; or a list of images (.csv, .tsv, .txt or .parquet) with the columns path, label and
             perhaps split.
-        download: fetch it if it is missing and torchvision can.
-        allow_missing: accept counts that differ from the published ones, and a list of which some files do not exist;
+        download: Fetch it if it is missing and torchvision can.
+        allow_missing: Accept counts that differ from the published ones, and a list of which some files do not exist;
             `Dataset.notes` then says so.
         test_fraction: Fraction of each class, held out by `seed` if a folder or list has no test split; 0 makes
             none.
@@ -99,12 +99,12 @@ def open_for_evaluation(
     """Open a data set with only the split to evaluate.
 
     Args:
-        data: as `open_dataset` takes it.
-        split: its name; test by default, or val where there is no test split. "all": every image of a folder or
+        data: As `open_dataset` takes it.
+        split: Its name; test by default, or val where there is no test split. "all": every image of a folder or
             list that has no splits.
-        download: as in `open_dataset`.
-        allow_missing: as in `open_dataset`.
-        labels: as in `open_dataset`.
+        download: As in `open_dataset`.
+        allow_missing: As in `open_dataset`.
+        labels: As in `open_dataset`.
 
     Raises:
         CompoundNetError: as `open_dataset`; there is no such split; or "all" of data that is divided.

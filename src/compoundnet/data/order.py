@@ -23,13 +23,13 @@ class Order(msgspec.Struct, frozen=True, eq=False):
     that each draw has random choices of its own.
 
     Attributes:
-        count: number of images.
-        batch: images in a batch on one process.
+        count: Number of images.
+        batch: Images in a batch on one process.
         shuffle: Whether to use the order of `epoch_order` instead of that of the split.
-        drop_last: drop the images that do not fill a batch on every process.
-        seed: of the order.
-        rank: number of this process.
-        world: number of processes.
+        drop_last: Drop the images that do not fill a batch on every process.
+        seed: Of the order.
+        rank: Number of this process.
+        world: Number of processes.
         pieces: Number of batches of the epoch, whose sizes differ by at most one image; it replaces `batch` and
             `drop_last`. 0: batches of `batch`. (Training takes every image, and a last batch of a few images would have
             a noisy gradient and batch-norm statistics.)

@@ -21,7 +21,7 @@ class OwnAugmentation:
     afterwards. A callable that draws from them therefore returns the same image in any worker, and after resuming.
 
     Args:
-        transform: from an RGB image to one of the same size. It is sent to worker processes, so it must be picklable: a
+        transform: From an RGB image to one of the same size. It is sent to worker processes, so it must be picklable: a
             function of a module or an object, not a lambda.
     """
 

@@ -20,9 +20,9 @@ def image_random(seed: int, epoch: int, index: int) -> np.random.Generator:
     """Return the generator of one image in one epoch.
 
     Args:
-        seed: of the training.
-        epoch: from 0.
-        index: the image's number in its split, or that of the draw (`balanced_order`).
+        seed: Of the training.
+        epoch: From 0.
+        index: The image's number in its split, or that of the draw (`balanced_order`).
     """
     return np.random.Generator(_philox(seed, epoch, index))
 
@@ -43,8 +43,8 @@ def balanced_order(labels: NDArray[np.int64], seed: int, epoch: int) -> NDArray[
 
     Args:
         labels: int64[count], the class of each image.
-        seed: of the training.
-        epoch: from 0.
+        seed: Of the training.
+        epoch: From 0.
     """
     count = len(labels)
     shuffled = epoch_order(count, seed, epoch)

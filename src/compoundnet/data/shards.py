@@ -57,8 +57,8 @@ def write_shards(
     Args:
         dataset: The data set to write.
         folder: A new or empty folder.
-        shard_bytes: approximate size of a tar file.
-        progress: called with 1 for each image.
+        shard_bytes: Approximate size of a tar file.
+        progress: Called with 1 for each image.
 
     Returns:
         The folder's absolute path.

@@ -98,9 +98,9 @@ class TarMembers(msgspec.Struct, frozen=True, eq=False):
     """Images inside tar files.
 
     Attributes:
-        root: the folder of the tar files.
-        shards: their names.
-        names: of the images.
+        root: The folder of the tar files.
+        shards: Their names.
+        names: Of the images.
         shard: int64[N], the number of each image's tar file.
         start: int64[N], where its bytes start there.
         size: int64[N], its bytes.

@@ -29,11 +29,11 @@ class TrainingTransform(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
     Attributes:
         size: Side of the square input of the network, pixels.
-        area: lowest and highest area of the crop, as a fraction of the image's.
-        aspect: lowest and highest width / height of the crop.
-        covered: the crop must hold this fraction of the image, whatever `area` allows (min_object_covered).
+        area: Lowest and highest area of the crop, as a fraction of the image's.
+        aspect: Lowest and highest width / height of the crop.
+        covered: The crop must hold this fraction of the image, whatever `area` allows (min_object_covered).
         attempts: Number of attempts before the centre crop of evaluation is used instead.
-        flip: swap left and right in half of the images.
+        flip: Swap left and right in half of the images.
         interpolation: Filter of the resize.
         fit: How an image that is not square becomes square, as in `Preprocess`.
         padding: Colour around the image with `fit` pad, RGB.

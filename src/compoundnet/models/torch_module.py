@@ -85,7 +85,7 @@ def load(
         drop_path_rate: Stochastic depth, as for `build`.
         global_pool: "avg", "max", or "" for none, as for `build`.
         features_only: Whether to return the trunk as a FeaturePyramid.
-        out_indices: levels of the pyramid; all of them by default.
+        out_indices: Levels of the pyramid; all of them by default.
 
     Raises:
         CompoundNetError: There is no such model, its weights cannot be read, or a value is out of range.

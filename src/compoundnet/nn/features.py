@@ -17,8 +17,8 @@ class FeatureLevel(TypedDict):
     """One feature map, under timm's names.
 
     Attributes:
-        num_chs: channels.
-        reduction: stride with respect to the image, pixels.
+        num_chs: Channels.
+        reduction: Stride with respect to the image, pixels.
         module: The submodule that computes the map; its name also works with torchvision's `create_feature_extractor`.
     """
 

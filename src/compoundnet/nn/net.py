@@ -152,9 +152,9 @@ def build(
     Args:
         network: The network to build.
         num_classes: Length of the logits; 0 omits the classifier.
-        in_chans: channels of the images.
-        drop_rate: dropout before the classifier, a probability; `Network.dropout`.
-        drop_path_rate: stochastic depth, the probability that the deepest block is dropped; 1 - `Network.survival`.
+        in_chans: Channels of the images.
+        drop_rate: Dropout before the classifier, a probability; `Network.dropout`.
+        drop_path_rate: Stochastic depth, the probability that the deepest block is dropped; 1 - `Network.survival`.
         global_pool: "avg", "max", or "" for none, which needs num_classes=0; `Head.pool`.
         features_only: Whether to build a FeaturePyramid instead of a classifier.
         out_indices: Levels of the pyramid, negative ones from the end; all of them by default.

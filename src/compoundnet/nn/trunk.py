@@ -24,7 +24,7 @@ class Trunk(nn.Module):
     """The stem and the stages of a network, as described by `spec`, with the default initial weights of torch.
 
     Attributes:
-        spec: the network.
+        spec: The network.
         preprocess: The preprocessing of images, if `compoundnet.load` made the module; None otherwise.
         labels: The class names by index, likewise; None if the classes have no names.
     """

@@ -21,7 +21,7 @@ class TableCell(msgspec.Struct, frozen=True):
         printed: The printed text; None if the paper prints nothing.
         measured: Multiply-adds and parameters in ones, accuracies as fractions; None if not measured.
         shown: `measured` in the unit of `printed`.
-        ratio: measured / printed, if both are numbers.
+        ratio: Measured / printed, if both are numbers.
         verdict: Whether printed and measured value agree.
         reason: The reason of a difference, or the origin of the measurement.
     """

@@ -234,9 +234,9 @@ def best_classes(
 
     Args:
         probabilities: float64[classes], of one image.
-        labels: of the classes; None if they have no names.
-        how: of the model.
-        top: number of classes.
+        labels: Of the classes; None if they have no names.
+        how: Of the model.
+        top: Number of classes.
     """
     order = np.argsort(-probabilities, kind="stable")
     if how.multilabel:

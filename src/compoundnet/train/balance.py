@@ -29,7 +29,7 @@ class AdjustedCrossEntropy(nn.Module):
 
     Args:
         counts: int64[classes], the training images of each class, none of them 0.
-        label_smoothing: as in `torch.nn.functional.cross_entropy`.
+        label_smoothing: As in `torch.nn.functional.cross_entropy`.
     """
 
     log_shares: Tensor

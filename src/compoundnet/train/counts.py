@@ -34,8 +34,8 @@ class Counts(msgspec.Struct, frozen=True, eq=False):
 
     Attributes:
         confusion: int64[classes, classes]; rows are true classes, columns predicted ones.
-        in_top5: images whose class is among the five most probable.
-        loss: mean cross-entropy.
+        in_top5: Images whose class is among the five most probable.
+        loss: Mean cross-entropy.
     """
 
     TOP: ClassVar[int] = 5
@@ -126,16 +126,16 @@ def predict_images(
     """Predict every image of a split once, divided among the processes, and keep some values of each.
 
     Args:
-        predict: from images float32[N, 3, S, S] on the CPU to logits [N, classes] on any device.
-        values: from logits float32[N, classes], labels int64[N] and the images' numbers int64[N], on the process's
+        predict: From images float32[N, 3, S, S] on the CPU to logits [N, classes] on any device.
+        values: From logits float32[N, classes], labels int64[N] and the images' numbers int64[N], on the process's
             device, to [N, columns].
-        split: the images.
-        preprocess: the network's.
-        fabric: the processes.
-        columns: the number of values.
-        batch: images at a time on each process.
-        workers: decoding processes for each process; None chooses.
-        progress: called with the number of images that this process has just finished.
+        split: The images.
+        preprocess: The network's.
+        fabric: The processes.
+        columns: The number of values.
+        batch: Images at a time on each process.
+        workers: Decoding processes for each process; None chooses.
+        progress: Called with the number of images that this process has just finished.
 
     Returns:
         float64[images, columns] in the order of the split, the same on all processes.

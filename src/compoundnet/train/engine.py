@@ -55,11 +55,11 @@ class Engine:
 
     Args:
         task: The training task.
-        fabric: the processes.
+        fabric: The processes.
         checkpoints: The checkpoints to which states are saved.
         logs: The log to which epochs are reported.
         workers: Number of decoding processes for each process.
-        watcher: receives the events.
+        watcher: Receives the events.
 
     Raises:
         CompoundNetError: the recipe's batch does not suit the data or the number of processes.

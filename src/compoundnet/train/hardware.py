@@ -49,8 +49,8 @@ def launch(hardware: Hardware, recipe: Recipe | None = None) -> Fabric:
     """Start or join the processes; each of them returns from here.
 
     Args:
-        hardware: the devices.
-        recipe: sets the precision; None is for evaluation, in float32.
+        hardware: The devices.
+        recipe: Sets the precision; None is for evaluation, in float32.
 
     Raises:
         CompoundNetError: the machine lacks the devices.

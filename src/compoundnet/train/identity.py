@@ -83,9 +83,9 @@ def check_identity(found: str, expected: str, where: str) -> Changes:
     """Compare the identity of a checkpoint with that of the run that resumes from it.
 
     Args:
-        found: the checkpoint's.
-        expected: the run's.
-        where: the checkpoints' folder, for the message.
+        found: The checkpoint's.
+        expected: The run's.
+        where: The checkpoints' folder, for the message.
 
     Raises:
         CompoundNetError: the checkpoint belongs to another task; the message says what differs.
@@ -115,7 +115,7 @@ def going_on(changes: Changes, recipe: Recipe, step: int, epoch_steps: int, done
         step: Number of steps done.
         epoch_steps: Number of steps of an epoch.
         done: Whether the run has no more steps to do.
-        where: the checkpoints' folder, for messages.
+        where: The checkpoints' folder, for messages.
 
     Raises:
         CompoundNetError: it cannot go on so.

@@ -55,8 +55,8 @@ def diverged(what: str, recipe: Recipe, checkpoints: Checkpoints) -> DivergedErr
 
     Args:
         what: The quantity that is not finite, and the step.
-        recipe: the run's recipe.
-        checkpoints: the run's checkpoints.
+        recipe: The run's recipe.
+        checkpoints: The run's checkpoints.
     """
     change = f"--set lr={recipe.lr / 3:.2g}"
     change += " or --set precision=bf16" if recipe.precision == "fp16" else ""

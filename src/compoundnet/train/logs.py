@@ -52,8 +52,8 @@ class Logs:
         """Open the loggers, and close them when the block ends. TensorBoard's drops its points beyond `step`.
 
         Args:
-            step: the steps done so far; a run that resumes repeats those after its checkpoint.
-            recipe: the hyperparameters.
+            step: The steps done so far; a run that resumes repeats those after its checkpoint.
+            recipe: The hyperparameters.
         """
         if self._folder is None:
             yield

@@ -112,7 +112,7 @@ class Recipe(_Part, frozen=True):
         weight_decay: Weight decay of all parameters except those of batch norm; coupled (in the gradient) except in
             AdamW.
         decay_bias: Whether weight decay also applies to biases.
-        layer_decay: the learning rate of each block is this times that of the block after it.
+        layer_decay: The learning rate of each block is this times that of the block after it.
         frozen_epochs: Epochs at the start in which only the classifier is trained, at `lr`, on the loaded trunk.
         clip_norm: Limit of the gradient's L2 norm over all parameters; 0 does not clip.
         balance: What makes up for classes of unequal size: "sampler" draws all classes equally often, "loss" adjusts
@@ -121,8 +121,8 @@ class Recipe(_Part, frozen=True):
         label_smoothing: Fraction of a target that is spread evenly over all classes.
         ema_decay: Decay of the moving average of weights and statistics, which is used for evaluation; 0 keeps none.
         norm: "train", or "frozen": batch norm's statistics stay as they were loaded.
-        norm_momentum: in torch's sense. 0: the network's; "kornblith": min(10 / steps of an epoch, 0.1).
-        sync_norm: compute batch norm's statistics over the batches of all processes.
+        norm_momentum: In torch's sense. 0: the network's; "kornblith": min(10 / steps of an epoch, 0.1).
+        sync_norm: Compute batch norm's statistics over the batches of all processes.
         survival: Survival probability of the last block in stochastic depth; None: that of the network.
         dropout: Dropout probability before the classifier; None: that of the network.
         fit: How an image that is not square becomes square, as in `Preprocess`: "crop", "pad" or "squash"; None: that
@@ -131,26 +131,26 @@ class Recipe(_Part, frozen=True):
             images.
         crop: Crop in evaluation, as in `Preprocess`; None: that of the model, or the authors' rule, or 1 if images are
             padded or squashed; "auto": 1 for small images too.
-        area: lowest and highest area of a training crop, as a fraction of the image's.
-        flip: swap left and right in half of the training images.
+        area: Lowest and highest area of a training crop, as a fraction of the image's.
+        flip: Swap left and right in half of the training images.
         augment: AutoAugment(), RandAugment() or None.
         precision: Precision of activations; weights are float32.
-        channels_last: memory format of weights and activations.
-        compile: use torch.compile.
-        checkpointing: recompute activations in the backward pass, for less memory.
+        channels_last: Memory format of weights and activations.
+        compile: Use torch.compile.
+        checkpointing: Recompute activations in the backward pass, for less memory.
         minival: Training images held out for decisions: a count, or a fraction below 1; "auto": a tenth, if they decide
             anything (`choose_held_out`).
         evaluate_epochs: Epochs between evaluations on the held-out images.
         select: "best": the weights of the best evaluation (top-1 accuracy, or the mean per class if training is
             balanced); "last": those of the last step.
-        patience: evaluations without improvement before training stops; 0 never stops early.
-        save_minutes: minutes between checkpoints.
+        patience: Evaluations without improvement before training stops; 0 never stops early.
+        save_minutes: Minutes between checkpoints.
         save_epochs: Epochs after which a checkpoint is saved in any case.
         keep: Number of checkpoints that are kept during training.
         keep_finished: Checkpoints that are kept when the model is written: "last" is what `--resume` with more epochs
             needs; "all" of the `keep`, or "none".
         max_bad: Number of unreadable images tolerated in an epoch.
-        allow_truncated: use truncated and damaged images as far as they can be decoded, instead of counting them as
+        allow_truncated: Use truncated and damaged images as far as they can be decoded, instead of counting them as
             unreadable.
         range: The values that become black and white in images with more than 8 bits a value; None: what the files
             state, or what the values suggest.

@@ -19,13 +19,13 @@ class Result(msgspec.Struct, frozen=True):
     Attributes:
         network: Name of the network, as in `compoundnet list` or `scale`.
         dataset: The data set of the evaluation; `imagenet` is the validation set of ILSVRC 2012.
-        top1: fraction of the images, from 0 to 1.
-        count: number of images.
-        top5: fraction of the images, from 0 to 1.
-        mean_per_class: mean over the classes of the fraction that is right.
-        model: the weights: a name of `compoundnet models list`, or a model folder.
-        measured_at: date and time, ISO 8601.
-        version: of compoundnet.
+        top1: Fraction of the images, from 0 to 1.
+        count: Number of images.
+        top5: Fraction of the images, from 0 to 1.
+        mean_per_class: Mean over the classes of the fraction that is right.
+        model: The weights: a name of `compoundnet models list`, or a model folder.
+        measured_at: Date and time, ISO 8601.
+        version: Of compoundnet.
         by: Name of the person who measured it.
     """
 
@@ -55,8 +55,8 @@ class LabelResult(Result, frozen=True):
     `top1` is the fraction of the images of which all labels are right; in the JSON file it is `all_right`.
 
     Attributes:
-        mean_average_precision: mean over the labels that an image has (mAP), a fraction.
-        mean_f1: mean over these labels of F1.
+        mean_average_precision: Mean over the labels that an image has (mAP), a fraction.
+        mean_f1: Mean over these labels of F1.
     """
 
     mean_average_precision: float = 0.0

@@ -43,8 +43,8 @@ class Outcome(msgspec.Struct, frozen=True):
     """A finished run.
 
     Attributes:
-        model: the model folder.
-        history: the log.
+        model: The model folder.
+        history: The log.
         result: The result on the test images; None if there are none.
         calibration: The temperature that was fitted on the held-out images; None if none was.
         thresholds: Of several labels an image, the thresholds that were chosen on the held-out images; None if none
@@ -89,13 +89,13 @@ def train(
     arguments.
 
     Args:
-        task: from `plan_task`.
-        output: the model folder. Checkpoints and logs are in `run_folder(output)`.
-        fabric: the processes, from `launch`; this one by default.
-        workers: decoding processes for each process; by default none for fewer than 5,000 images.
+        task: From `plan_task`.
+        output: The model folder. Checkpoints and logs are in `run_folder(output)`.
+        fabric: The processes, from `launch`; this one by default.
+        workers: Decoding processes for each process; by default none for fewer than 5,000 images.
         resume: Whether to continue from the last checkpoint, or start if there is none.
         replace: Whether to start again if there is a run or a model folder.
-        watcher: receives the events of the run.
+        watcher: Receives the events of the run.
         loggers: Lightning's loggers, in place of TensorBoard's; see `Logs`. Only the first process calls them.
         calibrated: Whether to fit a temperature on the held-out images, if there are any; see `fit_temperature`.
 

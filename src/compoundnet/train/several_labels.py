@@ -121,7 +121,7 @@ class LabelPredictions(msgspec.Struct, frozen=True, eq=False):
     Attributes:
         truth: bool[N, labels].
         probabilities: float64[N, labels].
-        loss: mean over images of the binary cross-entropy, summed over labels.
+        loss: Mean over images of the binary cross-entropy, summed over labels.
     """
 
     truth: NDArray[np.bool_]

@@ -18,13 +18,13 @@ class Epoch(msgspec.Struct, frozen=True):
     Attributes:
         epoch: The number of the epoch, from 1.
         step: Number of steps completed at its end.
-        lr: the learning rate of its last step.
-        loss: on the training images, with label smoothing and augmentation.
-        top1: accuracy on the training images, with augmentation; of several labels an image the fraction of images with
+        lr: The learning rate of its last step.
+        loss: On the training images, with label smoothing and augmentation.
+        top1: Accuracy on the training images, with augmentation; of several labels an image the fraction of images with
             all labels right at a threshold of 0.5, as in `held_top1`.
-        held_loss: on the held-out images; None if they were not evaluated.
-        held_top1: accuracy on the held-out images; None if they were not evaluated.
-        images_per_second: over all processes.
+        held_loss: On the held-out images; None if they were not evaluated.
+        held_top1: Accuracy on the held-out images; None if they were not evaluated.
+        images_per_second: Over all processes.
         held_map: Of several labels an image, the mean average precision (mAP) on the held-out images; else None.
         held_mean_per_class: Mean over the classes of the accuracy on their held-out images; None if they were not
             evaluated.
@@ -75,15 +75,15 @@ class RunState:
     """The part of a checkpoint that does not consist of tensors.
 
     Attributes:
-        step: steps done.
+        step: Steps done.
         history: The log so far, each `Epoch` as plain values.
         best_score: top-1 accuracy, or mean per class if training is balanced, of the best evaluation so far.
-        evaluations_since_best: evaluations after that one.
-        loss: the sum of the losses of the current epoch's images.
-        right: how many of the current epoch's images were classified correctly.
-        seen: images of the current epoch so far.
-        seconds: time spent on them.
-        lr: the learning rate of the last step.
+        evaluations_since_best: Evaluations after that one.
+        loss: The sum of the losses of the current epoch's images.
+        right: How many of the current epoch's images were classified correctly.
+        seen: Images of the current epoch so far.
+        seconds: Time spent on them.
+        lr: The learning rate of the last step.
     """
 
     step: int = 0

@@ -44,8 +44,8 @@ def submission(
 
     Args:
         model: A model with ImageNet's 1,000 classes.
-        split: the test images, from `imagenet-test`.
-        fabric: the processes, from `launch`.
+        split: The test images, from `imagenet-test`.
+        fabric: The processes, from `launch`.
         devkit: Folder of ILSVRC 2012's development kit; by default its original folder inside that of the images.
         backend: As in `evaluate`, like the other arguments.
 

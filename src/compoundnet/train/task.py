@@ -37,11 +37,11 @@ class Task(msgspec.Struct, frozen=True):
 
     Attributes:
         recipe: The training recipe.
-        network: the network, with the data's classes and the recipe's changes.
+        network: The network, with the data's classes and the recipe's changes.
         preprocess: The preprocessing of evaluation.
-        start: the model whose weights training starts from; None for new weights.
-        dataset: the data set's name.
-        train: the training images.
+        start: The model whose weights training starts from; None for new weights.
+        dataset: The data set's name.
+        train: The training images.
         held: The held-out training images for the evaluation of epochs; None if the recipe holds none out.
         test: The images for the single evaluation at the end; None if there are none.
         loss: The loss that replaces cross-entropy.
@@ -145,14 +145,14 @@ def plan_task(
 
     Args:
         recipe: The training recipe.
-        dataset: an open data set with a training split.
+        dataset: An open data set with a training split.
         network: The network to train from scratch.
         start: The model to fine-tune.
-        holdout_seed: of the held-out images, in place of the recipe's seed.
-        loss: in place of cross-entropy: from logits float32[N, classes] and labels int64[N] (of several labels an image
+        holdout_seed: Of the held-out images, in place of the recipe's seed.
+        loss: In place of cross-entropy: from logits float32[N, classes] and labels int64[N] (of several labels an image
             float32[N, classes], 0 or 1) to their mean loss, a scalar. A torch module without parameters, or any
             function. Evaluations still report cross-entropy.
-        augment: in place of the recipe's `augment`: from an RGB PIL image to one of the same size, after crop, resize
+        augment: In place of the recipe's `augment`: from an RGB PIL image to one of the same size, after crop, resize
             and flip; a torchvision transform, or any function. See `data.own_augmentation.OwnAugmentation`.
         calibrated: Whether `train` is to calibrate the probabilities on held-out images.
 

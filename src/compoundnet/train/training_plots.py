@@ -47,8 +47,8 @@ def draw_confusion(confusion: NDArray[np.int64], labels: tuple[str, ...], title:
     Args:
         confusion: int64[true class, predicted class]. Each row is drawn in fractions of its sum, with the counts if
             there are few classes; classes without images or predictions are omitted.
-        labels: class names.
-        title: above the plot.
+        labels: Class names.
+        title: Above the plot.
     """
     present = np.flatnonzero(confusion.sum(1) + confusion.sum(0))
     matrix = confusion[np.ix_(present, present)]

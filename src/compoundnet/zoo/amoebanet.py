@@ -25,13 +25,13 @@ class Cell(nn.Module):
     """One cell, which computes its output from the outputs of the two previous cells.
 
     Args:
-        genotype: the cell's operations.
+        genotype: The cell's operations.
         last: Shape of the output of the previous cell.
         before: Shape of the output of the cell before the previous one; None for the first cell.
         channels: Channels of each operation.
         stride: 2 halves the resolution.
         norm: The batch norm settings.
-        survival: drop path: probability that an operation is kept in training.
+        survival: Drop path: probability that an operation is kept in training.
     """
 
     def __init__(
@@ -76,9 +76,9 @@ class AmoebaNet(nn.Module):
 
     Args:
         genotype: "A", "B" or "C".
-        cells: normal cells, in three equal groups (3 N in the papers).
-        filters: channels of each operation in the first group (F); twice that in the second, four times in the third.
-        num_classes: length of the logits.
+        cells: Normal cells, in three equal groups (3 N in the papers).
+        filters: Channels of each operation in the first group (F); twice that in the second, four times in the third.
+        num_classes: Length of the logits.
 
     Raises:
         CompoundNetError: there is no such genotype, `cells` is no multiple of 3, or `filters` is below 16.

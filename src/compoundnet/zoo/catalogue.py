@@ -25,7 +25,7 @@ class NetworkBuilder(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         name: The name for commands, such as `inception-v4`.
         title: The name in the paper's Table 2.
         resolution: Side of the square input in its row of Table 2, pixels.
-        builder: the function or class that makes the module, by its full name.
+        builder: The function or class that makes the module, by its full name.
         arguments: The arguments of the builder.
         reference: The publication of the network, and the source of its size.
     """
@@ -63,8 +63,8 @@ class ZooNetwork(NetworkBuilder, frozen=True, forbid_unknown_fields=True, kw_onl
     """A comparison network and its cost at `resolution` with 1000 classes.
 
     Attributes:
-        params: trainable parameters.
-        macs: multiply-adds of convolutions and fully connected layers for one image; the paper calls them FLOPS.
+        params: Trainable parameters.
+        macs: Multiply-adds of convolutions and fully connected layers for one image; the paper calls them FLOPS.
         classifier: The number of parameters of the last layer.
     """
 

@@ -29,9 +29,9 @@ class CountedCost(msgspec.Struct, frozen=True):
     """The result of torch's counter.
 
     Attributes:
-        params: trainable parameters.
-        macs: multiply-adds of convolutions and fully connected layers.
-        classifier: parameters of the last fully connected layer, which `params` includes.
+        params: Trainable parameters.
+        macs: Multiply-adds of convolutions and fully connected layers.
+        classifier: Parameters of the last fully connected layer, which `params` includes.
     """
 
     params: int
@@ -44,7 +44,7 @@ def count(build: Callable[[], nn.Module], resolution: int) -> CountedCost:
 
     Args:
         build: Builds the module; called with the meta device as default.
-        resolution: side of the image, pixels.
+        resolution: Side of the image, pixels.
     """
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
         module = build().eval()

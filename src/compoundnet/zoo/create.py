@@ -73,8 +73,8 @@ def create_model(
             none.
         in_chans: Channels of the images. A number other than that of the weights gives a stem adapted from the
             pretrained one.
-        drop_rate: dropout before the classifier, a probability.
-        drop_path_rate: stochastic depth, the probability that the deepest block is dropped.
+        drop_rate: Dropout before the classifier, a probability.
+        drop_path_rate: Stochastic depth, the probability that the deepest block is dropped.
         global_pool: "avg", "max", or "" for none, which needs num_classes=0.
         features_only: Whether to create a FeaturePyramid instead of a classifier.
         out_indices: Levels of the pyramid, negative ones from the end; all of them by default.

@@ -69,9 +69,9 @@ class AmoebaNets(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         stem_channels: Channels of the first convolution.
         norm: The batch norm settings.
-        dropout: probability, before the classifier.
-        survival: drop path: probability that an operation of the last cell is kept; falls linearly from 1.
-        genotypes: by letter.
+        dropout: Probability, before the classifier.
+        survival: Drop path: probability that an operation of the last cell is kept; falls linearly from 1.
+        genotypes: By letter.
     """
 
     stem_channels: int

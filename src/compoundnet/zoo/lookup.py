@@ -17,9 +17,9 @@ class NetworkSize(msgspec.Struct, frozen=True):
 
     Attributes:
         name: The name of the network.
-        resolution: side of the square input, pixels.
-        params: trainable parameters.
-        macs: multiply-adds for one image.
+        resolution: Side of the square input, pixels.
+        params: Trainable parameters.
+        macs: Multiply-adds for one image.
         cost: The full cost of a network of stages; None for a comparison network, of which only parameters and
             multiply-adds are known without building it.
     """
@@ -35,7 +35,7 @@ def find_network(name: str | os.PathLike[str]) -> arch.Network | ZooNetwork:
     """Find a network by name or TOML file, without importing torch.
 
     Args:
-        name: of the catalogue (`compoundnet list`) or of a comparison network of Table 2, capitals and underscores
+        name: Of the catalogue (`compoundnet list`) or of a comparison network of Table 2, capitals and underscores
             accepted; or a TOML file. A name that ends in `.toml` or holds a path separator is a file.
 
     Raises:

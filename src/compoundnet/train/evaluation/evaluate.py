@@ -40,7 +40,7 @@ class Evaluation(msgspec.Struct, frozen=True, eq=False):
     """The result of `evaluate`.
 
     Attributes:
-        result: the accuracies.
+        result: The accuracies.
         split: The images that were evaluated.
         report: The figures: a `SingleLabelReport` if each image has exactly one class, a `MultiLabelReport` if it may
             have several labels.
@@ -112,17 +112,17 @@ def evaluate(
     together, share the images and return the same result.
 
     Args:
-        model: a name of `compoundnet models list`, a model folder, an exported file, or one of them opened.
-        data: a string as for `open_dataset`, or an opened data set.
+        model: A name of `compoundnet models list`, a model folder, an exported file, or one of them opened.
+        data: A string as for `open_dataset`, or an opened data set.
         split: The name of the split; by default the test split, or val if there is no test split. "all": an undivided
             folder as a whole.
-        fabric: the processes, from `launch`; this one by default.
-        backend: what runs the network, see `session`; ONNX Runtime on a CPU and torch on a GPU by default.
-        threads: of the backend on each process; by default the cores are divided among the processes.
-        batch: images at a time on each process.
-        workers: decoding processes for each process; by default none for fewer than 100 images.
-        progress: called with the number of images that this process has just finished.
-        notify: called with one line if the classes are matched without their names.
+        fabric: The processes, from `launch`; this one by default.
+        backend: What runs the network, see `session`; ONNX Runtime on a CPU and torch on a GPU by default.
+        threads: Of the backend on each process; by default the cores are divided among the processes.
+        batch: Images at a time on each process.
+        workers: Decoding processes for each process; by default none for fewer than 100 images.
+        progress: Called with the number of images that this process has just finished.
+        notify: Called with one line if the classes are matched without their names.
 
     Raises:
         CompoundNetError: the data's classes are not among the model's, or the images' classes are not published.

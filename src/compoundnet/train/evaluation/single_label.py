@@ -194,7 +194,7 @@ def image_values(logits: Tensor, truth: Tensor, temperature: float) -> Tensor:
     Args:
         logits: float[N, classes].
         truth: int64[N], the true classes.
-        temperature: the model's.
+        temperature: The model's.
 
     Returns:
         float64[N, 8], the columns: true and predicted class, rank of the true class, probability of the predicted and
@@ -222,8 +222,8 @@ def single_label_report(values: NDArray[np.float64], labels: tuple[str, ...], te
 
     Args:
         values: float64[N, 8] of `image_values`.
-        labels: the model's class names.
-        temperature: the model's.
+        labels: The model's class names.
+        temperature: The model's.
 
     Raises:
         CompoundNetError: there are no images.
