@@ -46,7 +46,8 @@ class Speed:
     def per_second(self) -> float | None:
         """Return the work done per second; None before there is enough to measure."""
         (began, before), (now, after) = self._marks[0], self._marks[-1]
-        return (after - before) / (now - began) if now - began >= _ENOUGH and after > before else None
+        elapsed = now - began
+        return (after - before) / elapsed if elapsed > 0 and elapsed >= _ENOUGH and after > before else None
 
 
 class Display:
