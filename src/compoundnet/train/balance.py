@@ -15,8 +15,8 @@ from compoundnet.data import Split
 from compoundnet.data.classes import UNEQUAL
 from compoundnet.train.recipe import Recipe
 
-# What "auto" chooses then: with Lite0 on ten classes of CIFAR-10 with 300 to 10 images, none gives 69.0 %, sampler 71.4 %
-# and loss 75.5 % (benchmarks/bench_balance.py, three seeds).
+# What "auto" chooses then: with Lite0 on ten classes of CIFAR-10 with 300 to 10 images, none gives 69.0 %, sampler
+# 71.4 % and loss 75.5 % (benchmarks/bench_balance.py, three seeds).
 _CHOICE: Literal["loss"] = "loss"
 
 
