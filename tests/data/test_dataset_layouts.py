@@ -147,6 +147,16 @@ def test_a_hidden_folder_that_might_have_been_meant_is_named(tmp_path: Path) -> 
     assert "1 hidden folder with images, to be renamed without the dot if it is meant (.emu)" in shown
 
 
+def test_hidden_images_and_those_that_are_not_downloaded_are_named(tmp_path: Path) -> None:
+    write_classes(tmp_path, 3)
+    for name in (".9.jpg", "._9.jpg", ".IMG_1.jpg.icloud", ".DS_Store"):
+        (tmp_path / "cat" / name).touch()
+    assert left_out(open_dataset(tmp_path)) == {
+        "hidden images": (1, ("cat/.9.jpg",)),
+        "not downloaded": (1, ("cat/.IMG_1.jpg.icloud",)),
+    }
+
+
 @pytest.mark.parametrize(
     ("files", "what"),
     [

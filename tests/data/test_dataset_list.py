@@ -129,6 +129,15 @@ def test_usual_headings_are_known(tmp_path: Path, header: str) -> None:
     assert dataset.notes == ()
 
 
+def test_a_heading_with_the_word_is_taken_where_there_is_one(tmp_path: Path) -> None:
+    rows = [f"{path},{name},{20 + place},50%" for place, (path, name) in enumerate(CELLS)]
+    dataset = written(tmp_path, "\n".join(["Image File Name,Finding Label,Age,Confidence", *rows]))
+    assert dataset.classes == ("café", "cat")
+    assert "The column 'Finding Label' is taken for the classes, because of its heading" in dataset.text()
+    with pytest.raises(CompoundNetError, match="found picture, gold_label, other_label, x"):
+        written(tmp_path, "\n".join(["picture,gold_label,other_label,x", *rows]))
+
+
 def test_of_several_columns_the_fitting_ones_are_taken(tmp_path: Path) -> None:
     rows = [f"{place},{path},{int(name == 'cat')},{name},640" for place, (path, name) in enumerate(CELLS)]
     dataset = written(tmp_path, "\n".join([",image,label,class_name,width", *rows]))

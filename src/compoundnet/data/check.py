@@ -316,7 +316,7 @@ def _left_out(dataset: Dataset) -> Iterable[Finding]:
         return
     for out in dataset.understanding.left_out:
         meant = out.reason in ("hidden with images", "beside splits", "no class folders", "cannot be read here",
-                               "outside classes")  # fmt: skip
+                               "outside classes", "hidden images", "not downloaded", "no suffix")  # fmt: skip
         level: Level = "warning" if meant else "note"
         yield Finding(f"left out: {out.reason}", level, out.count, f"left out: {out.text()}")
 

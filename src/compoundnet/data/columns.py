@@ -28,6 +28,8 @@ _LABEL = (
 )  # fmt: skip
 # These are a label's own name if their column says yes or no, and another column does so too.
 _PERHAPS_LABEL = frozenset(_LABEL[_LABEL.index("species") :])
+# Words in other headings: "Finding Labels", "true_class".
+_LABEL_WORDS = frozenset(("label", "labels", "class", "category", "categories"))
 _SPLIT = "split"
 # These denote splits only if every value of theirs does.
 _PERHAPS_SPLIT = (
@@ -132,11 +134,15 @@ def find_columns(headings: Sequence[str] | None, columns: Sequence[Sequence[str]
             return Columns(image, indicators[0], split, tuple(remarks), tuple(indicators))
     if label is None:
         left = [place for place in free if keys[place] not in _IMAGE and not _counts_rows(columns[place])]
-        if len(left) != 1:
+        worded = [place for place in left if _LABEL_WORDS.intersection(re.findall(r"[a-z]+", shown[place].casefold()))]
+        if len(left) == 1:
+            label, why = left[0], "no other is left"
+        elif len(worded) == 1 and headings is not None:
+            label, why = worded[0], "of its heading"
+        else:
             raise _unclear(source, "class", headings, shown)
-        label = left[0]
         if headings is not None:
-            remarks.append(f"the column {shown[label]!r} is taken for the classes, because no other is left")
+            remarks.append(f"the column {shown[label]!r} is taken for the classes, because {why}")
     return Columns(image, label, split, tuple(remarks))
 
 

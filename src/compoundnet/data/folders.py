@@ -29,6 +29,11 @@ _REASONS = {
         "hidden folder with images, to be renamed without the dot if it is meant",
         "hidden folders with images, to be renamed without the dot if they are meant",
     ),
+    "hidden images": ("hidden image", "hidden images"),
+    "not downloaded": (
+        "image that is in iCloud, not on this machine",
+        "images that are in iCloud, not on this machine",
+    ),
     "written by compoundnet": ("folder written by compoundnet", "folders written by compoundnet"),
     "written beside images": (
         "class activation map that compoundnet wrote",
@@ -206,7 +211,10 @@ def images_below(folder: Path, name: str, left: LeftOutFiles, visited: Visited, 
         if entry.is_dir():
             if is_wanted(entry, below, left):
                 yield from images_below(folder, below, left, visited, group)
-        elif entry.name.startswith(".") or is_made_by_tools(entry.name, folder=False):
+        elif entry.name.startswith("."):
+            if (hidden := _hidden(entry.name)) is not None:
+                left.add(hidden, below)
+        elif is_made_by_tools(entry.name, folder=False):
             continue
         elif is_map_file(entry.name, names):
             left.add("written beside images", below)
@@ -238,6 +246,14 @@ def listed(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
             return sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
         raise CompoundNetError(f"{os.fspath(folder)}: cannot be listed: {error.strerror or error}") from error
+
+
+def _hidden(name: str) -> str | None:
+    """Return why a hidden file is named among what was left out; None if it is no image."""
+    suffix = Path(name).suffix.lower()
+    if suffix == ".icloud":
+        return "not downloaded"
+    return "hidden images" if suffix in image_suffixes() and not is_made_by_tools(name, folder=False) else None
 
 
 def holds_images(folder: str | os.PathLike[str]) -> bool:
