@@ -16,7 +16,7 @@ from compoundnet.data.label_cells import LabelsPerImage, RowLabels, read_cells, 
 from compoundnet.data.list_paths import Located, locate
 from compoundnet.data.names import SPLITS
 from compoundnet.data.sources import Files, Strings
-from compoundnet.data.tables import Table, read_table
+from compoundnet.data.tables import ListTable, read_table
 
 
 def open_list(
@@ -71,7 +71,7 @@ def open_list(
 
 
 def _row_labels(
-    table: Table,
+    table: ListTable,
     found: Columns,
     images: Sequence[object],
     rows: Sequence[int],
@@ -91,13 +91,13 @@ def _row_labels(
     return read_cells([cells[row] for row in rows], [images[row] for row in rows], rows, wanted, str(path))
 
 
-def _guesses(table: Table) -> list[str]:
+def _guesses(table: ListTable) -> list[str]:
     """Return remarks on how the text was read where the file does not say it."""
     guesses = ["the list is not in UTF-8, so it was read as Latin-1"] if table.encoding == LATIN_1 else []
     return guesses if table.headings is not None else [*guesses, "the list has no headings: its first line is an image"]
 
 
-def _splits(table: Table, column: int | None, path: Path) -> list[str]:
+def _splits(table: ListTable, column: int | None, path: Path) -> list[str]:
     """Return the split of each row; "train" if no column says it."""
     if column is None:
         return ["train"] * len(table.columns[0])
@@ -177,7 +177,7 @@ def _check_classes(
                 )
 
 
-def _understanding(table: Table, found: Columns, folder: Path) -> Understanding:
+def _understanding(table: ListTable, found: Columns, folder: Path) -> Understanding:
     headings = table.headings or tuple(f"column {place}" for place in range(1, len(table.columns) + 1))
     split = found.split
     labels = found.indicators or (found.label,)

@@ -20,7 +20,7 @@ _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _SAMPLE = 200  # lines that decide about the delimiter
 
 
-class Table(msgspec.Struct, frozen=True):
+class ListTable(msgspec.Struct, frozen=True):
     """A table of text.
 
     Attributes:
@@ -36,7 +36,7 @@ class Table(msgspec.Struct, frozen=True):
     delimiter: str | None = None
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Path) -> ListTable:
     """Read a table from a text file or Parquet.
 
     Raises:
@@ -74,7 +74,7 @@ def read_table(path: Path) -> Table:
             raise CompoundNetError(
                 f"{path}: row {number} has {len(row)} fields, and the {'header' if headings else 'first row'} {width}"
             )
-    return Table(headings, tuple([row[place] for row in body] for place in range(width)), encoding, delimiter)
+    return ListTable(headings, tuple([row[place] for row in body] for place in range(width)), encoding, delimiter)
 
 
 def _hold_labels(body: Sequence[Sequence[str]], width: int, headings: Sequence[str] | None) -> bool:
@@ -138,7 +138,7 @@ def _split_at_spaces(lines: Sequence[str]) -> list[list[str]]:
     return [line.rsplit(maxsplit=max(0, width - 1)) for line in lines]
 
 
-def _read_parquet(path: Path) -> Table:
+def _read_parquet(path: Path) -> ListTable:
     need("pyarrow", f"{path}: reading Parquet, unlike CSV,")
     from pyarrow import ArrowException, parquet  # type: ignore[import-untyped]  # noqa: PLC0415  an extra; has no types
 
@@ -147,4 +147,4 @@ def _read_parquet(path: Path) -> Table:
     except (OSError, ArrowException) as error:
         raise CompoundNetError(f"{path}: cannot be read as Parquet: {error}") from error
     columns = tuple(["" if value is None else str(value).strip() for value in values] for values in table.values())
-    return Table(tuple(map(str, table)), columns)
+    return ListTable(tuple(map(str, table)), columns)
