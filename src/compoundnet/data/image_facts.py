@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import signal
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, ThreadPoolExecutor
@@ -124,6 +125,12 @@ def _set_dataset(dataset: Dataset) -> None:
     _looked_at = dataset
 
 
+def _begin(dataset: Dataset) -> None:
+    """Prepare a process. Ctrl-C reaches every process; the first one ends the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _set_dataset(dataset)
+
+
 @contextmanager
 def _pool(dataset: Dataset, workers: int, count: int) -> Iterator[Executor]:
     """Yield threads for few images, of which large ones decode in parallel, and processes for many."""
@@ -135,7 +142,7 @@ def _pool(dataset: Dataset, workers: int, count: int) -> Iterator[Executor]:
     with warnings.catch_warnings():
         # On forking while other threads run: the child never waits for a lock that they could hold.
         warnings.simplefilter("ignore", DeprecationWarning)
-        with ProcessPoolExecutor(workers, initializer=_set_dataset, initargs=(dataset,)) as pool:
+        with ProcessPoolExecutor(workers, initializer=_begin, initargs=(dataset,)) as pool:
             yield pool
 
 
