@@ -52,7 +52,7 @@ def test_convert_writes_a_folder_and_says_what_it_assumed(tmp_path: Path) -> Non
     arguments = ("--layout", "lukemelas", "--network", "efficientnet_lite0", "-o", tmp_path / "mine")
     done = run("models", "convert", lite0_file(), *arguments)
     assert done.returncode == 0
-    assert "efficientnet-lite0, 1000 classes" in done.stderr
+    assert "efficientnet-lite0 in the layout lukemelas, 1000 classes" in done.stderr
     assert "ImageNet's class names" in done.stderr and "preprocess.toml" in done.stderr
     again = run("models", "convert", lite0_file(), *arguments)
     assert (again.returncode, "exists already" in again.stderr) == (1, True)

@@ -195,11 +195,6 @@ def without_normalization(file: h5py.File) -> None:
     del file["normalization"]
 
 
-def inside_another_model(file: h5py.File) -> None:
-    for name in list(file):
-        file.move(name, f"efficientnet/{name}")
-
-
 def no_keras(file: h5py.File) -> None:
     del file.attrs["layer_names"]
 
@@ -229,7 +224,6 @@ def of_an_endless_size(file: h5py.File) -> None:
     ("change", "says"),
     [
         (without_normalization, "no Rescaling and Normalization layers"),
-        (inside_another_model, "a model inside another one must be saved by itself"),
         (no_keras, "without Keras layers in it"),
         (of_text, r"stem_bn/beta:0 holds \|S1 instead of floating-point"),
         (in_another_file, "stem_bn/beta:0 does not lie in the file itself"),

@@ -79,7 +79,7 @@ def test_preprocessing_and_labels_can_be_given(tmp_path: Path) -> None:
     ],
 )
 def test_the_default_preprocessing_is_the_authors(name: str, expected: Preprocess) -> None:
-    from compoundnet.models.conversion import default_preprocess
+    from compoundnet.models.foreign import default_preprocess
 
     assert default_preprocess(network(name)) == expected
 
@@ -122,8 +122,8 @@ def test_a_keras_file_brings_its_own_mean_and_deviation(tmp_path: Path) -> None:
     assert load(tmp_path / "m")(torch.zeros(1, 3, 45, 45)).shape == (1, 5)
 
 
-def test_raw_weights_are_a_matter_of_tensorflow(tmp_path: Path) -> None:
-    with pytest.raises(CompoundNetError, match="only TensorFlow checkpoints hold raw weights"):
+def test_raw_weights_need_an_average_beside_them(tmp_path: Path) -> None:
+    with pytest.raises(CompoundNetError, match="no moving average beside its weights, so leave out raw"):
         convert(lite0_file(), tmp_path / "m", layout="lukemelas", network=LITE0, raw=True)
 
 

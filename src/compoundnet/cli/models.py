@@ -1,4 +1,4 @@
-"""`models list`, `models fetch` and `models convert`: pretrained models, and weights of other libraries."""
+"""`models list`, `fetch`, `push` and `convert`: pretrained models, the hub, and weights of other libraries."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from compoundnet import arch, models, zoo
 from compoundnet.base import format_count
 from compoundnet.cli.options import Force, Json, complete_model, complete_network, output_option
 from compoundnet.cli.output import note, print_json, show, table
+from compoundnet.models.hub import is_hub_name, parse_hub_name
 
-app = typer.Typer(no_args_is_help=True, help="List and fetch pretrained models; convert weights of other libraries.")
+app = typer.Typer(no_args_is_help=True, help="List, fetch and push models; convert weights of other libraries.")
 
 
-_LAYOUTS = "timm, timm-native, torchvision, lukemelas, transformers, keras or tensorflow"
+_LAYOUTS = "timm, timm-native, torchvision, lukemelas, transformers, keras, tensorflow or compoundnet"
 
 
 def _complete_layout(incomplete: str) -> list[str]:
@@ -69,7 +70,11 @@ def list_models(json: Json = False) -> None:
 def fetch(
     name: Annotated[
         str,
-        typer.Argument(metavar="NAME", help="A name from `compoundnet models list`.", autocompletion=complete_model),
+        typer.Argument(
+            metavar="NAME",
+            help="A name from `compoundnet models list`, or hf-hub:OWNER/NAME.",
+            autocompletion=complete_model,
+        ),
     ],
     file: Annotated[
         Path | None,
@@ -78,11 +83,43 @@ def fetch(
     json: Json = False,
 ) -> None:
     """Fetch a pretrained model now. Commands that are given its name fetch it the first time."""
-    model = models.fetch(models.find(name), file)
+    notes: list[str] = []
+    if is_hub_name(name):
+        if file is not None:
+            raise typer.BadParameter("--file is for names of `models list`; `models convert FILE` reads any other")
+        model = models.fetch_hub(name, notes.append)
+    else:
+        model = models.fetch(models.find(name), file)
+    for line in notes:
+        note(line)
     if json:
-        print_json({"name": model.name, "folder": str(model.folder)})
+        print_json({"name": model.name, "folder": str(model.folder), "network": model.network.name, "notes": notes})
     else:
         note(f"{model.name} is in {model.folder}")
+
+
+@app.command()
+def push(
+    model: Annotated[str, typer.Argument(metavar="FOLDER", help="A model folder.", autocompletion=complete_model)],
+    repository: Annotated[str, typer.Argument(metavar="REPOSITORY", help="hf-hub:OWNER/NAME.")],
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+    message: Annotated[str, typer.Option("--message", metavar="TEXT", help="The message of the commit.")] = "Add model",
+    output: Annotated[
+        Path | None, output_option("FOLDER", "Write the repository to this folder, and push nothing.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Push a model to the Hugging Face hub, with a model card, and in timm's form where timm has the network."""
+    notes: list[str] = []
+    if output is not None:
+        place = str(models.write_repository(model, output, parse_hub_name(repository).name, notify=notes.append))
+    else:
+        place = models.push(model, repository, private=private, message=message, notify=notes.append)
+    if json:
+        print_json({"repository": repository, "written": place, "notes": notes})
+    note(f"wrote {place}")
+    for line in notes:
+        note(line)
 
 
 @app.command()
@@ -90,7 +127,8 @@ def convert(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="SOURCE", help="A weights file, or the prefix of a TensorFlow checkpoint; with --to a MODEL."
+            metavar="SOURCE",
+            help="A checkpoint, weights file or folder of the hub; or a TensorFlow prefix; with --to a MODEL.",
         ),
     ],
     output: Annotated[Path, output_option("PATH", "Write the model folder here; with --to the file.")],
@@ -99,6 +137,7 @@ def convert(
         typer.Option(
             metavar="NAME",
             help=f"The library it is from: {_LAYOUTS}.",
+            show_default="told from names and shapes",
             autocompletion=_complete_layout,
         ),
     ] = None,
@@ -107,6 +146,7 @@ def convert(
         typer.Option(
             metavar="NETWORK",
             help="The network of these weights: a name from `compoundnet list`, or a TOML file.",
+            show_default="told from names and shapes",
             autocompletion=complete_network,
         ),
     ] = None,
@@ -130,14 +170,15 @@ def convert(
         ),
     ] = None,
     raw: Annotated[
-        bool, typer.Option("--raw", help="Take the weights without moving average from a TensorFlow checkpoint.")
+        bool, typer.Option("--raw", help="Take the trained weights where a checkpoint holds their average too.")
     ] = False,
     force: Force = False,
     json: Json = False,
 ) -> None:
     """Convert another library's weights to a model folder, or with --to a model's weights to another library's file.
 
-    Classes and input channels are those of the file.
+    Layout and network are told from the names and shapes of the tensors; averaged weights are preferred. What was
+    recognised is said.
     """
     if to is not None:
         if layout or network or labels or preprocess or raw:
@@ -147,38 +188,61 @@ def convert(
             print_json({"file": str(written), "layout": to})
         note(f"wrote {written}, for {models.layout(to).library}")
         return
-    if layout is None or network is None:
-        raise typer.BadParameter("give --layout and --network of a weights file, or --to for a model")
+    found = models.read_foreign(
+        source, layout=layout, network=None if network is None else zoo.find_scalable(network), raw=raw
+    )
     model = models.convert(
-        source,
+        found,
         output,
-        layout=layout,
-        network=zoo.find_scalable(network),
         labels=labels,
         preprocess=None if preprocess is None else models.Preprocess.load(preprocess),
-        raw=raw,
         replace=force,
     )
+    notes = [*found.notes, *_assumed(found, model, labels, preprocess, output)]
     if json:
         print_json(
             {
                 "model": str(output),
+                "layout": found.layout,
                 "network": model.network.name,
+                "scaling": model.network.scaling,
                 "num_classes": model.network.num_classes,
+                "in_channels": model.network.in_channels,
+                "averaged": found.averaged,
+                "prefix": found.prefix,
+                "left_out": found.left_out,
+                "labels": model.labels,
                 "preprocess": model.preprocess,
+                "notes": notes,
             }
         )
     classes = f"{model.network.num_classes} classes" if model.network.num_classes else "without a classifier"
-    note(f"wrote {output}: {model.network.name}, {classes}")
-    if labels is None and model.labels is not None:
-        note("labelled with ImageNet's class names; give others with --labels")
+    note(f"wrote {output}: {model.network.name} in the layout {found.layout}, {classes}")
+    for line in notes:
+        note(line)
+
+
+def _assumed(
+    found: models.ForeignModel, model: models.ModelFolder, labels: Path | None, preprocess: Path | None, output: Path
+) -> list[str]:
+    """What is not in the source, and was supplied."""
+    lines = []
+    if labels is None and found.labels is None:
+        named = "labelled with ImageNet's class names; give others with --labels"
+        none = "the classes have no names; give them with --labels"
+        lines += [named] if model.labels is not None else [none] if model.network.num_classes else []
     if preprocess is None:
         given = model.preprocess
-        note(
+        lines.append(
             f"of an image the network sees {given.describe()}, with mean {_rounded(given.mean)} and std"
-            f" {_rounded(given.std)}; edit {output / 'preprocess.toml'} if these"
-            " weights were trained with other values"
+            f" {_rounded(given.std)}"
+            + (
+                f"; edit {output / 'preprocess.toml'} if these weights were trained with other values"
+                if found.preprocess is None
+                else ", as the source states"
+            )
         )
+    return lines
 
 
 def _rounded(values: tuple[float, ...]) -> str:

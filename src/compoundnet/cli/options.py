@@ -70,7 +70,7 @@ ModelName = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="A name from `compoundnet models list`, a model folder, or an exported file.",
+        help="A name from `compoundnet models list`, a model folder, an exported file, or hf-hub:OWNER/NAME.",
         autocompletion=complete_model,
     ),
 ]

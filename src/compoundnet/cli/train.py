@@ -50,7 +50,7 @@ def train(
         typer.Option(
             "--from",
             metavar="MODEL",
-            help="Fine-tune this model: a name from `compoundnet models list`, or a model folder.",
+            help="Fine-tune this model: a name from `compoundnet models list`, a model folder, or hf-hub:OWNER/NAME.",
             autocompletion=complete_model,
         ),
     ] = None,

@@ -3,6 +3,9 @@ from .conversion import convert, convert_to
 from .downloads import fetch, is_fetched
 from .exported import open_exported
 from .folder import read_folder, write_folder
+from .foreign import ForeignModel, read_foreign
+from .hub_models import fetch_hub
+from .hub_repository import push, write_repository
 from .layouts import LAYOUTS, from_layout, layout, to_layout
 from .lookup import open_folder, open_model
 from .model import ExportedModel, Model, ModelFolder
@@ -13,6 +16,7 @@ from .torch_module import load
 __all__ = [
     "LAYOUTS",
     "ExportedModel",
+    "ForeignModel",
     "Model",
     "ModelFolder",
     "Postprocess",
@@ -22,6 +26,7 @@ __all__ = [
     "convert_to",
     "entries",
     "fetch",
+    "fetch_hub",
     "find",
     "from_layout",
     "is_fetched",
@@ -30,7 +35,10 @@ __all__ = [
     "open_exported",
     "open_folder",
     "open_model",
+    "push",
     "read_folder",
+    "read_foreign",
     "to_layout",
     "write_folder",
+    "write_repository",
 ]

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import os
 import re
 import shutil
 from pathlib import Path
 
 import msgspec
 
-from compoundnet.base import CompoundNetError, first_line, remove_scratch, write_errors
+from compoundnet.base import CompoundNetError, remove_scratch, write_errors
 from compoundnet.base.machine import cache_folder
 from compoundnet.models.catalogue import Hub, Package, PretrainedWeights
 from compoundnet.models.folder import read_folder, write_folder
+from compoundnet.models.hub import HubUnreachableError, Repository, check_reachable, hub_errors
 from compoundnet.models.labels import label_set
 from compoundnet.models.model import ModelFolder
-from compoundnet.models.weights_files import check_sha256, read_state, sha256_of
+from compoundnet.models.weights_files import check_sha256, sha256_of
 
 
 def location(entry: PretrainedWeights) -> Path:
@@ -53,9 +53,10 @@ def _fetch(entry: PretrainedWeights, folder: Path, file: Path | None) -> ModelFo
             return read_folder(folder, entry.name)
         except CompoundNetError:
             pass  # damaged since it was written: make it again
-    from compoundnet.models.layouts import from_layout, layout  # noqa: PLC0415  only a download needs them
-
     path = _source(entry) if file is None else file
+    from compoundnet.models.checkpoints import read_state  # noqa: PLC0415  imports torch, which only a download needs
+    from compoundnet.models.layouts import from_layout, layout  # noqa: PLC0415  as above
+
     expected = entry.sha256 or _hub_sha256(path)
     if expected is not None:
         check_sha256(path, expected, f"it is not the published file of {entry.name}; get it again")
@@ -86,25 +87,23 @@ def _installed(entry: PretrainedWeights, package: Package) -> Path:
 
 def _downloaded(entry: PretrainedWeights, hub: Hub) -> Path:
     """The file from the hub, or from the cache of huggingface_hub."""
-    from huggingface_hub import hf_hub_download  # noqa: PLC0415  not in the base install
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError  # noqa: PLC0415
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache  # noqa: PLC0415  not in the base install
 
-    page = f"https://huggingface.co/{hub.repository}"
+    cached = try_to_load_from_cache(hub.repository, hub.file)
+    if isinstance(cached, str):
+        return Path(cached)
+    repository = Repository(hub.repository)
     try:
-        return Path(hf_hub_download(hub.repository, hub.file))
-    except LocalEntryNotFoundError as error:
-        offline = os.environ.get("HF_HUB_OFFLINE")
-        why = "HF_HUB_OFFLINE is set" if offline else "the hub cannot be reached (no network connection?)"
+        with hub_errors(repository, "fetch"):
+            check_reachable()
+            return Path(hf_hub_download(hub.repository, hub.file))
+    except HubUnreachableError as error:
         raise CompoundNetError(
-            f"{entry.name} is not on this machine, and {why}. With a connection,"
+            f"{entry.name} is not on this machine, and {error.why}. With a connection,"
             f" `compoundnet models fetch {entry.name}` gets it. Without one,"
-            f" download {hub.file} of {page} elsewhere, bring it here, and run"
+            f" download {hub.file} of {repository.page} elsewhere, bring it here, and run"
             f" `compoundnet models fetch {entry.name} --file {hub.file}`"
         ) from error
-    except HfHubHTTPError as error:
-        raise CompoundNetError(f"{page} refused {hub.file}: {first_line(error)}") from error
-    except Exception as error:  # a broken connection raises whatever the underlying HTTP library raises
-        raise CompoundNetError(f"the download of {hub.file} from {page} broke off: {first_line(error)}") from error
 
 
 def _hub_sha256(path: Path) -> str | None:

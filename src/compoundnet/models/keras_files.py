@@ -1,24 +1,19 @@
 """Weights files of keras.applications' EfficientNet, read and written with h5py alone; no code in them is run.
 
-Three forms of the same content are read: `.h5` (Keras 2 and 3; names as in the model), `.weights.h5` (Keras 3; layers
-by type and number, in newer versions with their names), and `.keras` (a zip with the latter, which Keras 2 writes too).
-The written form is `.h5` as in the published files, which Keras 2 and 3 read.
+`keras_content` reads the three forms that Keras writes. The written form is `.h5` as in the published files, which
+Keras 2 and 3 read.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-import re
 import tomllib
-import zipfile
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from importlib import resources
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -26,6 +21,15 @@ import numpy.typing as npt
 
 from compoundnet.arch import Network
 from compoundnet.base import CompoundNetError, need, write_whole
+from compoundnet.models.keras_content import NORMALIZATION, Content, read_content
+from compoundnet.models.keras_layers import (
+    IN_NETWORK,
+    KerasLayer,
+    classifier,
+    input_size,
+    input_statistics,
+    is_of_any_size,
+)
 from compoundnet.models.layouts.keras import LAYOUT
 from compoundnet.models.layouts.translation import to_layout
 from compoundnet.models.preprocess import IMAGENET_STD, Preprocess
@@ -34,175 +38,108 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _Array = npt.NDArray[Any]
-_ZIP = b"PK\x03\x04"
-_IN_ZIP = "model.weights.h5"
-# The groups in which Keras 3, and Keras 2.12 and 2.13, store the layers of a model.
-_NUMBERED = ("layers", "_layer_checkpoint_dependencies")
-# Keras 3 numbers a layer's weights in the order the layer makes them.
-_WEIGHTS_OF = {
-    "conv2d": ("kernel", "bias"),
-    "depthwise_conv2d": ("kernel",),
-    "batch_normalization": ("gamma", "beta", "moving_mean", "moving_variance"),
-    "dense": ("kernel", "bias"),
-    "normalization": ("mean", "variance", "count"),
-}
-_TYPE_OF = {
-    "conv": "conv2d",
-    "squeeze": "conv2d",
-    "depthwise": "depthwise_conv2d",
-    "norm": "batch_normalization",
-    "dense": "dense",
-}
-_NORMALIZATION, _RESCALING = re.compile(r"normalization(_\d+)?"), re.compile(r"rescaling(_\d+)?")
 # Keras converts a file without a version as one of Keras 1; this is the form since Keras 2 became a part of TensorFlow.
 _WRITTEN_AS = {"backend": b"tensorflow", "keras_version": b"2.4.0"}
+_DEFAULT_SIZE = 224  # px, where the file states none
 _EPSILON = 1e-7  # the smallest deviation by which Keras' Normalization divides
 
 
 class KerasWeights(NamedTuple):
-    """state: in the layout `keras`, without a classifier if the file has none; preprocess: as the model needs it."""
+    """What a Keras file holds.
+
+    Attributes:
+        state: In the layout `keras`, without a classifier if the file has none.
+        preprocess: As the model needs it.
+        sized: Whether its size is stated by the file, or by the network that was given.
+        pool: The global pool of the model.
+        multilabel: Whether each output has a sigmoid, so that an image may have several labels.
+        left_out: The layers after the network, if no dense layer equals them.
+        notes: A sentence for each choice that was made.
+    """
 
     state: dict[str, Tensor]
     preprocess: Preprocess
+    sized: bool = True
+    pool: Literal["avg", "max"] = "avg"
+    multilabel: bool = False
+    left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
-class _Content(msgspec.Struct):
-    """tensors: by layer and weight, `stem_conv/kernel`; rescalings: the number of Rescaling layers."""
-
-    tensors: dict[str, _Array]
-    rescalings: int
-
-
-def read_keras(path: Path, network: Network) -> KerasWeights:
+def read_keras(path: Path, network: Network | None = None) -> KerasWeights:
     """Read a `.h5`, `.weights.h5` or `.keras` file, distinguished by content: its weights and their preprocessing.
 
     Keras stores the mean and deviation of the images inside the model, and so in the file; crop and interpolation
-    are those of the authors.
+    are those of the authors. The network may be inside another model, as in transfer learning: layers before it become
+    the preprocessing, a dense layer after it the classifier, with batch norms beside it folded in.
+
+    Args:
+        path: The file.
+        network: The network, of which a file of weights without names needs the order of layers; None tries those of
+            the catalogue.
 
     Raises:
         CompoundNetError: The file is damaged or of another kind of model, or h5py is not installed.
     """
     import torch  # noqa: PLC0415  class maps of an exported file import this module without it
 
-    with _opened(path) as file:
-        content = _content(file, path, network)
-    mean, std = _statistics(content, path)
-    state = {
-        name: torch.from_numpy(array.astype(np.float32))
+    content = read_content(path, network)
+    notes: list[str] = []
+    stated = input_statistics(content.layers, content.tensors, str(path))
+    mean, std = _as_statistics(*stated, path) if stated is not None else _statistics(content, path, notes)
+    tensors = {
+        name: array
         for name, array in content.tensors.items()
-        if not _NORMALIZATION.fullmatch(name.split("/")[0])
+        if IN_NETWORK.fullmatch(name.split("/")[0]) or name.startswith("predictions/")
     }
-    preprocess = msgspec.structs.replace(Preprocess.authors(network.resolution), mean=mean, std=std)
-    return KerasWeights(state, preprocess)
+    pool: Literal["avg", "max"] = "avg"
+    multilabel, left_out = False, list[str]()
+    if "predictions/kernel" not in tensors:
+        pool, multilabel, left_out = _add_classifier(tensors, content, notes)
+    state = {name: torch.from_numpy(array.astype(np.float32)) for name, array in tensors.items()}
+    if is_of_any_size(content.layers):
+        notes.append(
+            "Keras built the network for images of any size, and pads odd sides otherwise then: its logits are equal at"
+            " sizes that are multiples of 32, as 224 px"
+        )
+    size = input_size(content.layers) or (network.resolution if network is not None else None)
+    preprocess = msgspec.structs.replace(Preprocess.authors(size or _DEFAULT_SIZE), mean=mean, std=std)
+    return KerasWeights(state, preprocess, size is not None, pool, multilabel, tuple(left_out), tuple(notes))
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """Open the h5py.File of a path, also inside a zip. Errors while it is open are reported as a damaged file."""
-    need("h5py", "reading Keras files")
-    import h5py  # noqa: PLC0415  an extra
-
-    try:
-        with path.open("rb") as file:
-            zipped = file.read(4) == _ZIP
-            file.seek(0)
-            if not zipped:
-                with h5py.File(file, "r") as content:
-                    yield content
-                return
-            with zipfile.ZipFile(file) as archive:
-                if _IN_ZIP not in archive.namelist():
-                    raise CompoundNetError(f"{path} is a zip file without {_IN_ZIP} in it, so no .keras file")
-                with archive.open(_IN_ZIP) as member, h5py.File(member, "r") as content:
-                    yield content
-    except CompoundNetError:
-        raise
-    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
-        raise CompoundNetError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except Exception as error:  # damage can raise any exception inside h5py and zipfile
-        reason = str(error.args[0]) if error.args else type(error).__name__
-        raise CompoundNetError(
-            f"{path} is no HDF5 or .keras file, or it is truncated or damaged: {reason}; get the file again"
-        ) from error
+def _add_classifier(
+    tensors: dict[str, _Array], content: Content, notes: list[str]
+) -> tuple[Literal["avg", "max"], bool, list[str]]:
+    """Add the dense layer after the network as the published model names it; return the pool, whether an image may
+    have several labels, and the layers that are none."""
+    layers = content.layers or _layers_after(content.tensors)
+    features = len(content.tensors.get("top_bn/gamma", ()))
+    found, pool, others = classifier(layers, content.tensors, features)
+    if others:
+        notes.append(f"left out the layers after the network, which are no single dense layer: {', '.join(others)}")
+    if found is None:
+        return pool, False, others
+    kernel, bias = found.kernel, found.bias
+    if len(bias) == 1:  # sigmoid(z) is softmax((0, z))[1]
+        kernel, bias = np.hstack([np.zeros_like(kernel), kernel]), np.concatenate([np.zeros_like(bias), bias])
+        notes.append("its one output became two classes, 0 and 1; the sigmoid of the output is the probability of 1")
+    tensors["predictions/kernel"], tensors["predictions/bias"] = kernel, bias
+    return pool, found.activation == "sigmoid" and len(found.bias) > 1, others
 
 
-def _content(file: Any, path: Path, network: Network) -> _Content:
-    root = file.get("model_weights", file)  # a whole model stores its weights next to those of its optimiser
-    if "layer_names" in root.attrs or "layer_names0" in root.attrs:  # split if there are many
-        return _named(root, path)
-    for group in _NUMBERED:
-        if group in file:
-            return _numbered(file[group], path, network)
-    raise CompoundNetError(f"{path} is an HDF5 file without Keras layers in it")
+def _layers_after(tensors: Mapping[str, _Array]) -> list[KerasLayer]:
+    """The layers after the network in a file of weights alone, batch norms of the features before dense layers."""
+    names = dict.fromkeys(name.split("/")[0] for name in tensors)
+    after = [name for name in names if not IN_NETWORK.fullmatch(name) and not NORMALIZATION.fullmatch(name)]
+    norms = [KerasLayer("BatchNormalization", name, {}) for name in after if f"{name}/moving_mean" in tensors]
+    others = [name for name in after if f"{name}/moving_mean" not in tensors]
+    # Between several, such a file does not show the activation.
+    dense = [KerasLayer("Dense", name, {"activation": "unknown"} if len(others) > 1 else {}) for name in others]
+    return [KerasLayer("BatchNormalization", "top_bn", {}), *norms, *dense]
 
 
-def _named(root: Any, path: Path) -> _Content:
-    """`stem_conv/stem_conv/kernel:0`: the layer's group, then the weight's name, in Keras 2 with a number."""
-    tensors = {}
-    for name, dataset in _datasets(root):
-        *_, layer, weight = name.split("/")
-        weight = weight.removesuffix(":0")
-        tensors[f"{layer}/{'kernel' if weight == 'depthwise_kernel' else weight}"] = _array(dataset, path)
-    return _Content(tensors, sum(1 for name in root if _RESCALING.fullmatch(name)))
-
-
-def _numbered(root: Any, path: Path, network: Network) -> _Content:
-    """`conv2d_3/vars/0`: the layer's type and number, then the weight's number."""
-    names = _layer_names(root, path, network)
-    tensors = {}
-    for name, dataset in _datasets(root):
-        layer, _, number = name.partition("/vars/")
-        weights = _WEIGHTS_OF.get(_split(layer)[0], ())
-        known = number.isdigit() and int(number) < len(weights)
-        tensors[f"{names.get(layer, layer)}/{weights[int(number)] if known else number}"] = _array(dataset, path)
-    return _Content(tensors, sum(1 for name in root if _RESCALING.fullmatch(name)))
-
-
-def _layer_names(root: Any, path: Path, network: Network) -> dict[str, str]:
-    """The name of each numbered layer in the model: from the file, otherwise by the order of the network's layers."""
-    said = {layer: root[layer]["vars"].attrs.get("name") for layer in root if "vars" in root[layer]}
-    if any(said.values()):
-        return {layer: str(name) for layer, name in said.items() if name}
-    ordered = defaultdict(list)
-    for module in LAYOUT.modules(network.replace(num_classes=network.num_classes or 1)):
-        ordered[_TYPE_OF[module.kind]].append(module.theirs)
-    names: dict[str, str] = {}
-    for kind, expected in ordered.items():
-        found = sorted((layer for layer in root if _split(layer)[0] == kind), key=lambda layer: _split(layer)[1])
-        if len(found) != len(expected) and (found or kind != "dense"):
-            raise CompoundNetError(
-                f"{path} does not hold {network.name} in the layout keras: it has {len(found)} layers of type {kind}"
-                f" and the network has {len(expected)}; give the network it is of"
-            )
-        names.update(zip(found, expected, strict=False))
-    return names
-
-
-def _split(layer: str) -> tuple[str, int]:
-    """`conv2d_3` is the type conv2d and the number 3; the first of a type has none."""
-    found = re.fullmatch(r"(.*?)(?:_(\d+))?", layer)
-    assert found is not None
-    return found[1], int(found[2] or 0)
-
-
-def _datasets(root: Any) -> list[tuple[str, Any]]:
-    """Every dataset in a group, by path. Links to other files are not followed."""
-    found: list[tuple[str, Any]] = []
-    root.visititems(lambda name, item: found.append((name, item)) if hasattr(item, "shape") else None)
-    return found
-
-
-def _array(dataset: Any, path: Path) -> _Array:
-    """A dataset's content, if it is really in this file."""
-    if dataset.external or dataset.is_virtual or dataset.nbytes > path.stat().st_size:
-        raise CompoundNetError(f"{path}: {dataset.name} does not lie in the file itself; it was not read")
-    if dataset.dtype.kind not in "fiu":
-        raise CompoundNetError(f"{path}: {dataset.name} holds {dataset.dtype} instead of floating-point numbers")
-    return np.asarray(dataset)
-
-
-def _statistics(content: _Content, path: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation in units of pixel / 255, as the model's Rescaling and Normalization layers apply them.
+def _statistics(content: Content, path: Path, notes: list[str]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation in units of pixel / 255, as the network's Rescaling and Normalization layers apply them.
 
     The published Keras files hold the deviation in place of the variance. Since Keras 2.10 a model made with
     weights="imagenet" compensates for it with a second Rescaling (tensorflow/tensorflow#49930); the published files are
@@ -211,20 +148,29 @@ def _statistics(content: _Content, path: Path) -> tuple[tuple[float, ...], tuple
     found = {}
     for name, array in content.tensors.items():
         layer, _, weight = name.rpartition("/")
-        if _NORMALIZATION.fullmatch(layer):
+        if NORMALIZATION.fullmatch(layer):
             found[weight] = array
-    if not {"mean", "variance"} <= found.keys() or not content.rescalings:
+    if not {"mean", "variance"} <= found.keys() or content.rescalings == 0:
         raise CompoundNetError(
-            f"{path} does not hold an EfficientNet of keras.applications: it has no Rescaling and Normalization layers;"
-            " a model inside another one must be saved by itself"
+            f"{path} does not hold an EfficientNet of keras.applications: it has no Rescaling and Normalization layers"
         )
     std = np.maximum(np.sqrt(found["variance"].astype(np.float64)), _EPSILON)
-    if content.rescalings > 1 or _is_published(path):
+    if content.rescalings is None and np.allclose(found["variance"], IMAGENET_STD, atol=1e-3):
+        notes.append(
+            "the deviation of the images is ImageNet's, as since Keras 2.10; the file does not show its layers"
+        )
         std = std * np.sqrt(IMAGENET_STD)
-    mean = found["mean"].astype(np.float64)
-    if mean.shape not in ((1,), (3,)) or std.shape != mean.shape or not np.isfinite([*mean, *std]).all():
+    elif (content.rescalings or 0) > 1 or _is_published(path):
+        std = std * np.sqrt(IMAGENET_STD)
+    return _as_statistics(found["mean"].astype(np.float64), std, path)
+
+
+def _as_statistics(mean: _Array, std: _Array, path: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    shape = np.broadcast_shapes(mean.shape, std.shape) if max(mean.ndim, std.ndim) == 1 else ()
+    sides = {mean.size, std.size}
+    if shape not in ((1,), (3,)) or len(sides - {1}) > 1 or not np.isfinite([*mean, *std]).all() or not (std > 0).all():
         raise CompoundNetError(f"{path}: its Normalization layer is not of grey or RGB images, or it is damaged")
-    return tuple(map(float, mean)), tuple(map(float, std))
+    return tuple(np.broadcast_to(mean, shape).tolist()), tuple(np.broadcast_to(std, shape).tolist())
 
 
 def _is_published(path: Path) -> bool:

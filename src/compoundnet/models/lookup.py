@@ -1,4 +1,4 @@
-"""Lookup of a model by name, in a folder or in an exported file, without torch."""
+"""Lookup of a model by name, in a folder, in an exported file or on the hub, without torch."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from compoundnet.models import catalogue
 from compoundnet.models.downloads import fetch, is_fetched, location
 from compoundnet.models.exported import is_exported, open_exported
 from compoundnet.models.folder import read_folder
+from compoundnet.models.hub import is_hub_name
+from compoundnet.models.hub_models import open_hub
 from compoundnet.models.model import Model, ModelFolder
 
 
 def open_model(model: str | os.PathLike[str] | Model) -> Model:
-    """Open a model: a name of `compoundnet models list`, a model folder, or an exported file.
+    """Open a model: a name of `compoundnet models list`, a model folder, an exported file, or `hf-hub:OWNER/NAME`.
 
-    A named model is fetched if the cache lacks it; `./name` stands for a folder with such a name. The checksum of the
-    weights and their shapes are checked. Does not import torch once a model is fetched.
+    A named model, or one of the hub, is fetched if the cache lacks it; `./name` stands for a folder with such a name.
+    The checksum of the weights and their shapes are checked. Does not import torch once a model is fetched.
 
     Args:
         model: The name, the folder, the file, or a model that is already open and returned as it is.
@@ -30,13 +32,15 @@ def open_model(model: str | os.PathLike[str] | Model) -> Model:
     """
     if isinstance(model, Model):
         return model
+    if is_hub_name(model):
+        return open_hub(str(model))
     if is_exported(model) and not Path(model).is_dir():
         return open_exported(model)
     return _open_folder(model)
 
 
 def open_folder(model: str | os.PathLike[str] | Model) -> ModelFolder:
-    """Open a model that has weights for torch: a name or a model folder, as `open_model` does.
+    """Open a model that has weights for torch, as `open_model` does.
 
     Raises:
         CompoundNetError: There is no such model, it is damaged, or it is an exported file.

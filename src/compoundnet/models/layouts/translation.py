@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from compoundnet.arch import Network
 from compoundnet.base import CompoundNetError, did_you_mean
-from compoundnet.models.layouts import keras, lukemelas, tensorflow, timm, torchvision, transformers
+from compoundnet.models.layouts import keras, lukemelas, own, tensorflow, timm, torchvision, transformers
 from compoundnet.models.layouts.base import Layout, Pair
 from compoundnet.models.tensors import check_shapes, check_tensors, state_shapes
 
@@ -26,6 +26,7 @@ LAYOUTS: dict[str, Layout] = {
         transformers.LAYOUT,
         keras.LAYOUT,
         tensorflow.LAYOUT,
+        own.LAYOUT,
     )
 }
 
@@ -52,7 +53,7 @@ def from_layout(
     network = _fitted(state, layout.adapt(network), layout)
     pairs = layout.pairs(network)
     ours = state_shapes(network)
-    theirs = {pair.theirs: _permuted(ours[pair.ours], _inverse(pair.axes)) for pair in pairs}
+    theirs = {pair.theirs: permuted(ours[pair.ours], _inverse(pair.axes)) for pair in pairs}
     kept = {name: tensor for name, tensor in state.items() if not re.fullmatch(layout.ignored, name)}
     shapes = {name: tuple(tensor.shape) for name, tensor in kept.items()}
     check_shapes(shapes, theirs, f"{source} does not hold {network.name} in the layout {layout.name}")
@@ -102,7 +103,7 @@ def _fitted(state: Mapping[str, Tensor], network: Network, layout: Layout) -> Ne
 def _shape_as_ours(state: Mapping[str, Tensor], pair: Pair) -> tuple[int, ...]:
     """The shape in our order; () if the state lacks the tensor or it has a different number of axes."""
     shape = tuple(state[pair.theirs].shape) if pair.theirs in state else ()
-    return _permuted(shape, pair.axes) if pair.axes is None or len(pair.axes) == len(shape) else ()
+    return permuted(shape, pair.axes) if pair.axes is None or len(pair.axes) == len(shape) else ()
 
 
 def _check_same_function(network: Network, layout: Layout) -> None:
@@ -123,8 +124,9 @@ def _moved(tensor: Tensor, axes: tuple[int, ...] | None) -> Tensor:
     return tensor if axes is None else tensor.permute(axes).contiguous()
 
 
-def _permuted(shape: tuple[int, ...], axes: tuple[int, ...] | None) -> tuple[int, ...]:
-    return shape if axes is None else tuple(shape[axis] for axis in axes)
+def permuted(shape: tuple[int, ...], axes: tuple[int, ...] | None) -> tuple[int, ...]:
+    """Return a shape in another order of axes; unchanged if it has a different number of them."""
+    return shape if axes is None or len(axes) != len(shape) else tuple(shape[axis] for axis in axes)
 
 
 def _inverse(axes: tuple[int, ...] | None) -> tuple[int, ...] | None:

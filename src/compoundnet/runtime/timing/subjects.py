@@ -16,6 +16,7 @@ import msgspec
 from compoundnet import arch, base, zoo
 from compoundnet.models import catalogue
 from compoundnet.models.exported import is_exported
+from compoundnet.models.hub import is_hub_name
 from compoundnet.runtime.session_source import SessionSource, find_source
 
 if TYPE_CHECKING:
@@ -49,13 +50,17 @@ def subject(name: str) -> TimedSubject:
     """
     wanted = arch.canonical(name)
     networks = {**arch.networks(), **zoo.entries()}
-    if wanted not in networks and (is_exported(name) or catalogue.entry(name) is not None or Path(name).is_dir()):
+    if wanted not in networks and _is_model(name):
         return _of_model(name)
     if wanted in networks or Path(name).suffix == ".toml":
         found = zoo.find_network(name)
         return _of_comparison(found) if isinstance(found, zoo.ZooNetwork) else of_network(found)
     known = [*networks, *(entry.name for entry in catalogue.entries())]
     raise base.CompoundNetError(f"there is no network or model named {name!r}{base.did_you_mean(wanted, known)}")
+
+
+def _is_model(name: str) -> bool:
+    return is_exported(name) or is_hub_name(name) or catalogue.entry(name) is not None or Path(name).is_dir()
 
 
 def of_network(network: arch.Network) -> TimedSubject:

@@ -1,0 +1,342 @@
+"""What a training program's checkpoint holds: the weights among its entries, averaged or not, under their plain names.
+
+Programs differ in the entry that holds the weights (`state_dict`, `model`), in that of their moving average
+(`state_dict_ema`, `model_ema`), and in the prefix that wrappers put before every name (`module.`, `_orig_mod.`,
+`model.`). Each choice made here is said in a note.
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import torch
+from torch import Tensor
+
+from compoundnet.base import CompoundNetError
+from compoundnet.models.hub_folders import shards
+from compoundnet.models.layouts import LAYOUTS, stem_names
+from compoundnet.models.tensors import COUNTER
+from compoundnet.models.torch_files import PICKLE, ZIP, Record, array_of, read_torch
+from compoundnet.models.weights_files import read_safetensors, unreadable
+
+# The entries of moving averages, and of the trained weights beside them, most specific first.
+_AVERAGED = (
+    "state_dict_ema", "ema_state_dict", "model_ema_state_dict", "model_state_dict_ema", "model_ema", "ema_model",
+    "model_ema_best", "params_ema", "ema_weights", "swa_state_dict", "swa_model", "averaged_model", "average", "ema",
+)  # fmt: skip
+_TRAINED = (
+    "state_dict", "model_state_dict", "model_state", "model", "net", "network", "module", "params", "weights",
+    "student", "encoder", "backbone", "generator",
+)  # fmt: skip
+# Beside the average of Lightning's WeightAveraging, which is `state_dict` itself.
+_BEFORE_AVERAGING = "current_model_state"
+# Entries that hold tensors, but no weights.
+_OTHER = re.compile(r".*(optim|sched|scaler|loss|criterion|callbacks?|loops|rng|args|hyper|config|history|averaging).*")
+# Wrappers of the network, removed even where no layout is recognised: DistributedDataParallel, torch.compile.
+_WRAPPERS = ("module.", "_orig_mod.", "_fsdp_wrapped_module.", "_forward_module.")
+_IS_AVERAGE = re.compile(r"(^|[._])(ema|swa|averaged?|average_model|teacher)([._]|$)")
+_COUNTERS = {"n_averaged", "num_updates", "decay", "initted", "step"}
+_LEAST_SHARE = 0.2  # of the tensors in a state that the network must have
+_NAMED = 5  # how many tensors a note names
+_MODEL_NAMES = ("arch", "architecture", "model", "model_name", "backbone", "encoder_name", "network", "net")
+_SETTINGS = ("args", "hyper_parameters", "hparams", "config", "cfg", "opt")
+
+
+class Checkpoint(msgspec.Struct, frozen=True):
+    """The weights of a checkpoint.
+
+    Attributes:
+        state: The tensors by name, without the prefix.
+        averaged: Whether they are a moving average over the steps of training.
+        prefix: What was before each name; "" if there was nothing.
+        others: The tensors that are not below the prefix, under their whole names.
+        settings: Values that the training program stored: its arguments, and the name of the model.
+        notes: A sentence for each choice that was made.
+    """
+
+    state: dict[str, Tensor]
+    averaged: bool = False
+    prefix: str = ""
+    others: dict[str, Tensor] = {}
+    settings: dict[str, Any] = {}
+    notes: tuple[str, ...] = ()
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Read the weights of a safetensors or torch file, as `read_checkpoint` does, without what it says about them."""
+    return read_checkpoint(path).state
+
+
+def read_checkpoint(path: Path, *, raw: bool = False) -> Checkpoint:
+    """Read the weights of a safetensors or torch file (zip or legacy), told apart by content.
+
+    Args:
+        path: The file.
+        raw: Whether to take the trained weights where the checkpoint holds their moving average too.
+
+    Raises:
+        CompoundNetError: The file is damaged, is a pickle that would run code, holds no weights, holds several sets of
+            them, or has no averaged weights to leave (`raw`).
+    """
+    content = _read(path)
+    if not isinstance(content, Mapping) or not content:
+        raise CompoundNetError(_not_weights(path, content))
+    found, averaged, averaged_here, notes = _weights_in(content, path, raw)
+    state = _tensors(found, path)
+    inside = without_prefix(state, raw=raw)
+    if raw and not averaged_here and not inside.average_left:
+        raise CompoundNetError(f"{path} holds no moving average beside its weights, so leave out raw")
+    if inside.note:
+        notes.append(inside.note)
+    if inside.prefix:
+        notes.append(f"removed the prefix {inside.prefix} from the names of the tensors")
+    averaged = averaged or inside.averaged
+    return Checkpoint(inside.state, averaged, inside.prefix, inside.others, _settings(content), tuple(notes))
+
+
+def some(names: tuple[str, ...] | list[str]) -> str:
+    """Name the first few, and count the rest."""
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+
+
+def check_values(state: Mapping[str, Tensor], source: str) -> None:
+    """Raise a CompoundNetError that names a tensor which cannot be weights: without values, not finite, sparse,
+    quantised, or not of real numbers."""
+    for name, tensor in state.items():
+        if tensor.is_meta:
+            problem = "has no values (it is on torch's meta device)"
+        elif tensor.layout is not torch.strided:
+            problem = f"is sparse ({tensor.layout}); store it as a dense tensor"
+        elif tensor.is_quantized:
+            problem = f"is quantised ({tensor.dtype}); convert the weights of the float model"
+        elif not tensor.is_floating_point() and not name.endswith(COUNTER):
+            problem = f"holds {str(tensor.dtype).removeprefix('torch.')} instead of floating-point numbers"
+        elif tensor.is_floating_point() and not (finite := tensor.float().isfinite()).all():
+            bad = int((~finite).sum())
+            problem = (
+                f"is not finite: {bad:,} of its {tensor.numel():,} values are NaN or infinite, as after a training run"
+                " that diverged; take an earlier checkpoint"
+            )
+        else:
+            continue
+        raise CompoundNetError(f"{source}: the tensor {name} {problem}")
+
+
+class _Inside(NamedTuple):
+    state: dict[str, Tensor]
+    prefix: str
+    others: dict[str, Tensor]
+    averaged: bool
+    average_left: bool
+    note: str
+
+
+def without_prefix(state: Mapping[str, Tensor], *, raw: bool = False) -> _Inside:
+    """Find the network inside a state: the prefix before the name of a stem that some layout knows.
+
+    Where a network and its moving average are inside, the average is preferred unless `raw`.
+    """
+    found = _prefixes(state)
+    averages = [prefix for prefix in found if _IS_AVERAGE.search(prefix)]
+    trained = [prefix for prefix in found if prefix not in averages]
+    choice = (trained or averages) if raw else (averages or trained)
+    prefix = choice[0] if choice else _wrapper(state)
+    averaged = "n_averaged" in state or prefix in averages
+    note = ""
+    if len(found) > 1:
+        what = "the averaged weights" if prefix in averages else "the weights"
+        others = ", ".join(one or "no prefix" for one in found if one != prefix)
+        how = "; --raw takes those" if prefix in averages and trained else ""
+        note = f"took {what} below {prefix or 'no prefix'}, not those below {others}{how}"
+    said = tuple(one for one in found if one != prefix and one)
+    own = {name: tensor for name, tensor in state.items() if name not in _COUNTERS and not name.startswith(said)}
+    kept = {name: tensor for name, tensor in own.items() if name.startswith(prefix)}
+    others_left = {name: tensor for name, tensor in own.items() if name not in kept}
+    plain = {name.removeprefix(prefix): tensor for name, tensor in kept.items()}
+    return _Inside(plain, prefix, others_left, averaged, raw and bool(averages) and prefix in trained, note)
+
+
+def _prefixes(state: Mapping[str, Tensor]) -> list[str]:
+    """The prefixes before a stem, those of the most tensors only: ResNet's blocks begin like ResNet itself."""
+    stems = {stem for name in LAYOUTS for stem in stem_names(name)}
+    candidates = {
+        name.removesuffix(stem)
+        for name, tensor in state.items()
+        if tensor.ndim == 4
+        for stem in stems
+        if name == stem or name.endswith(f".{stem}")
+    }
+    covered = {prefix: sum(name.startswith(prefix) for name in state) for prefix in candidates}
+    most = max(covered.values(), default=0)
+    if most < _LEAST_SHARE * len(state):  # a block of another network
+        return []
+    outer = {one for one in candidates if not any(one != other and one.startswith(other) for other in candidates)}
+    averages = {one for one in candidates if _IS_AVERAGE.search(one) and covered[one] > 0.4 * most}
+    return sorted((one for one in outer if covered[one] > 0.8 * most or one in averages), key=len) + sorted(
+        averages - outer, key=len
+    )
+
+
+def _wrapper(state: Mapping[str, Tensor]) -> str:
+    """The wrappers that stand before every name."""
+    prefix = ""
+    while True:
+        more = next((one for one in _WRAPPERS if all(_under(name, prefix + one) for name in state)), None)
+        if more is None:
+            return prefix
+        prefix += more
+
+
+def _under(name: str, prefix: str) -> bool:
+    return name.startswith(prefix) or name in _COUNTERS
+
+
+def _read(path: Path) -> Any:
+    index = _index_of(path)
+    if index is not None:
+        whole: dict[str, Any] = {}
+        for shard in shards(index):
+            whole |= _read_file(shard)
+        return whole
+    return _read_file(path)
+
+
+def _index_of(path: Path) -> Path | None:
+    """The index of a sharded file, given by itself or by one of its shards; None for any other file."""
+    if path.name.endswith(".index.json"):
+        return path
+    shard = re.fullmatch(r"(.+)-\d{5}-of-\d{5}(\..+)", path.name)
+    index = path.with_name(f"{shard[1]}{shard[2]}.index.json") if shard else None
+    if shard and index is not None and not index.is_file():
+        raise CompoundNetError(f"{path} is one of several shards; {index.name}, which lists them, is not beside it")
+    return index
+
+
+def _read_file(path: Path) -> Any:
+    try:
+        with path.open("rb") as file:
+            start = file.read(9)
+    except OSError as error:
+        raise unreadable(path, error) from error
+    if start.startswith(ZIP):
+        _check_zip(path)
+    if start.startswith((ZIP, PICKLE)):
+        return read_torch(path)
+    if start[8:9] == b"{":
+        return read_safetensors(path)
+    if start.startswith(b"\x89HDF"):
+        raise CompoundNetError(f"{path} is an HDF5 file, as Keras writes them; the layout for it is keras")
+    raise CompoundNetError(f"{path} is neither a safetensors nor a torch file, or it is damaged at its very start")
+
+
+def _check_zip(path: Path) -> None:
+    """Name other zipped formats, of which torch says only that they are damaged."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError, UnicodeDecodeError):
+        return  # truncated: torch says so too
+    if any(name.endswith("/constants.pkl") or "/code/" in name for name in names):
+        raise CompoundNetError(
+            f"{path} is a TorchScript archive, which holds code; nothing of it was run. Save the weights alone there:"
+            " torch.save(model.state_dict(), ...)"
+        )
+    if "model.weights.h5" in names:
+        raise CompoundNetError(f"{path} is a .keras file; the layout for it is keras")
+    if not any(name.endswith("data.pkl") for name in names):
+        raise CompoundNetError(f"{path} is a zip file without weights of torch or Keras in it; it holds {some(names)}")
+
+
+def _weights_in(content: Mapping[Any, Any], path: Path, raw: bool) -> tuple[Mapping[Any, Any], bool, bool, list[str]]:
+    """The tensors of the weights, whether they are averaged, whether the file has an average, and the notes."""
+    unwrapped = {str(name): _unwrapped(value) for name, value in content.items()}
+    entries = {name: value for name, value in unwrapped.items() if value is not None}
+    averaged = next((name for name in _AVERAGED if name in entries), None)
+    trained = next((name for name in _TRAINED if name in entries), None)
+    if _BEFORE_AVERAGING in entries and trained == "state_dict":
+        averaged, trained = "state_dict", _BEFORE_AVERAGING
+    if not entries:
+        return content, False, False, []
+    if raw and trained is None and averaged is not None:
+        raise CompoundNetError(f"{path} holds the moving average {averaged} only; leave out raw")
+    if averaged is not None and not raw:
+        beside = f", not the trained ones, {trained}; --raw takes those" if trained else ""
+        return entries[averaged], True, True, [f"took the averaged weights, {averaged}{beside}"]
+    if trained is not None:
+        beside = f", not their average, {averaged}" if averaged else ""
+        notes = [f"took the trained weights, {trained}{beside}"] if averaged else []
+        return entries[trained], False, averaged is not None, notes
+    others = [name for name in entries if not _OTHER.fullmatch(name.lower())]
+    if len(others) != 1:
+        held = ", ".join(f"{name} ({len(value)} tensors)" for name, value in list(entries.items())[:_NAMED])
+        raise CompoundNetError(
+            f"{path} holds several dictionaries of tensors, none of them named as weights usually are: {held}."
+            " Save the state dict of the network alone: torch.save(model.state_dict(), ...)"
+        )
+    return entries[others[0]], False, False, [f"took the weights in the entry {others[0]}"]
+
+
+def _unwrapped(value: object) -> Mapping[Any, Any] | None:
+    """A dictionary of tensors, also one level further down ({"module": {...}}); None for anything else."""
+    if not isinstance(value, Mapping) or not value:
+        return None
+    if any(isinstance(item, Tensor) or array_of(item) is not None for item in value.values()):
+        return value
+    for name in ("state_dict", "module", "model", "shadow"):
+        inner = value.get(name)
+        if isinstance(inner, Mapping) and any(isinstance(item, Tensor) for item in inner.values()):
+            return inner
+    return None
+
+
+def _tensors(content: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = {}
+    for name, value in content.items():
+        array = array_of(value)
+        if isinstance(value, Tensor):
+            found[str(name)] = value
+        elif array is not None:
+            found[str(name)] = torch.from_numpy(array)
+    for value in content.values():
+        if isinstance(value, Record) and value.of.startswith(("torch.nn.", "timm.", "torchvision.")):
+            raise CompoundNetError(_not_weights(path, value))
+    others = [str(name) for name in content if str(name) not in found and str(name) not in _COUNTERS]
+    others = [name for name in others if not name.endswith("_extra_state")]
+    if others:
+        raise CompoundNetError(
+            f"{path} holds other things than tensors: {', '.join(others[:_NAMED])}; expected a state dict"
+        )
+    return found
+
+
+def _settings(content: Mapping[Any, Any]) -> dict[str, Any]:
+    """What the training program stored about itself, plain values only; names of models first come from the top."""
+    found: dict[str, Any] = {}
+    for name in _SETTINGS:
+        found |= {key: value for key, value in _plain(content.get(name)) if key not in found}
+    for name in _MODEL_NAMES:
+        if isinstance(content.get(name), str):
+            found[name] = content[name]
+    return found
+
+
+def _plain(value: object) -> Iterator[tuple[str, Any]]:
+    items = value.values if isinstance(value, Record) else value
+    for key, item in items.items() if isinstance(items, Mapping) else ():
+        if isinstance(item, str | int | float | list | tuple) and not isinstance(item, bool):
+            yield str(key), item
+
+
+def _not_weights(path: Path, content: object) -> str:
+    if isinstance(content, Record):
+        return (
+            f"{path} holds a whole {content.of}, whose code is not run. Save the weights alone there:"
+            " torch.save(model.state_dict(), ...)"
+        )
+    described = "an empty dictionary" if content == {} else f"a {type(content).__name__}"
+    return f"{path} holds {described}, not a dictionary of tensors by name (a state dict)"

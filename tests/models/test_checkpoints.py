@@ -1,0 +1,368 @@
+"""Training programs' checkpoints: what runs nothing is read, averages are preferred, and every choice is said."""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import datetime
+import functools
+import pathlib
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.fabric.utilities.data import AttributeDict
+from small_models import small_network
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from compoundnet.base import CompoundNetError
+from compoundnet.models.checkpoints import Checkpoint, check_values, read_checkpoint
+from compoundnet.models.layouts import layout, to_layout
+from compoundnet.models.torch_files import Record, array_of, read_torch
+from compoundnet.nn import build
+
+
+def timm_state(seed: int = 0) -> dict[str, Tensor]:
+    torch.manual_seed(seed)
+    return dict(to_layout(build(small_network()).state_dict(), small_network(), layout("timm")))
+
+
+STATE, AVERAGE = timm_state(0), timm_state(1)
+
+
+def read(content: object, tmp_path: Path, *, raw: bool = False) -> Checkpoint:
+    torch.save(content, tmp_path / "checkpoint.pth")
+    return read_checkpoint(tmp_path / "checkpoint.pth", raw=raw)
+
+
+def is_equal(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> bool:
+    return found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def below(prefix: str, state: Mapping[str, Tensor] = STATE) -> dict[str, Tensor]:
+    return {prefix + name: tensor for name, tensor in state.items()}
+
+
+# Safe reading
+
+
+class Meters(collections.deque):  # type: ignore[type-arg]
+    """A class of a user's own, which is no mere data."""
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize(
+    "value",
+    [
+        argparse.Namespace(lr=0.1, output=pathlib.Path("a/b"), nested=argparse.Namespace(x=1)),
+        pathlib.PurePosixPath("/a/b"),
+        pathlib.PureWindowsPath("C:/a/b"),
+        np.float64(0.5),
+        np.arange(3),
+        np.dtype("float32"),
+        np.array(["a", "b"]),
+        datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC),
+        collections.defaultdict(list, {"a": [1]}),
+        collections.deque([1, 2], 3),
+        collections.OrderedDict(a=1),
+        AttributeDict(lr=0.1),
+        functools.partial(torch.optim.SGD, lr=0.1),
+        torch.Size([1, 2]),
+        torch.torch_version.TorchVersion("2.0"),
+        {1, 2},
+        slice(1, 2),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_objects_that_only_hold_data_do_not_stand_in_the_way(value: object, zipped: bool, tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pth"
+    torch.save({"state_dict": STATE, "args": value}, path, _use_new_zipfile_serialization=zipped)
+    assert is_equal(read_checkpoint(path).state, STATE)
+
+
+def test_windows_paths_of_another_machine_are_read(tmp_path: Path) -> None:
+    """`pathlib.WindowsPath` cannot be made on Linux, so the pickle is written with the name replaced."""
+    torch.save({"state_dict": STATE, "out": pathlib.PosixPath("a")}, tmp_path / "posix.pth")
+    with zipfile.ZipFile(tmp_path / "posix.pth") as source, zipfile.ZipFile(tmp_path / "windows.pth", "w") as target:
+        for entry in source.namelist():
+            target.writestr(entry, source.read(entry).replace(b"PosixPath\n", b"WindowsPath\n"))
+    assert is_equal(read_checkpoint(tmp_path / "windows.pth").state, STATE)
+
+
+def test_an_object_becomes_a_record_of_its_values(tmp_path: Path) -> None:
+    torch.save(argparse.Namespace(lr=0.1, model="tf_efficientnet_b0"), tmp_path / "args.pth")
+    found = read_torch(tmp_path / "args.pth")
+    assert isinstance(found, Record)
+    assert (found.of, found.values) == ("argparse.Namespace", {"lr": 0.1, "model": "tf_efficientnet_b0"})
+
+
+class Calls:
+    """Unpickling this would call a function."""
+
+    def __init__(self, function: Any, *arguments: object) -> None:
+        self.made = function, arguments
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.made
+
+
+class SetsState:
+    """Unpickling this would create the file `marker` in __setstate__."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __getstate__(self) -> dict[str, Path]:
+        return {"marker": self.marker}
+
+    def __setstate__(self, state: dict[str, Path]) -> None:
+        state["marker"].touch()
+
+
+def hostile(marker: Path) -> dict[str, object]:
+    touch = f"open({str(marker)!r}, 'w')"
+    return {
+        "eval": Calls(eval, touch),
+        "exec": Calls(exec, touch),
+        "getattr": Calls(getattr, marker, "touch"),
+        "open": Calls(open, str(marker), "w"),
+        "partial of a function": Calls(functools.partial, Calls(eval, touch)),
+        "partial called": Calls(functools.partial(eval, touch)),
+        "a method of a path": Calls(Path.touch, marker),
+        "setstate": SetsState(marker),
+        "hub": Calls(torch.hub.load, "a", "b"),
+        "torch.load": Calls(torch.load, "a"),
+        "numpy.load": Calls(np.load, "a"),
+        "a method of an array": Calls(np.ndarray.tofile, np.arange(3), str(marker)),
+        "subclass of deque": Meters([1]),
+    }
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("trick", hostile(Path("marker")))
+def test_what_would_run_is_refused_also_beside_what_is_data(trick: str, zipped: bool, tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    arguments = argparse.Namespace(lr=0.1, hidden=hostile(marker)[trick])
+    path = tmp_path / "evil.pth"
+    torch.save({"state_dict": STATE, "args": arguments}, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(CompoundNetError, match=r"evil\.pth is a pickle that wants to run .*; it was refused"):
+        read_checkpoint(path)
+    assert not marker.exists()
+
+
+def test_a_file_that_gives_a_harmless_class_a_harmful_name_runs_nothing(tmp_path: Path) -> None:
+    """A class of data is never imported: whatever a file does with its name happens to a record."""
+    torch.save({"state_dict": STATE, "x": Calls(argparse.Namespace, "argument", 3)}, tmp_path / "checkpoint.pth")
+    assert is_equal(read_checkpoint(tmp_path / "checkpoint.pth").state, STATE)
+    found = read_torch(tmp_path / "checkpoint.pth")["x"]
+    assert (type(found).__mro__[1], found.arguments) == (Record, ("argument", 3))
+
+
+def test_nothing_stays_allowed_after_a_file_was_read(tmp_path: Path) -> None:
+    before = set(torch.serialization.get_safe_globals())
+    read({"state_dict": STATE, "args": argparse.Namespace(a=1)}, tmp_path)
+    assert set(torch.serialization.get_safe_globals()) == before
+
+
+def test_weights_stored_as_numpy_arrays_are_weights(tmp_path: Path) -> None:
+    found = read({"state_dict": {name: tensor.numpy() for name, tensor in STATE.items()}}, tmp_path)
+    assert is_equal(found.state, STATE)
+
+
+@pytest.mark.parametrize("array", [np.arange(6.0).reshape(2, 3).T, np.arange(4, dtype=">f4"), np.array(2, np.float32)])
+def test_an_array_is_read_without_numpys_unpickler(array: Any, tmp_path: Path) -> None:
+    torch.save({"a": array}, tmp_path / "array.pth")
+    found = array_of(read_torch(tmp_path / "array.pth")["a"])
+    np.testing.assert_array_equal(found, array)
+
+
+def test_an_array_of_objects_is_none(tmp_path: Path) -> None:
+    torch.save({"a": np.array([None, "x"], dtype=object)}, tmp_path / "array.pth")
+    assert array_of(read_torch(tmp_path / "array.pth")["a"]) is None
+
+
+# Averages
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        ({"state_dict": STATE, "state_dict_ema": AVERAGE}, ("state_dict_ema", "state_dict")),
+        ({"model": STATE, "ema_state_dict": AVERAGE}, ("ema_state_dict", "model")),
+        ({"model": STATE, "model_ema": {"module": AVERAGE}}, ("model_ema", "model")),
+        ({"net": STATE, "ema": AVERAGE, "ema_decay": 0.99}, ("ema", "net")),
+        ({"params": STATE, "params_ema": AVERAGE}, ("params_ema", "params")),
+        # Lightning's WeightAveraging stores the average as `state_dict`.
+        ({"state_dict": AVERAGE, "current_model_state": STATE}, ("state_dict", "current_model_state")),
+        # torchvision's reference script
+        ({"model": STATE, "model_ema": {"n_averaged": torch.tensor(3), **below("module.", AVERAGE)}},
+         ("model_ema", "model")),
+    ],
+)  # fmt: skip
+def test_averaged_weights_are_preferred_and_raw_takes_the_others(
+    content: object, names: tuple[str, str], tmp_path: Path
+) -> None:
+    averaged, trained = names
+    found = read(content, tmp_path)
+    assert found.averaged and is_equal(found.state, AVERAGE)
+    assert (
+        found.notes[0] == f"took the averaged weights, {averaged}, not the trained ones, {trained}; --raw takes those"
+    )
+    raw = read(content, tmp_path, raw=True)
+    assert not raw.averaged and is_equal(raw.state, STATE)
+    assert raw.notes[0] == f"took the trained weights, {trained}, not their average, {averaged}"
+
+
+def test_an_average_below_a_prefix_is_preferred_too(tmp_path: Path) -> None:
+    content = {"state_dict": {**below("model."), **below("ema_model.module.", AVERAGE)}}
+    found = read(content, tmp_path)
+    assert found.averaged and is_equal(found.state, AVERAGE)
+    assert "took the averaged weights below ema_model.module., not those below model." in found.notes[0]
+    assert is_equal(read(content, tmp_path, raw=True).state, STATE)
+
+
+def test_an_average_inside_the_network_itself_is_preferred_too(tmp_path: Path) -> None:
+    content = {**STATE, **below("ema.", AVERAGE), "decay_head.weight": torch.ones(2)}
+    found = read(content, tmp_path)
+    assert found.averaged and is_equal(found.state, AVERAGE)
+    raw = read(content, tmp_path, raw=True)
+    assert is_equal(raw.state, {**STATE, "decay_head.weight": torch.ones(2)})
+
+
+def test_an_averaged_model_of_torch_is_read_and_said_to_be_one(tmp_path: Path) -> None:
+    model = build(small_network())
+    found = read(AveragedModel(model).state_dict(), tmp_path)
+    assert found.averaged and found.prefix == "module." and is_equal(found.state, model.state_dict())
+
+
+@pytest.mark.parametrize("content", [{"state_dict": STATE}, STATE, {"state_dict": STATE, "ema": 0.99}])
+def test_raw_without_an_average_says_so(content: object, tmp_path: Path) -> None:
+    with pytest.raises(CompoundNetError, match="no moving average beside its weights, so leave out raw"):
+        read(content, tmp_path, raw=True)
+
+
+def test_an_average_without_trained_weights_cannot_be_raw(tmp_path: Path) -> None:
+    with pytest.raises(CompoundNetError, match="holds the moving average model_ema only"):
+        read({"model_ema": AVERAGE}, tmp_path, raw=True)
+
+
+# Prefixes and other entries
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "_orig_mod.",
+        "module.",
+        "model.",
+        "net.",
+        "backbone.",
+        "module._orig_mod.",
+        "_orig_mod.module.model.encoder.0.",
+        "x.",
+    ],
+)
+def test_any_prefix_is_removed_and_said(prefix: str, tmp_path: Path) -> None:
+    found = read({"state_dict": below(prefix)}, tmp_path)
+    assert found.prefix == prefix and is_equal(found.state, STATE)
+    assert f"removed the prefix {prefix} from the names of the tensors" in found.notes
+
+
+def test_a_compiled_and_distributed_module_is_read(tmp_path: Path) -> None:
+    model = build(small_network())
+    compiled: Any = torch.compile(model)
+    found = read(nn.DataParallel(compiled).state_dict(), tmp_path)
+    assert is_equal(found.state, model.state_dict())
+
+
+def test_lightnings_other_tensors_are_apart(tmp_path: Path) -> None:
+    content = {
+        "state_dict": {**below("model."), "criterion.weight": torch.ones(3), "val_acc.total": torch.tensor(3)},
+        "pytorch-lightning_version": "2.6.6",
+        "hyper_parameters": AttributeDict(lr=0.1, model_name="tf_efficientnet_b0"),
+        "optimizer_states": [{"state": {0: {"exp_avg": torch.ones(2)}}, "param_groups": []}],
+    }
+    found = read(content, tmp_path)
+    assert is_equal(found.state, STATE)
+    assert set(found.others) == {"criterion.weight", "val_acc.total"}
+    assert found.settings["model_name"] == "tf_efficientnet_b0"
+
+
+def test_an_unusual_entry_is_taken_where_it_is_the_only_one(tmp_path: Path) -> None:
+    found = read({"my_weights": STATE, "optimizer": {"m": torch.ones(2)}, "step": 3}, tmp_path)
+    assert is_equal(found.state, STATE)
+    assert found.notes == ("took the weights in the entry my_weights",)
+
+
+def test_several_unusual_entries_are_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(CompoundNetError, match=r"several dictionaries of tensors.*: one \(\d+ tensors\), two \("):
+        read({"one": STATE, "two": AVERAGE}, tmp_path)
+
+
+# Values
+
+
+def spoiled(name: str, change: Any) -> dict[str, Tensor]:
+    return {**STATE, name: change(STATE[name])}
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda tensor: tensor * float("nan"), r"is not finite: 96 of its 96 values are NaN or infinite"),
+        (lambda tensor: tensor / torch.zeros(1) + 1e38, "is not finite"),
+        (lambda tensor: tensor.to("meta"), "has no values"),
+        (lambda tensor: tensor.to_sparse(), r"is sparse \(torch.sparse_coo\)"),
+        (lambda tensor: torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8), r"is quantised \(torch.qint8\)"),
+        (lambda tensor: tensor.to(torch.int8), "holds int8 instead of floating-point numbers"),
+        (lambda tensor: tensor.to(torch.complex64), "holds complex64 instead of floating-point numbers"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
+def test_a_tensor_that_cannot_be_weights_is_named(change: Any, problem: str, tmp_path: Path) -> None:
+    state = read(spoiled("classifier.weight", change), tmp_path).state
+    with pytest.raises(CompoundNetError, match=rf"x\.pth: the tensor classifier\.weight {problem}"):
+        check_values(state, "x.pth")
+
+
+# Files of other kinds
+
+
+def test_torchscript_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "scripted.pt", "w") as archive:
+        for name in ("data.pkl", "constants.pkl", "code/__torch__.py"):
+            archive.writestr(f"scripted/{name}", b"")
+    with pytest.raises(CompoundNetError, match=r"TorchScript archive, which holds code.*state_dict\(\)"):
+        read_checkpoint(tmp_path / "scripted.pt")
+
+
+def test_a_whole_module_in_an_entry_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(CompoundNetError, match=r"holds a whole torch\.nn\.modules\.linear\.Linear.*state_dict\(\)"):
+        read({"model": nn.Linear(2, 2), "epoch": 3}, tmp_path)
+
+
+def test_a_learner_of_fastai_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "export.pkl").write_bytes(b"\x80\x02cfastai.learner\nLearner\n)\x81.")
+    with pytest.raises(CompoundNetError, match=r"export`, a pickle that wants to run.*load_learner"):
+        read_checkpoint(tmp_path / "export.pkl")
+
+
+def test_a_bare_pickle_of_tensors_is_no_torch_file(tmp_path: Path) -> None:
+    (tmp_path / "bare.pkl").write_bytes(pickle.dumps({"a": 1}))
+    with pytest.raises(CompoundNetError, match=r"bare\.pkl"):
+        read_checkpoint(tmp_path / "bare.pkl")
+
+
+def test_another_zip_says_what_it_holds(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        archive.writestr("cat/0.jpg", b"")
+    with pytest.raises(
+        CompoundNetError, match=r"a zip file without weights of torch or Keras in it; it holds cat/0\.jpg"
+    ):
+        read_checkpoint(tmp_path / "photos.zip")
