@@ -71,7 +71,7 @@ def test_labels_and_preprocessing_of_timm_come_along(
     found = read_foreign(folder_of(tmp_path / "m", timm_config(**stated)), network=NETWORK)
     assert (found.layout, found.labels, found.preprocess) == ("timm", ("a", "b", "c"), expected)
     assert found.network.resolution == expected.size
-    assert found.notes == ()
+    assert found.notes == ("took timm's tf_efficientnet_b0 (layout timm), as architecture in config.json says",)
 
 
 def test_the_preprocessing_is_timms_own(tmp_path: Path) -> None:
