@@ -10,7 +10,7 @@ from figure_study import figure_study
 from given_times import given_times
 
 from compoundnet import paper
-from compoundnet.paper import latency_table
+from compoundnet.paper import latency_table, registry
 from compoundnet.train.results import Result
 
 SIZES = [(390, 844), (1280, 800)]
@@ -25,7 +25,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     results = paper.Results(evaluations, paper.read_results(folder).studies, folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(latency_table, "time_groups", lambda _: given_times({"resnet-152": 0.4, "efficientnet-b1": 0.05}))
-        patch.setitem(paper.registry._REPRODUCTIONS, "table3", ("tables", "no_such_function"))
+        patch.setitem(registry._REPRODUCTIONS, "table3", ("tables", "no_such_function"))
         made = paper.make_report(results, quick=True, without=["table6"])
     file = folder / "report.html"
     file.write_bytes(made.html)
