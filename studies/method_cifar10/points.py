@@ -8,6 +8,7 @@ it is solved so that the multiply-adds are those of the budget. The depth line, 
 from __future__ import annotations
 
 import math
+from functools import cache
 
 from compoundnet.arch import Coefficients, Network, cost, scale
 from compoundnet.base import CompoundNetError
@@ -21,6 +22,7 @@ DEPTHS = (1.0, 1.2, 1.3)
 RESOLUTIONS = (1.0, 1.1)
 
 
+@cache
 def budgets(network: Network, wanted: tuple[float, ...]) -> tuple[tuple[Multipliers, int], ...]:
     """Return, for each multiple of the baseline's cost, the multipliers of the nearest deeper network and its cost."""
     found = []
@@ -95,6 +97,7 @@ def compound_at(network: Network, coefficients: Coefficients, macs: int) -> Mult
     return best[1]
 
 
+@cache
 def step_one(network: Network, wanted: tuple[float, ...]) -> tuple[Multipliers, ...]:
     """Return the points of STEP 1, at the lowest budget: the grid, the paper's direction, each dimension alone."""
     (depth_alone, macs), *_ = budgets(network, wanted)
@@ -110,6 +113,7 @@ def step_one(network: Network, wanted: tuple[float, ...]) -> tuple[Multipliers, 
     return tuple(found.values())
 
 
+@cache
 def lines(network: Network, wanted: tuple[float, ...], coefficients: Coefficients) -> StudyLines:
     """Return the lines of Figure 8: each dimension alone, the paper's coefficients, and those found here."""
     at = budgets(network, wanted)

@@ -99,7 +99,7 @@ def test_a_model_keeps_its_fit(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["imagenet", "kornblith"])
 def test_the_papers_recipes_crop_whatever_the_images(name: str, tmp_path: Path) -> None:
-    recipe = override(find_recipe(name), ["minival=0", "select=last"])
+    recipe = override(find_recipe(name), ["minival=0", "select=last", "batch=8"])
     task = plan_task(recipe, sized((120, 640)), start=model(tmp_path / "start"))
     assert (task.preprocess, task.notes) == (Preprocess.authors(224), ())
 

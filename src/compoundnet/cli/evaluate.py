@@ -32,6 +32,7 @@ from compoundnet.cli.progress import Display
 
 if TYPE_CHECKING:
     from compoundnet.explain import Explainer
+    from compoundnet.models import Model
     from compoundnet.train import Evaluation
 
 
@@ -92,7 +93,6 @@ def evaluate(
     from compoundnet.base.image_values import parse_range  # noqa: PLC0415  numpy and PIL, which the help does without
     from compoundnet.data import open_for_evaluation  # noqa: PLC0415  numpy and torch, which the help does without
     from compoundnet.data.image_sizes import cropped_off, image_sizes  # noqa: PLC0415
-    from compoundnet.explain import Explainer  # noqa: PLC0415
     from compoundnet.models import open_model  # noqa: PLC0415
     from compoundnet.train.submission import submission as submit  # noqa: PLC0415
 
@@ -108,7 +108,7 @@ def evaluate(
             " image one class"
         )
     # Before the evaluation: not every exported file can be explained.
-    explainer = None if mistakes is None else Explainer(opened, threads=threads)
+    explainer = None if mistakes is None else _explainer(opened, threads)
     dataset = open_for_evaluation(
         data, split, download=download, allow_missing=allow_missing, labels=labels_per_image(several)
     )
@@ -167,6 +167,12 @@ def _write_confusion(found: Evaluation, file: Path) -> None:
         found.write_confusion(file)
     else:
         base.write_whole(file, found.draw_confusion())
+
+
+def _explainer(opened: Model, threads: int | None) -> Explainer:
+    from compoundnet.explain import Explainer  # noqa: PLC0415  only the sheet needs it
+
+    return Explainer(opened, threads=threads)
 
 
 def _write_mistakes(found: Evaluation, explainer: Explainer, file: Path) -> None:

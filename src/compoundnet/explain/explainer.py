@@ -18,7 +18,7 @@ from compoundnet.base.machine import check_threads
 from compoundnet.explain.maps import Explanation, Method, class_map
 from compoundnet.explain.methods import cam, gradcam
 from compoundnet.models import ExportedModel, Model, Postprocess, Preprocess, open_model
-from compoundnet.models.foreign import default_preprocess
+from compoundnet.models.preprocess import default_preprocess
 from compoundnet.runtime.feature_session import feature_session
 from compoundnet.runtime.predict import best_classes
 

@@ -9,12 +9,12 @@ from compoundnet.arch import Network
 from compoundnet.base import CompoundNetError, check_folder_of
 from compoundnet.models import layouts
 from compoundnet.models.folder import check_target, write_folder
-from compoundnet.models.foreign import ForeignModel, default_labels, default_preprocess, read_foreign
+from compoundnet.models.foreign import ForeignModel, default_labels, read_foreign
 from compoundnet.models.keras_files import write_keras
 from compoundnet.models.labels import read_labels
 from compoundnet.models.lookup import open_folder
 from compoundnet.models.model import Model, ModelFolder
-from compoundnet.models.preprocess import Preprocess
+from compoundnet.models.preprocess import Preprocess, default_preprocess
 from compoundnet.models.tensorflow_files import write_tensorflow
 from compoundnet.models.weights_files import read_safetensors, sha256_of, write_state
 

@@ -208,15 +208,6 @@ def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
-def default_preprocess(network: Network) -> Preprocess:
-    """Return the authors' preprocessing at the network's resolution: that of EfficientNet-Lite, or of EfficientNet."""
-    base = network.name if network.scaling is None else network.scaling.base
-    # Lite models with symmetric padding are not the authors': timm trained its own with ImageNet's mean and deviation.
-    lite = base.startswith("efficientnet-lite") and network.padding == "same"
-    make = Preprocess.authors_lite if lite else Preprocess.authors
-    return make(network.resolution)
-
-
 def default_labels(network: Network) -> tuple[str, ...] | None:
     """Return ImageNet's labels if the network has as many classes, otherwise None."""
     return label_set("imagenet-1k") if network.num_classes == _IMAGENET_CLASSES else None

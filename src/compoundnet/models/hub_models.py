@@ -56,7 +56,8 @@ def fetch_hub(given: str, notify: Notify = ignore) -> ModelFolder:
 
 
 def _convert(snapshot: Path, repository: Repository, folder: Path, notify: Notify) -> None:
-    from compoundnet.models.foreign import default_labels, default_preprocess, read_foreign  # noqa: PLC0415  torch
+    from compoundnet.models.foreign import default_labels, read_foreign  # noqa: PLC0415  torch
+    from compoundnet.models.preprocess import default_preprocess  # noqa: PLC0415  numpy, which names do without
 
     found = read_foreign(snapshot, name=str(repository))
     for note in found.notes:

@@ -18,6 +18,8 @@ from compoundnet.base.images import Reading, read_image, to_rgb
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from compoundnet.arch import Network
+
 # Mean and standard deviation of ImageNet's training images, from the authors' preprocessing.py.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -237,3 +239,12 @@ def _tables(mean: tuple[float, ...], std: tuple[float, ...]) -> NDArray[np.float
     mean_of, std_of = (np.broadcast_to(np.asarray(values, np.float64), 3)[:, None] for values in (mean, std))
     tables: NDArray[np.float32] = ((np.arange(256) / 255 - mean_of) / std_of).astype(np.float32)
     return tables
+
+
+def default_preprocess(network: Network) -> Preprocess:
+    """Return the authors' preprocessing at the network's resolution: that of EfficientNet-Lite, or of EfficientNet."""
+    base = network.name if network.scaling is None else network.scaling.base
+    # Lite models with symmetric padding are not the authors': timm trained its own with ImageNet's mean and deviation.
+    lite = base.startswith("efficientnet-lite") and network.padding == "same"
+    make = Preprocess.authors_lite if lite else Preprocess.authors
+    return make(network.resolution)

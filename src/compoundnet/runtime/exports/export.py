@@ -17,8 +17,8 @@ from compoundnet import data
 from compoundnet.base import CompoundNetError, check_folder_of, did_you_mean, scratch_folder
 from compoundnet.models import ExportedModel, Model, ModelFolder, Postprocess, Preprocess, load, open_folder
 from compoundnet.models.exported import is_exported
-from compoundnet.models.foreign import default_preprocess
 from compoundnet.models.labels import check_labels
+from compoundnet.models.preprocess import default_preprocess
 from compoundnet.nn import ConvNet
 from compoundnet.runtime.backends.openvino import write_graph
 from compoundnet.runtime.exports.comparison import Comparison, compare, generated_images, noise, read_images, runner
