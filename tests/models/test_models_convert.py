@@ -79,7 +79,7 @@ def test_preprocessing_and_labels_can_be_given(tmp_path: Path) -> None:
     ],
 )
 def test_the_default_preprocessing_is_the_authors(name: str, expected: Preprocess) -> None:
-    from compoundnet.models.foreign import default_preprocess
+    from compoundnet.models.preprocess import default_preprocess
 
     assert default_preprocess(network(name)) == expected
 
