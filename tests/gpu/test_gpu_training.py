@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from kill_at import KillAt, Killed
 from safetensors.torch import load_file
 from small_train import small_dataset, small_network, small_recipe
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from torch.nn import functional as F
 
 from compoundnet.data.loader import loader, normalise
 from compoundnet.models import load
-from compoundnet.train import Hardware, Recipe, Watcher, launch, plan_task, train
+from compoundnet.train import Hardware, Recipe, launch, plan_task, train
 from compoundnet.train.checkpoints import Checkpoints
 
 pytestmark = pytest.mark.gpu
@@ -38,25 +39,12 @@ def same_arithmetic() -> Iterator[None]:
     torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32 = before
 
 
-class _Killed(BaseException):
-    """Stands for kill -9: nothing in the engine catches it."""
-
-
-class _KillAt(Watcher):
-    def __init__(self, step: int) -> None:
-        self._step = step
-
-    def stepped(self, step: int, loss: float) -> None:
-        if step == self._step:
-            raise _Killed
-
-
 def run(output: Path, recipe: Recipe, kill_at: int = 0, *, resume: bool = False, accelerator: str = "gpu") -> None:
     task = plan_task(recipe, small_dataset(), network=small_network())
     fabric = launch(Hardware(devices=1, accelerator=accelerator), recipe)  # type: ignore[arg-type]  # one of its names
     try:
-        train(task, output, fabric=fabric, resume=resume, watcher=_KillAt(kill_at))
-    except _Killed:
+        train(task, output, fabric=fabric, resume=resume, watcher=KillAt(kill_at))
+    except Killed:
         assert kill_at
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from kill_at import KillAt, Killed
 from small_train import class_folders, small_dataset, small_network, small_recipe
 
 from compoundnet.base import CompoundNetError
@@ -35,24 +36,11 @@ def single_thread() -> Iterator[None]:
         yield
 
 
-class _Killed(BaseException):
-    """Stands for kill -9: nothing in the engine catches it."""
-
-
-class _KillAt(Watcher):
-    def __init__(self, step: int) -> None:
-        self._step = step
-
-    def stepped(self, step: int, loss: float) -> None:
-        if step == self._step:
-            raise _Killed
-
-
 def run(output: Path, recipe: Recipe, kill_at: int = 0, resume: bool = False) -> None:
     task = plan_task(recipe, small_dataset(), network=small_network())
     try:
-        train(task, output, resume=resume, watcher=_KillAt(kill_at))
-    except _Killed:
+        train(task, output, resume=resume, watcher=KillAt(kill_at))
+    except Killed:
         assert kill_at
 
 
