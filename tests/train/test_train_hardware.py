@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import pytest
+from small_train import small_dataset, small_network
 
-from compoundnet.train import Hardware, launch
+from compoundnet.train import Hardware, Watcher, find_recipe, launch, override, plan_task, train
 
 
 def test_lightnings_advice_to_lower_the_precision_is_hidden_and_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
@@ -24,3 +26,17 @@ def test_lightnings_advice_to_lower_the_precision_is_hidden_and_nothing_else(cap
         for logger in loggers:
             logger.removeHandler(caplog.handler)
     assert {record.getMessage() for record in caplog.records} == {"something else"}
+
+
+def test_fp16_on_a_cpu_is_bf16_and_said(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    class Heard(Watcher):
+        def notify(self, text: str) -> None:
+            said.append(text)
+
+    recipe = override(find_recipe("quick"), ["steps=1", "precision=fp16"])
+    task = plan_task(recipe, small_dataset(), network=small_network())
+    fabric = launch(Hardware(devices=1, accelerator="cpu"), recipe)
+    train(task, tmp_path / "model", fabric=fabric, watcher=Heard())
+    assert any("precision bf16 instead of fp16" in text for text in said)
