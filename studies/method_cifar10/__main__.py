@@ -69,7 +69,8 @@ def main() -> None:
         parser.error("give either DATA or --smoke")
     device = torch.device("cpu" if args.smoke else args.device)
     baseline, recipe = Network.load(args.baseline), override(find_recipe(str(args.recipe)), args.set)
-    if device.type == "cpu":
+    if device.type == "cpu" and recipe.precision != "fp32":
+        print(f"precision fp32 instead of {recipe.precision}, which is slow on a CPU")
         recipe = recipe.replace(precision="fp32")
     if args.smoke:
         baseline, recipe = smoke.reduced(baseline, recipe)
@@ -106,7 +107,9 @@ def study(
         print(f"{stage}: {len(jobs)} networks, as much work as {work:,.1f}M images in the baseline", flush=True)
         for job, trained in train_all(jobs, images, device, workers, started + seconds):
             for seed, result in trained:
-                done.add(_row(stage, job, seed, result, device))
+                done.add(_row(stage, job, seed, result, device, (len(held), len(dataset.splits["test"]))))
+        if left := len(_missing(jobs, done)):
+            print(f"{stage}: out of time, {left} networks are left; the same command goes on", flush=True)
 
     if "tune" in stages:
         train_missing("tune", _tunings(plan))
@@ -114,7 +117,7 @@ def study(
         train_missing("scale", _networks(plan, None))
         found = report.coefficients(done.rows, plan)
         if found is None:
-            print("STEP 1 is not finished: the same command goes on")
+            print("STEP 1 is not finished, so Figure 8 has no line of its coefficients yet")
         else:
             train_missing("scale", _networks(plan, found))
     report.write(output, done.rows, plan)
@@ -148,8 +151,10 @@ def _work(job: Job) -> float:
     return cost(job.network).macs * job.recipe.epochs * len(job.seeds)
 
 
-def _row(stage: str, job: Job, seed: int, trained: Trained, device: torch.device) -> FinishedTraining:
-    """Return a line of the file, and print it."""
+def _row(
+    stage: str, job: Job, seed: int, trained: Trained, device: torch.device, judged: tuple[int, int]
+) -> FinishedTraining:
+    """Return a line of the file, and print it. `judged`: the numbers of held-out and of test images."""
     costs = cost(job.network)
     depth, width, factor = job.multipliers
     print(
@@ -162,6 +167,7 @@ def _row(stage: str, job: Job, seed: int, trained: Trained, device: torch.device
         0.0 if trained.diverged else trained.held, 0.0 if trained.diverged else trained.test,
         None if trained.diverged else trained.loss, costs.macs, costs.params, round(trained.seconds, 2),
         torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU", job.recipe.dumps(),
+        *judged,
     )  # fmt: skip
 
 

@@ -29,7 +29,7 @@ def budgets(network: Network, wanted: tuple[float, ...]) -> tuple[tuple[Multipli
     for times in wanted:
         target = times * cost(network).macs
         steps = [(1 + index / 100, cost(scale(network, depth=1 + index / 100)).macs) for index in range(1, 500)]
-        depth, macs = min(steps, key=lambda step: (round(abs(math.log(step[1] / target)), 6), step[0]))
+        depth, macs = min(steps, key=lambda step: (round(_error(step[1] / target), 6), step[0]))
         found.append(((depth, 1.0, 1.0), macs))
     return tuple(found)
 
@@ -41,10 +41,8 @@ def matched(network: Network, depth: float, resolution: float, macs: int) -> Mul
     """
 
     def relative(width: float) -> float:
-        return (
-            cost(scale(network, depth=depth, width=width, resolution=round(resolution * network.resolution))).macs
-            / macs
-        )
+        pixels = round(resolution * network.resolution)
+        return cost(scale(network, depth=depth, width=width, resolution=pixels)).macs / macs
 
     low, high = 1.0, 2.0
     while relative(high) < 1:
@@ -66,7 +64,7 @@ def at_resolution(network: Network, macs: int) -> Multipliers:
     """Return the multipliers of the baseline at the resolution whose cost is nearest to `macs`."""
     pixels = min(
         range(network.resolution, 8 * network.resolution),
-        key=lambda pixels: abs(math.log(cost(network.replace(resolution=pixels)).macs / macs)),
+        key=lambda pixels: _error(cost(network.replace(resolution=pixels)).macs / macs),
     )
     return (1.0, 1.0, pixels / network.resolution)
 

@@ -16,7 +16,7 @@ from compoundnet.search.coefficients.grid_plot import draw_coefficients
 from compoundnet.search.findings import ReportTable
 from compoundnet.search.network_results import NetworkResult
 from compoundnet.search.study import findings
-from compoundnet.search.study.lines import Multipliers, scaled
+from compoundnet.search.study.lines import label, scaled
 from compoundnet.search.study.settings import ScalingStudy
 from compoundnet.train.recipe import Recipe
 from compoundnet.trials.outcomes import TrialOutcome
@@ -25,8 +25,6 @@ from compoundnet.trials.statistics import AccuracySample, difference, interval, 
 from compoundnet.trials.statistics import points as in_points
 from studies.method_cifar10 import points
 from studies.method_cifar10.trainings import FILE, FinishedTraining, training_key
-
-HELD_OUT, TEST = 5_000, 10_000
 
 
 class Plan(NamedTuple):
@@ -59,7 +57,8 @@ def write(output: Path, rows: Sequence[FinishedTraining], plan: Plan) -> None:
     table, verdict = _step_one(grid)
     write_whole(output / "step1.md", f"{verdict}\n\n{table.markdown()}".encode())
     _write_plot(output / "step1", draw_coefficients(grid))
-    about = f"STEP 1 on CIFAR-10, {len(_sample(grid[0][1]).accuracies)} seeds, 5,000 held-out images. {verdict}"
+    first = _sample(grid[0][1])
+    about = f"STEP 1 on CIFAR-10, {first.images:,} held-out images, {len(first.accuracies)} seeds. {verdict}"
     kept = FoundCoefficients(found.alpha, found.beta, found.gamma, plan.baseline, about)
     write_whole(output / "coefficients.toml", msgspec.toml.encode(kept))
     settings = ScalingStudy(
@@ -94,7 +93,7 @@ def _grid(rows: Sequence[FinishedTraining], plan: Plan) -> list[tuple[Coefficien
         network = scaled(plan.baseline, multipliers)
         own = _of(rows, network, plan.recipe)
         if own:
-            sample = AccuracySample(tuple(row.held for row in own), HELD_OUT)
+            sample = AccuracySample(tuple(row.held for row in own), own[0].held_images)
             point = CoefficientPoint(Coefficients(*(round(value, 4) for value in multipliers)), network)
             grid.append(
                 (
@@ -119,7 +118,7 @@ def _sample(result: NetworkResult) -> AccuracySample:
 
 def _tuning(tried: Sequence[FinishedTraining]) -> ReportTable:
     ordered = sorted(tried, key=lambda row: -row.held)
-    recipes = [decode_toml(row.recipe.encode(), Recipe, FILE) for row in ordered]
+    recipes = [decode_toml(row.recipe, Recipe, FILE) for row in ordered]
     return ReportTable(
         ("optimiser", ">batch", ">learning rate", ">weight decay", "area of crops", ">label smoothing", ">epochs",
          ">held-out top-1, %", ">training loss", "device"),
@@ -165,9 +164,12 @@ def _trials(settings: ScalingStudy, rows: Sequence[FinishedTraining]) -> list[op
         for row in _of(rows, place.network, settings.recipe):
             if row.seed >= settings.seeds:
                 continue
-            outcome = TrialOutcome(row.test, TEST, row.macs, row.params, row.seconds, diverged=row.loss is None)
+            outcome = TrialOutcome(
+                row.test, row.test_images, row.macs, row.params, row.seconds, diverged=row.loss is None
+            )
+            point = f"{place.line} {label(place.multipliers)}".strip()
             attributes = {
-                "network": place.network.dumps(), "point": _label(place.line, place.multipliers), "seed": row.seed,
+                "network": place.network.dumps(), "point": point, "seed": row.seed,
                 "position": row.seed * len(places) + index, "outcome": msgspec.to_builtins(outcome),
             }  # fmt: skip
             trials.append(
@@ -176,11 +178,6 @@ def _trials(settings: ScalingStudy, rows: Sequence[FinishedTraining]) -> list[op
                 )
             )
     return sorted(trials, key=lambda trial: trial.user_attrs["position"])
-
-
-def _label(line: str, multipliers: Multipliers) -> str:
-    depth, width, resolution = multipliers
-    return f"{line or 'baseline'} d={depth:.4g}, w={width:.4g}, r={resolution:.4g}"
 
 
 def _write_plot(path: Path, drawn: tuple[bytes, bytes]) -> None:

@@ -30,10 +30,9 @@ from compoundnet.train.recipe import Recipe, RMSProp
 from compoundnet.train.schedule import learning_rate, peak_lr
 from studies.method_cifar10.trainings import FOLLOWED
 
-# Fields of a recipe without effect on the weights, or without effect here; any other must have its neutral value.
+# Fields of a recipe that change no weights: names, and when a run is saved and judged.
 _FREE = {
-    "name", "about", "source", "channels_last", "survival", "dropout", "resolution", "crop", "fit", "seed",
-    "save_minutes", "save_epochs", "keep", "keep_finished", "max_bad", "evaluate_epochs",
+    "name", "about", "source", "save_minutes", "save_epochs", "keep", "keep_finished", "max_bad", "evaluate_epochs",
 }  # fmt: skip
 _ASPECT = (3 / 4, 4 / 3)  # of a crop, as in compoundnet.data.training_transform
 _EVALUATED = 2000  # images in a batch of evaluation
@@ -103,13 +102,13 @@ def check_recipe(recipe: Recipe) -> None:
         name for name in recipe.__struct_fields__
         if name not in FOLLOWED | _FREE and getattr(recipe, name) != getattr(neutral, name)
     ]  # fmt: skip
-    # These are about saving and reporting, not about the weights.
-    other = [
-        name for name in other if name not in ("save_minutes", "save_epochs", "keep", "max_bad", "evaluate_epochs")
-    ]
-    if other or isinstance(recipe.optimizer, RMSProp):
-        what = ", ".join(other) or "optimizer rmsprop"
-        raise CompoundNetError(f"recipe {recipe.name}: training with all images on the device has no {what}")
+    other += ["optimizer rmsprop"] * isinstance(recipe.optimizer, RMSProp)
+    other += ["precision fp16"] * (recipe.precision == "fp16")
+    other += ["norm_momentum kornblith"] * (recipe.norm_momentum == "kornblith")
+    if other:
+        raise CompoundNetError(
+            f"recipe {recipe.name}: training with all images on the device has no {', '.join(other)}"
+        )
 
 
 class Training:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -37,6 +38,8 @@ class FinishedTraining(msgspec.Struct, frozen=True):
         seconds: Duration; several trainings ran at once.
         device: The device.
         recipe: The recipe, as TOML.
+        held_images: The number of held-out images.
+        test_images: The number of test images.
     """
 
     stage: str
@@ -51,11 +54,13 @@ class FinishedTraining(msgspec.Struct, frozen=True):
     seconds: float
     device: str
     recipe: str
+    held_images: int
+    test_images: int
 
     @property
     def key(self) -> TrainingKey:
         """What makes two trainings the same."""
-        return training_key(Network.loads(self.network), self.seed, decode_toml(self.recipe.encode(), Recipe, FILE))
+        return _key(self.network, self.seed, self.recipe)
 
 
 def training_key(network: Network, seed: int, recipe: Recipe) -> TrainingKey:
@@ -64,6 +69,11 @@ def training_key(network: Network, seed: int, recipe: Recipe) -> TrainingKey:
     fields = {name: value for name, value in recipe.replace().fields().items() if name in FOLLOWED}
     followed = msgspec.json.encode(fields, order="deterministic").decode()
     return network.replace(name="network", scaling=None).dumps(), seed, followed
+
+
+@cache  # asked for with every network of every report
+def _key(network: str, seed: int, recipe: str) -> TrainingKey:
+    return training_key(Network.loads(network), seed, decode_toml(recipe, Recipe, FILE))
 
 
 class TrainingsFile:

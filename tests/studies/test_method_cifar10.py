@@ -77,6 +77,9 @@ def test_a_recipe_that_asks_for_more_is_refused() -> None:
         check_recipe(RECIPE.replace(ema_decay=0.9))
     with pytest.raises(CompoundNetError, match="has no optimizer rmsprop"):
         check_recipe(RECIPE.replace(optimizer=RMSProp()))
+    for name, value in (("precision", "fp16"), ("norm_momentum", "kornblith"), ("dropout", 0.2), ("seed", 1)):
+        with pytest.raises(CompoundNetError, match=f"has no {name}"):
+            check_recipe(RECIPE.replace(**{name: value}))
 
 
 def test_trainings_learn_and_a_seed_repeats_them(baseline: Network) -> None:
