@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from typing import Any, Literal
 
 import msgspec
 
 from compoundnet.arch.blocks import Block, Skip, check_kernel
-from compoundnet.base.files import write_whole
-from compoundnet.base.values import check, decode_toml, read_toml
+from compoundnet.base.values import TomlStruct, check
 
 MIN_RESOLUTION = 32
 
@@ -117,7 +115,7 @@ class Scaling(_Part, frozen=True):
     resolution: float = 1.0
 
 
-class Network(_Part, frozen=True, omit_defaults=True):
+class Network(_Part, TomlStruct, frozen=True, omit_defaults=True):
     """A whole network. Everything else in this project is computed from it.
 
     Attributes:
@@ -191,29 +189,3 @@ class Network(_Part, frozen=True, omit_defaults=True):
     def features(self) -> int:
         """Channels that reach the global pool and the classifier."""
         return self.head.channels or self.stages[-1].channels
-
-    @classmethod
-    def loads(cls, text: str | bytes, source: str = "<text>") -> Network:
-        """Read a network from TOML text.
-
-        Args:
-            text: The document.
-            source: The name of the document in error messages.
-
-        Raises:
-            CompoundNetError: an unknown field, a wrong type or an impossible value; the message names the field.
-        """
-        return decode_toml(text, cls, source)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Network:
-        """Read a network's TOML file; errors as `loads`'s, and for a file that cannot be read."""
-        return read_toml(path, cls)
-
-    def dumps(self) -> str:
-        """Return this network as TOML, which `Network.loads` reads back to an equal network."""
-        return msgspec.toml.encode(self).decode()
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the TOML file completely or not at all."""
-        write_whole(path, self.dumps().encode())

@@ -14,13 +14,14 @@ from .files import (
 )
 from .progress import Notify, Progress, ignore
 from .units import format_bytes, format_count, parse_bytes, parse_count, parse_duration
-from .values import check, decode_toml, plain_values, read_toml
+from .values import TomlStruct, check, decode_toml, plain_values, read_toml
 
 __all__ = [
     "CompoundNetError",
     "MissingLibraryError",
     "Notify",
     "Progress",
+    "TomlStruct",
     "UnwritableError",
     "check",
     "check_folder_of",

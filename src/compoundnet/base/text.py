@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import codecs
+from pathlib import Path
+
+from compoundnet.base.errors import CompoundNetError
 
 # Longer marks first: that of UTF-32 starts with that of UTF-16.
 _MARKS = (
@@ -55,3 +58,17 @@ def decode_text(content: bytes) -> tuple[str, str]:
             return content.decode("cp1252"), LATIN_1
         except UnicodeDecodeError:
             return content.decode("latin-1"), LATIN_1
+
+
+def read_text(path: Path) -> tuple[str, str]:
+    """Read a text file, as `decode_text` decodes it.
+
+    Raises:
+        CompoundNetError: The file cannot be read, or is not text.
+    """
+    try:
+        return decode_text(path.read_bytes())
+    except OSError as error:
+        raise CompoundNetError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise CompoundNetError(f"{path}: {error}") from error

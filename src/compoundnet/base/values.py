@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import msgspec
 
 from compoundnet.base.errors import CompoundNetError
+from compoundnet.base.files import write_whole
 
 Value = TypeVar("Value")
 
@@ -37,6 +38,37 @@ def read_toml(path: str | os.PathLike[str], kind: type[Value]) -> Value:
     except OSError as error:
         raise CompoundNetError(f"{path}: cannot be read: {error.strerror or error}") from error
     return decode_toml(text, kind, str(path))
+
+
+class TomlStruct(msgspec.Struct, frozen=True):
+    """The base of values that are TOML files: read strictly, and written so that they are read back equal."""
+
+    @classmethod
+    def loads(cls, text: str | bytes, source: str = "<text>") -> Self:
+        """Read a value from TOML text.
+
+        Args:
+            text: The document.
+            source: The name of the document in error messages.
+
+        Raises:
+            CompoundNetError: An unknown field, a wrong type or an impossible value; the message names the field.
+        """
+        return decode_toml(text, cls, source)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a TOML file; errors as those of `loads`, and for a file that cannot be read."""
+        return read_toml(path, cls)
+
+    def dumps(self) -> str:
+        """Return this as TOML, which `loads` reads back to an equal value."""
+        fields: dict[str, Any] = msgspec.to_builtins(self)
+        return msgspec.toml.encode({name: value for name, value in fields.items() if value is not None}).decode()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the TOML file whole or not at all."""
+        write_whole(path, self.dumps().encode())
 
 
 def check(condition: bool, message: str) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from compoundnet.base import CompoundNetError, need
-from compoundnet.base.text import decode_text
+from compoundnet.base.text import read_text
 from compoundnet.data.columns import is_image_name, is_indicator, known_headings
 
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
@@ -44,12 +44,7 @@ def read_table(path: Path) -> ListTable:
     """
     if path.suffix.lower() == ".parquet":
         return _read_parquet(path)
-    try:
-        text, encoding = decode_text(path.read_bytes())
-    except OSError as error:
-        raise CompoundNetError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
-        raise CompoundNetError(f"{path}: {error}") from error
+    text, encoding = read_text(path)
     rows, delimiter = _rows(text, path)
     body = [[cell.strip("\ufeff \t\r\n\xa0") for cell in row] for row in rows]
     body = [row for row in body if any(row)]

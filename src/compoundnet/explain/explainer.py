@@ -13,7 +13,7 @@ from PIL import Image
 from compoundnet import arch, zoo
 from compoundnet.base import CompoundNetError, Notify, did_you_mean, ignore
 from compoundnet.base.image_values import Range
-from compoundnet.base.images import Reading, find_range_of_files, read_image, to_rgb
+from compoundnet.base.images import Reading, read_image, to_rgb
 from compoundnet.base.machine import check_threads
 from compoundnet.explain.maps import Explanation, Method, class_map
 from compoundnet.explain.methods import cam, gradcam
@@ -137,11 +137,8 @@ class Explainer:
 
         Nothing happens, and None is returned, if the preprocessing has a range or there are no such files.
         """
-        found = find_range_of_files(paths) if self.preprocess.range is None else None
-        if found is None:
-            return None
-        self.preprocess = msgspec.structs.replace(self.preprocess, range=(found.low, found.high))
-        return str(found)
+        self.preprocess, note = self.preprocess.with_range_of(paths)
+        return note
 
     @property
     def classes(self) -> int | None:

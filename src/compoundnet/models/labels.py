@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 
 from compoundnet.base import CompoundNetError, did_you_mean
-from compoundnet.base.text import LATIN_1, decode_text
+from compoundnet.base.text import LATIN_1, read_text
 
 
 def label_set(name: str) -> tuple[str, ...]:
@@ -31,12 +31,7 @@ def read_labels(path: Path, num_classes: int) -> tuple[str, ...]:
     Raises:
         CompoundNetError: the file cannot be read, is not in these encodings, or does not have one label per class.
     """
-    try:
-        text, encoding = decode_text(path.read_bytes())
-    except OSError as error:
-        raise CompoundNetError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
-        raise CompoundNetError(f"{path}: {error}") from error
+    text, encoding = read_text(path)
     if encoding == LATIN_1:
         raise CompoundNetError(f"{path}: is not UTF-8 text; save it in UTF-8")
     labels = _lines(text)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-import os
 from typing import Any, Literal
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from compoundnet.base import CompoundNetError, check, decode_toml, read_toml, write_whole
+from compoundnet.base import CompoundNetError, TomlStruct, check
 
 
-class Postprocess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Postprocess(TomlStruct, frozen=True, forbid_unknown_fields=True):
     """How a model's logits become probabilities: function(logits / temperature), and these the labels of an image.
 
     Attributes:
@@ -66,28 +64,6 @@ class Postprocess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise CompoundNetError(
                 f"{source}: holds {len(self.thresholds)} thresholds, and the network has {classes} classes"
             )
-
-    @classmethod
-    def loads(cls, text: str | bytes, source: str = "<text>") -> Postprocess:
-        """Read TOML.
-
-        Raises:
-            CompoundNetError: A field is unknown, of the wrong type or impossible; the message names it.
-        """
-        return decode_toml(text, cls, source)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Postprocess:
-        """Read a postprocess.toml, as `loads` does."""
-        return read_toml(path, cls)
-
-    def dumps(self) -> str:
-        """Return this as TOML, which `loads` reads back to an equal value."""
-        return msgspec.toml.encode(self).decode()
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the TOML file whole or not at all."""
-        write_whole(path, self.dumps().encode())
 
 
 def softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -12,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from compoundnet.base import Notify, check, decode_toml, ignore, read_toml, write_whole
-from compoundnet.base.images import Reading, read_image, to_rgb
+from compoundnet.base import Notify, TomlStruct, check, ignore
+from compoundnet.base.images import Reading, find_range_of_files, read_image, to_rgb
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,7 +34,7 @@ Fit: TypeAlias = Literal["crop", "pad", "squash"]
 Box: TypeAlias = tuple[int, int, int, int]
 
 
-class Preprocess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Preprocess(TomlStruct, frozen=True, forbid_unknown_fields=True):
     """Evaluation preprocessing: a box of the image, resized to `size`, then (pixel / 255 - mean) / std per channel.
 
     `fit` says which box:
@@ -169,28 +170,15 @@ class Preprocess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         padded.paste(resized, ((self.size - wide) // 2, (self.size - tall) // 2))
         return padded
 
-    @classmethod
-    def loads(cls, text: str | bytes, source: str = "<text>") -> Preprocess:
-        """Read TOML.
+    def with_range_of(self, files: Iterable[str | os.PathLike[str]]) -> tuple[Preprocess, str | None]:
+        """Return this with one range for all files with more than 8 bits a value, and a note that says which.
 
-        Raises:
-            CompoundNetError: A field is unknown, of the wrong type or impossible; the message names it.
+        Nothing changes, and there is no note, if it has a range already or there are no such files.
         """
-        return decode_toml(text, cls, source)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Preprocess:
-        """Read a preprocess.toml, as `loads` does."""
-        return read_toml(path, cls)
-
-    def dumps(self) -> str:
-        """Return this as TOML, which `loads` reads back to an equal value."""
-        fields = msgspec.structs.asdict(self)  # TOML has no None
-        return msgspec.toml.encode({name: value for name, value in fields.items() if value is not None}).decode()
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the TOML file whole or not at all."""
-        write_whole(path, self.dumps().encode())
+        found = find_range_of_files(files) if self.range is None else None
+        if found is None:
+            return self, None
+        return msgspec.structs.replace(self, range=(found.low, found.high)), str(found)
 
 
 def crop_box(width: int, height: int, crop: float) -> Box:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from compoundnet.base import CompoundNetError
 from compoundnet.base.image_values import Range
-from compoundnet.base.images import UnreadableImageError, find_range_of_files
+from compoundnet.base.images import UnreadableImageError
 from compoundnet.base.machine import cores
 from compoundnet.models import Model, Postprocess, open_model
 from compoundnet.runtime.sessions import session
@@ -171,11 +171,8 @@ class Predictor:
 
         Nothing happens, and None is returned, if the preprocessing has a range or there are no such files.
         """
-        found = find_range_of_files(paths) if self.preprocess.range is None else None
-        if found is None:
-            return None
-        self.preprocess = msgspec.structs.replace(self.preprocess, range=(found.low, found.high))
-        return str(found)
+        self.preprocess, note = self.preprocess.with_range_of(paths)
+        return note
 
     def many(self, paths: Iterable[str | os.PathLike[str]]) -> Iterator[Prediction | Failure]:
         """Classify many files.
