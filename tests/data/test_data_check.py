@@ -240,6 +240,28 @@ def test_the_report_shows_the_images_and_fits_any_window(tmp_path: Path, width: 
         assert watched.broken_pictures() == [] and watched.broken_links() == []
 
 
+def test_a_bar_has_the_colour_of_its_split_and_fits_a_phone(tmp_path: Path) -> None:
+    write_classes(tmp_path, 4)
+    rows = [("cat", "train"), ("cat", "val"), ("dog", "train"), ("dog", "test")]
+    lines = [
+        f"{folder}/{row}.jpg,{label},{split}" for row, (label, split) in enumerate(rows) for folder in ("cat", "dog")
+    ]
+    (tmp_path / "list.csv").write_text("\n".join(["path,label,split", *lines]))
+    report = tmp_path / "report.html"
+    result = CliRunner().invoke(app, ["check", str(tmp_path / "list.csv"), "-o", str(report)])
+    assert result.exit_code == 0, result.output
+    with page(390, 900) as watched:
+        watched.page.goto(report.as_uri())
+        colour = "node => getComputedStyle(node).backgroundColor"
+        train, val, test = (watched.page.locator(".key").nth(number).evaluate(colour) for number in (0, 1, 2))
+        bars = watched.page.locator(".bars tbody tr").evaluate_all(
+            f"rows => rows.map(row => [...row.querySelectorAll('.bar')].map({colour}))"
+        )
+        assert len({train, val, test}) == 3
+        assert bars == [[train, val], [train, test]]
+        assert watched.page.locator(".scroll").first.evaluate("node => node.scrollWidth <= node.clientWidth")
+
+
 def test_names_that_no_terminal_shows_are_replaced(tmp_path: Path) -> None:
     write_classes(tmp_path, 4)
     shutil.copytree(tmp_path / "cat", tmp_path / "caf\udce9")  # Latin-1 on disk

@@ -21,7 +21,7 @@ from compoundnet.data.names import some
 Level = Literal["stop", "warning", "note"]
 
 _EXAMPLES = 20
-# A class of fewer training images than this is learned badly, and held-out images say little of it.
+# A class of fewer training images than this is learned poorly, and its few held-out images do not show how poorly.
 _FEW = 10
 # The longer side is this many times the shorter: the centre square shows at most half of the image.
 _LONG = 2
@@ -255,7 +255,7 @@ def _classes(dataset: Dataset) -> Iterable[Finding]:
             "small classes", "warning", len(few),
             f"{len(few):,} class{'es have' if len(few) != 1 else ' has'} fewer than {_FEW} training images:"
             f" {some(few)}",
-            "they are learned badly, and few held-out images say how badly",
+            "small classes are learned poorly, and a few held-out images cannot show how poorly",
             tuple((f"{split.classes[label]}: {counts[label]:,}",) for label in np.argsort(counts)[:_EXAMPLES]
                   if counts[label] < _FEW),
         )  # fmt: skip

@@ -37,7 +37,7 @@ def check_page(found: DataCheck) -> bytes:
             {
                 "name": name,
                 "counts": of.tolist(),
-                "widths": [round(_LONGEST_BAR * count / longest, 2) for count in of.tolist() if count],
+                "widths": [round(_LONGEST_BAR * count / longest, 2) for count in of.tolist()],
             }
             for name, of in zip(found.dataset.classes, counts.T, strict=True)
         ],

@@ -199,7 +199,8 @@ class _Reader:
                 word = {"train": "training", "val": "validation", "test": "test"}[split]
                 raise CompoundNetError(
                     f"{self.root / name}: {' and '.join(f'{folder}/' for folder in folders)} are both {word} images by"
-                    f" their names: merge them, or rename all but one (.{folders[-1]} is left out)"
+                    f" their names: merge them, or rename all but one; folders with a dot before the name, such as"
+                    f" .{folders[-1]}/, are left out"
                 )
         if "train" in chosen:
             return

@@ -151,7 +151,7 @@ class Engine:
         """
         self._watcher.started(self._state.step, self.steps, -(-len(self._task.train) // self.epoch_steps))
         if self._recipe.precision == "fp16" and self._fabric.device.type == "cpu":
-            self._watcher.notify("precision bf16 instead of fp16, which only GPUs have here")
+            self._watcher.notify("precision bf16 instead of fp16, which runs on GPUs only")
         self._saved_at, self._unsaved = time.monotonic(), False
         compiling = readable_compile_errors() if self._recipe.compile else contextlib.nullcontext()
         with Stop() as stop, self._logs.writing(self._state.step, self._recipe), compiling:
