@@ -304,7 +304,7 @@ def to_rgb(
         stated = stated_range(opened)
         values = deep_values(opened, again)
         grey_or_colour = Image.fromarray(eight_bits(values, value_range, stated)).convert("RGB")
-        turned = _TURNED.get(_orientation(opened))
+        turned = _TURNED.get(orientation(opened))
         return grey_or_colour if turned is None else grey_or_colour.transpose(turned)
     opened.load()
     opened = _upright(opened)
@@ -315,17 +315,17 @@ def to_rgb(
     return opened.convert("RGB")
 
 
-def _orientation(image: Image.Image) -> int:
-    """EXIF's orientation of a decoded image; 1 is upright."""
+def orientation(image: Image.Image) -> int:
+    """Return EXIF's orientation of an opened image: 1 is upright, and so is one whose EXIF data is damaged."""
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # damaged EXIF data has no orientation
+    except Exception:  # Pillow raises several types
         return 1
 
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
-        return image if _orientation(image) == 1 else ImageOps.exif_transpose(image)
+        return image if orientation(image) == 1 else ImageOps.exif_transpose(image)
     except Exception:  # as above
         return image
 

@@ -14,10 +14,10 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image, ImageOps
 
 from compoundnet.base import CompoundNetError, Progress, ignore
-from compoundnet.base.images import Encoded, UnreadableImageError, image_errors, open_encoded
+from compoundnet.base.images import Encoded, UnreadableImageError, image_errors, open_encoded, orientation
 from compoundnet.base.machine import check_threads
 from compoundnet.data.dataset import Dataset, Split
 
@@ -212,7 +212,7 @@ def _decode(encoded: Encoded, found: _Found, near: bool) -> None:
         found.size, found.kind = image.size, (image.mode, _format(image))
         image.draft(None, _SMALL)  # only JPEG
         image.load()
-        if "exif" in image.info and (turned := _orientation(image)) != 1:
+        if "exif" in image.info and (turned := orientation(image)) != 1:
             found.size = found.size[::-1] if turned >= 5 else found.size
         if near:
             found.hash, found.thumb = perceptual_hash(ImageOps.exif_transpose(image))
@@ -238,13 +238,6 @@ def _decode_as_training_does(split: Split, index: int, encoded: Encoded, found: 
 def _format(image: Image.Image) -> str:
     animated = image.format != "JPEG" and getattr(image, "is_animated", False)
     return f"{image.format or 'pixels'}{', animated' * bool(animated)}"
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # damaged EXIF data has no orientation
-        return 1
 
 
 def digest(encoded: Encoded) -> bytes:

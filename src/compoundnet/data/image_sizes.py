@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import Image
 
 from compoundnet.base import CompoundNetError
-from compoundnet.base.images import image_formats, open_encoded
+from compoundnet.base.images import image_formats, open_encoded, orientation
 from compoundnet.data.dataset import Split
 from compoundnet.data.sources import Files
 from compoundnet.models import Preprocess
@@ -104,5 +104,5 @@ def _header(path: Path) -> tuple[int, int]:
 def _upright(image: Image.Image) -> tuple[int, int]:
     width, height = image.size
     # The orientations 5 to 8 lie on their side.
-    lying = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+    lying = orientation(image) in (5, 6, 7, 8)
     return (height, width) if lying else (width, height)
