@@ -18,11 +18,11 @@ from pathlib import Path
 
 import torch
 
-from compoundnet.arch import Coefficients, Network, cost
+from compoundnet.arch import Network, cost
 from compoundnet.base import CompoundNetError, make_folder
 from compoundnet.data import open_dataset
 from compoundnet.data.holdout import hold_out
-from compoundnet.search.study.lines import scaled
+from compoundnet.search.study.lines import Multipliers, StudyLines, scaled
 from compoundnet.train import find_recipe
 from compoundnet.train.overrides import override
 from studies.method_cifar10 import points, report, smoke
@@ -42,8 +42,10 @@ TRIED = (
     "label_smoothing=0.1 area=[0.5,1.0] lr=0.8",
     "label_smoothing=0.1 area=[0.5,1.0] lr=3",
     "label_smoothing=0.1 area=[0.5,1.0] epochs=40",
+    "label_smoothing=0.1 area=[0.5,1.0] epochs=160",
 )
-STAGES = ("tune", "scale")
+# The tuning of the recipe; STEP 1, Figure 8 and Figure 3; what Figure 4 needs beside them.
+STAGES = ("tune", "scale", "figure4")
 BASE = (1.0, 1.0, 1.0)
 
 
@@ -54,7 +56,7 @@ def main() -> None:
     parser.add_argument("--baseline", type=Path, default=BASELINE, help="the network's TOML file")
     parser.add_argument("--recipe", type=Path, default=RECIPE, help="its TOML file")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--stages", default=",".join(STAGES), help="which to do, tune, scale or both")
+    parser.add_argument("--stages", default=",".join(STAGES), help="which to do")
     parser.add_argument("--budgets", default="2,4", help="multiples of the baseline's cost in Figure 8")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, help="processes that train; by default 4 on a GPU")
@@ -101,39 +103,47 @@ def study(
     print(f"{len(train):,} training, {len(held):,} held-out images on {device}, {time.monotonic() - started:.0f} s")
     done = TrainingsFile(output)
 
-    def train_missing(stage: str, wanted: Iterable[Job]) -> None:
-        jobs = _missing(wanted, done)
+    def train_missing(wanted: Iterable[Job]) -> None:
+        jobs = [job for job in _missing(wanted, done) if job.stage in stages]
+        # The longest trainings first, so that the processes end together; Figure 4 only when the rest is done.
+        jobs.sort(key=lambda job: (job.stage == "figure4", -_work(job)))
         work = sum(map(_work, jobs)) * len(train) / cost(plan.baseline).macs / 1e6
-        print(f"{stage}: {len(jobs)} networks, as much work as {work:,.1f}M images in the baseline", flush=True)
+        print(f"{len(jobs)} networks, as much work as {work:,.1f}M images in the baseline", flush=True)
         for job, trained in train_all(jobs, images, device, workers, started + seconds):
             for seed, result in trained:
-                done.add(_row(stage, job, seed, result, device, (len(held), len(dataset.splits["test"]))))
+                done.add(_row(job, seed, result, device, (len(held), len(dataset.splits["test"]))))
         if left := len(_missing(jobs, done)):
-            print(f"{stage}: out of time, {left} networks are left; the same command goes on", flush=True)
+            print(f"out of time, {left} networks are left; the same command goes on", flush=True)
 
-    if "tune" in stages:
-        train_missing("tune", _tunings(plan))
-    if "scale" in stages:
-        train_missing("scale", _networks(plan, None))
-        found = report.coefficients(done.rows, plan)
-        if found is None:
-            print("STEP 1 is not finished, so Figure 8 has no line of its coefficients yet")
-        else:
-            train_missing("scale", _networks(plan, found))
+    paper = points.lines(plan.baseline, plan.budgets, points.PAPER)
+    train_missing([*_tunings(plan), *_networks(plan, paper)])
+    found = report.coefficients(done.rows, plan)
+    if found is None:
+        print("STEP 1 is not finished, so Figure 8 has no line of its coefficients yet")
+    else:
+        train_missing([*_networks(plan, points.lines(plan.baseline, plan.budgets, found)), *_figure4(plan)])
     report.write(output, done.rows, plan)
 
 
 def _tunings(plan: report.Plan) -> Iterator[Job]:
     for change in plan.tried:
-        yield Job(BASE, plan.baseline, override(plan.recipe, change.split()), (0,))
+        yield Job("tune", BASE, plan.baseline, override(plan.recipe, change.split()), (0,))
 
 
-def _networks(plan: report.Plan, found: Coefficients | None) -> Iterator[Job]:
-    """Return the networks of STEP 1 and Figure 8; without coefficients of STEP 1, not those that need them."""
-    lines = points.lines(plan.baseline, plan.budgets, found or Coefficients()).lines
-    compared = [point for line in lines[: None if found else -1] for point in line.points]
-    for point in (BASE, *points.step_one(plan.baseline, plan.budgets), *compared):
-        yield Job(point, scaled(plan.baseline, point), plan.recipe, tuple(range(plan.seeds)))
+def _networks(plan: report.Plan, compared: StudyLines) -> Iterator[Job]:
+    """Return the networks of STEP 1 and of these lines."""
+    listed = (point for line in compared.lines for point in line.points)
+    return _jobs("scale", plan, (BASE, *points.step_one(plan.baseline, plan.budgets), *listed))
+
+
+def _figure4(plan: report.Plan) -> Iterator[Job]:
+    lines = points.widths_on_four_baselines(plan.baseline, plan.budgets).lines
+    return _jobs("figure4", plan, (point for line in lines for point in line.points))
+
+
+def _jobs(stage: str, plan: report.Plan, listed: Iterable[Multipliers]) -> Iterator[Job]:
+    for point in listed:
+        yield Job(stage, point, scaled(plan.baseline, point), plan.recipe, tuple(range(plan.seeds)))
 
 
 def _missing(jobs: Iterable[Job], done: TrainingsFile) -> list[Job]:
@@ -151,19 +161,17 @@ def _work(job: Job) -> float:
     return cost(job.network).macs * job.recipe.epochs * len(job.seeds)
 
 
-def _row(
-    stage: str, job: Job, seed: int, trained: Trained, device: torch.device, judged: tuple[int, int]
-) -> FinishedTraining:
+def _row(job: Job, seed: int, trained: Trained, device: torch.device, judged: tuple[int, int]) -> FinishedTraining:
     """Return a line of the file, and print it. `judged`: the numbers of held-out and of test images."""
     costs = cost(job.network)
     depth, width, factor = job.multipliers
     print(
-        f"{stage} d={depth:.3g} w={width:.3g} r={factor:.3g} seed {seed}: held-out {trained.held:.2%}, test"
+        f"{job.stage} d={depth:.3g} w={width:.3g} r={factor:.3g} seed {seed}: held-out {trained.held:.2%}, test"
         f" {trained.test:.2%}, loss {trained.loss:.3f}, {trained.seconds:.1f} s",
         flush=True,
     )
     return FinishedTraining(
-        stage, job.multipliers, job.network.dumps(), seed,
+        job.stage, job.multipliers, job.network.dumps(), seed,
         0.0 if trained.diverged else trained.held, 0.0 if trained.diverged else trained.test,
         None if trained.diverged else trained.loss, costs.macs, costs.params, round(trained.seconds, 2),
         torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU", job.recipe.dumps(),

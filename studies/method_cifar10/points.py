@@ -8,15 +8,18 @@ it is solved so that the multiply-adds are those of the budget. The depth line, 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cache
 
 from compoundnet.arch import Coefficients, Network, cost, scale
 from compoundnet.base import CompoundNetError
-from compoundnet.search.study.lines import Multipliers, StudyLine, StudyLines
+from compoundnet.search.study.lines import Multipliers, StudyLine, StudyLines, scaled
 
 # The largest difference of costs of one budget, as a fraction.
 TOLERANCE = 0.05
 PAPER = Coefficients()
+# Fast scaling (Dollar et al. 2021, arXiv:2103.06877, with a = 0.8): mainly width, so that activations grow less.
+FAST = Coefficients(2**0.1, 2**0.4, 2**0.05)
 # Depths of STEP 1, each another number of layers of the baseline, and factors of the resolution.
 DEPTHS = (1.0, 1.2, 1.3)
 RESOLUTIONS = (1.0, 1.1)
@@ -113,23 +116,56 @@ def step_one(network: Network, wanted: tuple[float, ...]) -> tuple[Multipliers, 
 
 @cache
 def lines(network: Network, wanted: tuple[float, ...], coefficients: Coefficients) -> StudyLines:
-    """Return the lines of Figure 8: each dimension alone, the paper's coefficients, and those found here."""
+    """Return the lines of Figure 8: each dimension alone, fast scaling, the paper's coefficients, those found here."""
     at = budgets(network, wanted)
-    described = ", ".join(f"{macs / cost(network).macs:.2f}" for _, macs in at)
-
-    def width_alone(macs: int) -> Multipliers:
-        point = matched(network, 1.0, 1.0, macs)
-        assert point is not None
-        return point
-
+    alone = one_dimension(network, wanted)
     return StudyLines(
         "Figure 8. Ways of scaling at equal cost",
-        f"each line at {described} times the baseline's multiply-adds, within {TOLERANCE:.0%}",
+        alone.source,
         (
-            StudyLine("width", tuple(width_alone(macs) for _, macs in at)),
-            StudyLine("depth", tuple(point for point, _ in at)),
-            StudyLine("resolution", tuple(at_resolution(network, macs) for _, macs in at)),
+            *alone.lines,
+            StudyLine("fast", tuple(compound_at(network, FAST, macs) for _, macs in at)),
             StudyLine("compound, the paper's", tuple(compound_at(network, PAPER, macs) for _, macs in at)),
             StudyLine("compound, found", tuple(compound_at(network, coefficients, macs) for _, macs in at)),
         ),
     )
+
+
+@cache
+def one_dimension(network: Network, wanted: tuple[float, ...]) -> StudyLines:
+    """Return the lines of Figure 3: width, depth and resolution, each alone."""
+    at = budgets(network, wanted)
+    described = ", ".join(f"{macs / cost(network).macs:.2f}" for _, macs in at)
+    return StudyLines(
+        "Figure 3. Scaling one dimension at a time",
+        f"each line at {described} times the baseline's multiply-adds, within {TOLERANCE:.0%}",
+        (
+            StudyLine("width", _widths(network, 1.0, 1.0, at)),
+            StudyLine("depth", tuple(point for point, _ in at)),
+            StudyLine("resolution", tuple(at_resolution(network, macs) for _, macs in at)),
+        ),
+    )
+
+
+@cache
+def widths_on_four_baselines(network: Network, wanted: tuple[float, ...]) -> StudyLines:
+    """Return the lines of Figure 4: width at the depth and the resolution of the lowest budget, of each, of both."""
+    at = budgets(network, wanted)
+    (depth, _, _), macs = at[0]
+    factor = at_resolution(network, macs)[2]
+    lines = []
+    for deep, fine in ((1.0, 1.0), (depth, 1.0), (1.0, factor), (depth, factor)):
+        # The narrowest costs what its depth and resolution make it cost; wider ones are at the budgets above that.
+        narrowest = (deep, 1.0, fine)
+        own = cost(scaled(network, narrowest)).macs * (1 + TOLERANCE)
+        above = _widths(network, deep, fine, [budget for budget in at if budget[1] > own])
+        lines.append(StudyLine(f"d={deep:.3g}, r={fine:.3g}", (narrowest, *above)))
+    return StudyLines("Figure 4. Scaling width on four baselines", one_dimension(network, wanted).source, tuple(lines))
+
+
+def _widths(
+    network: Network, depth: float, factor: float, at: Sequence[tuple[Multipliers, int]]
+) -> tuple[Multipliers, ...]:
+    """Return the points of this depth and resolution at the budgets."""
+    found = [matched(network, depth, factor, macs) for _, macs in at]
+    return tuple(point for point in found if point is not None)

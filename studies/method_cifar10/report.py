@@ -16,7 +16,7 @@ from compoundnet.search.coefficients.grid_plot import draw_coefficients
 from compoundnet.search.findings import ReportTable
 from compoundnet.search.network_results import NetworkResult
 from compoundnet.search.study import findings
-from compoundnet.search.study.lines import label, scaled
+from compoundnet.search.study.lines import FigureNumber, StudyLines, label, scaled
 from compoundnet.search.study.settings import ScalingStudy
 from compoundnet.train.recipe import Recipe
 from compoundnet.trials.outcomes import TrialOutcome
@@ -46,7 +46,7 @@ class Plan(NamedTuple):
 
 
 def write(output: Path, rows: Sequence[FinishedTraining], plan: Plan) -> None:
-    """Write what the finished trainings show: tables in Markdown, plots, coefficients.toml, figure8/."""
+    """Write what the finished trainings show: tables in Markdown, plots, coefficients.toml, a folder a figure."""
     tried = [row for row in rows if row.stage == "tune"]
     if tried:
         write_whole(output / "tuning.md", _tuning(tried).markdown().encode())
@@ -61,13 +61,19 @@ def write(output: Path, rows: Sequence[FinishedTraining], plan: Plan) -> None:
     about = f"STEP 1 on CIFAR-10, {first.images:,} held-out images, {len(first.accuracies)} seeds. {verdict}"
     kept = FoundCoefficients(found.alpha, found.beta, found.gamma, plan.baseline, about)
     write_whole(output / "coefficients.toml", msgspec.toml.encode(kept))
-    settings = ScalingStudy(
-        8, plan.baseline, points.lines(plan.baseline, plan.budgets, found), "cifar10", plan.recipe, plan.seeds
-    )
-    trials = _trials(settings, rows)
+    compared: dict[FigureNumber, StudyLines] = {
+        8: points.lines(plan.baseline, plan.budgets, found),
+        3: points.one_dimension(plan.baseline, plan.budgets),
+        4: points.widths_on_four_baselines(plan.baseline, plan.budgets),
+    }
+    for figure, lines in compared.items():
+        settings = ScalingStudy(figure, plan.baseline, lines, "cifar10", plan.recipe, plan.seeds)
+        _write_figure(output / f"figure{figure}", settings, _trials(settings, rows))
+
+
+def _write_figure(folder: Path, settings: ScalingStudy, trials: list[optuna.trial.FrozenTrial]) -> None:
     if not trials:
         return
-    folder = output / "figure8"
     folder.mkdir(exist_ok=True)
     result = findings.find(settings, trials)
     for name, text in result.files.items():

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import torch
 
-from compoundnet.arch import Network, cost
+from compoundnet.arch import Network
 from compoundnet.base.errors import first_line
 from compoundnet.search.study.lines import Multipliers
 from compoundnet.train.recipe import Recipe
@@ -23,8 +23,9 @@ from studies.method_cifar10.resident import Images, Trained, Training, run
 
 
 class Job(NamedTuple):
-    """The trainings of one network with one recipe, one for each seed."""
+    """The trainings of one network with one recipe, one for each seed, for a stage of the study."""
 
+    stage: str
     multipliers: Multipliers
     network: Network
     recipe: Recipe
@@ -38,7 +39,7 @@ _images: list[Images] = []  # of a worker process: training, held-out and test i
 def train_all(
     jobs: Sequence[Job], images: Sequence[Images], device: torch.device, workers: int, until: float
 ) -> Iterator[Finished]:
-    """Train the networks, the most expensive first, and yield each job as it ends.
+    """Train the networks in this order, and yield each job as it ends.
 
     A job that fails is named, and the others go on; its error is raised at the end.
 
@@ -49,7 +50,7 @@ def train_all(
         workers: The number of processes; 0 trains in this one.
         until: The value of time.monotonic() after which no job is begun.
     """
-    waiting = sorted(jobs, key=lambda job: -cost(job.network).macs * job.recipe.epochs)
+    waiting = list(jobs)
     if workers == 0:
         _receive(images, device)
         while waiting and time.monotonic() < until:

@@ -33,7 +33,7 @@ def baseline() -> Network:
 def test_all_lines_cost_the_same_at_each_budget(baseline: Network) -> None:
     lines = points.lines(baseline, (2, 4), Coefficients(1.1, 1.2, 1.1)).lines
     assert [line.name for line in lines] == [
-        "width", "depth", "resolution", "compound, the paper's", "compound, found"
+        "width", "depth", "resolution", "fast", "compound, the paper's", "compound, found"
     ]  # fmt: skip
     unit = cost(baseline).macs
     for number, budget in enumerate((2, 4)):
@@ -50,6 +50,16 @@ def test_step_one_has_each_dimension_alone_and_different_networks(baseline: Netw
     lines = {line.name: line for line in points.lines(baseline, (2, 4), Coefficients()).lines}
     for name in ("width", "depth", "resolution", "compound, the paper's"):
         assert scaled(baseline, lines[name].points[0]).replace(name="n", scaling=None) in networks
+
+
+def test_figure_4_widens_from_each_of_its_four_baselines(baseline: Network) -> None:
+    lines = points.widths_on_four_baselines(baseline, (2, 4)).lines
+    assert len({(line.points[0][0], line.points[0][2]) for line in lines}) == 4
+    for line in lines:
+        (depth, width, factor), *wider = line.points
+        assert width == 1
+        assert all(point[0] == depth and point[2] == factor and point[1] > 1 for point in wider)
+    assert [len(line.points) for line in lines] == [3, 2, 2, 1]
 
 
 def test_a_crop_lies_inside_the_image_and_has_the_area_asked_for() -> None:
@@ -122,9 +132,10 @@ def test_the_command_runs_to_the_end_goes_on_and_leaves_what_reproduce_reads(tmp
     first = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert first.returncode == 0, first.stderr
     done = TrainingsFile(tmp_path)
-    study = read_study(tmp_path / "figure8")
-    assert study.summary is not None
-    assert all(row.accuracy is not None and len(row.accuracies) == 2 for row in study.summary.rows)
+    for figure in (3, 4, 8):
+        study = read_study(tmp_path / f"figure{figure}")
+        assert study.summary is not None
+        assert all(row.accuracy is not None and len(row.accuracies) == 2 for row in study.summary.rows)
     best = max((row for row in done.rows if row.stage == "scale"), key=lambda row: row.held)
     assert best.held >= 0
     found = read_toml(tmp_path / "coefficients.toml", FoundCoefficients)
