@@ -117,7 +117,7 @@ def test_the_wheel_holds_what_type_checkers_read_and_every_data_file(lean: Envir
 
 def test_the_base_install_is_small_and_has_no_torch(lean: Environment) -> None:
     assert lean.megabytes <= _MOST_MEGABYTES
-    libraries = ("torch", "scipy", "sympy", "matplotlib", "lightning", "optuna")
+    libraries = ("torch", "scipy", "sympy", "matplotlib", "lightning_fabric", "optuna")
     found = f"import importlib.util as i; print([n for n in {libraries} if i.find_spec(n)])"
     assert subprocess.run([lean.python, "-c", found], capture_output=True, text=True, check=True).stdout == "[]\n"
 

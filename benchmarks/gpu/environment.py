@@ -14,7 +14,7 @@ from section import parse
 from compoundnet import __version__
 from compoundnet.base.machine import free_memory, processor
 
-PACKAGES = ("torch", "torchvision", "triton", "timm", "lightning", "numpy", "simplejpeg")
+PACKAGES = ("torch", "torchvision", "triton", "timm", "lightning-fabric", "numpy", "simplejpeg")
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning.fabric.utilities.data import AttributeDict
+from lightning_fabric.utilities.data import AttributeDict
 from small_models import small_network
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel

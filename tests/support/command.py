@@ -19,7 +19,7 @@ from typing import Any
 
 # What the server imports. Not ONNX Runtime, which does not survive a fork, nor what reads the environment on import.
 _HEAVY = (
-    "lightning.fabric",
+    "lightning_fabric",
     "matplotlib.figure",
     "onnxscript",
     "optuna",

@@ -15,7 +15,8 @@ def test_lightnings_advice_to_lower_the_precision_is_hidden_and_nothing_else(cap
     from lightning_utilities.core.rank_zero import rank_zero_info
 
     launch(Hardware(devices=1, accelerator="cpu"))
-    loggers = [logging.getLogger(f"lightning.{part}.utilities.rank_zero") for part in ("fabric", "pytorch")]
+    packages = ("lightning_fabric", "pytorch_lightning", "lightning.fabric", "lightning.pytorch")
+    loggers = [logging.getLogger(f"{package}.utilities.rank_zero") for package in packages]
     for logger in loggers:  # rank_zero_info uses that of the part which was imported last
         logger.addHandler(caplog.handler)
         logger.setLevel(logging.INFO)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning.fabric.loggers.csv_logs import CSVLogger
-from lightning.fabric.loggers.logger import Logger
+from lightning_fabric.loggers.csv_logs import CSVLogger
+from lightning_fabric.loggers.logger import Logger
 from PIL import Image
 from small_train import small_dataset, small_network, small_recipe
 from torch import Tensor, nn
@@ -162,19 +162,38 @@ class Remembering(Logger):
         self.settings = params
 
 
+class Counting:
+    """A logger by its methods alone, as are those of the package `lightning`, whose class `Logger` is another one."""
+
+    reports = 0
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        self.reports += 1
+
+    def log_hyperparams(self, params: Any) -> None:
+        raise NotImplementedError
+
+    def save(self) -> None:
+        pass
+
+    def finalize(self, status: str) -> None:
+        assert status == "success"
+
+
 def test_loggers_of_ones_own(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     recipe = small_recipe(*OWN)
-    own, table = Remembering(), CSVLogger(tmp_path, name="table", version="")
+    own, counting, table = Remembering(), Counting(), CSVLogger(tmp_path, name="table", version="")
     task = plan_task(recipe, small_dataset(), network=small_network())
-    outcome = train(task, tmp_path / "model", loggers=[own, table])
+    outcome = train(task, tmp_path / "model", loggers=[own, counting, table])  # type: ignore[list-item]
     assert own.settings == recipe.fields()
     assert [step for step, _ in own.points] == [6, 10, 12]
     assert set(own.points[1][1]) == {"loss", "lr"}
+    assert counting.reports == 4
     assert own.points[0][1]["epoch/held_top1"] == outcome.history[0].held_top1
     assert "Remembering failed (the network is gone); training goes on without it" in caplog.text
     assert len((tmp_path / "table" / "metrics.csv").read_text().splitlines()) == 1 + 3 + 1
     assert not (tmp_path / "model.run" / "tensorboard").exists()
-    with pytest.raises(CompoundNetError, match=r"loggers must be instances of lightning\.fabric\.loggers\.Logger"):
+    with pytest.raises(CompoundNetError, match=r"loggers must be instances of lightning_fabric\.loggers\.Logger"):
         train(task, tmp_path / "other", loggers=["tensorboard"])  # type: ignore[list-item]
 
 

@@ -16,7 +16,7 @@ from lazy_loader import attach_stub
 from compoundnet.base.errors import CompoundNetError
 
 _TORCH = ("torch", "huggingface_hub", "onnx_ir", "onnxscript", "scipy")
-_TRAIN = (*_TORCH, "jinja2", "lightning", "matplotlib", "simplejpeg", "sklearn", "tensorboard", "torchvision")
+_TRAIN = (*_TORCH, "jinja2", "lightning_fabric", "matplotlib", "simplejpeg", "sklearn", "tensorboard", "torchvision")
 # Extra -> the libraries that it installs, by their import names; pyproject.toml lists the distributions. A library of
 # several extras belongs to the first one unless the purpose is known.
 EXTRAS: Mapping[str, tuple[str, ...]] = {

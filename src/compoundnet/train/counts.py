@@ -23,7 +23,7 @@ from compoundnet.nn import ConvNet
 from compoundnet.train.processes import total
 
 if TYPE_CHECKING:
-    from lightning.fabric import Fabric
+    from lightning_fabric import Fabric
 
 # From images float32[N, 3, S, S] on the CPU to logits [N, classes] on any device.
 Predict = Callable[[Tensor], Tensor]

@@ -45,7 +45,7 @@ from compoundnet.train.sync_norm import synchronise
 from compoundnet.train.task import Task
 
 if TYPE_CHECKING:
-    from lightning.fabric import Fabric
+    from lightning_fabric import Fabric
 
     from compoundnet.data.workers import Batch
 

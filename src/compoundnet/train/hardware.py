@@ -22,9 +22,11 @@ from compoundnet.base import CompoundNetError
 from compoundnet.train.recipe import Recipe
 
 if TYPE_CHECKING:
-    from lightning.fabric import Fabric
+    from lightning_fabric import Fabric
     from torch import nn
 
+# Fabric by itself, and the packages that have it in them, which a user may import too.
+_LIGHTNING = ("lightning_fabric", "pytorch_lightning", "lightning.fabric", "lightning.pytorch")
 _PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
@@ -55,13 +57,13 @@ def launch(hardware: Hardware, recipe: Recipe | None = None) -> Fabric:
     Raises:
         CompoundNetError: the machine lacks the devices.
     """
-    from lightning.fabric import Fabric  # noqa: PLC0415  slow; see the top
+    from lightning_fabric import Fabric  # noqa: PLC0415  slow; see the top
 
     devices, nodes = process_counts(hardware)
     processes = devices * nodes
     one = processes == 1 and hardware.strategy == "auto"
-    for part in ("fabric", "pytorch"):  # whichever was imported last
-        logging.getLogger(f"lightning.{part}.utilities.rank_zero").addFilter(_is_no_advice)
+    for package in _LIGHTNING:  # whichever was imported last
+        logging.getLogger(f"{package}.utilities.rank_zero").addFilter(_is_no_advice)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # warnings about counts and chosen plugins
@@ -118,7 +120,7 @@ def starts_as_first() -> bool:
 
 def is_sharded(fabric: Fabric) -> bool:
     """Whether the weights are sharded among the processes (FSDP)."""
-    from lightning.fabric.strategies.model_parallel import ModelParallelStrategy  # noqa: PLC0415  slow; see the top
+    from lightning_fabric.strategies.model_parallel import ModelParallelStrategy  # noqa: PLC0415  slow; see the top
 
     return isinstance(fabric.strategy, ModelParallelStrategy)
 
@@ -126,7 +128,7 @@ def is_sharded(fabric: Fabric) -> bool:
 def process_counts(hardware: Hardware) -> tuple[int, int]:
     """Return the numbers of processes per node and of nodes, set by torchrun or SLURM if it started this process."""
     import torch  # noqa: PLC0415  slow; see the top
-    from lightning.fabric.plugins.environments.slurm import SLURMEnvironment  # noqa: PLC0415
+    from lightning_fabric.plugins.environments.slurm import SLURMEnvironment  # noqa: PLC0415
 
     environment = os.environ
     if "TORCHELASTIC_RUN_ID" in environment or "LOCAL_WORLD_SIZE" in environment:
@@ -141,12 +143,12 @@ def process_counts(hardware: Hardware) -> tuple[int, int]:
 
 def _strategy(hardware: Hardware, recipe: Recipe | None, processes: int) -> Any:
     if hardware.strategy == "fsdp" and recipe is not None:
-        from lightning.fabric.strategies.model_parallel import ModelParallelStrategy  # noqa: PLC0415  slow; see the top
+        from lightning_fabric.strategies.model_parallel import ModelParallelStrategy  # noqa: PLC0415  slow; see the top
 
         return ModelParallelStrategy(
             _shard, data_parallel_size=processes, tensor_parallel_size=1, save_distributed_checkpoint=False
         )
-    from lightning.fabric.strategies.ddp import DDPStrategy  # noqa: PLC0415  slow; see the top
+    from lightning_fabric.strategies.ddp import DDPStrategy  # noqa: PLC0415  slow; see the top
 
     # With synchronised batch norm the statistics are equal already.
     return DDPStrategy(broadcast_buffers=recipe is not None and not recipe.sync_norm)

@@ -8,7 +8,7 @@ from compoundnet.train.counts import Counts, count
 from compoundnet.train.several_labels import LabelPredictions, count_labels
 
 if TYPE_CHECKING:
-    from lightning.fabric import Fabric
+    from lightning_fabric import Fabric
 
     from compoundnet.base import Progress
     from compoundnet.data import Split

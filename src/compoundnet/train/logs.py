@@ -17,11 +17,13 @@ from compoundnet.base import CompoundNetError, first_line, write_whole
 from compoundnet.train.status import Epoch
 
 if TYPE_CHECKING:
-    from lightning.fabric.loggers.logger import Logger
+    from lightning_fabric.loggers.logger import Logger
 
     from compoundnet.train.recipe import Recipe
 
 _log = logging.getLogger(__name__)
+# What is called of a logger. The class is not asked for: that of the package `lightning` is another one.
+_METHODS = ("log_metrics", "log_hyperparams", "save", "finalize")
 # Steps between points in the loggers.
 _EVERY = 10
 
@@ -35,7 +37,7 @@ class Logs:
     Args:
         folder: The folder to write to; None writes nothing, as on every process except the first.
         loggers: Lightning's (`TensorBoardLogger`, `CSVLogger`, `WandbLogger`, `MLFlowLogger`, ...) or your own subclass
-            of `lightning.fabric.loggers.Logger`. By default TensorBoard's, in the folder `tensorboard`.
+            of `lightning_fabric.loggers.Logger`. By default TensorBoard's, in the folder `tensorboard`.
 
     Raises:
         CompoundNetError: an item of `loggers` is not a logger.
@@ -115,7 +117,7 @@ def as_csv(history: list[Epoch]) -> bytes:
 def _tensorboard(folder: Path, step: int) -> list[Logger]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # warnings of TensorBoard's dependencies
-        from lightning.fabric.loggers.tensorboard import TensorBoardLogger  # noqa: PLC0415  slow; few processes log
+        from lightning_fabric.loggers.tensorboard import TensorBoardLogger  # noqa: PLC0415  slow; few processes log
 
         return [TensorBoardLogger(folder, name="tensorboard", version="", purge_step=step + 1)]
 
@@ -126,10 +128,8 @@ def _report_recipe(logger: Logger, recipe: Recipe) -> None:
 
 
 def _check_logger(given: object) -> None:
-    from lightning.fabric.loggers.logger import Logger  # noqa: PLC0415  takes a second, and few processes have loggers
-
-    if not isinstance(given, Logger):
+    if not all(callable(getattr(given, name, None)) for name in _METHODS):
         raise CompoundNetError(
-            f"loggers must be instances of lightning.fabric.loggers.Logger, such as TensorBoardLogger(folder), got"
+            f"loggers must be instances of lightning_fabric.loggers.Logger, such as TensorBoardLogger(folder), got"
             f" {given!r}"
         )

@@ -20,7 +20,7 @@ from compoundnet.nn import ConvNet
 from compoundnet.train.checkpoints import Checkpoints
 
 if TYPE_CHECKING:
-    from lightning.fabric import Fabric
+    from lightning_fabric import Fabric
 
 _GATHER = StateDictOptions(full_state_dict=True, cpu_offload=True)
 _SPREAD = StateDictOptions(full_state_dict=True)

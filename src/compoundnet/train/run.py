@@ -32,8 +32,8 @@ from compoundnet.train.task import Task
 from compoundnet.train.training_plots import draw_curves
 
 if TYPE_CHECKING:
-    from lightning.fabric import Fabric
-    from lightning.fabric.loggers.logger import Logger
+    from lightning_fabric import Fabric
+    from lightning_fabric.loggers.logger import Logger
     from torch import Tensor
 
     from compoundnet.nn import ConvNet

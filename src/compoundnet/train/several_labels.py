@@ -24,7 +24,7 @@ from compoundnet.nn import ConvNet
 from compoundnet.train.counts import on_device, predict_images
 
 if TYPE_CHECKING:
-    from lightning.fabric import Fabric
+    from lightning_fabric import Fabric
 
 # The threshold of a label that no held-out image has.
 _UNDECIDED = 0.5

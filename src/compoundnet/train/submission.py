@@ -22,7 +22,7 @@ from compoundnet.train.evaluation.evaluate import logits_function
 from compoundnet.train.processes import total
 
 if TYPE_CHECKING:
-    from lightning.fabric import Fabric
+    from lightning_fabric import Fabric
 
 _DEVKIT = "ILSVRC2012_devkit_t12"
 _GUESSES = 5

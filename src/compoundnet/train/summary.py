@@ -17,7 +17,7 @@ from compoundnet.data.workers import Decoder, Request
 from compoundnet.train.schedule import frozen_steps
 
 if TYPE_CHECKING:
-    from lightning.fabric import Fabric
+    from lightning_fabric import Fabric
 
     from compoundnet.nn import ConvNet
     from compoundnet.train.task import Task

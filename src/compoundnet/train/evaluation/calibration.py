@@ -14,7 +14,7 @@ from compoundnet.base import CompoundNetError, Progress, ignore
 from compoundnet.train.counts import on_device, predict_images
 
 if TYPE_CHECKING:
-    from lightning.fabric import Fabric
+    from lightning_fabric import Fabric
 
     from compoundnet.data import Split
     from compoundnet.models import Preprocess

@@ -31,7 +31,7 @@ from compoundnet.train.several_labels import label_predictions
 from compoundnet.train.training_plots import draw_confusion
 
 if TYPE_CHECKING:
-    from lightning.fabric import Fabric
+    from lightning_fabric import Fabric
 
 _log = logging.getLogger(__name__)
 
