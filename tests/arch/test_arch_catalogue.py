@@ -4,8 +4,9 @@ import pytest
 
 from compoundnet import arch, base
 
-# Recomputed from the authors' rules and equal to torchvision's published num_params (B0 to B7, ResNets, MobileNetV2);
-# B8, L2 and Lite from the authors' multipliers; MnasNet as torchvision and timm count them.
+# Recomputed from the authors' rules and equal to torchvision's published num_params (B0 to B7, V2-S to -L, ResNets,
+# MobileNetV2); B8, L2, Lite, V2-B0 to -B3, V2-XL and EdgeTPU from the authors' multipliers and equal to timm's models;
+# MnasNet as torchvision and timm count them.
 PARAMS = {
     "efficientnet-b0": 5_288_548,
     "efficientnet-b1": 7_794_184,
@@ -22,6 +23,17 @@ PARAMS = {
     "efficientnet-lite2": 6_092_072,
     "efficientnet-lite3": 8_197_096,
     "efficientnet-lite4": 13_006_568,
+    "efficientnetv2-b0": 7_139_704,
+    "efficientnetv2-b1": 8_141_052,
+    "efficientnetv2-b2": 10_096_086,
+    "efficientnetv2-b3": 14_358_406,
+    "efficientnetv2-s": 21_458_488,
+    "efficientnetv2-m": 54_139_356,
+    "efficientnetv2-l": 118_515_272,
+    "efficientnetv2-xl": 208_119_808,
+    "efficientnet-edgetpu-s": 5_438_392,
+    "efficientnet-edgetpu-m": 6_899_496,
+    "efficientnet-edgetpu-l": 10_589_712,
     "mobilenet-v1": 4_231_976,
     "mobilenet-v2": 3_504_872,
     "mnasnet-a1": 3_887_038,
@@ -50,6 +62,11 @@ MACS = {
     "efficientnet-b7": 37.75,
     "efficientnet-b8": 62.60,
     "efficientnet-l2": 475.7,
+    "efficientnetv2-b0": 0.718,
+    "efficientnetv2-b3": 3.011,
+    "efficientnetv2-s": 8.366,
+    "efficientnetv2-m": 24.58,
+    "efficientnetv2-l": 56.08,
 }
 # timm's published activation counts, millions of convolution outputs.
 ACTIVATIONS = {"efficientnet-b0": 6.75, "efficientnet-b1": 10.9, "efficientnet-b4": 49.5, "efficientnet-b7": 289.9}

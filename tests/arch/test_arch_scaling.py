@@ -29,11 +29,11 @@ def test_channels_round_as_the_authors_do(channels: int, width: float) -> None:
 @pytest.mark.parametrize("depth", [1.1, 1.2, 1.4, 1.8, 2.2, 2.6, 3.1, 3.6, 5.3])
 @pytest.mark.parametrize("repeats", [1, 2, 3, 4])
 def test_repeats_round_up_as_the_authors_do(repeats: int, depth: float) -> None:
-    assert round_repeats(repeats, depth) == math.ceil(depth * repeats)
+    assert round_repeats(repeats, depth, arch.Rules()) == math.ceil(depth * repeats)
 
 
 def test_binary_noise_does_not_round() -> None:
-    assert round_repeats(10, 1.1) == 11  # 1.1 * 10 is 11.000000000000002
+    assert round_repeats(10, 1.1, arch.Rules()) == 11  # 1.1 * 10 is 11.000000000000002
     assert round_channels(40, 0.7, arch.Rules()) == 32  # 0.7 * 40 is 27.999999999999996, which would give 24
 
 

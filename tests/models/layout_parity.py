@@ -8,27 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compoundnet.arch import FusedMBConv, Head, MBConv, Network, Stage, Stem
+from compoundnet.arch import Network
 from compoundnet.models.layouts import Layout, from_layout, to_layout
 from compoundnet.nn import build
 
 TOLERANCE = 1e-9  # of the largest logit. float64 throughout, so that nothing but rounding hides below it
-
-# It is not in the catalogue, but it is where the libraries have fused blocks.
-EFFICIENTNET_V2_S = Network(
-    "efficientnetv2-s",
-    300,
-    Stem(channels=24),
-    (
-        Stage(FusedMBConv(expansion=1), 24, repeats=2),
-        Stage(FusedMBConv(expansion=4), 48, repeats=4, stride=2),
-        Stage(FusedMBConv(expansion=4), 64, repeats=4, stride=2),
-        Stage(MBConv(expansion=4), 128, repeats=6, stride=2),
-        Stage(MBConv(expansion=6), 160, repeats=9),
-        Stage(MBConv(expansion=6), 256, repeats=15, stride=2),
-    ),
-    Head(1280),
-)
 
 
 @torch.no_grad()

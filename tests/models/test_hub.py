@@ -27,6 +27,7 @@ from compoundnet.models import ModelFolder, Preprocess, load, read_folder, write
 from compoundnet.models.hub import Repository, is_hub_name, needed_files, parse_hub_name
 from compoundnet.models.hub_repository import timm_model
 from compoundnet.models.layouts import layout, to_layout
+from compoundnet.models.layouts.timm import timm_name
 from compoundnet.nn import build
 
 B0 = arch.network("efficientnet-b0").replace(num_classes=3)
@@ -149,7 +150,7 @@ def test_timm_has_every_model_that_we_name_for_it(name: str) -> None:
             assert timm.is_model(found[0])
             assert layout(found[1]).adapt(network).padding == network.padding
     if name.startswith("efficientnet"):
-        assert timm_model(known) == (f"tf_{name.replace('-', '_')}", "timm")
+        assert timm_model(known) == (timm_name(name, "timm"), "timm")
 
 
 def test_a_norm_that_timm_does_not_have_is_not_its_model() -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 import timm
-from layout_parity import EFFICIENTNET_V2_S, check_parity
+from layout_parity import check_parity
 
 from compoundnet import arch
 from compoundnet.base import CompoundNetError
 from compoundnet.models.layouts import from_layout, layout
+from compoundnet.models.layouts.timm import timm_name
 
 slow = pytest.mark.slow
 
@@ -16,6 +17,11 @@ TF_MODELS = [
     "efficientnet-b0",
     "efficientnet-b3",
     "efficientnet-lite0",
+    "efficientnetv2-b0",
+    "efficientnetv2-s",
+    "efficientnet-edgetpu-s",
+    *(pytest.param(f"efficientnetv2-{name}", marks=slow) for name in ("b1", "b2", "b3", "m", "l", "xl")),
+    *(pytest.param(f"efficientnet-edgetpu-{name}", marks=slow) for name in "ml"),
     *(pytest.param(f"efficientnet-b{number}", marks=slow) for number in (1, 2, 4, 5, 6, 7)),
     *(pytest.param(f"efficientnet-lite{number}", marks=slow) for number in (1, 2, 3, 4)),
 ]
@@ -23,6 +29,7 @@ TF_MODELS = [
 NATIVE_MODELS = [
     ("efficientnet-b0", "efficientnet_b0"),
     ("efficientnet-lite0", "efficientnet_lite0"),
+    ("efficientnet-edgetpu-s", "efficientnet_es"),
     ("mobilenet-v1", "mobilenetv1_100"),
     ("mobilenet-v2", "mobilenetv2_100"),
     ("mnasnet-a1", "semnasnet_100"),
@@ -39,8 +46,10 @@ NATIVE_MODELS = [
 
 @pytest.mark.parametrize("name", TF_MODELS)
 def test_tf_models_agree_at_odd_and_even_sides(name: str) -> None:
-    theirs = timm.create_model("tf_" + name.replace("-", "_"))
-    converted = check_parity(theirs, arch.network(name), layout("timm"))
+    theirs = timm.create_model(timm_name(name, "timm"))
+    # The signal of a long network with large residuals grows, and rounding with it.
+    gain = 1.0 if name.startswith("efficientnetv2") else 1.5
+    converted = check_parity(theirs, arch.network(name), layout("timm"), gain=gain)
     assert (converted.padding, converted.norm.eps) == ("same", 1e-3)
 
 
@@ -59,10 +68,6 @@ def test_other_classes_and_input_channels_come_with_the_weights() -> None:
 def test_a_model_without_classifier_agrees_where_the_network_has_none() -> None:
     theirs = timm.create_model("tf_efficientnet_b0", num_classes=0)
     check_parity(theirs, arch.network("efficientnet-b0").replace(num_classes=0), layout("timm"))
-
-
-def test_fused_blocks_agree() -> None:
-    check_parity(timm.create_model("tf_efficientnetv2_s"), EFFICIENTNET_V2_S, layout("timm"), gain=1.0)
 
 
 def test_there_is_no_resnet_among_the_tf_models() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torchvision
-from layout_parity import EFFICIENTNET_V2_S, check_parity
+from layout_parity import check_parity
 from torch import nn
 
 from compoundnet import arch
@@ -16,12 +16,15 @@ slow = pytest.mark.slow
 MODELS = [
     ("efficientnet-b0", "efficientnet_b0"),
     ("efficientnet-b5", "efficientnet_b5"),  # the first with the authors' eps and momentum
+    ("efficientnetv2-s", "efficientnet_v2_s"),
     ("mobilenet-v2", "mobilenet_v2"),
     ("mnasnet-b1", "mnasnet1_0"),
     ("resnet-18", "resnet18"),
     ("resnext-50-32x4d", "resnext50_32x4d"),
     *(pytest.param(f"efficientnet-b{number}", f"efficientnet_b{number}", marks=slow) for number in (1, 2, 3, 4, 6, 7)),
     *(pytest.param(f"resnet-{depth}", f"resnet{depth}", marks=slow) for depth in (34, 50, 101, 152)),
+    pytest.param("efficientnetv2-m", "efficientnet_v2_m", marks=slow),
+    pytest.param("efficientnetv2-l", "efficientnet_v2_l", marks=slow),
     pytest.param("wide-resnet-50-2", "wide_resnet50_2", marks=slow),
     pytest.param("resnext-101-64x4d", "resnext101_64x4d", marks=slow),
 ]
@@ -30,7 +33,9 @@ MODELS = [
 @pytest.mark.parametrize(("name", "theirs"), MODELS)
 def test_models_agree_and_their_norm_comes_with_the_weights(name: str, theirs: str) -> None:
     model = torchvision.models.get_model(theirs)
-    converted = check_parity(model, arch.network(name), layout("torchvision"))
+    # The signal of a long network with large residuals grows, and rounding with it.
+    gain = 1.0 if name.startswith("efficientnetv2") else 1.5
+    converted = check_parity(model, arch.network(name), layout("torchvision"), gain=gain)
     assert converted.padding == "symmetric"
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     assert {(norm.eps, norm.momentum) for norm in norms} == {(converted.norm.eps, converted.norm.momentum)}
@@ -41,16 +46,12 @@ def test_a_renamed_b5_keeps_its_eps() -> None:
     assert layout("torchvision").adapt(b5).norm.eps == 1e-3
 
 
-def test_fused_blocks_agree() -> None:
-    check_parity(torchvision.models.efficientnet_v2_s(), EFFICIENTNET_V2_S, layout("torchvision"), gain=1.0)
-
-
 def test_other_classes_come_with_the_weights() -> None:
     theirs = torchvision.models.efficientnet_b0(num_classes=7)
     assert check_parity(theirs, arch.network("efficientnet-b0"), layout("torchvision")).num_classes == 7
 
 
-@pytest.mark.parametrize("name", ["efficientnet-lite0", "mnasnet-a1", "mobilenet-v1"])
+@pytest.mark.parametrize("name", ["efficientnet-lite0", "efficientnet-edgetpu-s", "mnasnet-a1", "mobilenet-v1"])
 def test_networks_that_torchvision_lacks_are_refused(name: str) -> None:
     network = layout("torchvision").adapt(arch.network(name))
     with pytest.raises(CompoundNetError, match=f"{name} cannot be laid out as torchvision does"):

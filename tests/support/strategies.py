@@ -10,7 +10,13 @@ kernels = st.sampled_from([1, 3, 5, 7])
 
 blocks: st.SearchStrategy[arch.Block] = st.one_of(
     st.builds(arch.MBConv, kernel=kernels, expansion=st.integers(1, 6), se=st.sampled_from([0.0, 0.1, 0.25, 1.0])),
-    st.builds(arch.FusedMBConv, kernel=kernels, expansion=st.integers(1, 4), se=st.sampled_from([0.0, 0.25])),
+    st.builds(
+        arch.FusedMBConv,
+        kernel=kernels,
+        expansion=st.integers(1, 4),
+        expands=st.sampled_from(["input", "output"]),
+        se=st.sampled_from([0.0, 0.25]),
+    ),
     st.builds(arch.SeparableConv, kernel=kernels, se=st.sampled_from([0.0, 0.25])),
     st.builds(arch.ConvBlock, kernel=kernels, se=st.sampled_from([0.0, 0.25])),
     st.builds(arch.BasicBlock, kernel=kernels),
@@ -51,6 +57,8 @@ networks: st.SearchStrategy[arch.Network] = st.builds(
     rules=st.builds(
         arch.Rules,
         channel_divisor=st.sampled_from([1, 4, 8]),
+        max_channel_loss=st.sampled_from([0.0, 0.1, 1.0]),
+        depth_rounding=st.sampled_from(["up", "nearest"]),
         fix_stem=st.booleans(),
         fix_head=st.booleans(),
         fix_end_repeats=st.booleans(),

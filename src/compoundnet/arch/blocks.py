@@ -95,12 +95,15 @@ class MBConv(_Block, frozen=True, tag="MBConv"):
 class FusedMBConv(_Block, frozen=True, tag="FusedMBConv"):
     """MBConv whose expansion and depthwise convolution are one full convolution (EfficientNet-EdgeTPU, V2).
 
-    At `expansion` 1 the block is that convolution alone, with its activation and without a projection.
+    At `expansion` 1 the block is that convolution alone, with its activation and without a projection. `expands` says
+    of which channels the full convolution has a multiple: of the block's "input"; or of its "output", as in the first
+    block of EfficientNet-EdgeTPU, whose string in efficientnet_edgetpu_builder.py expands 24 of the stem's 32 channels.
     """
 
     kernel: int = 3
     expansion: int = 4
     se: float = 0.0
+    expands: Literal["input", "output"] = "input"
 
     def __post_init__(self) -> None:
         check_kernel(self.kernel)
@@ -112,12 +115,15 @@ class FusedMBConv(_Block, frozen=True, tag="FusedMBConv"):
         """`FusedMBConv4, k3x3`, with `, SE` if it has squeeze-excitation."""
         return f"FusedMBConv{self.expansion}, {_side(self.kernel)}{_with_se(self.se)}"
 
+    def middle_channels(self, shape: BlockShape) -> int:
+        """Return the channels of the full convolution."""
+        expanded = self.expansion > 1 and self.expands == "input"
+        return (shape.in_channels if expanded else shape.out_channels) * self.expansion
+
     def _trace_branch(self, trace: Trace, shape: BlockShape) -> int:
-        expanded = self.expansion > 1
-        middle = shape.in_channels * self.expansion if expanded else shape.out_channels
-        x = trace.conv_norm("expand", -1, middle, self.kernel, shape.stride)
+        x = trace.conv_norm("expand", -1, self.middle_channels(shape), self.kernel, shape.stride)
         x = trace.squeeze_excite("se", x, squeeze_channels(shape.in_channels, self.se))
-        return trace.conv_norm("project", x, shape.out_channels, activation=False) if expanded else x
+        return trace.conv_norm("project", x, shape.out_channels, activation=False) if self.expansion > 1 else x
 
 
 class SeparableConv(_Block, frozen=True, tag="SeparableConv"):

@@ -84,7 +84,7 @@ def scale(
     resolution: float = 1.0,
     name: str | None = None,
 ) -> Network:
-    """Scale a network (Eq. 2): ceil(depth * L) repeats, width * C channels by its family's rules, and the resolution.
+    """Scale a network (Eq. 2): depth * L repeats and width * C channels, rounded by its family's rules; resolution.
 
     Args:
         network: The baseline.
@@ -144,7 +144,7 @@ def compound(network: Network, phi: float, coefficients: Coefficients | None = N
 
 
 def round_channels(channels: int, width: float, rules: Rules) -> int:
-    """Return the nearest multiple of the divisor, at least one divisor, and one more if 10 % would be lost.
+    """Return the nearest multiple of the divisor, at least one, and the next one if too many channels would be lost.
 
     Width 1 changes nothing, because the channels of a network need not be multiples.
     """
@@ -154,13 +154,16 @@ def round_channels(channels: int, width: float, rules: Rules) -> int:
     # Rounding errors of the product are removed first: 0.7 * 40 is 27.999999999999996 and would round down.
     wanted = round(channels * width, 9)
     rounded = max(divisor, int(wanted + divisor / 2) // divisor * divisor)
-    return rounded + divisor if rounded < 0.9 * wanted else rounded
+    return rounded + divisor if rounded < (1 - rules.max_channel_loss) * wanted else rounded
 
 
-def round_repeats(repeats: int, depth: float) -> int:
-    """Return ceil(depth * repeats), without rounding errors of the product: 1.1 * 10 is 11.000000000000002 and would
-    give 12."""
-    return math.ceil(round(depth * repeats, 9)) or 1
+def round_repeats(repeats: int, depth: float, rules: Rules) -> int:
+    """Return depth * repeats, rounded up or to the nearest whole number, at least 1.
+
+    Rounding errors of the product are removed first: 1.1 * 10 is 11.000000000000002 and would give 12.
+    """
+    wanted = round(depth * repeats, 9)
+    return max(1, math.ceil(wanted) if rules.depth_rounding == "up" else round(wanted))
 
 
 def _scale_stage(stage: Stage, depth: float, width: float, rules: Rules, *, end: bool) -> Stage:
@@ -168,7 +171,7 @@ def _scale_stage(stage: Stage, depth: float, width: float, rules: Rules, *, end:
     return msgspec.structs.replace(
         stage,
         channels=round_channels(stage.channels, width, rules),
-        repeats=stage.repeats if fixed else round_repeats(stage.repeats, depth),
+        repeats=stage.repeats if fixed else round_repeats(stage.repeats, depth, rules),
     )
 
 

@@ -88,8 +88,12 @@ class Rules(_Part, frozen=True):
     The `fix_*` fields are those of EfficientNet-Lite (lite/efficientnet_lite_builder.py).
 
     Attributes:
-        channel_divisor: Channels are rounded to its nearest multiple, at least one, and one more if that would lose
-            over 10 % (authors' round_filters).
+        channel_divisor: Channels are rounded to its nearest multiple, at least one.
+        max_channel_loss: The part of the channels that rounding down may lose; where it would lose more, the next
+            multiple is taken. 0.1 in the authors' round_filters; 1 never takes the next one (EfficientNetV2,
+            automl/efficientnetv2/effnetv2_model.py).
+        depth_rounding: Repeats are rounded "up" (authors' round_repeats), or to the "nearest" whole number, at least
+            one (TinyNet).
         fix_stem: Whether the stem keeps its channels.
         fix_head: Whether the head keeps its channels.
         fix_end_repeats: Whether the first and the last stage keep their repeats.
@@ -97,6 +101,8 @@ class Rules(_Part, frozen=True):
     """
 
     channel_divisor: int = 8
+    max_channel_loss: float = 0.1
+    depth_rounding: Literal["up", "nearest"] = "up"
     fix_stem: bool = False
     fix_head: bool = False
     fix_end_repeats: bool = False
@@ -104,6 +110,10 @@ class Rules(_Part, frozen=True):
 
     def __post_init__(self) -> None:
         check(self.channel_divisor >= 1, f"channel_divisor must be at least 1, got {self.channel_divisor}")
+        check(
+            0 <= self.max_channel_loss <= 1,
+            f"max_channel_loss is a part of the channels, from 0 to 1, got {self.max_channel_loss}",
+        )
 
 
 class Scaling(_Part, frozen=True):

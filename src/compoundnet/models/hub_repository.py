@@ -17,6 +17,7 @@ from compoundnet.base import CompoundNetError, Notify, ignore, need, whole_folde
 from compoundnet.base.units import format_count
 from compoundnet.models import layouts
 from compoundnet.models.hub import check_reachable, hub_errors, parse_hub_name
+from compoundnet.models.layouts.timm import timm_name
 from compoundnet.models.lookup import open_folder
 from compoundnet.models.model import Model, ModelFolder
 from compoundnet.models.preprocess import Preprocess
@@ -25,14 +26,6 @@ from compoundnet.models.weights_files import read_safetensors
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
 
-# Where timm's name is not ours with other punctuation.
-_TIMM_NAMES = {
-    "resnext-50-64x4d": "",  # timm has none
-    "mnasnet-a1": "semnasnet_100",
-    "mnasnet-b1": "mnasnet_100",
-    "mobilenet-v1": "mobilenetv1_100",
-    "mobilenet-v2": "mobilenetv2_100",
-}
 _CROP_MODES = {"crop": "center", "squash": "squash", "pad": "border"}
 _LISTED = 100  # classes that a model card lists
 _KEPT_OUT = ("log.csv",)
@@ -139,11 +132,8 @@ def timm_model(network: Network) -> tuple[str, str] | None:
         return None
     if (adapted.padding, adapted.norm.eps) != (network.padding, network.norm.eps):
         return None
-    if layout == "timm" and not of.name.startswith("efficientnet"):
-        return None
-    plain = re.sub(r"(resnet|resnext)-(\d+)", r"\1\2", of.name).replace("-", "_")
-    name = _TIMM_NAMES.get(of.name, plain)
-    return (f"tf_{name}" if layout == "timm" else name, layout) if name else None
+    name = timm_name(of.name, layout)
+    return (name, layout) if name else None
 
 
 def _is_same(known: Network, network: Network) -> bool:

@@ -71,7 +71,7 @@ def _repeats(base: Network, norms: int) -> Iterator[tuple[float, tuple[int, ...]
     for low, high in pairwise(sorted(limits)):
         repeats = tuple(
             stage.repeats if base.rules.fix_end_repeats and number in (0, len(base.stages) - 1)
-            else round_repeats(stage.repeats, float(high))
+            else round_repeats(stage.repeats, float(high), base.rules)
             for number, stage in enumerate(base.stages)
         )  # fmt: skip
         total = fixed + sum(one + (count - 1) * more for one, more, count in zip(first, others, repeats, strict=True))

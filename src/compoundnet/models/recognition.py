@@ -17,13 +17,17 @@ from compoundnet.arch import Network
 from compoundnet.base import CompoundNetError
 from compoundnet.models import layouts
 from compoundnet.models.layouts import Layout
+from compoundnet.models.layouts.timm import timm_name
 from compoundnet.models.matches import CLASSIFIER, STEM, Match, compare
 from compoundnet.models.multipliers import scaled, scaled_note
 from compoundnet.models.tensors import Shape
 
 # Of timm's pairs of models that differ in padding and eps alone, `tf_` is the one with weights on the hub for these.
-_WITH_TENSORFLOW = re.compile(r"efficientnet-(b[5-9]|l2|lite[1-4])")
-_TIMM_NAME = re.compile(r"(?<![a-z])(tf[_-])?efficientnet[_-](b\d|l2|lite\d)(?![a-z0-9])", re.IGNORECASE)
+_WITH_TENSORFLOW = re.compile(r"efficientnet-(b[5-9]|l2|lite[1-4])|efficientnetv2-(b\d|s|m|l|xl)")
+_TIMM_NAME = re.compile(
+    r"(?<![a-z])(tf[_-])?(efficientnet[_-](b\d|l2|lite\d|e[sml])|efficientnetv2[_-](b\d|s|m|l|xl))(?![a-z0-9])",
+    re.IGNORECASE,
+)
 _MOST_NAMED = 3
 
 
@@ -110,12 +114,12 @@ def _choose(fitting: list[Match], hints: Sequence[Hint]) -> tuple[Match, list[st
         if found is not None:
             layout = "timm" if found[1] else "timm-native"
             return by_layout[layout], [f"took timm's {found[0]} (layout {layout}), as {hint.place} says"]
-    if not base.startswith("efficientnet"):  # timm has no `tf_` model of another family
-        return by_layout["timm-native"], []
+    for layout, other in (("timm", "timm-native"), ("timm-native", "timm")):
+        if not timm_name(base, other):
+            return by_layout[layout], []
     layout = "timm" if _WITH_TENSORFLOW.fullmatch(name) else "timm-native"
     other = "timm-native" if layout == "timm" else "timm"
-    theirs = name.replace("-", "_")
-    titles = {"timm": f"tf_{theirs}", "timm-native": theirs}
+    titles = {one: timm_name(name, one) for one in (layout, other)}
     sides = {"timm": "TensorFlow's padding, eps 1e-3", "timm-native": "symmetric padding, eps 1e-5"}
     return by_layout[layout], [
         f"timm's {titles[layout]} and {titles[other]} have the same tensors; took {titles[layout]} ({sides[layout]});"

@@ -88,11 +88,10 @@ class FusedMBConvLayer(SkipLayer):
 
     def __init__(self, units: Units, block: arch.FusedMBConv, shape: BlockShape, survival: float) -> None:
         super().__init__(block, shape, survival)
-        expanded = block.expansion > 1
-        middle = shape.in_channels * block.expansion if expanded else shape.out_channels
+        middle = block.middle_channels(shape)
         self.expand = units.conv(shape.in_channels, middle, block.kernel, shape.stride)
         self.se = units.squeeze_excite(middle, shape.in_channels, block.se)
-        self.project = units.conv(middle, shape.out_channels, act=False) if expanded else None
+        self.project = units.conv(middle, shape.out_channels, act=False) if block.expansion > 1 else None
 
     def branch(self, x: Tensor) -> Tensor:
         y: Tensor = self.expand(x)

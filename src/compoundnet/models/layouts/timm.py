@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from compoundnet.arch import ConvBlock, FusedMBConv, MBConv, Network, Norm, SeparableConv
@@ -16,6 +17,27 @@ from compoundnet.models.layouts.base import (
     unsupported,
 )
 from compoundnet.models.layouts.torchvision import is_resnet, resnet_modules
+
+# timm's names that are not ours with other punctuation, without `tf_`; "": timm has no such model.
+_NAMES = {
+    "efficientnet-edgetpu-s": "efficientnet_es",
+    "efficientnet-edgetpu-m": "efficientnet_em",
+    "efficientnet-edgetpu-l": "efficientnet_el",
+    "mnasnet-a1": "semnasnet_100",
+    "mnasnet-b1": "mnasnet_100",
+    "mobilenet-v1": "mobilenetv1_100",
+    "mobilenet-v2": "mobilenetv2_100",
+    "resnext-50-64x4d": "",
+}
+
+
+def timm_name(network: str, layout: str) -> str:
+    """Return timm's name of a network of the catalogue in one of its two layouts; "" if timm has no such model."""
+    plain = re.sub(r"(resnet|resnext)-(\d+)", r"\1\2", network).replace("-", "_")
+    name = _NAMES.get(network, plain)
+    if layout == TIMM.name:
+        return f"tf_{name}" if network.startswith("efficientnet") else ""
+    return "" if network.startswith("efficientnetv2-b") else name
 
 
 def _modules(network: Network) -> Iterator[Module]:

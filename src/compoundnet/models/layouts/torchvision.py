@@ -41,7 +41,7 @@ def _efficientnet(network: Network) -> Iterator[Module]:
         match at.block:
             case MBConv() if at.block.se > 0:
                 units = ["expand", "depthwise", "se", "project"][0 if at.block.expansion > 1 else 1 :]
-            case FusedMBConv(se=0):
+            case FusedMBConv(se=0, expands="input"):
                 units = ["expand", "project"][: 2 if at.block.expansion > 1 else 1]
             case block:
                 raise unsupported(_LIBRARY, network, f"{block}")
