@@ -45,7 +45,12 @@ def segments(network: Network) -> tuple[Segment, ...]:
 
 
 def unroll(network: Network) -> tuple[Layer, ...]:
-    """Return every layer in execution order, under its name in the built module (`stages.2.0.depthwise.conv`)."""
+    """Return every layer in execution order, under its name in the built module (`stages.2.0.depthwise.conv`).
+
+    Raises:
+        CompoundNetError: The network is larger than any that can be built (`Network.check_size`).
+    """
+    network.check_size()
     layers: list[Layer] = []
     for run in segments(network):
         for position in range(run.first, run.first + run.repeats):

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from compoundnet.arch.blocks import Block, Skip, check_kernel
+from compoundnet.base import limits
 from compoundnet.base.values import TomlStruct, check
 
 MIN_RESOLUTION = 32
@@ -189,6 +190,20 @@ class Network(_Part, TomlStruct, frozen=True, omit_defaults=True):
         changed = msgspec.structs.replace(self, **fields)
         changed.__post_init__()  # structs.replace does not run it
         return changed
+
+    def check_size(self) -> None:
+        """Raise CompoundNetError if there are more layers, channels or pixels than in any network that can be built.
+
+        Costs of larger networks are still computed, since they are a formula.
+        """
+        limit = limits.BLOCKS
+        check(self.blocks <= limit, f"{self.name} has {self.blocks:,} blocks, and {limit:,} are the limit")
+        most = max(
+            self.stem.channels, self.head.channels, self.in_channels, self.num_classes,
+            *(max(stage.channels, getattr(stage.block, "groups", 1)) for stage in self.stages),
+        )  # fmt: skip
+        limit = limits.CHANNELS
+        check(most <= limit, f"{self.name} has a layer of {most:,} channels, and {limit:,} are the limit")
 
     @property
     def blocks(self) -> int:

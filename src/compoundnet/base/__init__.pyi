@@ -12,6 +12,7 @@ from .files import (
     write_errors,
     write_whole,
 )
+from .inputs import check_file, irregular, problem_with, read_file
 from .progress import Notify, Progress, ignore
 from .units import format_bytes, format_count, parse_bytes, parse_count, parse_duration
 from .values import TomlStruct, check, decode_toml, plain_values, read_toml
@@ -24,6 +25,7 @@ __all__ = [
     "TomlStruct",
     "UnwritableError",
     "check",
+    "check_file",
     "check_folder_of",
     "decode_toml",
     "did_you_mean",
@@ -31,12 +33,15 @@ __all__ = [
     "format_bytes",
     "format_count",
     "ignore",
+    "irregular",
     "make_folder",
     "need",
     "parse_bytes",
     "parse_count",
     "parse_duration",
     "plain_values",
+    "problem_with",
+    "read_file",
     "read_toml",
     "remove_all_scratch",
     "remove_scratch",

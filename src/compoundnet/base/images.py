@@ -17,9 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from compoundnet.base import limits
 from compoundnet.base.errors import CompoundNetError, first_line
 from compoundnet.base.image_damage import is_blank, taking_damaged, without_text
 from compoundnet.base.image_values import FoundRange, Range, deep_values, eight_bits, find_range, is_deep, stated_range
+from compoundnet.base.inputs import problem_with
 from compoundnet.base.progress import ignore
 
 # An image before it is decoded: a file's bytes, or pixels uint8[H, W] or uint8[H, W, 3].
@@ -154,6 +156,9 @@ def read_image(
             PIL.Image.MAX_IMAGE_PIXELS (179 million) pixels. PIL warns from half of that.
     """
     file = Path(path)
+    problem = problem_with(file, limits.IMAGE_BYTES)
+    if problem is not None:
+        raise UnreadableImageError(os.fspath(path), problem)
     try:
         return _read(lambda: Image.open(file, formats=image_formats()), file.read_bytes, reading, damaged)
     except Exception as error:  # a damaged file can make a decoder raise anything
@@ -215,6 +220,8 @@ def find_range_of_files(paths: Iterable[str | os.PathLike[str]]) -> FoundRange |
     files = [os.fspath(path) for path in paths]
 
     def opened(number: int) -> Image.Image | None:
+        if problem_with(files[number], limits.IMAGE_BYTES) is not None:
+            return None
         try:
             return Image.open(files[number], formats=image_formats())
         except Exception:
@@ -269,6 +276,8 @@ def reason(error: Exception, path: Path | None = None) -> str:
     """Return in words why an image cannot be read; `path` is its file, if any."""
     if path is not None and path.is_dir():
         return "is a folder, not an image"
+    if isinstance(error, UnreadableImageError):
+        return error.reason
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         limit = (Image.MAX_IMAGE_PIXELS or 0) * (2 if isinstance(error, Image.DecompressionBombError) else 1)
         return f"has more than {limit:,} pixels, the limit that guards against decompression bombs; make it smaller"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import codecs
 from pathlib import Path
 
+from compoundnet.base import limits
 from compoundnet.base.errors import CompoundNetError
+from compoundnet.base.inputs import read_file
 
 # Longer marks first: that of UTF-32 starts with that of UTF-16.
 _MARKS = (
@@ -60,15 +62,14 @@ def decode_text(content: bytes) -> tuple[str, str]:
             return content.decode("latin-1"), LATIN_1
 
 
-def read_text(path: Path) -> tuple[str, str]:
-    """Read a text file, as `decode_text` decodes it.
+def read_text(path: Path, limit: int = limits.METADATA_BYTES) -> tuple[str, str]:
+    """Read a text file of at most `limit` bytes, as `decode_text` decodes it.
 
     Raises:
-        CompoundNetError: The file cannot be read, or is not text.
+        CompoundNetError: The file cannot be read, is larger, or is not text.
     """
+    content = read_file(path, limit)
     try:
-        return decode_text(path.read_bytes())
-    except OSError as error:
-        raise CompoundNetError(f"{path}: cannot be read: {error.strerror or error}") from error
+        return decode_text(content)
     except ValueError as error:
         raise CompoundNetError(f"{path}: {error}") from error

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+import re
+import tomllib
 from typing import Any, Self, TypeVar
 
 import msgspec
 
+from compoundnet.base import limits
 from compoundnet.base.errors import CompoundNetError
 from compoundnet.base.files import write_whole
+from compoundnet.base.inputs import read_file
 
 Value = TypeVar("Value")
+
+# TOML's strings and comments, in which brackets, dots and digits mean nothing.
+_TEXT = re.compile(r'''"""(?:\\.|[^\\])*?"""|'{3}.*?'{3}|"(?:\\.|[^"\\\n])*"|'[^'\n]*'|\#[^\n]*''', re.DOTALL)
+_NUMBER = re.compile(rf"[0-9a-fA-F_]{{{limits.NUMBER_DIGITS},}}")
+_KEY = re.compile(rf"(?:[\w-]+[ \t]*\.[ \t]*){{{limits.TOML_DEPTH},}}")
 
 
 def decode_toml(text: str | bytes, kind: type[Value], source: str) -> Value:
@@ -23,21 +31,47 @@ def decode_toml(text: str | bytes, kind: type[Value], source: str) -> Value:
         source: The name of the document in error messages.
 
     Raises:
-        CompoundNetError: an unknown field, a wrong type or an impossible value; the message names source and field.
+        CompoundNetError: an unknown field, a wrong type, an impossible value, or a document that would take far more
+            memory than its own size; the message names source and field.
     """
     try:
+        check_nesting(text if isinstance(text, str) else text.decode(), source)
         return msgspec.toml.decode(text, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except CompoundNetError:
+        raise
+    except (ValueError, RecursionError) as error:  # msgspec's, tomllib's, and Python's for a number of too many digits
         raise CompoundNetError(f"{source}: {_readable(str(error))}") from error
 
 
 def read_toml(path: str | os.PathLike[str], kind: type[Value]) -> Value:
     """Read a TOML file as a value of type `kind`; errors as in `decode_toml`, and for a file that cannot be read."""
+    return decode_toml(read_file(path, limits.TOML_BYTES), kind, str(path))
+
+
+def parse_toml(text: str, source: str) -> dict[str, Any]:
+    """Parse TOML text without a type. Raises CompoundNetError if it is no TOML, or is nested too deep."""
+    check_nesting(text, source)
     try:
-        text = Path(path).read_bytes()
-    except OSError as error:
-        raise CompoundNetError(f"{path}: cannot be read: {error.strerror or error}") from error
-    return decode_toml(text, kind, str(path))
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CompoundNetError(f"{source}: {error}") from error
+
+
+def check_nesting(text: str, source: str) -> None:
+    """Raise a CompoundNetError if a TOML document is nested deeper, or has longer numbers, than any that is meant.
+
+    Parsers need memory that grows with the square of the parts of a dotted key, and a call for each bracket.
+    """
+    plain = _TEXT.sub("a", text)
+    if _NUMBER.search(plain):
+        raise CompoundNetError(f"{source}: holds a number of more than {limits.NUMBER_DIGITS} digits")
+    depth = 0
+    for bracket in re.finditer(r"[\[\]{}]", plain):
+        depth += 1 if bracket[0] in "[{" else -1
+        if depth > limits.TOML_DEPTH:
+            raise CompoundNetError(f"{source}: its brackets are nested more than {limits.TOML_DEPTH} deep")
+    if _KEY.search(plain):
+        raise CompoundNetError(f"{source}: a key has more than {limits.TOML_DEPTH} parts")
 
 
 class TomlStruct(msgspec.Struct, frozen=True):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from compoundnet.base import CompoundNetError
+from compoundnet.base.text import read_text
 from compoundnet.data.catalogue import DatasetFacts
 from compoundnet.data.dataset import Split
 from compoundnet.data.sources import Files, Strings
@@ -43,7 +44,7 @@ def _split(name: str, classes: tuple[str, ...], folder: Path, rows: list[tuple[s
 
 def _rows(path: Path, columns: tuple[str, ...]) -> list[tuple[str, ...]]:
     """Read columns of a tab-separated list whose first line names them."""
-    header, *lines = path.read_text(encoding="utf-8").splitlines() or [""]
+    header, *lines = read_text(path)[0].splitlines() or [""]
     names = header.split("\t")
     missing = [column for column in columns if column not in names]
     if missing:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from compoundnet.base import CompoundNetError, Notify, ignore
+from compoundnet.base import CompoundNetError, Notify, ignore, irregular
 from compoundnet.base.images import image_suffixes, unread_files, unread_suffixes
 from compoundnet.data.names import is_made_by_tools, is_map_file, written_by_compoundnet
 
@@ -223,7 +223,7 @@ def images_below(folder: Path, name: str, left: LeftOutFiles, visited: Visited, 
         elif entry.is_file():
             yield below
         else:
-            left.add("dead link" if entry.is_symlink() else "not regular", below)
+            left.add("dead link" if irregular(entry.path) is None else "not regular", below)
 
 
 def is_wanted(entry: os.DirEntry[str], name: str, left: LeftOutFiles) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from compoundnet.base import CompoundNetError
+from compoundnet.base import CompoundNetError, check_file, limits
 from compoundnet.base.images import image_formats, open_encoded, orientation
 from compoundnet.data.dataset import Split
 from compoundnet.data.sources import Files
@@ -97,6 +97,7 @@ def _size(split: Split, index: int) -> tuple[int, int] | None:
 
 
 def _header(path: Path) -> tuple[int, int]:
+    check_file(path, limits.IMAGE_BYTES)
     with Image.open(path, formats=image_formats()) as image:
         return _upright(image)
 

@@ -10,20 +10,33 @@ from __future__ import annotations
 import io
 import os
 import tarfile
+import zipfile
 from pathlib import Path, PurePosixPath
+from typing import TypeAlias
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from compoundnet.base import CompoundNetError, Progress, ignore, whole_folder
+from compoundnet.base import (
+    CompoundNetError,
+    Progress,
+    check_file,
+    decode_toml,
+    ignore,
+    limits,
+    read_file,
+    whole_folder,
+)
 from compoundnet.base.images import UnreadableImageError, image_errors
-from compoundnet.data.dataset import Dataset, Metric, Split
+from compoundnet.data.dataset import UNKNOWN, Dataset, Labels, Metric, Split
 from compoundnet.data.holdout import draws
 from compoundnet.data.sources import Strings, TarMembers
 
 _INDEX = "shards.toml"
 _BLOCK = 512  # of a tar file, bytes
+_Numbers: TypeAlias = NDArray[np.int64]
 
 
 class _Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -79,9 +92,9 @@ def write_shards(
 def open_shards(folder: Path) -> Dataset:
     """Open a folder written by `write_shards`. Raises CompoundNetError if a shard is missing or truncated."""
     try:
-        index = msgspec.toml.decode((folder / _INDEX).read_bytes(), type=_Index)
+        index = decode_toml(read_file(folder / _INDEX, limits.METADATA_BYTES), _Index, str(folder / _INDEX))
         splits = {name: _open_split(folder, name, index) for name in index.shards}
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
         if isinstance(error, CompoundNetError):
             raise
         raise CompoundNetError(f"{folder}: these shards cannot be read: {error}; write them again") from error
@@ -144,11 +157,16 @@ def _encoded(split: Split, index: int) -> tuple[bytes, str]:
 
 
 def _open_split(folder: Path, name: str, index: _Index) -> Split:
-    with np.load(folder / f"{name}.npz", allow_pickle=False) as table:
+    path = folder / f"{name}.npz"
+    _check_stored(path)
+    with np.load(path, allow_pickle=False) as table:
         names = Strings(table["text"], table["ends"])
         labels, shard, start, size = (table[column] for column in ("labels", "shard", "start", "size"))
+    _check_table(path, index, names, labels, shard, start, size)
     ends = start + size
     for number, file in enumerate(index.shards[name]):
+        if Path(file).name != file:
+            raise CompoundNetError(f"{folder / _INDEX}: names the shard {file}, which is not a file beside it")
         needed = int(ends[shard == number].max(initial=0))
         path = folder / file
         length = path.stat().st_size if path.is_file() else -1
@@ -156,3 +174,37 @@ def _open_split(folder: Path, name: str, index: _Index) -> Split:
             found = f"has {length:,} bytes, and {needed:,} are indexed" if length >= 0 else "is missing"
             raise CompoundNetError(f"{path}: {found}; copy this shard again")
     return Split(name, index.classes, labels, TarMembers(str(folder), index.shards[name], names, shard, start, size))
+
+
+def _check_stored(path: Path) -> None:
+    """Raise a CompoundNetError unless an .npz file is as large as its arrays: compressed, a few kB can be gigabytes."""
+    check_file(path, limits.LIST_BYTES)
+    with zipfile.ZipFile(path) as archive:
+        if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
+            raise CompoundNetError(f"{path}: holds compressed arrays, which compoundnet does not write")
+
+
+def _check_table(
+    path: Path, index: _Index, names: Strings, labels: Labels, shard: _Numbers, start: _Numbers, size: _Numbers
+) -> None:
+    """Raise a CompoundNetError if the table does not describe images inside the shards."""
+    count, shards = len(names.ends), len(index.shards[path.stem])
+    columns = (names.ends, shard, start, size)
+    sound = (
+        all(column.shape == (count,) and column.dtype.kind in "iu" for column in columns)
+        and names.text.ndim == 1
+        and names.text.dtype == np.uint8
+        and labels.shape == ((count, len(index.classes)) if labels.ndim == 2 else (count,))
+        and labels.dtype.kind in "biu"
+    )
+    if sound and count:
+        sound = (
+            bool((np.diff(names.ends, prepend=0) >= 0).all())
+            and names.ends[-1] <= len(names.text)
+            and 0 <= shard.min() <= shard.max() < shards
+            and start.min() >= 0
+            and size.min() >= 0
+            and (labels.ndim == 2 or UNKNOWN <= labels.min() <= labels.max() < len(index.classes))
+        )
+    if not sound:
+        raise CompoundNetError(f"{path}: does not describe images inside the shards; write them again")

@@ -11,8 +11,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from compoundnet.base import CompoundNetError
-from compoundnet.base.images import Encoded
+from compoundnet.base import CompoundNetError, limits, problem_with
+from compoundnet.base.images import Encoded, UnreadableImageError
 
 
 class Strings(msgspec.Struct, frozen=True, eq=False):
@@ -57,7 +57,7 @@ class ImageSource(Protocol):
         ...
 
     def read(self, index: int) -> Encoded:
-        """Return an image before it is decoded. Raises OSError."""
+        """Return an image before it is decoded. Raises OSError or UnreadableImageError."""
         ...
 
 
@@ -74,7 +74,11 @@ class Files(msgspec.Struct, frozen=True, eq=False):
         return self.names[index]
 
     def read(self, index: int) -> Encoded:
-        return Path(self.root, self.names[index]).read_bytes()
+        path = Path(self.root, self.names[index])
+        problem = problem_with(path, limits.IMAGE_BYTES)
+        if problem is not None:
+            raise UnreadableImageError(self.names[index], problem)
+        return path.read_bytes()
 
 
 class Arrays(msgspec.Struct, frozen=True, eq=False):

@@ -9,10 +9,11 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from compoundnet.base import CompoundNetError, need
+from compoundnet.base import CompoundNetError, check_file, format_bytes, limits, need
 from compoundnet.base.text import read_text
 from compoundnet.data.columns import is_image_name, is_indicator, known_headings
 
@@ -44,7 +45,7 @@ def read_table(path: Path) -> ListTable:
     """
     if path.suffix.lower() == ".parquet":
         return _read_parquet(path)
-    text, encoding = read_text(path)
+    text, encoding = read_text(path, limits.LIST_BYTES)
     rows, delimiter = _rows(text, path)
     body = [[cell.strip("\ufeff \t\r\n\xa0") for cell in row] for row in rows]
     body = [row for row in body if any(row)]
@@ -137,9 +138,21 @@ def _read_parquet(path: Path) -> ListTable:
     need("pyarrow", f"{path}: reading Parquet, unlike CSV,")
     from pyarrow import ArrowException, parquet  # type: ignore[import-untyped]  # noqa: PLC0415  an extra; has no types
 
+    check_file(path, limits.LIST_BYTES)
     try:
+        size = _unpacked(parquet.read_metadata(path))
+        if size > limits.LIST_BYTES:
+            raise CompoundNetError(
+                f"{path}: unpacks to {format_bytes(size)}, and {format_bytes(limits.LIST_BYTES)} is the limit"
+            )
         table = parquet.read_table(path).to_pydict()
     except (OSError, ArrowException) as error:
         raise CompoundNetError(f"{path}: cannot be read as Parquet: {error}") from error
     columns = tuple(["" if value is None else str(value).strip() for value in values] for values in table.values())
     return ListTable(tuple(map(str, table)), columns)
+
+
+def _unpacked(metadata: Any) -> int:
+    """About how many bytes a Parquet file takes in memory: a column of one repeated value is tiny in the file."""
+    groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
+    return int(max(sum(group.total_byte_size for group in groups), 8 * metadata.num_rows * metadata.num_columns))

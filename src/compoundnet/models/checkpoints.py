@@ -17,7 +17,7 @@ import msgspec
 import torch
 from torch import Tensor
 
-from compoundnet.base import CompoundNetError
+from compoundnet.base import CompoundNetError, check_file, format_bytes, limits
 from compoundnet.models.hub_folders import shards
 from compoundnet.models.layouts import LAYOUTS, stem_names
 from compoundnet.models.tensors import COUNTER
@@ -218,6 +218,8 @@ def _index_of(path: Path) -> Path | None:
 
 
 def _read_file(path: Path) -> Any:
+    if path.exists() and not path.is_dir():
+        check_file(path, limits.WEIGHTS_BYTES)
     try:
         with path.open("rb") as file:
             start = file.read(9)
@@ -239,8 +241,14 @@ def _check_zip(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
+            unpacked = sum(entry.file_size for entry in archive.infolist())
     except (zipfile.BadZipFile, OSError, ValueError, UnicodeDecodeError):
         return  # truncated: torch says so too
+    if unpacked > max(limits.METADATA_BYTES, path.stat().st_size):  # torch stores tensors without compression
+        raise CompoundNetError(
+            f"{path} unpacks to {format_bytes(unpacked)}, more than its own size; it was not read. Save it again with"
+            " torch.save"
+        )
     if any(name.endswith("/constants.pkl") or "/code/" in name for name in names):
         raise CompoundNetError(
             f"{path} is a TorchScript archive, which holds code; nothing of it was run. Save the weights alone there:"
@@ -299,6 +307,7 @@ def _tensors(content: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
     for name, value in content.items():
         array = array_of(value)
         if isinstance(value, Tensor):
+            _check_extent(str(name), value, path)
             found[str(name)] = value
         elif array is not None:
             found[str(name)] = torch.from_numpy(array)
@@ -312,6 +321,18 @@ def _tensors(content: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
             f"{path} holds other things than tensors: {', '.join(others[:_NAMED])}; expected a state dict"
         )
     return found
+
+
+def _check_extent(name: str, tensor: Tensor, path: Path) -> None:
+    """Raise for a tensor of more values than the file holds: a stride of 0 repeats one value any number of times."""
+    if tensor.layout is not torch.strided or tensor.is_meta:  # `check_values` reports it
+        return
+    held = tensor.untyped_storage().nbytes()
+    if tensor.numel() * tensor.element_size() > held:
+        raise CompoundNetError(
+            f"{path}: the tensor {name} has {tensor.numel():,} values, of which the file holds"
+            f" {held // tensor.element_size():,}; save it with .contiguous()"
+        )
 
 
 def _settings(content: Mapping[Any, Any]) -> dict[str, Any]:

@@ -10,15 +10,20 @@ from __future__ import annotations
 import os
 import xml.etree.ElementTree as ET
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from compoundnet.arch import Network
-from compoundnet.base import CompoundNetError
+from compoundnet.base import CompoundNetError, check_file, format_bytes, limits
 from compoundnet.models.labels import check_labels
 from compoundnet.models.model import PREFIX, ExportedModel
 from compoundnet.models.postprocess import Postprocess
 from compoundnet.models.preprocess import Preprocess
+from compoundnet.models.zip_files import read_entry
+
+if TYPE_CHECKING:
+    import onnx
 
 
 def is_exported(model: str | os.PathLike[str]) -> bool:
@@ -36,8 +41,9 @@ def open_exported(path: str | os.PathLike[str]) -> ExportedModel:
     suffix = file.suffix.lower()
     if suffix not in _READERS:
         raise CompoundNetError(f"{file}: an exported model ends in {', '.join(_READERS)}")
-    if not file.is_file():
+    if not file.exists():
         raise CompoundNetError(f"there is no file {file}")
+    check_file(file, limits.WEIGHTS_BYTES)
     return from_properties(_READERS[suffix](file), file)
 
 
@@ -78,20 +84,54 @@ def _onnx(file: Path) -> dict[str, str]:
 
     try:
         model = onnx.load(file, load_external_data=False)
-    except (DecodeError, OSError) as error:
+    except (DecodeError, OSError, ValueError) as error:
         raise CompoundNetError(f"{file} is no ONNX file, or it is damaged: {error}") from error
     if not model.HasField("graph"):
         raise CompoundNetError(f"{file} is no ONNX file, or it is damaged: it holds no graph")
+    outside = next(_external(model), None)
+    if outside is not None:
+        raise CompoundNetError(
+            f"{file}: its tensor {outside} lies in another file, which was not read. An exported file holds its weights"
+            " itself; `compoundnet export MODEL -o FILE` writes one"
+        )
+    check_metadata(sum(len(entry.value) for entry in model.metadata_props), file)
     return {entry.key: entry.value for entry in model.metadata_props}
+
+
+def _external(model: onnx.ModelProto) -> Iterator[str]:
+    """The names of the tensors in any part of an ONNX model whose values are in another file: any file of the disk."""
+    from google.protobuf.descriptor import FieldDescriptor  # type: ignore[import-untyped]  # noqa: PLC0415  as above
+    from google.protobuf.message import Message  # noqa: PLC0415
+
+    waiting: list[Any] = [model]
+    while waiting:
+        part = waiting.pop()
+        if part.DESCRIPTOR.name == "TensorProto":
+            if part.data_location or part.external_data:
+                yield part.name
+            continue
+        for field, value in part.ListFields():
+            if field.type == FieldDescriptor.TYPE_MESSAGE:
+                waiting.extend([value] if isinstance(value, Message) else value)
+
+
+def check_metadata(size: int, file: Path) -> None:
+    """Raise a CompoundNetError if the metadata of a file are larger than any model's."""
+    if size > limits.METADATA_BYTES:
+        raise CompoundNetError(
+            f"{file}: its metadata have {format_bytes(size)}, and {format_bytes(limits.METADATA_BYTES)} is the limit"
+        )
 
 
 def _openvino(file: Path) -> dict[str, str]:
     weights = file.with_suffix(".bin")
     if not weights.is_file():
         raise CompoundNetError(f"{file} needs its weights, {weights.name}, beside it")
+    check_file(file, limits.METADATA_BYTES)
+    check_file(weights, limits.WEIGHTS_BYTES)
     try:
         tree = ET.parse(file)
-    except ET.ParseError as error:
+    except (ET.ParseError, ValueError) as error:
         raise CompoundNetError(f"{file} is not OpenVINO's IR, or it is damaged: {error}") from error
     found = tree.getroot().findall("./rt_info/compoundnet/*")
     return {PREFIX + element.tag: element.get("value", "") for element in found}
@@ -100,8 +140,12 @@ def _openvino(file: Path) -> dict[str, str]:
 def _torch(file: Path) -> dict[str, str]:
     try:
         with zipfile.ZipFile(file) as archive:
-            names = [name for name in archive.namelist() if Path(name).name.startswith(PREFIX)]
-            return {Path(name).name: archive.read(name).decode() for name in names}
+            entries = [entry for entry in archive.infolist() if Path(entry.filename).name.startswith(PREFIX)]
+            check_metadata(sum(entry.file_size for entry in entries), file)
+            return {
+                Path(entry.filename).name: read_entry(archive, entry, limits.METADATA_BYTES, file).decode()
+                for entry in entries
+            }
     except (zipfile.BadZipFile, OSError, UnicodeDecodeError) as error:
         raise CompoundNetError(f"{file} is not an archive of torch.export, or it is damaged: {error}") from error
 

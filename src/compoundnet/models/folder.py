@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compoundnet.arch import Network
-from compoundnet.base import CompoundNetError, whole_folder
+from compoundnet.base import CompoundNetError, limits, read_file, whole_folder
 from compoundnet.models.labels import check_labels, read_labels
 from compoundnet.models.model import ModelFolder
 from compoundnet.models.postprocess import Postprocess
@@ -165,10 +165,7 @@ def _write_files(
 
 
 def _recorded_sha256(path: Path) -> str:
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise CompoundNetError(f"{path}: cannot be read: {error.strerror or error}") from error
+    text = read_file(path, limits.TOML_BYTES).decode(errors="replace")
     found = re.search(rf"^([0-9a-fA-F]{{64}}) [ *]{re.escape(_WEIGHTS)}$", text, re.MULTILINE)
     if found is None:
         raise CompoundNetError(f"{path}: has no line with the sha256 of {_WEIGHTS}")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from compoundnet.arch import Network
 from compoundnet.arch.spec import MIN_RESOLUTION
-from compoundnet.base import CompoundNetError
+from compoundnet.base import CompoundNetError, check_file, limits
 from compoundnet.models import layouts
 from compoundnet.models.checkpoints import check_values, read_checkpoint, some
 from compoundnet.models.hub import download, is_hub_name, parse_hub_name
@@ -191,6 +191,8 @@ def _kind(path: Path) -> str:
     """Whether it is a file of Keras, a checkpoint of TensorFlow, or weights for torch."""
     if path.with_name(f"{path.name}.index").is_file() or (path / "checkpoint").is_file() or path.suffix == ".index":
         return "tensorflow"
+    if path.exists() and not path.is_dir():
+        check_file(path, limits.WEIGHTS_BYTES)
     try:
         with path.open("rb") as file:
             start = file.read(4)

@@ -8,13 +8,14 @@ model.safetensors             or pytorch_model.bin; or shards of them, listed in
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from compoundnet.base import CompoundNetError
+from compoundnet.base import CompoundNetError, limits, read_file
 from compoundnet.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from compoundnet.models.recognition import Hint
 
@@ -33,7 +34,6 @@ _CROP_MODES = {"center": "crop", "squash": "squash", "border": "pad"}
 # PIL's numbers of its filters, which transformers stores.
 _RESAMPLING = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 _TIMM_CROP = 0.875  # timm's DEFAULT_CROP_PCT, of models whose configuration states none
-_MAX_CONFIG = 64 * 2**20  # bytes; a configuration with the names of 21,841 classes has 2 MB
 
 
 class HubFolder(msgspec.Struct, frozen=True):
@@ -100,8 +100,9 @@ def _snapshot(folder: Path) -> Path:
     if not snapshots.is_dir():
         return folder
     reference = folder / "refs" / "main"
-    if reference.is_file() and (snapshots / reference.read_text().strip()).is_dir():
-        return snapshots / reference.read_text().strip()
+    commit = read_file(reference, limits.TOML_BYTES).decode(errors="replace").strip() if reference.is_file() else ""
+    if re.fullmatch(r"\w+", commit) and (snapshots / commit).is_dir():
+        return snapshots / commit
     found = sorted((one for one in snapshots.iterdir() if one.is_dir()), key=lambda one: one.stat().st_mtime)
     return found[-1] if found else folder
 
@@ -125,12 +126,9 @@ def _weights(folder: Path) -> Path:
 
 
 def _json(path: Path) -> dict[str, Any]:
+    content = read_file(path, limits.METADATA_BYTES)
     try:
-        if path.stat().st_size > _MAX_CONFIG:
-            raise CompoundNetError(f"{path} has more than {_MAX_CONFIG // 2**20} MiB, too much for a configuration")
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CompoundNetError(f"{path}: cannot be read: {error.strerror or error}") from error
+        found = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise CompoundNetError(f"{path} is not JSON, or it is damaged: {str(error)[:100]}") from error
     if not isinstance(found, dict):

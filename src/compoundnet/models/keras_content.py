@@ -21,9 +21,10 @@ import numpy.typing as npt
 
 from compoundnet import arch
 from compoundnet.arch import Network
-from compoundnet.base import CompoundNetError, need
+from compoundnet.base import CompoundNetError, check_file, limits, need
 from compoundnet.models.keras_layers import FIRST, KerasLayer, flat_layers
 from compoundnet.models.layouts.keras import LAYOUT
+from compoundnet.models.zip_files import entry_named, read_entry
 
 _Array = npt.NDArray[Any]
 _ZIP = b"PK\x03\x04"
@@ -70,6 +71,8 @@ def _opened(path: Path) -> Iterator[tuple[Any, Mapping[str, Any]]]:
     need("h5py", "reading Keras files")
     import h5py  # noqa: PLC0415  an extra
 
+    if path.exists() and not path.is_dir():
+        check_file(path, limits.WEIGHTS_BYTES)
     try:
         with path.open("rb") as file:
             zipped = file.read(4) == _ZIP
@@ -81,7 +84,8 @@ def _opened(path: Path) -> Iterator[tuple[Any, Mapping[str, Any]]]:
             with zipfile.ZipFile(file) as archive:
                 if _IN_ZIP not in archive.namelist():
                     raise CompoundNetError(f"{path} is a zip file without {_IN_ZIP} in it, so no .keras file")
-                model = _model(archive.read("config.json")) if "config.json" in archive.namelist() else {}
+                stated = entry_named(archive, "config.json")
+                model = {} if stated is None else _model(read_entry(archive, stated, limits.METADATA_BYTES, path))
                 with archive.open(_IN_ZIP) as member, h5py.File(member, "r") as content:
                     yield content, model
     except CompoundNetError:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from compoundnet.base import Notify, TomlStruct, check, ignore
+from compoundnet.base import Notify, TomlStruct, check, ignore, limits
 from compoundnet.base.images import Reading, find_range_of_files, read_image, to_rgb
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ class Preprocess(TomlStruct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         check(self.size >= 1, f"size must be at least 1 px, got {self.size}")
+        check(self.size <= limits.SIDE, f"size must be at most {limits.SIDE:,} px, got {self.size}")
         check(0 < self.crop <= 1, f"crop must be above 0 and at most 1, got {self.crop}")
         for name, values in (("mean", self.mean), ("std", self.std)):
             check(len(values) in (1, 3), f"{name} must hold 1 or 3 values, got {len(values)}")

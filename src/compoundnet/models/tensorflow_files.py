@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compoundnet.arch import Network
-from compoundnet.base import CompoundNetError, first_line, scratch_folder
+from compoundnet.base import CompoundNetError, first_line, limits, read_file, scratch_folder
 from compoundnet.models.layouts.tensorflow import LAYOUT
 from compoundnet.models.layouts.translation import to_layout
 
@@ -106,8 +106,8 @@ def _prefix(path: Path) -> Path:
 def _latest(folder: Path) -> Path:
     """The checkpoint named in the text file `checkpoint`; its folder is ignored, as it may have been moved."""
     try:
-        text = (folder / "checkpoint").read_text("utf-8", errors="replace")
-    except OSError as error:
+        text = read_file(folder / "checkpoint", limits.TOML_BYTES).decode(errors="replace")
+    except CompoundNetError as error:
         raise CompoundNetError(
             f"{folder} is a folder without a readable file named checkpoint; give the checkpoint itself"
         ) from error

@@ -120,7 +120,10 @@ def array_of(value: object) -> np.ndarray | None:
             little = not (isinstance(order, tuple) and len(order) > 1 and order[1] == ">")
             if not re.fullmatch(r"[fiu][1248]", kind) or not all(isinstance(side, int) for side in shape):
                 return None
-            found = np.frombuffer(raw, ("<" if little else ">") + kind)
+            try:
+                found = np.frombuffer(raw, ("<" if little else ">") + kind)
+            except (TypeError, ValueError):  # no such type, or not a whole number of values
+                return None
             if found.size != int(np.prod(shape)):
                 return None
             return found.astype(kind).reshape(shape, order="F" if columns else "C")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compoundnet.base import CompoundNetError, whole_file, write_whole
+from compoundnet.base import CompoundNetError, check_file, limits, whole_file, write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal."""
+    check_file(path, limits.WEIGHTS_BYTES)
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -36,6 +37,7 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     torch."""
     from safetensors import SafetensorError, safe_open  # noqa: PLC0415  exported files need none of it
 
+    check_file(path, limits.WEIGHTS_BYTES)
     try:
         with safe_open(path, framework="np") as file:
             return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  # no mapping
@@ -48,6 +50,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError  # noqa: PLC0415
     from safetensors.torch import load_file  # noqa: PLC0415  imports torch
 
+    check_file(path, limits.WEIGHTS_BYTES)
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:

@@ -34,6 +34,7 @@ class Trunk(nn.Module):
 
     def __init__(self, network: Network) -> None:
         super().__init__()
+        network.check_size()
         self.spec = network
         self.checkpointing = False
         units = Units(network)

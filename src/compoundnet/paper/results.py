@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from compoundnet.base import CompoundNetError
+from compoundnet.base import CompoundNetError, limits, read_file
 from compoundnet.train.results import Result
 
 if TYPE_CHECKING:
@@ -64,8 +64,10 @@ def read_results(folder: Path) -> Results:
 
 def _read(file: Path) -> Result | None:
     try:
-        document: Any = json.loads(file.read_bytes())
-    except ValueError as error:
+        document: Any = json.loads(read_file(file, limits.METADATA_BYTES))
+    except CompoundNetError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise CompoundNetError(f"{file}: not JSON: {error}") from error
     if not isinstance(document, dict) or "top1" not in document:
         return None

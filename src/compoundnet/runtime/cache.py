@@ -3,7 +3,7 @@
 An entry is a folder in `sessions` of the cache folder, which appears whole or not at all. Its `entry.json` records what
 it was made from and the checksum of each file, so a damaged or foreign entry is made again. The date of an entry is
 that of its last use: when one is added and the total exceeds 4 GiB, the entries unused for the longest time are
-deleted.
+deleted. An entry that another user made or can change is not used: a compiled network is code.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import logging
 import os
 import re
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -77,7 +78,15 @@ def location(kind: str, name: str, identity: Identity) -> Path:
 
 
 def _found_or_made(folder: Path, identity: Identity, make: Callable[[Path], None], note: str) -> Path | None:
-    """The entry's folder; None if the cache is not writable. Processes that need the same entry wait for each other."""
+    """The entry's folder; None if the cache cannot be written or trusted. Processes that need the same entry wait for
+    each other."""
+    if not (_is_own(folder.parent) and _is_own(folder)):
+        _LOG.warning(
+            "the cache %s belongs to another user or can be written by everyone, so it is not used, and the next start"
+            " takes as long; COMPOUNDNET_CACHE names another cache",
+            folder.parent,
+        )
+        return None
     if _problem(folder, identity) is None:
         with suppress(OSError):  # a read-only cache
             os.utime(folder)
@@ -98,6 +107,22 @@ def _found_or_made(folder: Path, identity: Identity, make: Callable[[Path], None
         _LOG.warning("%s, so the next start takes as long; COMPOUNDNET_CACHE names another cache", error)
         return None
     return folder
+
+
+def _is_own(folder: Path) -> bool:
+    """Whether nobody but this user and root can have made the content of a folder; true of one that does not exist.
+
+    In a folder such as /tmp, with the sticky bit, everyone can add entries, but not change those of others.
+    """
+    try:
+        found = folder.stat()
+    except OSError:
+        return True
+    if not hasattr(os, "getuid"):  # Windows
+        return True
+    if found.st_mode & stat.S_IWOTH:
+        return bool(found.st_mode & stat.S_ISVTX)
+    return found.st_uid in (0, os.getuid())
 
 
 def _make(folder: Path, identity: Identity, make: Callable[[Path], None]) -> None:

@@ -9,6 +9,7 @@ from typing import Any, get_args
 import msgspec
 
 from compoundnet.base import CompoundNetError, did_you_mean
+from compoundnet.base.values import check_nesting
 from compoundnet.train.recipe import ELSEWHERE, Recipe, convert_fields
 
 # The fields that have the word "none" among their values.
@@ -57,7 +58,8 @@ def _set(fields: dict[str, Any], keys: list[str], value: Any, setting: str) -> N
 def _value(text: str) -> Any:
     if text.lower() == "none":
         return None
+    check_nesting(text, "--set")
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # no TOML, or a number of more digits than Python reads
         return text

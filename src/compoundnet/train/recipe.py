@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from compoundnet.base import CompoundNetError, check, decode_toml, did_you_mean, read_toml
+from compoundnet.arch.spec import MIN_RESOLUTION
+from compoundnet.base import CompoundNetError, check, decode_toml, did_you_mean, limits, read_toml
 from compoundnet.data.augment import AutoAugment, RandAugment
 
 # What PyTorch, timm, Keras, Lightning, transformers and ultralytics call the fields.
@@ -210,6 +211,11 @@ class Recipe(_Part, frozen=True):
         check((self.epochs > 0) != (self.steps > 0), "give either epochs or steps, above 0, and leave the other 0")
         for name in ("batch", "accumulate", "evaluate_epochs", "save_epochs", "keep"):
             check(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
+        check(self.batch <= limits.BATCH, f"batch must be at most {limits.BATCH:,}, got {self.batch}")
+        check(
+            not isinstance(self.resolution, int) or MIN_RESOLUTION <= self.resolution <= limits.SIDE,
+            f"resolution must be at least {MIN_RESOLUTION} and at most {limits.SIDE:,} px, got {self.resolution}",
+        )
         for name in ("lr", "save_minutes"):
             check(getattr(self, name) > 0, f"{name} must be above 0, got {getattr(self, name)}")
         for name in ("lr_batch", "warmup_epochs", "weight_decay", "frozen_epochs", "clip_norm", "patience",

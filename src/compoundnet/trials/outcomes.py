@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from compoundnet.arch import Network, cost
-from compoundnet.base import CompoundNetError, plain_values, write_whole
+from compoundnet.base import CompoundNetError, limits, plain_values, read_file, write_whole
 from compoundnet.base.machine import torch_threads
 from compoundnet.data import Dataset
 from compoundnet.train.hardware import Hardware, launch
@@ -111,7 +111,10 @@ def measure(
     """
     place = cache / f"{fingerprint(network, dataset, recipe, seed, judged_on)}.json" if cache is not None else None
     if place is not None and place.exists() and (keep is None or keep.exists()):
-        known = msgspec.json.decode(place.read_bytes(), type=TrialOutcome)
+        try:
+            known = msgspec.json.decode(read_file(place, limits.METADATA_BYTES), type=TrialOutcome)
+        except (ValueError, RecursionError) as error:
+            raise CompoundNetError(f"{place}: is damaged: {error}; delete it to measure again") from error
         replay(known, epoch_done)
         return known
     measured = _train(plan(network, dataset, recipe, seed), judged_on, epoch_done, keep)

@@ -32,6 +32,8 @@ class Backend(msgspec.Struct, frozen=True):
         any_size: Whether a session of a module takes images of any size, not only of the size it was opened for.
         whole_batch: Whether a batch runs as a whole, so that all of it must fit in memory.
         in_auto: Whether `auto` tries it.
+        reopens: Whether it can be opened anew in a process that was forked from one where it ran. The threads of the
+            others are gone there, and waiting for them never ends.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Backend(msgspec.Struct, frozen=True):
     any_size: bool = False
     whole_batch: bool = False
     in_auto: bool = True
+    reopens: bool = False
 
     @property
     def is_installed(self) -> bool:
@@ -86,7 +89,7 @@ def _open_openvino(source: SessionSource, threads: int, _: str) -> Run:
 
 # The default first.
 BACKENDS = (
-    Backend("onnxruntime", "onnxruntime", _open_onnxruntime, (".onnx",)),
+    Backend("onnxruntime", "onnxruntime", _open_onnxruntime, (".onnx",), reopens=True),
     Backend("torch", "torch", _open_torch, (".pt2",), extra="torch", devices=True, any_size=True, whole_batch=True),
     # Not in auto: compiling takes up to a minute in every process.
     Backend(

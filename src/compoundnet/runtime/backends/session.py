@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,6 +33,7 @@ class Session:
         self.size = None if backend.any_size and source.exported is None else source.size
         self._source, self._run, self._device = source, run, device
         self._takes_memory = takes_batch(backend, device)
+        self._backend, self._process = backend, os.getpid()
 
     def __repr__(self) -> str:
         size = "any size" if self.size is None else f"{self.size} px"
@@ -48,12 +51,26 @@ class Session:
             Logits float32[N, classes].
 
         Raises:
-            CompoundNetError: The images have the wrong type or shape, or do not fit in memory.
+            CompoundNetError: The images have the wrong type or shape, or do not fit in memory; or the process was
+                forked after the session was opened, on a backend that does not survive it.
         """
         self._check(images)
+        if self._process != os.getpid():
+            self._reopen()
         if self._takes_memory:
             check_memory(self._source, len(images))
         return self._run(np.require(images, requirements=["C", "W"]))
+
+    def _reopen(self) -> None:
+        """Open the network anew in a forked process, in which the threads of the session do not run."""
+        if not self._backend.reopens:
+            raise CompoundNetError(
+                f"this session of {self._source.name} was opened before the process was forked, and {self.backend} does"
+                " not run in a forked process; open it in the process that uses it, and start that with the method"
+                " spawn (multiprocessing.get_context('spawn')), or take the backend onnxruntime"
+            )
+        self._run = self._backend.open(self._source, self.threads, self._device)
+        self._process = os.getpid()
 
     def _check(self, images: NDArray[np.float32]) -> None:
         side = "H, W" if self.size is None else f"{self.size}, {self.size}"

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.export.passes import move_to_device_pass
 
 from compoundnet.base import CompoundNetError, first_line
 from compoundnet.base.machine import torch_threads
+from compoundnet.models import ExportedModel
+from compoundnet.models.archive_weights import read_archive_weights
+from compoundnet.nn import ConvNet
 from compoundnet.runtime.session_source import Run, SessionSource
 
 _LOG = logging.getLogger(__name__)
@@ -22,8 +23,7 @@ _LOG = logging.getLogger(__name__)
 def open_torch(source: SessionSource, threads: int, device: str = "cpu", *, compiled: bool = False) -> Run:
     """Open a network on torch. On a CPU the number of threads is set for each call and restored after it."""
     where = _device(device)
-    one_by_one = source.exported is not None and not source.exported.dynamic_batch
-    net: Any = _module(source, where).to(memory_format=torch.channels_last).to(where)
+    net: Any = _module(source).to(memory_format=torch.channels_last).to(where)
     if compiled:
         net = torch.compile(net)
 
@@ -31,8 +31,7 @@ def open_torch(source: SessionSource, threads: int, device: str = "cpu", *, comp
         try:
             with torch_threads(threads), torch.inference_mode():
                 batch = torch.from_numpy(images).to(where, memory_format=torch.channels_last)
-                found = torch.cat([net(one) for one in batch.split(1)]) if one_by_one else net(batch)
-                logits: NDArray[np.float32] = found.float().cpu().numpy()
+                logits: NDArray[np.float32] = net(batch).float().cpu().numpy()
         except torch.OutOfMemoryError as error:
             raise CompoundNetError(
                 f"a batch of {len(images)} does not fit the memory of {device}; give a smaller one"
@@ -52,18 +51,27 @@ def open_compiled(source: SessionSource, threads: int, device: str = "cpu") -> R
     return open_torch(source, threads, device, compiled=True)
 
 
-def _module(source: SessionSource, device: torch.device) -> nn.Module:
+def _module(source: SessionSource) -> nn.Module:
     if source.module is not None:
         return source.module()
     assert source.exported is not None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a warning of torch.export about its archive format
-            program = torch.export.load(source.exported.file)
-            # The graph names devices, those of constants too, which `to` does not change.
-            return (program if device.type == "cpu" else move_to_device_pass(program, device)).module()
-    except Exception as error:  # a damaged archive fails anywhere inside torch
-        raise CompoundNetError(f"{source.exported.file} cannot be loaded, it is damaged: {error}") from error
+    return load_archive(source.exported)
+
+
+def load_archive(model: ExportedModel) -> nn.Module:
+    """Build the network of a .pt2 file, in eval mode with folded norms, with the weights that the file holds.
+
+    Its graph is not run: reading a graph runs code that it holds (`compoundnet.models.archive_weights`).
+    """
+    with torch.device("meta"):  # every tensor comes from the file
+        net: nn.Module = ConvNet(model.network).fuse()
+        if model.precision == "float16":
+            from compoundnet.runtime.onnx_graph import Half  # noqa: PLC0415  imports the libraries of ONNX
+
+            net = Half(net)
+    expected = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
+    net.load_state_dict(read_archive_weights(model.file, expected), assign=True)
+    return net.eval().requires_grad_(False)
 
 
 def _device(name: str) -> torch.device:

@@ -1,0 +1,30 @@
+"""The limits of what files may ask for, in one place: a file decides sizes, and these bound them before memory is used.
+
+They are far above what networks, recipes and images need. docs/security.md lists them.
+"""
+
+from __future__ import annotations
+
+# A TOML document: networks, preprocessing, recipes, studies. Nested brackets and the parts of a dotted key together.
+TOML_BYTES = 1 << 18
+TOML_DEPTH = 32
+# Digits of a number; 64 bits need 20.
+NUMBER_DIGITS = 400
+# The metadata of an exported file, the header of a weights file, a text file of labels, a JSON document.
+METADATA_BYTES = 64 << 20
+# An image list, with millions of rows.
+LIST_BYTES = 1 << 30
+# The weights of a model; EfficientNet-L2 has 1.9 GB.
+WEIGHTS_BYTES = 8 << 30
+# Blocks of a network whose layers are listed or built; the deepest published ResNet has 400. Costs have no such limit:
+# they are a formula.
+BLOCKS = 10_000
+# Channels of such a network's layers, and its classes.
+CHANNELS = 1_000_000
+# Side of a network's input, and of the images that preprocessing makes, in pixels: 200 MB each. EfficientNet-L2 takes
+# 800.
+SIDE = 4096
+# Images of a training step.
+BATCH = 1_000_000
+# The bytes of an image file.
+IMAGE_BYTES = 1 << 30

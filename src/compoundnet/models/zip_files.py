@@ -1,0 +1,37 @@
+"""Entries of zip files, read only if they are of a bounded size: a few kilobytes can unpack to gigabytes."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+from compoundnet.base import CompoundNetError, format_bytes
+
+
+def entry_named(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo | None:
+    """Return the entry of that name, below at most one folder as torch's archives have it; None if there is none."""
+    return next((entry for entry in archive.infolist() if entry.filename.partition("/")[2] == name), None) or next(
+        (entry for entry in archive.infolist() if entry.filename == name), None
+    )
+
+
+def read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, limit: int, file: Path) -> bytes:
+    """Read an entry, which may be compressed.
+
+    Args:
+        archive: The zip file.
+        entry: The entry.
+        limit: The largest size to which it may unpack, in bytes. More than what its heading states is never unpacked.
+        file: The zip file's name in error messages.
+
+    Raises:
+        CompoundNetError: The entry is larger.
+        zipfile.BadZipFile: It is damaged.
+    """
+    if entry.file_size > limit:
+        raise CompoundNetError(
+            f"{file}: its entry {entry.filename} unpacks to {format_bytes(entry.file_size)}, and"
+            f" {format_bytes(limit)} is the limit"
+        )
+    with archive.open(entry) as member:
+        return member.read(entry.file_size)
