@@ -62,22 +62,26 @@ def main() -> None:
     parser.add_argument("--workers", type=int, help="processes that train; by default 4 on a GPU")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no training after this time")
     parser.add_argument("--smoke", action="store_true", help="a reduced form, without DATA and a GPU, in seconds")
+    parser.add_argument("--report", action="store_true", help="train nothing; write what finished trainings show")
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="changes to the recipe")
     args = parser.parse_args()
     stages = args.stages.split(",")
     if unknown := set(stages) - set(STAGES):
         parser.error(f"--stages: expected some of {', '.join(STAGES)}, got {', '.join(unknown)}")
-    if (args.data is None) != args.smoke:
-        parser.error("give either DATA or --smoke")
+    if [args.data is not None, args.smoke, args.report].count(True) != 1:
+        parser.error("give DATA, --smoke or --report")
     device = torch.device("cpu" if args.smoke else args.device)
     baseline, recipe = Network.load(args.baseline), override(find_recipe(str(args.recipe)), args.set)
-    if device.type == "cpu" and recipe.precision != "fp32":
+    if device.type == "cpu" and recipe.precision != "fp32" and not args.report:
         print(f"precision fp32 instead of {recipe.precision}, which is slow on a CPU")
         recipe = recipe.replace(precision="fp32")
     if args.smoke:
         baseline, recipe = smoke.reduced(baseline, recipe)
     budgets = tuple(float(budget) for budget in args.budgets.split(","))
     plan = report.Plan(baseline, recipe, budgets, args.seeds, TRIED[:2] if args.smoke else TRIED)
+    if args.report:
+        report.write(args.output, TrainingsFile(args.output).rows, plan)
+        return
     workers = (4 if device.type == "cuda" else 0) if args.workers is None else args.workers
     with tempfile.TemporaryDirectory() as scratch:
         if args.smoke:

@@ -20,7 +20,7 @@ from compoundnet.models import read_folder
 from compoundnet.search.execution import run
 from compoundnet.search.kinds import decode
 from compoundnet.search.study.findings import result
-from compoundnet.search.study.lines import FigureNumber, StudyLines, at_budgets, paper_lines, scaled
+from compoundnet.search.study.lines import FigureNumber, StudyLine, StudyLines, at_budgets, paper_lines, scaled
 from compoundnet.search.study.observations import Observation
 from compoundnet.search.study.settings import ScalingStudy
 from compoundnet.search.study.summary import StudySummary, comma_separated, summarise
@@ -143,6 +143,17 @@ def test_a_better_balanced_network_shows_observation_2() -> None:
     _, second = conclude(study(8, budgets=(2, 4, 8)), curve(saturating, balanced=0.03))
     assert second.holds
     assert [finding.what.split()[2].rstrip(",") for finding in second.findings] == ["width", "depth", "resolution"]
+
+
+def test_other_ways_to_scale_several_dimensions_are_reported_and_do_not_decide() -> None:
+    lines = paper_lines(8)
+    other = StudyLine("other", ((1.6, 1.3, 1.1),))
+    lines = StudyLines(lines.title, lines.source, (*lines.lines[:3], other, lines.lines[3]))
+    first, second = conclude(study(8, budgets=(2, 4, 8), lines=lines), curve(saturating, balanced=0.03))
+    assert second.holds
+    assert [finding.what.split()[2].rstrip(",") for finding in second.findings][-1] == "other"
+    assert second.findings[-1].difference.mean == pytest.approx(0, abs=0.01)
+    assert not any(finding.what.startswith("other") for finding in first.findings)
 
 
 def test_a_worse_balanced_network_denies_observation_2() -> None:

@@ -143,6 +143,16 @@ def test_the_command_runs_to_the_end_goes_on_and_leaves_what_reproduce_reads(tmp
     assert "95 % confidence" in found.about
     assert (tmp_path / "tuning.md").read_text().count("\n") == 2 + sum(row.stage == "tune" for row in done.rows)
 
+    # The report alone, from the file of finished trainings; with the recipe of a CPU it finds none.
+    kept = (tmp_path / "step1.md").read_text()
+    (tmp_path / "step1.md").unlink()
+    reported = subprocess.run(
+        [*command[:3], "--report", "--budgets", "2", "-o", str(tmp_path)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert reported.returncode == 0, reported.stderr
+    assert not (tmp_path / "step1.md").exists()
+    assert kept
+
     # A killed writer leaves half a line; the training is done again, and nothing else.
     text = done.path.read_text()
     done.path.write_text(text[:-30])
@@ -156,4 +166,4 @@ def test_it_needs_images_or_smoke(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "studies.method_cifar10", "-o", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "give either DATA or --smoke" in done.stderr
+    assert "give DATA, --smoke or --report" in done.stderr

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
@@ -65,20 +65,29 @@ def first(curves: Sequence[tuple[str, Sequence[CostedSample]]]) -> Observation:
     return observation
 
 
-def second(pairs: Iterable[tuple[str, Sequence[tuple[CostedSample, CostedSample]]]]) -> Observation:
+def second(
+    pairs: Iterable[tuple[str, Sequence[tuple[CostedSample, CostedSample]]]], decisive: Collection[str]
+) -> Observation:
     """Judge Observation 2: the balanced networks against the networks of the same cost of each rival line, with
-    differences averaged over the budgets."""
-    findings, dots = [], []
+    differences averaged over the budgets.
+
+    Args:
+        pairs: For each rival line, its name and its (balanced, rival) networks, one pair for each budget.
+        decisive: The lines that scale one dimension, which the observation is about. The others are reported.
+    """
+    findings, deciding, dots = [], [], []
     for name, matched in pairs:
         if not matched:
             continue
-        dots += [dot for pair in matched for dot in pair]
         share = 1 / len(matched)
         terms = [(sign * share, dot.sample) for pair in matched for sign, dot in zip((1.0, -1.0), pair, strict=True)]
         gap = combination(*terms)
         over = "" if len(matched) == 1 else f", mean over {len(matched)} budgets"
         findings.append(StudyComparison(f"balanced less {name}{over}", gap, _better(gap)))
-    return _judge(2, SECOND, findings, dots)
+        if name in decisive:
+            deciding.append(findings[-1])
+            dots += [dot for pair in matched for dot in pair]
+    return msgspec.structs.replace(_judge(2, SECOND, deciding, dots), findings=tuple(findings))
 
 
 def at_cost(dots: Sequence[CostedSample], macs: float) -> list[tuple[float, AccuracySample]]:

@@ -105,7 +105,14 @@ def _observe(
     if study.figure == 4:
         return first([curve for curve in curves if curve[1]]), second_on_curves(balanced, rivals)
     pairs = [(name, _pairs(study, balanced[0], name, found)) for name, _ in rivals]
-    return first([curve for curve in rivals if curve[1]]), second(pairs)
+    alone = {line.name for line in study.lines.lines if all(_one_dimension(point) for point in line.points)}
+    # Lines of one's own may scale several dimensions each; then all of them are compared.
+    decisive = alone & {name for name, _ in rivals} or {name for name, _ in rivals}
+    return first([curve for curve in rivals if curve[1] and curve[0] in decisive]), second(pairs, decisive)
+
+
+def _one_dimension(multipliers: Multipliers) -> bool:
+    return sum(multiplier != 1 for multiplier in multipliers) <= 1
 
 
 def _pairs(
