@@ -134,6 +134,13 @@ def test_reading_an_image_leaves_pil_as_it_was() -> None:
     assert limit == Image.MAX_IMAGE_PIXELS
 
 
+def test_the_command_takes_truncated_images_too(model: Path) -> None:
+    with served(model, options=["--allow-truncated"]) as running:
+        told = running.ask(address(model, "cut.png"), encoded(noise())[:5000])
+    assert told.status == 200
+    assert "The file is" in told.json()["note"]
+
+
 def test_nothing_is_written(model: Path, tmp_path: Path) -> None:
     places = {name: tmp_path / name for name in ("home", "cwd", "tmp", "cache")}
     for place in places.values():
@@ -165,6 +172,17 @@ def test_an_image_of_12_bits_is_not_dark_and_says_what_was_assumed(model: Path) 
     )
     assert (same.note, found.image) == (None, same.image)
     assert [one.probability for one in found.classes] == [one.probability for one in same.classes]
+
+
+def test_a_truncated_image_is_used_where_it_is_asked_for_and_said(model: Path) -> None:
+    name, content = str(model), encoded(noise())[:5000]
+    with pytest.raises(CompoundNetError, match=r"cut\.png: cannot be decoded"):
+        Explainers([name]).explain(name, content, "cut.png")
+    found = Explainers([name], allow_truncated=True).explain(name, content, "cut.png")
+    assert found.note is not None and found.note.endswith("it is used as far as it can be decoded.")
+    assert found.command.endswith("cut.png --top 5 --allow-truncated")
+    whole = Explainers([name], allow_truncated=True).explain(name, encoded(noise()), "photo.png")
+    assert (whole.note, whole.command.endswith("--top 5")) == (None, True)
 
 
 def test_of_several_labels_each_has_its_threshold(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,11 +50,13 @@ class Server(NamedTuple):
 
 
 @contextmanager
-def served(*models: str | Path, cwd: Path | None = None, **environment: str) -> Iterator[Server]:
-    """`compoundnet serve --port 0 --model MODEL...`, with warnings as errors."""
+def served(
+    *models: str | Path, options: Sequence[str] = (), cwd: Path | None = None, **environment: str
+) -> Iterator[Server]:
+    """`compoundnet serve --port 0 --model MODEL... OPTIONS`, with warnings as errors."""
     asked = [word for model in models for word in ("--model", str(model))]
     process = subprocess.Popen(
-        [sys.executable, "-W", "error", "-m", "compoundnet", "serve", "--port", "0", *asked],
+        [sys.executable, "-W", "error", "-m", "compoundnet", "serve", "--port", "0", *asked, *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -93,6 +93,14 @@ def test_wilsons_interval_by_hand() -> None:
     assert wilson(10, 10).high == pytest.approx(1.0)
 
 
+def test_the_json_document_of_a_thousand_classes_is_small() -> None:
+    random = np.random.default_rng(5)
+    truth = np.repeat(np.arange(1000), 5)
+    values = image_values(torch.from_numpy(random.normal(0, 1, (5000, 1000))), torch.from_numpy(truth), 1.0).numpy()
+    fields = single_label_report(values, tuple(map(str, range(1000))), 1.0).fields()
+    assert len(msgspec.json.encode(fields["confusion"])) < 100_000  # all cells: 2 MB
+
+
 def test_equal_logits_are_ranked_by_number() -> None:
     """So that an image is right exactly if its true class has rank 1."""
     logits = np.zeros((7, 7))
@@ -186,7 +194,12 @@ def test_the_json_document_holds_all_figures(tmp_path: Path) -> None:
     found = evaluate(model(tmp_path / "model"), small_dataset(test=31))
     fields = json.loads(msgspec.json.encode(found.fields()))
     assert fields["top1_interval"] == [single(found).interval.low, single(found).interval.high]
-    assert fields["confusion"] == {"labels": list(CLASSES), "counts": found.confusion.tolist()}
+    assert fields["confusion"]["labels"] == list(CLASSES)
+    matrix = np.zeros_like(found.confusion)
+    for true, predicted, count in fields["confusion"]["cells"]:
+        assert count and not matrix[true, predicted]
+        matrix[true, predicted] = count
+    np.testing.assert_array_equal(matrix, found.confusion)
     assert fields["calibration"]["ece"] == single(found).calibration.ece
     assert fields["classes"][0].keys() >= {"precision", "recall", "f1"}
     assert "confusion" not in json.loads(found.result_file())

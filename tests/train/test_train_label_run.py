@@ -61,7 +61,9 @@ def test_it_learns_both_labels_and_keeps_a_threshold_for_each(trained: tuple[Pat
     assert outcome.thresholds is not None
     model = open_model(folder)
     assert model.labels == LABELS
-    assert model.postprocess == Postprocess(1.0, "sigmoid", outcome.thresholds.thresholds)
+    assert outcome.calibration is not None
+    temperature = outcome.calibration.temperature
+    assert model.postprocess == Postprocess(temperature, "sigmoid", outcome.thresholds.thresholds)
     assert outcome.thresholds.images == 36 or abs(outcome.thresholds.images - 36) <= 2
     assert all(0 < one < 1 for one in outcome.thresholds.thresholds)
     last = outcome.history[-1]
@@ -89,6 +91,7 @@ def test_evaluation_measures_what_training_wrote(trained: tuple[Path, Outcome]) 
     fields = found.fields()
     assert fields["mean_average_precision"] == found.result.mean_average_precision
     assert [one["label"] for one in fields["labels"]] == list(LABELS)  # type: ignore[attr-defined]
+    assert fields["calibration"]["ece"] == report.calibration.ece  # type: ignore[index]
     assert found.summary()[0].startswith(f"{folder.name} on colours (test, 60 images): mAP ")
     rows = list(report.image_rows(str))
     assert len(rows) == 60
@@ -126,7 +129,8 @@ def test_predictions_and_the_exported_file_equal_torch(trained: tuple[Path, Outc
     for index in range(8):
         image = test.image(index)
         with torch.inference_mode():
-            expected = net(model.preprocess(image)[None])[0].double().sigmoid().numpy()
+            logits = net(model.preprocess(image)[None])[0].double()
+        expected = (logits / model.postprocess.temperature).sigmoid().numpy()
         wanted = [
             LABELS[label] for label in np.argsort(-expected) if expected[label] >= outcome.thresholds.thresholds[label]
         ]
@@ -183,3 +187,4 @@ def test_without_held_out_images_the_thresholds_are_a_half(tmp_path: Path) -> No
     assert outcome.thresholds is None
     assert outcome.model.postprocess == Postprocess(function="sigmoid")
     assert any("the threshold of each label is 0.5: no training images were held out" in text for text in told)
+    assert any("probabilities are not calibrated: no training images were held out" in text for text in told)

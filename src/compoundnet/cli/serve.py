@@ -10,7 +10,7 @@ import typer
 
 from compoundnet import serve as page
 from compoundnet.base import need
-from compoundnet.cli.options import complete_model
+from compoundnet.cli.options import AllowTruncated, complete_model
 from compoundnet.cli.output import note
 
 _MODELS = ["efficientnet-lite0"]
@@ -30,13 +30,14 @@ def serve(
             autocompletion=complete_model,
         ),
     ] = None,
+    allow_truncated: AllowTruncated = False,
 ) -> None:
     """Serve a web page to this machine only: plan a network, classify an image, see where the class is."""
     for library in ("starlette", "uvicorn"):
         need(library, "the page")
     for name in model or []:
         page.check_model(name)  # now, not when the first image arrives
-    page.serve(model or _MODELS, port=port, started=_announce)
+    page.serve(model or _MODELS, port=port, allow_truncated=allow_truncated, started=_announce)
     sys.stdout.flush()
     os._exit(0)  # without waiting for threads that still compute: they have nothing to save
 

@@ -34,14 +34,15 @@ MAX_BYTES = 20_000_000
 _STATIC = Path(__file__).parent / "static"
 
 
-def create_app(models: Sequence[str], port: int) -> ASGIApp:
+def create_app(models: Sequence[str], port: int, *, allow_truncated: bool = False) -> ASGIApp:
     """Return the page as an ASGI application.
 
     Args:
         models: The models that it may use, in the form that commands accept; the first is the default.
         port: The port it listens on, which the Host header of every request must name.
+        allow_truncated: Whether truncated or damaged images are used as far as they can be decoded.
     """
-    explainers = Explainers(models)
+    explainers = Explainers(models, allow_truncated=allow_truncated)
     one_at_a_time = anyio.CapacityLimiter(1)  # processing an image uses all cores, and much memory if it is large
 
     async def choices(_: Request) -> Response:

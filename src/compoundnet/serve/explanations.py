@@ -7,7 +7,7 @@ import io
 import math
 import shlex
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,6 +15,7 @@ from PIL import Image
 
 from compoundnet.base import CompoundNetError, did_you_mean
 from compoundnet.base.images import Reading, UnreadableImageError, decode, find_range_in, reason
+from compoundnet.base.progress import ignore
 from compoundnet.models import ExportedModel
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ class ShownImage(msgspec.Struct, frozen=True):
         image: The explained image, a JPEG in base64.
         input: What the model sees of an image, in words.
         cropped: Whether a margin of this image is cropped off before.
-        note: What was assumed about an image with more than 8 bits a value; None for others.
+        note: What was assumed about an image with more than 8 bits a value, and the damage of a truncated image that
+            is used as far as it can be decoded; None for others.
         classes: Best first. Of a model of several labels an image first the labels of the image.
         command: The command line that does the same.
     """
@@ -90,10 +92,16 @@ def check_model(model: str) -> None:
 
 
 class Explainers:
-    """The models that the page may use, each opened on first use and kept. Not thread-safe."""
+    """The models that the page may use, each opened on first use and kept. Not thread-safe.
 
-    def __init__(self, names: Sequence[str]) -> None:
+    Args:
+        names: The models, in the form that commands accept.
+        allow_truncated: Whether truncated or damaged images are used as far as they can be decoded.
+    """
+
+    def __init__(self, names: Sequence[str], *, allow_truncated: bool = False) -> None:
         self.names = tuple(dict.fromkeys(names))
+        self.allow_truncated = allow_truncated
         self._opened: dict[str, Explainer] = {}
 
     def explain(self, model: str, content: bytes, name: str) -> ShownImage:
@@ -111,10 +119,15 @@ class Explainers:
 
         # Read before the model is opened, which takes longer: it may be unreadable.
         found = find_range_in(content)
-        image = read_content(content, name, Reading(None if found is None else (found.low, found.high)))
+        reading = Reading(None if found is None else (found.low, found.high), self.allow_truncated)
+        damage: list[str] = []
+        image = read_content(content, name, reading, damaged=damage.append)
         explainer = self._explainer(model)
         if found is not None and explainer.preprocess.range is not None:
-            found, image = None, read_content(content, name, Reading(explainer.preprocess.range))
+            found = None
+            image = read_content(content, name, Reading(explainer.preprocess.range, self.allow_truncated))
+        notes = [] if found is None else [found.of_one()]
+        notes += [f"The file {damage[0]}: it is used as far as it can be decoded."] if damage else []
         width, height = image.size
         shrink = min(1.0, math.sqrt(_PIXELS / (width * height)))
         image.thumbnail((math.ceil(width * shrink), math.ceil(height * shrink)))
@@ -132,8 +145,17 @@ class Explainers:
                 ShownClass(shown.index, shown.label, shown.probability, _jpeg(overlay(image, shown)), shown.threshold)
                 for shown in explanation.maps
             ),
-            command=shlex.join(["compoundnet", "explain", model, name, *([] if several else ["--top", str(_TOP)])]),
-            note=None if found is None else found.of_one(),
+            command=shlex.join(
+                [
+                    "compoundnet",
+                    "explain",
+                    model,
+                    name,
+                    *([] if several else ["--top", str(_TOP)]),
+                    *(["--allow-truncated"] if damage else []),
+                ]
+            ),
+            note=" ".join(notes) or None,
         )
 
     def _explainer(self, model: str) -> Explainer:
@@ -150,7 +172,9 @@ class Explainers:
         return self._opened[model]
 
 
-def read_content(content: bytes, name: str, reading: Reading | None = None) -> Image.Image:
+def read_content(
+    content: bytes, name: str, reading: Reading | None = None, *, damaged: Callable[[str], object] = ignore
+) -> Image.Image:
     """Decode an image file as upright 8-bit RGB, by the rules of `read_image`, with half its limit of pixels.
 
     Raises:
@@ -160,7 +184,7 @@ def read_content(content: bytes, name: str, reading: Reading | None = None) -> I
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return decode(content, reading or Reading())
+            return decode(content, reading or Reading(), damaged=damaged)
     except _BOMB as error:
         limit = f"{Image.MAX_IMAGE_PIXELS or 0:,}"
         raise UnreadableImageError(name, f"has more than {limit} pixels; make it smaller") from error

@@ -22,7 +22,13 @@ class _Server(uvicorn.Server):
         self.should_exit = self.force_exit = True
 
 
-def serve(models: Sequence[str], *, port: int = 8000, started: Callable[[str], None] = print) -> None:
+def serve(
+    models: Sequence[str],
+    *,
+    port: int = 8000,
+    allow_truncated: bool = False,
+    started: Callable[[str], None] = print,
+) -> None:
     """Serve the page until SIGINT (Ctrl-C) or SIGTERM, then return. Images are neither logged nor stored.
 
     An image that is being explained at that time is finished in its thread, for which the process waits at its end.
@@ -30,6 +36,7 @@ def serve(models: Sequence[str], *, port: int = 8000, started: Callable[[str], N
     Args:
         models: The models that the page may use: names, model folders, or exported files with their feature map.
         port: The port; 0 selects a free one.
+        allow_truncated: Whether truncated or damaged images are used as far as they can be decoded.
         started: Called with the page's address once it can be opened.
 
     Raises:
@@ -38,7 +45,7 @@ def serve(models: Sequence[str], *, port: int = 8000, started: Callable[[str], N
     with _listen(port) as listening:
         port = listening.getsockname()[1]
         config = uvicorn.Config(
-            create_app(models, port),
+            create_app(models, port, allow_truncated=allow_truncated),
             log_level="error",
             access_log=False,
             server_header=False,

@@ -1,4 +1,4 @@
-from .evaluation.calibration import Calibration, TemperatureFit, fit_temperature
+from .evaluation.calibration import Calibration, TemperatureFit, fit_label_temperature, fit_temperature
 from .evaluation.evaluate import Evaluation, evaluate
 from .evaluation.multi_label import MultiLabelReport
 from .evaluation.single_label import ClassScore, SingleLabelReport
@@ -33,6 +33,7 @@ __all__ = [
     "Watcher",
     "evaluate",
     "find_recipe",
+    "fit_label_temperature",
     "fit_temperature",
     "launch",
     "override",

@@ -20,13 +20,18 @@ from compoundnet.models.folder import check_target
 from compoundnet.train.checkpoints import Checkpoints
 from compoundnet.train.counts import count
 from compoundnet.train.engine import Engine
-from compoundnet.train.evaluation.calibration import TemperatureFit, calibrate
+from compoundnet.train.evaluation.calibration import (
+    TemperatureFit,
+    fit_label_temperature,
+    fit_temperature,
+    held_out_logits,
+)
 from compoundnet.train.evaluation.multi_label import multi_label_report
 from compoundnet.train.hardware import Hardware, launch
 from compoundnet.train.identity import described
 from compoundnet.train.logs import Logs, as_csv
 from compoundnet.train.results import LabelResult, Result, make_result, write_result
-from compoundnet.train.several_labels import ThresholdFit, count_labels, fit_thresholds
+from compoundnet.train.several_labels import ThresholdFit, count_labels, fit_thresholds, label_predictions
 from compoundnet.train.status import Epoch, Watcher
 from compoundnet.train.task import Task
 from compoundnet.train.training_plots import draw_curves
@@ -97,7 +102,8 @@ def train(
         replace: Whether to start again if there is a run or a model folder.
         watcher: Receives the events of the run.
         loggers: Lightning's loggers, in place of TensorBoard's; see `Logs`. Only the first process calls them.
-        calibrated: Whether to fit a temperature on the held-out images, if there are any; see `fit_temperature`.
+        calibrated: Whether to fit a temperature on the held-out images, if there are any; see `fit_temperature`
+            and `fit_label_temperature`.
 
     Raises:
         InterruptedRunError: the process was asked to stop; a checkpoint is saved.
@@ -149,18 +155,21 @@ class _Decided(NamedTuple):
 
 
 def _decide(task: Task, net: ConvNet, fabric: Fabric, workers: int, events: Watcher, *, calibrated: bool) -> _Decided:
-    """Choose thresholds, or fit a temperature, on the held-out images, and say so."""
+    """Fit a temperature on the held-out images, choose the threshold of each label, and say so."""
     calibration, thresholds = None, None
     if task.held is not None and (task.multilabel or calibrated):
         with _reported(events, "the held-out images", task.held, fabric) as progress:
-            if task.multilabel:
-                held = count_labels(net, task.held, task.preprocess, fabric, workers=workers, progress=progress)
-                thresholds = fit_thresholds(held, task.train.classes)
-            else:
-                calibration = calibrate(net, task.held, task.preprocess, fabric, workers=workers, progress=progress)
+            logits = held_out_logits(net, task.held, task.preprocess, fabric, workers=workers, progress=progress)
+        if calibrated and not task.multilabel:
+            calibration = fit_temperature(logits, task.held.labels.astype(np.int64))
+        elif calibrated:
+            calibration = fit_label_temperature(logits, task.held.labels.astype(np.bool_))
+        if task.multilabel:
+            held = label_predictions(logits, task.held.labels, _postprocess(task, calibration, None))
+            thresholds = fit_thresholds(held, task.train.classes)
     if task.multilabel:
         events.notify(str(thresholds) if thresholds is not None else UNDECIDED)
-    elif calibrated:
+    if calibrated:
         events.notify(str(calibration) if calibration is not None else UNCALIBRATED)
     return _Decided(calibration, thresholds)
 
@@ -176,8 +185,11 @@ def _test(
         if not task.multilabel:
             counts = count(net, task.test, task.preprocess, fabric, workers=workers, progress=progress)
             return make_result(name, task.dataset, counts, model)
-        tested = count_labels(net, task.test, task.preprocess, fabric, workers=workers, progress=progress)
-    report = multi_label_report(tested, classes, np.arange(len(classes)), _postprocess(task, *decided))
+        how = _postprocess(task, *decided)
+        tested = count_labels(
+            net, task.test, task.preprocess, fabric, postprocess=how, workers=workers, progress=progress
+        )
+    report = multi_label_report(tested, classes, np.arange(len(classes)), how)
     return report.result(name, task.dataset, model)
 
 
@@ -244,7 +256,7 @@ def write_model(
     }
     if result is not None:
         extras["result.json"] = write_result(result)
-    readme = _readme(task, output.name, history, result, thresholds if task.multilabel else calibration)
+    readme = _readme(task, output.name, history, result, _Decided(calibration, thresholds))
     write_folder(
         output,
         task.network,
@@ -270,7 +282,7 @@ def _readme(
     name: str,
     history: list[Epoch],
     result: Result | None,
-    calibration: TemperatureFit | ThresholdFit | None,
+    decided: _Decided,
 ) -> str:
     recipe, source = task.recipe, task.start.name if task.start is not None else "scratch"
     lines = [
@@ -302,8 +314,8 @@ def _readme(
             + " (result.json).",
             "",
         ]
-    if calibration is not None:
-        text = str(calibration)
+    for fit in filter(None, decided):
+        text = str(fit)
         lines += [f"{text[0].upper()}{text[1:]}.", ""]
     if task.start is not None:
         lines += [f"The licence of the weights that training started from ({source}) applies to these too.", ""]

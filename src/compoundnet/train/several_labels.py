@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 # The threshold of a label that no held-out image has.
 _UNDECIDED = 0.5
+_PLAIN = Postprocess(function="sigmoid")
 
 
 class LabelCrossEntropy(nn.Module):
@@ -95,6 +96,7 @@ def count_labels(
     preprocess: Preprocess,
     fabric: Fabric,
     *,
+    postprocess: Postprocess = _PLAIN,
     batch: int = 64,
     workers: int | None = 0,
     progress: Progress = ignore,
@@ -104,7 +106,7 @@ def count_labels(
         on_device(net, fabric), lambda found, *_: found, split, preprocess, fabric,
         columns=net.num_classes, batch=batch, workers=workers, progress=progress,
     )  # fmt: skip
-    return label_predictions(logits, split.labels, Postprocess(function="sigmoid"))
+    return label_predictions(logits, split.labels, postprocess)
 
 
 def label_predictions(logits: NDArray[np.float64], labels: Labels, postprocess: Postprocess) -> LabelPredictions:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -29,14 +30,15 @@ _CONFIDENCE = 0.95
 
 
 class Bin(msgspec.Struct, frozen=True):
-    """The images whose probability is above `low` and at most `high`.
+    """The images whose probability is above `low` and at most `high`; of images with several labels, the pairs of image
+    and label.
 
     Attributes:
         low: Lower end.
         high: Upper end.
         count: Number of images.
         confidence: Mean probability of the predicted class; None without images.
-        accuracy: Fraction that is right; None without images.
+        accuracy: Fraction that is right, or of which the image has the label; None without images.
     """
 
     low: float
@@ -47,7 +49,8 @@ class Bin(msgspec.Struct, frozen=True):
 
 
 class Calibration(msgspec.Struct, frozen=True):
-    """The probabilities of the predicted classes against the fractions that are right.
+    """The probabilities of the predicted classes against the fractions that are right; of images with several labels,
+    the probabilities of all labels against the fractions of images that have them.
 
     The expected calibration error is the mean over all images of |accuracy - confidence| of their bin: 15 bins of equal
     width by the probability of the predicted class (Guo et al. 2017). Few images make it too large, because the
@@ -59,7 +62,7 @@ class Calibration(msgspec.Struct, frozen=True):
         ece_before: The same at temperature 1.
         loss: Mean cross-entropy.
         loss_before: The same at temperature 1.
-        confidence: Mean probability of the predicted class.
+        confidence: Mean probability of the predicted class, or of all labels.
         bins: The bins of `ece`, for a reliability diagram.
     """
 
@@ -135,7 +138,7 @@ class TemperatureFit(msgspec.Struct, frozen=True):
 
 
 def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> TemperatureFit:
-    """Fit the temperature by maximum likelihood, which is one convex problem in one number.
+    """Fit the temperature by maximum likelihood, which is one convex problem in one number (Guo et al. 2017).
 
     It is used only if a likelihood-ratio test (95 %) shows that it differs from 1, so that a few images change nothing.
     If all images are classified correctly, the likelihood would have no maximum: as in Platt (1999), the true class of
@@ -156,19 +159,61 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> 
         others = (logarithms.sum(axis=1) - true) / max(1, classes - 1)
         return float(-true.mean()), float(-((count + 1) * true + others).mean() / (count + 2))
 
+    fitted = _minimum(lambda temperature: losses(temperature)[1])
+    ratio = 2 * count * (losses(1.0)[1] - losses(fitted)[1])
+    chosen = fitted if ratio > _different() else 1.0
+    return TemperatureFit(chosen, fitted, count, losses(chosen)[0], losses(1.0)[0])
+
+
+def fit_label_temperature(logits: NDArray[np.floating], truth: NDArray[np.bool_]) -> TemperatureFit:
+    """Fit one temperature for all labels of images that may have several, as `fit_temperature` does.
+
+    The loss is the binary cross-entropy, summed over the labels of an image. A temperature for each label would follow
+    the few images that have a rare one. The true answer counts (N + 1) / (N + 2), as there. The labels of an image may
+    go together, so that they are not observations of their own: the likelihood ratio is divided by the factor by which
+    this increases its variance (Kent 1982).
+
+    Args:
+        logits: float[N, labels] of images that did not take part in training.
+        truth: bool[N, labels].
+    """
+    values, count = logits.astype(np.float64), len(logits)
+    targets = np.where(truth, count + 1, 1) / (count + 2)
+
+    def losses(temperature: float) -> tuple[float, float]:
+        """Mean cross-entropy with the targets as they are, and with Platt's."""
+        scaled = values / temperature
+        shared = np.logaddexp(0, scaled)  # -log of the probability that the image has not the label
+        return tuple(float((shared - target * scaled).sum(axis=1).mean()) for target in (truth, targets))  # type: ignore[return-value]
+
+    fitted = _minimum(lambda temperature: losses(temperature)[1])
+    scaled = values / fitted
+    probabilities = special.expit(scaled)
+    slopes = (probabilities - targets) * scaled  # of each label's loss, by the logarithm of the temperature
+    curvature = (slopes + probabilities * (1 - probabilities) * scaled**2).sum()
+    shared_factor = max(1.0, float((slopes.sum(axis=1) ** 2).sum() / max(curvature, np.finfo(np.float64).tiny)))
+    ratio = 2 * count * (losses(1.0)[1] - losses(fitted)[1]) / shared_factor
+    chosen = fitted if ratio > _different() else 1.0
+    return TemperatureFit(chosen, fitted, count, losses(chosen)[0], losses(1.0)[0])
+
+
+def _minimum(loss: Callable[[float], float]) -> float:
+    """Return the temperature of the lowest loss."""
     found = optimize.minimize_scalar(
-        lambda logarithm: losses(math.exp(logarithm))[1],
+        lambda logarithm: loss(math.exp(logarithm)),
         bounds=(math.log(_LOWEST), math.log(_HIGHEST)),
         method="bounded",
         options={"xatol": 1e-4},
     )
-    fitted = math.exp(found.x)
-    ratio = 2 * count * (losses(1.0)[1] - losses(fitted)[1])
-    chosen = fitted if ratio > stats.chi2.ppf(_CONFIDENCE, 1) else 1.0
-    return TemperatureFit(chosen, fitted, count, losses(chosen)[0], losses(1.0)[0])
+    return math.exp(found.x)
 
 
-def calibrate(
+def _different() -> float:
+    """Return the likelihood ratio from which on one number differs from 1."""
+    return float(stats.chi2.ppf(_CONFIDENCE, 1))
+
+
+def held_out_logits(
     net: ConvNet,
     held: Split,
     preprocess: Preprocess,
@@ -176,8 +221,8 @@ def calibrate(
     *,
     workers: int | None = 0,
     progress: Progress = ignore,
-) -> TemperatureFit:
-    """Fit the temperature of a network on held-out images. All processes call it together, with the same result.
+) -> NDArray[np.float64]:
+    """Return the logits float64[N, classes] of held-out images. All processes call it together, with the same result.
 
     Args:
         net: The network, on this process's device, in eval mode.
@@ -196,4 +241,4 @@ def calibrate(
     )  # fmt: skip
     if not np.isfinite(logits).all():
         raise CompoundNetError("the network gives values that are not finite for held-out images")
-    return fit_temperature(logits, held.labels.astype(np.int64))
+    return logits

@@ -74,7 +74,7 @@ class Evaluation(msgspec.Struct, frozen=True, eq=False):
     def result_file(self, by: str = "") -> bytes:
         """Return the JSON file that `compoundnet reproduce --results` reads; `by` names the person who measured."""
         more = {"split": self.split.name} | self.report.fields()
-        more.pop("confusion", None)  # of 1,000 classes it would be a million numbers
+        more.pop("confusion", None)  # it may have as many cells as there are images
         return write_result(msgspec.structs.replace(self.result, by=by), **more)
 
     def write_images(self, path: str | os.PathLike[str]) -> None:

@@ -8,14 +8,16 @@ from pathlib import PurePath
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 from compoundnet import __version__
 from compoundnet.base import CompoundNetError
 from compoundnet.base.table_files import Columns
 from compoundnet.models import Postprocess
+from compoundnet.train.evaluation.calibration import Calibration, calibration_bins, calibration_error
 from compoundnet.train.evaluation.evaluation_report import Cells, Mistake, WilsonInterval, wilson
 from compoundnet.train.results import LabelResult, now
-from compoundnet.train.several_labels import LabelPredictions, LabelScore, label_scores
+from compoundnet.train.several_labels import LabelPredictions, LabelScore, label_predictions, label_scores
 
 
 class MultiLabelReport(msgspec.Struct, frozen=True, eq=False):
@@ -28,12 +30,14 @@ class MultiLabelReport(msgspec.Struct, frozen=True, eq=False):
         evaluated: int64[M], the numbers of the labels that the data set knows.
         predictions: Of the evaluated labels.
         scores: Of the evaluated labels.
+        calibration: Of the probabilities of all evaluated labels, whether an image has them or not.
     """
 
     labels: tuple[str, ...]
     evaluated: NDArray[np.int64]
     predictions: LabelPredictions
     scores: tuple[LabelScore, ...]
+    calibration: Calibration
 
     @property
     def predicted(self) -> NDArray[np.bool_]:
@@ -88,6 +92,7 @@ class MultiLabelReport(msgspec.Struct, frozen=True, eq=False):
             f" {self.all_right / count:.2%} ({self.interval})",
             f"mean over labels: precision {means['precision']:.2%}, recall {means['recall']:.2%}, F1 {means['f1']:.2%};"
             f" all labels together: F1 {self.micro_f1:.2%}",
+            self._calibration_line(),
         ]
         absent = sum(not score.count for score in self.scores)
         if absent:
@@ -98,6 +103,16 @@ class MultiLabelReport(msgspec.Struct, frozen=True, eq=False):
                 f"{unknown:,} of the model's {len(self.labels):,} labels are unknown to the data set: left out"
             )
         return lines
+
+    def _calibration_line(self) -> str:
+        found = self.calibration
+        text = (
+            f"expected calibration error {found.ece:.2%} ({len(found.bins)} bins): the mean probability of a label"
+            f" is {found.confidence:.2%}, and {self.predictions.truth.mean():.2%} of the images have it"
+        )
+        if found.temperature == 1:
+            return text
+        return f"{text}; {found.ece_before:.2%} without the model's temperature of {found.temperature:.3g}"
 
     def tables(self) -> list[Cells]:
         def share(value: float | None) -> str:
@@ -130,6 +145,7 @@ class MultiLabelReport(msgspec.Struct, frozen=True, eq=False):
             "micro_f1": self.micro_f1,
             "loss": self.predictions.loss,
             "labels": [msgspec.to_builtins(score) for score in self.scores],
+            "calibration": msgspec.to_builtins(self.calibration),
         }
 
     def image_rows(self, name: Callable[[int], str]) -> Iterator[Sequence[object]]:
@@ -177,4 +193,28 @@ def multi_label_report(
         raise CompoundNetError("there are no images to evaluate")
     numbers = evaluated.tolist()
     scores = label_scores(found, [labels[one] for one in numbers], [postprocess.threshold(one) for one in numbers])
-    return MultiLabelReport(labels, evaluated, found, scores)
+    return MultiLabelReport(labels, evaluated, found, scores, label_calibration(found, postprocess.temperature))
+
+
+def label_calibration(found: LabelPredictions, temperature: float) -> Calibration:
+    """Return the calibration of the probabilities of all labels.
+
+    Args:
+        found: The predictions.
+        temperature: The model's, which the probabilities contain.
+    """
+    truth = found.truth.ravel()
+    # The logits, of which only their size is lost where a probability is 0 or 1.
+    least = np.finfo(np.float64)
+    logits = special.logit(found.probabilities.clip(least.tiny, 1 - least.epsneg)) * temperature
+    bins = calibration_bins(found.probabilities.ravel(), truth)
+    plain = label_predictions(logits, found.truth, Postprocess(function="sigmoid"))
+    return Calibration(
+        temperature=temperature,
+        ece=calibration_error(bins),
+        ece_before=calibration_error(calibration_bins(plain.probabilities.ravel(), truth)),
+        loss=found.loss,
+        loss_before=plain.loss if temperature != 1 else found.loss,
+        confidence=float(found.probabilities.mean()),
+        bins=bins,
+    )

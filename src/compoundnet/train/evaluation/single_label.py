@@ -155,12 +155,15 @@ class SingleLabelReport(msgspec.Struct, frozen=True, eq=False):
     def fields(self) -> dict[str, object]:
         present = self.present
         matrix = self.counts.confusion[np.ix_(present, present)]
+        true, predicted = np.nonzero(matrix)
+        cells = np.stack([true, predicted, matrix[true, predicted]], 1)
         return {
             "top1_interval": [self.interval.low, self.interval.high],
             **{f"mean_{name}": value for name, value in self.means().items() if name != "recall"},
             "classes": [msgspec.to_builtins(score) for score in self.classes],
             "calibration": msgspec.to_builtins(self.calibration),
-            "confusion": {"labels": [self.labels[number] for number in present], "counts": matrix.tolist()},
+            # Of 1,000 classes the matrix has a million cells, most of them empty.
+            "confusion": {"labels": [self.labels[number] for number in present], "cells": cells.tolist()},
         }
 
     def image_rows(self, name: Callable[[int], str]) -> Iterator[Sequence[object]]:
