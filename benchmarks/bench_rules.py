@@ -145,7 +145,12 @@ def recorded(run: Callable[[], object]) -> Callable[[], object]:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         run()
-    return finished(graph.replay)
+
+    def replay() -> object:
+        graph.replay()
+        return run  # its weights and images, which the graph reads, must live as long as the graph
+
+    return finished(replay)
 
 
 def finished(run: Callable[[], object]) -> Callable[[], object]:
