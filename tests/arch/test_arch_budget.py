@@ -20,7 +20,7 @@ def test_the_papers_compound_network_is_the_answer_to_its_budget() -> None:
 @settings(max_examples=25, deadline=None)
 @given(st.floats(2e7, 5e10))
 def test_no_larger_phi_fits(limit: float) -> None:
-    found = arch.plan(B0, max_macs=limit)
+    found = arch.plan(B0, max_macs=limit, rule="compound")
     assert found.macs <= limit
     assert arch.compound(B0, found.phi) == found.network
     for step in (1e-3, 0.01, 0.1, 0.5):
@@ -43,9 +43,63 @@ def test_below_the_baseline() -> None:
     assert found.macs <= 1e8
 
 
+def test_a_budget_below_the_baseline_is_met_by_the_rule_of_small_networks() -> None:
+    """TinyNet-E: depth 0.6, width 0.51, 106 px at 24M; compound scaling shrinks all three alike."""
+    found = arch.plan(B0, max_macs=24e6)
+    assert found.rule == "tiny" and found.macs <= 24e6
+    assert found.depth == pytest.approx(0.6, rel=0.1) and found.width == pytest.approx(0.51, rel=0.1)
+    assert found.resolution == pytest.approx(106, rel=0.15)
+    paper = arch.plan(B0, max_macs=24e6, rule="compound")
+    assert paper.rule == "compound" and paper.resolution < 100 and found.alternatives["compound"] is not None
+    assert found.alternatives["compound"].macs == paper.macs
+    # 500k parameters took 34 px by compound scaling.
+    assert arch.plan(B0, max_params=500e3).resolution > 80
+    assert arch.plan(B0, max_macs=390e6).rule == "compound"
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.floats(1e6, 3.8e8))
+def test_the_rule_of_small_networks_finds_the_largest(limit: float) -> None:
+    found = arch.plan(B0, max_macs=limit)
+    assert found.rule == "tiny" and found.macs <= limit
+    assert arch.scale_by(B0, "tiny", found.phi) == found.network
+    for step in (0.01, 0.1, 0.5, 1.0):
+        if found.phi + step <= 0:
+            larger = arch.scale_by(B0, "tiny", found.phi + step)
+            same = larger.stages == found.network.stages and larger.resolution == found.resolution
+            assert same or arch.cost(larger).macs > limit
+
+
+def test_every_rule_answers_the_same_budget() -> None:
+    found = arch.plan(B0, max_macs=4.4e9)
+    fast = found.alternatives["fast"]
+    assert fast is not None and fast.macs <= 4.4e9 and "tiny" not in found.alternatives
+    # Dollar et al.: at equal multiply-adds fast scaling has fewer activations, and more parameters.
+    assert (round(found.activations / 1e6, 1), round(fast.activations / 1e6, 1)) == (48.7, 29.7)
+    assert (round(found.params / 1e6, 1), round(fast.params / 1e6, 1)) == (19.5, 46.1)
+    again = arch.plan(B0, max_macs=4.4e9, rule="fast")
+    assert (again.rule, again.params, again.activations) == ("fast", fast.params, fast.activations)
+
+
+def test_activations_and_the_memory_of_a_microcontroller_can_bind() -> None:
+    found = arch.plan(B0, max_macs=4e9, max_activations=30e6)
+    assert found.binding == "activations" and found.activations <= 30e6
+    lite = arch.network("efficientnet-lite0").replace(num_classes=10)
+    small = arch.plan(lite, max_sram=320e3, max_flash=1e6)
+    assert small.sram_bytes <= 320e3 and small.flash_bytes <= 1e6 and small.binding in ("sram", "flash")
+
+
+def test_a_rule_that_cannot_reach_a_budget_says_so() -> None:
+    with pytest.raises(base.CompoundNetError, match="tiny only makes networks smaller, and efficientnet-b0 is within"):
+        arch.plan(B0, max_macs=1e9, rule="tiny")
+    with pytest.raises(base.CompoundNetError, match=r"by the rule fast: macs of at most 10,000 was asked.*px\) needs"):
+        arch.plan(B0, max_macs=1e4, rule="fast")
+
+
 def test_alternatives_keep_the_budget_in_one_dimension() -> None:
     found = arch.plan(B0, max_macs=1.8e9)
-    for dimension, row in found.alternatives.items():
+    for dimension in arch.DIMENSIONS:
+        row = found.alternatives[dimension]
         assert row is not None
         assert row.macs <= 1.8e9
         assert [row.depth != 1, row.width != 1, row.resolution != 224].count(True) == 1, dimension

@@ -141,3 +141,40 @@ def test_any_network_scales_and_keeps_its_kind(network: arch.Network, depth: flo
     assert [stage.block for stage in scaled.stages] == [stage.block for stage in network.stages]
     assert [stage.stride for stage in scaled.stages] == [stage.stride for stage in network.stages]
     assert arch.cost(scaled).macs > 0
+
+
+def test_fast_scaling_is_a_family() -> None:
+    """Dollar et al.: a = 0.8 is theirs; 1/3 grows depth, width^2 and resolution^2 alike."""
+    fast = arch.scaling_rules()["fast"]
+    assert isinstance(fast, arch.CoefficientRule)
+    assert fast.multipliers(1) == pytest.approx((2**0.1, 2**0.4, 2**0.05))
+    for share in (0, 1 / 3, 0.5, 0.8, 1):
+        assert arch.fast_scaling(share).coefficients.growth == pytest.approx(2)
+    assert arch.fast_scaling(1 / 3).multipliers(1) == pytest.approx((2 ** (1 / 3), 2 ** (1 / 6), 2 ** (1 / 6)))
+    with pytest.raises(base.CompoundNetError, match=r"between 0 and 1, got 1\.5"):
+        arch.fast_scaling(1.5)
+
+
+@pytest.mark.parametrize(
+    ("depth", "width", "pixels"),
+    [(1.2, 1, 192), (1.1, 0.75, 188), (0.85, 0.54, 184), (0.695, 0.54, 152), (0.6, 0.51, 106)],
+)
+def test_the_tiny_rule_meets_the_published_networks(depth: float, width: float, pixels: int) -> None:
+    phi = math.log2(depth * width**2 * (pixels / 224) ** 2)
+    found = arch.scale_by(B0, "tiny", phi)
+    assert arch.scaling_rules()["tiny"].multipliers(phi) == pytest.approx((depth, width, pixels / 224))
+    assert found.resolution == pixels
+    assert [stage.repeats for stage in found.stages] == [max(1, round(stage.repeats * depth)) for stage in B0.stages]
+
+
+@given(st.floats(-20, 0))
+def test_the_tiny_rule_keeps_the_formula_of_the_width(phi: float) -> None:
+    depth, width, resolution = arch.scaling_rules()["tiny"].multipliers(phi)
+    assert width == pytest.approx(math.sqrt(2**phi / (depth * resolution**2)))
+
+
+def test_impossible_rules() -> None:
+    with pytest.raises(base.CompoundNetError, match="no scaling rule named 'fats'; did you mean fast"):
+        arch.scale_by(B0, "fats", 1)
+    with pytest.raises(base.CompoundNetError, match="tiny only makes networks smaller: phi must be at most 0, got 1"):
+        arch.scale_by(B0, "tiny", 1)

@@ -33,10 +33,21 @@ def test_a_planned_network_is_the_one_of_the_command_beside_it(server: Server) -
     shown = server.ask("/api/plan?network=mobilenet-v2&max_macs=1.8G&max_params=9000000").json()
     assert shown["command"] == "compoundnet plan mobilenet-v2 --max-macs=1.8G --max-params=9000000"
     told = json.loads(run(*shlex.split(shown["command"])[1:], "--json").stdout)
-    for field in ("name", "phi", "depth", "width", "resolution", "binding", "alternatives"):
+    for field in ("name", "rule", "phi", "depth", "width", "resolution", "binding", "alternatives"):
         assert shown[field] == told[field], field
     assert shown["cost"]["macs"] == told["macs"] <= 1.8e9
     assert shown["cost"]["params"] == told["params"] <= 9e6
+
+
+def test_a_rule_can_be_chosen(server: Server) -> None:
+    assert list(server.ask("/api/choices").json()["rules"]) == ["compound", "fast", "tiny"]
+    for path, query in (("scale", "phi=2"), ("plan", "max_macs=2G")):
+        shown = server.ask(f"/api/{path}?network=efficientnet-b0&{query}&rule=fast").json()
+        assert shown["rule"] == "fast" and shown["command"].endswith("--rule=fast")
+        told = json.loads(run(*shlex.split(shown["command"])[1:], "--json").stdout)
+        assert (shown["name"], shown["cost"]["activations"]) == (told["name"], told["activations"])
+    small = server.ask("/api/plan?network=efficientnet-b0&max_macs=24M").json()
+    assert small["rule"] == "tiny" and small["note"].startswith("efficientnet-b0 itself exceeds the budget")
 
 
 def test_every_baseline_of_the_catalogue_can_be_chosen_and_scaled(server: Server) -> None:
@@ -53,10 +64,12 @@ def test_every_baseline_of_the_catalogue_can_be_chosen_and_scaled(server: Server
         ("scale", {"network": "efficientnet-b0", "phi": "nan"}, "phi must be a number between -100 and 100, got nan"),
         ("scale", {"network": "efficientnet-b0", "phi": "-30"}, "phi -30 gives a resolution of 3.383 px"),
         ("scale", {"network": "efficientnet-b0"}, "the address lacks phi="),
+        ("scale", {"network": "efficientnet-b0", "phi": "1", "rule": "fst"}, "no scaling rule named 'fst'; did you mean fast"),
+        ("scale", {"network": "efficientnet-b0", "phi": "1", "rule": "tiny"}, "tiny only makes networks smaller"),
         ("scale", {"network": "efficientnet-bo", "phi": "1"}, "did you mean efficientnet-b0"),
         ("plan", {"network": "efficientnet-b0"}, "tick at least one bound"),
         ("plan", {"network": "efficientnet-b0", "max_macs": "lots"}, "'lots' is not a number such as 390M"),
-        ("plan", {"network": "efficientnet-b0", "max_params": "10"}, "no network of efficientnet-b0 fits: params"),
+        ("plan", {"network": "efficientnet-b0", "max_params": "10"}, "no network of efficientnet-b0 fits by the rule tiny: params"),
     ],
 )
 def test_what_cannot_be_planned_is_said(server: Server, path: str, query: dict[str, str], message: str) -> None:

@@ -1,20 +1,37 @@
 from .blocks import BasicBlock, Block, BlockShape, Bottleneck, ConvBlock, FusedMBConv, MBConv, SeparableConv
-from .budget import Alternative, Plan, plan
+from .budget import DIMENSIONS, Alternative, Plan, plan
 from .catalogue import canonical, families, network, networks
 from .costs import Cost, StageCost, cost, stage_costs
 from .latency import LatencyModel
 from .layers import Layer
 from .memory import inference_memory, training_memory
-from .scaling import Coefficients, FoundCoefficients, compound, scale
+from .scaling import scale
+from .scaling_rules import (
+    WIDTH_SHARE,
+    CoefficientRule,
+    Coefficients,
+    FoundCoefficients,
+    ScalingRule,
+    TinyRule,
+    compound,
+    fast_scaling,
+    find_rule,
+    own_rule,
+    scale_by,
+    scaling_rules,
+)
 from .segments import unroll
 from .spec import Head, Network, Norm, Rules, Scaling, Stage, Stem
 
 __all__ = [
+    "DIMENSIONS",
+    "WIDTH_SHARE",
     "Alternative",
     "BasicBlock",
     "Block",
     "BlockShape",
     "Bottleneck",
+    "CoefficientRule",
     "Coefficients",
     "ConvBlock",
     "Cost",
@@ -29,19 +46,26 @@ __all__ = [
     "Plan",
     "Rules",
     "Scaling",
+    "ScalingRule",
     "SeparableConv",
     "Stage",
     "StageCost",
     "Stem",
+    "TinyRule",
     "canonical",
     "compound",
     "cost",
     "families",
+    "fast_scaling",
+    "find_rule",
     "inference_memory",
     "network",
     "networks",
+    "own_rule",
     "plan",
     "scale",
+    "scale_by",
+    "scaling_rules",
     "stage_costs",
     "training_memory",
     "unroll",

@@ -9,6 +9,7 @@ import msgspec
 
 from compoundnet.arch.layers import Group
 from compoundnet.arch.memory import Precision, inference_memory, training_memory
+from compoundnet.arch.microcontroller import flash, sram
 from compoundnet.arch.segments import segments
 from compoundnet.arch.spec import Network
 from compoundnet.base.errors import CompoundNetError
@@ -23,6 +24,8 @@ class Cost(msgspec.Struct, frozen=True):
         activations: Outputs of those layers for one image, elements.
         memory_bytes: Peak of an inference pass over the batch, weights included.
         training_memory_bytes: Peak of a training step over the batch, gradients and optimiser state included.
+        sram_bytes: Peak of the int8 activations of one image on a microcontroller.
+        flash_bytes: Weights, biases and scales of the network as int8.
         receptive_field: Side in pixels of the input region on which one element of the last feature map depends, not
             counting squeeze-excitation, which depends on the whole input.
     """
@@ -32,6 +35,8 @@ class Cost(msgspec.Struct, frozen=True):
     activations: int
     memory_bytes: int
     training_memory_bytes: int
+    sram_bytes: int
+    flash_bytes: int
     receptive_field: int
 
 
@@ -81,6 +86,8 @@ def cost(network: Network, *, batch: int = 1, precision: Precision = "float32") 
         activations=sum(run.repeats * run.group.activations for run in runs),
         memory_bytes=inference_memory(network, batch, precision),
         training_memory_bytes=training_memory(network, batch, precision),
+        sram_bytes=sram(network),
+        flash_bytes=flash(network),
         receptive_field=receptive_field(network),
     )
 

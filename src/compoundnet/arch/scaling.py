@@ -1,4 +1,4 @@
-"""Scaling a network in depth, width and resolution (Eq. 2), alone or together by one coefficient (Eq. 3).
+"""Scaling a network in depth, width and resolution (Eq. 2). `scaling_rules` derives the three from one exponent.
 
 Rounding follows the authors' code (efficientnet_model.py: round_filters, round_repeats).
 """
@@ -11,69 +11,9 @@ import msgspec
 
 from compoundnet.arch.spec import MIN_RESOLUTION, Network, Rules, Scaling, Stage
 from compoundnet.base.errors import CompoundNetError
-from compoundnet.base.values import check
 
 # A resolution up to this value is a factor, above it a number of pixels. Figure 3 ends at 2.5.
 MAX_RESOLUTION_FACTOR = 8
-
-
-class Coefficients(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The coefficients of Eq. 3; the defaults are the paper's result for EfficientNet-B0 (section 4, STEP 1).
-
-    Attributes:
-        alpha: Factor of the depth for one step of phi.
-        beta: Factor of the width.
-        gamma: Factor of the resolution.
-    """
-
-    alpha: float = 1.2
-    beta: float = 1.1
-    gamma: float = 1.15
-
-    def __post_init__(self) -> None:
-        for name in ("alpha", "beta", "gamma"):
-            value = getattr(self, name)
-            check(math.isfinite(value) and value >= 1, f"{name} must be at least 1 (Eq. 3), got {value}")
-
-    @property
-    def growth(self) -> float:
-        """alpha * beta^2 * gamma^2: the factor of the multiply-adds for one step of phi; 2 in Eq. 3."""
-        return self.alpha * self.beta**2 * self.gamma**2
-
-    def multipliers(self, phi: float) -> tuple[float, float, float]:
-        """Return (depth, width, resolution) = (alpha^phi, beta^phi, gamma^phi).
-
-        Raises:
-            CompoundNetError: phi is not a number between -100 and 100.
-        """
-        if not math.isfinite(phi) or abs(phi) > 100:
-            raise CompoundNetError(f"phi must be a number between -100 and 100, got {phi}")
-        return self.alpha**phi, self.beta**phi, self.gamma**phi
-
-
-class FoundCoefficients(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A file of coefficients: the result of a search, or written by hand.
-
-    Attributes:
-        alpha: As in Eq. 3.
-        beta: As in Eq. 3.
-        gamma: As in Eq. 3.
-        network: The baseline for which they were found; None if the file does not state it.
-        about: The data on which they were found, and their uncertainty.
-    """
-
-    alpha: float
-    beta: float
-    gamma: float
-    network: Network | None = None
-    about: str = ""
-
-    def __post_init__(self) -> None:
-        Coefficients(self.alpha, self.beta, self.gamma)
-
-    @property
-    def coefficients(self) -> Coefficients:
-        return Coefficients(self.alpha, self.beta, self.gamma)
 
 
 def scale(
@@ -119,28 +59,6 @@ def scale(
         head=msgspec.structs.replace(network.head, channels=round_channels(network.head.channels, head_width, rules)),
         scaling=Scaling(base=network.name, depth=depth, width=width, resolution=factor),
     )
-
-
-def compound(network: Network, phi: float, coefficients: Coefficients | None = None) -> Network:
-    """Scale a network by one coefficient (Eq. 3).
-
-    Args:
-        network: The baseline.
-        phi: The exponent; one step multiplies the multiply-adds by about 2. Negative values shrink.
-        coefficients: alpha, beta and gamma, which distribute the growth; the paper's by default.
-
-    Raises:
-        CompoundNetError: phi gives an impossible resolution.
-    """
-    depth, width, factor = (coefficients or Coefficients()).multipliers(phi)
-    pixels = network.resolution * factor
-    if not MIN_RESOLUTION <= round(pixels) <= 1e6:
-        raise CompoundNetError(
-            f"phi {phi:g} gives a resolution of {pixels:.4g} px; it must lie between {MIN_RESOLUTION} and a million"
-        )
-    named = f"{network.name}-phi{phi:.4g}"
-    scaled = scale(network, depth=depth, width=width, resolution=round(pixels), name=named)
-    return scaled.replace(scaling=Scaling(base=network.name, depth=depth, width=width, resolution=factor))
 
 
 def round_channels(channels: int, width: float, rules: Rules) -> int:

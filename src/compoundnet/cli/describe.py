@@ -9,15 +9,13 @@ import typer
 
 from compoundnet import arch, zoo
 from compoundnet.base import format_bytes, format_count
-from compoundnet.cli.options import Batch, Json, NetworkName
+from compoundnet.cli.options import Batch, Json, NetworkName, NumClasses
 from compoundnet.cli.output import print_json, show, table
 
 
 def describe(
     network: NetworkName,
-    num_classes: Annotated[
-        int | None, typer.Option(metavar="N", help="Number of classes.", show_default="the network's")
-    ] = None,
+    num_classes: NumClasses = None,
     resolution: Annotated[
         int | None, typer.Option(metavar="PIXELS", help="Side of the input.", show_default="the network's")
     ] = None,
@@ -59,6 +57,8 @@ def report(network: arch.Network, batch: int = 1, json: bool = False) -> None:
         ("memory, training step", cost.training_memory_bytes, precise.training_memory_bytes),
     ):
         figures.add_row(f"{label}, batch {batch}", format_bytes(full), f"float32; bfloat16 {format_bytes(half)}")
+    figures.add_row("SRAM on a microcontroller", format_bytes(cost.sram_bytes), "int8 activations of one image")
+    figures.add_row("flash on a microcontroller", format_bytes(cost.flash_bytes), "int8 weights")
     figures.add_row("receptive field", f"{cost.receptive_field:,} px", "")
     show(stages, figures)
     if network.scaling is not None:

@@ -12,7 +12,23 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from compoundnet import arch
+from compoundnet.base import read_toml
 from compoundnet.runtime.backends.registry import BACKENDS
+
+
+def chosen_rule(rule: str | None, width_share: float | None, found: Path | None) -> arch.ScalingRule | None:
+    """Return the scaling rule of `RuleName`, `WidthShare` and `CoefficientsFile`; None if none of them was given."""
+    if found is not None:
+        if rule is not None or width_share is not None:
+            other = "--rule" if rule is not None else "--width-share"
+            raise typer.BadParameter(f"--coefficients is a rule of its own; leave out {other}")
+        return arch.own_rule(read_toml(found, arch.FoundCoefficients).coefficients)
+    if width_share is not None:
+        if rule != "fast":
+            raise typer.BadParameter("--width-share goes with --rule fast")
+        return arch.fast_scaling(width_share)
+    return None if rule is None else arch.find_rule(rule)
 
 
 def labels_per_image(several: bool | None) -> Literal["one", "several"] | None:
@@ -30,6 +46,11 @@ def complete_network(incomplete: str) -> list[str]:
     from compoundnet import arch  # noqa: PLC0415  imported when the shell asks
 
     return _starting(incomplete, arch.networks())
+
+
+def complete_rule(incomplete: str) -> list[str]:
+    """Return the scaling rules whose names start so."""
+    return _starting(incomplete, arch.scaling_rules())
 
 
 def complete_model(incomplete: str) -> list[str]:
@@ -73,6 +94,37 @@ ModelName = Annotated[
         help="A name from `compoundnet models list`, a model folder, an exported file, or hf-hub:OWNER/NAME.",
         autocompletion=complete_model,
     ),
+]
+RuleName = Annotated[
+    str | None,
+    typer.Option(
+        "--rule",
+        metavar="NAME",
+        help="How depth, width and resolution share the growth: compound (the paper), fast (mainly width: fewer"
+        " activations) or tiny (TinyNet: for smaller networks only).",
+        autocompletion=complete_rule,
+    ),
+]
+WidthShare = Annotated[
+    float | None,
+    typer.Option(
+        "--width-share",
+        metavar="A",
+        help="With --rule fast: the share of the growth that width takes, from 0 to 1.",
+        show_default=f"{arch.WIDTH_SHARE}",
+    ),
+]
+CoefficientsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--coefficients",
+        metavar="FILE.toml",
+        help="Scale by the alpha, beta and gamma of this file, such as the result of `search coefficients`.",
+    ),
+]
+NumClasses = Annotated[
+    int | None,
+    typer.Option("--classes", "--num-classes", metavar="N", help="Number of classes.", show_default="the network's"),
 ]
 Images = Annotated[
     list[str], typer.Argument(metavar="IMAGE_OR_FOLDER", help="Image files, and folders that are searched for them.")

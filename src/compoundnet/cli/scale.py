@@ -10,7 +10,15 @@ import typer
 from compoundnet import arch, zoo
 from compoundnet.base import read_toml
 from compoundnet.cli.describe import report
-from compoundnet.cli.options import Json, NetworkFile, complete_network
+from compoundnet.cli.options import (
+    CoefficientsFile,
+    Json,
+    NetworkFile,
+    RuleName,
+    WidthShare,
+    chosen_rule,
+    complete_network,
+)
 from compoundnet.cli.output import note
 
 _PAPER = arch.Coefficients()
@@ -29,17 +37,12 @@ def scale(
     phi: Annotated[
         float | None, typer.Option(help="Compound coefficient (Eq. 3). Below 0, the network shrinks.")
     ] = None,
+    rule: RuleName = None,
+    width_share: WidthShare = None,
     alpha: Annotated[float | None, typer.Option(help="Base of depth.", show_default=f"{_PAPER.alpha}")] = None,
     beta: Annotated[float | None, typer.Option(help="Base of width.", show_default=f"{_PAPER.beta}")] = None,
     gamma: Annotated[float | None, typer.Option(help="Base of resolution.", show_default=f"{_PAPER.gamma}")] = None,
-    found: Annotated[
-        Path | None,
-        typer.Option(
-            "--coefficients",
-            metavar="FILE.toml",
-            help="A result of `search coefficients`: alpha, beta, gamma and the network.",
-        ),
-    ] = None,
+    coefficients: CoefficientsFile = None,
     depth: Annotated[float | None, typer.Option(help="Multiply the repeats of each stage by this.")] = None,
     width: Annotated[float | None, typer.Option(help="Multiply the channels by this.")] = None,
     resolution: Annotated[
@@ -49,16 +52,20 @@ def scale(
     output: NetworkFile = None,
     json: Json = False,
 ) -> None:
-    """Scale a network by one coefficient (--phi), or by depth, width and resolution separately."""
+    """Scale a network by one coefficient (--phi) and a rule, or by depth, width and resolution separately."""
     single = _given(alpha=alpha, beta=beta, gamma=gamma)
-    base, from_file = _base(network, found, list(single))
+    if single and (coefficients is not None or rule is not None or width_share is not None):
+        other = "--coefficients" if coefficients is not None else "--rule"
+        raise typer.BadParameter(f"{other} sets alpha, beta and gamma; leave out --{' and --'.join(single)}")
+    chosen = chosen_rule(rule, width_share, coefficients)
+    base = _base(network, coefficients)
     given = _given(depth=depth, width=width, resolution=resolution)
     if phi is not None:
         if given:
             raise typer.BadParameter(f"--phi sets all three dimensions; leave out --{' and --'.join(given)}")
-        scaled = arch.compound(base, phi, from_file or arch.Coefficients(**single))
-    elif from_file is not None or single:
-        raise typer.BadParameter("--coefficients, --alpha, --beta and --gamma go with --phi")
+        scaled = arch.scale_by(base, chosen or arch.Coefficients(**single), phi)
+    elif chosen is not None or single:
+        raise typer.BadParameter("--rule, --coefficients, --alpha, --beta and --gamma go with --phi")
     elif not given:
         raise typer.BadParameter("give --phi, or one or more of --depth, --width and --resolution")
     else:
@@ -71,20 +78,16 @@ def scale(
     report(scaled, json=json)
 
 
-def _base(network: str | None, found: Path | None, single: list[str]) -> tuple[arch.Network, arch.Coefficients | None]:
-    """Return the network to scale, and the coefficients of the file if one is given."""
-    if found is None:
-        if network is None:
-            raise typer.BadParameter("give the network to scale", param_hint="NETWORK")
-        return zoo.find_scalable(network), None
-    if single:
-        raise typer.BadParameter(f"--coefficients sets all three; leave out --{' and --'.join(single)}")
-    held = read_toml(found, arch.FoundCoefficients)
-    if network is None and held.network is None:
-        raise typer.BadParameter(f"{found} names no network; give the one to scale", param_hint="NETWORK")
-    base = zoo.find_scalable(network) if network is not None else held.network
-    assert base is not None
-    return base, held.coefficients
+def _base(network: str | None, coefficients: Path | None) -> arch.Network:
+    """Return the network to scale: the one given, or that of the file of coefficients."""
+    if network is not None:
+        return zoo.find_scalable(network)
+    if coefficients is None:
+        raise typer.BadParameter("give the network to scale", param_hint="NETWORK")
+    held = read_toml(coefficients, arch.FoundCoefficients).network
+    if held is None:
+        raise typer.BadParameter(f"{coefficients} names no network; give the one to scale", param_hint="NETWORK")
+    return held
 
 
 def _given(**options: float | None) -> dict[str, float]:

@@ -4,9 +4,10 @@ from .predict import UNKNOWN_LABEL, ClassProbability, Failure, Prediction, Predi
 from .prediction_tables import PredictionCounts, write_predictions
 from .sessions import session
 from .timing.benchmark import Benchmark, benchmark
-from .timing.latency_bound import TimedPlan, plan_within
+from .timing.latency_bound import TimedPlan, plan_within, time_plan
 from .timing.latency_fit import fit_latency
 from .timing.latency_plots import write_benchmark
+from .timing.rounds import Latency
 
 __all__ = [
     "UNKNOWN_LABEL",
@@ -14,6 +15,7 @@ __all__ = [
     "ClassProbability",
     "Export",
     "Failure",
+    "Latency",
     "Prediction",
     "PredictionCounts",
     "Predictor",
@@ -24,6 +26,7 @@ __all__ = [
     "fit_latency",
     "plan_within",
     "session",
+    "time_plan",
     "write_benchmark",
     "write_predictions",
 ]

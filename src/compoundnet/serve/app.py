@@ -1,7 +1,7 @@
 """The page's HTTP interface: the files of `static/`, and JSON under `/api/`.
 
-GET  /api/choices                                   baselines, models, and the limit of an image's bytes
-GET  /api/scale?network=NAME&phi=1.3                `plans.ScaledNetwork`
+GET  /api/choices                                   baselines, rules, models, and the limit of an image's bytes
+GET  /api/scale?network=NAME&phi=1.3                `plans.ScaledNetwork`; rule=NAME for another rule than compound
 GET  /api/plan?network=NAME&max_macs=1.8G           the same for the largest network within max_macs and max_params
 POST /api/explain?model=NAME&name=cat.jpg           the body is the image file: `explanations.ShownImage`
 
@@ -28,7 +28,7 @@ from starlette.types import ASGIApp
 from compoundnet.base import CompoundNetError
 from compoundnet.serve.explanations import Explainers
 from compoundnet.serve.guard import API, Guard, document, problem
-from compoundnet.serve.plans import baselines, planned, scaled
+from compoundnet.serve.plans import baselines, planned, rules, scaled
 
 MAX_BYTES = 20_000_000
 _STATIC = Path(__file__).parent / "static"
@@ -46,13 +46,17 @@ def create_app(models: Sequence[str], port: int, *, allow_truncated: bool = Fals
     one_at_a_time = anyio.CapacityLimiter(1)  # processing an image uses all cores, and much memory if it is large
 
     async def choices(_: Request) -> Response:
-        return document({"baselines": baselines(), "models": explainers.names, "max_bytes": MAX_BYTES})
+        return document(
+            {"baselines": baselines(), "rules": rules(), "models": explainers.names, "max_bytes": MAX_BYTES}
+        )
 
     def scale(request: Request) -> Response:
-        return document(scaled(_parameter(request, "network"), _parameter(request, "phi")))
+        rule = request.query_params.get("rule")
+        return document(scaled(_parameter(request, "network"), _parameter(request, "phi"), rule))
 
     def plan(request: Request) -> Response:
-        return document(planned(_parameter(request, "network"), request.query_params))
+        query = request.query_params
+        return document(planned(_parameter(request, "network"), query, query.get("rule")))
 
     async def explain(request: Request) -> Response:
         model = _parameter(request, "model")

@@ -18,7 +18,8 @@ class ScaledNetwork(msgspec.Struct, frozen=True):
     Attributes:
         name: The network's name.
         base: The baseline's name.
-        phi: The compound coefficient.
+        rule: The name of the rule that scales it.
+        phi: The rule's exponent, the compound coefficient in the paper.
         depth: Multiplier of the repeats.
         width: Multiplier of the channels.
         factor: Multiplier of the input side.
@@ -31,12 +32,14 @@ class ScaledNetwork(msgspec.Struct, frozen=True):
         stages: The network's stages.
         command: The command line that does the same.
         binding: The bound that rules out a larger network; None if phi was given.
-        alternatives: The largest networks within the same budget that scale one dimension alone (None if impossible);
+        note: One line about a rule that was chosen by itself; empty if there is nothing to say.
+        alternatives: The largest networks within the same budget that are scaled in other ways (None if impossible);
             None if phi was given.
     """
 
     name: str
     base: str
+    rule: str
     phi: float
     depth: float
     width: float
@@ -50,6 +53,7 @@ class ScaledNetwork(msgspec.Struct, frozen=True):
     stages: tuple[StageCost, ...]
     command: str
     binding: str | None = None
+    note: str = ""
     alternatives: dict[str, Alternative | None] | None = None
 
 
@@ -58,22 +62,33 @@ def baselines() -> dict[str, tuple[str, ...]]:
     return {family: tuple(members) for family, members in arch.families().items()}
 
 
-def scaled(base: str, phi: str) -> ScaledNetwork:
-    """Scale a baseline by `phi`, a number as text (Eq. 3).
+def rules() -> dict[str, str]:
+    """Return what each rule of scaling does, by its name."""
+    return {name: rule.about for name, rule in arch.scaling_rules().items()}
+
+
+def scaled(base: str, phi: str, rule: str | None) -> ScaledNetwork:
+    """Scale a baseline by `phi`, a number as text, and a rule; compound (Eq. 3) if it is None.
 
     Raises:
-        CompoundNetError: there is no such baseline, or `phi` is not a number or scales too far.
+        CompoundNetError: there is no such baseline or rule, or `phi` is not a number or scales too far.
     """
-    network = _baseline(base)
+    network, chosen = _baseline(base), arch.find_rule(rule or "compound")
     try:
         exponent = float(phi)
     except ValueError as error:
         raise CompoundNetError(f"phi must be a number, got {phi!r}") from error
-    return _shown(network, arch.compound(network, exponent), exponent, ["scale", base, "--phi", phi.strip()])
+    words = ["scale", base, "--phi", phi.strip(), *_option(rule)]
+    return _shown(network, arch.scale_by(network, chosen, exponent), chosen, exponent, words)
 
 
-def planned(base: str, bounds: Mapping[str, str]) -> ScaledNetwork:
+def planned(base: str, bounds: Mapping[str, str], rule: str | None) -> ScaledNetwork:
     """Find the largest network within `max_macs` and `max_params`, one or both, as text such as `1.8G` or `12M`.
+
+    Args:
+        base: The baseline.
+        bounds: The bounds by name.
+        rule: The rule of scaling; None as in `arch.plan`.
 
     Raises:
         CompoundNetError: no network fits, both bounds are missing, or one is not a number.
@@ -82,10 +97,22 @@ def planned(base: str, bounds: Mapping[str, str]) -> ScaledNetwork:
     limits = {name: parse_count(bounds[name]) for name in ("max_macs", "max_params") if bounds.get(name)}
     if not limits:
         raise CompoundNetError("tick at least one bound: multiply-adds or parameters")
-    found = arch.plan(network, max_macs=limits.get("max_macs"), max_params=limits.get("max_params"))
+    found = arch.plan(network, max_macs=limits.get("max_macs"), max_params=limits.get("max_params"), rule=rule)
     options = [f"--{name.replace('_', '-')}={bounds[name].strip()}" for name in limits]
-    shown = _shown(network, found.network, found.phi, ["plan", base, *options])
-    return msgspec.structs.replace(shown, binding=found.binding, alternatives=found.alternatives)
+    shown = _shown(
+        network, found.network, arch.find_rule(found.rule), found.phi, ["plan", base, *options, *_option(rule)]
+    )
+    note = f"{base} itself exceeds the budget, so the rule tiny (TinyNet's) scales it down."
+    return msgspec.structs.replace(
+        shown,
+        binding=found.binding,
+        alternatives=found.alternatives,
+        note=note if rule is None and found.rule == "tiny" else "",
+    )
+
+
+def _option(rule: str | None) -> list[str]:
+    return [] if rule is None else [f"--rule={rule}"]
 
 
 def _baseline(name: str) -> Network:
@@ -97,12 +124,15 @@ def _baseline(name: str) -> Network:
     return known[name]
 
 
-def _shown(base: Network, network: Network, phi: float, words: list[str]) -> ScaledNetwork:
-    depth, width, factor = arch.Coefficients().multipliers(phi)
+def _shown(
+    base: Network, network: Network, rule: arch.ScalingRule, phi: float, words: list[str]
+) -> ScaledNetwork:
+    depth, width, factor = rule.multipliers(phi)
     cost, base_cost = arch.cost(network), arch.cost(base)
     return ScaledNetwork(
         name=network.name,
         base=base.name,
+        rule=rule.name,
         phi=phi,
         depth=depth,
         width=width,

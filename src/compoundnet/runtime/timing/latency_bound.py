@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 
 import msgspec
 
 from compoundnet import arch, base
-from compoundnet.arch.budget import LATENCY, smallest
+from compoundnet.arch.bounds import LATENCY
+from compoundnet.arch.budget import smallest
 from compoundnet.base.machine import check_threads
 from compoundnet.runtime.backends.registry import Backend, find_backend
 from compoundnet.runtime.backends.session import open_session
@@ -42,9 +43,13 @@ def plan_within(
     threads: int = 1,
     max_macs: float | None = None,
     max_params: float | None = None,
+    max_activations: float | None = None,
     max_memory: float | None = None,
+    max_sram: float | None = None,
+    max_flash: float | None = None,
     batch: int = 1,
     training: bool = False,
+    rule: arch.ScalingRule | arch.Coefficients | str | None = None,
 ) -> TimedPlan:
     """Plan the largest network of a family within a latency on this machine: `arch.plan` with a latency bound.
 
@@ -55,9 +60,13 @@ def plan_within(
         threads: Threads of the network.
         max_macs: Bound on the multiply-adds of one image.
         max_params: Bound on the parameters.
+        max_activations: Bound on the activations of one image.
         max_memory: Bound on the memory, in bytes.
+        max_sram: Bound on the int8 activations on a microcontroller, in bytes.
+        max_flash: Bound on the int8 weights on a microcontroller, in bytes.
         batch: Images at a time, for `max_memory`.
         training: Whether `max_memory` bounds the memory of training.
+        rule: The rule that scales, as in `arch.plan`.
 
     Raises:
         CompoundNetError: No network of the family is fast enough; the message states the latency of the smallest.
@@ -73,15 +82,45 @@ def plan_within(
             latency=model,
             max_macs=max_macs,
             max_params=max_params,
+            max_activations=max_activations,
             max_memory=max_memory,
+            max_sram=max_sram,
+            max_flash=max_flash,
             batch=batch,
             training=training,
+            rule=rule,
         )
 
     # The predicted latency of the smallest network, with room for rounding, is the least bound for which a plan exists.
-    floor = model.milliseconds(smallest(network)) * (1 + 1e-9)
+    floor = model.milliseconds(smallest(network, rule)) * (1 + 1e-9)
     found, latency = refine(plan, lambda one: time_network(one, runner, threads), max_latency, floor)
     return TimedPlan(found, latency, model.milliseconds(found.network), backend, threads)
+
+
+def time_plan(
+    network: arch.Network, found: arch.Plan, *, backend: str = "onnxruntime", threads: int = 1
+) -> dict[str, Latency]:
+    """Time the network of a plan and those of its alternatives in interleaved rounds, with random weights.
+
+    Args:
+        network: The baseline of the plan.
+        found: The plan.
+        backend: The backend that runs them.
+        threads: Threads of each network.
+
+    Returns:
+        The latency of one image, in milliseconds, by the name of the rule or of the dimension.
+    """
+    runner, threads = find_backend(backend), check_threads(threads)
+    networks = {found.rule: found.network}
+    for way, row in found.alternatives.items():
+        if row is not None:
+            networks[way] = arch.scale(network, depth=row.depth, width=row.width, resolution=row.resolution)
+    calls = {}
+    for way, one in networks.items():
+        source = of_network(one).source
+        calls[way] = partial(open_session(source, runner, threads), source.probe())
+    return time_rounds(calls)
 
 
 def refine(plan: Callable[[float], arch.Plan], timed: Timed, limit: float, floor: float) -> tuple[arch.Plan, Latency]:

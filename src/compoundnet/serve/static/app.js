@@ -14,6 +14,7 @@ try {
     }),
   );
   byId("network").value = "efficientnet-b0";
+  byId("rule").append(...Object.entries(choices.rules).map(([name, about]) => new Option(`${name}: ${about}`, name)));
   byId("model").replaceChildren(...choices.models.map(option));
   startPlan();
   startImage(choices.max_bytes);

@@ -68,11 +68,17 @@ async function refresh() {
 
 function scaleAddress() {
   if (byId("phi").value === "") throw new Error("Give phi as a number.");
-  return `api/scale?${new URLSearchParams({ network: byId("network").value, phi: byId("phi").value })}`;
+  return `api/scale?${withRule({ network: byId("network").value, phi: byId("phi").value })}`;
+}
+
+/** The query of a request, with the rule if one is chosen. */
+function withRule(values) {
+  const rule = byId("rule").value;
+  return new URLSearchParams(rule === "" ? values : { ...values, rule });
 }
 
 function planAddress() {
-  const query = new URLSearchParams({ network: byId("network").value });
+  const query = withRule({ network: byId("network").value });
   for (const name of Object.keys(RANGES)) {
     if (!byId(`${name}-on`).checked) continue;
     const value = byId(name).value;
@@ -86,18 +92,22 @@ function fill(answer) {
   const { cost, base_cost: base } = answer;
   byId("planned-name").textContent = answer.name;
   const scaled =
-    `φ ${digits(answer.phi)}: depth × ${digits(answer.depth)}, width × ${digits(answer.width)},` +
+    `Rule ${answer.rule}, φ ${digits(answer.phi)}: depth × ${digits(answer.depth)}, width × ${digits(answer.width)},` +
     ` resolution × ${digits(answer.factor)}.`;
   const figure = { macs: "multiply-adds", params: "parameters" }[answer.binding];
-  byId("planned-summary").textContent = figure ? `${scaled} The bound on ${figure} stops a larger one.` : scaled;
+  const stopped = figure ? `The bound on ${figure} stops a larger one.` : "";
+  byId("planned-summary").textContent = [answer.note, scaled, stopped].filter(Boolean).join(" ");
   byId("plan-command").textContent = answer.command;
   const times = (value, of) => `× ${digits(value / of)}`;
   const figures = [
     ["parameters", count, cost.params, base.params],
     ["multiply-adds of an image", count, cost.macs, base.macs],
+    ["activations of an image", count, cost.activations, base.activations],
     ["weights, float32", megabytes, answer.weights_bytes, answer.base_weights_bytes],
     ["memory, inference", megabytes, cost.memory_bytes, base.memory_bytes],
     ["memory, training step", megabytes, cost.training_memory_bytes, base.training_memory_bytes],
+    ["SRAM, int8 on a microcontroller", megabytes, cost.sram_bytes, base.sram_bytes],
+    ["flash, int8 on a microcontroller", megabytes, cost.flash_bytes, base.flash_bytes],
     ["input side", (value) => `${value} px`, answer.resolution, answer.base_resolution],
     ["receptive field", (value) => `${whole(value)} px`, cost.receptive_field, base.receptive_field],
   ];
@@ -119,11 +129,12 @@ function fill(answer) {
   );
   byId("alternatives-box").hidden = answer.alternatives === null;
   byId("alternatives").tBodies[0].replaceChildren(
-    ...Object.entries(answer.alternatives ?? {}).map(([dimension, found]) => {
-      if (found === null) return row(`${dimension} alone`, "does not fit", "", "", "");
-      const multiplier = dimension === "resolution" ? found.resolution / answer.base_resolution : found[dimension];
-      const side = `${found.resolution} px`;
-      return row(`${dimension} alone`, `× ${digits(multiplier)}`, side, count(found.params), count(found.macs));
+    ...Object.entries(answer.alternatives ?? {}).map(([way, found]) => {
+      const name = ["depth", "width", "resolution"].includes(way) ? `${way} alone` : way;
+      if (found === null) return row(name, "does not fit", "", "", "", "", "", "");
+      const multipliers = [found.depth, found.width].map((value) => `× ${digits(value)}`);
+      const counts = [found.params, found.macs, found.activations].map(count);
+      return row(name, ...multipliers, `${found.resolution} px`, ...counts, megabytes(found.memory_bytes));
     }),
   );
 }
