@@ -71,9 +71,34 @@ def test_plan(tmp_path: Path) -> None:
     assert document["macs"] <= 1.8e9
     assert document["resolution"] == 292
     assert {"phi", "depth", "width", "params", "memory_bytes"} <= set(document)
-    assert set(document["alternatives"]) == {"depth", "width", "resolution"}
+    assert set(document["alternatives"]) == {"depth", "width", "resolution", "fast"}
     assert arch.cost(arch.Network.load(tmp_path / "net.toml")).macs == document["macs"]
     assert "phi" in run("plan", "efficientnet-b0", "--max-macs", "1.8G", "--max-memory", "100MB").stdout
+
+
+def test_rules_of_scaling(tmp_path: Path) -> None:
+    fast = json.loads(run("scale", "efficientnet-b0", "--phi", "2", "--rule", "fast", "--json").stdout)
+    assert fast["scaling"]["width"] == pytest.approx(2**0.8)
+    even = json.loads(
+        run("scale", "efficientnet-b0", "--phi", "2", "--rule", "fast", "--width-share", "0.5", "--json").stdout
+    )
+    assert even["scaling"]["width"] == pytest.approx(2**0.5)
+    (tmp_path / "own.toml").write_text("alpha = 1.1\nbeta = 1.2\ngamma = 1.1\n")
+    own = json.loads(
+        run("plan", "efficientnet-b0", "--max-macs", "2G", "--coefficients", tmp_path / "own.toml", "--json").stdout
+    )
+    assert own["rule"] == "coefficients" and own["width"] == pytest.approx(1.2 ** own["phi"])
+    assert {"compound", "fast"} < set(own["alternatives"])
+
+
+def test_a_small_budget_says_which_rule_it_took() -> None:
+    done = run("plan", "efficientnet-b0", "--max-macs", "24M", "--json")
+    assert json.loads(done.stdout)["rule"] == "tiny"
+    assert "efficientnet-b0 itself exceeds the budget" in done.stderr and "--rule compound" in done.stderr
+    paper = run("plan", "efficientnet-b0", "--max-macs", "24M", "--rule", "compound", "--json")
+    assert json.loads(paper.stdout)["rule"] == "compound" and paper.stderr == ""
+    printed = run("plan", "efficientnet-lite0", "--max-sram", "320kB", "--max-flash", "1MB", "--classes", "10").stdout
+    assert "SRAM, int8" in printed and "flash, int8" in printed
 
 
 @pytest.mark.parametrize(
@@ -90,6 +115,17 @@ def test_plan(tmp_path: Path) -> None:
         (["scale", "efficientnet-b0", "--width", "nan"], 1, "width must be a number above 0, got nan"),
         (["scale", "efficientnet-b0", "--resolution", "16"], 1, "got 16 px"),
         (["scale", "efficientnet-b0", "--phi", "1", "--beta", "0.5"], 1, "beta must be at least 1"),
+        (["scale", "efficientnet-b0", "--phi", "1", "--rule", "tiny"], 1, "the rule tiny only makes networks smaller"),
+        (
+            ["scale", "efficientnet-b0", "--phi", "1", "--rule", "fst"],
+            1,
+            "no scaling rule named 'fst'; did you mean fast",
+        ),
+        (["scale", "efficientnet-b0", "--depth", "2", "--rule", "fast"], 2, "go with --phi"),
+        (["scale", "efficientnet-b0", "--phi", "1", "--rule", "fast", "--alpha", "2"], 2, "leave out --alpha"),
+        (["plan", "efficientnet-b0", "--max-macs", "1G", "--rule", "tiny"], 1, "is within the budget; use compound or"),
+        (["plan", "efficientnet-b0", "--max-macs", "1G", "--width-share", "0.5"], 2, "goes with --rule fast"),
+        (["plan", "efficientnet-b0", "--max-macs", "1G", "--rule", "fast", "--width-share", "2"], 1, "between 0 and 1"),
         (["plan", "efficientnet-b0"], 2, "--max-macs"),
         (["plan", "efficientnet-b0", "--max-macs", "much"], 1, "'much' is not a number such as 390M"),
         (["plan", "efficientnet-b0", "--max-params", "1k"], 1, "params of at most 1,000 was asked"),

@@ -14,13 +14,21 @@ import pytest
 from small_train import small_dataset, small_network
 from told_study import Numbered, told_trials
 
-from compoundnet.arch import Network, cost, network
+from compoundnet.arch import Coefficients, Network, cost, network, own_rule, scaling_rules
 from compoundnet.base import CompoundNetError, decode_toml
 from compoundnet.models import read_folder
 from compoundnet.search.execution import run
 from compoundnet.search.kinds import decode
 from compoundnet.search.study.findings import result
-from compoundnet.search.study.lines import FigureNumber, StudyLine, StudyLines, at_budgets, paper_lines, scaled
+from compoundnet.search.study.lines import (
+    FigureNumber,
+    StudyLine,
+    StudyLines,
+    at_budgets,
+    paper_lines,
+    scaled,
+    with_rule,
+)
 from compoundnet.search.study.observations import Observation
 from compoundnet.search.study.settings import ScalingStudy
 from compoundnet.search.study.summary import StudySummary, comma_separated, summarise
@@ -172,6 +180,38 @@ def test_one_seed_concludes_nothing_however_large_the_differences() -> None:
     observations = conclude(study(8, seeds=1), curve(saturating, balanced=0.2))
     assert [one.holds for one in observations] == [None, None]
     assert all("single seed" in one.verdict for one in observations)
+
+
+def test_a_rule_adds_a_line_of_the_same_costs_that_does_not_decide() -> None:
+    base = network("efficientnet-b0")
+    lines = with_rule(base, at_budgets(base, paper_lines(8), (2, 4)), scaling_rules()["fast"])
+    *_, fast, balanced = lines.lines
+    assert [line.name for line in lines.lines] == ["width", "depth", "resolution", "fast", "compound"]
+    for ours, theirs in zip(fast.points, balanced.points, strict=True):
+        assert cost(scaled(base, ours)).macs == pytest.approx(cost(scaled(base, theirs)).macs, rel=0.1)
+        assert ours[1] > theirs[1] and ours[2] < theirs[2]
+    small = with_rule(small_network(), at_budgets(small_network(), paper_lines(8), (2, 4, 8)), scaling_rules()["fast"])
+    flat = "fast", 0.2  # better than balanced scaling: reported, and no verdict on single dimensions
+
+    def accuracy(job: TrainingJob) -> float:
+        own = flat[1] if job.point.startswith(flat[0]) else 0.0
+        return curve(saturating, balanced=0.03)(job) + own
+
+    _, second = conclude(study(8, lines=small), accuracy)
+    assert second.holds
+    assert [finding.what.split()[2].rstrip(",") for finding in second.findings] == [
+        "width", "depth", "resolution", "fast",
+    ]  # fmt: skip
+    assert second.findings[-1].difference.mean < 0
+
+
+def test_a_rule_that_cannot_be_a_line_is_refused() -> None:
+    base = small_network()
+    with pytest.raises(CompoundNetError, match="tiny only makes networks smaller"):
+        with_rule(base, paper_lines(8), scaling_rules()["tiny"])
+    with pytest.raises(CompoundNetError, match="a line named 'compound' without --rule"):
+        with_rule(base, paper_lines(8), scaling_rules()["compound"])
+    assert with_rule(base, paper_lines(8), own_rule(Coefficients())).lines[-2].name == "coefficients"
 
 
 @pytest.mark.parametrize("figure", [3, 4, 8])

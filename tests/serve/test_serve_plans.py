@@ -64,12 +64,20 @@ def test_every_baseline_of_the_catalogue_can_be_chosen_and_scaled(server: Server
         ("scale", {"network": "efficientnet-b0", "phi": "nan"}, "phi must be a number between -100 and 100, got nan"),
         ("scale", {"network": "efficientnet-b0", "phi": "-30"}, "phi -30 gives a resolution of 3.383 px"),
         ("scale", {"network": "efficientnet-b0"}, "the address lacks phi="),
-        ("scale", {"network": "efficientnet-b0", "phi": "1", "rule": "fst"}, "no scaling rule named 'fst'; did you mean fast"),
+        (
+            "scale",
+            {"network": "efficientnet-b0", "phi": "1", "rule": "fst"},
+            "no scaling rule named 'fst'; did you mean fast",
+        ),
         ("scale", {"network": "efficientnet-b0", "phi": "1", "rule": "tiny"}, "tiny only makes networks smaller"),
         ("scale", {"network": "efficientnet-bo", "phi": "1"}, "did you mean efficientnet-b0"),
         ("plan", {"network": "efficientnet-b0"}, "tick at least one bound"),
         ("plan", {"network": "efficientnet-b0", "max_macs": "lots"}, "'lots' is not a number such as 390M"),
-        ("plan", {"network": "efficientnet-b0", "max_params": "10"}, "no network of efficientnet-b0 fits by the rule tiny: params"),
+        (
+            "plan",
+            {"network": "efficientnet-b0", "max_params": "10"},
+            "no network of efficientnet-b0 fits by the rule tiny: params",
+        ),
     ],
 )
 def test_what_cannot_be_planned_is_said(server: Server, path: str, query: dict[str, str], message: str) -> None:

@@ -11,17 +11,21 @@ from compoundnet import data as datasets
 from compoundnet import search, train, zoo
 from compoundnet.base import CompoundNetError, read_toml
 from compoundnet.cli.options import (
+    CoefficientsFile,
     DataName,
     Json,
     NetworkName,
     RecipeName,
+    RuleName,
     Seed,
     Seeds,
     Settings,
     Storage,
     StudyFolder,
     TrialWorkers,
+    WidthShare,
     Yes,
+    chosen_rule,
 )
 from compoundnet.cli.search_start import lasting, start
 
@@ -42,6 +46,9 @@ def study(
         str | None,
         typer.Option(metavar="2,4,8", help="Match Figure 8's networks at these multiples of the baseline's cost."),
     ] = None,
+    rule: RuleName = None,
+    width_share: WidthShare = None,
+    coefficients: CoefficientsFile = None,
     points: Annotated[
         Path | None,
         typer.Option(
@@ -59,7 +66,7 @@ def study(
     """Train a network scaled in the ways that a figure of the paper compares, and test the paper's observations.
 
     All networks are trained alike and compared on the test images. Figure 8 keeps
-    its networks in STUDY/models, for `compoundnet explain`.
+    its networks in STUDY/models, for `compoundnet explain`; --rule or --coefficients adds a line of that rule to it.
     To continue after an interruption, give the same command again.
     """
     known: dict[int, Any] = {3: 3, 4: 4, 8: 8}
@@ -67,6 +74,9 @@ def study(
         raise typer.BadParameter(f"must be 3, 4 or 8, got {figure}", param_hint="--figure")
     if budgets is not None and figure != 8:
         raise typer.BadParameter("is for --figure 8, which compares at equal cost", param_hint="--budgets")
+    added = chosen_rule(rule, width_share, coefficients)
+    if added is not None and figure != 8:
+        raise typer.BadParameter("is for --figure 8, which compares at equal cost", param_hint="--rule")
     chosen = train.override(train.find_recipe(recipe), settings or [])
     dataset = datasets.open_dataset(data)
     # Costs are matched, and networks trained, with a classifier of the data's classes.
@@ -74,6 +84,8 @@ def study(
     lines = read_toml(points, search.StudyLines) if points is not None else search.paper_lines(known[figure])
     if budgets is not None:
         lines = search.at_budgets(baseline, lines, _numbers(budgets))
+    if added is not None:
+        lines = search.with_rule(baseline, lines, added)
     settled = search.ScalingStudy(known[figure], baseline, lines, lasting(data), chosen, seeds, seed)
     start(settled, dataset, output, storage=storage, workers=workers, yes=yes, json=json)
 

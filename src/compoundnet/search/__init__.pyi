@@ -6,7 +6,7 @@ from .execution import run
 from .findings import Findings
 from .kinds import Search, open_study
 from .report import find, write_report
-from .study.lines import StudyLines, at_budgets, paper_lines
+from .study.lines import StudyLines, at_budgets, paper_lines, with_rule
 from .study.settings import ScalingStudy
 
 __all__ = [
@@ -24,5 +24,6 @@ __all__ = [
     "open_study",
     "paper_lines",
     "run",
+    "with_rule",
     "write_report",
 ]

@@ -124,9 +124,7 @@ def _baseline(name: str) -> Network:
     return known[name]
 
 
-def _shown(
-    base: Network, network: Network, rule: arch.ScalingRule, phi: float, words: list[str]
-) -> ScaledNetwork:
+def _shown(base: Network, network: Network, rule: arch.ScalingRule, phi: float, words: list[str]) -> ScaledNetwork:
     depth, width, factor = rule.multipliers(phi)
     cost, base_cost = arch.cost(network), arch.cost(base)
     return ScaledNetwork(

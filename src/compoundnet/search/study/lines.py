@@ -4,14 +4,14 @@ cost."""
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import resources
 from typing import Literal
 
 import msgspec
 
-from compoundnet.arch import Network, cost, scale
+from compoundnet.arch import Network, ScalingRule, cost, scale
 from compoundnet.arch.scaling import MAX_RESOLUTION_FACTOR
 from compoundnet.base import CompoundNetError, check, decode_toml
 
@@ -23,10 +23,17 @@ _FINE = 1e-4
 
 
 class StudyLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The networks of one curve, as multipliers of the baseline, from the cheapest up."""
+    """The networks of one curve, as multipliers of the baseline, from the cheapest up.
+
+    Attributes:
+        name: The name of the line.
+        points: The multipliers.
+        decides: Whether Observation 2 depends on it; a line that does not is compared all the same.
+    """
 
     name: str
     points: tuple[Multipliers, ...]
+    decides: bool = True
 
     def __post_init__(self) -> None:
         check(len(self.points) >= 1, f"the line {self.name!r} holds no point")
@@ -66,7 +73,10 @@ def at_budgets(network: Network, lines: StudyLines, budgets: Sequence[float]) ->
             raise CompoundNetError(f"a budget is a multiple of the baseline's cost, above 1; got {budget:g}")
     wanted = [cost(network).macs * budget for budget in sorted(set(budgets))]
     matched = tuple(
-        StudyLine(line.name, tuple(_nearest(network, line.points[-1], macs) for macs in wanted)) for line in lines.lines
+        msgspec.structs.replace(
+            line, points=tuple(_nearest(network, _direction(line.points[-1]), macs) for macs in wanted)
+        )
+        for line in lines.lines
     )
     described = ", ".join(f"{budget:g}" for budget in sorted(set(budgets)))
     return StudyLines(
@@ -74,12 +84,40 @@ def at_budgets(network: Network, lines: StudyLines, budgets: Sequence[float]) ->
     )
 
 
-def _nearest(network: Network, direction: Multipliers, macs: float) -> Multipliers:
-    """Return the multipliers along a direction whose cost is nearest to `macs`, by bisection."""
+def with_rule(network: Network, lines: StudyLines, rule: ScalingRule) -> StudyLines:
+    """Add the line of a scaling rule: for each point of the last line, the balanced one, the network nearest in cost.
 
-    def at(step: float) -> Multipliers:
-        depth, width, resolution = (round(multiplier**step, 4) for multiplier in direction)
-        return depth, width, resolution
+    Observation 2, which compares balanced scaling with single dimensions, does not depend on the line.
+
+    Raises:
+        CompoundNetError: The rule only shrinks, or there is a line of its name.
+    """
+    if rule.only_smaller:
+        raise CompoundNetError(f"the rule {rule.name} only makes networks smaller, and a study compares larger ones")
+    *rivals, balanced = lines.lines
+    if rule.name in {line.name for line in lines.lines}:
+        raise CompoundNetError(f"the study has a line named {rule.name!r} without --rule")
+
+    def at(phi: float) -> Multipliers:
+        return _rounded(rule.multipliers(phi))
+
+    points = tuple(_nearest(network, at, cost(scaled(network, point)).macs) for point in balanced.points)
+    source = f"{lines.source}; the line {rule.name}: {rule.source}, matched to the cost of the line {balanced.name}"
+    return StudyLines(lines.title, source, (*rivals, StudyLine(rule.name, points, decides=False), balanced))
+
+
+def _direction(point: Multipliers) -> Callable[[float], Multipliers]:
+    """Return the multipliers along the direction of a point, which lies at step 1."""
+    return lambda step: _rounded((point[0] ** step, point[1] ** step, point[2] ** step))
+
+
+def _rounded(multipliers: Multipliers) -> Multipliers:
+    depth, width, resolution = (round(value, 4) for value in multipliers)
+    return depth, width, resolution
+
+
+def _nearest(network: Network, at: Callable[[float], Multipliers], macs: float) -> Multipliers:
+    """Return the multipliers `at` a step above 0 whose cost is nearest to `macs`, by bisection."""
 
     def macs_at(step: float) -> int:
         return cost(scaled(network, at(step))).macs
@@ -87,7 +125,7 @@ def _nearest(network: Network, direction: Multipliers, macs: float) -> Multiplie
     low, high = 0.0, 1.0
     while macs_at(high) < macs:
         if high > 64:
-            raise CompoundNetError(f"scaling by {direction} does not reach {macs:,.0f} multiply-adds")
+            raise CompoundNetError(f"scaling by {at(1)} does not reach {macs:,.0f} multiply-adds")
         low, high = high, high * 2
     while high - low > _FINE:
         middle = (low + high) / 2
