@@ -145,7 +145,7 @@ def test_any_network_scales_and_keeps_its_kind(network: arch.Network, depth: flo
 
 def test_fast_scaling_is_a_family() -> None:
     """Dollar et al.: a = 0.8 is theirs; 1/3 grows depth, width^2 and resolution^2 alike."""
-    fast = arch.scaling_rules()["fast"]
+    fast = arch.known_rules()["fast"]
     assert isinstance(fast, arch.CoefficientRule)
     assert fast.multipliers(1) == pytest.approx((2**0.1, 2**0.4, 2**0.05))
     for share in (0, 1 / 3, 0.5, 0.8, 1):
@@ -162,14 +162,14 @@ def test_fast_scaling_is_a_family() -> None:
 def test_the_tiny_rule_meets_the_published_networks(depth: float, width: float, pixels: int) -> None:
     phi = math.log2(depth * width**2 * (pixels / 224) ** 2)
     found = arch.scale_by(B0, "tiny", phi)
-    assert arch.scaling_rules()["tiny"].multipliers(phi) == pytest.approx((depth, width, pixels / 224))
+    assert arch.known_rules()["tiny"].multipliers(phi) == pytest.approx((depth, width, pixels / 224))
     assert found.resolution == pixels
     assert [stage.repeats for stage in found.stages] == [max(1, round(stage.repeats * depth)) for stage in B0.stages]
 
 
 @given(st.floats(-20, 0))
 def test_the_tiny_rule_keeps_the_formula_of_the_width(phi: float) -> None:
-    depth, width, resolution = arch.scaling_rules()["tiny"].multipliers(phi)
+    depth, width, resolution = arch.known_rules()["tiny"].multipliers(phi)
     assert width == pytest.approx(math.sqrt(2**phi / (depth * resolution**2)))
 
 

@@ -14,7 +14,7 @@ import pytest
 from small_train import small_dataset, small_network
 from told_study import Numbered, told_trials
 
-from compoundnet.arch import Coefficients, Network, cost, network, own_rule, scaling_rules
+from compoundnet.arch import Coefficients, Network, cost, known_rules, network, own_rule
 from compoundnet.base import CompoundNetError, decode_toml
 from compoundnet.models import read_folder
 from compoundnet.search.execution import run
@@ -184,13 +184,13 @@ def test_one_seed_concludes_nothing_however_large_the_differences() -> None:
 
 def test_a_rule_adds_a_line_of_the_same_costs_that_does_not_decide() -> None:
     base = network("efficientnet-b0")
-    lines = with_rule(base, at_budgets(base, paper_lines(8), (2, 4)), scaling_rules()["fast"])
+    lines = with_rule(base, at_budgets(base, paper_lines(8), (2, 4)), known_rules()["fast"])
     *_, fast, balanced = lines.lines
     assert [line.name for line in lines.lines] == ["width", "depth", "resolution", "fast", "compound"]
     for ours, theirs in zip(fast.points, balanced.points, strict=True):
         assert cost(scaled(base, ours)).macs == pytest.approx(cost(scaled(base, theirs)).macs, rel=0.1)
         assert ours[1] > theirs[1] and ours[2] < theirs[2]
-    small = with_rule(small_network(), at_budgets(small_network(), paper_lines(8), (2, 4, 8)), scaling_rules()["fast"])
+    small = with_rule(small_network(), at_budgets(small_network(), paper_lines(8), (2, 4, 8)), known_rules()["fast"])
     flat = "fast", 0.2  # better than balanced scaling: reported, and no verdict on single dimensions
 
     def accuracy(job: TrainingJob) -> float:
@@ -208,9 +208,9 @@ def test_a_rule_adds_a_line_of_the_same_costs_that_does_not_decide() -> None:
 def test_a_rule_that_cannot_be_a_line_is_refused() -> None:
     base = small_network()
     with pytest.raises(CompoundNetError, match="tiny only makes networks smaller"):
-        with_rule(base, paper_lines(8), scaling_rules()["tiny"])
+        with_rule(base, paper_lines(8), known_rules()["tiny"])
     with pytest.raises(CompoundNetError, match="a line named 'compound' without --rule"):
-        with_rule(base, paper_lines(8), scaling_rules()["compound"])
+        with_rule(base, paper_lines(8), known_rules()["compound"])
     assert with_rule(base, paper_lines(8), own_rule(Coefficients())).lines[-2].name == "coefficients"
 
 

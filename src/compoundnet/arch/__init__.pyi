@@ -16,9 +16,9 @@ from .scaling_rules import (
     compound,
     fast_scaling,
     find_rule,
+    known_rules,
     own_rule,
     scale_by,
-    scaling_rules,
 )
 from .segments import unroll
 from .spec import Head, Network, Norm, Rules, Scaling, Stage, Stem
@@ -59,13 +59,13 @@ __all__ = [
     "fast_scaling",
     "find_rule",
     "inference_memory",
+    "known_rules",
     "network",
     "networks",
     "own_rule",
     "plan",
     "scale",
     "scale_by",
-    "scaling_rules",
     "stage_costs",
     "training_memory",
     "unroll",

@@ -12,7 +12,7 @@ from compoundnet.arch.costs import Cost, cost
 from compoundnet.arch.latency import LatencyModel
 from compoundnet.arch.memory import Precision
 from compoundnet.arch.scaling import MAX_RESOLUTION_FACTOR, scale
-from compoundnet.arch.scaling_rules import Coefficients, ScalingRule, find_rule, scale_by, scaling_rules
+from compoundnet.arch.scaling_rules import Coefficients, ScalingRule, find_rule, known_rules, scale_by
 from compoundnet.arch.spec import MIN_RESOLUTION, Network
 from compoundnet.base.errors import CompoundNetError
 
@@ -66,7 +66,7 @@ class Plan(msgspec.Struct, frozen=True):
         flash_bytes: int8 weights on a microcontroller.
         binding: The figure that the next larger network would exceed.
         alternatives: For "depth", "width" and "resolution" the network that scales this dimension alone, and for each
-            other rule (see `scaling_rules`) its network; None if it cannot meet the budget this way, or does not change
+            other rule (see `known_rules`) its network; None if it cannot meet the budget this way, or does not change
             the bounded figures. A rule that only shrinks is left out where the baseline itself fits.
     """
 
@@ -168,7 +168,7 @@ def plan(
     found = scale_by(network, chosen, phi)
     depth, width, _ = chosen.multipliers(phi)
     alternatives = {dimension: _alone(network, dimension, exceeded, figures) for dimension in DIMENSIONS}
-    for other in scaling_rules().values():
+    for other in known_rules().values():
         if other.name != chosen.name and not (other.only_smaller and fits):
             alternatives[other.name] = _by_rule(network, other, exceeded, figures)
     return Plan(

@@ -178,7 +178,7 @@ class _TinyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @cache
-def scaling_rules() -> dict[str, ScalingRule]:
+def known_rules() -> dict[str, ScalingRule]:
     """Return the rules that are known by name."""
     found = (CoefficientRule("compound", "all three dimensions", _COMPOUND, Coefficients()), fast_scaling(), _tiny())
     return {rule.name: rule for rule in found}
@@ -216,7 +216,7 @@ def find_rule(rule: ScalingRule | Coefficients | str) -> ScalingRule:
         return rule
     if isinstance(rule, Coefficients):
         return own_rule(rule)
-    known = scaling_rules()
+    known = known_rules()
     if rule not in known:
         raise CompoundNetError(
             f"there is no scaling rule named {rule!r}{did_you_mean(rule, known)}; the rules are {', '.join(known)}"

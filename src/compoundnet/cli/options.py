@@ -50,7 +50,7 @@ def complete_network(incomplete: str) -> list[str]:
 
 def complete_rule(incomplete: str) -> list[str]:
     """Return the scaling rules whose names start so."""
-    return _starting(incomplete, arch.scaling_rules())
+    return _starting(incomplete, arch.known_rules())
 
 
 def complete_model(incomplete: str) -> list[str]:

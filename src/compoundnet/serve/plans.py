@@ -64,7 +64,7 @@ def baselines() -> dict[str, tuple[str, ...]]:
 
 def rules() -> dict[str, str]:
     """Return what each rule of scaling does, by its name."""
-    return {name: rule.about for name, rule in arch.scaling_rules().items()}
+    return {name: rule.about for name, rule in arch.known_rules().items()}
 
 
 def scaled(base: str, phi: str, rule: str | None) -> ScaledNetwork:
