@@ -23,17 +23,10 @@ _FINE = 1e-4
 
 
 class StudyLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The networks of one curve, as multipliers of the baseline, from the cheapest up.
-
-    Attributes:
-        name: The name of the line.
-        points: The multipliers.
-        decides: Whether Observation 2 depends on it; a line that does not is compared all the same.
-    """
+    """The networks of one curve, as multipliers of the baseline, from the cheapest up."""
 
     name: str
     points: tuple[Multipliers, ...]
-    decides: bool = True
 
     def __post_init__(self) -> None:
         check(len(self.points) >= 1, f"the line {self.name!r} holds no point")
@@ -87,7 +80,7 @@ def at_budgets(network: Network, lines: StudyLines, budgets: Sequence[float]) ->
 def with_rule(network: Network, lines: StudyLines, rule: ScalingRule) -> StudyLines:
     """Add the line of a scaling rule: for each point of the last line, the balanced one, the network nearest in cost.
 
-    Observation 2, which compares balanced scaling with single dimensions, does not depend on the line.
+    Observation 2, which compares balanced scaling with single dimensions, does not depend on it.
 
     Raises:
         CompoundNetError: The rule only shrinks, or there is a line of its name.
@@ -103,7 +96,7 @@ def with_rule(network: Network, lines: StudyLines, rule: ScalingRule) -> StudyLi
 
     points = tuple(_nearest(network, at, cost(scaled(network, point)).macs) for point in balanced.points)
     source = f"{lines.source}; the line {rule.name}: {rule.source}, matched to the cost of the line {balanced.name}"
-    return StudyLines(lines.title, source, (*rivals, StudyLine(rule.name, points, decides=False), balanced))
+    return StudyLines(lines.title, source, (*rivals, StudyLine(rule.name, points), balanced))
 
 
 def _direction(point: Multipliers) -> Callable[[float], Multipliers]:
