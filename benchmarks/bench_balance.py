@@ -20,10 +20,11 @@ import os
 import statistics
 import tempfile
 import time
-import zipfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from cifar import machine_of, unpack
 
 COUNTS = (300, 200, 140, 100, 70, 50, 35, 25, 15, 10)
 SMOKE_COUNTS = (24, 16, 12, 8, 6, 5, 4, 4, 3, 3)
@@ -100,32 +101,12 @@ def probe(data: Path, resolution: int, device: str) -> float:
     with torch.inference_mode():
         for name in ("train", "test"):
             batches = loader(dataset.split(name), how, batch=100)
-            features[name] = np.concatenate([net(images.to(device)).cpu().numpy() for images, _, _ in batches])
+            features[name] = np.concatenate([net(images.to(device)).cpu().numpy() for images, *_ in batches])
     scaler = StandardScaler().fit(features["train"])
     fitted = LogisticRegression(max_iter=2000, C=0.01, class_weight="balanced").fit(
         scaler.transform(features["train"]), dataset.split("train").labels
     )
     return float(fitted.score(scaler.transform(features["test"]), dataset.split("test").labels))
-
-
-def unpack(cifar: Path, folder: Path, counts: tuple[int, ...], test_images: int) -> Path:
-    """Write the first images of each class by name, as class folders."""
-    archive = zipfile.ZipFile(cifar) if cifar.is_file() else None
-    names = (
-        [name for name in archive.namelist() if name.endswith(".jpg")]
-        if archive is not None
-        else [path.relative_to(cifar).as_posix() for path in cifar.glob("*/*/*.jpg")]
-    )
-    classes: dict[str, dict[str, list[str]]] = {"train": {}, "test": {}}
-    for name in sorted(names):
-        split, label, _ = name.split("/")
-        classes[split].setdefault(label, []).append(name)
-    for split, labels in classes.items():
-        for number, members in enumerate(labels.values()):
-            for name in members[: counts[number] if split == "train" else test_images]:
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                (folder / name).write_bytes(archive.read(name) if archive is not None else (cifar / name).read_bytes())
-    return folder
 
 
 def report(
@@ -201,14 +182,6 @@ def main() -> None:
         )
     )
     print(text)
-
-
-def machine_of(device: str) -> str:
-    """Return what the runs computed on."""
-    import torch
-    from harness import machine
-
-    return torch.cuda.get_device_name() if device == "cuda" else machine()
 
 
 if __name__ == "__main__":

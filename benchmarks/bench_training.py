@@ -115,7 +115,7 @@ def _bare_run(task: cn.train.Task) -> float:
     optimizer = make_optimizer(net, recipe)
     batches = loader(task.train, task.transform, batch=recipe.batch)
     began = time.perf_counter()
-    for step, (images, labels, _) in enumerate(batches):
+    for step, (images, labels, *_) in enumerate(batches):
         set_learning_rate(optimizer, learning_rate(recipe, step, recipe.steps, recipe.steps))
         inputs = normalise(images, task.preprocess).contiguous(memory_format=torch.channels_last)
         loss = F.cross_entropy(net(inputs), labels, label_smoothing=recipe.label_smoothing)
@@ -171,7 +171,7 @@ def _frozen(folder: Path) -> float:
     net: nn.Module = cn.load(model, num_classes=0)
     how = msgspec.structs.replace(model.preprocess, size=128, interpolation="bilinear")
     features = {
-        name: np.concatenate([net(images).numpy() for images, _, _ in loader(split, how, batch=50)])
+        name: np.concatenate([net(images).numpy() for images, *_ in loader(split, how, batch=50)])
         for name, split in dataset.splits.items()
     }
     scaler = StandardScaler().fit(features["train"])
