@@ -26,7 +26,8 @@ from compoundnet.data.dataset import Split
 from compoundnet.data.randomness import epoch_order
 from compoundnet.nn import ConvNet, build
 from compoundnet.train.optimizer import make_optimizer
-from compoundnet.train.recipe import Recipe, RMSProp
+from compoundnet.train.recipe import Recipe
+from compoundnet.train.recipe_parts import RMSProp
 from compoundnet.train.schedule import learning_rate, peak_lr
 from studies.method_cifar10.trainings import FOLLOWED
 

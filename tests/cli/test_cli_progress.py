@@ -25,7 +25,8 @@ class Clock:
 def summary(**changes: object) -> RunSummary:
     fields: dict[str, object] = {
         "network": "small", "start": "small", "classes": 3, "images": 320, "held_out": 32, "test": 64,
-        "smallest_class": 10, "largest_class": 110, "resolution": 128, "fit": "crop", "crop": 0.8, "balance": "loss",
+        "smallest_class": 10, "largest_class": 110, "resolution": 128, "train_resolutions": (128,), "fit": "crop",
+        "crop": 0.8, "balance": "loss",
         "batch": 32, "accumulate": 1, "processes": 1, "device": "the CPU", "epoch_steps": 10, "first_step": 0,
         "steps": 30, "frozen_steps": 10, "step_memory_bytes": 8 * 10**8, "memory_bytes": 14 * 10**8,
         "free_memory_bytes": 10**10, "seconds": Durations(1.0, 3.0, 2.0, 4.0, 80.0),

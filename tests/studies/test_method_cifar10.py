@@ -15,7 +15,7 @@ from compoundnet.base import CompoundNetError, read_toml
 from compoundnet.search.study.folder import read_study
 from compoundnet.search.study.lines import scaled
 from compoundnet.train import find_recipe
-from compoundnet.train.recipe import RMSProp
+from compoundnet.train.recipe_parts import RMSProp
 from studies.method_cifar10 import points, smoke
 from studies.method_cifar10.resident import Images, Training, check_recipe, random_crops, resample, run
 from studies.method_cifar10.trainings import TrainingsFile

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from compoundnet import arch, models
@@ -12,18 +13,21 @@ def write_small_model(
     *,
     classes: int = 7,
     labelled: bool = True,
+    labels: Sequence[str] | None = None,
     in_channels: int = 3,
     postprocess: models.Postprocess | None = None,
 ) -> models.ModelFolder:
-    """Seven classes named `class 0` and so on, 32 px."""
+    """Seven classes named `class 0` and so on, 32 px; or those of `labels`."""
     import torch
 
     from compoundnet.nn import build
 
     network = arch.scale(arch.network("efficientnet-b0"), width=0.1, depth=0.1, resolution=32)
+    classes = classes if labels is None else len(labels)
     network = network.replace(num_classes=classes, in_channels=in_channels)
     torch.manual_seed(0)
-    labels = [f"class {index}" for index in range(classes)] if labelled else None
+    if labels is None and labelled:
+        labels = [f"class {index}" for index in range(classes)]
     return models.write_folder(
         folder,
         network,

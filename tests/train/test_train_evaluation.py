@@ -50,7 +50,7 @@ def test_figures_by_hand() -> None:
 def test_every_image_is_counted_as_the_network_says(tmp_path: Path) -> None:
     opened, split = model(tmp_path / "model"), small_dataset(test=31).split("test")
     found = evaluate(opened, small_dataset(test=31), batch=8)
-    images, labels, _ = next(iter(loader(split, opened.preprocess, batch=31)))
+    images, labels, *_ = next(iter(loader(split, opened.preprocess, batch=31)))
     with torch.no_grad():
         predicted = load(opened)(images).argmax(1)
     for true in range(3):
@@ -157,7 +157,7 @@ def test_a_submission_has_five_numbers_an_image_best_first(tmp_path: Path) -> No
     source = small_dataset().split("test").source
     split = Split("test", label_set("imagenet-1k"), np.full(30, UNKNOWN), source)
     content = submission(opened, split, launch(Hardware()), devkit=tmp_path / "devkit", batch=7)
-    images, _, _ = next(iter(loader(split, opened.preprocess, batch=30)))
+    images, *_ = next(iter(loader(split, opened.preprocess, batch=30)))
     with torch.no_grad():
         best = load(opened)(images).topk(5).indices
     lines = content.decode().splitlines()

@@ -10,9 +10,19 @@ import msgspec
 import pytest
 
 from compoundnet.base import CompoundNetError, decode_toml
-from compoundnet.data.augment import AutoAugment, RandAugment
+from compoundnet.data.augment import AutoAugment, RandAugment, TrivialAugment
 from compoundnet.train import Recipe, find_recipe, override, recipes
-from compoundnet.train.recipe import ELSEWHERE, SGD, AdamW, Constant, Cosine, RMSProp, Staircase
+from compoundnet.train.recipe import ELSEWHERE
+from compoundnet.train.recipe_parts import (
+    SGD,
+    AdamW,
+    Constant,
+    Cosine,
+    Distillation,
+    Progressive,
+    RMSProp,
+    Staircase,
+)
 from compoundnet.train.schedule import peak_lr
 
 
@@ -35,12 +45,42 @@ def test_the_kornblith_recipe_is_the_transfer_protocol() -> None:
     assert recipe.augment is None and recipe.flip
 
 
-@pytest.mark.parametrize("name", ["finetune", "imagenet", "kornblith", "proxy", "quick"])
+def test_the_efficientnetv2_recipe_is_the_papers() -> None:
+    """Table 6, and Algorithm 1 for the phases between the first and the last."""
+    recipe, imagenet = find_recipe("efficientnetv2"), find_recipe("imagenet")
+    for name in ("optimizer", "schedule", "lr", "lr_batch", "warmup_epochs", "epochs", "batch", "weight_decay",
+                 "ema_decay", "survival", "label_smoothing", "minival", "select"):  # fmt: skip
+        assert getattr(recipe, name) == getattr(imagenet, name)
+    assert not recipe.decay_bias and recipe.dropout is None
+    phases = [recipe.phase(number) for number in range(recipe.phases)]
+    assert [phase.train_resolution for phase in phases] == [128, 185, 243, 300]
+    assert [phase.dropout for phase in phases] == pytest.approx([0.1, 0.5 / 3, 0.7 / 3, 0.3])
+    augments = [phase.augment for phase in phases]
+    assert [augment.magnitude for augment in augments if isinstance(augment, RandAugment)] == pytest.approx(
+        [5, 25 / 3, 35 / 3, 15]
+    )
+    assert not any(phase.mixup or phase.cutmix for phase in phases)
+    larger = override(recipe, ["progressive.resolution=[128,380]", "progressive.mixup=[0,0.2]"])
+    assert [larger.phase(number).mixup for number in range(4)] == pytest.approx([0, 0.2 / 3, 0.4 / 3, 0.2])
+
+
+def test_the_ra4_recipe_is_that_of_the_card() -> None:
+    recipe = find_recipe("ra4")
+    assert (recipe.train_resolution, recipe.resolution, recipe.crop, recipe.epochs) == (224, 256, 1, 3600)
+    assert recipe.optimizer == AdamW(beta1=0.6, beta2=0.999, eps=1e-6)
+    assert (recipe.clip_norm, recipe.batch, recipe.lr, recipe.weight_decay) == (5, 4096, 2e-3, 0.01)
+    assert recipe.augment == RandAugment(2, 6, noise="uniform", probability=0.5, increasing=True)
+
+
+RECIPES = ["efficientnetv2", "finetune", "imagenet", "kornblith", "proxy", "quick", "ra4"]
+
+
+@pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_survives_toml(name: str) -> None:
     recipe = find_recipe(name)
     assert recipe.name == name
     assert decode_toml(recipe.dumps(), Recipe, "text") == recipe
-    assert list(recipes()) == ["finetune", "imagenet", "kornblith", "proxy", "quick"]
+    assert list(recipes()) == RECIPES
 
 
 def test_the_documentation_names_every_field_with_its_default() -> None:
@@ -50,8 +90,12 @@ def test_the_documentation_names_every_field_with_its_default() -> None:
     rows = re.findall(r"^\| `(\w+)` \| ([^|`]+|`\[[^`]+\]`) \|", table, flags=re.MULTILINE)
     documented = {name: default.strip("`") for name, default in rows}
     assert documented == {field.name: _shown(field) for field in msgspec.structs.fields(Recipe)}
-    for part in (RMSProp, SGD, AdamW, Staircase, Cosine, Constant, AutoAugment, RandAugment):
-        (row,) = [line for line in table.splitlines() if f"`{part.__struct_config__.tag}`" in line]
+    parts: dict[str, type[msgspec.Struct]] = {
+        f"`{part.__struct_config__.tag}`": part
+        for part in (RMSProp, SGD, AdamW, Staircase, Cosine, Constant, AutoAugment, RandAugment, TrivialAugment)
+    } | {"| `progressive` | |": Progressive, "| `distillation` | |": Distillation}
+    for start, part in parts.items():
+        (row,) = [line for line in table.splitlines() if start in line]
         for field in msgspec.structs.fields(part):
             assert f"`{field.name}` {_shown(field)}" in row
 
@@ -103,6 +147,19 @@ def test_settings_are_typed_and_reach_into_parts() -> None:
         ("precision=int8", "Invalid enum value 'int8'"),
         ("augment.kind=autoaugment", None),
         ("augment.policy=v9", "no policy named 'v9'"),
+        ("augment.kind=trivial_augment", "Invalid value 'trivial_augment'"),
+        ("erase=1", "erase must be from 0 to below 1, got 1"),
+        ("mixup=-1", "mixup must not be negative, got -1"),
+        ("mixup_alpha=0.2", "did you mean mixup?"),
+        ("aug_repeats=3", "did you mean repeats?"),
+        ("repeats=0", "repeats must be at least 1, got 0"),
+        ("loss=mse", "Invalid enum value 'mse'"),
+        ("train_resolution=24", "train_resolution must be at least 32 px, got 24"),
+        ("progressive.resolution=[16,64]", "resolution must be at least 32 px in every phase, got [16, 64]"),
+        ("progressive.phases=3", "missing required field `resolution`"),
+        ("distillation.view=half", "Invalid enum value 'half'"),
+        ("distillation.weight=0", "the teacher would teach nothing"),
+        ("distillation.temperature=0", "temperature must be above 0, got 0"),
     ],
 )
 def test_a_bad_setting_is_named(setting: str, message: str | None) -> None:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from kill_at import KillAt, Killed
-from small_train import class_folders, small_dataset, small_network, small_recipe
+from small_model import write_small_model
+from small_train import CLASSES, class_folders, small_dataset, small_network, small_recipe
 
 from compoundnet.base import CompoundNetError
 from compoundnet.base.machine import torch_threads
@@ -56,6 +59,16 @@ def same_weights(one: Path, other: Path) -> bool:
         ["frozen_epochs=1.5", "optimizer.kind=adamw", "lr=0.01", "lr_batch=0"],
         ["optimizer.kind=sgd", "norm=frozen", "checkpointing=true", "minival=0", "select=last", "patience=0"],
         ["precision=bf16", "augment=none"],
+        ["mixup=0.2", "cutmix=1", "erase=0.5", "loss=bce", "repeats=2", "color_jitter=0.4", "accumulate=2"],
+        [
+            "progressive.phases=4",
+            "progressive.resolution=[32,44]",
+            "progressive.dropout=[0,0.4]",
+            "progressive.erase=[0,0.5]",
+            "progressive.cutmix=[0,1]",
+            "augment.kind=randaugment",
+            "progressive.magnitude=[1,9]",
+        ],
     ],
 )
 def test_killed_at_several_steps_it_ends_the_same(tmp_path: Path, settings: list[str]) -> None:
@@ -66,6 +79,58 @@ def test_killed_at_several_steps_it_ends_the_same(tmp_path: Path, settings: list
     run(tmp_path / "cut", recipe, resume=True)
     assert same_weights(tmp_path / "whole", tmp_path / "cut")
     assert (tmp_path / "whole" / "log.csv").read_text().count("\n") == 4
+
+
+@pytest.mark.parametrize("view", ["same", "whole"])
+def test_a_student_that_is_killed_ends_the_same(tmp_path: Path, view: str) -> None:
+    teacher = write_small_model(tmp_path / "teacher", labels=CLASSES)
+    settings = [f"distillation.view={view}", "distillation.features=1", "mixup=0.4", "resolution=40"]
+
+    def student(output: Path, *more: str, kill_at: int = 0, resume: bool = False) -> None:
+        task = plan_task(small_recipe(*settings, *more), small_dataset(), network=small_network(), teacher=teacher)
+        try:
+            train(task, output, resume=resume, watcher=KillAt(kill_at))
+        except Killed:
+            assert kill_at
+
+    student(tmp_path / "whole")
+    student(tmp_path / "cut", EVERY_STEP, kill_at=4)
+    student(tmp_path / "cut", EVERY_STEP, kill_at=10, resume=True)
+    with pytest.raises(CompoundNetError, match="another teacher: model is teacher there and none here"):
+        run(tmp_path / "cut", small_recipe(*settings[2:]), resume=True)
+    student(tmp_path / "cut", resume=True)
+    assert same_weights(tmp_path / "whole", tmp_path / "cut")
+
+
+def _rewritten(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the identity in the newest checkpoint, as if another version had written it."""
+    path = sorted((folder / "checkpoints").iterdir())[-1]
+    state = torch.load(path, weights_only=True)
+    identity = json.loads(state["identity"])
+    change(identity)
+    torch.save({**state, "identity": json.dumps(identity)}, path)
+
+
+def test_a_checkpoint_of_a_version_without_a_field_has_its_default(tmp_path: Path) -> None:
+    def older(identity: dict[str, Any]) -> None:
+        del identity["teacher"]
+        for name in ("mixup", "erase", "loss", "repeats"):
+            del identity["recipe"][name]
+
+    run(tmp_path / "whole", small_recipe())
+    run(tmp_path / "cut", small_recipe(EVERY_STEP), kill_at=5)
+    _rewritten(tmp_path / "cut.run", older)
+    with pytest.raises(CompoundNetError, match=r"another recipe: mixup is 0 there and 0\.2 here"):
+        run(tmp_path / "cut", small_recipe("mixup=0.2"), resume=True)
+    run(tmp_path / "cut", small_recipe(), resume=True)
+    assert same_weights(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_checkpoint_of_a_newer_version_is_named(tmp_path: Path) -> None:
+    run(tmp_path / "cut", small_recipe(EVERY_STEP), kill_at=5)
+    _rewritten(tmp_path / "cut.run", lambda identity: identity["recipe"].update(cutout=1))
+    with pytest.raises(CompoundNetError, match="unknown field `cutout`; another version of compoundnet wrote"):
+        run(tmp_path / "cut", small_recipe(), resume=True)
 
 
 def test_early_stopping_goes_on_counting(tmp_path: Path) -> None:

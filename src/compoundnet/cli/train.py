@@ -32,6 +32,7 @@ from compoundnet.cli.options import (
 from compoundnet.cli.output import STOPPED, note, print_json, show, table
 from compoundnet.cli.progress import TrainingDisplay, accuracies
 from compoundnet.train.interruptions import InterruptedRunError
+from compoundnet.train.recipe_parts import FEATURES
 from compoundnet.train.results import LabelResult, result_fields
 
 if TYPE_CHECKING:
@@ -72,6 +73,22 @@ def train(
         ),
     ] = None,
     settings: Settings = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            "--teacher",
+            metavar="MODEL",
+            help="Learn from this model's predictions too (distillation); it must know the classes by name.",
+            autocompletion=complete_model,
+        ),
+    ] = None,
+    teacher_features: Annotated[
+        bool,
+        typer.Option(
+            "--teacher-features",
+            help=f"Compare features with the teacher's too (--set distillation.features={FEATURES:g}).",
+        ),
+    ] = False,
     output: Annotated[Path, output_option("FOLDER", "Write the model folder here.")] = Path("model"),
     resume: Annotated[bool, typer.Option("--resume", help="Continue exactly where the run stopped.")] = False,
     force: Force = False,
@@ -122,7 +139,10 @@ def train(
         raise typer.BadParameter("give the data to train on, or --list-recipes", param_hint="DATA")
     if sweep_workers is not None and not sweep:
         raise typer.BadParameter("is for --sweep; --devices N trains one model on N", param_hint="--sweep-workers")
+    if teacher_features and teacher is None:
+        raise typer.BadParameter("is for --teacher MODEL", param_hint="--teacher-features")
     flags = [*(settings or []), *(["compile=true"] if compiled else [])]
+    flags += [f"distillation.features={FEATURES}"] if teacher_features else []
     flags += ["checkpointing=true"] if checkpointing else []
     flags += ["allow_truncated=true"] if allow_truncated else []
     chosen = training.override(training.find_recipe(recipe or ("finetune" if start else "quick")), flags)
@@ -132,6 +152,7 @@ def train(
             data,
             start,
             network,
+            teacher,
             output,
             resume,
             force,
@@ -151,6 +172,7 @@ class _Given(NamedTuple):
     data: str
     start: str | None
     network: str | None
+    teacher: str | None
     output: Path
     resume: bool
     force: bool
@@ -172,11 +194,16 @@ def _train(recipe: Recipe, given: _Given, hardware: Hardware, json: bool) -> Non
     dataset = open_dataset(given.data, download=given.download, allow_missing=given.allow_missing, labels=given.labels)
     network = zoo.find_scalable(given.network) if given.network is not None else None
     start = open_folder(given.start) if given.start is not None else None
-    task = training.plan_task(recipe, dataset, network=network, start=start, calibrated=given.calibrate)
+    teacher = open_folder(given.teacher) if given.teacher is not None else None
+    task = training.plan_task(
+        recipe, dataset, network=network, start=start, teacher=teacher, calibrated=given.calibrate
+    )
     workers = given.workers if given.workers is not None else worker_count(len(task.train), training=True)
     if given.sweep:
         recipe = _sweep(recipe, task, dataset, given, hardware, workers)
-        task = training.plan_task(recipe, dataset, network=network, start=start, calibrated=given.calibrate)
+        task = training.plan_task(
+            recipe, dataset, network=network, start=start, teacher=teacher, calibrated=given.calibrate
+        )
     fabric = training.launch(hardware, recipe)
     first = fabric.is_global_zero
     for text in (dataset.text(), copies_remark(dataset), *task.notes) if first else ():

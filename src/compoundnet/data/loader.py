@@ -135,6 +135,7 @@ def loader(
     drop_last: bool | None = None,
     pieces: int = 0,
     balanced: bool = False,
+    repeats: int = 1,
     max_bad: int = 0,
     pin_memory: bool = False,
 ) -> Loader:
@@ -169,9 +170,9 @@ def loader(
     if workers is None:
         workers = worker_count(len(split), training=isinstance(transform, TrainingTransform))
     training = isinstance(transform, TrainingTransform)
-    if (max_bad or augment is not None or balanced) and not training:
+    if (max_bad or augment is not None or balanced or repeats > 1) and not training:
         raise ValueError(
-            "max_bad, augment and balanced are for training: evaluation must count every image once, as it is"
+            "max_bad, augment, balanced and repeats are for training: evaluation must count every image once, as it is"
         )
     order = Order(
         count=len(split),
@@ -183,6 +184,7 @@ def loader(
         world=world,
         pieces=pieces,
         labels=split.labels.astype(np.int64) if balanced else None,
+        repeats=repeats,
     )
     refused = _Refused(max_bad, training)
     return Loader(order, Workers(split, transform, augment, seed, workers, pin_memory), refused, epoch, start_batch)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compoundnet.base import CompoundNetError
-from compoundnet.data.randomness import balanced_order, epoch_order
+from compoundnet.data.randomness import balanced_order, epoch_order, repeated_order
 
 
 class Order(msgspec.Struct, frozen=True, eq=False):
@@ -19,8 +19,8 @@ class Order(msgspec.Struct, frozen=True, eq=False):
     one process with `world` times the batch, and each image is on exactly one of them.
 
     An order consists of draw numbers: draw d is image `d % count`. They are the images' own numbers, except where
-    `labels` make an image occur more than once in an epoch: its second draw is its number plus `count`, and so on, so
-    that each draw has random choices of its own.
+    `labels` or `repeats` make an image occur more than once in an epoch: its second draw is its number plus `count`,
+    and so on, so that each draw has random choices of its own.
 
     Attributes:
         count: Number of images.
@@ -34,6 +34,7 @@ class Order(msgspec.Struct, frozen=True, eq=False):
             `drop_last`. 0: batches of `batch`. (Training takes every image, and a last batch of a few images would have
             a noisy gradient and batch-norm statistics.)
         labels: int64[count], the class of each image, if every class is to be drawn equally often (`balanced_order`).
+        repeats: How often an image is drawn in a row (`repeated_order`).
     """
 
     count: int
@@ -45,6 +46,7 @@ class Order(msgspec.Struct, frozen=True, eq=False):
     world: int = 1
     pieces: int = 0
     labels: NDArray[np.int64] | None = None
+    repeats: int = 1
 
     def __post_init__(self) -> None:
         if self.batch < 1 or not 0 <= self.rank < self.world:
@@ -87,6 +89,8 @@ class Order(msgspec.Struct, frozen=True, eq=False):
     def _epoch(self, epoch: int) -> NDArray[np.int64]:
         if self.labels is not None:
             return balanced_order(self.labels, self.seed, epoch)
+        if self.repeats > 1:
+            return repeated_order(self.count, self.repeats, self.seed, epoch)
         return epoch_order(self.count, self.seed, epoch) if self.shuffle else np.arange(self.count)
 
     def _bounds(self, number: int) -> tuple[int, int]:

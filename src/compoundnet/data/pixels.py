@@ -8,6 +8,7 @@ quarter of the time that PIL takes with the same filter. Other formats are read 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -40,7 +41,7 @@ def evaluation_pixels(
 
 def training_pixels(encoded: Encoded, how: TrainingTransform, random: np.random.Generator) -> torch.Tensor:
     """Return uint8[3, size, size], channels last in memory. Raises the exceptions of PIL or the augmentation."""
-    return augmented_pixels(cropped_pixels(encoded, how, random), how.augment, random)
+    return augmented_pixels(cropped_pixels(encoded, how, random), (how.augment, how.jitter), random)
 
 
 def cropped_pixels(
@@ -67,12 +68,17 @@ def cropped_pixels(
     return resized.flip(-1) if how.flip and random.random() < 0.5 else resized
 
 
-def augmented_pixels(pixels: torch.Tensor, augment: Augmentation | None, random: np.random.Generator) -> torch.Tensor:
-    """Augment the result of `cropped_pixels`."""
-    if augment is None:
+def augmented_pixels(
+    pixels: torch.Tensor, augmentations: Iterable[Augmentation | None], random: np.random.Generator
+) -> torch.Tensor:
+    """Augment the result of `cropped_pixels` by those of the augmentations that there are, in their order."""
+    steps = [step for step in augmentations if step is not None]
+    if not steps:
         return pixels
     image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
-    return torch.from_numpy(np.array(augment.apply(image, random))).permute(2, 0, 1)
+    for step in steps:
+        image = step.apply(image, random)
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
 class _Cropped(NamedTuple):

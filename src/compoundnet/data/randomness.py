@@ -59,6 +59,16 @@ def balanced_order(labels: NDArray[np.int64], seed: int, epoch: int) -> NDArray[
     return np.concatenate(drawn)[np.argsort(_philox(seed, epoch, _MIXED).random_raw(count), kind="stable")]
 
 
+def repeated_order(count: int, repeats: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """Return int64[count], the draw numbers of an epoch in which each image is drawn `repeats` times in a row.
+
+    An epoch has as many draws as ever, so of `1 / repeats` of the images; the others have their turn in other epochs
+    (repeated augmentation, Hoffer et al. 2020, arXiv:1901.09335; as in the code of DeiT, Touvron et al. 2021).
+    """
+    images = np.repeat(epoch_order(count, seed, epoch), repeats)[:count]
+    return images + np.arange(count) % repeats * count
+
+
 def below(random: np.random.Generator, count: int) -> int:
     """Draw a whole number from 0 to count - 1, uniformly."""
     return int(random.random() * count)

@@ -1,4 +1,4 @@
-"""The training transform as a value: random crop, resize, flip, augmentation."""
+"""The training transform as a value: random crop, resize, flip, augmentation, colour jitter."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from compoundnet.data.augment import AutoAugment, RandAugment
+from compoundnet.data.augment import AutoAugment, ColorJitter, RandAugment, TrivialAugment
 from compoundnet.data.randomness import below
 from compoundnet.models import Preprocess
 from compoundnet.models.preprocess import Box, Fit, crop_box
@@ -37,7 +37,9 @@ class TrainingTransform(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
         interpolation: Filter of the resize.
         fit: How an image that is not square becomes square, as in `Preprocess`.
         padding: Colour around the image with `fit` pad, RGB.
-        augment: AutoAugment(), RandAugment() or None; applied last.
+        augment: AutoAugment(), RandAugment(), TrivialAugment() or None; applied after crop and flip.
+        jitter: ColorJitter() or None; applied last.
+        second: Side of a second version of the same crop with the same augmentation, for a teacher; 0: there is none.
     """
 
     size: int
@@ -49,7 +51,9 @@ class TrainingTransform(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     fit: Fit = "crop"
     padding: tuple[int, int, int] = (0, 0, 0)
-    augment: AutoAugment | RandAugment | None = None
+    augment: AutoAugment | RandAugment | TrivialAugment | None = None
+    jitter: ColorJitter | None = None
+    second: int = 0
 
     def __post_init__(self) -> None:
         if self.size < 1:

@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -54,11 +55,14 @@ class Batch(NamedTuple):
             Preprocess.
         labels: int64[N].
         indices: int64[N], the images' numbers in the split.
+        seconds: The same crops with the same augmentation at `TrainingTransform.second` px: uint8[N, 3, T, T], channels
+            last in memory; uint8[0] if that is 0.
     """
 
     images: torch.Tensor
     labels: torch.Tensor
     indices: torch.Tensor
+    seconds: torch.Tensor
 
 
 class Workers:
@@ -92,8 +96,8 @@ class Workers:
             # A warning about forking while other threads run: the worker never waits for a lock that they could hold.
             warnings.simplefilter("ignore", DeprecationWarning)
             batches = iter(self._loader)
-        for images, labels, indices, refused, damaged in batches:
-            yield (None if images is None else Batch(images, labels, indices)), refused, damaged
+        for batch, refused, damaged in batches:
+            yield (None if batch is None else Batch(*batch)), refused, damaged
 
 
 def _ignore_other_signals(_: int) -> None:
@@ -138,13 +142,17 @@ class Decoder(TorchDataset[Any]):
         self, split: Split, transform: TrainingTransform | Preprocess, augment: Augmentation | None, seed: int
     ) -> None:
         self._split, self._transform, self._seed = split, transform, seed
-        self._augment = transform.augment if augment is None and isinstance(transform, TrainingTransform) else augment
+        self._augmentations: tuple[Augmentation | None, ...] = ()
+        self._second: TrainingTransform | None = None
+        if isinstance(transform, TrainingTransform):
+            self._augmentations = transform.augment if augment is None else augment, transform.jitter
+            if transform.second:
+                self._second = msgspec.structs.replace(transform, size=transform.second)
 
-    def __getitem__(
-        self, request: Request
-    ) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor, list[str], list[str]]:
-        size = self._transform.size
-        images = self._empty(len(request.draws), size)
+    def __getitem__(self, request: Request) -> tuple[tuple[torch.Tensor, ...] | None, list[str], list[str]]:
+        images = self._empty(len(request.draws), self._transform.size)
+        none = torch.empty(0, dtype=torch.uint8)
+        seconds = none if self._second is None else self._empty(len(request.draws), self._second.size)
         taken = request.draws % len(self._split)
         refused: list[str] = []
         damaged: list[str] = []
@@ -152,15 +160,26 @@ class Decoder(TorchDataset[Any]):
             for number in range(_TRIES):
                 taken[place] = (draw + number) % len(self._split)
                 try:
-                    images[place] = self._pixels(int(taken[place]), request.epoch, int(draw), damaged)
+                    self._decode(int(taken[place]), request.epoch, int(draw), damaged, images, seconds, place)
                     break
                 except UnreadableImageError as error:
                     refused.append(str(error))
             else:
-                return None, torch.empty(0), torch.empty(0), refused[-_TRIES:], damaged
-        return images, torch.from_numpy(self._split.labels[taken]), torch.from_numpy(taken), refused, damaged
+                return None, refused[-_TRIES:], damaged
+        batch = images, torch.from_numpy(self._split.labels[taken]), torch.from_numpy(taken), seconds
+        return batch, refused, damaged
 
-    def _pixels(self, index: int, epoch: int, draw: int, damaged: list[str]) -> torch.Tensor:
+    def _decode(
+        self,
+        index: int,
+        epoch: int,
+        draw: int,
+        damaged: list[str],
+        images: torch.Tensor,
+        seconds: torch.Tensor,
+        place: int,
+    ) -> None:
+        """Decode one image into its place in the batch."""
         how, reading = self._transform, self._split.reading
 
         def note(damage: str) -> None:
@@ -169,11 +188,17 @@ class Decoder(TorchDataset[Any]):
         with image_errors(lambda: self._split.image_name(index)):
             encoded = self._split.read(index)
             if isinstance(how, Preprocess):
-                return evaluation_pixels(encoded, how, reading, damaged=note)
+                images[place] = evaluation_pixels(encoded, how, reading, damaged=note)
+                return
             random = image_random(self._seed, epoch, draw)
             pixels = cropped_pixels(encoded, how, random, reading, damaged=note)
+            # Decoded again, with the same random choices: a larger crop may need more of the image's own pixels.
+            again = image_random(self._seed, epoch, draw)
+            other = None if self._second is None else cropped_pixels(encoded, self._second, again, reading)
         # Outside the block, because an error in an augmentation does not make the image unreadable.
-        return augmented_pixels(pixels, self._augment, random)
+        images[place] = augmented_pixels(pixels, self._augmentations, random)
+        if other is not None:
+            seconds[place] = augmented_pixels(other, self._augmentations, again)
 
     def _empty(self, count: int, size: int) -> torch.Tensor:
         """Allocate a batch; in a worker in shared memory, so that handing it over copies nothing."""

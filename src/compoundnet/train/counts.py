@@ -141,7 +141,7 @@ def predict_images(
         float64[images, columns] in the order of the split, the same on all processes.
     """
     found = torch.zeros((len(split), columns), dtype=torch.float64, device=fabric.device)
-    for images, labels, indices in loader(
+    for images, labels, indices, _ in loader(
         split, preprocess, batch=batch, workers=workers, rank=fabric.global_rank, world=fabric.world_size,
         pin_memory=fabric.device.type == "cuda",
     ):  # fmt: skip

@@ -12,13 +12,12 @@ import dataclasses
 import math
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import torch
 from torch import Tensor, nn
 
-from compoundnet.data.loader import loader, normalise
 from compoundnet.nn import ConvNet
 from compoundnet.train.average import Average
 from compoundnet.train.checkpoints import Checkpoints
@@ -27,6 +26,7 @@ from compoundnet.train.held_out import epoch_values, evaluate_held_out, score
 from compoundnet.train.identity import check_identity, going_on, identity
 from compoundnet.train.interruptions import InterruptedRunError, Stop, diverged, readable_compile_errors
 from compoundnet.train.logs import Logs
+from compoundnet.train.losses import similarity_loss, teacher_loss
 from compoundnet.train.optimizer import make_optimizer, set_learning_rate
 from compoundnet.train.processes import (
     load_network,
@@ -40,9 +40,12 @@ from compoundnet.train.processes import (
 )
 from compoundnet.train.schedule import frozen_steps, learning_rate, steps_of_epoch, total_steps
 from compoundnet.train.status import Epoch, RunState, Watcher, random_seed
+from compoundnet.train.step_values import StepValues, Wanted
 from compoundnet.train.summary import RunSummary, summarise
 from compoundnet.train.sync_norm import synchronise
 from compoundnet.train.task import Task
+from compoundnet.train.teacher import inputs_of
+from compoundnet.train.training_batches import TrainingBatch, TrainingBatches
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -80,13 +83,8 @@ class Engine:
         self._checkpoints, self._logs, self._workers = checkpoints, logs, workers
         self._watcher = (watcher or Watcher()) if fabric.is_global_zero else Watcher()
         self.epoch_steps = steps_of_epoch(len(task.train), recipe, fabric.world_size, task.asked_batch or recipe.batch)
-        self._loader = loader(
-            task.train, task.transform, batch=recipe.batch, augment=task.augment, seed=recipe.seed, workers=workers,
-            rank=fabric.global_rank, world=fabric.world_size, max_bad=recipe.max_bad,
-            pin_memory=fabric.device.type == "cuda", pieces=self.epoch_steps * recipe.accumulate,
-            balanced=recipe.balance == "sampler",
-        )  # fmt: skip
         self.steps = total_steps(recipe, self.epoch_steps)
+        self._batches = TrainingBatches(task, fabric, epoch_steps=self.epoch_steps, steps=self.steps, workers=workers)
         self._frozen_steps = frozen_steps(recipe, self.epoch_steps)
         self._state = RunState()
         self._best: dict[str, Tensor] = {}
@@ -117,7 +115,7 @@ class Engine:
         """Return what is about to happen, from the step at which the run is; a few images are timed."""
         return summarise(
             self._task, None if self._sharded else self._average.net, self._fabric, epoch_steps=self.epoch_steps,
-            first_step=self._state.step, steps=self.steps, workers=self._workers,
+            first_step=self._state.step, steps=self.steps, workers=self._workers, teacher=self._batches.teacher,
         )  # fmt: skip
 
     def resume(self) -> bool:
@@ -130,8 +128,8 @@ class Engine:
         step, done, where = self._state.step, self._done(), self._checkpoints.folder
         for text in going_on(changes, self._recipe, step, self.epoch_steps, done, where):
             self._watcher.notify(text)
-        # Enter the phase of the last step, to which the state of the optimiser belongs.
-        self._enter_phase(frozen=0 < self._state.step <= self._frozen_steps)
+        # As in the last step, to which the state of the optimiser belongs.
+        self._set_frozen(frozen=0 < self._state.step <= self._frozen_steps)
         load_network(self._net, state["net"])
         load_network(self._average.net, state["average"])
         load_optimizer(self._net, self._optimizer, state["optimizer"])
@@ -155,6 +153,7 @@ class Engine:
         self._saved_at, self._unsaved = time.monotonic(), False
         compiling = readable_compile_errors() if self._recipe.compile else contextlib.nullcontext()
         with Stop() as stop, self._logs.writing(self._state.step, self._recipe), compiling:
+            self._see_whole_images()
             if self._state.seen and self._at_an_end():
                 self._end_epoch()
             while not self._done():
@@ -191,12 +190,12 @@ class Engine:
             self._whole = Average(self._average.net, 0).net
             self._module = fabric.setup_module(self._forward())
             fabric.setup_module(self._average.net)
-        self._enter_phase(frozen=self._frozen_steps > 0)
+        self._set_frozen(frozen=self._frozen_steps > 0)
 
     def _forward(self) -> nn.Module:
         return torch.compile(self._net) if self._recipe.compile else self._net  # type: ignore[return-value]  # a module still
 
-    def _enter_phase(self, frozen: bool) -> None:
+    def _set_frozen(self, frozen: bool) -> None:
         """Train the classifier alone (frozen trunk) or all of the network, with a new optimiser."""
         net = self._net
         net.requires_grad_(not frozen)
@@ -211,27 +210,42 @@ class Engine:
         self._optimizer = make_optimizer(net, self._recipe)
         self._prepared: Any = self._fabric.setup_optimizers(self._optimizer)
 
-    def _stretch(self, stop: Stop) -> _Wanted:
-        """Run steps to the end of the epoch, or until a checkpoint is due or the run must stop."""
+    def _see_whole_images(self) -> None:
+        """Let the teacher predict all images before the first step, if that is how it teaches."""
+        how, watcher, world = self._recipe.distillation, self._watcher, self._fabric.world_size
+        if how is None or how.view == "same" or self._done():
+            return
+        watcher.evaluation_started("the training images, by the teacher", len(self._task.train))
+        kept = self._checkpoints.folder.parent / "teacher.safetensors"
+        self._batches.see_whole_images(kept, lambda images: watcher.evaluated(images * world))
+        watcher.evaluation_ended()
+
+    def _stretch(self, stop: Stop) -> Wanted:
+        """Run steps to the end of the epoch or phase, or until a checkpoint is due or the run must stop."""
         state, started, self._unsaved = self._state, time.monotonic(), True
-        epoch, within = divmod(state.step, self.epoch_steps)
-        batches = iter(self._loader.at(epoch, within * self._recipe.accumulate))
-        pending, wanted = None, _Wanted(False, False)
-        for _ in range(min(self.epoch_steps - within, self.steps - state.step)):
+        phase = self._batches.phase_of(state.step)
+        self._batches.enter_phase(phase)
+        if self._batches.recipe.dropout is not None:
+            self._net.dropout.p = self._batches.recipe.dropout
+        batches = self._batches.from_step(state.step)
+        pending, wanted = None, Wanted(False, False)
+        for _ in range(min(self.epoch_steps - state.step % self.epoch_steps, self.steps - state.step)):
+            if self._batches.phase_of(state.step) != phase:
+                break
             if state.step == self._frozen_steps > 0:
-                self._enter_phase(frozen=False)
+                self._set_frozen(frozen=False)
             stats = self._step(batches, stop)
             if pending is not None:
                 # Read while the next step is running, so that a GPU does not wait for it.
                 wanted = self._settle(pending, state.step)
             state.step += 1
-            pending = _Values.sent(stats)
+            pending = StepValues.sent(stats)
             if any(wanted):
                 break
         assert pending is not None
         last = self._settle(pending, state.step)
         state.seconds += time.monotonic() - started
-        return _Wanted(wanted.stop or last.stop, wanted.save or last.save)
+        return Wanted(wanted.stop or last.stop, wanted.save or last.save)
 
     def _step(self, batches: Iterator[Batch], stop: Stop) -> Tensor:
         """Do one step of the optimiser.
@@ -244,27 +258,20 @@ class Engine:
         self._state.lr = learning_rate(recipe, step, self.steps, self.epoch_steps)
         set_learning_rate(self._optimizer, self._state.lr)
         stats = torch.zeros(5, dtype=torch.float64, device=fabric.device)
-        first = step % self.epoch_steps * recipe.accumulate
-        total_size = sum(self._loader.order.size(first + part) for part in range(recipe.accumulate))
+        total_size = sum(self._batches.size(step, part) for part in range(recipe.accumulate))
         for part in range(recipe.accumulate):
-            images, labels, _ = next(batches)
-            images = images.to(fabric.device, non_blocking=True)
-            labels = labels.to(fabric.device, non_blocking=True)
-            if self._task.multilabel:
-                labels = labels.float()
-            images = normalise(images, self._task.preprocess)
-            if recipe.channels_last:
-                images = images.contiguous(memory_format=torch.channels_last)
-            torch.manual_seed(random_seed(recipe.seed, step, part, fabric.global_rank))
+            seed = random_seed(recipe.seed, step, part, fabric.global_rank)
+            batch = self._batches.prepare(next(batches), seed)
+            count = len(batch.labels)
+            torch.manual_seed(seed)
             with self._reduction(last=part == recipe.accumulate - 1):
-                logits = self._module(images).float()
-                loss = self._loss(logits, labels)
+                loss, logits = self._losses(batch)
                 # Parts and processes may differ by an image: each counts by its images, in the sum over the parts and
                 # in the mean over the processes.
-                fabric.backward(loss * (len(labels) * fabric.world_size / total_size))
-            stats[0] += loss.detach() * len(labels)
-            stats[1] += self._right(logits.detach(), labels)
-            stats[2] += len(labels)
+                fabric.backward(loss * (count * fabric.world_size / total_size))
+            stats[0] += loss.detach() * count
+            stats[1] += self._right(logits, batch.labels)
+            stats[2] += count
         stats[3] += stop.asked
         stats[4] += self._save_is_due()
         if recipe.clip_norm:
@@ -274,6 +281,20 @@ class Engine:
         if recipe.ema_decay:
             self._average.update(self._net, step + 1)
         return total(fabric, stats)
+
+    def _losses(self, batch: TrainingBatch) -> tuple[Tensor, Tensor]:
+        """Return the loss of a batch, with the teacher's if there is one, and the logits without gradients."""
+        how = self._recipe.distillation
+        if batch.taught is None or how is None:
+            logits = self._module(batch.images).float()
+            return self._loss(logits, batch.targets), logits.detach()
+        with inputs_of(self._net.classifier) as features:
+            logits = self._module(batch.images).float()
+        loss = (1 - how.weight) * self._loss(logits, batch.targets)
+        loss = loss + how.weight * teacher_loss(logits, batch.taught, how)
+        if batch.features is not None:
+            loss = loss + how.features * similarity_loss(features[0], batch.features)
+        return loss, logits.detach()
 
     def _right(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the number of images whose class is predicted correctly, or whose labels are at a threshold of 0.5."""
@@ -288,7 +309,7 @@ class Engine:
             return contextlib.nullcontext()
         return self._fabric.no_backward_sync(self._module)
 
-    def _settle(self, values: _Values, step: int) -> _Wanted:
+    def _settle(self, values: StepValues, step: int) -> Wanted:
         """Add up the values of a step; return the requests of all processes."""
         loss, right, seen, stop, save = values.read()
         if not math.isfinite(loss):
@@ -297,7 +318,7 @@ class Engine:
         state.loss, state.right, state.seen = state.loss + loss, state.right + int(right), state.seen + int(seen)
         self._logs.step(step, loss / seen, learning_rate(self._recipe, step - 1, self.steps, self.epoch_steps))
         self._watcher.stepped(step, loss / seen)
-        return _Wanted(stop=stop > 0, save=save > 0)
+        return Wanted(stop=stop > 0, save=save > 0)
 
     def _end_epoch(self) -> None:
         state, recipe, self._unsaved = self._state, self._recipe, True
@@ -365,38 +386,3 @@ class Engine:
     def _last_good(self) -> str:
         paths = self._checkpoints.paths()
         return f"--resume continues from {paths[-1]}" if paths else "no checkpoint was saved yet"
-
-
-class _Values(NamedTuple):
-    """The values of a step on their way to the CPU, and the event after their copy from a GPU."""
-
-    values: Tensor
-    copied: torch.cuda.Event | None
-
-    @classmethod
-    def sent(cls, values: Tensor) -> _Values:
-        """Start copying, behind the kernels of this step alone.
-
-        Reading the tensor on the GPU later would wait for everything queued by then, which includes the next step.
-        """
-        if values.device.type != "cuda":
-            return cls(values, None)
-        host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
-        host.copy_(values, non_blocking=True)
-        copied = torch.cuda.Event()
-        copied.record()
-        return cls(host, copied)
-
-    def read(self) -> list[float]:
-        """Return the values, as soon as they have arrived."""
-        if self.copied is not None:
-            self.copied.synchronize()
-        values: list[float] = self.values.tolist()
-        return values
-
-
-class _Wanted(NamedTuple):
-    """The requests that end a stretch of steps early."""
-
-    stop: bool
-    save: bool

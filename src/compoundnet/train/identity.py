@@ -12,6 +12,7 @@ import numpy as np
 from torch import nn
 
 from compoundnet.base import CompoundNetError, plain_values
+from compoundnet.models.weights_files import sha256_of
 from compoundnet.train.recipe import Recipe, convert_fields
 from compoundnet.train.schedule import learning_rate, total_steps
 from compoundnet.train.task import Task
@@ -23,6 +24,7 @@ _STEERING = ("lr", "clip_norm", "precision", "patience")
 # These may be changed to train for longer (or shorter) than the run was started for.
 _LENGTH = ("epochs", "steps")
 _SAMPLE = 1000
+_NO_TEACHER = {"model": "none"}
 
 
 def identity(task: Task) -> str:
@@ -42,6 +44,12 @@ def identity(task: Task) -> str:
         },
         "recipe": {name: value for name, value in task.recipe.fields().items() if name not in _FREE},
         "start": {"model": task.start.name if task.start is not None else "new weights"},
+        "teacher": _NO_TEACHER
+        if task.teacher is None
+        else {
+            "model": task.teacher.name,
+            "digest of its weights": sha256_of(task.teacher.weights),
+        },
         "function": {
             "loss": described(task.loss) if task.loss is not None else "cross-entropy",
             "augmentation": described(task.augment.transform) if task.augment is not None else "the recipe's",
@@ -90,7 +98,7 @@ def check_identity(found: str, expected: str, where: str) -> Changes:
     Raises:
         CompoundNetError: the checkpoint belongs to another task; the message says what differs.
     """
-    ours, theirs = (msgspec.json.decode(text) for text in (expected, found))
+    ours, theirs = msgspec.json.decode(expected), _completed(msgspec.json.decode(found), where)
     before = dict(theirs["recipe"])
     settings = {name: (ours["recipe"].pop(name), theirs["recipe"].pop(name)) for name in (*_STEERING, *_LENGTH)}
     differs = _difference(theirs, ours)
@@ -104,6 +112,23 @@ def check_identity(found: str, expected: str, where: str) -> Changes:
         tuple(f"{name} {mine} instead of {its}" for name, (mine, its) in changed.items() if name in _STEERING),
         convert_fields(before, where) if any(name in changed for name in _LENGTH) else None,
     )
+
+
+def _completed(found: dict[str, Any], where: str) -> dict[str, Any]:
+    """Return a checkpoint's identity with the defaults of what an older version did not have yet.
+
+    Raises:
+        CompoundNetError: a newer version wrote it, with a field that is unknown here.
+    """
+    try:
+        recipe = convert_fields(found["recipe"], where)
+    except CompoundNetError as error:
+        raise CompoundNetError(
+            f"{error}; another version of compoundnet wrote the checkpoint: resume with that one, or give another"
+            " output (-o)"
+        ) from error
+    kept = {name: value for name, value in recipe.fields().items() if name not in _FREE}
+    return {"teacher": _NO_TEACHER, **found, "recipe": msgspec.json.decode(msgspec.json.encode(kept))}
 
 
 def going_on(changes: Changes, recipe: Recipe, step: int, epoch_steps: int, done: bool, where: Path) -> list[str]:
@@ -152,7 +177,7 @@ def going_on(changes: Changes, recipe: Recipe, step: int, epoch_steps: int, done
 
 def difference(found: str, expected: str) -> str | None:
     """Return the first difference of two identities, as "another recipe: lr is 0.1 there and 0.2 here"."""
-    return _difference(msgspec.json.decode(found), msgspec.json.decode(expected))
+    return _difference({"teacher": _NO_TEACHER, **msgspec.json.decode(found)}, msgspec.json.decode(expected))
 
 
 def _difference(theirs: dict[str, Any], ours: dict[str, Any]) -> str | None:

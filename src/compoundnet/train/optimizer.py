@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from compoundnet.nn import ConvNet
-from compoundnet.train.recipe import SGD, AdamW, Recipe, RMSProp
+from compoundnet.train.recipe import Recipe
+from compoundnet.train.recipe_parts import SGD, AdamW, RMSProp
 from compoundnet.train.rmsprop import RMSPropTF
 from compoundnet.train.schedule import peak_lr
 

@@ -10,7 +10,18 @@ import msgspec
 
 from compoundnet.arch.spec import MIN_RESOLUTION
 from compoundnet.base import CompoundNetError, check, decode_toml, did_you_mean, limits, read_toml
-from compoundnet.data.augment import AutoAugment, RandAugment
+from compoundnet.data.augment import AutoAugment, RandAugment, TrivialAugment
+from compoundnet.train.recipe_parts import (
+    SGD,
+    AdamW,
+    Constant,
+    Cosine,
+    Distillation,
+    Progressive,
+    RecipePart,
+    RMSProp,
+    Staircase,
+)
 
 # What PyTorch, timm, Keras, Lightning, transformers and ultralytics call the fields.
 ELSEWHERE = {
@@ -19,6 +30,7 @@ ELSEWHERE = {
         "augment": "aa auto_augment augmentation augmentations rand_augment randaugment autoaugment",
         "accumulate": "accumulate_grad_batches gradient_accumulation gradient_accumulation_steps grad_accum_steps",
         "area": "scale rrc_scale crop_area",
+        "color_jitter": "jitter colorjitter hsv_s hsv_v",
         "balance": "class_weight class_weights weighted_sampler weightedrandomsampler oversample oversampling"
         " undersample balanced class_balance imbalance pos_weight sample_weight cls_pw",
         "batch": "batch_size bs b per_device_train_batch_size train_batch_size",
@@ -26,24 +38,31 @@ ELSEWHERE = {
         "clip_norm": "clip_grad grad_clip max_grad_norm gradient_clip_val clipnorm",
         "compile": "torchcompile torch_compile",
         "crop": "crop_pct center_crop crop_fraction",
+        "cutmix": "cutmix_alpha",
+        "distillation": "distill kd teacher knowledge_distillation",
         "dropout": "drop drop_rate dropout_rate",
         "ema_decay": "ema model_ema model_ema_decay",
         "epochs": "num_epochs n_epochs max_epochs num_train_epochs epoch",
+        "erase": "reprob random_erase random_erasing erasing re_prob",
         "flip": "hflip fliplr horizontal_flip",
         "frozen_epochs": "freeze freeze_epochs freeze_backbone",
         "label_smoothing": "smoothing smooth label_smooth label_smoothing_factor",
         "layer_decay": "llrd layer_wise_lr_decay",
         "lr": "learning_rate lr0 base_lr initial_learning_rate",
+        "loss": "bce bce_loss criterion loss_type",
         "minival": "val_split validation_split valid_pct val_pct validation val holdout held_out",
+        "mixup": "mixup_alpha",
         "optimizer.kind": "opt optim",
         "optimizer.momentum": "momentum",
         "patience": "early_stopping early_stop patience_epochs",
         "precision": "amp fp16 bf16 half mixed_precision dtype",
+        "repeats": "aug_repeats ra_reps ra_sampler repeated_aug",
         "resolution": "image_size img_size imgsz input_size size",
         "schedule.kind": "sched scheduler lr_scheduler lr_scheduler_type",
         "seed": "random_seed random_state",
         "select": "save_best save_best_only load_best_model_at_end",
         "survival": "drop_path drop_path_rate drop_connect_rate stochastic_depth survival_prob",
+        "train_resolution": "train_size train_crop_size",
         "warmup_epochs": "warmup warmup_steps warmup_ratio",
         "weight_decay": "wd l2",
     }.items()
@@ -51,49 +70,7 @@ ELSEWHERE = {
 }
 
 
-class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The base of all parts: frozen, and an unknown field is an error."""
-
-
-class RMSProp(_Part, frozen=True, tag_field="kind", tag="rmsprop"):
-    """TensorFlow's RMSProp: `eps` inside the root, mean square from ones, learning rate inside the momentum."""
-
-    decay: float = 0.9
-    momentum: float = 0.9
-    eps: float = 1e-3
-
-
-class SGD(_Part, frozen=True, tag_field="kind", tag="sgd"):
-    """Stochastic gradient descent with momentum, Nesterov's by default."""
-
-    momentum: float = 0.9
-    nesterov: bool = True
-
-
-class AdamW(_Part, frozen=True, tag_field="kind", tag="adamw"):
-    """Adam with decoupled weight decay."""
-
-    beta1: float = 0.9
-    beta2: float = 0.999
-    eps: float = 1e-8
-
-
-class Staircase(_Part, frozen=True, tag_field="kind", tag="staircase"):
-    """The learning rate is multiplied by `factor` every `epochs` epochs, counted from the first step."""
-
-    factor: float = 0.97
-    epochs: float = 2.4
-
-
-class Cosine(_Part, frozen=True, tag_field="kind", tag="cosine"):
-    """The learning rate falls along half a cosine to 0 at the end."""
-
-
-class Constant(_Part, frozen=True, tag_field="kind", tag="constant"):
-    """The learning rate is the same throughout."""
-
-
-class Recipe(_Part, frozen=True):
+class Recipe(RecipePart, frozen=True):
     """The fields of a training recipe. An epoch is one pass over all training images, in steps
     of equal size up to one image.
 
@@ -119,6 +96,9 @@ class Recipe(_Part, frozen=True):
         balance: What makes up for classes of unequal size: "sampler" draws all classes equally often, "loss" adjusts
             the loss for their shares of the images (`AdjustedCrossEntropy`), "none" does nothing, "auto" chooses by the
             counts (`choose_balance`).
+        loss: "cross-entropy", or "bce": binary cross-entropy, in which each class is a yes or no of its own, summed
+            over the classes (Wightman et al. 2021, arXiv:2110.00476); with mixup and CutMix, all classes that are mixed
+            are present (target 1). Images with several labels have binary cross-entropy in any case.
         label_smoothing: Fraction of a target that is spread evenly over all classes.
         ema_decay: Decay of the moving average of weights and statistics, which is used for evaluation; 0 keeps none.
         norm: "train", or "frozen": batch norm's statistics stay as they were loaded.
@@ -130,11 +110,26 @@ class Recipe(_Part, frozen=True):
             of the model; "auto": that of the model, or pad or squash for images of which a crop would lose too much.
         resolution: Side of the input, pixels; None: that of the network or model; "auto": less in fine-tuning on small
             images.
+        train_resolution: Side of the training images, pixels, if it differs; None: `resolution`. Less than that saves
+            time, and random crops, which are enlarged, then show objects as large as in evaluation (Touvron et al.
+            2019, arXiv:1906.06423).
         crop: Crop in evaluation, as in `Preprocess`; None: that of the model, or the authors' rule, or 1 if images are
             padded or squashed; "auto": 1 for small images too.
         area: Lowest and highest area of a training crop, as a fraction of the image's.
         flip: Swap left and right in half of the training images.
-        augment: AutoAugment(), RandAugment() or None.
+        augment: AutoAugment(), RandAugment(), TrivialAugment() or None; applied after crop and flip.
+        color_jitter: Random brightness, contrast and saturation, each a factor of 1 plus or minus at most this (timm);
+            applied after `augment`.
+        erase: Probability with which a random rectangle of a training image, of 2 to 33 % of its area, becomes noise
+            (random erasing, Zhong et al. 2017, arXiv:1708.04896; as timm's `pixel`).
+        mixup: Mixes the images of a batch in pairs, at shares drawn from Beta(`mixup`, `mixup`) (Zhang et al. 2017,
+            arXiv:1710.09412); 0 does not.
+        cutmix: Pastes a rectangle of another image of the batch, of an area drawn from Beta(`cutmix`, `cutmix`) (Yun et
+            al. 2019, arXiv:1905.04899); 0 does not. If `mixup` is given too, each batch has one of them by chance.
+        repeats: How often an image is drawn in a row, each time with another crop and augmentation (repeated
+            augmentation, Hoffer et al. 2020, arXiv:1901.09335); an epoch then has 1 / `repeats` of the images.
+        progressive: Progressive(): phases with a resolution and a regularisation of their own; None: there are none.
+        distillation: Distillation(): how to learn from the teacher of `plan_task`; None: its defaults, if there is one.
         precision: Precision of activations; weights are float32.
         channels_last: Memory format of weights and activations.
         compile: Use torch.compile.
@@ -177,6 +172,7 @@ class Recipe(_Part, frozen=True):
     frozen_epochs: float = 0
     clip_norm: float = 0
     balance: Literal["none", "sampler", "loss", "auto"] = "none"
+    loss: Literal["cross-entropy", "bce"] = "cross-entropy"
     label_smoothing: float = 0
     ema_decay: float = 0
     norm: Literal["train", "frozen"] = "train"
@@ -186,10 +182,18 @@ class Recipe(_Part, frozen=True):
     dropout: float | None = None
     fit: Literal["crop", "pad", "squash", "auto"] | None = "auto"
     resolution: int | Literal["auto"] | None = None
+    train_resolution: int | None = None
     crop: float | Literal["auto"] | None = None
     area: tuple[float, float] = (0.08, 1.0)
     flip: bool = True
-    augment: AutoAugment | RandAugment | None = None
+    augment: AutoAugment | RandAugment | TrivialAugment | None = None
+    color_jitter: float = 0
+    erase: float = 0
+    mixup: float = 0
+    cutmix: float = 0
+    repeats: int = 1
+    progressive: Progressive | None = None
+    distillation: Distillation | None = None
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     channels_last: bool = True
     compile: bool = False
@@ -209,7 +213,7 @@ class Recipe(_Part, frozen=True):
 
     def __post_init__(self) -> None:
         check((self.epochs > 0) != (self.steps > 0), "give either epochs or steps, above 0, and leave the other 0")
-        for name in ("batch", "accumulate", "evaluate_epochs", "save_epochs", "keep"):
+        for name in ("batch", "accumulate", "evaluate_epochs", "save_epochs", "keep", "repeats"):
             check(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
         check(self.batch <= limits.BATCH, f"batch must be at most {limits.BATCH:,}, got {self.batch}")
         check(
@@ -219,9 +223,9 @@ class Recipe(_Part, frozen=True):
         for name in ("lr", "save_minutes"):
             check(getattr(self, name) > 0, f"{name} must be above 0, got {getattr(self, name)}")
         for name in ("lr_batch", "warmup_epochs", "weight_decay", "frozen_epochs", "clip_norm", "patience",
-                     "max_bad"):  # fmt: skip
+                     "max_bad", "color_jitter", "mixup", "cutmix"):  # fmt: skip
             check(getattr(self, name) >= 0, f"{name} must not be negative, got {getattr(self, name)}")
-        for name in ("label_smoothing", "ema_decay", "dropout"):
+        for name in ("label_smoothing", "ema_decay", "dropout", "erase"):
             check(0 <= (getattr(self, name) or 0) < 1, f"{name} must be from 0 to below 1, got {getattr(self, name)}")
         for name in ("layer_decay", "survival", "crop"):
             value = getattr(self, name)
@@ -232,9 +236,52 @@ class Recipe(_Part, frozen=True):
         )
         check(self.minival == "auto" or self.minival >= 0, f"minival must not be negative, got {self.minival}")
         check(
+            self.train_resolution is None or MIN_RESOLUTION <= self.train_resolution <= limits.SIDE,
+            f"train_resolution must be at least {MIN_RESOLUTION} and at most {limits.SIDE:,} px, got"
+            f" {self.train_resolution}",
+        )
+        if self.progressive is not None:
+            check(
+                self.train_resolution is None,
+                "progressive gives the resolution of each phase: leave out train_resolution",
+            )
+            check(
+                self.progressive.magnitude is None or isinstance(self.augment, RandAugment),
+                "progressive.magnitude is that of RandAugment: set augment.kind = 'randaugment'",
+            )
+            for phase in (0, self.progressive.phases - 1):
+                self.phase(phase)
+        check(
+            not self.compile or self.distillation is None or not self.distillation.features,
+            "compile and distillation.features exclude each other: a compiled network gives no features",
+        )
+        check(
+            self.repeats == 1 or self.balance != "sampler",
+            "repeats and balance = 'sampler' both decide which images are drawn: give one of them",
+        )
+        check(
+            self.loss == "cross-entropy" or self.balance != "loss",
+            "balance = 'loss' adjusts cross-entropy; with loss = 'bce' use balance = 'sampler'",
+        )
+        check(
             self.minival == "auto" or self.minival > 0 or (self.select == "last" and self.patience == 0),
             "select = 'best' and patience judge by held-out images: give minival, a count or a fraction",
         )
+
+    @property
+    def phases(self) -> int:
+        """Number of phases; 1 without progressive learning."""
+        return self.progressive.phases if self.progressive is not None else 1
+
+    def phase(self, number: int) -> Recipe:
+        """Return the recipe of a phase, counted from 0: with the values of that phase in place of `progressive`."""
+        if self.progressive is None:
+            return self
+        values: dict[str, Any] = self.progressive.at(number)
+        values["train_resolution"] = round(values.pop("resolution"))
+        if "magnitude" in values and isinstance(self.augment, RandAugment):
+            values["augment"] = msgspec.structs.replace(self.augment, magnitude=values.pop("magnitude"))
+        return self.replace(**values, progressive=None)
 
     def replace(self, **fields: Any) -> Recipe:
         """Return this recipe with other values in some fields, checked like a new one.
@@ -252,12 +299,19 @@ class Recipe(_Part, frozen=True):
 
     def fields(self) -> dict[str, Any]:
         """Return plain values for TOML: a field without a value is omitted."""
-        fields: dict[str, Any] = msgspec.to_builtins(self)
-        return {name: value for name, value in fields.items() if value is not None}
+        fields: dict[str, Any] = _given(msgspec.to_builtins(self))
+        return fields
 
     def dumps(self) -> str:
         """Return this recipe as TOML, which `find_recipe` reads back."""
         return msgspec.toml.encode(self.fields()).decode()
+
+
+def _given(value: Any) -> Any:
+    """Return plain values without those that are None."""
+    if isinstance(value, dict):
+        return {name: _given(item) for name, item in value.items() if item is not None}
+    return value
 
 
 def convert_fields(fields: dict[str, Any], source: str) -> Recipe:

@@ -294,6 +294,8 @@ def _readme(
         f" {recipe.batch}). The whole recipe is in recipe.toml, the log in log.csv and curves.png.",
         "",
     ]
+    if task.teacher is not None:
+        lines += [f"Besides the labels it learned from {task.teacher.name} (distillation; see recipe.toml).", ""]
     own = {"loss": task.loss, "augmentation": task.augment and task.augment.transform}
     if any(value is not None for value in own.values()):
         named = [f"{name} `{described(value)}`" for name, value in own.items() if value is not None]

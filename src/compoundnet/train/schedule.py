@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from compoundnet.base import CompoundNetError
-from compoundnet.train.recipe import Cosine, Recipe, Staircase
+from compoundnet.train.recipe import Recipe
+from compoundnet.train.recipe_parts import Cosine, Staircase
 
 
 def peak_lr(recipe: Recipe) -> float:
@@ -78,6 +79,11 @@ def total_steps(recipe: Recipe, epoch_steps: int) -> int:
 def frozen_steps(recipe: Recipe, epoch_steps: float) -> int:
     """Return the number of steps at the start that train the classifier alone."""
     return int(recipe.frozen_epochs * epoch_steps)
+
+
+def phase_of(step: int, total: int, phases: int) -> int:
+    """Return the phase of progressive learning to which a step belongs: phases have equal length, up to one step."""
+    return min(phases - 1, step * phases // total)
 
 
 def average_decay(decay: float, steps: int) -> float:

@@ -60,7 +60,7 @@ def submission(
     logits = logits_function(model, fabric, backend, threads, batch)
     guesses = torch.zeros(len(split), _GUESSES, dtype=torch.int64)
     with torch.inference_mode():
-        for images, _, indices in loader(
+        for images, _, indices, _ in loader(
             split, model.preprocess, batch=batch, workers=workers, rank=fabric.global_rank, world=fabric.world_size
         ):
             guesses[indices] = logits(images).topk(_GUESSES).indices

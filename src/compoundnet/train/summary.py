@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from compoundnet.nn import ConvNet
     from compoundnet.train.task import Task
+    from compoundnet.train.teacher import Teacher
 
 # Images that are decoded to measure how long it takes.
 _DECODED = 8
@@ -62,7 +63,8 @@ class RunSummary(msgspec.Struct, frozen=True):
         test: Test images.
         smallest_class: Training images of the smallest class.
         largest_class: Training images of the largest class.
-        resolution: Side of the input, pixels.
+        resolution: Side of the input in evaluation, pixels.
+        train_resolutions: Side of the training images in each phase, pixels.
         fit: How images become square.
         crop: Crop in evaluation.
         balance: What makes up for classes of unequal size.
@@ -80,6 +82,7 @@ class RunSummary(msgspec.Struct, frozen=True):
         free_memory_bytes: The memory that each process may use.
         seconds: Estimated durations; None if the weights are sharded.
         several_labels: Whether the images may have several labels, or none; classes are then labels.
+        teacher: The model that teaches it; None if there is none.
     """
 
     network: str
@@ -91,6 +94,7 @@ class RunSummary(msgspec.Struct, frozen=True):
     smallest_class: int
     largest_class: int
     resolution: int
+    train_resolutions: tuple[int, ...]
     fit: str
     crop: float
     balance: str
@@ -107,6 +111,7 @@ class RunSummary(msgspec.Struct, frozen=True):
     free_memory_bytes: int
     seconds: Durations | None
     several_labels: bool = False
+    teacher: str | None = None
 
     @property
     def fits(self) -> bool:
@@ -129,10 +134,14 @@ class RunSummary(msgspec.Struct, frozen=True):
         parts = f" in {self.accumulate} parts" if self.accumulate > 1 else ""
         several = f" on {self.processes} processes" if self.processes > 1 else ""
         classes = "labels, several an image" if self.several_labels else "classes"
+        if self.teacher is not None:
+            what += f", taught by {self.teacher},"
+        training = " ".join(map(str, dict.fromkeys(self.train_resolutions)))
+        trained = "" if training == str(self.resolution) else f"training images of {training} px; evaluation at "
         lines = [
             f"{what} on {self.images:,} images of {self.classes:,} {classes} ({per_class}){held}; {test}",
-            f"{self.resolution} px (fit {self.fit}, crop {self.crop:.3g}), balance {self.balance}, batch {self.batch:,}"
-            f"{parts}{several}: {self.epoch_steps:,} steps an epoch, {self.steps:,} in all{frozen}",
+            f"{trained}{self.resolution} px (fit {self.fit}, crop {self.crop:.3g}), balance {self.balance}, batch"
+            f" {self.batch:,}{parts}{several}: {self.epoch_steps:,} steps an epoch, {self.steps:,} in all{frozen}",
             f"memory about {format_bytes(self.memory_bytes)} on {self.device}, of which a step takes"
             f" {format_bytes(self.step_memory_bytes)}; {format_bytes(self.free_memory_bytes)} free"
             + (f"; time about {format_duration(self.seconds.total)}" if self.seconds is not None else ""),
@@ -147,7 +156,15 @@ class RunSummary(msgspec.Struct, frozen=True):
 
 
 def summarise(
-    task: Task, net: ConvNet | None, fabric: Fabric, *, epoch_steps: int, first_step: int, steps: int, workers: int
+    task: Task,
+    net: ConvNet | None,
+    fabric: Fabric,
+    *,
+    epoch_steps: int,
+    first_step: int,
+    steps: int,
+    workers: int,
+    teacher: Teacher | None = None,
 ) -> RunSummary:
     """Return the summary of a run.
 
@@ -159,10 +176,13 @@ def summarise(
         first_step: Steps that are done already.
         steps: Steps of the whole run.
         workers: Decoding processes of each process.
+        teacher: The teacher, if there is one.
     """
     recipe, counts = task.recipe, task.train.counts()
     part = -(-len(task.train) // (epoch_steps * fabric.world_size * recipe.accumulate))
-    step_memory = training_memory(task.network, part, "bfloat16" if recipe.precision != "fp32" else "float32")
+    sizes = tuple(task.transform_of(phase).size for phase in range(recipe.phases))
+    largest = task.network.replace(resolution=max(sizes))
+    step_memory = training_memory(largest, part, "bfloat16" if recipe.precision != "fp32" else "float32")
     if recipe.checkpointing:
         step_memory = int(step_memory * _CHECKPOINTING)
     on_gpu = fabric.device.type == "cuda"
@@ -179,6 +199,7 @@ def summarise(
         smallest_class=int(counts.min()),
         largest_class=int(counts.max()),
         resolution=task.preprocess.size,
+        train_resolutions=sizes,
         fit=task.preprocess.fit,
         crop=task.preprocess.crop,
         balance=recipe.balance,
@@ -193,8 +214,11 @@ def summarise(
         step_memory_bytes=step_memory,
         memory_bytes=held + step_memory,
         free_memory_bytes=free,
-        seconds=_durations(task, net, fabric, part, epoch_steps, first_step, steps, frozen, workers) if net else None,
+        seconds=_durations(task, net, fabric, part, epoch_steps, first_step, steps, frozen, workers, teacher)
+        if net
+        else None,
         several_labels=task.multilabel,
+        teacher=task.teacher.name if task.teacher is not None else None,
     )
 
 
@@ -208,6 +232,7 @@ def _durations(
     steps: int,
     frozen: int,
     workers: int,
+    teacher: Teacher | None,
 ) -> Durations:
     """Time a few images; a run of `part` images at a time, between steps `first` and `steps`, takes multiples of it."""
     recipe = task.recipe
@@ -224,16 +249,33 @@ def _durations(
             net(images).sum().item()  # waits for a GPU
     forward = (time.perf_counter() - began) / count
 
-    def per_image(passes: float) -> float:
-        computing = passes * forward
+    how = recipe.distillation
+    taught = _teaching(teacher) if teacher is not None else 0.0
+    with_each, before = (taught, 0.0) if how is not None and how.view == "same" else (0.0, taught * len(task.train))
+    # Training images may be smaller than those of evaluation.
+    sizes = [task.transform_of(phase).size for phase in range(recipe.phases)]
+    smaller = sum(size**2 for size in sizes) / len(sizes) / task.preprocess.size**2
+
+    def per_image(computing: float) -> float:
         return max(computing, decoding / workers) if workers else computing + decoding
 
     in_step = part * recipe.accumulate
-    frozen_step, step = in_step * per_image(1), in_step * per_image(_STEP)
-    share = per_image(1) / fabric.world_size
+    frozen_step = in_step * per_image(forward * smaller + with_each)
+    step = in_step * per_image(_STEP * forward * smaller + with_each)
+    share = per_image(forward) / fabric.world_size
     evaluation = share * len(task.held) if task.held is not None else 0.0
     test = share * len(task.test) if task.test is not None else 0.0
     evaluations = (steps - first) / epoch_steps / recipe.evaluate_epochs
     left_frozen = max(0, frozen - first)
-    total = left_frozen * frozen_step + (steps - first - left_frozen) * step + evaluations * evaluation + test
+    training = left_frozen * frozen_step + (steps - first - left_frozen) * step
+    total = before / fabric.world_size + training + evaluations * evaluation + test
     return Durations(frozen_step, step, evaluation, test, total)
+
+
+def _teaching(teacher: Teacher) -> float:
+    """Return the seconds that the teacher takes for an image."""
+    few = torch.zeros(_TIMED, 3, teacher.preprocess.size, teacher.preprocess.size, device=teacher.device)
+    for _ in range(2):  # as above
+        began = time.perf_counter()
+        teacher.teach(few).logits.sum().item()
+    return (time.perf_counter() - began) / _TIMED

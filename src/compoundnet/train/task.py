@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from compoundnet.arch import Network
 from compoundnet.base import CompoundNetError, first_line
 from compoundnet.data import Dataset, Split
+from compoundnet.data.augment import ColorJitter
 from compoundnet.data.classes import check_classes
 from compoundnet.data.dataset import UNKNOWN
 from compoundnet.data.holdout import hold_out
@@ -24,11 +25,14 @@ from compoundnet.nn import ConvNet, build
 from compoundnet.train.balance import AdjustedCrossEntropy, choose_balance
 from compoundnet.train.held_out import choose_held_out
 from compoundnet.train.image_input import choose_input
+from compoundnet.train.losses import BinaryCrossEntropy
 from compoundnet.train.recipe import Recipe
+from compoundnet.train.recipe_parts import Distillation
 from compoundnet.train.several_labels import LabelCrossEntropy, starting_bias
+from compoundnet.train.teacher import check_teacher
 
-# From logits float32[N, classes] and labels int64[N], or of several labels an image float32[N, classes], 0 or 1, to the
-# mean loss, a scalar.
+# From logits float32[N, classes] and labels int64[N] (of mixed images the probabilities of classes float32[N, classes],
+# of several labels an image float32[N, classes], 0 or 1) to the mean loss, a scalar.
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -46,6 +50,7 @@ class Task(msgspec.Struct, frozen=True):
         test: The images for the single evaluation at the end; None if there are none.
         loss: The loss that replaces cross-entropy.
         augment: The augmentation that replaces that of the recipe.
+        teacher: The model that teaches it; None if there is none.
         asked_batch: The batch that was asked for, if `recipe.batch` is smaller because there are fewer images; else 0.
         notes: Remarks for the user about what was found out about the images, and what was chosen in place of what was
             asked for.
@@ -61,6 +66,7 @@ class Task(msgspec.Struct, frozen=True):
     test: Split | None
     loss: Loss | None = None
     augment: OwnAugmentation | None = None
+    teacher: ModelFolder | None = None
     asked_batch: int = 0
     notes: tuple[str, ...] = ()
 
@@ -71,22 +77,32 @@ class Task(msgspec.Struct, frozen=True):
 
     @property
     def transform(self) -> TrainingTransform:
-        """The transform of the training images."""
+        """The transform of the training images, in the last phase if there are several."""
+        return self.transform_of(self.recipe.phases - 1)
+
+    def transform_of(self, phase: int) -> TrainingTransform:
+        """Return the transform of the training images in a phase, counted from 0."""
+        recipe = self.recipe.phase(phase)
+        consistent = recipe.distillation is not None and recipe.distillation.view == "same"
         return TrainingTransform(
-            size=self.preprocess.size,
-            area=self.recipe.area,
-            flip=self.recipe.flip,
+            size=recipe.train_resolution or self.preprocess.size,
+            area=recipe.area,
+            flip=recipe.flip,
             interpolation=self.preprocess.interpolation,
             fit=self.preprocess.fit,
             padding=self.preprocess.padding,
-            augment=self.recipe.augment,
+            augment=recipe.augment,
+            jitter=ColorJitter(recipe.color_jitter) if recipe.color_jitter else None,
+            second=self.teacher.preprocess.size if self.teacher is not None and consistent else 0,
         )
 
     def make_loss(self, device: torch.device) -> Loss:
         """Return the loss on that device: the loss of the task, or cross-entropy with the recipe's label smoothing and
-        balance; of several labels an image `LabelCrossEntropy`."""
+        balance, or binary cross-entropy; of several labels an image `LabelCrossEntropy`."""
         if self.loss is None and self.multilabel:
             return LabelCrossEntropy(self.recipe.label_smoothing)
+        if self.loss is None and self.recipe.loss == "bce":
+            return BinaryCrossEntropy(self.recipe.label_smoothing)
         if self.loss is None and self.recipe.balance == "loss":
             return AdjustedCrossEntropy(self.train.counts(), self.recipe.label_smoothing).to(device)
         if self.loss is None:
@@ -133,6 +149,7 @@ def plan_task(
     *,
     network: Network | None = None,
     start: ModelFolder | None = None,
+    teacher: ModelFolder | None = None,
     holdout_seed: int | None = None,
     loss: Loss | None = None,
     augment: Callable[[Image.Image], Image.Image] | None = None,
@@ -148,6 +165,8 @@ def plan_task(
         dataset: An open data set with a training split.
         network: The network to train from scratch.
         start: The model to fine-tune.
+        teacher: The model whose predictions it learns besides the labels (distillation), at its own resolution. It must
+            know the data's classes by name, and may know more.
         holdout_seed: Of the held-out images, in place of the recipe's seed.
         loss: In place of cross-entropy: from logits float32[N, classes] and labels int64[N] (of several labels an image
             float32[N, classes], 0 or 1) to their mean loss, a scalar. A torch module without parameters, or any
@@ -170,7 +189,7 @@ def plan_task(
         chosen = chosen.replace(resolution=start.preprocess.size)
     recipe, preprocess, input_notes = choose_input(recipe, dataset.split("train"), chosen, start)
     size = preprocess.size
-    changes = {"dropout": recipe.dropout, "survival": recipe.survival}
+    changes = {"dropout": recipe.phase(recipe.phases - 1).dropout, "survival": recipe.survival}
     chosen = chosen.replace(
         num_classes=len(dataset.classes),
         resolution=size,
@@ -180,14 +199,16 @@ def plan_task(
     dataset = dataset.read_with(reading)
     preprocess = msgspec.structs.replace(preprocess, range=reading.range or preprocess.range)
     train, held = dataset.split("train"), None
-    notes: list[str | None] = [*input_notes, found_range]
+    notes: list[str | None] = [*input_notes, _enlarged(recipe, size), found_range]
     recipe, none_held = choose_held_out(recipe, train, calibrated=calibrated)
     notes.append(none_held)
     if recipe.minival:
         train, held = hold_out(train, float(recipe.minival), recipe.seed if holdout_seed is None else holdout_seed)
     check_classes(train, dataset.name, ", or hold fewer out (--set minival=0)" if held else "")
-    recipe, unequal = choose_balance(recipe, train, own_loss=loss is not None)
+    recipe, unequal = choose_balance(recipe, train, own_loss=loss is not None or recipe.loss == "bce")
     notes.append(unequal)
+    recipe = _taught(recipe, teacher, train)
+    _check_mixing(recipe, train, own_loss=loss is not None)
     if loss is not None:
         _check_loss(loss, recipe, len(dataset.classes), dataset.multilabel)
     own = OwnAugmentation(augment) if augment is not None else None
@@ -207,9 +228,51 @@ def plan_task(
     test = dataset.splits.get(dataset.evaluation) if dataset.evaluation != "train" else None
     return Task(
         recipe, chosen, preprocess, start, dataset.name, train, held,
-        None if test is None or (test.labels == UNKNOWN).any() else test, loss, own,
+        None if test is None or (test.labels == UNKNOWN).any() else test, loss, own, teacher,
         asked_batch, tuple(filter(None, notes)),
     )  # fmt: skip
+
+
+def _enlarged(recipe: Recipe, size: int) -> str | None:
+    """Return a remark if training images are larger than those of evaluation."""
+    largest = max(recipe.phase(phase).train_resolution or size for phase in range(recipe.phases))
+    if largest <= size:
+        return None
+    setting = "progressive.resolution" if recipe.progressive is not None else "train_resolution"
+    return (
+        f"training images have up to {largest} px, and those of evaluation {size} px: --set resolution={largest} or"
+        f" less in {setting} makes them alike"
+    )
+
+
+def _taught(recipe: Recipe, teacher: ModelFolder | None, train: Split) -> Recipe:
+    """Return the recipe with how the teacher teaches. Raises CompoundNetError if it cannot teach these images."""
+    if teacher is None:
+        if recipe.distillation is not None:
+            raise CompoundNetError(
+                "the recipe has a distillation and there is no teacher: give --teacher MODEL, or --set"
+                " distillation=none"
+            )
+        return recipe
+    check_teacher(teacher, train)
+    return recipe if recipe.distillation is not None else recipe.replace(distillation=Distillation())
+
+
+def _check_mixing(recipe: Recipe, train: Split, *, own_loss: bool) -> None:
+    """Raise CompoundNetError if the recipe mixes images whose labels or loss cannot be mixed."""
+    last = recipe.phase(recipe.phases - 1)
+    mixing = [name for name in ("mixup", "cutmix") if getattr(recipe, name) or getattr(last, name)]
+    if mixing and train.multilabel:
+        raise CompoundNetError(
+            f"{mixing[0]} mixes images of one class each, and these have several labels: use --set {mixing[0]}=0"
+        )
+    if mixing and own_loss:
+        raise CompoundNetError(
+            f"{mixing[0]} needs a loss of mixed classes: use recipe.replace({mixing[0]}=0) together with a loss of your"
+            " own"
+        )
+    if own_loss and recipe.loss == "bce":
+        raise CompoundNetError('use recipe.replace(loss="cross-entropy") together with a loss of your own')
 
 
 def _fitting_batch(recipe: Recipe, images: int) -> int:

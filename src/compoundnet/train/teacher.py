@@ -1,0 +1,177 @@
+"""A teacher: what a trained model predicts for the training images, for distillation."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import safetensors.numpy
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from compoundnet.base import CompoundNetError, Progress, ignore, write_whole
+from compoundnet.data import Split
+from compoundnet.data.loader import normalise
+from compoundnet.models import ModelFolder, load
+from compoundnet.models.weights_files import sha256_of
+from compoundnet.train.counts import predict_images
+from compoundnet.train.evaluation.evaluate import logits_function, match_classes
+from compoundnet.train.processes import on_first
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
+_BATCH = 64
+
+
+class Taught(NamedTuple):
+    """What a teacher says of a batch.
+
+    Attributes:
+        logits: float32[N, classes], of the student's classes, divided by the temperature to which the teacher was
+            calibrated.
+        features: float32[N, F], before its classifier; None if they were not asked for.
+    """
+
+    logits: Tensor
+    features: Tensor | None
+
+
+def check_teacher(teacher: ModelFolder, train: Split) -> NDArray[np.int64]:
+    """Return int64[classes], the teacher's number of each class of the training images, matched by name.
+
+    Raises:
+        CompoundNetError: images or teacher have several labels, or the teacher does not know all of the classes.
+    """
+    if train.multilabel or teacher.postprocess.multilabel:
+        whose = "the training images have" if train.multilabel else f"{teacher.name} gives an image"
+        raise CompoundNetError(f"a teacher is for images of one class each, and {whose} several labels")
+    try:
+        return match_classes(teacher, train)
+    except CompoundNetError as error:
+        raise CompoundNetError(f"as a teacher, {error}") from error
+
+
+class Teacher:
+    """A trained model on the device of this process.
+
+    Args:
+        model: The model.
+        train: The training images, of whose classes it predicts.
+        fabric: The processes.
+        features: Whether its features are asked for.
+
+    Raises:
+        CompoundNetError: as `check_teacher`.
+    """
+
+    def __init__(self, model: ModelFolder, train: Split, fabric: Fabric, *, features: bool) -> None:
+        self.preprocess = model.preprocess
+        self._model, self._train, self._fabric = model, train, fabric
+        self._classes = torch.from_numpy(check_teacher(model, train)).to(fabric.device)
+        self._features = features
+        # On a CPU the fastest backend predicts, which gives no features.
+        by_torch = features or fabric.device.type != "cpu"
+        self._net = load(model).to(fabric.device, memory_format=torch.channels_last) if by_torch else None  # type: ignore[call-overload]
+        self._logits = None if by_torch else logits_function(model, fabric, None, None, _BATCH)
+        self._whole: Taught | None = None
+
+    def teach(self, images: Tensor) -> Taught:
+        """Predict images float32[N, 3, S, S], normalised as `preprocess` says, on the device."""
+        if self._logits is not None:
+            return self._taught(self._logits(images.contiguous()), None)
+        assert self._net is not None
+        with torch.no_grad(), self._fabric.autocast(), inputs_of(self._net.classifier) as seen:
+            logits = self._net(images.contiguous(memory_format=torch.channels_last))
+        return self._taught(logits, seen[0].float() if self._features else None)
+
+    def _taught(self, logits: Tensor, features: Tensor | None) -> Taught:
+        return Taught(logits.float()[:, self._classes] / self._model.postprocess.temperature, features)
+
+    @property
+    def device(self) -> torch.device:
+        """The device on which `teach` takes images."""
+        return self._fabric.device
+
+    def teach_pixels(self, pixels: Tensor) -> Tensor:
+        """Normalise uint8[N, 3, S, S] on the device for `teach`."""
+        return normalise(pixels.to(self._fabric.device, non_blocking=True), self.preprocess)
+
+    def see_whole_images(self, kept: Path, *, workers: int, progress: Progress = ignore) -> None:
+        """Predict every training image once, as in evaluation, or read it from the file `kept` if it is of the same
+        model and images. All processes call it together."""
+        digest = self._digest()
+        found = _read(kept, digest)
+        if found is None:
+            found = self._predict_all(workers, progress)
+            on_first(lambda: _write(kept, digest, found), self._fabric)
+        self._whole = Taught(*(None if part is None else torch.from_numpy(part) for part in found))  # type: ignore[arg-type]
+
+    def recall(self, indices: Tensor) -> Taught:
+        """Return what it said of these training images, int64[N]."""
+        assert self._whole is not None
+        logits, features = self._whole
+        device = self._fabric.device
+        return Taught(logits[indices].to(device), None if features is None else features[indices].to(device))
+
+    def _predict_all(self, workers: int, progress: Progress) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        classes = len(self._classes)
+        width = self._model.network.features if self._features else 0
+
+        def both(images: Tensor) -> Tensor:
+            logits, features = self.teach(images.to(self._fabric.device))
+            return logits if features is None else torch.cat([logits, features], 1)
+
+        rows = predict_images(
+            both, lambda found, *_: found, self._train, self.preprocess, self._fabric, columns=classes + width,
+            batch=_BATCH, workers=workers, progress=progress,
+        ).astype(np.float32)  # fmt: skip
+        return rows[:, :classes], rows[:, classes:] if width else None
+
+    def _digest(self) -> str:
+        digest = hashlib.sha256(sha256_of(self._model.weights).encode())
+        digest.update(f"{self.preprocess} {self._model.postprocess} {self._features}".encode())
+        for index in range(len(self._train)):
+            digest.update(f"{self._train.image_name(index)}\n".encode(errors="replace"))
+        return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def inputs_of(module: nn.Module) -> Iterator[list[Tensor]]:
+    """Collect the inputs of a module: of a classifier they are the features."""
+    seen: list[Tensor] = []
+
+    def see(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        seen.append(inputs[0])
+
+    hook = module.register_forward_pre_hook(see)
+    try:
+        yield seen
+    finally:
+        hook.remove()
+
+
+def _read(path: Path, digest: str) -> tuple[NDArray[np.float32], NDArray[np.float32] | None] | None:
+    """Read a file of `_write`; None if there is none, or it is damaged or of another teacher or other images."""
+    try:
+        tensors = safetensors.numpy.load(path.read_bytes())
+    except (OSError, safetensors.SafetensorError):
+        return None
+    if bytes(tensors["digest"]).decode() != digest:
+        return None
+    return tensors["logits"], tensors.get("features")
+
+
+def _write(path: Path, digest: str, found: tuple[NDArray[np.float32], NDArray[np.float32] | None]) -> None:
+    tensors: dict[str, NDArray[Any]] = {
+        "digest": np.frombuffer(digest.encode(), np.uint8),
+        "logits": np.ascontiguousarray(found[0]),
+    }
+    if found[1] is not None:
+        tensors["features"] = np.ascontiguousarray(found[1])
+    write_whole(path, safetensors.numpy.save(tensors))
