@@ -111,6 +111,21 @@ def test_resume_of_a_finished_run_and_a_second_run(trained: Path) -> None:
     assert len(json.loads(same.stdout)["epochs"]) == 2
 
 
+def test_a_teacher_is_a_model_that_knows_the_classes(trained: Path) -> None:
+    arguments = ["train", "data", "--network", "./small.toml", *settings(*SETTINGS, "mixup=0.2", "erase=0.25")]
+    done = run(*arguments, "--teacher", "./model", "--teacher-features", "-o", "student", "--json", cwd=trained)
+    assert done.returncode == 0, done.stderr
+    assert "training small from scratch, taught by model, on 32 images" in done.stderr
+    document = json.loads(done.stdout)
+    assert (document["summary"]["teacher"], document["recipe"]["mixup"]) == ("model", 0.2)
+    assert document["recipe"]["distillation"]["features"] == 20
+    class_folders(trained / "others", {"dark": 5, "bright": 5})
+    other = run("train", "others", "--network", "./small.toml", "--teacher", "./model", "-o", "no", cwd=trained)
+    assert other.returncode == 1 and "as a teacher, model does not know 1 of the 2 classes" in other.stderr
+    for options in (["--teacher-features"], ["--teacher", "./model", "--sweep"]):
+        assert run(*arguments, *options, "-o", "no", cwd=trained).returncode == 2
+
+
 def test_a_sweep_does_not_begin_where_its_model_could_not_be_written(trained: Path) -> None:
     arguments = ["train", "data", "--network", "./small.toml", *settings(*SETTINGS)]
     done = run(*arguments, "--sweep", "-o", "model", cwd=trained)

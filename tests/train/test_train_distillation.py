@@ -134,7 +134,7 @@ def test_the_teacher_sees_the_crop_of_the_student_at_its_own_resolution(taught: 
     ],
 )
 def test_a_student_follows_its_teacher(taught: ModelFolder, tmp_path: Path, settings: list[str]) -> None:
-    task = task_of(taught, "epochs=8", "ema_decay=0.9", "augment=none", *settings, images=120)
+    task = task_of(taught, "epochs=6", "lr=0.1", "ema_decay=0.9", "augment=none", *settings, images=240)
     outcome = train(task, tmp_path / "model")
     assert outcome.result is not None and outcome.result.top1 > 0.75
     assert f"learned from {taught.name}" in (tmp_path / "model" / "README.md").read_text()
@@ -148,7 +148,14 @@ def test_labels_alone_do_not_matter_with_all_weight_on_the_teacher(taught: Model
     split = dataset.split("train")
     wrong = Dataset("greys", {**dataset.splits, "train": msgspec.structs.replace(split, labels=1 - split.labels % 2)})
     recipe = small_recipe(
-        "minival=0", "select=last", "patience=0", "epochs=8", "ema_decay=0.9", "augment=none", "distillation.weight=1"
+        "minival=0",
+        "select=last",
+        "patience=0",
+        "epochs=6",
+        "lr=0.1",
+        "ema_decay=0.9",
+        "augment=none",
+        "distillation.weight=1",
     )
     outcome = train(plan_task(recipe, wrong, network=small_network(), teacher=taught), tmp_path / "model")
     assert outcome.result is not None and outcome.result.top1 > 0.75

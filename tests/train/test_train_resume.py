@@ -22,7 +22,7 @@ from small_train import CLASSES, class_folders, small_dataset, small_network, sm
 from compoundnet.base import CompoundNetError
 from compoundnet.base.machine import torch_threads
 from compoundnet.data import open_dataset
-from compoundnet.models import load
+from compoundnet.models import ModelFolder, load
 from compoundnet.train import Recipe, Task, Watcher, plan_task, train
 from compoundnet.train.checkpoints import Checkpoints
 from compoundnet.train.interruptions import DivergedError
@@ -86,8 +86,8 @@ def test_a_student_that_is_killed_ends_the_same(tmp_path: Path, view: str) -> No
     teacher = write_small_model(tmp_path / "teacher", labels=CLASSES)
     settings = [f"distillation.view={view}", "distillation.features=1", "mixup=0.4", "resolution=40"]
 
-    def student(output: Path, *more: str, kill_at: int = 0, resume: bool = False) -> None:
-        task = plan_task(small_recipe(*settings, *more), small_dataset(), network=small_network(), teacher=teacher)
+    def student(output: Path, *more: str, kill_at: int = 0, resume: bool = False, by: ModelFolder = teacher) -> None:
+        task = plan_task(small_recipe(*settings, *more), small_dataset(), network=small_network(), teacher=by)
         try:
             train(task, output, resume=resume, watcher=KillAt(kill_at))
         except Killed:
@@ -96,8 +96,8 @@ def test_a_student_that_is_killed_ends_the_same(tmp_path: Path, view: str) -> No
     student(tmp_path / "whole")
     student(tmp_path / "cut", EVERY_STEP, kill_at=4)
     student(tmp_path / "cut", EVERY_STEP, kill_at=10, resume=True)
-    with pytest.raises(CompoundNetError, match="another teacher: model is teacher there and none here"):
-        run(tmp_path / "cut", small_recipe(*settings[2:]), resume=True)
+    with pytest.raises(CompoundNetError, match="another teacher: model is teacher there and other here"):
+        student(tmp_path / "cut", resume=True, by=write_small_model(tmp_path / "other", labels=CLASSES))
     student(tmp_path / "cut", resume=True)
     assert same_weights(tmp_path / "whole", tmp_path / "cut")
 

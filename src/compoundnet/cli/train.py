@@ -139,6 +139,8 @@ def train(
         raise typer.BadParameter("give the data to train on, or --list-recipes", param_hint="DATA")
     if sweep_workers is not None and not sweep:
         raise typer.BadParameter("is for --sweep; --devices N trains one model on N", param_hint="--sweep-workers")
+    if teacher is not None and sweep:
+        raise typer.BadParameter("does not go with --sweep, whose trials have no teacher", param_hint="--teacher")
     if teacher_features and teacher is None:
         raise typer.BadParameter("is for --teacher MODEL", param_hint="--teacher-features")
     flags = [*(settings or []), *(["compile=true"] if compiled else [])]
