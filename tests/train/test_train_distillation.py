@@ -129,7 +129,7 @@ def test_the_teacher_sees_the_crop_of_the_student_at_its_own_resolution(taught: 
     [
         ["distillation.weight=1", "distillation.temperature=1"],
         ["distillation.view=whole", "distillation.weight=1", "mixup=0.2", "cutmix=1"],
-        ["distillation.features=20", "erase=0.25", "cutmix=1"],
+        ["distillation.features=5", "erase=0.25", "cutmix=1"],
         ["distillation.features=20", "distillation.view=whole"],
     ],
 )

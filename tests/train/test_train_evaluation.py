@@ -22,8 +22,8 @@ from compoundnet.paper import read_results
 from compoundnet.runtime import export
 from compoundnet.train import Hardware, evaluate, launch
 from compoundnet.train.counts import Counts
-from compoundnet.train.evaluation.evaluate import match_classes
 from compoundnet.train.evaluation.single_label import SingleLabelReport
+from compoundnet.train.model_outputs import match_classes
 from compoundnet.train.submission import class_numbers, submission
 
 

@@ -65,7 +65,7 @@ def repeated_order(count: int, repeats: int, seed: int, epoch: int) -> NDArray[n
     An epoch has as many draws as ever, so of `1 / repeats` of the images; the others have their turn in other epochs
     (repeated augmentation, Hoffer et al. 2020, arXiv:1901.09335; as in the code of DeiT, Touvron et al. 2021).
     """
-    images = np.repeat(epoch_order(count, seed, epoch), repeats)[:count]
+    images = np.repeat(epoch_order(count, seed, epoch)[: -(-count // repeats)], repeats)[:count]
     return images + np.arange(count) % repeats * count
 
 

@@ -220,6 +220,7 @@ class Recipe(RecipePart, frozen=True):
             not isinstance(self.resolution, int) or MIN_RESOLUTION <= self.resolution <= limits.SIDE,
             f"resolution must be at least {MIN_RESOLUTION} and at most {limits.SIDE:,} px, got {self.resolution}",
         )
+        check(self.repeats <= self.batch, f"repeats must be at most batch, {self.batch}, got {self.repeats}")
         for name in ("lr", "save_minutes"):
             check(getattr(self, name) > 0, f"{name} must be above 0, got {getattr(self, name)}")
         for name in ("lr_batch", "warmup_epochs", "weight_decay", "frozen_epochs", "clip_norm", "patience",

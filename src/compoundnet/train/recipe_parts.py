@@ -7,10 +7,12 @@ from typing import Literal
 import msgspec
 
 from compoundnet.arch.spec import MIN_RESOLUTION
-from compoundnet.base import check
+from compoundnet.base import check, limits
 
 # What `--teacher-features` sets: about the paper's gamma of 3,000 at 128 images a batch.
 FEATURES = 20.0
+# Each phase has a loader of its own.
+_MOST_PHASES = 100
 
 
 class RecipePart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -78,10 +80,11 @@ class Progressive(RecipePart, frozen=True):
     dropout: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        check(self.phases >= 1, f"phases must be at least 1, got {self.phases}")
+        check(1 <= self.phases <= _MOST_PHASES, f"phases must be from 1 to {_MOST_PHASES}, got {self.phases}")
         check(
-            min(self.resolution) >= MIN_RESOLUTION,
-            f"resolution must be at least {MIN_RESOLUTION} px in every phase, got {list(self.resolution)}",
+            min(self.resolution) >= MIN_RESOLUTION and max(self.resolution) <= limits.SIDE,
+            f"resolution must be at least {MIN_RESOLUTION} and at most {limits.SIDE:,} px in every phase, got"
+            f" {list(self.resolution)}",
         )
 
     def at(self, phase: int) -> dict[str, float]:

@@ -18,7 +18,7 @@ from compoundnet.data import Split
 from compoundnet.data.loader import loader
 from compoundnet.models import Model
 from compoundnet.models.labels import label_set
-from compoundnet.train.evaluation.evaluate import logits_function
+from compoundnet.train.model_outputs import logits_function
 from compoundnet.train.processes import total
 
 if TYPE_CHECKING:

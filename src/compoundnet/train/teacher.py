@@ -20,7 +20,7 @@ from compoundnet.data.loader import normalise
 from compoundnet.models import ModelFolder, load
 from compoundnet.models.weights_files import sha256_of
 from compoundnet.train.counts import predict_images
-from compoundnet.train.evaluation.evaluate import logits_function, match_classes
+from compoundnet.train.model_outputs import logits_function, match_classes
 from compoundnet.train.processes import on_first
 
 if TYPE_CHECKING:

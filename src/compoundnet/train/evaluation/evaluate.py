@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -12,20 +11,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from compoundnet.base import CompoundNetError, Notify, Progress, did_you_mean, ignore
-from compoundnet.base.machine import cores
+from compoundnet.base import CompoundNetError, Notify, Progress, ignore
 from compoundnet.base.table_files import csv_file
 from compoundnet.data import Dataset, Split
 from compoundnet.data.dataset import UNKNOWN, shortened
 from compoundnet.data.lookup import open_for_evaluation
-from compoundnet.data.names import class_name
 from compoundnet.models import Model, open_model
-from compoundnet.runtime.backends.session import backends_of
-from compoundnet.runtime.sessions import session
-from compoundnet.train.counts import Predict, predict_images
+from compoundnet.train.counts import predict_images
 from compoundnet.train.evaluation.multi_label import MultiLabelReport, multi_label_report
 from compoundnet.train.evaluation.single_label import COLUMNS, SingleLabelReport, image_values, single_label_report
 from compoundnet.train.hardware import Hardware, launch
+from compoundnet.train.model_outputs import logits_function, match_classes
 from compoundnet.train.results import Result, make_result, result_fields, write_result
 from compoundnet.train.several_labels import label_predictions
 from compoundnet.train.training_plots import draw_confusion
@@ -184,49 +180,3 @@ def _names(model: Model, split: Split, mapping: NDArray[np.int64]) -> tuple[str,
     for number, name in zip(mapping.tolist(), split.classes, strict=True):
         names[number] = name
     return tuple(names)
-
-
-def logits_function(model: Model, fabric: Fabric, backend: str | None, threads: int | None, batch: int) -> Predict:
-    """Return the model as a function for `predict_images`, on the device of this process."""
-    # Backends other than torch run on the CPU, even if there is a GPU.
-    on_torch = any(able.devices and backend in (None, able.name) for able in backends_of(model))
-    run = session(
-        model,
-        backend=backend,
-        # Launchers of several processes divide the cores among them.
-        threads=threads or min(torch.get_num_threads(), cores()),
-        batch=batch,
-        device=str(fabric.device) if on_torch else "cpu",
-    )
-    return lambda images: torch.from_numpy(run(images.numpy()))
-
-
-def match_classes(model: Model, split: Split) -> NDArray[np.int64]:
-    """Return int64[split's classes]: the model's number of each class, matched by name.
-
-    The classes of a model without class names are numbers: they match classes that are named by these numbers, and no
-    others. The order of the images' classes says nothing: it is not known in which order the model was trained.
-
-    Raises:
-        CompoundNetError: the classes cannot be matched.
-    """
-    if model.labels is None:
-        count = model.network.num_classes
-        numbered = [int(name) if re.fullmatch(r"[0-9]{1,9}", name) else count for name in split.classes]
-        if max(numbered) >= count or len(set(numbered)) < len(numbered):
-            raise CompoundNetError(
-                f"{model.name} has {count} classes without names, and the images {len(split.classes)} classes"
-                f" ({shortened(split.classes)}), so they cannot be matched. Write the names of the model's classes,"
-                " one per line in the order of its outputs, into labels.txt in its folder; or name the class"
-                f" folders by their numbers, 0 to {count - 1}"
-            )
-        return np.array(numbered, np.int64)
-    numbers = {class_name(label): number for number, label in enumerate(model.labels)}
-    unknown = [name for name in split.classes if name not in numbers]
-    if unknown:
-        raise CompoundNetError(
-            f"{model.name} does not know {len(unknown)} of the {len(split.classes)} classes of these images, such as"
-            f" {unknown[0]!r}{did_you_mean(unknown[0], numbers)}. Rename the class folders, or train on these images"
-            " first"
-        )
-    return np.array([numbers[name] for name in split.classes], np.int64)
