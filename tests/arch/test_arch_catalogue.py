@@ -5,8 +5,8 @@ import pytest
 from compoundnet import arch, base
 
 # Recomputed from the authors' rules and equal to torchvision's published num_params (B0 to B7, V2-S to -L, ResNets,
-# MobileNetV2); B8, L2, Lite, V2-B0 to -B3, V2-XL and EdgeTPU from the authors' multipliers and equal to timm's models;
-# MnasNet as torchvision and timm count them.
+# MobileNetV2); B8, L2, Lite, V2-B0 to -B3, V2-XL, EdgeTPU and TinyNet from the authors' multipliers and equal to timm's
+# models; MnasNet as torchvision and timm count them.
 PARAMS = {
     "efficientnet-b0": 5_288_548,
     "efficientnet-b1": 7_794_184,
@@ -31,6 +31,11 @@ PARAMS = {
     "efficientnetv2-m": 54_139_356,
     "efficientnetv2-l": 118_515_272,
     "efficientnetv2-xl": 208_119_808,
+    "tinynet-a": 6_187_972,
+    "tinynet-b": 3_730_562,
+    "tinynet-c": 2_457_234,
+    "tinynet-d": 2_338_446,
+    "tinynet-e": 2_042_972,
     "efficientnet-edgetpu-s": 5_438_392,
     "efficientnet-edgetpu-m": 6_899_496,
     "efficientnet-edgetpu-l": 10_589_712,
@@ -67,6 +72,10 @@ MACS = {
     "efficientnetv2-s": 8.366,
     "efficientnetv2-m": 24.58,
     "efficientnetv2-l": 56.08,
+    "tinynet-a": 0.337,
+    "tinynet-c": 0.0995,
+    "tinynet-d": 0.0516,
+    "tinynet-e": 0.0244,
 }
 # timm's published activation counts, millions of convolution outputs.
 ACTIVATIONS = {"efficientnet-b0": 6.75, "efficientnet-b1": 10.9, "efficientnet-b4": 49.5, "efficientnet-b7": 289.9}
@@ -118,6 +127,17 @@ def test_stage_rows_sum_to_the_whole() -> None:
             assert sum(row.params for row in rows) == whole.params
             assert sum(row.macs for row in rows) == whole.macs
             assert sum(row.activations for row in rows) == whole.activations
+
+
+def test_tinynet_keeps_b0s_stem_and_head_and_rounds_its_depth_to_the_nearest() -> None:
+    a, e = arch.network("tinynet-a"), arch.network("tinynet-e")
+    assert [stage.repeats for stage in a.stages] == [1, 2, 2, 4, 4, 5, 1]  # rounded up: 2, 3, 3, 4, 4, 5, 2
+    assert [stage.repeats for stage in e.stages] == [1, 1, 1, 2, 2, 2, 1]
+    assert [stage.channels for stage in e.stages] == [8, 16, 24, 40, 56, 96, 160]
+    assert (a.resolution, e.resolution) == (192, 106)
+    assert {(one.stem.channels, one.head.channels) for one in (a, e)} == {(32, 1280)}
+    assert e.scaling is not None and e.scaling.base == "efficientnet-b0"
+    assert arch.network("efficientnet-b0").rules == arch.Rules()  # not TinyNet's base of the same name
 
 
 def test_published_family_widths_and_repeats() -> None:

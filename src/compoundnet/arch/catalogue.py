@@ -22,7 +22,7 @@ class Variant(_Part, frozen=True):
 
     Attributes:
         name: The name of the network.
-        base: The network of the same file from which it is scaled.
+        base: The network of the same file, listed or not, from which it is scaled.
         depth: Multiplier.
         width: Multiplier.
         resolution: In pixels; None for that of the base.
@@ -52,13 +52,15 @@ class Family(_Part, frozen=True):
         family: The name of the family.
         source: The source of the figures.
         networks: The baselines, completely defined.
+        bases: Networks from which variants are scaled, but which are not of the family: TinyNet's is EfficientNet-B0.
         repeated: Networks that differ from a baseline in repeats only.
         variants: Networks that are scaled from a baseline.
     """
 
     family: str
     source: str
-    networks: tuple[Network, ...]
+    networks: tuple[Network, ...] = ()
+    bases: tuple[Network, ...] = ()
     repeated: tuple[Repeated, ...] = ()
     variants: tuple[Variant, ...] = ()
 
@@ -116,8 +118,9 @@ def _expand(family: Family) -> dict[str, Network]:
             for stage, repeats in zip(base.stages, item.repeats, strict=True)
         )
         members[item.name] = base.replace(name=item.name, stages=stages)
+    bases = members | {network.name: network for network in family.bases}
     for variant in family.variants:
-        base = members[variant.base]
+        base = bases[variant.base]
         scaled = scale(
             base,
             depth=variant.depth,

@@ -108,14 +108,13 @@ def _choose(fitting: list[Match], hints: Sequence[Hint]) -> tuple[Match, list[st
     if not {"timm", "timm-native"} <= by_layout.keys():
         return chosen, []
     name = chosen.network.name
-    base = chosen.network.scaling.base if chosen.network.scaling is not None else name
     for hint in hints:
         found = _TIMM_NAME.search(hint.name)
         if found is not None:
             layout = "timm" if found[1] else "timm-native"
             return by_layout[layout], [f"took timm's {found[0]} (layout {layout}), as {hint.place} says"]
     for layout, other in (("timm", "timm-native"), ("timm-native", "timm")):
-        if not timm_name(base, other):
+        if not timm_name(name, other):
             return by_layout[layout], []
     layout = "timm" if _WITH_TENSORFLOW.fullmatch(name) else "timm-native"
     other = "timm-native" if layout == "timm" else "timm"
