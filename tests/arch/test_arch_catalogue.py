@@ -5,8 +5,8 @@ import pytest
 from compoundnet import arch, base
 
 # Recomputed from the authors' rules and equal to torchvision's published num_params (B0 to B7, V2-S to -L, ResNets,
-# MobileNetV2); B8, L2, Lite, V2-B0 to -B3, V2-XL, EdgeTPU and TinyNet from the authors' multipliers and equal to timm's
-# models; MnasNet as torchvision and timm count them.
+# MobileNetV2); B8, L2, Lite, V2-B0 to -B3, V2-XL, EdgeTPU and TinyNet from the authors' multipliers, and MobileNetV4,
+# equal to timm's models; MnasNet as torchvision and timm count them.
 PARAMS = {
     "efficientnet-b0": 5_288_548,
     "efficientnet-b1": 7_794_184,
@@ -41,6 +41,9 @@ PARAMS = {
     "efficientnet-edgetpu-l": 10_589_712,
     "mobilenet-v1": 4_231_976,
     "mobilenet-v2": 3_504_872,
+    "mobilenet-v4-conv-small": 3_774_024,
+    "mobilenet-v4-conv-medium": 9_715_512,
+    "mobilenet-v4-conv-large": 32_590_864,
     "mnasnet-a1": 3_887_038,
     "mnasnet-b1": 4_383_312,
     "resnet-18": 11_689_512,
@@ -72,6 +75,9 @@ MACS = {
     "efficientnetv2-s": 8.366,
     "efficientnetv2-m": 24.58,
     "efficientnetv2-l": 56.08,
+    "mobilenet-v4-conv-small": 0.186,
+    "mobilenet-v4-conv-medium": 1.080,
+    "mobilenet-v4-conv-large": 6.376,
     "tinynet-a": 0.337,
     "tinynet-c": 0.0995,
     "tinynet-d": 0.0516,

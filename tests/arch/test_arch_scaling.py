@@ -2,6 +2,7 @@
 
 import math
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -99,6 +100,49 @@ def test_shrinking() -> None:
     assert [stage.repeats for stage in small.stages] == [1, 1, 1, 2, 2, 2, 1]
     assert small.stages[0].channels == 8
     assert arch.cost(small).params < 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("depth", "repeats"),
+    [
+        (1.0, [1, 4, 1]),
+        (1.5, [2, 6, 1]),  # 9 in 1 : 4 : 1
+        (2.0, [2, 8, 2]),
+        (0.5, [1, 1, 1]),
+        (0.1, [1, 1, 1]),  # of no stage less than one
+    ],
+)
+def test_depth_multiplies_a_group_of_joined_stages_as_a_whole(depth: float, repeats: list[int]) -> None:
+    small = arch.network("mobilenet-v4-conv-small")
+    group = small.groups[2]
+    assert [small.stages[index].repeats for index in group] == [1, 4, 1]
+    scaled = arch.scale(small, depth=depth)
+    assert sorted(scaled.stages[index].repeats for index in group) == sorted(repeats)
+    assert sum(scaled.stages[index].repeats for index in group) == max(3, math.ceil(6 * depth))
+
+
+@given(networks, st.floats(0.01, 30), st.floats(0, 10))
+def test_more_depth_never_takes_a_block_from_a_stage(network: arch.Network, depth: float, more: float) -> None:
+    less, deeper = (arch.scale(network, depth=one) for one in (depth, depth + more))
+    assert all(a.repeats <= b.repeats for a, b in zip(less.stages, deeper.stages, strict=True))
+
+
+@given(networks, st.integers(1, 12))
+def test_a_whole_depth_multiplies_every_stage(network: arch.Network, depth: int) -> None:
+    network = network.replace(rules=msgspec.structs.replace(network.rules, fix_end_repeats=False))
+    scaled = arch.scale(network, depth=depth)
+    assert [stage.repeats for stage in scaled.stages] == [depth * stage.repeats for stage in network.stages]
+
+
+@pytest.mark.parametrize(
+    ("width", "params"),
+    [(0.5, 2_238_952), (0.35, 1_905_384)],  # timm's mobilenetv4_conv_small_050 and _035
+)
+def test_narrow_mobilenet_v4_keeps_its_stem_and_what_follows_the_pool(width: float, params: int) -> None:
+    narrow = arch.scale(arch.network("mobilenet-v4-conv-small"), width=width)
+    assert (narrow.stem.channels, narrow.head.hidden) == (32, 1280)
+    assert narrow.head.channels == 960 * width
+    assert arch.cost(narrow).params == params
 
 
 def test_mobilenet_v2_head_grows_only() -> None:

@@ -10,7 +10,7 @@ import onnx
 import pytest
 import torch
 from PIL import Image
-from random_net import random_net, small_network
+from random_net import random_net, reduced, small_network
 
 from compoundnet import nn, runtime
 from compoundnet.base import CompoundNetError
@@ -88,6 +88,16 @@ def test_only_onnx_in_floating_point_keeps_it(net: nn.ConvNet, tmp_path: Path) -
         with pytest.raises(CompoundNetError, match="with-cam is for the format onnx in float32 or float16"):
             runtime.export(net, file, with_cam=True, **options)
     assert not list(tmp_path.iterdir())
+
+
+def test_networks_without_class_activation_maps_are_exported_without_it(tmp_path: Path) -> None:
+    net = random_net(reduced("mobilenet-v4-conv-small"))
+    with pytest.raises(CompoundNetError, match=r"has no class activation maps.*leave with-cam out"):
+        runtime.export(net, tmp_path / "net.onnx", with_cam=True)
+    done = runtime.export(net, tmp_path / "net.onnx")
+    assert done.difference <= 1e-4 and not done.features
+    with pytest.raises(CompoundNetError, match="has no gradients"):
+        Explainer(tmp_path / "net.onnx")
 
 
 def test_a_file_without_the_map_and_other_backends_are_told(net: nn.ConvNet, exported: Path, tmp_path: Path) -> None:

@@ -14,13 +14,13 @@ from PIL import Image
 from random_net import random_net, reduced
 from small_model import write_small_model
 
-from compoundnet import models, runtime, zoo
+from compoundnet import arch, models, runtime, zoo
 from compoundnet.base import CompoundNetError
 from compoundnet.explain import Explainer
 from compoundnet.explain.methods import last_map
 
 PHOTOS = tomllib.loads((Path(__file__).parent / "boxes.toml").read_text(encoding="utf-8"))["photos"]
-FAMILIES = ["efficientnet-b0", "efficientnet-lite0", "mobilenet-v2", "resnet-50"]
+FAMILIES = ["efficientnet-b0", "efficientnet-lite0", "efficientnetv2-b0", "mobilenet-v2", "resnet-50"]
 
 
 @pytest.fixture(scope="module")
@@ -170,6 +170,23 @@ def test_what_cannot_be_explained_is_told(small: models.ModelFolder, tmp_path: P
         Explainer(torch.nn.Conv2d(3, 3, 1))
     with pytest.raises(CompoundNetError, match=r"Conv2d is not known to have a linear classifier.*method gradcam"):
         Explainer(torch.nn.Conv2d(3, 3, 1), preprocess=models.Preprocess.authors(32))
+
+
+@pytest.mark.parametrize("name", ["mobilenet-v4-conv-small", "efficientnet-b0"])
+def test_networks_without_a_linear_head_are_explained_by_grad_cam_which_is_said(name: str) -> None:
+    network = reduced(name)
+    if name == "efficientnet-b0":
+        network = network.replace(head=arch.Head(64, pool="max"))
+    net, how = random_net(network), models.Preprocess.authors(64)
+    explainer = Explainer(net, preprocess=how)
+    assert explainer.method == "gradcam"
+    why = "has a max pool before its classifier" if network.head.pool == "max" else "has a convolution between the pool"
+    assert explainer.note is not None and why in explainer.note and "used Grad-CAM" in explainer.note
+    found = explainer(noise(), top=2)
+    assert (found.method, len(found.maps)) == ("gradcam", 2)
+    with pytest.raises(CompoundNetError, match=f"{why}.* has no class activation maps; use the method gradcam"):
+        Explainer(net, method="cam", preprocess=how)
+    assert Explainer(net, method="gradcam", preprocess=how).note is None
 
 
 def test_networks_without_weights_are_told_what_to_do() -> None:

@@ -30,6 +30,7 @@ NATIVE_MODELS = [
     ("efficientnet-b0", "efficientnet_b0"),
     ("efficientnet-lite0", "efficientnet_lite0"),
     ("efficientnet-edgetpu-s", "efficientnet_es"),
+    *((f"mobilenet-v4-conv-{name}", f"mobilenetv4_conv_{name}") for name in ("small", "medium", "large")),
     *((f"tinynet-{name}", f"tinynet_{name}") for name in "abcde"),
     ("mobilenet-v1", "mobilenetv1_100"),
     ("mobilenet-v2", "mobilenetv2_100"),

@@ -1,7 +1,7 @@
 """The built module is the network: layer by layer, at any size, and as users of other libraries expect it."""
 
 import copy
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import pytest
 import torch
@@ -85,7 +85,7 @@ def test_random_networks_run_alike_folded_fused_and_plain(network: arch.Network)
     with torch.no_grad():
         folded, fused = net(image), net.fuse()(image)
     limit = 1e-9 * max(1.0, plain.abs().max().item())
-    assert plain.shape == (2, network.num_classes or network.features)
+    assert plain.shape == (2, network.num_classes or network.classifier_features)
     assert (folded - plain).abs().max() <= limit
     assert (fused - plain).abs().max() <= limit
 
@@ -302,6 +302,25 @@ def test_dropout_and_stochastic_depth_by_timms_keywords() -> None:
     assert net.dropout.p == 0.5
     with pytest.raises(base.CompoundNetError, match="survival must be above 0 and at most 1, got 0"):
         cn.build(B0, drop_path_rate=1.0)
+
+
+@pytest.mark.parametrize("pool", ["avg", "max"])
+def test_a_convolution_after_the_pool(pool: Literal["avg", "max"]) -> None:
+    network = arch.scale(arch.network("mobilenet-v4-conv-small"), width=0.25, resolution=64).replace(num_classes=7)
+    net = randomise(cn.build(network, global_pool=pool)).eval()
+    image = torch.randn(2, 3, 64, 64)
+    features = net.forward_features(image)
+    assert features.shape == (2, net.num_features, 2, 2)
+    hidden = net.forward_head(features, pre_logits=True)
+    assert hidden.shape == (2, net.head_hidden_size) == (2, 1280)
+    assert torch.equal(net.get_classifier()(hidden), net(image))
+    assert cn.build(network, num_classes=0).eval()(image).shape == (2, 1280)
+    bare = cn.build(network, num_classes=0, global_pool="").eval()
+    assert bare(image).shape == (2, 1280, 2, 2)
+    assert macs(bare.spec) == arch.cost(bare.spec).macs
+    net.train()
+    net(image).sum().backward()
+    assert all(weight.grad is not None for weight in net.parameters())
 
 
 def test_global_pool() -> None:

@@ -12,6 +12,11 @@ NAMES = [
     *(f"efficientnet-b{index}" for index in range(5)),
     *(f"efficientnet-lite{index}" for index in range(5)),
     *arch.families()["mobilenet"],
+    *arch.families()["mobilenet-v4"],
+    *arch.families()["tinynet"],
+    *arch.families()["efficientnet-edgetpu"],
+    "efficientnetv2-b0",
+    "efficientnetv2-s",
     "mnasnet-a1",
     "resnet-50",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from hypothesis import strategies as st
 
 from compoundnet import arch
@@ -17,6 +18,9 @@ blocks: st.SearchStrategy[arch.Block] = st.one_of(
         expands=st.sampled_from(["input", "output"]),
         se=st.sampled_from([0.0, 0.25]),
     ),
+    st.builds(
+        arch.UIB, start=st.sampled_from([0, 3, 5]), middle=st.sampled_from([0, 3, 7]), expansion=st.integers(1, 4)
+    ),
     st.builds(arch.SeparableConv, kernel=kernels, se=st.sampled_from([0.0, 0.25])),
     st.builds(arch.ConvBlock, kernel=kernels, se=st.sampled_from([0.0, 0.25])),
     st.builds(arch.BasicBlock, kernel=kernels),
@@ -25,14 +29,29 @@ blocks: st.SearchStrategy[arch.Block] = st.one_of(
     ),
 )
 
-stages = st.builds(
-    arch.Stage,
-    block=blocks,
-    channels=st.integers(1, 24),
-    repeats=st.integers(1, 3),
-    stride=st.integers(1, 3),
-    skip=st.sampled_from([True, False, "pool"]),
-)
+
+@st.composite
+def stages(draw: st.DrawFn) -> arch.Stage:
+    block = draw(blocks)
+    free = not isinstance(block, arch.UIB) or block.start > 0 or block.middle > 0  # an FFN has no stride
+    return arch.Stage(
+        block,
+        channels=draw(st.integers(1, 24)),
+        repeats=draw(st.integers(1, 3)),
+        stride=draw(st.integers(1, 3)) if free else 1,
+        skip=draw(st.sampled_from([True, False, "pool"])),
+    )
+
+
+@st.composite
+def stage_lists(draw: st.DrawFn) -> tuple[arch.Stage, ...]:
+    """Stages of which some without stride are joined to the one before."""
+    found = draw(st.lists(stages(), min_size=1, max_size=4))
+    return tuple(
+        msgspec.structs.replace(one, joined=position > 0 and one.stride == 1 and draw(st.booleans()))
+        for position, one in enumerate(found)
+    )
+
 
 networks: st.SearchStrategy[arch.Network] = st.builds(
     arch.Network,
@@ -45,8 +64,10 @@ networks: st.SearchStrategy[arch.Network] = st.builds(
         stride=st.integers(1, 2),
         pool=st.sampled_from(["none", "max"]),
     ),
-    stages=st.lists(stages, min_size=1, max_size=4).map(tuple),
-    head=st.builds(arch.Head, channels=st.integers(0, 24), pool=st.sampled_from(["avg", "max"])),
+    stages=stage_lists(),
+    head=st.builds(
+        arch.Head, channels=st.integers(0, 24), pool=st.sampled_from(["avg", "max"]), hidden=st.sampled_from([0, 8, 20])
+    ),
     activation=st.sampled_from(["silu", "relu", "relu6"]),
     norm=st.builds(arch.Norm, eps=st.sampled_from([1e-3, 1e-5]), momentum=st.sampled_from([0.01, 0.1])),
     padding=st.sampled_from(["same", "symmetric"]),
@@ -62,5 +83,7 @@ networks: st.SearchStrategy[arch.Network] = st.builds(
         fix_stem=st.booleans(),
         fix_head=st.booleans(),
         fix_end_repeats=st.booleans(),
+        stem_grows_only=st.booleans(),
+        head_grows_only=st.booleans(),
     ),
 )

@@ -1,4 +1,4 @@
-from .blocks import BasicBlock, Block, BlockShape, Bottleneck, ConvBlock, FusedMBConv, MBConv, SeparableConv
+from .blocks import UIB, BasicBlock, Block, BlockShape, Bottleneck, ConvBlock, FusedMBConv, MBConv, SeparableConv
 from .budget import DIMENSIONS, Alternative, Plan, plan
 from .catalogue import canonical, families, network, networks
 from .costs import Cost, StageCost, cost, stage_costs
@@ -25,6 +25,7 @@ from .spec import Head, Network, Norm, Rules, Scaling, Stage, Stem
 
 __all__ = [
     "DIMENSIONS",
+    "UIB",
     "WIDTH_SHARE",
     "Alternative",
     "BasicBlock",

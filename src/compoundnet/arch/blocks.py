@@ -49,6 +49,9 @@ class _Block(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
             return "pooled"
         return "identity" if shape.stride == 1 else "none"
 
+    def check_stride(self, stride: int) -> None:
+        """Raise CompoundNetError if the block has no layer for this stride."""
+
     def trace(self, trace: Trace, shape: BlockShape) -> None:
         """Record every layer of the block, in execution order."""
         skip = self.skip_kind(shape)
@@ -124,6 +127,51 @@ class FusedMBConv(_Block, frozen=True, tag="FusedMBConv"):
         x = trace.conv_norm("expand", -1, self.middle_channels(shape), self.kernel, shape.stride)
         x = trace.squeeze_excite("se", x, squeeze_channels(shape.in_channels, self.se))
         return trace.conv_norm("project", x, shape.out_channels, activation=False) if self.expansion > 1 else x
+
+
+class UIB(_Block, frozen=True, tag="UIB"):
+    """Universal inverted bottleneck (MobileNetV4, Qin et al. 2024, section 4): two optional depthwise convolutions.
+
+    Depthwise `start` with norm but no activation, 1x1 expansion to `expansion` times the input, depthwise `middle`,
+    linear 1x1 projection; a kernel of 0 omits a depthwise convolution. The middle one has the stride, or the first one
+    if there is none in the middle (tensorflow/models, official/vision/modeling/layers/nn_blocks.py).
+    """
+
+    start: int = 0
+    middle: int = 3
+    expansion: int = 4
+
+    def __post_init__(self) -> None:
+        for name, kernel in (("start", self.start), ("middle", self.middle)):
+            even = kernel % 2 == 0 and kernel != 0
+            check(0 <= kernel <= 31 and not even, f"{name} must be 0 (none), or odd and at most 31, got {kernel}")
+        _check_expansion(self.expansion)
+
+    @property
+    def title(self) -> str:
+        """`UIB4 ExtraDW, k3x3 k5x5`: the paper's names of its four forms are ExtraDW, ConvNext, IB and FFN."""
+        forms = {(True, True): "ExtraDW", (True, False): "ConvNext", (False, True): "IB", (False, False): "FFN"}
+        kernels = " ".join(_side(kernel) for kernel in (self.start, self.middle) if kernel)
+        return f"UIB{self.expansion} {forms[self.start > 0, self.middle > 0]}" + (f", {kernels}" if kernels else "")
+
+    def check_stride(self, stride: int) -> None:
+        """Raise CompoundNetError if there is no depthwise convolution that could have this stride."""
+        check(
+            stride == 1 or self.start > 0 or self.middle > 0,
+            f"a UIB without depthwise convolutions cannot have stride {stride}; give it start or middle",
+        )
+
+    def _trace_branch(self, trace: Trace, shape: BlockShape) -> int:
+        x, middle = -1, shape.in_channels * self.expansion
+        if self.start:
+            stride = 1 if self.middle else shape.stride
+            x = trace.conv_norm(
+                "start", x, shape.in_channels, self.start, stride, groups=shape.in_channels, activation=False
+            )
+        x = trace.conv_norm("expand", x, middle)
+        if self.middle:
+            x = trace.conv_norm("middle", x, middle, self.middle, shape.stride, groups=middle)
+        return trace.conv_norm("project", x, shape.out_channels, activation=False)
 
 
 class SeparableConv(_Block, frozen=True, tag="SeparableConv"):
@@ -238,7 +286,7 @@ class Bottleneck(_ResNetBlock, frozen=True, tag="Bottleneck"):
         return trace.conv_norm("expand", x, shape.out_channels, activation=False)
 
 
-Block = MBConv | FusedMBConv | SeparableConv | ConvBlock | BasicBlock | Bottleneck
+Block = MBConv | FusedMBConv | UIB | SeparableConv | ConvBlock | BasicBlock | Bottleneck
 
 
 def squeeze_channels(in_channels: int, se: float) -> int:

@@ -158,7 +158,10 @@ def _describe(network: Network, stage: int) -> tuple[str, int, int]:
         return f"Conv{stem.kernel}x{stem.kernel}{pool}", stem.channels, stem.stride
     if stage == len(network.stages):
         pooled = network.head.pool != "none"
-        parts = (("Conv1x1", network.head.channels), ("Pooling", pooled), ("FC", network.num_classes))
-        return " & ".join(name for name, there in parts if there), network.features, 1
+        head = network.head
+        parts = (
+            ("Conv1x1", head.channels), ("Pooling", pooled), ("Conv1x1", head.hidden), ("FC", network.num_classes),
+        )  # fmt: skip
+        return " & ".join(name for name, there in parts if there), network.classifier_features, 1
     row = network.stages[stage]
     return row.block.title, row.channels, row.stride

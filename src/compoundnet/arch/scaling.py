@@ -9,7 +9,7 @@ import math
 
 import msgspec
 
-from compoundnet.arch.spec import MIN_RESOLUTION, Network, Rules, Scaling, Stage
+from compoundnet.arch.spec import MIN_RESOLUTION, Network, Rules, Scaling
 from compoundnet.base.errors import CompoundNetError
 
 # A resolution up to this value is a factor, above it a number of pixels. Figure 3 ends at 2.5.
@@ -44,19 +44,19 @@ def scale(
         raise CompoundNetError(f"depth {depth:g} and width {width:g} must be at most a million")
     pixels = _resolution(network.resolution, resolution)
     rules = network.rules
-    last = len(network.stages) - 1
     stages = tuple(
-        _scale_stage(stage, depth, width, rules, end=index in (0, last)) for index, stage in enumerate(network.stages)
+        msgspec.structs.replace(stage, channels=round_channels(stage.channels, width, rules), repeats=repeats)
+        for stage, repeats in zip(network.stages, scaled_repeats(network, depth), strict=True)
     )
-    stem_width = 1.0 if rules.fix_stem else width
-    head_width = 1.0 if rules.fix_head else max(1.0, width) if rules.head_grows_only else width
+    stem = round_channels(network.stem.channels, rules.stem_width(width), rules)
+    head = round_channels(network.head.channels, rules.head_width(width), rules)
     factor = resolution if resolution <= MAX_RESOLUTION_FACTOR else pixels / network.resolution
     return network.replace(
         name=name or f"{network.name}-d{depth:.4g}-w{width:.4g}-r{pixels}",
         resolution=pixels,
-        stem=msgspec.structs.replace(network.stem, channels=round_channels(network.stem.channels, stem_width, rules)),
+        stem=msgspec.structs.replace(network.stem, channels=stem),
         stages=stages,
-        head=msgspec.structs.replace(network.head, channels=round_channels(network.head.channels, head_width, rules)),
+        head=msgspec.structs.replace(network.head, channels=head),
         scaling=Scaling(base=network.name, depth=depth, width=width, resolution=factor),
     )
 
@@ -84,13 +84,34 @@ def round_repeats(repeats: int, depth: float, rules: Rules) -> int:
     return max(1, math.ceil(wanted) if rules.depth_rounding == "up" else round(wanted))
 
 
-def _scale_stage(stage: Stage, depth: float, width: float, rules: Rules, *, end: bool) -> Stage:
-    fixed = rules.fix_end_repeats and end
-    return msgspec.structs.replace(
-        stage,
-        channels=round_channels(stage.channels, width, rules),
-        repeats=stage.repeats if fixed else round_repeats(stage.repeats, depth, rules),
-    )
+def scaled_repeats(network: Network, depth: float) -> tuple[int, ...]:
+    """Return the repeats of each stage of the network scaled by `depth`.
+
+    The repeats of a group of joined stages are multiplied as a whole, and then shared out as they were before. With
+    more depth, no stage has fewer repeats than with less.
+    """
+    rules, groups, found = network.rules, network.groups, []
+    for group in groups:
+        repeats = [network.stages[index].repeats for index in group]
+        if rules.fix_end_repeats and group in (groups[0], groups[-1]):
+            found += repeats
+        else:
+            found += _shared_out(round_repeats(sum(repeats), depth, rules), repeats)
+    return tuple(found)
+
+
+def _shared_out(total: int, repeats: list[int]) -> list[int]:
+    """Share out `total` in proportion, at least one to each, by Webster's method.
+
+    The next repeat goes to the stage with the largest share for each half of a repeat more than it has; of equal ones
+    to the later, since the first block of a group differs from the others. A larger total takes none away.
+    """
+    count, whole = len(repeats), sum(repeats)
+    # The method starts at one each. No stage ends further than this below its exact share, so it may start there.
+    found = [max(1, share * total // whole - 2 * count) for share in repeats]
+    for _ in range(total - sum(found)):
+        found[max(range(count), key=lambda index: (repeats[index] / (found[index] + 0.5), index))] += 1
+    return found
 
 
 def _resolution(own: int, resolution: float) -> int:

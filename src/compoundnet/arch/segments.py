@@ -90,7 +90,7 @@ def stem_group(stem: Stem, in_channels: int, size: int) -> Group:
 
 @lru_cache(maxsize=256)
 def head_group(head: Head, in_channels: int, num_classes: int, size: int) -> Group:
-    """Return the layers from the last block to the logits: head convolution, global pool, classifier."""
+    """Return the layers from the last block to the logits: convolution, global pool, convolution, classifier."""
     trace = Trace(in_channels, size)
     index = trace.conv_norm("head", -1, head.channels) if head.channels else -1
     match head.pool:
@@ -98,6 +98,8 @@ def head_group(head: Head, in_channels: int, num_classes: int, size: int) -> Gro
             index = trace.mean("mean", index)
         case "max":
             index = trace.globalmax("max", index)
+    if head.hidden:
+        index = trace.conv_norm("hidden", index, head.hidden)
     if num_classes:
         trace.linear("classifier", index, num_classes)
     return Group(trace.layers)

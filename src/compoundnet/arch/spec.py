@@ -43,6 +43,8 @@ class Stage(_Part, frozen=True):
         skip: Whether a block whose input and output have equal shapes adds its input (`noskip` in the authors' code);
             or "pool": every block that keeps its channels adds its input max-pooled 3x3 at the block's stride
             (MnasNet's search space). BasicBlock and Bottleneck always have a shortcut.
+        joined: Whether the stage is of one group with the stage before it, at the same resolution: depth multiplies the
+            repeats of a group, not those of each stage (MobileNetV4, whose stages are of unlike blocks).
     """
 
     block: Block
@@ -50,26 +52,32 @@ class Stage(_Part, frozen=True):
     repeats: int = 1
     stride: int = 1
     skip: Skip = True
+    joined: bool = False
 
     def __post_init__(self) -> None:
         check(self.channels >= 1, f"channels must be at least 1, got {self.channels}")
         check(self.repeats >= 1, f"repeats must be at least 1, got {self.repeats}")
         check(1 <= self.stride <= 4, f"stride must be between 1 and 4, got {self.stride}")
+        check(not self.joined or self.stride == 1, f"a joined stage must have stride 1, got {self.stride}")
+        self.block.check_stride(self.stride)
 
 
 class Head(_Part, frozen=True):
-    """The layers after the stages: a 1x1 convolution with norm and activation, and the global pool.
+    """The layers after the stages: 1x1 convolution, global pool, 1x1 convolution; both have norm and activation.
 
     Attributes:
-        channels: Channels of the convolution; 0 omits it.
+        channels: Channels of the convolution before the pool; 0 omits it.
         pool: Pool over the whole feature map; a network without it ("none") has no classifier either.
+        hidden: Channels of the convolution after the pool, which scaling does not change; 0 omits it (MobileNetV4).
     """
 
     channels: int = 0
     pool: Literal["avg", "max", "none"] = "avg"
+    hidden: int = 0
 
     def __post_init__(self) -> None:
         check(self.channels >= 0, f"channels must be 0 (no convolution) or more, got {self.channels}")
+        check(self.hidden >= 0, f"hidden must be 0 (no convolution) or more, got {self.hidden}")
 
 
 class Norm(_Part, frozen=True):
@@ -97,7 +105,8 @@ class Rules(_Part, frozen=True):
             one (TinyNet).
         fix_stem: Whether the stem keeps its channels.
         fix_head: Whether the head keeps its channels.
-        fix_end_repeats: Whether the first and the last stage keep their repeats.
+        fix_end_repeats: Whether the first and the last stage, or group of stages, keep their repeats.
+        stem_grows_only: Whether the stem keeps its channels below width 1 (MobileNetV4, as in timm).
         head_grows_only: Whether the head keeps its channels below width 1 (MobileNetV2, as in its authors' code).
     """
 
@@ -107,6 +116,7 @@ class Rules(_Part, frozen=True):
     fix_stem: bool = False
     fix_head: bool = False
     fix_end_repeats: bool = False
+    stem_grows_only: bool = False
     head_grows_only: bool = False
 
     def __post_init__(self) -> None:
@@ -115,6 +125,14 @@ class Rules(_Part, frozen=True):
             0 <= self.max_channel_loss <= 1,
             f"max_channel_loss is a part of the channels, from 0 to 1, got {self.max_channel_loss}",
         )
+
+    def stem_width(self, width: float) -> float:
+        """Return the width multiplier of the stem, for that of the network."""
+        return 1.0 if self.fix_stem else max(1.0, width) if self.stem_grows_only else width
+
+    def head_width(self, width: float) -> float:
+        """Return the width multiplier of the head, for that of the network."""
+        return 1.0 if self.fix_head else max(1.0, width) if self.head_grows_only else width
 
 
 class Scaling(_Part, frozen=True):
@@ -172,6 +190,7 @@ class Network(_Part, TomlStruct, frozen=True, omit_defaults=True):
             f"resolution must be at least {MIN_RESOLUTION} px, got {self.resolution}",
         )
         check(len(self.stages) >= 1, "stages must hold at least one stage")
+        check(not self.stages[0].joined, "the first stage cannot be joined: there is none before it")
         check(0 <= self.dropout < 1, f"dropout must be at least 0 and below 1, got {self.dropout}")
         check(0 < self.survival <= 1, f"survival must be above 0 and at most 1, got {self.survival}")
         check(self.in_channels >= 1, f"in_channels must be at least 1, got {self.in_channels}")
@@ -212,5 +231,24 @@ class Network(_Part, TomlStruct, frozen=True, omit_defaults=True):
 
     @property
     def features(self) -> int:
-        """Channels that reach the global pool and the classifier."""
+        """Channels of the last feature map, which reach the global pool."""
         return self.head.channels or self.stages[-1].channels
+
+    @property
+    def classifier_features(self) -> int:
+        """Inputs of the classifier: the channels after the pool."""
+        return self.head.hidden or self.features
+
+    @property
+    def has_linear_head(self) -> bool:
+        """Whether the logits are linear in the last feature map: an average pool, and the classifier after it.
+
+        Class activation maps are exact for these networks.
+        """
+        return self.head.pool == "avg" and not self.head.hidden and self.num_classes > 0
+
+    @property
+    def groups(self) -> tuple[range, ...]:
+        """The indices of the stages of each group, in order: a stage and those that are joined to it."""
+        starts = [index for index, stage in enumerate(self.stages) if not stage.joined]
+        return tuple(range(*ends) for ends in zip(starts, [*starts[1:], len(self.stages)], strict=True))

@@ -43,8 +43,13 @@ def explain(
         typer.Option("--class", metavar="NAME", help="Map this class instead, by label or number; repeatable."),
     ] = None,
     method: Annotated[
-        str, typer.Option(metavar="NAME", help="cam (class activation maps, exact for these networks) or gradcam.")
-    ] = "cam",
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="cam (class activation maps) or gradcam.",
+            show_default="cam, or gradcam for networks without a linear head",
+        ),
+    ] = None,
     grid: Annotated[
         bool, typer.Option("--grid", help="Draw one grid, a row per image and a column per model, as in Figure 7.")
     ] = False,
@@ -83,7 +88,7 @@ def explain(
         )
         for model in models
     ]  # fmt: skip
-    for text in dict.fromkeys(one.find_range(images) for one in explainers):
+    for text in dict.fromkeys([*(one.note for one in explainers), *(one.find_range(images) for one in explainers)]):
         if text is not None:
             note(text)
     if grid:

@@ -50,7 +50,9 @@ class Explainer:
     Args:
         model: A name of `compoundnet models list`, a model folder, an ONNX file of `export --with-cam`, an opened
             model, or a torch module.
-        method: "cam", class activation maps, exact for our networks; or "gradcam", Grad-CAM, for any torch module too.
+        method: "cam", class activation maps, for networks whose classifier reads the mean of the last feature map; or
+            "gradcam", Grad-CAM, for any network and torch module. By default cam where the network allows it, and
+            gradcam for other networks of compoundnet (MobileNetV4, with a convolution after the pool); `note` says so.
         backend: "onnxruntime" or "torch", for cam: by default onnxruntime, or torch for a module. Grad-CAM runs on
             torch.
         threads: Threads of the network; all cores by default.
@@ -69,7 +71,7 @@ class Explainer:
         self,
         model: Explainable,
         *,
-        method: str = "cam",
+        method: str | None = None,
         backend: str | None = None,
         threads: int | None = None,
         preprocess: Preprocess | None = None,
@@ -78,15 +80,19 @@ class Explainer:
         allow_truncated: bool = False,
         value_range: Range | None = None,
     ) -> None:
-        if method not in METHODS:
+        if method is not None and method not in METHODS:
             raise CompoundNetError(f"there is no method {method!r}{did_you_mean(method, METHODS)}")
-        self.method = method
         opened = find_explainable(model, preprocess, labels, postprocess)
+        without_cam = opened.network is not None and not opened.network.has_linear_head
+        self.method = method or ("gradcam" if without_cam else "cam")
+        self.note: str | None = None
+        if method is None and opened.network is not None and without_cam:
+            self.note = f"{_no_cam(opened.name, opened.network)}; used Grad-CAM, whose values have no unit"
         self.name, self.network, self.preprocess, self.labels, self.postprocess = opened[:5]
         self.allow_truncated = allow_truncated
         if value_range is not None:
             self.preprocess = msgspec.structs.replace(self.preprocess, range=value_range)
-        self._run = _method(opened, method, backend, check_threads(threads))
+        self._run = _method(opened, self.method, backend, check_threads(threads))
 
     def __repr__(self) -> str:
         count = "" if self.classes is None else f", {self.classes} classes"
@@ -234,6 +240,8 @@ def _method(found: ExplainableModel, method: str, backend: str | None, threads: 
                 f"{found.name} is not known to have a linear classifier over pooled features, which class activation"
                 " maps need; the method gradcam explains any network"
             )
+        if not found.network.has_linear_head:  # type: ignore[union-attr]  # ours
+            raise CompoundNetError(f"{_no_cam(found.name, found.network)}; use the method gradcam")  # type: ignore[arg-type]
         return cam(feature_session(model, backend=backend, threads=threads))  # type: ignore[arg-type]  # ours: a ConvNet
     if backend not in (None, "torch"):
         raise CompoundNetError(f"the method gradcam needs gradients, which only the backend torch has, not {backend}")
@@ -244,3 +252,11 @@ def _method(found: ExplainableModel, method: str, backend: str | None, threads: 
 
         return gradcam(load(model), found.preprocess.size, threads)
     return gradcam(model, found.preprocess.size, threads)
+
+
+def _no_cam(name: str, network: arch.Network) -> str:
+    """Why a network has no class activation maps."""
+    why = "has a max pool before its classifier" if network.head.pool == "max" else (
+        "has a convolution between the pool and the classifier"
+    )  # fmt: skip
+    return f"{name} {why}, so its logits are no sums over the feature map and it has no class activation maps"

@@ -1,4 +1,4 @@
-"""The two methods: class activation maps, exact for these networks, and Grad-CAM for any torch classifier."""
+"""The two methods: class activation maps of networks with a linear head, and Grad-CAM of any torch classifier."""
 
 from __future__ import annotations
 

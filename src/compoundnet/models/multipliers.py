@@ -11,7 +11,7 @@ import msgspec
 
 from compoundnet import arch
 from compoundnet.arch import Network
-from compoundnet.arch.scaling import round_channels, round_repeats
+from compoundnet.arch.scaling import round_channels, scaled_repeats
 from compoundnet.models import layouts
 from compoundnet.models.layouts import Layout
 from compoundnet.models.matches import Match, compare, trunk_pairs
@@ -46,14 +46,14 @@ def _resized(shapes: Mapping[str, Shape], layout: Layout, base: Network) -> Iter
         if depth is not None and width is not None:
             yield arch.scale(base, depth=depth, width=width)
             continue
-        stem, widths, head = channels
+        stem, widths, head, hidden = channels
         yield base.replace(
             name=f"{base.name}-custom",
             stem=msgspec.structs.replace(base.stem, channels=stem),
             stages=tuple(
                 msgspec.structs.replace(stage, channels=count) for stage, count in zip(stages, widths, strict=True)
             ),
-            head=msgspec.structs.replace(base.head, channels=head),
+            head=msgspec.structs.replace(base.head, channels=head, hidden=hidden),
         )
 
 
@@ -65,22 +65,23 @@ def _norm_leaf(layout: Layout) -> str:
 def _repeats(base: Network, norms: int) -> Iterator[tuple[float, tuple[int, ...]]]:
     """Each depth multiplier, with its repeats, at which the scaled base has that many norms."""
     fixed, first, others = _norms_of(base)
-    limits = {
-        Fraction(count, stage.repeats) for stage in base.stages for count in range(stage.repeats * _MAX_DEPTH + 1)
-    }
+    wholes = {sum(base.stages[index].repeats for index in group) for group in base.groups}
+    # Between two limits no group changes its repeats.
+    limits = {Fraction(count, whole) for whole in wholes for count in range(whole * _MAX_DEPTH + 1)}
     for low, high in pairwise(sorted(limits)):
-        repeats = tuple(
-            stage.repeats if base.rules.fix_end_repeats and number in (0, len(base.stages) - 1)
-            else round_repeats(stage.repeats, float(high), base.rules)
-            for number, stage in enumerate(base.stages)
-        )  # fmt: skip
+        repeats = scaled_repeats(base, float(high))
         total = fixed + sum(one + (count - 1) * more for one, more, count in zip(first, others, repeats, strict=True))
         if total == norms:
             yield _simplest(float(low), float(high)), repeats
 
 
 def _counted(shapes: Mapping[str, Shape], layout: Layout, base: Network) -> Iterator[tuple[None, tuple[int, ...]]]:
-    """The repeats that no multiplier gives, in a layout whose names count the blocks of each stage."""
+    """The repeats that no multiplier gives, in a layout whose names count the blocks of each stage.
+
+    Names do not tell which blocks of a group are of which of its joined stages.
+    """
+    if any(stage.joined for stage in base.stages):
+        return
     numbers = [int(number) for name in shapes for number in re.findall(r"\d+", name) if len(number) < 4]
     most = min(_MAX_REPEATS, max(numbers, default=0) + 2)
     many = base.replace(stages=tuple(msgspec.structs.replace(stage, repeats=most) for stage in base.stages))
@@ -117,8 +118,9 @@ def _simplest(low: float, high: float) -> float:
     return high
 
 
-def _channels(shapes: Mapping[str, Shape], layout: Layout, network: Network) -> tuple[int, list[int], int] | None:
-    """The channels of stem, stages and head that the tensors have; None if the names are not those of the network."""
+def _channels(shapes: Mapping[str, Shape], layout: Layout, network: Network) -> tuple[int, list[int], int, int] | None:
+    """The channels of stem, stages and head, before and after the pool, that the tensors have; None if the names are
+    not those of the network."""
     theirs = {pair.ours: pair for pair in trunk_pairs(layout, network)}
     if any(pair.theirs not in shapes for ours, pair in theirs.items() if not ours.endswith(COUNTER)):
         return None
@@ -129,20 +131,23 @@ def _channels(shapes: Mapping[str, Shape], layout: Layout, network: Network) -> 
         return layouts.permuted(shapes[theirs[convs[-1]].theirs], theirs[convs[-1]].axes)[0]
 
     stages = [out_channels(f"stages.{number}.0.") for number in range(len(network.stages))]
-    return out_channels("stem."), stages, out_channels("head.") if network.head.channels else 0
+    head = out_channels("head.") if network.head.channels else 0
+    return out_channels("stem."), stages, head, out_channels("hidden.") if network.head.hidden else 0
 
 
-def _width(base: Network, stem: int, stages: list[int], head: int) -> float | None:
+def _width(base: Network, stem: int, stages: list[int], head: int, hidden: int) -> float | None:
     """The width multiplier with the fewest decimals that gives these channels."""
     rules = base.rules
 
     def gives(width: float) -> bool:
-        by_head = 1.0 if rules.fix_head else max(1.0, width) if rules.head_grows_only else width
         return (
             all(round_channels(s.channels, width, rules) == count for s, count in zip(base.stages, stages, strict=True))
-            and round_channels(base.stem.channels, 1.0 if rules.fix_stem else width, rules) == stem
-            and round_channels(base.head.channels, by_head, rules) == head
+            and round_channels(base.stem.channels, rules.stem_width(width), rules) == stem
+            and round_channels(base.head.channels, rules.head_width(width), rules) == head
         )
+
+    if hidden != base.head.hidden:
+        return None
 
     candidates = [1.0] + [step / 10**digits for digits in (1, 2, 3) for step in range(1, _MAX_WIDTH * 10**digits + 1)]
     return next((width for width in candidates if gives(width)), None)

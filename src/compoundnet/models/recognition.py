@@ -139,7 +139,7 @@ def _finished(
     renamed: dict[str, str] = {}
     extra = list(match.extra)
     if weight.theirs not in shapes:
-        found = _classifier(shapes, outside, extra, network.features)
+        found = _classifier(shapes, outside, extra, network.classifier_features)
         if found is not None:
             renamed = {f"{found}.weight": weight.theirs, f"{found}.bias": bias.theirs}
             extra = [name for name in extra if name not in renamed]

@@ -102,6 +102,26 @@ class FusedMBConvLayer(SkipLayer):
         return y
 
 
+class UIBLayer(SkipLayer):
+    """Module of `arch.UIB`."""
+
+    def __init__(self, units: Units, block: arch.UIB, shape: BlockShape, survival: float) -> None:
+        super().__init__(block, shape, survival)
+        channels, middle = shape.in_channels, shape.in_channels * block.expansion
+        stride = 1 if block.middle else shape.stride
+        self.start = units.conv(channels, channels, block.start, stride, channels, act=False) if block.start else None
+        self.expand = units.conv(channels, middle)
+        self.middle = units.conv(middle, middle, block.middle, shape.stride, middle) if block.middle else None
+        self.project = units.conv(middle, shape.out_channels, act=False)
+
+    def branch(self, x: Tensor) -> Tensor:
+        y = self.expand(x if self.start is None else self.start(x))
+        if self.middle is not None:
+            y = self.middle(y)
+        projected: Tensor = self.project(y)
+        return projected
+
+
 class SeparableConvLayer(SkipLayer):
     """Module of `arch.SeparableConv`."""
 
@@ -185,6 +205,7 @@ class BottleneckLayer(ResNetLayer):
 _LAYERS: dict[type[arch.Block], Callable[..., nn.Module]] = {
     arch.MBConv: MBConvLayer,
     arch.FusedMBConv: FusedMBConvLayer,
+    arch.UIB: UIBLayer,
     arch.SeparableConv: SeparableConvLayer,
     arch.ConvBlock: ConvBlockLayer,
     arch.BasicBlock: BasicBlockLayer,

@@ -22,13 +22,15 @@ class ConvNet(Trunk):
     """Stem, stages, head and classifier, as described by `spec`, with the authors' initial weights.
 
     `forward` takes float[N, in_channels, H, W], of at least 32 px per side, and returns logits float[N, num_classes];
-    if num_classes is 0, the pooled features float[N, num_features], or without a global pool the last feature map.
+    if num_classes is 0, the inputs of the classifier float[N, head_hidden_size], or the same without a global pool,
+    float[N, head_hidden_size, h, w].
     """
 
     def __init__(self, network: Network) -> None:
         super().__init__(network)
-        channels = network.stages[-1].channels
-        self.head = Units(network).conv(channels, network.head.channels) if network.head.channels else None
+        channels, head, units = network.stages[-1].channels, network.head, Units(network)
+        self.head = units.conv(channels, head.channels) if head.channels else None
+        self.hidden = units.conv(network.features, head.hidden) if head.hidden else None
         self.dropout = nn.Dropout(network.dropout)
         self.classifier: nn.Module = _classifier(network)
         initialise(self)
@@ -40,8 +42,13 @@ class ConvNet(Trunk):
 
     @property
     def num_features(self) -> int:
-        """Channels of `forward_features` and inputs of the classifier."""
+        """Channels of `forward_features`, which reach the global pool."""
         return self.spec.features
+
+    @property
+    def head_hidden_size(self) -> int:
+        """Inputs of the classifier; other than `num_features` where there is a convolution after the pool."""
+        return self.spec.classifier_features
 
     @property
     def feature_info(self) -> FeatureInfo:
@@ -49,8 +56,7 @@ class ConvNet(Trunk):
         return feature_info(self.spec)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Return the last feature map, float[N, num_features, h, w]: the input of the global pool, from which
-        class activation maps are computed."""
+        """Return the last feature map, float[N, num_features, h, w]: the input of the global pool."""
         x = self._stem(x)
         if self.pool is not None:
             x = self.pool(x)
@@ -60,11 +66,14 @@ class ConvNet(Trunk):
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Return the logits of a feature map, or with `pre_logits` the pooled features before the classifier."""
-        match self.spec.head.pool:
-            case "avg":
-                x = x.mean((2, 3))
-            case "max":
-                x = x.amax((2, 3))
+        pool, keep = self.spec.head.pool, self.hidden is not None
+        if pool == "avg":
+            x = x.mean((2, 3), keepdim=keep)
+        elif pool == "max":
+            x = x.amax((2, 3), keepdim=keep)
+        if self.hidden is not None:
+            x = self.hidden(x)
+            x = x if pool == "none" else x.flatten(1)
         x = self.dropout(x)
         return x if pre_logits else self.classifier(x)
 
@@ -188,4 +197,4 @@ def _adapted(network: Network, *, global_pool: GlobalPool | None, **fields: Any)
 
 
 def _classifier(network: Network) -> nn.Module:
-    return nn.Linear(network.features, network.num_classes) if network.num_classes else nn.Identity()
+    return nn.Linear(network.classifier_features, network.num_classes) if network.num_classes else nn.Identity()

@@ -47,9 +47,9 @@ def parameter_groups(net: ConvNet, recipe: Recipe) -> list[dict[str, Any]]:
 
 
 def _depths(net: ConvNet) -> dict[str, int]:
-    """Return each parameter's depth: 0 in the stem, then one more for each block, the head and the classifier."""
+    """Return each parameter's depth: 0 in the stem, then one more for each part after it."""
     blocks = [f"stages.{i}.{j}." for i, stage in enumerate(net.stages) for j in range(len(stage))]  # type: ignore[arg-type]  # a Sequential
-    parts = ["stem.", *blocks, "head.", "classifier."]
+    parts = ["stem.", *blocks, "head.", *(["hidden."] if net.hidden is not None else []), "classifier."]
     return {
         name: next(depth for depth, part in enumerate(parts) if name.startswith(part))
         for name, _ in net.named_parameters()

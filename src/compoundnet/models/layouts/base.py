@@ -75,6 +75,7 @@ class Layout(msgspec.Struct, frozen=True):
         leaves: The tensors of each kind of module.
         ignored: Regular expression (full match) for tensors of the library that are not part of the network.
         version: Version of the library's module class, for torch modules that reject a state without one.
+        hidden_head: Whether the library has networks with a convolution after the pool.
     """
 
     name: str
@@ -84,11 +85,14 @@ class Layout(msgspec.Struct, frozen=True):
     leaves: Leaves = TORCH_LEAVES
     ignored: str = ""
     version: int | None = None
+    hidden_head: bool = False
 
     def pairs(self, network: Network) -> tuple[Pair, ...]:
         """Return every tensor of an adapted network under both names."""
         if any(stage.skip == "pool" for stage in network.stages):
             raise unsupported(self.library, network, "pooled skip")
+        if network.head.hidden and not self.hidden_head:
+            raise unsupported(self.library, network, "such network with a convolution after the pool")
         return tuple(
             Pair(module.ours + leaf.ours, module.theirs + leaf.theirs, leaf.axes)
             for module in self.modules(network)
@@ -107,12 +111,27 @@ def conventions(padding: Literal["same", "symmetric"], norm: Norm) -> Callable[[
 
 
 class Position(msgspec.Struct, frozen=True):
-    """A block and its position. `ours` is its name in our state; `index` counts blocks over the whole network."""
+    """A block and its position.
+
+    Attributes:
+        ours: Its name in our state.
+        block: The block.
+        stage: Index of its stage.
+        repeat: Its index in the stage.
+        group: Index of its group of joined stages.
+        place: Its index in the group.
+        index: Its index in the network.
+        in_channels: Channels of its input.
+        out_channels: Channels of its output.
+        stride: Its stride.
+    """
 
     ours: str
     block: Block
     stage: int
     repeat: int
+    group: int
+    place: int
     index: int
     in_channels: int
     out_channels: int
@@ -128,12 +147,16 @@ class Position(msgspec.Struct, frozen=True):
 def positions(network: Network) -> Iterator[Position]:
     """The blocks in execution order."""
     channels, index = network.stem.channels, 0
-    for number, stage in enumerate(network.stages):
-        for repeat in range(stage.repeats):
-            stride = stage.stride if repeat == 0 else 1
-            name = f"stages.{number}.{repeat}"
-            yield Position(name, stage.block, number, repeat, index, channels, stage.channels, stride)
-            channels, index = stage.channels, index + 1
+    for group, members in enumerate(network.groups):
+        place = 0
+        for number in members:
+            stage = network.stages[number]
+            for repeat in range(stage.repeats):
+                yield Position(
+                    f"stages.{number}.{repeat}", stage.block, number, repeat, group, place, index, channels,
+                    stage.channels, stage.stride if repeat == 0 else 1,
+                )  # fmt: skip
+                channels, index, place = stage.channels, index + 1, place + 1
 
 
 def conv_norm(ours: str, conv: str, norm: str, kind: Literal["conv", "depthwise"] = "conv") -> tuple[Module, Module]:

@@ -19,4 +19,4 @@ def _modules(network: Network) -> Iterator[Module]:
                 yield Module(layer.name, layer.name, "dense")
 
 
-LAYOUT = Layout("compoundnet", "compoundnet", lambda network: network, _modules)
+LAYOUT = Layout("compoundnet", "compoundnet", lambda network: network, _modules, hidden_head=True)

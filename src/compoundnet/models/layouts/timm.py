@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from compoundnet.arch import ConvBlock, FusedMBConv, MBConv, Network, Norm, SeparableConv
+from compoundnet.arch import UIB, ConvBlock, FusedMBConv, MBConv, Network, Norm, SeparableConv
 from compoundnet.models.layouts.base import (
     Layout,
     Module,
@@ -27,6 +27,9 @@ _NAMES = {
     "mnasnet-b1": "mnasnet_100",
     "mobilenet-v1": "mobilenetv1_100",
     "mobilenet-v2": "mobilenetv2_100",
+    "mobilenet-v4-conv-small": "mobilenetv4_conv_small",
+    "mobilenet-v4-conv-medium": "mobilenetv4_conv_medium",
+    "mobilenet-v4-conv-large": "mobilenetv4_conv_large",
     "resnext-50-64x4d": "",
 }
 
@@ -47,14 +50,19 @@ def _modules(network: Network) -> Iterator[Module]:
     yield from conv_norm("stem", "conv_stem", "bn1")
     for at in positions(network):
         yield from _block(network, at)
-    if network.head.channels:
+    head = network.head
+    if head.hidden and head.channels:  # in timm the convolution before the pool is a last block
+        yield from conv_norm("head", f"blocks.{len(network.groups)}.0.conv", f"blocks.{len(network.groups)}.0.bn1")
+    elif head.channels:
         yield from conv_norm("head", "conv_head", "bn2")
+    if head.hidden:
+        yield from conv_norm("hidden", "conv_head", "norm_head")
     if network.num_classes:
         yield Module("classifier", "classifier", "dense")
 
 
 def _block(network: Network, at: Position) -> Iterator[Module]:
-    ours, theirs = at.ours, f"blocks.{at.stage}.{at.repeat}"
+    ours, theirs = at.ours, f"blocks.{at.group}.{at.place}"
     match at.block:
         case MBConv(expansion=1):  # timm's DepthwiseSeparableConv
             yield from conv_norm(f"{ours}.depthwise", f"{theirs}.conv_dw", f"{theirs}.bn1", "depthwise")
@@ -68,6 +76,13 @@ def _block(network: Network, at: Position) -> Iterator[Module]:
         case FusedMBConv():
             yield from conv_norm(f"{ours}.expand", f"{theirs}.conv_exp", f"{theirs}.bn1")
             yield from conv_norm(f"{ours}.project", f"{theirs}.conv_pwl", f"{theirs}.bn2")
+        case UIB():
+            if at.block.start:
+                yield from conv_norm(f"{ours}.start", f"{theirs}.dw_start.conv", f"{theirs}.dw_start.bn", "depthwise")
+            yield from conv_norm(f"{ours}.expand", f"{theirs}.pw_exp.conv", f"{theirs}.pw_exp.bn")
+            if at.block.middle:
+                yield from conv_norm(f"{ours}.middle", f"{theirs}.dw_mid.conv", f"{theirs}.dw_mid.bn", "depthwise")
+            yield from conv_norm(f"{ours}.project", f"{theirs}.pw_proj.conv", f"{theirs}.pw_proj.bn")
         case SeparableConv():
             yield from conv_norm(f"{ours}.depthwise", f"{theirs}.conv_dw", f"{theirs}.bn1", "depthwise")
             yield from conv_norm(f"{ours}.pointwise", f"{theirs}.conv_pw", f"{theirs}.bn2")
@@ -87,5 +102,7 @@ def _tensorflow(network: Network) -> Network:
     return network.replace(padding="same", norm=Norm(eps=1e-3, momentum=0.01))
 
 
-TIMM = Layout("timm", "timm (tf_ models)", _tensorflow, _modules)
-TIMM_NATIVE = Layout("timm-native", "timm", conventions("symmetric", Norm(eps=1e-5, momentum=0.1)), _modules)
+TIMM = Layout("timm", "timm (tf_ models)", _tensorflow, _modules, hidden_head=True)
+TIMM_NATIVE = Layout(
+    "timm-native", "timm", conventions("symmetric", Norm(eps=1e-5, momentum=0.1)), _modules, hidden_head=True
+)

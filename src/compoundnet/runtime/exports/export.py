@@ -98,7 +98,8 @@ def export(
         format: onnx, openvino or torch.
         dynamic_batch: Accept any number of images at a time instead of one.
         dynamic_size: Accept any image size from 32 px instead of only that of the model.
-        with_cam: Add an output `features`: the last feature map float32[N, C, h, w], which `explain` needs.
+        with_cam: Add an output `features`: the last feature map float32[N, C, h, w], which `explain` needs. Not for
+            networks without class activation maps, such as MobileNetV4.
         precision: float32; float16 weights and arithmetic with float32 in and out; int8, which needs `calibrate`.
         calibrate: Images, or folders of them, for the calibration of int8: some hundreds, similar to those in use.
         images: The images for the comparison, besides noise; by default those of `calibrate`, or generated ones.
@@ -121,6 +122,11 @@ def export(
     calibration = [] if calibrate is None else _find(calibrate)
     shown = calibration if images is None else _find(images)
     net, described = _described(model, target, precision, dynamic_batch, dynamic_size, preprocess, labels, postprocess)
+    if with_cam and not described.network.has_linear_head:
+        raise CompoundNetError(
+            f"{described.name} has no class activation maps, since its logits are no sums over its last feature map"
+            " (`explain` uses Grad-CAM for it, which needs the model folder): leave with-cam out"
+        )
     described = msgspec.structs.replace(described, features=with_cam)
     how, channels = described.preprocess, described.network.in_channels
     if channels != 3 and (calibration or shown):
