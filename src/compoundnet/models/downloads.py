@@ -124,7 +124,7 @@ def _readme(entry: PretrainedWeights, sha256: str) -> str:
 Pretrained weights of {entry.network} as a model folder of compoundnet; training: {entry.training}.
 
 - Published accuracy on ImageNet's validation images at {entry.preprocess.size} px: top-1 {entry.top1} %{top5}
-  ({entry.accuracy_from}).
+  ({entry.accuracy_from}). Trained at {entry.training_size} px.
 - Weights: {where}, sha256 {sha256}, renamed from the layout {entry.layout}.
 - Licence of the weights: {entry.licence}.
 """
