@@ -61,7 +61,6 @@ def test_a_mistake_names_file_field_and_value(tmp_path: Path, old: str, new: str
     [
         ("start = 3\nmiddle = 5", "start = 4\nmiddle = 5", r"start must be 0 \(none\), or odd and at most 31, got 4"),
         ("start = 3\nmiddle = 5", "start = 0\nmiddle = 0", "a UIB without depthwise convolutions cannot have stride 2"),
-        ("joined = true", "joined = true\nstride = 2", "a joined stage must have stride 1, got 2"),
         ("hidden = 1280", "hidden = -1", r"hidden must be 0 \(no convolution\) or more, got -1"),
     ],
 )
@@ -72,7 +71,9 @@ def test_mistakes_in_groups_of_unlike_blocks_are_named(old: str, new: str, messa
         arch.Network.loads(text.replace(old, new, 1))
 
 
-def test_the_first_stage_cannot_be_joined() -> None:
+def test_a_joined_stage_follows_another_at_the_same_resolution() -> None:
+    with pytest.raises(base.CompoundNetError, match="a joined stage must have stride 1, got 2"):
+        arch.Stage(arch.MBConv(), 16, stride=2, joined=True)
     with pytest.raises(base.CompoundNetError, match="the first stage cannot be joined"):
         B0.replace(stages=(msgspec.structs.replace(B0.stages[0], joined=True), *B0.stages[1:]))
 

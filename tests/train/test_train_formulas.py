@@ -11,13 +11,14 @@ import torch
 from small_train import small_network
 
 from compoundnet.arch import network
+from compoundnet.base import CompoundNetError
 from compoundnet.nn import build
 from compoundnet.nn.units import StochasticDepth
 from compoundnet.train import find_recipe, override
 from compoundnet.train.average import Average
 from compoundnet.train.optimizer import make_optimizer, parameter_groups, set_learning_rate
 from compoundnet.train.rmsprop import RMSPropTF
-from compoundnet.train.schedule import average_decay, learning_rate
+from compoundnet.train.schedule import average_decay, check_norm, learning_rate
 
 WRITTEN = json.loads((Path(__file__).parent / "tf_rmsprop.json").read_text())
 
@@ -32,6 +33,19 @@ def test_rmsprop_takes_tensorflows_steps() -> None:
         (coefficients * weight**2).sum().backward()
         optimizer.step()
         torch.testing.assert_close(weight.detach(), torch.tensor(expected), rtol=2e-6, atol=2e-7)
+
+
+def test_batch_norm_on_one_pixel_needs_two_images() -> None:
+    """torch refuses one value for each channel; where it would, the error says what to change, before training."""
+    v4, b0, recipe = network("mobilenet-v4-conv-small"), network("efficientnet-b0"), find_recipe("finetune")
+    check_norm(v4, recipe, images=2, world=1)
+    check_norm(b0, recipe, images=1, world=1)
+    check_norm(v4, override(recipe, ["norm=frozen"]), images=1, world=1)
+    with pytest.raises(CompoundNetError, match=r"map of one pixel at 224 px \(hidden\.norm\).*--set batch"):
+        check_norm(v4, recipe.replace(norm="train"), images=1, world=1)
+    with pytest.raises(CompoundNetError, match=r"efficientnet-b0 has batch norm on a map of one pixel at 32 px"):
+        check_norm(b0.replace(resolution=32), recipe.replace(norm="train"), images=1, world=1)
+    check_norm(v4, recipe.replace(norm="train", sync_norm=True), images=1, world=2)
 
 
 def test_rmsprop_one_step_by_hand() -> None:

@@ -38,7 +38,7 @@ from compoundnet.train.processes import (
     share_statistics,
     total,
 )
-from compoundnet.train.schedule import frozen_steps, learning_rate, steps_of_epoch, total_steps
+from compoundnet.train.schedule import check_norm, frozen_steps, learning_rate, steps_of_epoch, total_steps
 from compoundnet.train.status import Epoch, RunState, Watcher, random_seed
 from compoundnet.train.step_values import StepValues, Wanted
 from compoundnet.train.summary import RunSummary, summarise
@@ -83,6 +83,8 @@ class Engine:
         self._checkpoints, self._logs, self._workers = checkpoints, logs, workers
         self._watcher = (watcher or Watcher()) if fabric.is_global_zero else Watcher()
         self.epoch_steps = steps_of_epoch(len(task.train), recipe, fabric.world_size, task.asked_batch or recipe.batch)
+        parts = self.epoch_steps * recipe.accumulate * fabric.world_size
+        check_norm(task.network, recipe, len(task.train) // parts, fabric.world_size)
         self.steps = total_steps(recipe, self.epoch_steps)
         self._batches = TrainingBatches(task, fabric, epoch_steps=self.epoch_steps, steps=self.steps, workers=workers)
         self._frozen_steps = frozen_steps(recipe, self.epoch_steps)

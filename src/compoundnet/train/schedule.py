@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from compoundnet.arch import Network, unroll
 from compoundnet.base import CompoundNetError
 from compoundnet.train.recipe import Recipe
 from compoundnet.train.recipe_parts import Cosine, Staircase
@@ -69,6 +70,29 @@ def steps_of_epoch(images: int, recipe: Recipe, world: int, asked_batch: int) ->
             " one; take fewer (--devices, --set accumulate=...)"
         )
     return min(-(-images // recipe.batch), images // parts)
+
+
+def check_norm(network: Network, recipe: Recipe, images: int, world: int) -> None:
+    """Check that batch norm has more than one value for each channel: a map of one pixel needs two images.
+
+    Args:
+        network: The network, at the resolution of training.
+        recipe: The recipe.
+        images: The fewest images in a part of a step on one process.
+        world: Number of processes.
+
+    Raises:
+        CompoundNetError: there is one image, and a norm on a map of one pixel.
+    """
+    if images > 1 or recipe.norm != "train" or (world > 1 and recipe.sync_norm):
+        return
+    single = next((layer.name for layer in unroll(network) if layer.kind == "norm" and layer.out_size == 1), None)
+    if single is not None:
+        raise CompoundNetError(
+            f"{network.name} has batch norm on a map of one pixel at {network.resolution} px ({single}), which cannot"
+            " be trained on one image at a time: give a larger batch (--set batch=...), fewer parts or devices, or"
+            " --set norm=frozen"
+        )
 
 
 def total_steps(recipe: Recipe, epoch_steps: int) -> int:
