@@ -13,12 +13,14 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 import safetensors.torch
+import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 from small_models import lite0_file, small_folder
 
 from compoundnet.base import CompoundNetError
 from compoundnet.base.machine import cache_folder
 from compoundnet.models import fetch, find, is_fetched, load, open_folder, open_model
+from compoundnet.models.catalogue import Hub
 from compoundnet.models.downloads import location
 from compoundnet.models.layouts import layout, to_layout
 from compoundnet.nn import build
@@ -108,6 +110,24 @@ def test_a_tampered_file_is_refused_and_nothing_is_kept(empty_cache: Path, tmp_p
 def test_a_file_brought_from_elsewhere_serves(empty_cache: Path, tmp_path: Path) -> None:
     shutil.copy(lite0_file(), tmp_path / "copy.pth")
     assert fetch(LITE0, tmp_path / "copy.pth").folder == location(LITE0)
+
+
+@pytest.mark.parametrize(
+    "name", ["efficientnet-b0.ra4", "efficientnet-edgetpu-s", "tinynet-e", "mobilenet-v4-conv-small"]
+)
+def test_a_file_of_timm_gives_timms_logits(name: str, empty_cache: Path, tmp_path: Path) -> None:
+    timm = pytest.importorskip("timm", reason="timm is not installed (extra: peers)")
+    entry = find(name)
+    assert isinstance(entry.source, Hub)
+    torch.manual_seed(0)
+    theirs = timm.create_model(entry.source.repository.partition("/")[2].partition(".")[0]).eval()
+    safetensors.torch.save_file(theirs.state_dict(), tmp_path / "model.safetensors")
+    model = fetch(entry, tmp_path / "model.safetensors")
+    assert model.preprocess == entry.preprocess and model.network.resolution == entry.preprocess.size
+    image = torch.randn(1, 3, 64, 65)
+    with torch.inference_mode():
+        ours, wanted = load(model)(image), theirs(image)
+    assert (ours - wanted).abs().max() <= 1e-4 * wanted.abs().max()
 
 
 def test_an_interrupted_fetch_leaves_nothing(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,9 @@ def peak(tracker: MemTracker) -> int:
 
 
 @pytest.mark.parametrize("batch", [1, 8])
-@pytest.mark.parametrize("name", ["efficientnet-b0", "efficientnet-b3", "resnet-18", "mobilenet-v2"])
+@pytest.mark.parametrize(
+    "name", ["efficientnet-b0", "efficientnet-b3", "resnet-18", "mobilenet-v2", "mobilenet-v4-conv-small"]
+)
 def test_inference(name: str, batch: int) -> None:
     network = arch.network(name)
     net = cn.build(network).eval()
@@ -25,7 +27,9 @@ def test_inference(name: str, batch: int) -> None:
     assert arch.cost(network, batch=batch).memory_bytes == pytest.approx(peak(tracker), rel=0.15)
 
 
-@pytest.mark.parametrize("name", ["efficientnet-b0", "efficientnet-b3", "resnet-18", "efficientnet-lite0"])
+@pytest.mark.parametrize(
+    "name", ["efficientnet-b0", "efficientnet-b3", "resnet-18", "efficientnet-lite0", "mobilenet-v4-conv-small"]
+)
 def test_training_step(name: str) -> None:
     network = arch.network(name)
     net = cn.build(network)
