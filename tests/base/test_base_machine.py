@@ -71,3 +71,28 @@ def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch
     if sys.platform == "linux":
         assert cache_folder() == tmp_path / "cache" / "compoundnet"
     assert not cache_folder().exists()
+
+
+_FAULTS = """
+import resource
+import sys
+from compoundnet.base.machine import keep_freed_memory
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+for _ in range(2):
+    bytearray(64 << 20)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    bytearray(64 << 20)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc returns large blocks at once")
+def test_kept_memory_is_used_again_without_page_faults() -> None:
+    def faults(how: str) -> int:
+        done = subprocess.run([sys.executable, "-c", _FAULTS, how], capture_output=True, text=True, check=True)
+        return int(done.stdout)
+
+    assert faults("return") > 10 * 1000
+    assert faults("keep") < 1000

@@ -9,6 +9,7 @@ import pytest
 from small_train import small_dataset, small_network
 
 from compoundnet.train import Hardware, Watcher, find_recipe, launch, override, plan_task, train
+from compoundnet.train.hardware import precision_notes
 
 
 def test_lightnings_advice_to_lower_the_precision_is_hidden_and_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
@@ -41,3 +42,13 @@ def test_fp16_on_a_cpu_is_bf16_and_said(tmp_path: Path) -> None:
     fabric = launch(Hardware(devices=1, accelerator="cpu"), recipe)
     train(task, tmp_path / "model", fabric=fabric, watcher=Heard())
     assert any("precision bf16 instead of fp16" in text for text in said)
+
+
+def test_bf16_on_a_processor_without_its_instructions_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setattr("compoundnet.train.hardware.instruction_sets", lambda: "x86_64 avx2 avx512f")
+    assert precision_notes("fp32") == []
+    assert [text.split(":")[0] for text in precision_notes("bf16")] == ["this processor has no bfloat16 instructions"]
+    monkeypatch.setattr("compoundnet.train.hardware.instruction_sets", lambda: "x86_64 avx512f avx512_bf16 amx_bf16")
+    assert precision_notes("bf16") == []
+    assert len(precision_notes("fp16")) == 1

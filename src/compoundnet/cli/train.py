@@ -9,6 +9,7 @@ import typer
 
 from compoundnet import train as training
 from compoundnet import zoo
+from compoundnet.base.machine import keep_freed_memory
 from compoundnet.cli.options import (
     DATA_HELP,
     RECIPE_HELP,
@@ -187,6 +188,7 @@ class _Given(NamedTuple):
 
 
 def _train(recipe: Recipe, given: _Given, hardware: Hardware, json: bool) -> None:
+    keep_freed_memory()
     from compoundnet.data import open_dataset  # noqa: PLC0415  numpy and torch, which the help does without
     from compoundnet.data.copies import copies_remark  # noqa: PLC0415
     from compoundnet.data.loader import worker_count  # noqa: PLC0415

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from compoundnet.nn import ConvNet
 from compoundnet.train.average import Average
 from compoundnet.train.checkpoints import Checkpoints
-from compoundnet.train.hardware import is_sharded
+from compoundnet.train.hardware import is_sharded, precision_notes
 from compoundnet.train.held_out import epoch_values, evaluate_held_out, score
 from compoundnet.train.identity import check_identity, going_on, identity
 from compoundnet.train.interruptions import InterruptedRunError, Stop, diverged, readable_compile_errors
@@ -150,8 +150,9 @@ class Engine:
                 stays.
         """
         self._watcher.started(self._state.step, self.steps, -(-len(self._task.train) // self.epoch_steps))
-        if self._recipe.precision == "fp16" and self._fabric.device.type == "cpu":
-            self._watcher.notify("precision bf16 instead of fp16, which runs on GPUs only")
+        if self._fabric.device.type == "cpu":
+            for text in precision_notes(self._recipe.precision):
+                self._watcher.notify(text)
         self._saved_at, self._unsaved = time.monotonic(), False
         compiling = readable_compile_errors() if self._recipe.compile else contextlib.nullcontext()
         with Stop() as stop, self._logs.writing(self._state.step, self._recipe), compiling:

@@ -13,12 +13,14 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import sys
 import warnings
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from compoundnet.base import CompoundNetError
+from compoundnet.base.machine import instruction_sets
 from compoundnet.train.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -80,6 +82,16 @@ def launch(hardware: Hardware, recipe: Recipe | None = None) -> Fabric:
     if fabric.world_size > 1:
         atexit.register(_leave)
     return fabric
+
+
+def precision_notes(precision: str) -> list[str]:
+    """Return what a user of this precision should know on a CPU."""
+    notes = []
+    if precision == "fp16":
+        notes.append("precision bf16 instead of fp16, which runs on GPUs only")
+    if precision != "fp32" and sys.platform == "linux" and "bf16" not in instruction_sets():
+        notes.append("this processor has no bfloat16 instructions: bf16 takes about twice the time of fp32")
+    return notes
 
 
 def _is_no_advice(record: logging.LogRecord) -> bool:

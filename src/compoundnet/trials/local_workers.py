@@ -12,6 +12,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Any, NamedTuple
 
 from compoundnet.base import CompoundNetError
+from compoundnet.base.machine import keep_freed_memory
 from compoundnet.base.progress import Notify
 from compoundnet.train.hardware import one_gpu
 from compoundnet.train.interruptions import InterruptedRunError, Stop
@@ -99,6 +100,7 @@ def _start(join: Join, number: int) -> _Worker:
 
 def _process(join: Join, variables: dict[str, str], failure: Connection) -> None:
     os.environ.update(variables)
+    keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and ends its workers
     parent = multiprocessing.parent_process()
     try:
