@@ -131,3 +131,32 @@ def test_every_catalogue_network_can_be_planned() -> None:
     for members in arch.families().values():
         for network in members.values():
             assert arch.plan(network, max_macs=1e9).macs <= 1e9
+
+
+@pytest.mark.parametrize("macs", [1e8, 3.9e8, 1e9, 1.234e9, 2e11])
+def test_phi_has_four_decimals_and_the_next_one_is_too_large(macs: float) -> None:
+    network = arch.network("efficientnet-b0")
+    found = arch.plan(network, max_macs=macs)
+    assert found.phi == round(found.phi, 4)
+    assert arch.cost(arch.compound(network, found.phi)).macs == found.macs <= macs
+    assert arch.cost(arch.compound(network, round(found.phi + 2e-4, 4))).macs > macs
+    for one in found.alternatives.values():
+        assert one is None or ((0.5 * macs < one.macs or macs < 1e9) and one.macs <= macs)
+
+
+def test_alternatives_change_one_dimension() -> None:
+    found = arch.plan(arch.network("efficientnet-b0"), max_macs=2e9).alternatives
+    depth, width, resolution = (found[name] for name in ("depth", "width", "resolution"))
+    assert depth is not None and width is not None and resolution is not None
+    assert depth.depth > 1 and (depth.width, depth.resolution) == (1, 224)
+    assert width.width > 1 and (width.depth, width.resolution) == (1, 224)
+    assert resolution.resolution > 224 and (resolution.depth, resolution.width) == (1, 1)
+
+
+def test_a_budget_of_training_memory_reports_that_memory() -> None:
+    network = arch.network("efficientnet-b0")
+    for training in (False, True):
+        found = arch.plan(network, max_memory=4e9, batch=8, training=training)
+        cost = arch.cost(found.network, batch=8)
+        assert found.memory_bytes == (cost.training_memory_bytes if training else cost.memory_bytes)
+        assert found.binding == ("training memory" if training else "memory")

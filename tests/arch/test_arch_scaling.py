@@ -222,3 +222,31 @@ def test_impossible_rules() -> None:
         arch.scale_by(B0, "fats", 1)
     with pytest.raises(base.CompoundNetError, match="tiny only makes networks smaller: phi must be at most 0, got 1"):
         arch.scale_by(B0, "tiny", 1)
+
+
+def test_the_limits_of_multipliers_and_resolutions() -> None:
+    network = arch.network("efficientnet-b0")
+    for name in ("depth", "width"):
+        arch.scale(network, **{name: 1e6})
+        with pytest.raises(base.CompoundNetError, match="must be at most a million"):
+            arch.scale(network, **{name: 1.01e6})
+        for wrong in (0, -1, float("nan"), float("inf")):
+            with pytest.raises(base.CompoundNetError, match=f"{name} must be a number above 0"):
+                arch.scale(network, **{name: wrong})
+    assert arch.scale(network, resolution=8).resolution == 8 * 224
+    assert arch.scale(network, resolution=32).resolution == 32
+    assert arch.scale(network, resolution=1_000_000).resolution == 1_000_000
+    for wrong in (31, 1_000_001, 0.1):
+        with pytest.raises(base.CompoundNetError, match="resolution must lie between 32 px and a million"):
+            arch.scale(network, resolution=wrong)
+    with pytest.raises(base.CompoundNetError, match=r"a resolution in pixels is a whole number, got 8\.5"):
+        arch.scale(network, resolution=8.5)
+
+
+@pytest.mark.parametrize("pixels", [32, 1_000_000])
+def test_the_limits_of_phi(pixels: int) -> None:
+    network, gamma = arch.network("efficientnet-b0"), arch.Coefficients().gamma
+    inside = math.log(pixels / 224) / math.log(gamma)
+    assert arch.compound(network, inside).resolution == pixels
+    with pytest.raises(base.CompoundNetError, match=r"phi .* gives a resolution of"):
+        arch.compound(network, inside + (0.3 if pixels > 1000 else -0.3))

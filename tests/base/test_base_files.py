@@ -11,7 +11,7 @@ import pytest
 
 from compoundnet.base import (
     UnwritableError,
-    check_folder_of,
+    check_output_file,
     make_folder,
     remove_all_scratch,
     remove_scratch,
@@ -77,13 +77,41 @@ def test_a_folder_replaces_the_old_one_and_the_folders_above_are_made(tmp_path: 
     assert [path.name for path in target.parent.iterdir()] == ["target"]
 
 
-def test_a_folder_takes_the_place_of_a_link_and_not_of_what_it_points_at(tmp_path: Path) -> None:
+def test_a_link_is_followed_and_stays(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "target").symlink_to(tmp_path / "elsewhere")
-    with whole_folder(tmp_path / "target") as part:
-        (part / "new").write_bytes(b"new")
-    assert not (tmp_path / "target").is_symlink()
-    assert list((tmp_path / "elsewhere").iterdir()) == []
+    (tmp_path / "folder").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "file").symlink_to(tmp_path / "above" / "real")  # does not exist yet
+    for content in (b"old", b"new"):
+        with whole_folder(tmp_path / "folder") as part:
+            (part / content.decode()).write_bytes(content)
+        write_whole(tmp_path / "file", content)
+    assert (tmp_path / "folder").is_symlink() and (tmp_path / "file").is_symlink()
+    assert files_of(tmp_path) == {"above/real": b"new", "elsewhere/new": b"new", "file": b"new"}
+
+
+def test_a_device_or_a_pipe_is_written_to_and_stays(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "null").symlink_to("/dev/null")
+    reader = python("print(target.read_bytes())", tmp_path / "pipe")
+    for name in ("pipe", "null"):
+        check_output_file(tmp_path / name)
+        write_whole(tmp_path / name, b"written")
+    assert reader.communicate(timeout=60)[0] == "b'written'\n"
+    assert (tmp_path / "pipe").is_fifo() and Path("/dev/null").is_char_device()
+
+
+def test_the_scratch_of_dead_processes_is_swept_and_that_of_others_stays(tmp_path: Path) -> None:
+    wait = "with scratch_folder(target) as part: print(part, flush=True); sys.stdin.read()"
+    dead, alive = (python(wait, tmp_path / name) for name in ("dead", "alive"))
+    assert dead.stdout is not None and alive.stdout is not None
+    left, kept = (Path(process.stdout.readline().strip()) for process in (dead, alive) if process.stdout)
+    dead.kill()
+    dead.communicate()
+    assert left.is_dir() and kept.is_dir()
+    python("write_whole(target, b'new')", tmp_path / "another").communicate(timeout=60)
+    assert not left.exists() and kept.is_dir()
+    alive.communicate(timeout=60)
+    assert files_of(tmp_path) == {"another": b"new"}
 
 
 @pytest.mark.parametrize("problem", [KeyboardInterrupt(), RuntimeError("a fault"), MemoryError()])
@@ -155,16 +183,20 @@ def test_what_cannot_be_written_is_named_with_the_reason(tmp_path: Path) -> None
     for write in (make_folder, lambda path: write_whole(path, b"")):
         with pytest.raises(UnwritableError, match=r"file/below: cannot be written: Not a directory$"):
             write(below)
-    with pytest.raises(UnwritableError, match=r"missing/new: cannot be written: No such file or directory$"):
-        write_whole(tmp_path / "missing" / "new", b"")
     with pytest.raises(UnwritableError, match=r"file: cannot be written: File exists$"):
         make_folder(tmp_path / "file")
 
 
-def test_the_folder_of_a_future_file_must_exist(tmp_path: Path) -> None:
-    check_folder_of(tmp_path / "new.json")
-    with pytest.raises(CompoundNetError, match=r"missing/new.json: there is no folder .*missing$"):
-        check_folder_of(tmp_path / "missing" / "new.json")
+def test_a_future_file_is_checked_before_the_work(tmp_path: Path) -> None:
+    check_output_file(tmp_path / "new.json")
+    check_output_file(tmp_path / "missing" / "folders" / "new.json")
+    assert not (tmp_path / "missing").exists()
+    write_whole(tmp_path / "missing" / "folders" / "new.json", b"new")
+    with pytest.raises(CompoundNetError, match=r"missing: is a folder; give the name of a file"):
+        check_output_file(tmp_path / "missing")
+    (tmp_path / "file").touch()
+    with pytest.raises(CompoundNetError, match=r"new.json: cannot be written: .*file is not a folder"):
+        check_output_file(tmp_path / "file" / "below" / "new.json")
 
 
 def test_a_folder_of_any_name_is_replaced(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         raise KeyboardInterrupt
     assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
     assert (tmp_path / "t.csv").read_text() == "old"
-    with pytest.raises(CompoundNetError, match="cannot be written"), csv_file(tmp_path / "no" / "t.csv", COLUMNS):
+    with pytest.raises(CompoundNetError, match="cannot be written"), csv_file(tmp_path / "t.csv" / "t.csv", COLUMNS):
         pass
 
 

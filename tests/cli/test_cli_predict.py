@@ -194,9 +194,10 @@ def test_unlikely_images_are_unknown_and_counted(model: Path, photos: Path, tmp_
 
 
 def test_a_table_that_cannot_be_written_is_refused_before_the_work(model: Path, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "no").touch()
     done = run("predict", model, photos, "--csv", tmp_path / "no" / "p.csv")
     assert (done.returncode, done.stdout) == (1, "")
-    assert f"there is no folder {tmp_path / 'no'}" in done.stderr
+    assert f"{tmp_path / 'no'} is not a folder" in done.stderr
 
 
 def test_a_model_of_several_labels_prints_those_of_the_image_first(photos: Path, tmp_path: Path) -> None:

@@ -154,7 +154,7 @@ def test_recipes_are_listed() -> None:
         (["train", "nowhere", "--network", "efficientnet-b0"], 1, "no file or folder nowhere"),
         (["train", "imagenet:/nowhere", "--network", "efficientnet-b0"], 1, "Register at image-net.org"),
         (["evaluate", "nowhere", "digits"], 1, "nowhere"),
-        (["evaluate", "nowhere", "digits", "-o", "folder/result.json"], 1, "there is no folder folder"),
+        (["evaluate", "nowhere", "digits", "-o", "/dev/null/result.json"], 1, "/dev/null is not a folder"),
     ],
 )
 def test_bad_input_is_one_line(arguments: list[str], code: int, message: str, tmp_path: Path) -> None:

@@ -278,9 +278,10 @@ def test_names_that_no_terminal_shows_are_replaced(tmp_path: Path) -> None:
     )
 
 
-def test_a_report_in_no_folder_is_refused_before_the_work(tmp_path: Path) -> None:
+def test_a_report_below_a_file_is_refused_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "none").touch()
     result = CliRunner().invoke(app, ["check", "digits", "-o", str(tmp_path / "none" / "r.html")])
-    assert result.exit_code == 1 and "there is no folder" in str(result.exception)
+    assert result.exit_code == 1 and "none is not a folder" in str(result.exception)
 
 
 def test_list_and_describe_show_the_catalogue() -> None:

@@ -81,3 +81,63 @@ def test_each_class_gives_its_share_and_keeps_its_labels() -> None:
 def test_too_many_or_none_is_an_error(amount: int) -> None:
     with pytest.raises(CompoundNetError, match="give a count from 1 to 9"):
         hold_out(split_of(10), amount)
+
+
+@pytest.mark.parametrize(
+    ("count", "fraction", "held"),
+    [(2, 0.01, 1), (2, 0.5, 1), (2, 0.99, 1), (3, 0.01, 1), (3, 0.5, 2), (3, 0.99, 2), (5, 0.2, 1), (10, 0.2, 2)],
+)
+def test_the_smallest_classes_are_in_both_parts(count: int, fraction: float, held: int) -> None:
+    rest, chosen = hold_out_by_class(split_of(count, classes=1), fraction)
+    assert (len(chosen), len(rest)) == (held, count - held)
+
+
+@pytest.mark.parametrize(("count", "said"), [(1, "'class0' has 1 image:"), (0, "'class0' has 0 images:")])
+def test_a_class_of_one_image_cannot_be_divided(count: int, said: str) -> None:
+    split = split_of(4, classes=2).subset(np.array([1, 3, 0][: 2 + count]))
+    with pytest.raises(CompoundNetError, match=said):
+        hold_out_by_class(split, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("amount", "held"), [(1, 1), (9, 9), (1.0, 1), (0.05, None), (0.06, 1), (0.94, 9), (0.95, None)]
+)
+def test_the_least_and_the_most_that_can_be_held_out(amount: float, held: int | None) -> None:
+    if held is None:
+        with pytest.raises(CompoundNetError, match="cannot hold"):
+            hold_out(split_of(10), amount)
+    else:
+        rest, chosen = hold_out(split_of(10), amount)
+        assert (len(chosen), len(rest)) == (held, 10 - held)
+
+
+def labelled(rows: list[list[int]]) -> Split:
+    """Images with several labels each: 1 where an image has the label."""
+    names = Strings.of(f"{number}.jpg" for number in range(len(rows)))
+    classes = tuple(f"label{number}" for number in range(len(rows[0])))
+    return Split("train", classes, np.array(rows, np.bool_), Files("/data", names))
+
+
+def test_a_label_of_two_images_is_in_both_parts_and_one_of_a_single_image_stays() -> None:
+    rows = [[1, 0, 0], [1, 0, 0], [0, 1, 0], *([[0, 0, 1]] * 17)]
+    for seed in range(5):
+        rest, held = hold_out(labelled(rows), 0.1, seed)
+        assert held.labels.sum(axis=0).tolist()[:2] == [1, 0]
+        assert rest.labels.sum(axis=0).tolist()[:2] == [1, 1]
+        assert len(rest) + len(held) == len(rows)
+        assert 1 <= held.labels[:, 2].sum() <= 3
+
+
+@pytest.mark.parametrize(("fraction", "count", "held"), [(0.01, 2, 1), (0.99, 2, 1), (0.01, 10, 1), (0.99, 10, 9)])
+def test_images_without_labels_are_divided_too(fraction: float, count: int, held: int) -> None:
+    rest, chosen = hold_out_by_class(labelled([[0]] * count), fraction)
+    assert (len(chosen), len(rest)) == (held, count - held)
+
+
+def test_each_label_is_held_out_in_its_share() -> None:
+    random = np.random.default_rng(0)
+    rows = (random.random((400, 6)) < [0.5, 0.3, 0.2, 0.1, 0.05, 0.02]).astype(int).tolist()
+    rest, held = hold_out(labelled(rows), 0.25)
+    total = rest.labels.sum(axis=0) + held.labels.sum(axis=0)
+    assert np.abs(held.labels.sum(axis=0) - 0.25 * total).max() <= 3
+    assert abs(len(held) - 100) <= 10

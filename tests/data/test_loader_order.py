@@ -126,3 +126,34 @@ def test_balanced_draws_take_each_class_and_each_of_its_images_equally_often(siz
     assert len(draws) == len(labels) and np.ptp(per_class) <= 1
     assert all(np.ptp(images[labels == label]) <= 1 for label in range(len(sizes)))
     assert balanced_order(labels, seed=1, epoch=epoch).tolist() == draws.tolist()
+
+
+@pytest.mark.parametrize(
+    ("batch", "rank", "world"), [(0, 0, 1), (-1, 0, 1), (1, -1, 1), (1, 1, 1), (1, 2, 2), (1, 0, 0)]
+)
+def test_impossible_shares_are_refused(batch: int, rank: int, world: int) -> None:
+    with pytest.raises(ValueError, match="batch must be at least 1 and 0 <= rank < world"):
+        Order(count=10, batch=batch, shuffle=False, drop_last=False, rank=rank, world=world)
+
+
+def test_the_limits_of_what_can_be_divided() -> None:
+    Order(count=1, batch=1, shuffle=False, drop_last=True)
+    Order(count=6, batch=3, shuffle=False, drop_last=True, rank=1, world=2)
+    Order(count=6, batch=1, shuffle=False, drop_last=True, rank=1, world=2, pieces=3)
+    with pytest.raises(CompoundNetError, match=r"5 images do not fill one batch of 3 on each of 2 processes; .* 2$"):
+        Order(count=5, batch=3, shuffle=False, drop_last=True, world=2)
+    with pytest.raises(CompoundNetError, match="2 images do not fill one batch of 3; give a batch of at most 2"):
+        Order(count=2, batch=3, shuffle=False, drop_last=True)
+    with pytest.raises(CompoundNetError, match="5 images cannot be divided into 3 batches on each of 2 processes"):
+        Order(count=5, batch=1, shuffle=False, drop_last=True, world=2, pieces=3)
+
+
+def test_batches_and_sizes_of_an_epoch() -> None:
+    order = Order(count=10, batch=3, shuffle=False, drop_last=False)
+    assert (order.batches(), [order.size(number) for number in range(4)]) == (4, [3, 3, 3, 1])
+    assert indices(order) == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9]]
+    assert Order(count=10, batch=3, shuffle=False, drop_last=True).batches() == 3
+    pieces = Order(count=10, batch=1, shuffle=False, drop_last=True, pieces=4)
+    assert (pieces.batches(), [pieces.size(number) for number in range(4)]) == (4, [2, 3, 2, 3])
+    second = Order(count=10, batch=2, shuffle=False, drop_last=False, rank=1, world=2)
+    assert indices(second) == [[2, 3], [6, 7], [9]]

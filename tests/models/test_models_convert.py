@@ -187,7 +187,7 @@ def test_timm_loads_what_is_written_for_it(tmp_path: Path, cache: Path) -> None:
         ("keras", "small.safetensors", r"this form must end in \.h5"),
         ("timm-native", "small.pth", "would give other logits in timm, which has padding symmetric"),
         ("tim", "small.pth", "no layout named 'tim'; did you mean timm"),
-        ("timm", "gone/small.pth", "there is no folder"),
+        ("timm", "/dev/null/small.pth", "/dev/null is not a folder"),
     ],
 )
 def test_what_cannot_be_written_is_an_error(name: str, file: str, message: str, tmp_path: Path) -> None:

@@ -321,7 +321,7 @@ def test_one_over_the_limit_is_deleted_and_told(
         ("a.pt2", {"format": "torch", "precision": "int8"}, "int8 is for the formats onnx and openvino"),
         ("a.onnx", {"precision": "int8"}, "give --calibrate a folder"),
         ("a.onnx", {"calibrate": "."}, "calibration is for --precision int8, not float32"),
-        ("nowhere/a.onnx", {}, "there is no folder"),
+        ("/dev/null/a.onnx", {}, "/dev/null is not a folder"),
     ],
 )
 def test_impossible_wishes_are_told_before_any_work(

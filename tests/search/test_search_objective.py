@@ -36,11 +36,19 @@ def test_exponent_zero_ignores_cost() -> None:
         (math.inf, -0.07, "above 0, got inf"),
         (4e8, 0.07, r"above 0, cost would be rewarded\), got 0.07"),
         (4e8, math.nan, "the exponent must be from -10 to 0"),
+        (4e8, -10.01, "the exponent must be from -10 to 0"),
+        (4e8, 1e-9, "the exponent must be from -10 to 0"),
+        (math.nan, -0.07, "the target must be multiply-adds above 0"),
     ],
 )
 def test_impossible_objectives(target: float, exponent: float, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Objective(target, exponent)
+
+
+@pytest.mark.parametrize(("target", "exponent"), [(1e-9, 0.0), (4e8, -10.0), (0.5, -0.0)])
+def test_objectives_at_the_limits(target: float, exponent: float) -> None:
+    assert Objective(target, exponent).reward(0.5, target) == 0.5
 
 
 def test_a_target_that_the_smallest_network_misses() -> None:

@@ -35,15 +35,17 @@ _HEAVY = (
 _SECONDS = 300
 
 
-def run(*arguments: str | Path, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    """`compoundnet ARGUMENTS`, with warnings as errors and plain text of a fixed width.
+def run(
+    *arguments: str | Path, cwd: Path | None = None, fault: dict[str, Any] | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """`compoundnet ARGUMENTS`, with warnings as errors and plain text of a fixed width; see command_server on faults.
 
     With PYTHONPATH or a variable of the Hugging Face hub in a new interpreter: they count when libraries are imported.
     """
     words = list(map(str, arguments))
     whole = {**os.environ, "COLUMNS": "160", "NO_COLOR": "1", "TERM": "dumb", **environment}
     if not any(name.startswith(("PYTHONPATH", "HF_")) for name in environment):
-        return _forked(words, cwd or Path.cwd(), whole)
+        return _forked(words, cwd or Path.cwd(), whole, fault or {})
     return subprocess.run(
         [sys.executable, "-W", "error", "-m", "compoundnet", *words],
         capture_output=True,
@@ -73,10 +75,18 @@ def _end(server: subprocess.Popen[str]) -> None:
     server.wait()
 
 
-def _forked(words: list[str], cwd: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+def _forked(
+    words: list[str], cwd: Path, environment: dict[str, str], fault: dict[str, Any]
+) -> subprocess.CompletedProcess[str]:
     with tempfile.TemporaryDirectory(prefix="command-") as folder:
         files = {name: str(Path(folder, name)) for name in ("stdout", "stderr")}
-        asked: dict[str, Any] = {"arguments": words, "cwd": str(cwd), "environment": environment, **files}
+        asked: dict[str, Any] = {
+            "arguments": words,
+            "cwd": str(cwd),
+            "environment": environment,
+            "fault": fault,
+            **files,
+        }
         server = _server()
         assert server.stdin is not None and server.stdout is not None
         server.stdin.write(json.dumps({**asked, "seconds": _SECONDS}) + "\n")

@@ -1,7 +1,8 @@
 """`command_server.py LIBRARY...`: imports them, then forks a process for each command that arrives on stdin.
 
-A line of stdin is a JSON object: arguments, cwd, environment, the files for stdout and stderr, and the most seconds. A
-line of stdout is the exit code, negative for a signal, or `late`.
+A line of stdin is a JSON object: arguments, cwd, environment, the files for stdout and stderr, the most seconds, and
+perhaps a fault: {"kill": [signal, seconds]}, {"clock": [seconds, jump]} or {"bytes": the largest file}. A line of
+stdout is the exit code, negative for a signal, or `late`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import importlib
 import importlib.util
 import json
 import os
+import resource
 import runpy
 import signal
 import sys
@@ -31,8 +33,9 @@ def main() -> None:
         process = os.fork()
         if process == 0:
             _become(asked)
+            _suffer(asked["fault"])
             _leave(_run())
-        print(_ended(process, asked["seconds"]), flush=True)
+        print(_ended(process, asked["seconds"], asked["fault"].get("kill")), flush=True)
 
 
 def _run() -> int:
@@ -74,10 +77,24 @@ def _become(asked: dict[str, Any]) -> None:
     importlib.invalidate_caches()
 
 
-def _ended(process: int, seconds: float) -> str:
-    """The exit code of a process, as subprocess has it."""
-    until = time.monotonic() + seconds
+def _suffer(fault: dict[str, Any]) -> None:
+    """Make the rest of the process meet a fault of its machine."""
+    if "bytes" in fault:  # as a full disk, for each file
+        resource.setrlimit(resource.RLIMIT_FSIZE, (fault["bytes"], fault["bytes"]))
+    if "clock" in fault:
+        real, begun = time.time, time.time()
+        after, jump = fault["clock"]
+        time.time = lambda: real() + (jump if real() - begun > after else 0)
+
+
+def _ended(process: int, seconds: float, kill: list[float] | None) -> str:
+    """The exit code of a process, as subprocess has it; `kill` is a signal, and the seconds after which it is sent."""
+    begun = time.monotonic()
+    until = begun + seconds
     while time.monotonic() < until:
+        if kill is not None and time.monotonic() - begun > kill[1]:
+            os.kill(process, int(kill[0]))
+            kill = None
         found, status = os.waitpid(process, os.WNOHANG)
         if found:
             return str(os.waitstatus_to_exitcode(status))

@@ -2,7 +2,8 @@ from .errors import CompoundNetError, did_you_mean, first_line
 from .extras import MissingLibraryError, need
 from .files import (
     UnwritableError,
-    check_folder_of,
+    check_output_file,
+    followed,
     make_folder,
     remove_all_scratch,
     remove_scratch,
@@ -15,7 +16,7 @@ from .files import (
 from .inputs import check_file, irregular, problem_with, read_file
 from .progress import Notify, Progress, ignore
 from .units import format_bytes, format_count, parse_bytes, parse_count, parse_duration
-from .values import TomlStruct, check, decode_toml, plain_values, read_toml
+from .values import TomlStruct, check, decode_toml, json_document, plain_values, read_toml
 
 __all__ = [
     "CompoundNetError",
@@ -26,14 +27,16 @@ __all__ = [
     "UnwritableError",
     "check",
     "check_file",
-    "check_folder_of",
+    "check_output_file",
     "decode_toml",
     "did_you_mean",
     "first_line",
+    "followed",
     "format_bytes",
     "format_count",
     "ignore",
     "irregular",
+    "json_document",
     "make_folder",
     "need",
     "parse_bytes",

@@ -6,8 +6,10 @@ import contextlib
 import ctypes
 import importlib
 import importlib.util
+import logging
 import os
 import platform
+import tempfile
 from collections.abc import Iterator
 from functools import cache
 from importlib import metadata
@@ -20,6 +22,7 @@ from compoundnet.base.errors import CompoundNetError
 
 # Parameters of glibc's mallopt: no M_MMAP_MAX, no M_TRIM_THRESHOLD, and M_TOP_PAD bytes more at each growth.
 _MALLOC = ((-4, 0), (-1, 2**31 - 1), (-2, 2**28))
+_LOG = logging.getLogger(__name__)
 
 
 def cores() -> int:
@@ -90,6 +93,37 @@ def cache_folder() -> Path:
     """
     own = os.environ.get("COMPOUNDNET_CACHE")
     return Path(own).expanduser() if own else platformdirs.user_cache_path("compoundnet", appauthor=False)
+
+
+def cached_model_folder(*parts: str) -> Path:
+    """Return the folder of a model in the cache, existing or not.
+
+    If it does not exist and the cache cannot be written, it is in a temporary folder that is removed when this process
+    ends.
+    """
+    kept = cache_folder().joinpath("models", *parts)
+    return kept if kept.exists() else _writable(cache_folder()).joinpath("models", *parts)
+
+
+@cache
+def _writable(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        _LOG.warning(
+            "the cache %s cannot be written (%s), so models are kept in a temporary folder until this command ends;"
+            " COMPOUNDNET_CACHE names another cache",
+            folder,
+            error.strerror or error,
+        )
+    made = tempfile.TemporaryDirectory(prefix="compoundnet-", ignore_cleanup_errors=True)
+    _temporary.append(made)
+    return Path(made.name)
+
+
+_temporary: list[tempfile.TemporaryDirectory[str]] = []  # removed at exit
 
 
 def installed_version(package: str) -> str | None:

@@ -13,6 +13,7 @@ from compoundnet.base import limits
 from compoundnet.base.errors import CompoundNetError
 from compoundnet.base.files import write_whole
 from compoundnet.base.inputs import read_file
+from compoundnet.base.table_files import utf8
 
 Value = TypeVar("Value")
 
@@ -125,6 +126,26 @@ def plain_values(value: Any) -> Any:
         tag = value.__struct_config__.tag
         return fields if tag is None else fields | {"kind": tag}
     return [plain_values(item) for item in value] if isinstance(value, tuple) else value
+
+
+def json_document(value: Any) -> bytes:
+    """Return a value as an indented JSON document in UTF-8, structs field by field.
+
+    Bytes in the names of files and classes that are not UTF-8 are written as `\\xNN`.
+    """
+    try:
+        encoded = msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        encoded = msgspec.json.encode(_in_utf8(msgspec.to_builtins(value)))
+    return msgspec.json.format(encoded, indent=2) + b"\n"
+
+
+def _in_utf8(value: Any) -> Any:
+    if isinstance(value, str):
+        return utf8(value)
+    if isinstance(value, dict):
+        return {_in_utf8(name): _in_utf8(item) for name, item in value.items()}
+    return [_in_utf8(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _readable(message: str) -> str:

@@ -99,7 +99,7 @@ def check(
 ) -> None:
     """Open every image, compare them, and say what training will do. Exit code 1 if training would stop."""
     if output is not None:
-        base.check_folder_of(output)
+        base.check_output_file(output)
         base.need("jinja2", "the report of `data check`", "train")
     dataset = open_dataset(data, allow_missing=allow_missing, download=download, labels=labels_per_image(several))
     if not json:

@@ -98,7 +98,7 @@ def evaluate(
 
     for path in (output, csv, mistakes, confusion, submission):
         if path is not None:
-            base.check_folder_of(path)
+            base.check_output_file(path)
     check_suffix("--confusion", confusion, (".png", ".csv"))
     check_suffix("--mistakes", mistakes, (".jpg", ".jpeg", ".png"))
     opened = open_model(model)

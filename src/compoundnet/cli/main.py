@@ -5,18 +5,21 @@ from __future__ import annotations
 import importlib
 import io
 import logging
-import os
 import sys
 from collections import UserDict
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
+from typer.rich_utils import rich_format_error
 
 from compoundnet import __version__
 from compoundnet.base import CompoundNetError
 from compoundnet.base.extras import naming_extras
+from compoundnet.cli.faults import errors_as_lines
+from compoundnet.cli.output import printable
 
 # Command -> module and function or typer.Typer in it. A module is imported when its command runs, so that planning a
 # network does not import the libraries that prediction needs.
@@ -54,6 +57,10 @@ _EXTRAS = {
     "search": "search",
     "reproduce": "paper",
 }
+
+
+# Of click; newer versions of typer have a copy of click inside. BadParameter is a UsageError, which is one of these.
+_USAGE_ERROR: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 
 class _Imported(UserDict[str, Any]):
@@ -110,7 +117,7 @@ def _root(
 ) -> None:
     """Balance a ConvNet's depth, width and resolution with one coefficient: scale it, plan it for a budget, use it.
 
-    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 stopped on request (can be resumed).
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 stopped on request (can be resumed), 70 a fault of compoundnet.
     `--install-completion` completes commands, options and names in your shell.
     """
 
@@ -122,21 +129,44 @@ def _search() -> None:
 
 def main() -> None:
     """Run the command line; errors become one line and an exit code."""
+    with errors_as_lines():
+        code = _run()
+    sys.exit(code)
+
+
+def _run() -> int:
     ours = logging.getLogger("compoundnet")  # not the root logger: other libraries have their own handlers
-    ours.addHandler(logging.StreamHandler())
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Printable())
+    ours.addHandler(handler)
     ours.setLevel(logging.INFO)
     if isinstance(sys.stdout, io.TextIOWrapper):  # tables too may hold names that are no UTF-8
         sys.stdout.reconfigure(errors="backslashreplace")
+    _check_working_folder()
+    asked = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
     try:
-        asked = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
         with naming_extras("this command", _EXTRAS.get(asked)):
-            app(prog_name="compoundnet")
-    except CompoundNetError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
-    except BrokenPipeError:  # the reader of a pipe has closed it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+            code = app(prog_name="compoundnet", standalone_mode=False)
+            return code if isinstance(code, int) else 0
+    except _USAGE_ERROR as error:
+        wrong: Any = error
+        wrong.message = printable(wrong.message)
+        rich_format_error(wrong)
+        return int(wrong.exit_code)
+    except typer.Abort as error:
+        raise KeyboardInterrupt from error
+
+
+def _check_working_folder() -> None:
+    """Libraries fail with errors of their own if the folder in which a command runs was deleted."""
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        raise CompoundNetError("the current folder was deleted; change to another one and start again") from error
+
+
+class _Printable(logging.Formatter):
+    """Messages without control characters, which names of files can hold."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))

@@ -29,9 +29,21 @@ def table(*columns: str, title: str | None = None) -> Table:
     from rich import box  # noqa: PLC0415  JSON is printed without waiting for rich
     from rich.table import Table  # noqa: PLC0415
 
-    made = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
+    class PrintableTable(Table):
+        """A table whose cells hold no control characters."""
+
+        def add_row(self, *cells: Any, **options: Any) -> None:
+            super().add_row(*(printable(cell) if isinstance(cell, str) else cell for cell in cells), **options)
+
+    made = PrintableTable(
+        box=box.SIMPLE_HEAD,
+        title=printable(title) if title is not None else None,
+        title_justify="left",
+        title_style="bold",
+        pad_edge=False,
+    )
     for column in columns:
-        made.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left")
+        made.add_column(printable(column.removeprefix(">")), justify="right" if column.startswith(">") else "left")
     return made
 
 

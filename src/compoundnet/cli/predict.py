@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json as jsonlib
-import os
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -75,7 +74,7 @@ def predict(
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     written = [path for path in (csv, parquet) if path is not None]
     for path in written:
-        base.check_folder_of(path)
+        base.check_output_file(path)
     files = data.find_images(images, notify=note)
     predictor = runtime.Predictor(
         model, top=top, backend=backend, threads=threads, device=device, unknown_below=unknown_below,
@@ -92,9 +91,9 @@ def predict(
 
         def each(result: Prediction | Failure) -> None:
             if isinstance(result, runtime.Failure):
-                note(f"error: {_printable(result.path)}: {result.reason}")
+                note(f"error: {result.path}: {result.reason}")
             elif result.damage is not None:
-                note(f"{_printable(result.path or '')}: {result.damage}; used as far as it can be decoded")
+                note(f"{result.path or ''}: {result.damage}; used as far as it can be decoded")
             write(result)
 
         tracked = track(files, "predicting", len(files), printing=printing)
@@ -137,7 +136,7 @@ def _json_list() -> Iterator[Callable[[Prediction | Failure], None]]:
 
 def _print_text(result: Prediction | Failure) -> None:
     if isinstance(result, runtime.Prediction):
-        path = _printable(result.path or "")
+        path = result.path or ""
         if result.labels is not None:
             path = f"{path}: {', '.join(result.labels) or 'none of the labels'}"
         elif result.unknown:
@@ -148,8 +147,3 @@ def _print_text(result: Prediction | Failure) -> None:
 def _line(found: ClassProbability) -> str:
     below = "" if found.threshold is None or found.predicted else f"  (below its threshold, {found.threshold:.2%})"
     return f"  {found.probability:7.2%}  {found.index:4d}  {found.label}{below}"
-
-
-def _printable(path: str) -> str:
-    """Return a file's name as text that every terminal can show."""
-    return os.fsencode(path).decode(errors="replace")

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from compoundnet.base.units import format_duration
-from compoundnet.cli.output import note
+from compoundnet.cli.output import note, printable
 from compoundnet.train.status import Epoch, Watcher
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class Display:
             return
         self._told = time.monotonic()
         if self._bar is not None:
-            self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
+            self._bar.console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
         else:
             note(text)
 

@@ -141,7 +141,8 @@ class _Listing(msgspec.Struct):
     @classmethod
     def of(cls, folder: str) -> _Listing:
         try:
-            return cls(frozenset(os.listdir(folder)))  # noqa: PTH208  names
+            with os.scandir(folder) as entries:  # pipes, devices and dead links are no files
+                return cls(frozenset(entry.name for entry in entries if entry.is_file() or entry.is_dir()))
         except OSError:
             return cls(frozenset())
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Iterator
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from compoundnet.base import CompoundNetError
+from compoundnet.base import CompoundNetError, format_bytes
 from compoundnet.base.machine import cores
 from compoundnet.data.augment import Augmentation
 from compoundnet.data.dataset import Split
@@ -19,6 +21,8 @@ from compoundnet.data.workers import Batch, Request, Workers
 from compoundnet.models import Preprocess
 
 _log = logging.getLogger(__name__)
+# Where worker processes put batches, on Linux; and the batches that each of them decodes ahead.
+_SHARED, _AHEAD = Path("/dev/shm"), 2
 
 # Below these numbers of images, decoding in this process takes less time than starting workers.
 _FEW_IMAGES, _FEW_TRAINING_IMAGES = 100, 5000
@@ -186,8 +190,27 @@ def loader(
         labels=split.labels.astype(np.int64) if balanced else None,
         repeats=repeats,
     )
+    workers = _with_memory(workers, order, transform)
     refused = _Refused(max_bad, training)
     return Loader(order, Workers(split, transform, augment, seed, workers, pin_memory), refused, epoch, start_batch)
+
+
+def _with_memory(workers: int, order: Order, transform: TrainingTransform | Preprocess) -> int:
+    """Return the number of workers, or 0 if the batches that they hand over do not fit the shared memory."""
+    if not workers or not _SHARED.is_dir():
+        return workers
+    images = -(-order.count // (order.pieces * order.world)) if order.pieces else min(order.batch, order.count)
+    value = 1 if isinstance(transform, TrainingTransform) else 4
+    needed = (_AHEAD * workers + 1) * images * 3 * transform.size**2 * value
+    free = shutil.disk_usage(_SHARED).free
+    if needed <= free:
+        return workers
+    _log.warning(
+        "%d workers need %s of shared memory, and %s has %s: images are decoded in this process, which takes longer"
+        " (Docker: --shm-size; or fewer --workers, or a smaller batch)",
+        workers, format_bytes(needed), _SHARED, format_bytes(free),
+    )  # fmt: skip
+    return 0
 
 
 def worker_count(images: int, *, training: bool) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from compoundnet.base import CompoundNetError, make_folder, write_whole
+from compoundnet.base import CompoundNetError, json_document, make_folder, write_whole
 from compoundnet.base.images import UnreadableImageError
 from compoundnet.base.progress import Notify, Progress, ignore
 from compoundnet.explain.explainer import Explainer
@@ -125,7 +125,7 @@ def write_maps(
             write_whole(output / name, sheet(chain([first], readable)).jpeg())
             sheets.append(name)
     written = MapFolder(explainer.name, explainer.method, BOX_SHARE, tuple(sheets), tuple(done))
-    write_whole(output / MAPS_FILE, msgspec.json.format(msgspec.json.encode(written), indent=2) + b"\n")
+    write_whole(output / MAPS_FILE, json_document(written))
     return written
 
 

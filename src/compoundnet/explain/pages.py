@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
+from compoundnet.base.table_files import utf8
 from compoundnet.explain.maps import BOX_SHARE
 from compoundnet.explain.overlays import UNSEEN, coloured
 from compoundnet.plots.canvas import INK, QUIET
@@ -48,7 +49,7 @@ class Page(NamedTuple):
 
     def jpeg(self) -> bytes:
         """Encode as JPEG, for viewing, with the description as a comment in UTF-8."""
-        comment = self.description.encode()[:_COMMENT].decode(errors="ignore").encode()
+        comment = utf8(self.description).encode()[:_COMMENT].decode(errors="ignore").encode()
         content = io.BytesIO()
         self.image.save(content, "JPEG", quality=_QUALITY, subsampling="4:4:4", comment=comment)
         return content.getvalue()

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from compoundnet.arch import Network
-from compoundnet.base import CompoundNetError, check_folder_of
+from compoundnet.base import CompoundNetError, check_output_file
 from compoundnet.models import layouts
 from compoundnet.models.folder import check_target, write_folder
 from compoundnet.models.foreign import ForeignModel, default_labels, read_foreign
@@ -95,7 +95,7 @@ def convert_to(
             the suffix is wrong, or the file exists.
     """
     chosen, opened, target = layouts.layout(layout), open_folder(model), Path(file)
-    check_folder_of(target)
+    check_output_file(target)
     written = target.with_name(f"{target.name}.index") if layout == "tensorflow" else target
     if written.exists() and not replace:
         raise CompoundNetError(f"{written} exists already; give another place, or --force to replace it")

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from compoundnet.base import CompoundNetError, remove_scratch, write_errors
-from compoundnet.base.machine import cache_folder
+from compoundnet.base.machine import cached_model_folder
 from compoundnet.models.catalogue import Hub, Package, PretrainedWeights
 from compoundnet.models.folder import read_folder, write_folder
 from compoundnet.models.hub import HubUnreachableError, Repository, check_reachable, hub_errors
@@ -23,7 +23,7 @@ from compoundnet.models.weights_files import check_sha256, sha256_of
 def location(entry: PretrainedWeights) -> Path:
     """Return the folder in the cache, existing or not. It differs by file, network and preprocessing."""
     content = msgspec.json.encode(entry) + entry.build_network().dumps().encode()
-    return cache_folder() / "models" / f"{entry.name}-{hashlib.sha256(content).hexdigest()[:12]}"
+    return cached_model_folder(f"{entry.name}-{hashlib.sha256(content).hexdigest()[:12]}")
 
 
 def is_fetched(entry: PretrainedWeights) -> bool:

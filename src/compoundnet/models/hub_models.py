@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from compoundnet.base import Notify, ignore, remove_scratch, whole_folder, write_errors
-from compoundnet.base.machine import cache_folder
+from compoundnet.base.machine import cached_model_folder
 from compoundnet.models.folder import read_folder, write_folder
 from compoundnet.models.hub import OWN_FILES, Repository, download, parse_hub_name
 from compoundnet.models.model import ModelFolder
@@ -15,7 +15,7 @@ from compoundnet.models.model import ModelFolder
 
 def hub_location(repository: Repository) -> Path:
     """Return the model folder of a repository in the cache, existing or not."""
-    return cache_folder() / "models" / "hub" / re.sub(r"[^\w.-]", "--", str(repository))
+    return cached_model_folder("hub", re.sub(r"[^\w.-]", "--", str(repository)))
 
 
 def open_hub(given: str) -> ModelFolder:

@@ -10,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 
 from compoundnet.base import CompoundNetError, did_you_mean
+from compoundnet.base.table_files import utf8
 from compoundnet.base.text import LATIN_1, read_text
 
 
@@ -43,6 +44,12 @@ def check_labels(labels: tuple[str, ...], num_classes: int, source: str) -> None
     """Raise if the number of labels is not the network's number of classes, or one of them is blank."""
     if len(labels) != num_classes:
         raise CompoundNetError(f"{source}: holds {len(labels)} labels, and the network has {num_classes} classes")
+    unreadable = [label for label in labels if utf8(label) != label]
+    if unreadable:
+        raise CompoundNetError(
+            f"{source}: the label {utf8(unreadable[0])} has bytes that are not UTF-8; rename the class (convmv renames"
+            " files of old systems)"
+        )
     blank = [index for index, label in enumerate(labels) if not label.strip() or "\n" in label]
     if blank:
         raise CompoundNetError(f"{source}: the label of class {blank[0]} is empty or longer than a line")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from compoundnet.base import CompoundNetError
+from compoundnet.models.checkpoints import check_values
 from compoundnet.models.lookup import open_folder
 from compoundnet.models.model import Model
 from compoundnet.models.weights_files import read_safetensors
@@ -88,12 +89,14 @@ def load(
         out_indices: Levels of the pyramid; all of them by default.
 
     Raises:
-        CompoundNetError: There is no such model, its weights cannot be read, or a value is out of range.
+        CompoundNetError: There is no such model, its weights cannot be read or are not finite, or a value is out of
+            range.
     """
     if num_classes is not None and num_classes < 0:
         raise CompoundNetError(f"num_classes must be 0 (no classifier) or more, got {num_classes}")
     model = open_folder(model)
     state = read_safetensors(model.weights)
+    check_values(state, str(model.weights))
     if in_chans is not None and in_chans != model.network.in_channels:
         state[_STEM] = adapt_stem(state[_STEM], in_chans)
     with torch.device("meta"):  # every tensor comes from the file: none is allocated and initialised first

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compoundnet.base import CompoundNetError, check_file, limits, whole_file, write_whole
+from compoundnet.base import CompoundNetError, check_file, limits, write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,8 +70,9 @@ def write_state(path: Path, state: Mapping[str, Tensor]) -> None:
     from safetensors.torch import save  # noqa: PLC0415
 
     if path.suffix == ".pth":
-        with whole_file(path) as written:
-            torch.save(state, written)
+        content = io.BytesIO()  # torch's writer aborts the process if it cannot write to a file
+        torch.save(state, content)
+        write_whole(path, content.getvalue())
     else:
         tensors = {name: tensor.contiguous() for name, tensor in state.items()}
         write_whole(path, save(tensors, metadata={"format": "pt"}))

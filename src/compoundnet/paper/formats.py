@@ -9,9 +9,12 @@ from pathlib import Path
 
 import msgspec
 
-from compoundnet.base import make_folder, write_whole
+from compoundnet.base import CompoundNetError, json_document, make_folder, write_whole
 from compoundnet.paper import digits
 from compoundnet.paper.reproduction import Figure, Table, TableCell, TableRow
+
+# The suffixes of files, by which a folder is not meant.
+_FILES = frozenset({".html", ".htm", ".json", ".md", ".csv", ".svg", ".png", ".pdf"})
 
 
 class TableSheet(msgspec.Struct, frozen=True):
@@ -68,11 +71,15 @@ def write_reproduction(made: Table | Figure, folder: str | os.PathLike[str]) -> 
     """Write a table as JSON, Markdown and CSV, or a figure as SVG and PNG; return the files, which have its name.
 
     Raises:
-        UnwritableError: The folder or a file cannot be written.
+        CompoundNetError: The folder has the name of a file, or it or a file cannot be written.
     """
+    if Path(folder).suffix.lower() in _FILES and not Path(folder).is_dir():
+        raise CompoundNetError(
+            f"{folder}: {made.name} is written to a folder, as several files; give one. Only `compoundnet reproduce"
+            " all` writes one file, .html"
+        )
     if isinstance(made, Table):
-        encoded = msgspec.json.format(msgspec.json.encode(made), indent=2) + b"\n"
-        contents = {"json": encoded, "md": markdown(made).encode(), "csv": comma_separated(made).encode()}
+        contents = {"json": json_document(made), "md": markdown(made).encode(), "csv": comma_separated(made).encode()}
     else:
         contents = {"svg": made.svg, "png": made.png}
     files = [make_folder(folder) / f"{made.name}.{ending}" for ending in contents]

@@ -19,7 +19,7 @@ import anyio
 import anyio.to_thread
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -66,6 +66,8 @@ def create_app(models: Sequence[str], port: int, *, allow_truncated: bool = Fals
             if content is None:
                 return problem(f"{name}: is larger than {MAX_BYTES // 1_000_000} MB; make it smaller", 413)
             answer = await anyio.to_thread.run_sync(explainers.explain, model, content, name, limiter=one_at_a_time)
+        except ClientDisconnect:  # in the middle of the upload: nobody reads the answer
+            return problem("the upload was cut off", 400)
         except asyncio.CancelledError:  # nothing else cancels a request
             return problem("`compoundnet serve` was stopped before the image was explained", 503)
         return document(answer)
@@ -116,5 +118,5 @@ async def _no_such_page(_: Request, error: Exception) -> Response:
 
 
 async def _broken(_: Request, error: Exception) -> Response:
-    """uvicorn prints the traceback."""
+    """`Guard` reports it."""
     return problem(f"this is a fault of compoundnet, not yours ({type(error).__name__}: {error})", 500)

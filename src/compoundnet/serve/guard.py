@@ -6,6 +6,7 @@ Every page that the browser has open can reach a server on 127.0.0.1. A page who
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import msgspec
@@ -13,6 +14,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from compoundnet.base.faults import report_fault
+
+_log = logging.getLogger(__name__)
 API = "/api/"
 _HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none';"
@@ -54,7 +58,10 @@ class Guard:
 
         refused = self._refused(Headers(scope=scope), scope["path"])
         answer = self._app if refused is None else problem(*refused)
-        await answer(scope, receive, send_guarded)
+        try:
+            await answer(scope, receive, send_guarded)
+        except Exception as error:  # answered already; the traceback is for a log file
+            _log.error("%s", report_fault(error))
 
     def _refused(self, headers: Headers, path: str) -> tuple[str, int] | None:
         """The reason for refusing a request, and the status code; None if it is accepted."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from compoundnet import __version__
+from compoundnet.base import json_document
 
 if TYPE_CHECKING:  # `reproduce` reads result files without importing torch
     from compoundnet.train.counts import Counts
@@ -77,7 +78,7 @@ def now() -> str:
 
 def write_result(result: Result, **more: object) -> bytes:
     """Return the JSON file of a result, with `more` fields after its own."""
-    return msgspec.json.format(msgspec.json.encode(result_fields(result) | more), indent=2) + b"\n"
+    return json_document(result_fields(result) | more)
 
 
 def result_fields(result: Result) -> dict[str, object]:

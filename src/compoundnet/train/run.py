@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from filelock import FileLock, Timeout
 
-from compoundnet.base import CompoundNetError, Progress
+from compoundnet.base import CompoundNetError, Progress, make_folder
 from compoundnet.data import Split
 from compoundnet.data.loader import worker_count
 from compoundnet.models import ModelFolder, Postprocess, read_folder, write_folder
@@ -222,7 +222,7 @@ def check_output(output: Path, *, resume: bool, replace: bool) -> None:
 def _alone(folder: Path, output: Path) -> Iterator[None]:
     """Let only one run at a time write to an output; the system releases the lock when its process is killed."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         lock = FileLock(folder / "lock", blocking=False)
         lock.acquire()
     except OSError as error:

@@ -21,6 +21,7 @@ from compoundnet.data.holdout import hold_out
 from compoundnet.data.own_augmentation import OwnAugmentation
 from compoundnet.data.training_transform import TrainingTransform
 from compoundnet.models import ModelFolder, Preprocess, load
+from compoundnet.models.labels import check_labels
 from compoundnet.nn import ConvNet, build
 from compoundnet.train.balance import AdjustedCrossEntropy, choose_balance
 from compoundnet.train.held_out import choose_held_out
@@ -183,6 +184,7 @@ def plan_task(
         raise CompoundNetError("give either --network NAME, to train from scratch, or --from MODEL, to fine-tune")
     if "train" not in dataset.splits:
         raise CompoundNetError(f"{dataset.name} has no training images; it can be evaluated on, not trained on")
+    check_labels(dataset.classes, len(dataset.classes), dataset.name)
     chosen = start.network if start is not None else network
     assert chosen is not None
     if start is not None:

@@ -12,6 +12,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Any, NamedTuple
 
 from compoundnet.base import CompoundNetError
+from compoundnet.base.faults import FAULT, report_fault
 from compoundnet.base.machine import keep_freed_memory
 from compoundnet.base.progress import Notify
 from compoundnet.train.hardware import one_gpu
@@ -109,3 +110,6 @@ def _process(join: Join, variables: dict[str, str], failure: Connection) -> None
     except (CompoundNetError, OSError) as error:
         failure.send(str(error))
         sys.exit(1)
+    except Exception as error:
+        failure.send(report_fault(error))
+        sys.exit(FAULT)

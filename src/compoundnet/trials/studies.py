@@ -19,6 +19,7 @@ from compoundnet.trials.settings import Settings, as_toml, check_same
 _NAME = "search"
 _SETTINGS, _DATA = "search", "data"
 _ELSEWHERE = "storage.toml"
+_SEARCH = "search.toml"
 
 
 S = TypeVar("S", bound=Settings)
@@ -92,12 +93,17 @@ def create_study(
                     f"{where} was begun with other images: classes, names or counts differ. Use the same images, or"
                     " give another output (-o)"
                 )
+        elif (folder / _SEARCH).exists():
+            raise CompoundNetError(
+                f"{where} holds no study any more, but {folder} holds the files of one ({_SEARCH}): its database was"
+                " emptied or removed. Restore it from a copy, or give another output (-o)"
+            )
         else:
             study.set_user_attr(_DATA, data)
             study.set_user_attr(_SETTINGS, text)
     if storage is not None:
         write_whole(folder / _ELSEWHERE, msgspec.toml.encode(StudyElsewhere(without_password(storage), name)))
-    write_whole(folder / "search.toml", as_toml(settings))
+    write_whole(folder / _SEARCH, as_toml(settings))
     return OpenedStudy(study, settings, data, database)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import tempfile
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from compoundnet.base import CompoundNetError
+from compoundnet.base import CompoundNetError, first_line
 from compoundnet.base.machine import instruction_sets
 from compoundnet.runtime.cache import stored
 from compoundnet.runtime.session_source import Run, SessionSource
@@ -64,7 +65,10 @@ def write_graph(source: Path, target: Path, properties: Mapping[str, str]) -> No
     graph = read_graph(source)
     for key, value in properties.items():
         graph.set_rt_info(value, key.split("."))
-    openvino.save_model(graph, target, compress_to_fp16=False)
+    try:
+        openvino.save_model(graph, target, compress_to_fp16=False)
+    except RuntimeError as error:
+        raise OSError(errno.EIO, f"OpenVINO cannot write there: {first_line(error)}") from error
 
 
 def _config(threads: int) -> dict[str, str | int]:

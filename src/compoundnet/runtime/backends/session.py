@@ -51,15 +51,21 @@ class Session:
             Logits float32[N, classes].
 
         Raises:
-            CompoundNetError: The images have the wrong type or shape, or do not fit in memory; or the process was
-                forked after the session was opened, on a backend that does not survive it.
+            CompoundNetError: The images have the wrong type or shape, or do not fit in memory; the logits are not
+                finite; or the process was forked after the session was opened, on a backend that does not survive it.
         """
         self._check(images)
         if self._process != os.getpid():
             self._reopen()
         if self._takes_memory:
             check_memory(self._source, len(images))
-        return self._run(np.require(images, requirements=["C", "W"]))
+        logits = self._run(np.require(images, requirements=["C", "W"]))
+        if not np.isfinite(logits).all():
+            raise CompoundNetError(
+                f"{self._source.name} gives logits that are not finite: its weights hold NaN or infinite values, or"
+                " float16 is too narrow for them; get the model again, or export it with --precision float32"
+            )
+        return logits
 
     def _reopen(self) -> None:
         """Open the network anew in a forked process, in which the threads of the session do not run."""

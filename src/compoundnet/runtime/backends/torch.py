@@ -14,6 +14,7 @@ from compoundnet.base import CompoundNetError, first_line
 from compoundnet.base.machine import torch_threads
 from compoundnet.models import ExportedModel
 from compoundnet.models.archive_weights import read_archive_weights
+from compoundnet.models.checkpoints import check_values
 from compoundnet.nn import ConvNet
 from compoundnet.runtime.session_source import Run, SessionSource
 
@@ -70,7 +71,9 @@ def load_archive(model: ExportedModel) -> nn.Module:
 
             net = Half(net)
     expected = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
-    net.load_state_dict(read_archive_weights(model.file, expected), assign=True)
+    state = read_archive_weights(model.file, expected)
+    check_values(state, str(model.file))
+    net.load_state_dict(state, assign=True)
     return net.eval().requires_grad_(False)
 
 

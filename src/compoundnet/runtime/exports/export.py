@@ -14,8 +14,9 @@ import onnx
 from numpy.typing import NDArray
 
 from compoundnet import data
-from compoundnet.base import CompoundNetError, check_folder_of, did_you_mean, scratch_folder
+from compoundnet.base import CompoundNetError, check_output_file, did_you_mean, followed, scratch_folder
 from compoundnet.models import ExportedModel, Model, ModelFolder, Postprocess, Preprocess, load, open_folder
+from compoundnet.models.checkpoints import check_values
 from compoundnet.models.exported import is_exported
 from compoundnet.models.labels import check_labels
 from compoundnet.models.preprocess import default_preprocess
@@ -163,10 +164,8 @@ def _checked(target: Path, form: str, precision: str, calibrate: Paths | None) -
         raise CompoundNetError("int8 is calibrated on images: give --calibrate a folder of some hundred")
     if precision != "int8" and calibrate is not None:
         raise CompoundNetError(f"calibration is for --precision int8, not {precision}")
-    if target.is_dir():
-        raise CompoundNetError(f"{target} is a folder; give the name of a file")
-    check_folder_of(target)
-    return target
+    check_output_file(target)
+    return followed(target)
 
 
 def _described(
@@ -192,6 +191,7 @@ def _described(
     if names is not None:
         check_labels(names, network.num_classes, "the labels to write")
     net = load(model) if isinstance(model, ModelFolder) else for_inference(model)
+    check_values(net.state_dict(), f"{name} as given")
     postprocess = postprocess or Postprocess()
     postprocess.check_classes(network.num_classes, "the thresholds to write")
     return net, ExportedModel(
@@ -218,6 +218,11 @@ def _opened(model: object) -> ModelFolder | ConvNet:
 
 def _check(found: Comparison, precision: str, target: Path) -> None:
     limit = LIMITS[precision]
+    if not np.isfinite(found.difference) and precision == "float16":
+        raise CompoundNetError(
+            f"{target.name} was not kept: its logits are not finite, because float16 holds numbers up to 65,504 only"
+            " and this model computes larger ones; export it with --precision float32"
+        )
     if not np.isfinite(found.difference) or (limit is not None and found.difference > limit):
         raise CompoundNetError(
             f"{target.name} was not kept: its logits differ from torch's by {found.difference:.2g} of the largest one,"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from pathlib import Path
 
@@ -30,4 +31,6 @@ def write_archive(net: ConvNet, described: ExportedModel, path: Path) -> None:
     with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad(), sizes_alike:
         warnings.simplefilter("ignore")  # a warning of torch.export about its future
         program = torch.export.export(module, (example,), dynamic_shapes=(dynamic,) if dynamic else None)
-        torch.export.save(program, path, extra_files=dict(described.properties()))
+        content = io.BytesIO()  # torch's writer aborts the process if it cannot write to a file
+        torch.export.save(program, content, extra_files=dict(described.properties()))
+    path.write_bytes(content.getbuffer())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from compoundnet.base import format_count, make_folder, write_whole
+from compoundnet.base import format_count, json_document, make_folder, write_whole
 from compoundnet.plots.canvas import INK, OKABE_ITO, Plot, canvas, count_axis, encode, log_axis
 from compoundnet.plots.fonts import legible
 from compoundnet.plots.labels import PointLabel, label_points
@@ -71,7 +71,7 @@ def write_benchmark(done: Benchmark, folder: str | os.PathLike[str], top1: Mappi
         UnwritableError: The folder or a file cannot be written.
     """
     target = make_folder(folder)
-    contents = {"benchmark.json": msgspec.json.format(msgspec.json.encode(done), indent=2) + b"\n"}
+    contents = {"benchmark.json": json_document(done)}
     for plot in latency_plots(done, top1):
         contents |= {f"{plot.name}.svg": plot.svg, f"{plot.name}.png": plot.png}
     for name, content in contents.items():

@@ -1,0 +1,87 @@
+"""What ends a command: errors as one line, and a fault of this program as a trace in a log file.
+
+No traceback reaches the user: it helps only who repairs the program, and hides the one line that says what happened.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import NoReturn
+
+from compoundnet.base import CompoundNetError
+from compoundnet.base.faults import FAULT, report_fault
+from compoundnet.cli.output import printable
+
+
+@contextmanager
+def errors_as_lines() -> Iterator[None]:
+    """End the process with one line on stderr and an exit code if the block raises; see the codes in `--help`."""
+    _open_closed_streams()
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # clean up, as at Ctrl-C
+        signal.signal(signal.SIGTERM, _ended)
+    threading.excepthook = _say_fault
+    try:
+        yield
+        sys.stdout.flush()  # a full disk is an error of this command, not of Python's exit
+    except CompoundNetError as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        _fail("interrupted", 128 + signal.SIGINT)
+    except BrokenPipeError:  # the reader of a pipe has closed it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(1)
+    except MemoryError:
+        _fail("there is not enough memory for this; give smaller batches, images or networks")
+    except OSError as error:
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what could not be written is not tried again at exit
+        _fail(str(error))
+    except Exception as error:
+        _fail(report_fault(error), FAULT)
+
+
+def _fail(message: str, code: int = 1) -> NoReturn:
+    with suppress(OSError):
+        print(f"error: {printable(message)}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _say_fault(arguments: threading.ExceptHookArgs) -> None:
+    """Report an exception that ends a thread, which does not end the process."""
+    if arguments.exc_value is not None and arguments.exc_type is not SystemExit and sys.stderr is not None:
+        print(f"error: {printable(report_fault(arguments.exc_value))}", file=sys.stderr)
+
+
+def _ended(number: int, _: object) -> NoReturn:
+    signal.signal(number, signal.SIG_DFL)  # a second one ends at once
+    sys.exit(128 + number)
+
+
+class _Closed(io.TextIOBase):
+    """Standard output that was closed by whoever started the process: printing fails, and nothing else does."""
+
+    def write(self, _: str) -> int:
+        raise OSError(errno.EBADF, "standard output is closed; redirect it to a file or to /dev/null")
+
+    def isatty(self) -> bool:
+        return False
+
+
+def _open_closed_streams() -> None:
+    """Give closed standard streams a place, so that no file that is opened later receives what is printed."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+    if sys.stdout is None:
+        sys.stdout = _Closed()  # type: ignore[unreachable]
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # type: ignore[unreachable]  # noqa: SIM115, PTH123  for the whole process
