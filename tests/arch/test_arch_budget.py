@@ -133,7 +133,7 @@ def test_every_catalogue_network_can_be_planned() -> None:
             assert arch.plan(network, max_macs=1e9).macs <= 1e9
 
 
-@pytest.mark.parametrize("macs", [1e8, 3.9e8, 1e9, 1.234e9, 2e11])
+@pytest.mark.parametrize("macs", [3.9e8, 1e9, 1.234e9, 2e11])
 def test_phi_has_four_decimals_and_the_next_one_is_too_large(macs: float) -> None:
     network = arch.network("efficientnet-b0")
     found = arch.plan(network, max_macs=macs)
