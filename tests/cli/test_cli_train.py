@@ -138,7 +138,7 @@ def test_a_sweep_does_not_begin_where_its_model_could_not_be_written(trained: Pa
 def test_recipes_are_listed() -> None:
     done = run("train", "--list-recipes", "--json")
     listed = {recipe["name"]: recipe for recipe in json.loads(done.stdout)}
-    assert list(listed) == ["efficientnetv2", "finetune", "imagenet", "kornblith", "proxy", "quick", "ra4"]
+    assert list(listed) == ["efficientnetv2", "finetune", "imagenet", "kornblith", "probe", "proxy", "quick", "ra4"]
     assert listed["imagenet"]["optimizer"] == {"kind": "rmsprop", "decay": 0.9, "momentum": 0.9, "eps": 0.001}
     assert "kornblith" in run("train", "--list-recipes").stdout
 

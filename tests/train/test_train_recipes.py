@@ -72,7 +72,7 @@ def test_the_ra4_recipe_is_that_of_the_card() -> None:
     assert recipe.augment == RandAugment(2, 6, noise="uniform", probability=0.5, increasing=True)
 
 
-RECIPES = ["efficientnetv2", "finetune", "imagenet", "kornblith", "proxy", "quick", "ra4"]
+RECIPES = ["efficientnetv2", "finetune", "imagenet", "kornblith", "probe", "proxy", "quick", "ra4"]
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -37,6 +37,7 @@ _COMMANDS = {
     "plan": "plan:plan",
     "compare": "compare:compare",
     "predict": "predict:predict",
+    "embed": "embed:embed",
     "explain": "explain:explain",
     "serve": "serve:serve",
     "models": "models:app",

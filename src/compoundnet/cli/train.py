@@ -149,6 +149,9 @@ def train(
     flags += ["checkpointing=true"] if checkpointing else []
     flags += ["allow_truncated=true"] if allow_truncated else []
     chosen = training.override(training.find_recipe(recipe or ("finetune" if start else "quick")), flags)
+    if sweep and not chosen.has_steps:
+        without = f"chooses a learning rate, and recipe {chosen.name} has no steps"
+        raise typer.BadParameter(without, param_hint="--sweep")
     _train(
         chosen,
         _Given(
@@ -275,6 +278,7 @@ def _print_outcome(
                 "result": None if outcome.result is None else result_fields(outcome.result),
                 "calibration": outcome.calibration,
                 "thresholds": outcome.thresholds,
+                "probe": None if outcome.probe is None else outcome.probe.fields(),
                 "epochs": outcome.history,
             }
         )
@@ -298,6 +302,6 @@ def _print_recipes(json: bool) -> None:
         return
     printed = table("recipe", "for", ">batch", ">lr", "length")
     for recipe in training.recipes().values():
-        length = f"{recipe.steps:,} steps" if recipe.steps else f"{recipe.epochs:g} epochs"
+        length = f"{recipe.steps:,} steps" if recipe.steps else f"{recipe.epochs:g} epochs" if recipe.epochs else "-"
         printed.add_row(recipe.name, recipe.about, str(recipe.batch), f"{recipe.lr:g}", length)
     show(printed, "--set FIELD=VALUE changes a field; docs/training.md describes the fields.")

@@ -1,5 +1,7 @@
 from .backends.session import Session
+from .embedding import Embedder, Embedding, features
 from .exports.export import Export, export
+from .feature_files import FEATURE_FILES, Nearest, Neighbour, feature_file, find_neighbours, read_features
 from .predict import UNKNOWN_LABEL, ClassProbability, Failure, Prediction, Predictor
 from .prediction_tables import PredictionCounts, write_predictions
 from .sessions import session
@@ -10,12 +12,17 @@ from .timing.latency_plots import write_benchmark
 from .timing.rounds import Latency
 
 __all__ = [
+    "FEATURE_FILES",
     "UNKNOWN_LABEL",
     "Benchmark",
     "ClassProbability",
+    "Embedder",
+    "Embedding",
     "Export",
     "Failure",
     "Latency",
+    "Nearest",
+    "Neighbour",
     "Prediction",
     "PredictionCounts",
     "Predictor",
@@ -23,8 +30,12 @@ __all__ = [
     "TimedPlan",
     "benchmark",
     "export",
+    "feature_file",
+    "features",
+    "find_neighbours",
     "fit_latency",
     "plan_within",
+    "read_features",
     "session",
     "time_plan",
     "write_benchmark",

@@ -4,6 +4,7 @@ from .evaluation.multi_label import MultiLabelReport
 from .evaluation.single_label import ClassScore, SingleLabelReport
 from .hardware import Hardware, launch, starts_as_first
 from .interruptions import InterruptedRunError
+from .logistic import Probe, fit_probe
 from .overrides import override
 from .recipe import Recipe, find_recipe, recipes
 from .results import LabelResult, Result
@@ -24,6 +25,7 @@ __all__ = [
     "LabelScore",
     "MultiLabelReport",
     "Outcome",
+    "Probe",
     "Recipe",
     "Result",
     "SingleLabelReport",
@@ -34,6 +36,7 @@ __all__ = [
     "evaluate",
     "find_recipe",
     "fit_label_temperature",
+    "fit_probe",
     "fit_temperature",
     "launch",
     "override",

@@ -83,19 +83,29 @@ def count(
     progress: Progress = ignore,
 ) -> Counts:
     """Count the predictions of a network on this process's device; see `predict_images`."""
-    classes = net.num_classes
-
-    def values(logits: Tensor, labels: Tensor, _: Tensor) -> Tensor:
-        best = logits.topk(min(Counts.TOP, classes)).indices
-        loss = F.cross_entropy(logits, labels, reduction="none")
-        found = (labels * classes + best[:, 0], (best == labels[:, None]).any(1), loss)
-        return torch.stack([column.double() for column in found], 1)
-
     found = predict_images(
-        on_device(net, fabric), values, split, preprocess, fabric,
+        on_device(net, fabric), lambda logits, labels, _: _count_values(logits, labels), split, preprocess, fabric,
         columns=3, batch=batch, workers=workers, progress=progress,
     )  # fmt: skip
-    pairs, in_top5, losses = found.T
+    return _counted(found, net.num_classes)
+
+
+def counts_of_logits(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> Counts:
+    """Return the counts of logits float32[N, classes] of images with labels int64[N]."""
+    return _counted(_count_values(torch.from_numpy(logits), torch.from_numpy(labels)).numpy(), logits.shape[1])
+
+
+def _count_values(logits: Tensor, labels: Tensor) -> Tensor:
+    """The pair of classes of each image as one number, whether it is among the five most probable, and the loss."""
+    classes = logits.shape[1]
+    best = logits.topk(min(Counts.TOP, classes)).indices
+    loss = F.cross_entropy(logits, labels, reduction="none")
+    found = (labels * classes + best[:, 0], (best == labels[:, None]).any(1), loss)
+    return torch.stack([column.double() for column in found], 1)
+
+
+def _counted(values: NDArray[np.float64], classes: int) -> Counts:
+    pairs, in_top5, losses = values.T
     confusion = np.bincount(pairs.astype(np.int64), minlength=classes * classes).reshape(classes, classes)
     return Counts(confusion, int(in_top5.sum()), float(losses.sum()) / max(1, len(losses)))
 

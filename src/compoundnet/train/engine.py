@@ -28,6 +28,7 @@ from compoundnet.train.interruptions import InterruptedRunError, Stop, diverged,
 from compoundnet.train.logs import Logs
 from compoundnet.train.losses import similarity_loss, teacher_loss
 from compoundnet.train.optimizer import make_optimizer, set_learning_rate
+from compoundnet.train.probe import probe_task, set_classifier
 from compoundnet.train.processes import (
     load_network,
     load_optimizer,
@@ -179,6 +180,8 @@ class Engine:
     def _make_net(self) -> None:
         recipe, fabric = self._recipe, self._fabric
         net = self._task.make_net()
+        if recipe.classifier == "probe":
+            set_classifier(net, probe_task(self._task, fabric, self._watcher))
         self._sharded = is_sharded(fabric)
         if recipe.channels_last and not self._sharded:  # FSDP shards contiguous tensors only
             net = net.to(memory_format=torch.channels_last)

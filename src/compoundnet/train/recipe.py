@@ -35,6 +35,7 @@ ELSEWHERE = {
         " undersample balanced class_balance imbalance pos_weight sample_weight cls_pw",
         "batch": "batch_size bs b per_device_train_batch_size train_batch_size",
         "checkpointing": "grad_checkpointing gradient_checkpointing",
+        "classifier": "linear_probe head_init lp_ft",
         "clip_norm": "clip_grad grad_clip max_grad_norm gradient_clip_val clipnorm",
         "compile": "torchcompile torch_compile",
         "crop": "crop_pct center_crop crop_fraction",
@@ -91,6 +92,9 @@ class Recipe(RecipePart, frozen=True):
             AdamW.
         decay_bias: Whether weight decay also applies to biases.
         layer_decay: The learning rate of each block is this times that of the block after it.
+        classifier: How the classifier of a model starts: "new" from zeros, or as it is if the classes are the model's;
+            "probe" from logistic regression on the model's features of the training images (`fit_probe`). With "probe"
+            both `epochs` and `steps` may be 0: then the probe is the result, and the trunk stays as it is.
         frozen_epochs: Epochs at the start in which only the classifier is trained, at `lr`, on the loaded trunk.
         clip_norm: Limit of the gradient's L2 norm over all parameters; 0 does not clip.
         balance: What makes up for classes of unequal size: "sampler" draws all classes equally often, "loss" adjusts
@@ -169,6 +173,7 @@ class Recipe(RecipePart, frozen=True):
     weight_decay: float = 0
     decay_bias: bool = True
     layer_decay: float = 1
+    classifier: Literal["new", "probe"] = "new"
     frozen_epochs: float = 0
     clip_norm: float = 0
     balance: Literal["none", "sampler", "loss", "auto"] = "none"
@@ -212,7 +217,10 @@ class Recipe(RecipePart, frozen=True):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check((self.epochs > 0) != (self.steps > 0), "give either epochs or steps, above 0, and leave the other 0")
+        check(
+            (self.epochs > 0) != (self.steps > 0) or (self.classifier == "probe" and self.epochs == self.steps == 0),
+            "give either epochs or steps, above 0, and leave the other 0",
+        )
         for name in ("batch", "accumulate", "evaluate_epochs", "save_epochs", "keep", "repeats"):
             check(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
         check(self.batch <= limits.BATCH, f"batch must be at most {limits.BATCH:,}, got {self.batch}")
@@ -283,6 +291,11 @@ class Recipe(RecipePart, frozen=True):
         if "magnitude" in values and isinstance(self.augment, RandAugment):
             values["augment"] = msgspec.structs.replace(self.augment, magnitude=values.pop("magnitude"))
         return self.replace(**values, progressive=None)
+
+    @property
+    def has_steps(self) -> bool:
+        """Whether there are steps of training; otherwise the result is a probe."""
+        return self.epochs > 0 or self.steps > 0
 
     def replace(self, **fields: Any) -> Recipe:
         """Return this recipe with other values in some fields, checked like a new one.

@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 import numpy as np
 from filelock import FileLock, Timeout
+from numpy.typing import NDArray
 
 from compoundnet.base import CompoundNetError, Progress, make_folder
 from compoundnet.data import Split
+from compoundnet.data.dataset import Labels
 from compoundnet.data.loader import worker_count
 from compoundnet.models import ModelFolder, Postprocess, read_folder, write_folder
 from compoundnet.models.folder import check_target
 from compoundnet.train.checkpoints import Checkpoints
-from compoundnet.train.counts import count
+from compoundnet.train.counts import Counts, count
 from compoundnet.train.engine import Engine
 from compoundnet.train.evaluation.calibration import (
     TemperatureFit,
@@ -28,10 +30,20 @@ from compoundnet.train.evaluation.calibration import (
 )
 from compoundnet.train.evaluation.multi_label import multi_label_report
 from compoundnet.train.hardware import Hardware, launch
+from compoundnet.train.held_out import ENOUGH
 from compoundnet.train.identity import described
+from compoundnet.train.logistic import Probe
 from compoundnet.train.logs import Logs, as_csv
+from compoundnet.train.probe import probe_task, set_classifier, test_probe
+from compoundnet.train.processes import on_first
 from compoundnet.train.results import LabelResult, Result, make_result, write_result
-from compoundnet.train.several_labels import ThresholdFit, count_labels, fit_thresholds, label_predictions
+from compoundnet.train.several_labels import (
+    LabelPredictions,
+    ThresholdFit,
+    count_labels,
+    fit_thresholds,
+    label_predictions,
+)
 from compoundnet.train.status import Epoch, Watcher
 from compoundnet.train.task import Task
 from compoundnet.train.training_plots import draw_curves
@@ -54,6 +66,7 @@ class Outcome(msgspec.Struct, frozen=True):
         calibration: The temperature that was fitted on the held-out images; None if none was.
         thresholds: Of several labels an image, the thresholds that were chosen on the held-out images; None if none
             were.
+        probe: The probe, if the recipe has no steps and it is the result; else None.
     """
 
     model: ModelFolder
@@ -61,6 +74,7 @@ class Outcome(msgspec.Struct, frozen=True):
     result: Result | None
     calibration: TemperatureFit | None
     thresholds: ThresholdFit | None = None
+    probe: Probe | None = None
 
 
 UNDECIDED = (
@@ -122,74 +136,129 @@ def train(
         if first and not resume:
             checkpoints.clear()
         fabric.barrier()  # before any process looks for checkpoints that the first one clears
-        engine = Engine(
-            task, fabric, checkpoints, Logs(folder if first else None, loggers), workers=workers, watcher=watcher
-        )
-        if resume and not engine.resume() and first and watcher is not None:
-            watcher.notify(f"there is no checkpoint in {checkpoints.folder}; starting at the first step")
         events = watcher if first and watcher is not None else Watcher()
-        if first and watcher is not None:
-            events.planned(engine.summary())
-        engine.run()
-        net, weights, history = engine.evaluable, engine.weights, engine.history
-        net.load_state_dict(weights)
-        decided = _decide(task, net, fabric, workers, events, calibrated=calibrated)
-        result = _test(task, net, fabric, workers, events, decided, str(output))
+        if task.recipe.has_steps:
+            engine = Engine(
+                task, fabric, checkpoints, Logs(folder if first else None, loggers), workers=workers, watcher=watcher
+            )
+            if resume and not engine.resume():
+                events.notify(f"there is no checkpoint in {checkpoints.folder}; starting at the first step")
+            if first and watcher is not None:
+                events.planned(engine.summary())
+            engine.run()
+            made = _finished(task, engine, fabric, workers, events, str(output), calibrated=calibrated)
+        else:
+            made = _probed(task, fabric, events, str(output), calibrated=calibrated)
         if first:
             try:
-                write_model(task, output, weights, history, result, *decided, replace=resume or replace)
+                write_model(task, output, *made, replace=resume or replace)
                 checkpoints.finish(task.recipe.keep_finished)
             except CompoundNetError as error:
                 raise CompoundNetError(
                     f"{error}. The training is kept: solve this, and --resume writes the model"
                 ) from error
     fabric.barrier()
-    return Outcome(read_folder(output), tuple(history), result, *decided)
+    return Outcome(read_folder(output), tuple(made.history), made.result, *made.decided, made.probe)
 
 
-class _Decided(NamedTuple):
+class _Made(NamedTuple):
+    """What a run is about to write."""
+
+    weights: dict[str, Tensor]
+    history: list[Epoch]
+    result: Result | None
+    decided: Decided
+    probe: Probe | None
+
+
+def _finished(
+    task: Task, engine: Engine, fabric: Fabric, workers: int, events: Watcher, model: str, *, calibrated: bool
+) -> _Made:
+    """Evaluate a training that is at its last step."""
+    net, weights, history = engine.evaluable, engine.weights, engine.history
+    net.load_state_dict(weights)
+    decided = _decide_held_out(task, net, fabric, workers, events, calibrated=calibrated)
+    return _Made(weights, history, _test(task, net, fabric, workers, events, decided, model), decided, None)
+
+
+def _probed(task: Task, fabric: Fabric, events: Watcher, model: str, *, calibrated: bool) -> _Made:
+    """Fit and evaluate a probe, which is calibrated on the images that each fold leaves out."""
+    probe = probe_task(task, fabric, events)
+    net = task.make_net()
+    set_classifier(net, probe)
+    held = probe.held_out.astype(np.float64)
+    enough = len(held) >= ENOUGH
+    decided, results = _decide(task, held, probe.labels, calibrated=calibrated and enough), list[Result]()
+    for fit in filter(None, decided):
+        events.notify(str(fit))
+    if calibrated and not enough:
+        events.notify(f"probabilities are not calibrated: {len(held):,} images are too few to do it")
+    if task.test is not None:
+
+        def test() -> None:
+            found = test_probe(task, probe, fabric, events, _postprocess(task, *decided))
+            results.append(_result(task, found, decided, model))
+
+        on_first(test, fabric)
+    return _Made(net.state_dict(), [], results[0] if results else None, decided, probe)
+
+
+class Decided(NamedTuple):
     """What the held-out images decide after training."""
 
     calibration: TemperatureFit | None
     thresholds: ThresholdFit | None
 
 
-def _decide(task: Task, net: ConvNet, fabric: Fabric, workers: int, events: Watcher, *, calibrated: bool) -> _Decided:
-    """Fit a temperature on the held-out images, choose the threshold of each label, and say so."""
-    calibration, thresholds = None, None
+def _decide_held_out(
+    task: Task, net: ConvNet, fabric: Fabric, workers: int, events: Watcher, *, calibrated: bool
+) -> Decided:
+    """Decide on the held-out images, if there are any, and say so."""
+    decided = Decided(None, None)
     if task.held is not None and (task.multilabel or calibrated):
         with _reported(events, "the held-out images", task.held, fabric) as progress:
             logits = held_out_logits(net, task.held, task.preprocess, fabric, workers=workers, progress=progress)
-        if calibrated and not task.multilabel:
-            calibration = fit_temperature(logits, task.held.labels.astype(np.int64))
-        elif calibrated:
-            calibration = fit_label_temperature(logits, task.held.labels.astype(np.bool_))
-        if task.multilabel:
-            held = label_predictions(logits, task.held.labels, _postprocess(task, calibration, None))
-            thresholds = fit_thresholds(held, task.train.classes)
+        decided = _decide(task, logits, task.held.labels, calibrated=calibrated)
+    calibration, thresholds = decided
     if task.multilabel:
         events.notify(str(thresholds) if thresholds is not None else UNDECIDED)
     if calibrated:
         events.notify(str(calibration) if calibration is not None else UNCALIBRATED)
-    return _Decided(calibration, thresholds)
+    return decided
+
+
+def _decide(task: Task, logits: NDArray[np.float64], labels: Labels, *, calibrated: bool) -> Decided:
+    """Fit a temperature on logits float64[N, classes] of images that were not trained on, and choose the threshold of
+    each label."""
+    if not task.multilabel:
+        return Decided(fit_temperature(logits, labels.astype(np.int64)) if calibrated else None, None)
+    calibration = fit_label_temperature(logits, labels.astype(np.bool_)) if calibrated else None
+    held = label_predictions(logits, labels, _postprocess(task, calibration, None))
+    return Decided(calibration, fit_thresholds(held, task.train.classes))
 
 
 def _test(
-    task: Task, net: ConvNet, fabric: Fabric, workers: int, events: Watcher, decided: _Decided, model: str
+    task: Task, net: ConvNet, fabric: Fabric, workers: int, events: Watcher, decided: Decided, model: str
 ) -> Result | None:
     """Evaluate once on the test images, if there are any."""
     if task.test is None:
         return None
-    name, classes = task.network.name, task.train.classes
     with _reported(events, "the test images", task.test, fabric) as progress:
-        if not task.multilabel:
-            counts = count(net, task.test, task.preprocess, fabric, workers=workers, progress=progress)
-            return make_result(name, task.dataset, counts, model)
-        how = _postprocess(task, *decided)
-        tested = count_labels(
-            net, task.test, task.preprocess, fabric, postprocess=how, workers=workers, progress=progress
-        )
-    report = multi_label_report(tested, classes, np.arange(len(classes)), how)
+        if task.multilabel:
+            how = _postprocess(task, *decided)
+            found: Counts | LabelPredictions = count_labels(
+                net, task.test, task.preprocess, fabric, postprocess=how, workers=workers, progress=progress
+            )
+        else:
+            found = count(net, task.test, task.preprocess, fabric, workers=workers, progress=progress)
+    return _result(task, found, decided, model)
+
+
+def _result(task: Task, found: Counts | LabelPredictions, decided: Decided, model: str) -> Result:
+    name, classes = task.network.name, task.train.classes
+    if isinstance(found, Counts):
+        return make_result(name, task.dataset, found, model)
+    report = multi_label_report(found, classes, np.arange(len(classes)), _postprocess(task, *decided))
     return report.result(name, task.dataset, model)
 
 
@@ -243,20 +312,21 @@ def write_model(
     weights: dict[str, Tensor],
     history: list[Epoch],
     result: Result | None,
-    calibration: TemperatureFit | None = None,
-    thresholds: ThresholdFit | None = None,
+    decided: Decided | None = None,
+    probe: Probe | None = None,
     *,
     replace: bool,
 ) -> None:
-    """Write the model folder of a finished run."""
-    extras = {
-        "recipe.toml": task.recipe.dumps().encode(),
-        "log.csv": as_csv(history),
-        "curves.png": draw_curves(history, f"{task.network.name} on {task.dataset}"),
-    }
+    """Write the model folder of a finished run; of a probe there is no log and are no curves."""
+    calibration, thresholds = decided or Decided(None, None)
+    extras = {"recipe.toml": task.recipe.dumps().encode()}
+    if history:
+        extras["log.csv"] = as_csv(history)
+        extras["curves.png"] = draw_curves(history, f"{task.network.name} on {task.dataset}")
     if result is not None:
         extras["result.json"] = write_result(result)
-    readme = _readme(task, output.name, history, result, _Decided(calibration, thresholds))
+    made = probe or history[-1]
+    readme = _readme(task, output.name, made, result, Decided(calibration, thresholds))
     write_folder(
         output,
         task.network,
@@ -280,18 +350,28 @@ def _postprocess(task: Task, calibration: TemperatureFit | None, thresholds: Thr
 def _readme(
     task: Task,
     name: str,
-    history: list[Epoch],
+    made: Probe | Epoch,
     result: Result | None,
-    decided: _Decided,
+    decided: Decided,
 ) -> str:
     recipe, source = task.recipe, task.start.name if task.start is not None else "scratch"
+    if isinstance(made, Probe):
+        how = (
+            f"with {source} as it is, and a classifier fitted by compoundnet to its features of {task.dataset}"
+            f" ({len(task.train):,} images, recipe `{recipe.name}`, seed {recipe.seed}): {made}. The whole recipe is in"
+            " recipe.toml."
+        )
+    else:
+        how = (
+            f"trained by compoundnet from {source} on {task.dataset} ({len(task.train):,} images, recipe"
+            f" `{recipe.name}`, seed {recipe.seed}, {made.step:,} steps of up to {recipe.batch}). The whole recipe is"
+            " in recipe.toml, the log in log.csv and curves.png."
+        )
     lines = [
         f"# {name}",
         "",
         f"{task.network.name} with {task.network.num_classes} {'labels' if task.multilabel else 'classes'}, input"
-        f" {task.preprocess.size} px, trained by compoundnet from {source} on {task.dataset}"
-        f" ({len(task.train):,} images, recipe `{recipe.name}`, seed {recipe.seed}, {history[-1].step:,} steps of up to"
-        f" {recipe.batch}). The whole recipe is in recipe.toml, the log in log.csv and curves.png.",
+        f" {task.preprocess.size} px, {how}",
         "",
     ]
     if task.teacher is not None:

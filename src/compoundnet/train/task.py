@@ -26,6 +26,7 @@ from compoundnet.nn import ConvNet, build
 from compoundnet.train.balance import AdjustedCrossEntropy, choose_balance
 from compoundnet.train.held_out import choose_held_out
 from compoundnet.train.image_input import choose_input
+from compoundnet.train.logistic import check_counts
 from compoundnet.train.losses import BinaryCrossEntropy
 from compoundnet.train.recipe import Recipe
 from compoundnet.train.recipe_parts import Distillation
@@ -207,6 +208,8 @@ def plan_task(
     if recipe.minival:
         train, held = hold_out(train, float(recipe.minival), recipe.seed if holdout_seed is None else holdout_seed)
     check_classes(train, dataset.name, ", or hold fewer out (--set minival=0)" if held else "")
+    if recipe.classifier == "probe":
+        _check_probe(recipe, train, start, own=loss is not None or augment is not None or teacher is not None)
     recipe, unequal = choose_balance(recipe, train, own_loss=loss is not None or recipe.loss == "bce")
     notes.append(unequal)
     recipe = _taught(recipe, teacher, train)
@@ -221,7 +224,7 @@ def plan_task(
             )
         own.check(size)
     fitting, asked_batch = _fitting_batch(recipe, len(train)), 0
-    if fitting != recipe.batch:
+    if fitting != recipe.batch and recipe.has_steps:
         notes.append(
             f"batch {fitting} instead of {recipe.batch}: there are only {len(train):,} training images, and an epoch"
             " should have at least two steps"
@@ -275,6 +278,27 @@ def _check_mixing(recipe: Recipe, train: Split, *, own_loss: bool) -> None:
         )
     if own_loss and recipe.loss == "bce":
         raise CompoundNetError('use recipe.replace(loss="cross-entropy") together with a loss of your own')
+
+
+def _check_probe(recipe: Recipe, train: Split, start: ModelFolder | None, *, own: bool) -> None:
+    """Raise CompoundNetError if a classifier cannot start from a probe, or the recipe asks for what a probe ignores."""
+    if start is None:
+        raise CompoundNetError(
+            "a probe reads the features of a pretrained model: give --from MODEL; those of new weights mean nothing"
+        )
+    check_counts(train.counts(), train.classes)
+    if recipe.has_steps:
+        return
+    if own:
+        raise CompoundNetError(
+            "a probe is fitted by cross-entropy to images as they are: a loss or augmentation of your own, and a teacher, need steps"
+            " (--set epochs=...)"
+        )
+    if recipe.minival:
+        raise CompoundNetError(
+            f"minival = {recipe.minival:g} holds images out, and a probe has no use for them: it is judged and"
+            " calibrated by cross-validation; use --set minival=0"
+        )
 
 
 def _fitting_batch(recipe: Recipe, images: int) -> int:

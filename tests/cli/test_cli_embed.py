@@ -1,0 +1,77 @@
+"""embed, as a process: files of features, the nearest images, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command import run
+from PIL import Image
+from pyarrow import parquet  # type: ignore[import-untyped]
+from small_model import write_small_model
+
+from compoundnet.runtime import Embedder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its session is in the cache already, so that nothing tells of compiling it."""
+    folder = write_small_model(tmp_path_factory.mktemp("models") / "small").folder
+    Embedder(folder)(Image.new("RGB", (32, 32)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five images and one that cannot be read; `0.png` and `copy.png` are the same."""
+    folder = tmp_path_factory.mktemp("photos")
+    random = np.random.default_rng(0)
+    for number in range(4):
+        Image.fromarray(random.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(folder / f"{number}.png")
+    (folder / "copy.png").write_bytes((folder / "0.png").read_bytes())
+    (folder / "broken.png").write_bytes(b"nothing")
+    return folder
+
+
+def test_features_and_neighbours(model: Path, photos: Path, tmp_path: Path) -> None:
+    done = run("embed", model, photos, "-o", "features.parquet", "--query", photos / "0.png", cwd=tmp_path)
+    assert done.returncode == 1
+    assert f"error: {photos / 'broken.png'}: " in done.stderr
+    assert "wrote features.parquet: 1,280 features" in done.stderr or "features of each of 5 images" in done.stderr
+    assert "1 of 6 images could not be read" in done.stderr
+    query, first, *_ = done.stdout.splitlines()
+    assert query == str(photos / "0.png")
+    assert first.split() == ["1.0000", str(photos / "copy.png")]
+    table = parquet.read_table(tmp_path / "features.parquet")
+    assert table.column("file").to_pylist() == [str(photos / name) for name in
+                                                ("0.png", "1.png", "2.png", "3.png", "copy.png")]  # fmt: skip
+    again = run("embed", model, "features.parquet", "--query", photos / "1.png", "--nearest", "2", "--json",
+                cwd=tmp_path)  # fmt: skip
+    assert (again.returncode, again.stderr) == (0, "")
+    document = json.loads(again.stdout)
+    assert (document["images"], document["unreadable"], document["output"]) == (5, 0, None)
+    (answer,) = document["queries"]
+    assert answer["path"] == str(photos / "1.png")
+    assert len(answer["nearest"]) == 2 and answer["nearest"][0]["similarity"] < 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["{photos}"], 2, "give a file for the features, or a --query"),
+        (["{photos}", "-o", "features.npz"], 2, "must end in .parquet or .csv"),
+        (["{photos}/broken.png", "-o", "features.csv"], 1, "none of the images could be read"),
+        (["{photos}", "-o", "nowhere/features.csv"], 1, "nowhere"),
+        (["features.csv", "-o", "other.csv"], 2, "holds features already"),
+        (["{photos}", "--query", "none.png"], 1, "none.png"),
+    ],
+)
+def test_what_is_refused(
+    model: Path, photos: Path, tmp_path: Path, arguments: list[str], code: int, message: str
+) -> None:
+    done = run("embed", model, *(text.format(photos=photos) for text in arguments), cwd=tmp_path)
+    assert done.returncode == code
+    assert message in done.stderr.replace("\n", " ")
+    assert list(tmp_path.iterdir()) == []
