@@ -21,7 +21,7 @@ from compoundnet.train.status import Watcher
 from compoundnet.train.task import Task
 
 if TYPE_CHECKING:
-    from lightning.fabric import Fabric
+    from lightning_fabric import Fabric
 
     from compoundnet.nn import ConvNet
 

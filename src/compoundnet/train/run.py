@@ -17,7 +17,7 @@ from compoundnet.base import CompoundNetError, Progress, make_folder
 from compoundnet.data import Split
 from compoundnet.data.dataset import Labels
 from compoundnet.data.loader import worker_count
-from compoundnet.models import ModelFolder, Postprocess, read_folder, write_folder
+from compoundnet.models import ModelFolder, read_folder
 from compoundnet.models.folder import check_target
 from compoundnet.train.checkpoints import Checkpoints
 from compoundnet.train.counts import Counts, count
@@ -31,12 +31,12 @@ from compoundnet.train.evaluation.calibration import (
 from compoundnet.train.evaluation.multi_label import multi_label_report
 from compoundnet.train.hardware import Hardware, launch
 from compoundnet.train.held_out import ENOUGH
-from compoundnet.train.identity import described
 from compoundnet.train.logistic import Probe
-from compoundnet.train.logs import Logs, as_csv
+from compoundnet.train.logs import Logs
+from compoundnet.train.model_output import Decided, make_postprocess, write_model
 from compoundnet.train.probe import probe_task, set_classifier, test_probe
 from compoundnet.train.processes import on_first
-from compoundnet.train.results import LabelResult, Result, make_result, write_result
+from compoundnet.train.results import Result, make_result
 from compoundnet.train.several_labels import (
     LabelPredictions,
     ThresholdFit,
@@ -46,7 +46,6 @@ from compoundnet.train.several_labels import (
 )
 from compoundnet.train.status import Epoch, Watcher
 from compoundnet.train.task import Task
-from compoundnet.train.training_plots import draw_curves
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -196,18 +195,11 @@ def _probed(task: Task, fabric: Fabric, events: Watcher, model: str, *, calibrat
     if task.test is not None:
 
         def test() -> None:
-            found = test_probe(task, probe, fabric, events, _postprocess(task, *decided))
+            found = test_probe(task, probe, fabric, events, make_postprocess(task, *decided))
             results.append(_result(task, found, decided, model))
 
         on_first(test, fabric)
     return _Made(net.state_dict(), [], results[0] if results else None, decided, probe)
-
-
-class Decided(NamedTuple):
-    """What the held-out images decide after training."""
-
-    calibration: TemperatureFit | None
-    thresholds: ThresholdFit | None
 
 
 def _decide_held_out(
@@ -233,7 +225,7 @@ def _decide(task: Task, logits: NDArray[np.float64], labels: Labels, *, calibrat
     if not task.multilabel:
         return Decided(fit_temperature(logits, labels.astype(np.int64)) if calibrated else None, None)
     calibration = fit_label_temperature(logits, labels.astype(np.bool_)) if calibrated else None
-    held = label_predictions(logits, labels, _postprocess(task, calibration, None))
+    held = label_predictions(logits, labels, make_postprocess(task, calibration, None))
     return Decided(calibration, fit_thresholds(held, task.train.classes))
 
 
@@ -245,7 +237,7 @@ def _test(
         return None
     with _reported(events, "the test images", task.test, fabric) as progress:
         if task.multilabel:
-            how = _postprocess(task, *decided)
+            how = make_postprocess(task, *decided)
             found: Counts | LabelPredictions = count_labels(
                 net, task.test, task.preprocess, fabric, postprocess=how, workers=workers, progress=progress
             )
@@ -258,7 +250,7 @@ def _result(task: Task, found: Counts | LabelPredictions, decided: Decided, mode
     name, classes = task.network.name, task.train.classes
     if isinstance(found, Counts):
         return make_result(name, task.dataset, found, model)
-    report = multi_label_report(found, classes, np.arange(len(classes)), _postprocess(task, *decided))
+    report = multi_label_report(found, classes, np.arange(len(classes)), make_postprocess(task, *decided))
     return report.result(name, task.dataset, model)
 
 
@@ -304,101 +296,3 @@ def _alone(folder: Path, output: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def write_model(
-    task: Task,
-    output: Path,
-    weights: dict[str, Tensor],
-    history: list[Epoch],
-    result: Result | None,
-    decided: Decided | None = None,
-    probe: Probe | None = None,
-    *,
-    replace: bool,
-) -> None:
-    """Write the model folder of a finished run; of a probe there is no log and are no curves."""
-    calibration, thresholds = decided or Decided(None, None)
-    extras = {"recipe.toml": task.recipe.dumps().encode()}
-    if history:
-        extras["log.csv"] = as_csv(history)
-        extras["curves.png"] = draw_curves(history, f"{task.network.name} on {task.dataset}")
-    if result is not None:
-        extras["result.json"] = write_result(result)
-    made = probe or history[-1]
-    readme = _readme(task, output.name, made, result, Decided(calibration, thresholds))
-    write_folder(
-        output,
-        task.network,
-        weights,
-        task.preprocess,
-        labels=task.train.classes,
-        postprocess=_postprocess(task, calibration, thresholds),
-        readme=readme,
-        replace=replace,
-        extras=extras,
-    )
-
-
-def _postprocess(task: Task, calibration: TemperatureFit | None, thresholds: ThresholdFit | None) -> Postprocess:
-    temperature = calibration.temperature if calibration is not None else 1.0
-    if not task.multilabel:
-        return Postprocess(temperature)
-    return Postprocess(temperature, "sigmoid", thresholds.thresholds if thresholds is not None else ())
-
-
-def _readme(
-    task: Task,
-    name: str,
-    made: Probe | Epoch,
-    result: Result | None,
-    decided: Decided,
-) -> str:
-    recipe, source = task.recipe, task.start.name if task.start is not None else "scratch"
-    if isinstance(made, Probe):
-        how = (
-            f"with {source} as it is, and a classifier fitted by compoundnet to its features of {task.dataset}"
-            f" ({len(task.train):,} images, recipe `{recipe.name}`, seed {recipe.seed}): {made}. The whole recipe is in"
-            " recipe.toml."
-        )
-    else:
-        how = (
-            f"trained by compoundnet from {source} on {task.dataset} ({len(task.train):,} images, recipe"
-            f" `{recipe.name}`, seed {recipe.seed}, {made.step:,} steps of up to {recipe.batch}). The whole recipe is"
-            " in recipe.toml, the log in log.csv and curves.png."
-        )
-    lines = [
-        f"# {name}",
-        "",
-        f"{task.network.name} with {task.network.num_classes} {'labels' if task.multilabel else 'classes'}, input"
-        f" {task.preprocess.size} px, {how}",
-        "",
-    ]
-    if task.teacher is not None:
-        lines += [f"Besides the labels it learned from {task.teacher.name} (distillation; see recipe.toml).", ""]
-    own = {"loss": task.loss, "augmentation": task.augment and task.augment.transform}
-    if any(value is not None for value in own.values()):
-        named = [f"{name} `{described(value)}`" for name, value in own.items() if value is not None]
-        lines += [f"In place of the recipe's it used the {' and the '.join(named)}.", ""]
-    if task.multilabel:
-        lines += ["An image may have several labels, or none: postprocess.toml holds the threshold of each label.", ""]
-    if isinstance(result, LabelResult):
-        lines += [
-            f"Measured once, at the end, on {result.count:,} test images: mAP {result.mean_average_precision:.2%}, F1"
-            f" as mean over labels {result.mean_f1:.2%}, all labels of an image right {result.top1:.2%} (result.json).",
-            "",
-        ]
-    elif result is not None:
-        lines += [
-            f"Measured once, at the end, on {result.count:,} test images: top-1 {result.top1:.2%}, mean per class"
-            f" {result.mean_per_class:.2%}"
-            + (f", top-5 {result.top5:.2%}" if result.top5 is not None else "")
-            + " (result.json).",
-            "",
-        ]
-    for fit in filter(None, decided):
-        text = str(fit)
-        lines += [f"{text[0].upper()}{text[1:]}.", ""]
-    if task.start is not None:
-        lines += [f"The licence of the weights that training started from ({source}) applies to these too.", ""]
-    return "\n".join(lines)

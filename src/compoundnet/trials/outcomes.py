@@ -181,7 +181,7 @@ def _train(
 ) -> TrialOutcome:
     from compoundnet.train.counts import count  # noqa: PLC0415  imports torch, which settings and findings do not need
     from compoundnet.train.engine import Engine  # noqa: PLC0415
-    from compoundnet.train.run import write_model  # noqa: PLC0415
+    from compoundnet.train.model_output import write_model  # noqa: PLC0415
 
     epochs: list[tuple[int, float]] = []
 
