@@ -138,7 +138,7 @@ def test_fine_tuning_starts_from_the_probe_and_resumes(tmp_path: Path, start: Mo
     [
         ([], {"network": small_network()}, "a probe reads the features of a pretrained model: give --from MODEL"),
         (["minival=0.1"], {}, "judged and calibrated by cross-validation; use --set minival=0"),
-        ([], {"loss": F.cross_entropy}, "a loss or augmentation of your own, and a teacher, need steps"),
+        ([], {"loss": F.cross_entropy}, "a loss or augmentation of your own, and a teacher"),
     ],
 )
 def test_what_a_probe_cannot_do_is_one_line(

@@ -291,8 +291,8 @@ def _check_probe(recipe: Recipe, train: Split, start: ModelFolder | None, *, own
         return
     if own:
         raise CompoundNetError(
-            "a probe is fitted by cross-entropy to images as they are: a loss or augmentation of your own, and a teacher, need steps"
-            " (--set epochs=...)"
+            "a probe is fitted by cross-entropy to images as they are: a loss or augmentation of your own, and a"
+            " teacher, need steps (--set epochs=...)"
         )
     if recipe.minival:
         raise CompoundNetError(
