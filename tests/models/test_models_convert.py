@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from PIL import Image
 from small_models import lite0_file, small_folder, small_network
 from torch import Tensor
 
@@ -75,6 +76,10 @@ def test_preprocessing_and_labels_can_be_given(tmp_path: Path) -> None:
     [
         ("efficientnet-b3", Preprocess.authors(300)),
         ("efficientnet-lite3", Preprocess.authors_lite(280)),
+        ("efficientnet-edgetpu-m", Preprocess.authors_lite(240)),
+        ("efficientnetv2-b1", Preprocess.authors(240)),
+        ("efficientnetv2-s", Preprocess.authors_v2(384)),
+        ("tinynet-e", Preprocess.authors(106)),
         ("resnet-50", Preprocess.authors(224)),
     ],
 )
@@ -82,6 +87,13 @@ def test_the_default_preprocessing_is_the_authors(name: str, expected: Preproces
     from compoundnet.models.preprocess import default_preprocess
 
     assert default_preprocess(network(name)) == expected
+
+
+def test_efficientnetv2_sees_the_whole_image_from_320_px_on() -> None:
+    large, small = Preprocess.authors_v2(384), Preprocess.authors_v2(300)
+    assert (large.fit, large.crop, small.fit, small.crop) == ("squash", 1.0, "crop", 300 / 332)
+    white = Image.new("RGB", (8, 4), "white")
+    assert small.pixels(white).max() == pytest.approx((255 - 128) / 128)
 
 
 def test_another_architecture_says_which_tensors_differ_and_writes_nothing(tmp_path: Path) -> None:

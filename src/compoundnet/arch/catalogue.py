@@ -70,7 +70,7 @@ def families() -> dict[str, dict[str, Network]]:
     """Return every network of the catalogue, by family and name."""
     files = resources.files("compoundnet.arch").joinpath("baselines").iterdir()
     found: dict[str, dict[str, Network]] = {}
-    for file in sorted(files, key=lambda entry: entry.name):
+    for file in sorted(files, key=lambda entry: entry.name.removesuffix(".toml")):
         family = msgspec.toml.decode(file.read_bytes(), type=Family)
         found[family.family] = _expand(family)
     return found
@@ -110,23 +110,29 @@ def means_file(name: str | os.PathLike[str]) -> bool:
 
 
 def _expand(family: Family) -> dict[str, Network]:
-    members = {network.name: network for network in family.networks}
-    for item in family.repeated:
-        base = members[item.base]
-        stages = tuple(
-            msgspec.structs.replace(stage, repeats=repeats)
-            for stage, repeats in zip(base.stages, item.repeats, strict=True)
-        )
-        members[item.name] = base.replace(name=item.name, stages=stages)
-    bases = members | {network.name: network for network in family.bases}
-    for variant in family.variants:
-        base = bases[variant.base]
-        scaled = scale(
-            base,
-            depth=variant.depth,
-            width=variant.width,
-            resolution=variant.resolution or base.resolution,
-            name=variant.name,
-        )
-        members[variant.name] = scaled if variant.dropout is None else scaled.replace(dropout=variant.dropout)
+    """Return the networks of a family by name: each baseline, and after it those that are made of it."""
+    members: dict[str, Network] = {}
+    for base in (*family.bases, *family.networks):
+        if base not in family.bases:
+            members[base.name] = base
+        for item in family.repeated:
+            if item.base == base.name:
+                members[item.name] = _repeated(base, item)
+        for variant in family.variants:
+            if variant.base == base.name:
+                members[variant.name] = _varied(base, variant)
     return members
+
+
+def _repeated(base: Network, item: Repeated) -> Network:
+    stages = tuple(
+        msgspec.structs.replace(stage, repeats=repeats)
+        for stage, repeats in zip(base.stages, item.repeats, strict=True)
+    )
+    return base.replace(name=item.name, stages=stages)
+
+
+def _varied(base: Network, variant: Variant) -> Network:
+    resolution = variant.resolution or base.resolution
+    scaled = scale(base, depth=variant.depth, width=variant.width, resolution=resolution, name=variant.name)
+    return scaled if variant.dropout is None else scaled.replace(dropout=variant.dropout)

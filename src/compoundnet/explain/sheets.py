@@ -117,8 +117,9 @@ def grid(
         name = f"image {number + 1}" if isinstance(source, Image.Image) else Path(source).name
         rows.append([_image_panel(image, name, width), *(_map_panel(one.image, one.maps[0], width) for one in found)])
         described.append(f"{name}: " + ", ".join(f"{_class(one.maps[0])} by {one.model}" for one in found))
-    what = " and ".join(dict.fromkeys(METHOD_NAMES[one.method] for one in explainers))
+    what = METHOD_NAMES[explainers[0].method]
     if len({one.method for one in explainers}) > 1:
+        what = "Class activation maps and Grad-CAM"
         heads = [f"{head}: {METHOD_NAMES[one.method]}" for head, one in zip(heads, explainers, strict=True)]
     description = f"{what} of {len(rows)} images (rows) by {', '.join(heads)} (columns). {'; '.join(described)}."
     return Page(draw_page(rows, what, heads=["image", *heads]), description)

@@ -26,6 +26,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 # preprocessing.py: CROP_PADDING, the rule used in the evaluation of every published checkpoint.
 _CROP_PADDING = 32
+_WHOLE_FROM = 320  # pixels; of EfficientNetV2
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 # How an image that is not square becomes the square input of a network; see `Preprocess`.
@@ -89,8 +90,25 @@ class Preprocess(TomlStruct, frozen=True, forbid_unknown_fields=True):
 
     @classmethod
     def authors_lite(cls, size: int) -> Preprocess:
-        """Return the authors' preprocessing for EfficientNet-Lite: the same crop, and (pixel - 127) / 128."""
+        """Return the authors' preprocessing for EfficientNet-Lite and -EdgeTPU: the same crop, (pixel - 127) / 128."""
         return cls(size=size, crop=size / (size + _CROP_PADDING), mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
+
+    @classmethod
+    def authors_v2(cls, size: int) -> Preprocess:
+        """Return the authors' preprocessing for EfficientNetV2-S to -XL: bilinear, (pixel - 128) / 128.
+
+        From 320 px on it is the whole image, whatever its shape; below, the same crop as EfficientNet's
+        (automl/efficientnetv2/preprocessing.py: preprocess_for_eval).
+        """
+        whole = size >= _WHOLE_FROM
+        return cls(
+            size=size,
+            crop=1.0 if whole else size / (size + _CROP_PADDING),
+            fit="squash" if whole else "crop",
+            interpolation="bilinear",
+            mean=(128 / 255,) * 3,
+            std=(128 / 255,) * 3,
+        )
 
     def __call__(self, image: str | os.PathLike[str] | Image.Image | NDArray[Any]) -> Tensor:
         """Prepare an image for the network as a torch tensor.
@@ -231,9 +249,12 @@ def _tables(mean: tuple[float, ...], std: tuple[float, ...]) -> NDArray[np.float
 
 
 def default_preprocess(network: Network) -> Preprocess:
-    """Return the authors' preprocessing at the network's resolution: that of EfficientNet-Lite, or of EfficientNet."""
+    """Return the preprocessing of the network's authors, at its resolution; of other networks that of EfficientNet."""
     base = network.name if network.scaling is None else network.scaling.base
-    # Lite models with symmetric padding are not the authors': timm trained its own with ImageNet's mean and deviation.
-    lite = base.startswith("efficientnet-lite") and network.padding == "same"
-    make = Preprocess.authors_lite if lite else Preprocess.authors
+    make = Preprocess.authors
+    if network.padding == "same":  # with symmetric padding they are not the authors': timm has trained its own
+        if base.startswith(("efficientnet-lite", "efficientnet-edgetpu")):
+            make = Preprocess.authors_lite
+        elif base.startswith("efficientnetv2-") and not base.startswith("efficientnetv2-b"):
+            make = Preprocess.authors_v2
     return make(network.resolution)
