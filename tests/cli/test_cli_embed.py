@@ -63,7 +63,7 @@ def test_features_and_neighbours(model: Path, photos: Path, tmp_path: Path) -> N
         (["{photos}"], 2, "give a file for the features, or a --query"),
         (["{photos}", "-o", "features.npz"], 2, "must end in .parquet or .csv"),
         (["{photos}/broken.png", "-o", "features.csv"], 1, "none of the images could be read"),
-        (["{photos}", "-o", "nowhere/features.csv"], 1, "nowhere"),
+        (["{photos}", "-o", "."], 2, "must end in .parquet or .csv"),
         (["features.csv", "-o", "other.csv"], 2, "holds features already"),
         (["{photos}", "--query", "none.png"], 1, "none.png"),
     ],

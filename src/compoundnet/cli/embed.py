@@ -71,7 +71,7 @@ def embed(
     # Large images are read without PIL's warning; PIL rejects those of twice that size itself.
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     if output is not None:
-        base.check_folder_of(output)
+        base.check_output_file(output)
     written = Path(images[0]) if len(images) == 1 and Path(images[0]).suffix.lower() in runtime.FEATURE_FILES else None
     if written is not None and (output is not None or not queries):
         raise typer.BadParameter(f"{written} holds features already: give a --query alone", param_hint="--output")
