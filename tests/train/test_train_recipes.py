@@ -49,7 +49,7 @@ def test_the_efficientnetv2_recipe_is_the_papers() -> None:
     """Table 6, and Algorithm 1 for the phases between the first and the last."""
     recipe, imagenet = find_recipe("efficientnetv2"), find_recipe("imagenet")
     for name in ("optimizer", "schedule", "lr", "lr_batch", "warmup_epochs", "epochs", "batch", "weight_decay",
-                 "ema_decay", "survival", "label_smoothing", "minival", "select"):  # fmt: skip
+                 "ema_decay", "survival", "label_smoothing", "select"):  # fmt: skip
         assert getattr(recipe, name) == getattr(imagenet, name)
     assert not recipe.decay_bias and recipe.dropout is None
     phases = [recipe.phase(number) for number in range(recipe.phases)]

@@ -36,8 +36,8 @@ def hold_out(split: Split, amount: int | float, seed: int = 0, name: str = "mini
     count = round(amount * len(split)) if 0 < amount < 1 else int(amount)
     if not 0 < count < len(split):
         raise CompoundNetError(
-            f"cannot hold {amount} of {len(split)} {split.name} images out as {name}: give a count from 1 to"
-            f" {len(split) - 1}, or a fraction between 0 and 1"
+            f"cannot hold {amount:,g} of {len(split):,} {split.name} images out as {name}: give a count from 1 to"
+            f" {len(split) - 1:,}, or a fraction from {1 / len(split):.1g} to below 1"
         )
     drawn = draws(split, seed)
     chosen = _by_label(split.labels, drawn, count) if split.multilabel else np.argsort(drawn, kind="stable")[:count]
