@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from small_model import write_small_model
 from small_train import CLASSES, small_dataset, small_network, small_recipe
 
 from compoundnet.base import CompoundNetError
@@ -93,6 +94,12 @@ def test_a_teacher_of_other_classes_is_refused(taught: ModelFolder, tmp_path: Pa
 def test_a_teacher_without_class_names_is_refused(taught: ModelFolder, tmp_path: Path) -> None:
     with pytest.raises(CompoundNetError, match="as a teacher, unnamed has 3 classes without names"):
         task_of(with_labels(taught, tmp_path / "unnamed", None))
+
+
+def test_a_teacher_of_grey_images_is_refused(tmp_path: Path) -> None:
+    grey = write_small_model(tmp_path / "grey", labels=CLASSES, in_channels=1)
+    with pytest.raises(CompoundNetError, match="grey takes images of 1 channels, and training has 3"):
+        task_of(grey)
 
 
 def test_several_labels_have_no_teacher(taught: ModelFolder) -> None:

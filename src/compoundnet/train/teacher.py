@@ -51,6 +51,10 @@ def check_teacher(teacher: ModelFolder, train: Split) -> NDArray[np.int64]:
     if train.multilabel or teacher.postprocess.multilabel:
         whose = "the training images have" if train.multilabel else f"{teacher.name} gives an image"
         raise CompoundNetError(f"a teacher is for images of one class each, and {whose} several labels")
+    if teacher.network.in_channels != 3:
+        raise CompoundNetError(
+            f"as a teacher, {teacher.name} takes images of {teacher.network.in_channels} channels, and training has 3"
+        )
     try:
         return match_classes(teacher, train)
     except CompoundNetError as error:
