@@ -96,7 +96,7 @@ def completions(line: str) -> list[str]:
         ("data describe cifar", ["cifar10", "cifar100"]),
         ("models convert --layout t", ["timm", "timm-native", "torchvision", "transformers", "tensorflow"]),
         ("reproduce table8", ["table8"]),
-        ("list --family mob", ["mobilenet"]),
+        ("list --family mob", ["mobilenet", "mobilenet-v4"]),
     ],
 )
 def test_the_shell_completes_commands_options_and_names(line: str, expected: list[str]) -> None:

@@ -20,7 +20,15 @@ from compoundnet.explain import Explainer
 from compoundnet.explain.methods import last_map
 
 PHOTOS = tomllib.loads((Path(__file__).parent / "boxes.toml").read_text(encoding="utf-8"))["photos"]
-FAMILIES = ["efficientnet-b0", "efficientnet-lite0", "efficientnetv2-b0", "mobilenet-v2", "resnet-50"]
+FAMILIES = [
+    "efficientnet-b0",
+    "efficientnet-lite0",
+    "efficientnet-edgetpu-s",
+    "efficientnetv2-b0",
+    "tinynet-c",
+    "mobilenet-v2",
+    "resnet-50",
+]
 
 
 @pytest.fixture(scope="module")

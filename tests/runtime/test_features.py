@@ -12,13 +12,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from random_net import random_net, reduced
 from small_model import write_small_model
 from small_train import small_dataset
 
 import compoundnet as cn
 from compoundnet.base import CompoundNetError
 from compoundnet.data import Split, open_dataset
-from compoundnet.models import ModelFolder
+from compoundnet.models import ModelFolder, Preprocess, write_folder
 from compoundnet.runtime import Embedder, Failure, feature_file, features, find_neighbours, read_features
 from compoundnet.runtime.embedding import Embedding
 
@@ -52,6 +53,18 @@ def test_they_are_the_inputs_of_the_classifier(model: ModelFolder) -> None:
         expected = net.forward_head(net.forward_features(images), pre_logits=True).numpy()
     assert found.dtype == np.float32 and found.shape == (60, net.num_features)
     assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
+
+
+def test_they_are_what_follows_the_pool_where_the_network_has_a_convolution_there(tmp_path: Path) -> None:
+    network = reduced("mobilenet-v4-conv-small")
+    net = random_net(network)
+    model = write_folder(tmp_path / "v4", network, net.state_dict(), Preprocess.authors(64), readme="# v4\n")
+    embedder, image = Embedder(model), np.random.default_rng(0).integers(0, 256, (70, 64, 3), dtype=np.uint8)
+    assert embedder.width == net.head_hidden_size == 1280
+    with torch.inference_mode():
+        maps = net.forward_features(model.preprocess(image)[None])
+        expected = net.forward_head(maps, pre_logits=True)[0].numpy()
+    assert np.abs(embedder(image) - expected).max() < 1e-4 * np.abs(expected).max()
 
 
 def test_the_resolution_is_free(model: ModelFolder) -> None:

@@ -9,7 +9,15 @@ import typer
 
 from compoundnet import arch, models, zoo
 from compoundnet.base import format_count, parse_count
-from compoundnet.cli.options import Force, Json, complete_model, complete_network, output_option
+from compoundnet.cli.options import (
+    Force,
+    Json,
+    MaxMacs,
+    MaxParams,
+    complete_model,
+    complete_network,
+    output_option,
+)
 from compoundnet.cli.output import note, print_json, show, table
 from compoundnet.models.hub import is_hub_name, parse_hub_name
 
@@ -31,12 +39,8 @@ def _complete_sort(incomplete: str) -> list[str]:
 
 @app.command(name="list")
 def list_models(
-    max_macs: Annotated[
-        str | None, typer.Option(metavar="N", help="List models with at most this many multiply-adds, such as 0.6G.")
-    ] = None,
-    max_params: Annotated[
-        str | None, typer.Option(metavar="N", help="List models with at most this many parameters, such as 6M.")
-    ] = None,
+    max_macs: MaxMacs = None,
+    max_params: MaxParams = None,
     sort: Annotated[
         str,
         typer.Option(

@@ -95,6 +95,10 @@ ModelName = Annotated[
         autocompletion=complete_model,
     ),
 ]
+MaxMacs = Annotated[
+    str | None, typer.Option("--max-macs", metavar="N", help="Bound on multiply-adds per image, such as 1.8G.")
+]
+MaxParams = Annotated[str | None, typer.Option("--max-params", metavar="N", help="Bound on parameters, such as 12M.")]
 RuleName = Annotated[
     str | None,
     typer.Option(

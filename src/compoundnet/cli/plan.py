@@ -12,6 +12,8 @@ from compoundnet.cli.options import (
     Batch,
     CoefficientsFile,
     Json,
+    MaxMacs,
+    MaxParams,
     NetworkFile,
     NetworkName,
     NumClasses,
@@ -35,8 +37,8 @@ def _bytes(what: str) -> Any:
 
 def plan(
     network: NetworkName,
-    max_macs: Annotated[str | None, _count("multiply-adds per image, such as 1.8G")] = None,
-    max_params: Annotated[str | None, _count("parameters, such as 12M")] = None,
+    max_macs: MaxMacs = None,
+    max_params: MaxParams = None,
     max_activations: Annotated[
         str | None, _count("the outputs of convolutions and fully connected layers per image, such as 20M")
     ] = None,

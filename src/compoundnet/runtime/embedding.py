@@ -40,8 +40,9 @@ class Embedding(NamedTuple):
 class Embedder:
     """A model that is ready to turn images into features: `Embedder("efficientnet-lite0")("cat.jpg")`.
 
-    Features are what the classifier reads: the pooled last feature map, float32[width]. Images of one kind have similar
-    features, also where the model was trained on other classes.
+    Features are what the classifier reads, float32[width]: the pooled last feature map, or what a convolution after the
+    pool makes of it (MobileNetV4). Images of one kind have similar features, also where the model was trained on other
+    classes.
 
     Args:
         model: A name of `compoundnet models list`, a model folder, or an opened model.
@@ -100,7 +101,7 @@ class Embedder:
     @property
     def width(self) -> int:
         """The number of features."""
-        return self._network.features
+        return self._network.classifier_features
 
     def __call__(self, image: str | os.PathLike[str] | Image.Image | NDArray[Any]) -> NDArray[np.float32]:
         """Return the features of one image, float32[width].

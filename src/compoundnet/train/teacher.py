@@ -125,7 +125,7 @@ class Teacher:
 
     def _predict_all(self, workers: int, progress: Progress) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         classes = len(self._classes)
-        width = self._model.network.features if self._features else 0
+        width = self._model.network.classifier_features if self._features else 0
 
         def both(images: Tensor) -> Tensor:
             logits, features = self.teach(images.to(self._fabric.device))
