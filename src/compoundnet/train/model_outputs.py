@@ -20,7 +20,7 @@ from compoundnet.runtime.sessions import session
 from compoundnet.train.counts import Predict
 
 if TYPE_CHECKING:
-    from lightning.fabric import Fabric
+    from lightning_fabric import Fabric
 
 
 def logits_function(model: Model, fabric: Fabric, backend: str | None, threads: int | None, batch: int) -> Predict:

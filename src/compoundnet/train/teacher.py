@@ -24,7 +24,7 @@ from compoundnet.train.model_outputs import logits_function, match_classes
 from compoundnet.train.processes import on_first
 
 if TYPE_CHECKING:
-    from lightning.fabric import Fabric
+    from lightning_fabric import Fabric
 
 _BATCH = 64
 

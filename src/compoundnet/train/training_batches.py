@@ -16,7 +16,7 @@ from compoundnet.train.schedule import phase_of
 from compoundnet.train.teacher import Teacher
 
 if TYPE_CHECKING:
-    from lightning.fabric import Fabric
+    from lightning_fabric import Fabric
 
     from compoundnet.base import Progress
     from compoundnet.data.loader import Loader
