@@ -12,7 +12,8 @@ import pytest
 import torch
 from kill_at import KillAt, Killed
 from safetensors.torch import load_file
-from small_train import small_dataset, small_network, small_recipe
+from small_model import write_small_model
+from small_train import CLASSES, small_dataset, small_network, small_recipe
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -113,6 +114,22 @@ def test_a_loss_with_constants_serves_several_runs(tmp_path: Path) -> None:
         task = plan_task(recipe, small_dataset(), network=small_network(), loss=loss)
         train(task, tmp_path / name, fabric=launch(Hardware(devices=1, accelerator="gpu"), recipe))
     assert str(loss.get_buffer("weight").device) == "cpu"
+
+
+@pytest.mark.parametrize("view", ["same", "whole"])
+def test_a_student_with_mixed_and_erased_images_resumes_to_the_bit(tmp_path: Path, view: str) -> None:
+    teacher = write_small_model(tmp_path / "teacher", labels=CLASSES)
+    settings = [f"distillation.view={view}", "distillation.features=1", "mixup=0.2", "cutmix=1", "erase=0.5", *SHORT]
+    for name, step in (("whole", 0), ("cut", 4), ("cut", 0)):
+        recipe = small_recipe(EVERY_STEP, *settings)
+        task = plan_task(recipe, small_dataset(), network=small_network(), teacher=teacher)
+        fabric = launch(Hardware(devices=1, accelerator="gpu"), recipe)
+        try:
+            train(task, tmp_path / name, fabric=fabric, resume=name == "cut", watcher=KillAt(step))
+        except Killed:
+            assert step
+    whole, cut = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
 
 
 def test_pinned_batches_of_workers_are_those_of_this_process_and_normalised_alike() -> None:
