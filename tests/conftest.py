@@ -8,6 +8,7 @@ from pathlib import Path
 
 import postgresql
 import pytest
+from torchlib import share_torchlib
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -18,6 +19,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if not torch.cuda.is_available():
             for item in marked:
                 item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU"))
+
+
+def pytest_runtest_setup() -> None:
+    share_torchlib()
 
 
 @pytest.fixture(scope="session", autouse=True)

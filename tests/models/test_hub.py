@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import command
 import hub_server
 import huggingface_hub
 import pytest
@@ -66,10 +67,7 @@ def run(*arguments: str | Path, home: Path, **environment: str) -> subprocess.Co
         name: value for name, value in os.environ.items() if not name.startswith("HF_") and "proxy" not in name.lower()
     }
     own = {"HF_HOME": str(home / "hf"), "COMPOUNDNET_CACHE": str(home / "own"), "HF_HUB_DISABLE_XET": "1"}
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "compoundnet", *map(str, arguments)],
-        capture_output=True, text=True, env={**kept, **own, **environment}, timeout=300, check=False,
-    )  # fmt: skip
+    return command.forked(list(map(str, arguments)), Path.cwd(), {**kept, **own, **environment})
 
 
 # What is pushed

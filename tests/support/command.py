@@ -17,7 +17,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-# What the server imports. Not ONNX Runtime, which does not survive a fork, nor what reads the environment on import.
+# What the server imports. Not ONNX Runtime, which does not survive a fork, nor what reads the environment on import, as
+# huggingface_hub does.
 _HEAVY = (
     "lightning_fabric",
     "matplotlib.figure",
@@ -40,12 +41,12 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """`compoundnet ARGUMENTS`, with warnings as errors and plain text of a fixed width; see command_server on faults.
 
-    With PYTHONPATH or a variable of the Hugging Face hub in a new interpreter: they count when libraries are imported.
+    With PYTHONPATH in a new interpreter: it counts when libraries are imported.
     """
     words = list(map(str, arguments))
     whole = {**os.environ, "COLUMNS": "160", "NO_COLOR": "1", "TERM": "dumb", **environment}
-    if not any(name.startswith(("PYTHONPATH", "HF_")) for name in environment):
-        return _forked(words, cwd or Path.cwd(), whole, fault or {})
+    if "PYTHONPATH" not in environment:
+        return forked(words, cwd or Path.cwd(), whole, fault or {})
     return subprocess.run(
         [sys.executable, "-W", "error", "-m", "compoundnet", *words],
         capture_output=True,
@@ -75,16 +76,17 @@ def _end(server: subprocess.Popen[str]) -> None:
     server.wait()
 
 
-def _forked(
-    words: list[str], cwd: Path, environment: dict[str, str], fault: dict[str, Any]
+def forked(
+    words: list[str], cwd: Path, environment: dict[str, str], fault: dict[str, Any] | None = None
 ) -> subprocess.CompletedProcess[str]:
+    """`compoundnet WORDS` in a fork of the server, with just that environment."""
     with tempfile.TemporaryDirectory(prefix="command-") as folder:
         files = {name: str(Path(folder, name)) for name in ("stdout", "stderr")}
         asked: dict[str, Any] = {
             "arguments": words,
             "cwd": str(cwd),
             "environment": environment,
-            "fault": fault,
+            "fault": fault or {},
             **files,
         }
         server = _server()

@@ -22,11 +22,17 @@ import time
 import traceback
 from typing import Any, NoReturn
 
+from torchlib import make_torchlib
+
 
 def main() -> None:
+    # Lightning imports it where it is installed, and with it transformers and huggingface_hub.
+    sys.modules["torchmetrics"] = None  # type: ignore[assignment]
     for library in sys.argv[1:]:
         if importlib.util.find_spec(library.partition(".")[0]) is not None:
             importlib.import_module(library)
+    assert "huggingface_hub" not in sys.modules, "reads the environment, which each command has of its own"
+    make_torchlib()
     gc.freeze()  # or the first collection of each process would copy all of it
     while line := sys.stdin.readline():
         asked = json.loads(line)

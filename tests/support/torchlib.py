@@ -1,0 +1,25 @@
+"""The exporter's table of operators, made once for a process: making it is a third of the export of a small network."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import sys
+
+_TABLE = "torch.onnx._internal.exporter._registration"
+
+
+def share_torchlib() -> None:
+    """Let all further exports of this process share the table, if there was one."""
+    if _TABLE not in sys.modules:
+        return
+    library = sys.modules[_TABLE].onnxscript_apis
+    if not hasattr(library.get_torchlib_ops, "cache_info"):
+        library.get_torchlib_ops = functools.cache(library.get_torchlib_ops)
+
+
+def make_torchlib() -> None:
+    """Make the table, for all processes that are forked from this one."""
+    importlib.import_module(_TABLE)
+    share_torchlib()
+    sys.modules[_TABLE].onnxscript_apis.get_torchlib_ops()
