@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any, cast
+
 import pytest
-from layout_parity import check_parity
+import torch
+from layout_parity import check_parity, randomise
 from torch import nn
 from transformers import EfficientNetConfig, EfficientNetForImageClassification
 
 from compoundnet import arch
 from compoundnet.arch import Network
 from compoundnet.base import CompoundNetError
+from compoundnet.models.foreign import read_foreign
 from compoundnet.models.layouts import layout
+from compoundnet.nn import build
 
 LAYOUT = layout("transformers")
 MODELS = [0, 1, *(pytest.param(number, marks=pytest.mark.slow) for number in range(2, 8))]
@@ -49,6 +55,33 @@ def test_other_classes_and_input_channels_come_with_the_weights() -> None:
     model = their_model(network.replace(num_classes=7, in_channels=1), 64)
     converted = check_parity(model, network, LAYOUT, height=64, width=64, logits="logits")
     assert (converted.num_classes, converted.in_channels) == (7, 1)
+
+
+@pytest.mark.parametrize("prefix", ["", "backbone.", "model.encoder_model."])
+def test_its_model_without_a_classifier_is_recognised(prefix: str, tmp_path: Path) -> None:
+    network = arch.network("efficientnet-b0")
+    theirs = cast(Any, their_model(network, 64)).efficientnet.double().eval()
+    randomise(theirs, seed=1, gain=1.5)
+    state = {prefix + name: tensor for name, tensor in theirs.state_dict().items()}
+    torch.save(state, tmp_path / "body.pt")
+    found = read_foreign(tmp_path / "body.pt")
+    assert (found.layout, found.network.name, found.network.num_classes) == ("transformers", "efficientnet-b0", 0)
+    assert any("put efficientnet. before the names" in note for note in found.notes)
+    ours = build(found.network).double().eval()
+    ours.load_state_dict(found.state)
+    images = torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(images), theirs(images).pooler_output, rtol=1e-9, atol=1e-9)
+
+
+def test_a_classifier_of_ones_own_on_its_model_is_found(tmp_path: Path) -> None:
+    body = cast(Any, their_model(arch.network("efficientnet-b0"), 64)).efficientnet
+    head = nn.Linear(1280, 5)
+    state = {f"backbone.{name}": tensor for name, tensor in body.state_dict().items()}
+    torch.save(state | {f"head.{name}": tensor for name, tensor in head.state_dict().items()}, tmp_path / "own.pt")
+    found = read_foreign(tmp_path / "own.pt")
+    assert found.network.num_classes == 5
+    assert torch.equal(found.state["classifier.weight"], head.weight)
 
 
 @pytest.mark.parametrize("name", ["efficientnet-lite0", "resnet-18"])

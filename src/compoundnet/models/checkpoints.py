@@ -19,7 +19,7 @@ from torch import Tensor
 
 from compoundnet.base import CompoundNetError, check_file, format_bytes, limits
 from compoundnet.models.hub_folders import shards
-from compoundnet.models.layouts import LAYOUTS, stem_names
+from compoundnet.models.layouts import LAYOUTS, bodies, stem_names
 from compoundnet.models.tensors import COUNTER
 from compoundnet.models.torch_files import PICKLE, ZIP, Record, array_of, read_torch
 from compoundnet.models.weights_files import read_safetensors, unreadable
@@ -95,6 +95,10 @@ def read_checkpoint(path: Path, *, raw: bool = False) -> Checkpoint:
         notes.append(inside.note)
     if inside.prefix:
         notes.append(f"removed the prefix {inside.prefix} from the names of the tensors")
+    if inside.body:
+        notes.append(
+            f"put {inside.body} before the names of the tensors, which are those of a model without classifier"
+        )
     averaged = averaged or inside.averaged
     return Checkpoint(inside.state, averaged, inside.prefix, inside.others, _settings(content), tuple(notes))
 
@@ -134,6 +138,7 @@ class _Inside(NamedTuple):
     averaged: bool
     average_left: bool
     note: str
+    body: str
 
 
 def without_prefix(state: Mapping[str, Tensor], *, raw: bool = False) -> _Inside:
@@ -157,13 +162,14 @@ def without_prefix(state: Mapping[str, Tensor], *, raw: bool = False) -> _Inside
     own = {name: tensor for name, tensor in state.items() if name not in _COUNTERS and not name.startswith(said)}
     kept = {name: tensor for name, tensor in own.items() if name.startswith(prefix)}
     others_left = {name: tensor for name, tensor in own.items() if name not in kept}
-    plain = {name.removeprefix(prefix): tensor for name, tensor in kept.items()}
-    return _Inside(plain, prefix, others_left, averaged, raw and bool(averages) and prefix in trained, note)
+    body = next((body for stem, body in bodies().items() if prefix + stem in kept), "")
+    plain = {body + name.removeprefix(prefix): tensor for name, tensor in kept.items()}
+    return _Inside(plain, prefix, others_left, averaged, raw and bool(averages) and prefix in trained, note, body)
 
 
 def _prefixes(state: Mapping[str, Tensor]) -> list[str]:
     """The prefixes before a stem, those of the most tensors only: ResNet's blocks begin like ResNet itself."""
-    stems = {stem for name in LAYOUTS for stem in stem_names(name)}
+    stems = {stem for name in LAYOUTS for stem in stem_names(name)} | bodies().keys()
     candidates = {
         name.removesuffix(stem)
         for name, tensor in state.items()

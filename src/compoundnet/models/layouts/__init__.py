@@ -21,4 +21,12 @@ def stem_names(name: str) -> frozenset[str]:
     return frozenset(found)
 
 
-__all__ = ["LAYOUTS", "Layout", "Pair", "from_layout", "layout", "permuted", "stem_names", "to_layout"]
+@cache
+def bodies() -> dict[str, str]:
+    """The name of the first weight in a library's model without a classifier, and what the name lacks in front."""
+    return {
+        stem.removeprefix(one.body): one.body for one in LAYOUTS.values() if one.body for stem in stem_names(one.name)
+    }
+
+
+__all__ = ["LAYOUTS", "Layout", "Pair", "bodies", "from_layout", "layout", "permuted", "stem_names", "to_layout"]

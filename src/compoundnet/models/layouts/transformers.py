@@ -1,4 +1,4 @@
-"""Hugging Face transformers: EfficientNetForImageClassification.
+"""Hugging Face transformers: EfficientNetForImageClassification, and its body EfficientNetModel.
 
 Its padding depends on the configuration, not on the input: bottom and right only, but symmetric in the blocks listed in
 `depthwise_padding`. At the resolution of the configuration, which must be even, this equals TensorFlow's SAME padding.
@@ -19,9 +19,11 @@ from compoundnet.models.layouts.base import (
     unsupported,
 )
 
+_BODY = "efficientnet"
+
 
 def _modules(network: Network) -> Iterator[Module]:
-    body = "efficientnet"
+    body = _BODY
     yield from conv_norm("stem", f"{body}.embeddings.convolution", f"{body}.embeddings.batchnorm")
     for at in positions(network):
         ours, theirs = at.ours, f"{body}.encoder.blocks.{at.index}"
@@ -46,4 +48,6 @@ def _modules(network: Network) -> Iterator[Module]:
 
 
 # Its configuration passes TensorFlow's momentum of 0.99 to torch, where the same momentum is 0.01, as in training.
-LAYOUT = Layout("transformers", "transformers", conventions("same", Norm(eps=1e-3, momentum=0.01)), _modules)
+LAYOUT = Layout(
+    "transformers", "transformers", conventions("same", Norm(eps=1e-3, momentum=0.01)), _modules, body=f"{_BODY}."
+)
