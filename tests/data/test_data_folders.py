@@ -1,5 +1,6 @@
 """Which files are taken from what a person names."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ def touch(folder: Path, *names: str) -> None:
         (folder / name).touch()
 
 
-def names(folder: Path, found: list[Path]) -> list[str]:
+def names(folder: Path, found: Iterable[Path]) -> list[str]:
     return [path.relative_to(folder).as_posix() for path in found]
 
 
@@ -41,7 +42,12 @@ def test_a_hidden_folder_that_is_named_is_meant(tmp_path: Path) -> None:
 def test_a_named_file_is_taken_whatever_it_is(tmp_path: Path) -> None:
     paths = [tmp_path / "missing.jpg", tmp_path / "image.dat"]
     paths[1].touch()
-    assert data.find_images(paths) == paths
+    found = data.find_images(paths)
+    assert list(found) == paths
+    assert [found[index] for index in range(len(paths))] == paths
+    assert found[-1] == paths[-1] and found[1:] == paths[1:]
+    with pytest.raises(IndexError):
+        found[len(paths)]
 
 
 def test_a_folder_without_images_is_an_error(tmp_path: Path) -> None:

@@ -223,8 +223,8 @@ def test_links_are_followed_alike_and_a_circle_ends(tmp_path: Path) -> None:
     assert [path.relative_to(photos).as_posix() for path in find_images([photos])] == names
     assert "3 links to folders that were read already (cat/more, cat/up, dog/above)" in whole.text()
     assert left_out(whole)["read already"] == (3, ("cat/more", "cat/up", "dog/above"))
-    assert left_out(whole)["dead link"] == (2, ("dog/gone.jpg", "dog/zero.jpg"))
-    assert left_out(whole)["not regular"] == (1, ("dog/pipe.jpg",))
+    assert left_out(whole)["dead link"] == (1, ("dog/gone.jpg",))
+    assert left_out(whole)["not regular"] == (2, ("dog/pipe.jpg", "dog/zero.jpg"))
 
 
 def test_a_folder_that_two_classes_share_is_said(tmp_path: Path) -> None:

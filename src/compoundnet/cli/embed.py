@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -80,7 +81,7 @@ def embed(
         model, backend=backend, threads=threads, device=device,
         allow_truncated=allow_truncated, value_range=parse_range(value_range),
     )  # fmt: skip
-    if (text := embedder.find_range([*files, *(queries or [])])) is not None:
+    if (text := embedder.find_range(chain(files, queries or []))) is not None:
         note(text)
     asked = {str(query): embedder(query) for query in queries or []}
     found = runtime.Nearest(asked, nearest) if asked else None
@@ -123,7 +124,7 @@ def _add_written(written: Path, embedder: runtime.Embedder, found: runtime.Neare
 
 
 def _compute(
-    embedder: runtime.Embedder, files: list[Path], output: Path | None, found: runtime.Nearest | None
+    embedder: runtime.Embedder, files: Sequence[Path], output: Path | None, found: runtime.Nearest | None
 ) -> tuple[int, int]:
     """Return the number of images, and of those that could not be read."""
     count = failures = 0

@@ -21,6 +21,7 @@ from compoundnet.data.dataset import Dataset, Split, Understanding
 from compoundnet.data.folders import LeftOutFiles, Visited, holds_images, images_below, is_wanted, listed
 from compoundnet.data.names import (
     LIST_SUFFIXES,
+    MAPS_FILE,
     SPLITS,
     class_name,
     is_made_by_tools,
@@ -107,12 +108,12 @@ class _Reader:
         if name not in self._levels:
             folders, lists, images = [], [], 0
             entries = listed(self.root / name)
-            names = frozenset(entry.name for entry in entries)
+            beside_maps = any(entry.name == MAPS_FILE for entry in entries)
             for entry in entries:
                 if entry.is_dir():
                     if is_wanted(entry, _join(name, entry.name), self.left):
                         folders.append(entry.name)
-                elif is_map_file(entry.name, names):
+                elif beside_maps and is_map_file(entry.name):
                     self.left.add("written beside images", _join(name, entry.name))
                 elif not entry.name.startswith(".") and not is_made_by_tools(entry.name, folder=False):
                     suffix = Path(entry.name).suffix.lower()

@@ -7,14 +7,18 @@ tools, and what this program wrote are left out.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, groupby
 from pathlib import Path
+from typing import overload
 
 import msgspec
 
 from compoundnet.base import CompoundNetError, Notify, ignore, irregular
 from compoundnet.base.images import image_suffixes, unread_files, unread_suffixes
-from compoundnet.data.names import is_made_by_tools, is_map_file, written_by_compoundnet
+from compoundnet.data.names import MAPS_FILE, is_made_by_tools, is_map_file, written_by_compoundnet
+from compoundnet.data.sources import Strings
 
 _EXAMPLES = 5
 # Files that are looked at to see whether a folder that is left out holds images.
@@ -122,7 +126,42 @@ class LeftOutFiles:
         return tuple(found)
 
 
-def find_images(paths: Iterable[str | os.PathLike[str]], *, notify: Notify = ignore) -> list[Path]:
+class ImagePaths(Sequence[Path]):
+    """Paths in order, as the bytes of their names: as a list, a million paths would take 0.5 GB.
+
+    Args:
+        parts: Folders with the names below them.
+    """
+
+    def __init__(self, parts: Iterable[tuple[Path, Strings]]) -> None:
+        self._parts = tuple(parts)
+        self._ends = list(accumulate(len(names) for _, names in self._parts))
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    @overload
+    def __getitem__(self, index: int) -> Path: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Path]: ...
+
+    def __getitem__(self, index: int | slice) -> Path | list[Path]:
+        if isinstance(index, slice):
+            return [self[one] for one in range(*index.indices(len(self)))]
+        place = range(len(self))[index]
+        part = bisect_right(self._ends, place)
+        folder, names = self._parts[part]
+        return folder / names[place - (self._ends[part - 1] if part else 0)]
+
+    def __iter__(self) -> Iterator[Path]:
+        return (folder / name for folder, names in self._parts for name in names)
+
+    def __repr__(self) -> str:
+        return f"<ImagePaths of {len(self):,} images>"
+
+
+def find_images(paths: Iterable[str | os.PathLike[str]], *, notify: Notify = ignore) -> ImagePaths:
     """Find the images of files and folders, in the order given.
 
     Folders are searched recursively, each level sorted by name. A file is returned unchanged, even if it does not
@@ -135,21 +174,21 @@ def find_images(paths: Iterable[str | os.PathLike[str]], *, notify: Notify = ign
     Raises:
         CompoundNetError: a folder has no images, or cannot be listed.
     """
-    found: list[Path] = []
+    found: list[tuple[Path, Strings]] = []
     left = LeftOutFiles()
-    for path in map(Path, paths):
-        if not path.is_dir():
-            found.append(path)
+    for is_folder, group in groupby(map(Path, paths), Path.is_dir):
+        if not is_folder:
+            found.append((Path(), Strings.of(map(str, group))))
             continue
-        names = list(images_below(path, "", left, Visited(path)))
-        if not names:
-            raise CompoundNetError(
-                "; ".join([f"{path}: there are no images in this folder or below it", *_lines(left)])
-            )
-        found += [path / name for name in names]
+        for path in group:
+            found.append((path, Strings.of(images_below(path, "", left, Visited(path)))))
+            if not len(found[-1][1]):
+                raise CompoundNetError(
+                    "; ".join([f"{path}: there are no images in this folder or below it", *_lines(left)])
+                )
     for line in _lines(left):
         notify(line)
-    return found
+    return ImagePaths(found)
 
 
 class Visited:
@@ -204,9 +243,11 @@ def images_below(folder: Path, name: str, left: LeftOutFiles, visited: Visited, 
         left.add("read already", name)
         return
     entries = listed(path)
-    names = frozenset(entry.name for entry in entries)
+    beside_maps = any(entry.name == MAPS_FILE for entry in entries)
     inside = f"{name}/" if name else ""
-    for entry in entries:
+    entries.reverse()
+    while entries:
+        entry = entries.pop()  # freed as they are read: there may be a million
         below = f"{inside}{entry.name}"
         if entry.is_dir():
             if is_wanted(entry, below, left):
@@ -216,7 +257,7 @@ def images_below(folder: Path, name: str, left: LeftOutFiles, visited: Visited, 
                 left.add(hidden, below)
         elif is_made_by_tools(entry.name, folder=False):
             continue
-        elif is_map_file(entry.name, names):
+        elif beside_maps and is_map_file(entry.name):
             left.add("written beside images", below)
         elif (suffix := os.path.splitext(entry.name)[1].lower()) not in image_suffixes():  # noqa: PTH122  a million times
             left.add_other(suffix, below)

@@ -65,7 +65,7 @@ _WRITTEN = (
     ("a training run", ("checkpoints", "lock")),
 )
 # Of class activation maps; `explain --grid` writes the grid alone.
-_MAPS, _GRID = "maps.json", "grid.jpg"
+MAPS_FILE, _GRID = "maps.json", "grid.jpg"
 _MAP_FILE = re.compile(r".*\.(cam|gradcam)\.jpg|sheet(-\d+)?\.jpg|grid\.jpg|maps\.json")
 
 
@@ -127,9 +127,9 @@ def is_made_by_tools(name: str, *, folder: bool) -> bool:
     return lower in _TOOLS_FILES or lower.endswith(("@synoeastream", "@synoresource"))
 
 
-def is_map_file(name: str, entries: Collection[str]) -> bool:
-    """Whether `explain` wrote a file: it may write beside the images."""
-    return _MAPS in entries and _MAP_FILE.fullmatch(name) is not None
+def is_map_file(name: str) -> bool:
+    """Whether `explain` wrote a file, if MAPS_FILE is beside it: it may write beside the images."""
+    return _MAP_FILE.fullmatch(name) is not None
 
 
 def written_by_compoundnet(entries: Collection[str]) -> str | None:
@@ -139,7 +139,7 @@ def written_by_compoundnet(entries: Collection[str]) -> str | None:
         return found
     if all(re.fullmatch(r"(figure|table)\d+(-\w+)?\.\w+", name) for name in entries):
         return "reproduced tables and figures"
-    maps = all(map(_MAP_FILE.fullmatch, entries)) and (_MAPS in entries or set(entries) == {_GRID})
+    maps = all(map(_MAP_FILE.fullmatch, entries)) and (MAPS_FILE in entries or set(entries) == {_GRID})
     return "class activation maps" if maps else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -32,9 +33,11 @@ class Strings(msgspec.Struct, frozen=True, eq=False):
     @classmethod
     def of(cls, values: Iterable[str]) -> Strings:
         """Pack strings. Surrogates, which stand for undecodable bytes in file names, are kept."""
-        encoded = [value.encode("utf-8", "surrogateescape") for value in values]
-        lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
-        return cls(np.frombuffer(b"".join(encoded), np.uint8), np.cumsum(lengths))
+        text, ends = bytearray(), array("q")
+        for value in values:
+            text += value.encode("utf-8", "surrogateescape")
+            ends.append(len(text))
+        return cls(np.frombuffer(bytes(text), np.uint8), np.frombuffer(ends, np.int64))
 
     def __len__(self) -> int:
         return len(self.ends)

@@ -257,7 +257,7 @@ def _kept(
     )
 
 
-def _find(paths: Paths) -> list[Path]:
+def _find(paths: Paths) -> Sequence[Path]:
     listed = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     gone = [path for path in listed if not Path(path).exists()]
     if gone:
