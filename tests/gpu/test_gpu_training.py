@@ -74,6 +74,15 @@ def test_a_killed_run_resumes_to_the_bit(tmp_path: Path, settings: list[str]) ->
     assert one == two
 
 
+def test_repeatable_algorithms_give_the_same_weights_twice(tmp_path: Path) -> None:
+    torch.backends.cudnn.deterministic = False  # restored by the fixture
+    for name in ("one", "two"):
+        run(tmp_path / name, small_recipe("epochs=2", "deterministic=true"))
+    assert (tmp_path / "one" / "weights.safetensors").read_bytes() == (
+        tmp_path / "two" / "weights.safetensors"
+    ).read_bytes()
+
+
 def test_it_reaches_the_weights_of_the_cpu(tmp_path: Path) -> None:
     recipe = small_recipe("epochs=0", "steps=4", *PLAIN)
     run(tmp_path / "gpu", recipe)

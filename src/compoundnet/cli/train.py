@@ -120,6 +120,20 @@ def train(
         bool,
         typer.Option("--checkpointing", help="Use less memory and more time (--set checkpointing=true)."),
     ] = False,
+    deterministic: Annotated[
+        bool,
+        typer.Option(
+            "--deterministic",
+            help="Train to the same weights each time on a GPU too (--set deterministic=true).",
+        ),
+    ] = False,
+    refit: Annotated[
+        bool,
+        typer.Option(
+            "--refit",
+            help="When held-out images have decided, train again from the start on them too (--set refit=true).",
+        ),
+    ] = False,
     uncalibrated: Annotated[
         bool,
         typer.Option("--no-calibration", help="Fit no temperature for the probabilities on held-out images."),
@@ -148,6 +162,8 @@ def train(
     flags += [f"distillation.features={FEATURES}"] if teacher_features else []
     flags += ["checkpointing=true"] if checkpointing else []
     flags += ["allow_truncated=true"] if allow_truncated else []
+    flags += ["deterministic=true"] if deterministic else []
+    flags += ["refit=true"] if refit else []
     chosen = training.override(training.find_recipe(recipe or ("finetune" if start else "quick")), flags)
     if sweep and not chosen.has_steps:
         without = f"chooses a learning rate, and recipe {chosen.name} has no steps"
@@ -280,6 +296,7 @@ def _print_outcome(
                 "thresholds": outcome.thresholds,
                 "probe": None if outcome.probe is None else outcome.probe.fields(),
                 "epochs": outcome.history,
+                "refit": outcome.refit,
             }
         )
         return

@@ -88,6 +88,7 @@ class Engine:
         check_norm(task.network, recipe, len(task.train) // parts, fabric.world_size)
         self.steps = total_steps(recipe, self.epoch_steps)
         self._batches = TrainingBatches(task, fabric, epoch_steps=self.epoch_steps, steps=self.steps, workers=workers)
+        self._until = self.steps
         self._frozen_steps = frozen_steps(recipe, self.epoch_steps)
         self._state = RunState()
         self._best: dict[str, Tensor] = {}
@@ -99,6 +100,11 @@ class Engine:
     def weights(self) -> dict[str, Tensor]:
         """The weights that the recipe selects."""
         return self._best if self._recipe.select == "best" else network_state(self._average.net)
+
+    @property
+    def selected_step(self) -> int:
+        """The step after which the weights are those that the recipe selects."""
+        return self._state.best_step if self._recipe.select == "best" else self._state.step
 
     @property
     def history(self) -> list[Epoch]:
@@ -120,6 +126,10 @@ class Engine:
             self._task, None if self._sharded else self._average.net, self._fabric, epoch_steps=self.epoch_steps,
             first_step=self._state.step, steps=self.steps, workers=self._workers, teacher=self._batches.teacher,
         )  # fmt: skip
+
+    def stop_after(self, step: int) -> None:
+        """Let the run stop after a step, short of the end of the schedule."""
+        self._until = min(step, self.steps)
 
     def resume(self) -> bool:
         """Load the newest checkpoint; return False if there is none. Raises CompoundNetError for another run's."""
@@ -150,7 +160,7 @@ class Engine:
             CompoundNetError: a checkpoint cannot be saved, or too many images are unreadable. The last good checkpoint
                 stays.
         """
-        self._watcher.started(self._state.step, self.steps, -(-len(self._task.train) // self.epoch_steps))
+        self._watcher.started(self._state.step, self._until, -(-len(self._task.train) // self.epoch_steps))
         if self._fabric.device.type == "cpu":
             for text in precision_notes(self._recipe.precision):
                 self._watcher.notify(text)
@@ -169,7 +179,7 @@ class Engine:
                     self._save()
                 if wanted.stop:
                     raise InterruptedRunError(
-                        f"stopped after step {self._state.step} of {self.steps}, as asked; {self._last_good()}"
+                        f"stopped after step {self._state.step} of {self._until}, as asked; {self._last_good()}"
                     )
                 if ended:
                     self._end_epoch()
@@ -235,7 +245,7 @@ class Engine:
             self._net.dropout.p = self._batches.recipe.dropout
         batches = self._batches.from_step(state.step)
         pending, wanted = None, Wanted(False, False)
-        for _ in range(min(self.epoch_steps - state.step % self.epoch_steps, self.steps - state.step)):
+        for _ in range(min(self.epoch_steps - state.step % self.epoch_steps, self._until - state.step)):
             if self._batches.phase_of(state.step) != phase:
                 break
             if state.step == self._frozen_steps > 0:
@@ -343,6 +353,7 @@ class Engine:
             state.evaluations_since_best += 1
             if score(held, recipe) > state.best_score:
                 state.best_score, state.evaluations_since_best = score(held, recipe), 0
+                state.best_step = state.step
                 if recipe.select == "best":
                     whole = network_state(self._average.net)
                     self._best = {name: tensor.detach().cpu().clone() for name, tensor in whole.items()}
@@ -352,14 +363,14 @@ class Engine:
 
     def _at_an_end(self) -> bool:
         """Whether an epoch or the run is at its end."""
-        return self._state.step % self.epoch_steps == 0 or self._state.step >= self.steps
+        return self._state.step % self.epoch_steps == 0 or self._state.step >= self._until
 
     def _save_after_epoch(self) -> bool:
         return self._done() or self._state.step // self.epoch_steps % self._recipe.save_epochs == 0
 
     def _done(self) -> bool:
         patience = self._recipe.patience
-        return self._state.step >= self.steps or (patience > 0 and self._state.evaluations_since_best >= patience)
+        return self._state.step >= self._until or (patience > 0 and self._state.evaluations_since_best >= patience)
 
     def _save_is_due(self) -> bool:
         """Whether a checkpoint is due, by the clock of the first process."""

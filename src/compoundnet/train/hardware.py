@@ -11,10 +11,12 @@ wait for worker processes, start without them.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
 import sys
 import warnings
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -92,6 +94,31 @@ def precision_notes(precision: str) -> list[str]:
     if precision != "fp32" and sys.platform == "linux" and "bf16" not in instruction_sets():
         notes.append("this processor has no bfloat16 instructions: bf16 takes about twice the time of fp32")
     return notes
+
+
+@contextlib.contextmanager
+def repeatable(recipe: Recipe) -> Iterator[None]:
+    """Let torch use deterministic algorithms, if the recipe asks for them.
+
+    An operation without one warns. A resumed run then equals an uninterrupted one to the bit on a GPU too.
+    """
+    if not recipe.deterministic:
+        yield
+        return
+    import torch  # noqa: PLC0415  slow; see the top
+
+    # Read when the process first uses cuBLAS: https://docs.nvidia.com/cuda/cublas/#results-reproducibility
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    cudnn = torch.backends.cudnn
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    cudnn_before = cudnn.deterministic, cudnn.benchmark
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    cudnn.deterministic, cudnn.benchmark = True, False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        cudnn.deterministic, cudnn.benchmark = cudnn_before
 
 
 def _is_no_advice(record: logging.LogRecord) -> bool:

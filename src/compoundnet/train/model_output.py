@@ -35,6 +35,7 @@ def write_model(
     result: Result | None,
     decided: Decided | None = None,
     probe: Probe | None = None,
+    refit: tuple[Epoch, ...] | None = None,
     *,
     replace: bool,
 ) -> None:
@@ -47,7 +48,7 @@ def write_model(
     if result is not None:
         extras["result.json"] = write_result(result)
     made = probe or history[-1]
-    readme = _readme(task, output.name, made, result, Decided(calibration, thresholds))
+    readme = _readme(task, output.name, made, result, Decided(calibration, thresholds), refit)
     write_folder(
         output,
         task.network,
@@ -75,6 +76,7 @@ def _readme(
     made: Probe | Epoch,
     result: Result | None,
     decided: Decided,
+    refit: tuple[Epoch, ...] | None,
 ) -> str:
     recipe, source = task.recipe, task.start.name if task.start is not None else "scratch"
     if isinstance(made, Probe):
@@ -98,6 +100,12 @@ def _readme(
     ]
     if task.teacher is not None:
         lines += [f"Besides the labels it learned from {task.teacher.name} (distillation; see recipe.toml).", ""]
+    if refit is not None and task.whole is not None:
+        lines += [
+            f"When the held-out images had decided, it was trained once more from the start, for {refit[-1].step:,}"
+            f" steps on all {len(task.whole):,} images; the log is that of the first training.",
+            "",
+        ]
     own = {"loss": task.loss, "augmentation": task.augment and task.augment.transform}
     if any(value is not None for value in own.values()):
         named = [f"{name} `{described(value)}`" for name, value in own.items() if value is not None]

@@ -56,6 +56,8 @@ ELSEWHERE = {
         "optimizer.kind": "opt optim",
         "optimizer.momentum": "momentum",
         "patience": "early_stopping early_stop patience_epochs",
+        "refit": "refit_full train_on_all retrain",
+        "deterministic": "cudnn_deterministic use_deterministic_algorithms",
         "precision": "amp fp16 bf16 half mixed_precision dtype",
         "repeats": "aug_repeats ra_reps ra_sampler repeated_aug",
         "resolution": "image_size img_size imgsz input_size size",
@@ -137,6 +139,8 @@ class Recipe(RecipePart, frozen=True):
         precision: Precision of activations; weights are float32.
         channels_last: Memory format of weights and activations.
         compile: Use torch.compile.
+        deterministic: Use algorithms on a GPU that give the same result each time, which are slower; those of the CPU
+            always do.
         checkpointing: Recompute activations in the backward pass, for less memory.
         minival: Training images held out for decisions: a count, or a fraction below 1; "auto": a tenth, if they decide
             anything (`choose_held_out`).
@@ -144,6 +148,7 @@ class Recipe(RecipePart, frozen=True):
         select: "best": the weights of the best evaluation (top-1 accuracy, or the mean per class if training is
             balanced); "last": those of the last step.
         patience: Evaluations without improvement before training stops; 0 never stops early.
+        refit: When the held-out images have decided, train once more from the start, on these images too (`refit`).
         save_minutes: Minutes between checkpoints.
         save_epochs: Epochs after which a checkpoint is saved in any case.
         keep: Number of checkpoints that are kept during training.
@@ -202,11 +207,13 @@ class Recipe(RecipePart, frozen=True):
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     channels_last: bool = True
     compile: bool = False
+    deterministic: bool = False
     checkpointing: bool = False
     minival: float | Literal["auto"] = 0
     evaluate_epochs: int = 1
     select: Literal["best", "last"] = "last"
     patience: int = 0
+    refit: bool = False
     save_minutes: float = 10
     save_epochs: int = 1
     keep: int = 2

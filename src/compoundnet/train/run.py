@@ -29,13 +29,14 @@ from compoundnet.train.evaluation.calibration import (
     held_out_logits,
 )
 from compoundnet.train.evaluation.multi_label import multi_label_report
-from compoundnet.train.hardware import Hardware, launch
+from compoundnet.train.hardware import Hardware, launch, repeatable
 from compoundnet.train.held_out import ENOUGH
 from compoundnet.train.logistic import Probe
 from compoundnet.train.logs import Logs
 from compoundnet.train.model_output import Decided, make_postprocess, write_model
 from compoundnet.train.probe import probe_task, set_classifier, test_probe
 from compoundnet.train.processes import on_first
+from compoundnet.train.refit import refit, remove_refits
 from compoundnet.train.results import Result, make_result
 from compoundnet.train.several_labels import (
     LabelPredictions,
@@ -66,6 +67,7 @@ class Outcome(msgspec.Struct, frozen=True):
         thresholds: Of several labels an image, the thresholds that were chosen on the held-out images; None if none
             were.
         probe: The probe, if the recipe has no steps and it is the result; else None.
+        refit: The log of the second training, on all images; None if there was none.
     """
 
     model: ModelFolder
@@ -74,6 +76,7 @@ class Outcome(msgspec.Struct, frozen=True):
     calibration: TemperatureFit | None
     thresholds: ThresholdFit | None = None
     probe: Probe | None = None
+    refit: tuple[Epoch, ...] | None = None
 
 
 UNDECIDED = (
@@ -129,11 +132,12 @@ def train(
     first, folder = fabric.is_global_zero, run_folder(output)
     if workers is None:
         workers = worker_count(len(task.train), training=True)
-    with _alone(folder, output) if first else contextlib.nullcontext():
+    with _alone(folder, output) if first else contextlib.nullcontext(), repeatable(task.recipe):
         checkpoints = Checkpoints(folder / "checkpoints", task.recipe.keep)
         check_output(output, resume=resume, replace=replace)
         if first and not resume:
             checkpoints.clear()
+            remove_refits(folder)
         fabric.barrier()  # before any process looks for checkpoints that the first one clears
         events = watcher if first and watcher is not None else Watcher()
         if task.recipe.has_steps:
@@ -145,7 +149,7 @@ def train(
             if first and watcher is not None:
                 events.planned(engine.summary())
             engine.run()
-            made = _finished(task, engine, fabric, workers, events, str(output), calibrated=calibrated)
+            made = _finished(task, engine, folder, fabric, workers, events, str(output), calibrated=calibrated)
         else:
             made = _probed(task, fabric, events, str(output), calibrated=calibrated)
         if first:
@@ -157,7 +161,7 @@ def train(
                     f"{error}. The training is kept: solve this, and --resume writes the model"
                 ) from error
     fabric.barrier()
-    return Outcome(read_folder(output), tuple(made.history), made.result, *made.decided, made.probe)
+    return Outcome(read_folder(output), tuple(made.history), made.result, *made.decided, made.probe, made.refit)
 
 
 class _Made(NamedTuple):
@@ -167,17 +171,30 @@ class _Made(NamedTuple):
     history: list[Epoch]
     result: Result | None
     decided: Decided
-    probe: Probe | None
+    probe: Probe | None = None
+    refit: tuple[Epoch, ...] | None = None
 
 
 def _finished(
-    task: Task, engine: Engine, fabric: Fabric, workers: int, events: Watcher, model: str, *, calibrated: bool
+    task: Task,
+    engine: Engine,
+    folder: Path,
+    fabric: Fabric,
+    workers: int,
+    events: Watcher,
+    model: str,
+    *,
+    calibrated: bool,
 ) -> _Made:
-    """Evaluate a training that is at its last step."""
-    net, weights, history = engine.evaluable, engine.weights, engine.history
+    """Evaluate a training that is at its last step, and train on all images if the recipe says so."""
+    net, weights, history, again = engine.evaluable, engine.weights, engine.history, None
     net.load_state_dict(weights)
     decided = _decide_held_out(task, net, fabric, workers, events, calibrated=calibrated)
-    return _Made(weights, history, _test(task, net, fabric, workers, events, decided, model), decided, None)
+    if task.whole is not None:
+        second = refit(task, folder, engine.selected_step, engine.epoch_steps, fabric, workers=workers, watcher=events)
+        net, weights, again = second.evaluable, second.weights, tuple(second.history)
+    result = _test(task, net, fabric, workers, events, decided, model)
+    return _Made(weights, history, result, decided, refit=again)
 
 
 def _probed(task: Task, fabric: Fabric, events: Watcher, model: str, *, calibrated: bool) -> _Made:

@@ -79,6 +79,7 @@ class RunState:
         history: The log so far, each `Epoch` as plain values.
         best_score: top-1 accuracy, or mean per class if training is balanced, of the best evaluation so far.
         evaluations_since_best: Evaluations after that one.
+        best_step: Steps done before that one.
         loss: The sum of the losses of the current epoch's images.
         right: How many of the current epoch's images were classified correctly.
         seen: Images of the current epoch so far.
@@ -90,6 +91,7 @@ class RunState:
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     best_score: float = -1.0
     evaluations_since_best: int = 0
+    best_step: int = 0
     loss: float = 0.0
     right: int = 0
     seen: int = 0

@@ -54,6 +54,7 @@ class Task(msgspec.Struct, frozen=True):
         augment: The augmentation that replaces that of the recipe.
         teacher: The model that teaches it; None if there is none.
         asked_batch: The batch that was asked for, if `recipe.batch` is smaller because there are fewer images; else 0.
+        whole: The training images with the held-out ones, if the recipe trains on all of them at the end (`refit`).
         notes: Remarks for the user about what was found out about the images, and what was chosen in place of what was
             asked for.
     """
@@ -71,6 +72,7 @@ class Task(msgspec.Struct, frozen=True):
     teacher: ModelFolder | None = None
     asked_batch: int = 0
     notes: tuple[str, ...] = ()
+    whole: Split | None = None
 
     @property
     def multilabel(self) -> bool:
@@ -201,12 +203,18 @@ def plan_task(
     reading, found_range = dataset.reading(value_range=recipe.range, allow_truncated=recipe.allow_truncated)
     dataset = dataset.read_with(reading)
     preprocess = msgspec.structs.replace(preprocess, range=reading.range or preprocess.range)
-    train, held = dataset.split("train"), None
+    train, held, whole = dataset.split("train"), None, None
     notes: list[str | None] = [*input_notes, _enlarged(recipe, size), found_range]
     recipe, none_held = choose_held_out(recipe, train, calibrated=calibrated)
     notes.append(none_held)
     if recipe.minival:
+        whole = train if recipe.refit else None
         train, held = hold_out(train, float(recipe.minival), recipe.seed if holdout_seed is None else holdout_seed)
+    if whole is not None and held is not None:
+        notes.append(
+            f"refit: when {len(held):,} held-out images have decided, all {len(whole):,} are trained on from the start,"
+            " so that training takes about twice the time"
+        )
     check_classes(train, dataset.name, ", or hold fewer out (--set minival=0)" if held else "")
     if recipe.classifier == "probe":
         _check_probe(recipe, train, start, own=loss is not None or augment is not None or teacher is not None)
@@ -234,7 +242,7 @@ def plan_task(
     return Task(
         recipe, chosen, preprocess, start, dataset.name, train, held,
         None if test is None or (test.labels == UNKNOWN).any() else test, loss, own, teacher,
-        asked_batch, tuple(filter(None, notes)),
+        asked_batch, tuple(filter(None, notes)), whole,
     )  # fmt: skip
 
 
