@@ -29,7 +29,9 @@ docs: $(READY)
 	$(BIN)/python tools/draw_layout.py build/layout.svg
 	$(BIN)/zensical build --strict
 
-test: check docs
+# mypy runs on one core, so the site is built on the other meanwhile.
+test: $(READY)
+	$(MAKE) --jobs 2 --output-sync check docs
 	$(BIN)/pytest -n 2 --dist worksteal
 
 test-slow: $(READY)

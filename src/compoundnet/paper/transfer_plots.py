@@ -163,7 +163,7 @@ def _labels(axes: Axes, points: list[TransferAccuracy]) -> None:
             )
     low, high = axes.get_xlim()
     lines = [(x, 100 * point.accuracy) for point in points if point.params is None for x in (low, high)]
-    label_points(axes, labels, curve=lines)
+    label_points(axes, labels, curve=lines, drawn=True)
 
 
 def _look(point: TransferAccuracy) -> tuple[str, str]:

@@ -59,7 +59,9 @@ class LabelBox(NamedTuple):
         return width * height if width > 0 and height > 0 else 0.0
 
 
-def label_points(axes: Axes, labels: Sequence[PointLabel], curve: Sequence[tuple[float, float]] = ()) -> list[LabelBox]:
+def label_points(
+    axes: Axes, labels: Sequence[PointLabel], curve: Sequence[tuple[float, float]] = (), *, drawn: bool = False
+) -> list[LabelBox]:
     """Write each label beside its point so that it covers no other label, no marker and not the curve.
 
     A label far from its point gets a thin leader line. Call this function when limits, scales and title are final,
@@ -69,11 +71,13 @@ def label_points(axes: Axes, labels: Sequence[PointLabel], curve: Sequence[tuple
         axes: The axes to write on.
         labels: The labels and their points.
         curve: Points of a line that labels must not cover, in data coordinates.
+        drawn: Whether the figure was drawn when its layout was final, so that it need not be drawn here.
 
     Returns:
         The boxes in the order of `labels`.
     """
-    axes.figure.draw_without_rendering()  # type: ignore[union-attr]  # a figure, not a subfigure
+    if not drawn:
+        axes.figure.draw_without_rendering()  # type: ignore[union-attr]  # a figure, not a subfigure
     points = _pixels(axes, [(label.x, label.y) for label in labels])
     half = MARKER * DPI / 72 / 2
     markers = [LabelBox(x - half, y - half, x + half, y + half) for x, y in points]
