@@ -1,7 +1,8 @@
 """The input of a fine-tuned network: resolution, evaluation crop and fit, each with several seeds.
 
 resolution  Lite0 at several resolutions on small images; decides `_ENLARGED` and `_SMALLEST` of train/image_input.py
-crop        the networks of every training, evaluated with several crops and sizes; decides `crop = "auto"`
+crop        the networks of every training, evaluated with several crops and sizes; decides `crop = "auto"`. And what
+            a choice by held-out images would gain over it: images are drawn from those of the test in their stead
 fit         two classes of 120 x 640 px noise that differ at one end only, the same lying, and both shapes mixed
 
 Data, all real or generated on the spot: CIFAR-10 (32 px; --cifar, a folder or zip of train/CLASS/*.jpg and
@@ -40,6 +41,8 @@ START = "efficientnet-lite0"
 RESOLUTIONS = {"cifar10": (64, 96, 128, 224), "digits": (64, 96, 128, 224), "faces": (96, 128, 224)}
 PHOTOS = ("brick", "grass", "gravel", "chelsea", "coffee", "ihc", "hubble_deep_field", "motorcycle_left")
 SIZES = (1.0, 1.25)  # of an evaluation, relative to the resolution of training
+HELD_OUT = (25, 50, 100, 200)  # images by which a crop would be chosen
+DRAWS = 1000
 Pixels = NDArray[np.uint8]
 
 
@@ -58,6 +61,20 @@ class Score(NamedTuple):
     crop: float
     size: int
     top1: float
+
+
+class Choice(NamedTuple):
+    """The crop chosen by the accuracy on `images` held-out images, with what it gains on the others over the default.
+
+    Attributes:
+        images: How many.
+        other: The fraction of the draws that choose another crop than the default.
+        gain: Mean gain in top-1.
+    """
+
+    images: int
+    other: float
+    gain: float
 
 
 # Data: each function yields (split/class/name, image).
@@ -184,6 +201,11 @@ def train(training: Training, device: str) -> dict[str, Any]:
     how, rule = task.preprocess, cn.models.Preprocess.authors(task.preprocess.size).crop
     default = cn.train.plan_task(cn.train.find_recipe("finetune"), dataset, start=task.start).preprocess
     scores = [Score(how.crop, how.size, outcome.result.top1)]
+    choices: list[Choice] = []
+    if training.section == "resolution" and (how.fit, how.size) == (default.fit, default.size):
+        crops = sorted({rule, 1.0}, key=lambda crop: crop != default.crop)
+        right = [_right(net, task.test, msgspec.structs.replace(how, crop=crop), fabric) for crop in crops]
+        choices = [_choice(right, images) for images in HELD_OUT if 2 * images <= len(task.test)]
     if training.section == "resolution":
         for size in sorted({round(how.size * factor) for factor in SIZES}):
             for crop in (rule, 1.0):
@@ -203,24 +225,48 @@ def train(training: Training, device: str) -> dict[str, Any]:
         "top1": outcome.result.top1,
         "seconds": taken,
         "scores": [score._asdict() for score in scores],
+        "choices": [choice._asdict() for choice in choices],
     }
+
+
+def _right(net: Any, split: Any, how: Any, fabric: Any) -> NDArray[np.bool_]:
+    """bool[images]: whether each is classified correctly."""
+    from compoundnet.train import counts
+
+    found = counts.predict_images(
+        counts.on_device(net, fabric), lambda logits, labels, _: (logits.argmax(1) == labels)[:, None], split, how,
+        fabric, columns=1, batch=100,
+    )  # fmt: skip
+    return found[:, 0] > 0
+
+
+def _choice(right: list[NDArray[np.bool_]], images: int) -> Choice:
+    """Draw held-out images, take the crop (the default first) that is best on them, and judge it by the others."""
+    random, gains, others = np.random.default_rng(0), [], 0
+    for _ in range(DRAWS):
+        held = np.zeros(len(right[0]), np.bool_)
+        held[random.choice(len(held), images, replace=False)] = True
+        chosen = int(np.argmax([one[held].sum() for one in right]))
+        gains.append(right[chosen][~held].mean() - right[0][~held].mean())
+        others += chosen != 0
+    return Choice(images, others / DRAWS, float(np.mean(gains)))
 
 
 # All of them.
 
 
-def plan(sets: dict[str, Path], seeds: int, smoke: bool) -> list[Training]:
+def plan(sets: dict[str, Path], seeds: range, smoke: bool, resolutions: list[int] | None = None) -> list[Training]:
     """The trainings, the first seed of all of them first; the longest of a seed first."""
     short = ("epochs=1", "batch=4", "frozen_epochs=0", "warmup_epochs=0") if smoke else ()
     found = []
-    for seed in range(seeds):
+    for seed in seeds:
         of_seed = []
         for name, folder in sets.items():
             if name in ("tall", "lying", "mixed"):
                 settings = [(f"fit={fit}",) for fit in ("crop", "pad", "squash")]
                 of_seed += [Training("fit", str(folder), (*one, *short), seed) for one in settings]
             else:
-                for size in RESOLUTIONS.get(name, (128, 224)):
+                for size in resolutions or RESOLUTIONS.get(name, (128, 224)):
                     settings = [(f"resolution={size}", "fit=crop", "crop=1.0", *short)]
                     of_seed += [Training("resolution", str(folder), one, seed) for one in settings]
         found += sorted(of_seed, key=_work, reverse=True)
@@ -277,6 +323,21 @@ def report(rows: list[dict[str, Any]], about: list[str]) -> str:
                 ]
                 top1, gain = _mean([one for one, _ in pairs]), _mean([one - base for one, base in pairs])
                 lines.append(f"| {name} | {size} | {key[0]} | {key[1]:.3f} | {top1} | {gain} |")
+    lines += [
+        "",
+        "## Crop by held-out images",
+        "",
+        "How often so many images would choose another crop than the default, and what that gains in top-1 on others.",
+        "",
+        "| data | trained at | held-out images | another crop | gain |",
+        "|---|---|---|---|---|",
+    ]
+    for name in names:
+        here = [row for row in of_size if row["data"] == name and row["choices"]]
+        for images in sorted({choice["images"] for row in here for choice in row["choices"]}):
+            found = [choice for row in here for choice in row["choices"] if choice["images"] == images]
+            other, gain = _mean([one["other"] for one in found]), _mean([one["gain"] for one in found])
+            lines.append(f"| {name} | {here[0]['size']} | {images} | {other} % | {gain} |")
     lines += ["", "## Fit", "", "| data | fit | seeds | top-1 |", "|---|---|---|---|"]
     of_fit = [row for row in rows if row["section"] == "fit"]
     for name, fit in sorted({(row["data"], row["fit"]) for row in of_fit}):
@@ -292,6 +353,8 @@ def main() -> None:
     parser.add_argument("--cifar", type=Path, help="folder or zip of CIFAR-10")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0, help="to add seeds to an earlier result")
+    parser.add_argument("--resolutions", type=int, nargs="*", help="these only, of the trainings at several")
     parser.add_argument("--processes", type=int, default=max(1, (os.cpu_count() or 1) - 2))
     parser.add_argument("--seconds", type=float, default=float("inf"), help="start no training after this time")
     parser.add_argument("--only", nargs="*", help="names of data sets")
@@ -319,7 +382,8 @@ def main() -> None:
                     sets[name] = write(Path(scratch) / name, make())
                 except (ImportError, OSError, StopIteration) as error:
                     about.append(f"left out: {name} ({error})")
-        trainings = plan(sets, given.seeds, given.smoke)
+        seeds = range(given.first_seed, given.first_seed + given.seeds)
+        trainings = plan(sets, seeds, given.smoke, given.resolutions)
         with ProcessPoolExecutor(given.processes, mp_context=get_context("spawn")) as pool:
             waiting = {pool.submit(train, one, given.device): one for one in trainings}
             for done in as_completed(waiting):
