@@ -118,7 +118,7 @@ def test_a_command_imports_no_other_command() -> None:
         "print(sorted(name for name in sys.modules if name.startswith('compoundnet.cli.')))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    imported = ["list", "main", "options", "output"]
+    imported = ["faults", "list", "main", "options", "output"]
     assert done.stdout.splitlines()[-1] == str([f"compoundnet.cli.{name}" for name in imported])
 
 

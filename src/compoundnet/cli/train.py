@@ -87,7 +87,7 @@ def train(
         bool,
         typer.Option(
             "--teacher-features",
-            help=f"Compare features with the teacher's too (--set distillation.features={FEATURES:g}).",
+            help=f"Compare features with the teacher's too, with a weight of {FEATURES:g}.",
         ),
     ] = False,
     output: Annotated[Path, output_option("FOLDER", "Write the model folder here.")] = Path("model"),
