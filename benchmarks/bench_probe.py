@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench_balance import machine_of, unpack
+from cifar import machine_of, unpack
 
 # Name -> recipe and its changes.
 WAYS: dict[str, tuple[str, tuple[str, ...]]] = {

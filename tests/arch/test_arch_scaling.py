@@ -226,13 +226,20 @@ def test_impossible_rules() -> None:
 
 def test_the_limits_of_multipliers_and_resolutions() -> None:
     network = arch.network("efficientnet-b0")
-    for name in ("depth", "width"):
-        arch.scale(network, **{name: 1e6})
+
+    def deep(depth: float) -> arch.Network:
+        return arch.scale(network, depth=depth)
+
+    def wide(width: float) -> arch.Network:
+        return arch.scale(network, width=width)
+
+    for name, scaled in (("depth", deep), ("width", wide)):
+        scaled(1e6)
         with pytest.raises(base.CompoundNetError, match="must be at most a million"):
-            arch.scale(network, **{name: 1.01e6})
+            scaled(1.01e6)
         for wrong in (0, -1, float("nan"), float("inf")):
             with pytest.raises(base.CompoundNetError, match=f"{name} must be a number above 0"):
-                arch.scale(network, **{name: wrong})
+                scaled(wrong)
     assert arch.scale(network, resolution=8).resolution == 8 * 224
     assert arch.scale(network, resolution=32).resolution == 32
     assert arch.scale(network, resolution=1_000_000).resolution == 1_000_000
