@@ -98,7 +98,7 @@ def test_a_recipe_bounds_what_memory_depends_on(setting: str) -> None:
 def test_a_network_of_a_million_blocks_is_refused() -> None:
     network = Network.loads(NETWORK.replace("REPEATS", "1000000"))
     for make in (arch.unroll, nn.build, expected_tensors):
-        with bounded(), pytest.raises(base.CompoundNetError, match="n has 1,000,000 blocks, and 10,000 are the limit"):
+        with bounded(), pytest.raises(base.CompoundNetError, match="n has 1,000,000 blocks, and 2,000 are the limit"):
             make(network)
     wide = Network.loads(NETWORK.replace("REPEATS", "1").replace("channels = 8", "channels = 8000000"))
     with bounded(), pytest.raises(base.CompoundNetError, match="a layer of 8,000,000 channels"):

@@ -214,3 +214,19 @@ def test_an_image_that_is_no_file_is_named_at_once(kind: str, hostile: Path, tmp
     (tmp_path / "list.csv").write_text("path,label\nx.jpg,a\ny.jpg,b\n")
     done = run("data", "describe", "list.csv", cwd=tmp_path)
     assert done.returncode == 1 and "there is no file x.jpg" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("export", "model", "-o", "out/m.pt2", "--format", "torch"),
+        ("export", "model", "-o", "out/m.onnx"),
+        ("models", "convert", "model", "--to", "timm", "-o", "out/w.pth"),
+        ("models", "convert", "model", "--to", "timm", "-o", "out/w.safetensors"),
+    ],
+)
+def test_a_full_disk_is_one_line_and_leaves_nothing(arguments: tuple[str, ...], hostile: Path) -> None:
+    done = run(*arguments, cwd=hostile, fault={"bytes": 20_000})
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: out/") and done.stderr.endswith("cannot be written: File too large\n")
+    assert list((hostile / "out").iterdir()) == []

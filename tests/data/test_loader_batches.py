@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import logging
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -274,3 +275,19 @@ def test_one_range_for_all_deep_images_of_a_data_set(tmp_path: Path) -> None:
         next(iter(loader(split, Preprocess(8, 1.0, mean=(0,), std=(1,)), batch=6))).images,
     ):
         assert batch.mean(dim=(1, 2, 3)).tolist() == pytest.approx([400 / 4095] * 3 + [4000 / 4095] * 3, abs=0.003)
+
+
+def test_too_little_shared_memory_decodes_in_this_process(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    split = open_dataset(folder).split("train")
+    (expected, *_) = loader(split, WHOLE, batch=4, workers=0)
+    monkeypatch.setattr("compoundnet.data.loader._SHARED", folder)  # exists on every system
+    monkeypatch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(1 << 20, 0, 10_000))
+    (found, *_) = loader(split, WHOLE, batch=4, workers=2)
+    assert torch.equal(found.images, expected.images)
+    assert "2 workers need 61.4 kB of shared memory" in caplog.text and "--shm-size" in caplog.text
+    monkeypatch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(1 << 20, 0, 61_440))
+    caplog.clear()
+    loader(split, WHOLE, batch=4, workers=2)
+    assert caplog.text == ""

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from small_models import lite0_file, small_folder
 from torch import Tensor
 
+from compoundnet import runtime
 from compoundnet.base import CompoundNetError
 from compoundnet.models import ModelFolder, Preprocess, load, open_folder
 from compoundnet.models.torch_module import adapt_stem
@@ -142,3 +144,16 @@ def test_a_loaded_module_knows_its_preprocessing_and_labels(tmp_path: Path) -> N
     assert load(model, num_classes=5).labels is None
     net.reset_classifier(3)
     assert net.labels is None and net.preprocess == model.preprocess
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused_with_the_tensors_name(value: float, tmp_path: Path) -> None:
+    model = small_folder(tmp_path / "model")
+    state = load_file(model.weights)
+    state["classifier.weight"][0, 0] = value
+    save_file(state, model.weights)
+    (model.folder / "SHA256SUMS").unlink()
+    for read in (load, runtime.session, lambda folder: runtime.export(folder, tmp_path / "a.onnx")):
+        with pytest.raises(CompoundNetError, match=r"the tensor classifier\.weight is not finite: 1 of its .* values"):
+            read(model.folder)
+    assert not (tmp_path / "a.onnx").exists()

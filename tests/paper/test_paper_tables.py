@@ -218,3 +218,9 @@ def test_tables_import_neither_torch_nor_matplotlib() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path.home())
     assert done.stdout.strip() == "[]"
+
+
+def test_a_table_is_not_written_to_a_folder_that_is_called_like_a_file(tmp_path: Path) -> None:
+    with pytest.raises(base.CompoundNetError, match=r"a\.html: table1 is written to a folder, as several files"):
+        paper.write_reproduction(table("table1"), tmp_path / "a.html")
+    assert list(tmp_path.iterdir()) == []

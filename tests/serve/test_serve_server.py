@@ -153,3 +153,14 @@ def test_without_its_libraries_it_names_the_extra(tmp_path: Path) -> None:
     done = run("serve", PYTHONPATH=str(tmp_path))
     assert done.returncode == 1
     assert done.stderr == "error: the page needs uvicorn: pip install 'compoundnet[serve]'\n"
+
+
+def test_a_client_that_leaves_in_the_middle_of_an_upload_prints_nothing(tmp_path: Path) -> None:
+    model = write_small_model(tmp_path / "model")
+    with served(model.folder) as running:
+        start = f"POST /api/explain?model={model.folder} HTTP/1.1\r\nHost: 127.0.0.1:{running.port}\r\n"
+        for sent in (0, 10):
+            with socket.create_connection(("127.0.0.1", running.port), timeout=5) as connection:
+                connection.sendall(f"{start}Content-Length: 1000\r\n\r\n".encode() + b"x" * sent)
+        assert running.ask("/api/choices").status == 200
+        assert running.interrupt() == (0, "")

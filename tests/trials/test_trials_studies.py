@@ -145,3 +145,17 @@ def test_a_study_on_a_server_is_found_from_its_folder(
         open_study(url, "on-the-server")
     with pytest.raises(CompoundNetError, match="its study lies at postgresql://"):
         create_study(small_search(), DATA, folder)
+
+
+@pytest.mark.parametrize("emptied", [b"", None])
+def test_a_study_whose_database_was_emptied_does_not_start_again(emptied: bytes | None, tmp_path: Path) -> None:
+    create_study(small_search(), DATA, tmp_path / "study").close()
+    (tmp_path / "study" / "result.toml").write_text("alpha = 1.2")
+    database = tmp_path / "study" / "study.db"
+    database.unlink()
+    if emptied is not None:
+        database.write_bytes(emptied)
+    for _ in range(2):
+        with pytest.raises(CompoundNetError, match=r"holds no study any more, but .* emptied or removed"):
+            create_study(small_search(), DATA, tmp_path / "study")
+    assert (tmp_path / "study" / "result.toml").read_text() == "alpha = 1.2"

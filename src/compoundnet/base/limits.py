@@ -18,7 +18,7 @@ LIST_BYTES = 1 << 30
 WEIGHTS_BYTES = 8 << 30
 # Blocks of a network whose layers are listed or built; the deepest published ResNet has 400. Costs have no such limit:
 # they are a formula.
-BLOCKS = 10_000
+BLOCKS = 2_000
 # Channels of such a network's layers, and its classes.
 CHANNELS = 1_000_000
 # Side of a network's input, and of the images that preprocessing makes, in pixels: 200 MB each. EfficientNet-L2 takes

@@ -155,7 +155,7 @@ def _globals_of(path: Path) -> set[str]:
             if operation in ("GLOBAL", "INST"):
                 module, _, name = str(argument).partition(" ")
                 found.add(f"{'builtins' if module == '__builtin__' else module}.{name}")
-    except (ValueError, OSError, zipfile.BadZipFile, KeyError, UnicodeDecodeError):
+    except Exception:  # damage, such as a length of exabytes, can raise anything
         pass  # torch finds the same fault, and its error is reported
     return found
 
@@ -185,7 +185,7 @@ def _breaks_off(path: Path) -> bool:
     try:
         for _ in _operations(path):
             pass
-    except ValueError:
+    except (ValueError, MemoryError, OverflowError):
         return True
     return False
 
