@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Rewritten when pyproject.toml changes; the last line of the install, so that a broken one is done again.
 READY := $(VENV)/.installed
 
-.PHONY: demo test test-slow check docs bench study clean
+.PHONY: demo test test-slow check docs bench study fuzz chaos mutants clean
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -45,6 +45,17 @@ bench: $(READY)
 # The paper's method on CIFAR-10: CIFAR10 is a folder with train/CLASS/*.jpg and test/CLASS/*.jpg.
 study: $(READY)
 	$(BIN)/python -m studies.method_cifar10 $(CIFAR10) -o docs/studies/method-cifar10
+
+# An hour of hostile bytes (FUZZ_SECONDS), and 200 commands that are killed at random moments (CHAOS_KILLS).
+fuzz: $(READY)
+	$(BIN)/python tools/fuzz.py $(or $(FUZZ_SECONDS),3600)
+
+# Single changes of the pure core, which the tests must notice: hours. MUTANTS='--only arch/memory --sample 50' takes some.
+mutants: $(READY)
+	$(BIN)/python tools/mutants.py $(MUTANTS)
+
+chaos: $(READY)
+	$(BIN)/python tools/chaos.py --kills $(or $(CHAOS_KILLS),200)
 
 clean:
 	rm -rf $(VENV) site build .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -53,6 +53,8 @@ def _run() -> int:
             return error.code or 0
         print(error.code, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:  # before the program could take over
+        return 130
     except BaseException:
         traceback.print_exc()
         return 1
