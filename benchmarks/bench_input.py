@@ -41,7 +41,7 @@ START = "efficientnet-lite0"
 RESOLUTIONS = {"cifar10": (64, 96, 128, 224), "digits": (64, 96, 128, 224), "faces": (96, 128, 224)}
 PHOTOS = ("brick", "grass", "gravel", "chelsea", "coffee", "ihc", "hubble_deep_field", "motorcycle_left")
 SIZES = (1.0, 1.25)  # of an evaluation, relative to the resolution of training
-HELD_OUT = (25, 50, 100, 200)  # images by which a crop would be chosen
+HELD_OUT = (20, 50, 100, 200)  # images by which a crop would be chosen
 DRAWS = 1000
 Pixels = NDArray[np.uint8]
 

@@ -60,7 +60,8 @@ def refit(
     engine.stop_after(selected if again.recipe.steps else round(selected / epoch_steps * engine.epoch_steps))
     engine.resume()
     if first and watcher is not None:
-        epochs = f"{selected / epoch_steps:.3g} epochs"
+        length = selected / epoch_steps
+        epochs = f"{length:.3g} epoch{'s' * (length != 1)}"
         watcher.notify(f"refit: training from the start on all {len(again.train):,} images, for {epochs}")
     engine.run()
     checkpoints.finish(again.recipe.keep_finished)
