@@ -1,6 +1,6 @@
 """`python tools/chaos.py --kills 200 [--seed N] [--only NAME]`: commands meet faults at random moments, and run again.
 
-Prints a JSON document; exit code 1 if anything was lost. `make chaos` runs it; benchmarks/RESULTS.md has the outcome.
+Prints a JSON document; exit code 1 if anything was lost. `make chaos` runs it; docs/laboratory.md has the outcome.
 """
 
 from __future__ import annotations

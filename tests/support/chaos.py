@@ -21,7 +21,9 @@ from compoundnet.nn import build
 
 FAULTS = ("SIGKILL", "SIGTERM", "SIGINT", "disk full", "clock")
 # Lines and fields that hold times or speeds, which differ from run to run.
-_VARIES = re.compile(rb'"(measured_at|images_per_second|seconds|milliseconds|date)": ?("[^"]*"|[-0-9.e]+)')
+_VARIES = re.compile(
+    rb'"(measured_at|images_per_second|seconds|milliseconds|date)": ?("[^"]*"|[-0-9.e]+)|Made [-0-9]+ [0-9:+]+ by'
+)
 # What a run keeps for itself: compared by what comes of it.
 _OWN = ("*.run", "study.db*", "*.lock", "events.out.*", "log.csv", "curves.png")
 
