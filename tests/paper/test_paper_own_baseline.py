@@ -17,9 +17,9 @@ def own() -> arch.Network:
     return arch.network(str(EXAMPLE))
 
 
-def test_it_uses_the_five_blocks(own: arch.Network) -> None:
+def test_it_uses_six_blocks(own: arch.Network) -> None:
     names = [type(stage.block).__name__ for stage in own.stages]
-    assert names == ["ConvBlock", "SeparableConv", "MBConv", "BasicBlock", "Bottleneck"]
+    assert names == ["ConvBlock", "SeparableConv", "MBConv", "UIB", "BasicBlock", "Bottleneck"]
 
 
 def test_it_is_described_stage_by_stage(own: arch.Network) -> None:

@@ -16,7 +16,6 @@ NAMES = [
     *arch.families()["tinynet"],
     *arch.families()["efficientnet-edgetpu"],
     "efficientnetv2-b0",
-    "efficientnetv2-s",
     "mnasnet-a1",
     "resnet-50",
 ]
