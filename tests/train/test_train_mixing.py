@@ -18,7 +18,7 @@ from compoundnet.data.order import Order
 from compoundnet.data.randomness import image_random, repeated_order
 from compoundnet.data.training_transform import TrainingTransform
 from compoundnet.train import plan_task, train
-from compoundnet.train.batch_augmentation import Mix, draw_mix, erase, one_hot
+from compoundnet.train.batch_augmentation import BatchMix, draw_mix, erase, one_hot
 from compoundnet.train.losses import BinaryCrossEntropy
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)
@@ -29,7 +29,7 @@ def images(count: int = 6, size: int = 32) -> Tensor:
 
 
 def test_mixup_is_the_shares_of_two_images_and_of_their_classes() -> None:
-    batch, mix = images(), Mix(0.7)
+    batch, mix = images(), BatchMix(0.7)
     torch.testing.assert_close(mix.images(batch)[2], 0.7 * batch[2] + 0.3 * batch[1])
     targets = mix.targets(one_hot(torch.tensor([0, 1, 2, 0, 1, 2]), 3))
     torch.testing.assert_close(targets[0], torch.tensor([0.7, 0.0, 0.3]))  # the first with the last
@@ -46,7 +46,7 @@ def test_cutmix_pastes_a_rectangle_and_the_share_is_that_of_its_pixels() -> None
 
 
 def test_a_teacher_at_another_resolution_sees_the_same_box() -> None:
-    mix = Mix(0.75, (0.0, 0.25, 0.5, 0.75))
+    mix = BatchMix(0.75, (0.0, 0.25, 0.5, 0.75))
     batch = torch.arange(2.0)[:, None, None, None]
     small, large = mix.images(batch.expand(2, 3, 8, 8)), mix.images(batch.expand(2, 3, 32, 32))
     assert torch.equal(small, large[..., ::4, ::4])

@@ -23,7 +23,7 @@ from compoundnet.data.randomness import below
 _AREA, _ASPECT, _ATTEMPTS = (0.02, 1 / 3), (0.3, 1 / 0.3), 10
 
 
-class Mix(NamedTuple):
+class BatchMix(NamedTuple):
     """How each image of a batch is mixed with the one before it, the first with the last.
 
     Attributes:
@@ -49,7 +49,7 @@ class Mix(NamedTuple):
         return torch.lerp(targets.roll(1, 0), targets, self.share)
 
 
-def draw_mix(mixup: float, cutmix: float, size: int, random: np.random.Generator) -> Mix | None:
+def draw_mix(mixup: float, cutmix: float, size: int, random: np.random.Generator) -> BatchMix | None:
     """Draw how a batch of images of `size` px is mixed; None if neither is above 0.
 
     Args:
@@ -64,12 +64,12 @@ def draw_mix(mixup: float, cutmix: float, size: int, random: np.random.Generator
     alpha = cutmix if cut else mixup
     share = float(betaincinv(alpha, alpha, random.random()))
     if not cut:
-        return Mix(share)
+        return BatchMix(share)
     # The middle is anywhere in the image; what is outside of it is cut off, and the share corrected.
     half, x, y = math.sqrt(1 - share) / 2, random.random(), random.random()
     box = max(0.0, x - half), max(0.0, y - half), min(1.0, x + half), min(1.0, y + half)
     left, top, right, bottom = _pixels(box, size)
-    return Mix(1 - (right - left) * (bottom - top) / size**2, box)
+    return BatchMix(1 - (right - left) * (bottom - top) / size**2, box)
 
 
 def _pixels(box: tuple[float, float, float, float], size: int) -> tuple[int, int, int, int]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from compoundnet.data.loader import loader, normalise
-from compoundnet.train.batch_augmentation import Mix, draw_mix, erase, one_hot
+from compoundnet.train.batch_augmentation import BatchMix, draw_mix, erase, one_hot
 from compoundnet.train.schedule import phase_of
 from compoundnet.train.teacher import Teacher
 
@@ -134,7 +134,7 @@ class TrainingBatches:
         how = self._task.recipe.distillation
         return how is not None and how.view == "same"
 
-    def _teach(self, teacher: Teacher, batch: Batch, mix: Mix | None) -> tuple[Tensor, Tensor | None]:
+    def _teach(self, teacher: Teacher, batch: Batch, mix: BatchMix | None) -> tuple[Tensor, Tensor | None]:
         """Return the teacher's probabilities and features."""
         how = self._task.recipe.distillation
         assert how is not None
