@@ -24,8 +24,8 @@ def parse_bytes(text: str) -> float:
 
 
 def parse_duration(text: str) -> float:
-    """`30ms`, `0.5s`, `800us` as milliseconds."""
-    return _parse(text, {"us": 1e-3, "ms": 1, "s": 1e3}, "a time such as 30ms or 0.5s")
+    """`30ms`, `0.5s`, `800us`, `5min`, `2h` as milliseconds."""
+    return _parse(text, {"us": 1e-3, "ms": 1, "s": 1e3, "min": 60e3, "h": 3600e3}, "a time such as 30ms or 0.5s")
 
 
 def format_duration(seconds: float) -> str:

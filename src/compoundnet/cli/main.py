@@ -47,6 +47,7 @@ _COMMANDS = {
     "train": "train:train",
     "evaluate": "evaluate:evaluate",
     "search": "main:search",
+    "fit": "fit:fit",
     "reproduce": "reproduce:reproduce",
 }
 # Command -> the extra that a message names where it installs the library that is missing.
@@ -56,6 +57,7 @@ _EXTRAS = {
     "train": "train",
     "evaluate": "train",
     "search": "search",
+    "fit": "train",
     "reproduce": "paper",
 }
 

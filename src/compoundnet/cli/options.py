@@ -130,6 +130,18 @@ NumClasses = Annotated[
     int | None,
     typer.Option("--classes", "--num-classes", metavar="N", help="Number of classes.", show_default="the network's"),
 ]
+MaxMemory = Annotated[
+    str | None, typer.Option("--max-memory", metavar="BYTES", help="Bound on peak memory, such as 200MB.")
+]
+MaxLatency = Annotated[
+    str | None,
+    typer.Option(
+        "--max-latency",
+        metavar="TIME",
+        help="Bound on the time of one image on this machine, such as 30ms. It is measured.",
+    ),
+]
+
 Images = Annotated[
     list[str], typer.Argument(metavar="IMAGE_OR_FOLDER", help="Image files, and folders that are searched for them.")
 ]

@@ -12,7 +12,9 @@ from compoundnet.cli.options import (
     Batch,
     CoefficientsFile,
     Json,
+    MaxLatency,
     MaxMacs,
+    MaxMemory,
     MaxParams,
     NetworkFile,
     NetworkName,
@@ -42,15 +44,10 @@ def plan(
     max_activations: Annotated[
         str | None, _count("the outputs of convolutions and fully connected layers per image, such as 20M")
     ] = None,
-    max_memory: Annotated[str | None, _bytes("peak memory, such as 200MB")] = None,
+    max_memory: MaxMemory = None,
     max_sram: Annotated[str | None, _bytes("int8 activations on a microcontroller, such as 320kB")] = None,
     max_flash: Annotated[str | None, _bytes("int8 weights on a microcontroller, such as 1MB")] = None,
-    max_latency: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TIME", help="Bound on the time of one image on this machine, such as 30ms. It is measured."
-        ),
-    ] = None,
+    max_latency: MaxLatency = None,
     rule: RuleName = None,
     width_share: WidthShare = None,
     coefficients: CoefficientsFile = None,

@@ -215,9 +215,8 @@ class Embedder:
     def _weights(self) -> str:
         return sha256_of(self.model.weights)
 
-    @cached_property
-    def _session(self) -> Session:
-        """Opened when the first image runs: features from the cache need no session."""
+    def open(self, threads: int) -> Session:
+        """Open a session of the network without its classifier, whose output are the features."""
         model, size = self.model, self.preprocess.size
 
         def module() -> Any:
@@ -227,7 +226,12 @@ class Embedder:
 
         identity = {"weights": self._weights, "network": self._network.dumps(), "size": str(size)}
         source = SessionSource(f"{model.name} without classifier", 3, size, self._network, identity, module=module)
-        return open_session(source, self._backend, self._threads, self._device)
+        return open_session(source, self._backend, threads, self._device)
+
+    @cached_property
+    def _session(self) -> Session:
+        """Opened when the first image runs: features from the cache need no session."""
+        return self.open(self._threads)
 
     def _run(self, pixels: list[NDArray[np.float32]]) -> NDArray[np.float32]:
         if not pixels:

@@ -1,0 +1,221 @@
+"""fit: candidates within a budget, the screen that goes on, and an answer that is measured in its final form."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from browser import page
+from command import run
+from filelock import FileLock
+from PIL import Image
+from small_model import write_small_model
+
+import compoundnet as cn
+from compoundnet.base import CompoundNetError
+from compoundnet.data import Dataset, Split
+from compoundnet.data.sources import Arrays
+from compoundnet.fit import Fit, Limits, Screened, find_candidates, finding, fit, read_fit, screen
+from compoundnet.fit.report import pareto
+from compoundnet.models import open_folder
+from compoundnet.train import evaluate
+
+CLASSES = ("dark", "grey", "light")
+
+
+def images(train: int = 90, test: int = 30, seed: int = 1) -> Dataset:
+    """Noise around three levels of grey."""
+
+    def split(name: str, count: int, number: int) -> Split:
+        random = np.random.default_rng(number)
+        labels = np.arange(count, dtype=np.int64) % 3
+        pixels = random.normal(60 + 70 * labels[:, None, None, None], 40, (count, 24, 24, 3)).clip(0, 255)
+        return Split(name, CLASSES, labels, Arrays(name, pixels.astype(np.uint8)))
+
+    return Dataset("greys", {"train": split("train", train, seed), "test": split("test", test, seed + 1)})
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """One for 32 px, and one for 96 px, which is a candidate at 64 px too."""
+    folder = tmp_path_factory.mktemp("models")
+    write_small_model(folder / "small")
+    large = write_small_model(folder / "large")
+    preprocess = msgspec.structs.replace(large.preprocess, size=96)
+    preprocess.save(folder / "large" / "preprocess.toml")
+    return [str(folder / "small"), str(folder / "large")]
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory, models: list[str]) -> tuple[Path, Fit, list[str]]:
+    output, notes = tmp_path_factory.mktemp("fit") / "best", list[str]()
+    return output, fit(images(), output, Limits(max_latency=1000), models=models, notify=notes.append), notes
+
+
+def test_the_answer_is_a_model_folder_and_a_file_that_are_measured(found: tuple[Path, Fit, list[str]]) -> None:
+    output, result, _ = found
+    answer = result.answer
+    assert answer is not None and answer.result is not None and answer.interval is not None
+    best = max(one.accuracy or 0 for one in result.screened)
+    assert answer.cross_validated == best > 0.7
+    file = output.with_name("best.onnx")
+    assert answer.size_bytes == file.stat().st_size
+    assert answer.latency < 1000
+    again = evaluate(file, images()).result
+    assert again.top1 == answer.result.top1 == json.loads((output / "result.json").read_text())["top1"]
+    assert answer.interval[0] < again.top1 < answer.interval[1] or again.top1 == 1
+    assert open_folder(output).labels == CLASSES
+    assert cn.Predictor(output)(Image.new("RGB", (24, 24), (200, 200, 200))).label == "light"
+
+
+def test_every_candidate_has_a_result_or_a_reason(found: tuple[Path, Fit, list[str]]) -> None:
+    _, result, notes = found
+    assert [one.candidate.resolution for one in result.screened] == [32, 96, 64]
+    assert all(one.accuracy is not None and one.latency is not None for one in result.screened)
+    assert [note for note in notes if "cross-validated probe" in note] == [str(one) for one in result.screened]
+    latencies = [one.latency or 0 for one in pareto(result)]
+    assert latencies and latencies == sorted(set(latencies))
+
+
+def test_it_goes_on_where_it_stopped(
+    found: tuple[Path, Fit, list[str]], models: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, before, _ = found
+
+    def again(*_: object, **__: object) -> Screened:
+        raise AssertionError("screened again")
+
+    monkeypatch.setattr(finding, "screen", again)
+    notes: list[str] = []
+    after = fit(images(), output, Limits(max_latency=1000), models=models, notify=notes.append)
+    assert after.screened == before.screened
+    assert "going on: 3 candidates are screened already" in notes
+    with pytest.raises(AssertionError, match="screened again"):  # other images
+        fit(images(seed=5), output, models=models, notify=notes.append)
+    assert any("holds results of other images" in note for note in notes)
+
+
+def test_ctrl_c_leaves_the_best_so_far(tmp_path: Path, models: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def interrupted(*arguments: object, **options: object) -> Screened:
+        asked.append(arguments[0])
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return screen.screen(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(finding, "screen", interrupted)
+    notes: list[str] = []
+    result = fit(images(), tmp_path / "best", models=models, notify=notes.append)
+    assert result.answer is not None and result.left == 2
+    assert "stopped; finishing with the best so far" in notes
+    assert (tmp_path / "best.onnx").exists()
+    assert read_fit(tmp_path / "best.fit") == result
+    assert fit(images(), tmp_path / "best", models=models).left == 0
+
+
+def test_the_budget_decides(models: list[str]) -> None:
+    chosen = dict.fromkeys(models, 96)
+    free = find_candidates(chosen, 3, Limits())
+    assert [excess for _, excess in free] == [None] * 3
+    macs = sorted(candidate.macs for candidate, _ in free)
+    some = find_candidates(chosen, 3, Limits(max_macs=macs[0]))
+    assert sorted(excess is None for _, excess in some) == [False, False, True]
+    params = free[0][0].params
+    (over,) = {excess for _, excess in find_candidates(chosen, 3, Limits(max_params=params - 1))}
+    assert over is not None and "parameters are more than" in over
+    small = find_candidates(chosen, 3, Limits(max_size=free[0][0].size_bytes - 1))
+    assert {candidate.precision for candidate, _ in small} == {"int8"}
+
+
+def test_the_fastest_that_is_accurate_enough(tmp_path: Path, models: list[str]) -> None:
+    result = fit(images(), tmp_path / "cheap", Limits(min_accuracy=0.5), models=models)
+    assert result.answer is not None
+    enough = [one for one in result.screened if (one.accuracy or 0) >= 0.5]
+    assert result.answer.candidate == min(enough, key=lambda one: one.latency or 0).candidate
+    notes: list[str] = []
+    fit(images(), tmp_path / "cheap", Limits(min_accuracy=0.9999), models=models, notify=notes.append)
+    assert "nothing reaches 100.0%: this is the most accurate" in notes
+
+
+def test_a_final_form_that_misses_its_budget_is_replaced(
+    tmp_path: Path, models: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first: list[object] = []
+    deployed = finding._deployed
+
+    def too_slow(one: Screened, *arguments: object) -> object:
+        if not first:
+            first.append(one.candidate)
+            return None, "takes 9 ms"
+        return deployed(one, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(finding, "_deployed", too_slow)
+    result = fit(images(), tmp_path / "best", models=models)
+    assert result.answer is not None and result.answer.candidate != first[0]
+    assert result.notes == (f"{first[0]} was the best, but takes 9 ms in its final form; the next takes its place",)
+
+
+def test_int8_where_the_size_binds(tmp_path: Path, models: list[str]) -> None:
+    whole = find_candidates({models[0]: 32}, 3, Limits())[0][0]
+    result = fit(images(), tmp_path / "tiny", Limits(max_size=whole.size_bytes - 1), models=models[:1])
+    assert result.answer is not None and result.answer.candidate.precision == "int8"
+    assert result.answer.size_bytes < whole.size_bytes
+
+
+def test_what_is_refused(tmp_path: Path, models: list[str]) -> None:
+    with pytest.raises(CompoundNetError, match="no model at hand fits at most 100 parameters: the smallest is"):
+        fit(images(), tmp_path / "a", Limits(max_params=100), models=models)
+    with pytest.raises(CompoundNetError, match=r"nothing fits at most 1e-06 ms an image: the fastest .* takes"):
+        fit(images(), tmp_path / "b", Limits(max_latency=1e-6), models=models)
+    with pytest.raises(CompoundNetError, match="no pretrained model is at hand"):
+        fit(images(), tmp_path / "c", models=[])
+    with pytest.raises(CompoundNetError, match="min_accuracy must be a fraction"):
+        Limits(min_accuracy=95)
+    few = images()
+    alone = msgspec.structs.replace(few, splits={"train": few.split("train").subset(np.arange(5))})
+    with pytest.raises(CompoundNetError, match="'light' has 1 training image"):
+        fit(alone, tmp_path / "d", models=models)
+    (tmp_path / "e").mkdir()
+    (tmp_path / "e" / "own.txt").write_text("mine")
+    with pytest.raises(CompoundNetError, match="exists and is not a model folder"):
+        fit(images(), tmp_path / "e", models=models)
+    (tmp_path / "f.fit").mkdir()
+    with FileLock(tmp_path / "f.fit" / "lock"), pytest.raises(CompoundNetError, match="another process writes"):
+        fit(images(), tmp_path / "f", models=models)
+    with pytest.raises(CompoundNetError, match=r"there is no .*fit\.json"):
+        read_fit(tmp_path)
+
+
+def test_the_page_fits_any_window_and_names_the_answer(found: tuple[Path, Fit, list[str]]) -> None:
+    output, result, _ = found
+    report = output.with_name("best.fit") / "report.html"
+    text = report.read_text()
+    assert result.answer is not None and result.answer.text() in text
+    assert "<script" not in text and "http" not in text.replace("http-equiv", "").replace("http://www.w3.org", "")
+    for width in (390, 1200):
+        with page(width, 900) as shown:
+            shown.page.goto(report.as_uri())
+            assert shown.overflow() <= 0
+            assert shown.broken_links() == []
+
+
+def test_the_command(tmp_path: Path, models: list[str]) -> None:
+    for name, level in zip(CLASSES, (60, 130, 200), strict=True):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        random = np.random.default_rng(level)
+        for number in range(10):
+            pixels = random.normal(level, 30, (24, 24, 3)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{number}.png")
+    arguments = ["--candidate", models[0], "--max-latency", "1s", "-o", "best"]
+    done = run("fit", "photos", *arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "test images right (95 % interval" in done.stdout
+    assert "wrote best, best.onnx and best.fit/report.html" in done.stderr
+    shown = run("fit", "show", "best.fit", "--json", cwd=tmp_path)
+    assert json.loads(shown.stdout)["answer"]["model"] == "best"
+    assert run("predict", "best.onnx", "photos/light/0.png", cwd=tmp_path).returncode == 0
+    assert "needs the folder NAME.fit" in run("fit", "show", cwd=tmp_path).stderr.replace("\n", " ")
