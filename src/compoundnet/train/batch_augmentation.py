@@ -35,7 +35,7 @@ class BatchMix(NamedTuple):
     box: tuple[float, float, float, float] | None = None
 
     def images(self, images: Tensor) -> Tensor:
-        """BatchMix float32[N, 3, S, S]."""
+        """Mix float32[N, 3, S, S]."""
         others = images.roll(1, 0)
         if self.box is None:
             return torch.lerp(others, images, self.share)
@@ -45,7 +45,7 @@ class BatchMix(NamedTuple):
         return mixed
 
     def targets(self, targets: Tensor) -> Tensor:
-        """BatchMix float32[N, classes], the probabilities of classes."""
+        """Mix float32[N, classes], the probabilities of classes."""
         return torch.lerp(targets.roll(1, 0), targets, self.share)
 
 
