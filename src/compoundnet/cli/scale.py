@@ -1,4 +1,4 @@
-"""`scale`: a network scaled by hand."""
+"""`scale`: a network scaled by hand, with the weights of a model if it is to be one."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from typing import Annotated
 
 import typer
 
-from compoundnet import arch, zoo
+from compoundnet import arch, data, models, zoo
 from compoundnet.base import read_toml
-from compoundnet.cli.describe import report
+from compoundnet.cli.describe import as_document, report
 from compoundnet.cli.options import (
     CoefficientsFile,
+    Force,
     Json,
-    NetworkFile,
     RuleName,
     WidthShare,
     chosen_rule,
     complete_network,
+    output_option,
 )
-from compoundnet.cli.output import note
+from compoundnet.cli.output import note, print_json
 
 _PAPER = arch.Coefficients()
 
@@ -29,8 +30,8 @@ def scale(
         str | None,
         typer.Argument(
             metavar="NETWORK",
-            help="A name from `compoundnet list`, or a network's TOML file. Not needed where the file of"
-            " --coefficients holds it.",
+            help="A name from `compoundnet list`, or a network's TOML file; with -o FOLDER a MODEL. Not needed where the"
+            " file of --coefficients holds it.",
             autocompletion=complete_network,
         ),
     ] = None,
@@ -49,16 +50,37 @@ def scale(
         float | None,
         typer.Option(help="Multiply the side of the input by this (up to 8), or set its pixels (32 or more)."),
     ] = None,
-    output: NetworkFile = None,
+    images: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="IMAGE_OR_FOLDER",
+            help="With -o FOLDER: choose channels and estimate the statistics of batch norms on these images; a few hundred"
+            " are enough. Repeatable.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        output_option(
+            "FILE.toml|FOLDER", "Write the network to this file; or a model folder, with weights inherited from MODEL."
+        ),
+    ] = None,
+    force: Force = False,
     json: Json = False,
 ) -> None:
-    """Scale a network by one coefficient (--phi) and a rule, or by depth, width and resolution separately."""
+    """Scale a network by one coefficient (--phi) and a rule, or by depth, width and resolution separately.
+
+    `scale MODEL -o FOLDER` writes a model that starts from MODEL's weights: where it
+    shrinks, the channels that contribute most are kept; where it grows, its outputs stay the same.
+    """
+    inherits = output is not None and output.suffix.lower() != ".toml"
+    if images and not inherits:
+        raise typer.BadParameter("go with -o FOLDER, a model folder", param_hint="--images")
     single = _given(alpha=alpha, beta=beta, gamma=gamma)
     if single and (coefficients is not None or rule is not None or width_share is not None):
         other = "--coefficients" if coefficients is not None else "--rule"
         raise typer.BadParameter(f"{other} sets alpha, beta and gamma; leave out --{' and --'.join(single)}")
     chosen = chosen_rule(rule, width_share, coefficients)
-    base = _base(network, coefficients)
+    base = models.open_folder(network).network if inherits and network is not None else _base(network, coefficients)
     given = _given(depth=depth, width=width, resolution=resolution)
     if phi is not None:
         if given:
@@ -72,10 +94,29 @@ def scale(
         scaled = arch.scale(
             base, depth=given.get("depth", 1.0), width=given.get("width", 1.0), resolution=given.get("resolution", 1.0)
         )
-    if output is not None:
+    if output is not None and not inherits:
         scaled.save(output)
         note(f"wrote {output}")
-    report(scaled, json=json)
+    if output is None or not inherits:
+        report(scaled, json=json)
+        return
+    if network is None:
+        raise typer.BadParameter("give the model whose weights are inherited", param_hint="NETWORK")
+    files = data.find_images(images or [], notify=note)
+    _, found = models.scale_model(network, scaled, output, images=files, replace=force)
+    if json:
+        inherited = {"model": str(output), "same_outputs": found.same_outputs, "notes": found.notes}
+        print_json(as_document(scaled, 1) | inherited)
+    else:
+        report(scaled)
+    note(f"wrote {output}")
+    for line in found.notes:
+        note(line)
+    note(
+        f"it computes what {network} does"
+        if found.same_outputs
+        else f"train it before use: compoundnet train DATA --from {output}"
+    )
 
 
 def _base(network: str | None, coefficients: Path | None) -> arch.Network:

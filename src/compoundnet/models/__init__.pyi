@@ -6,6 +6,7 @@ from .folder import read_folder, write_folder
 from .foreign import ForeignModel, read_foreign
 from .hub_models import fetch_hub
 from .hub_repository import push, write_repository
+from .inheritance import Inherited, estimate_norms, inherit, scale_model
 from .layouts import LAYOUTS, from_layout, layout, to_layout
 from .lookup import open_folder, open_model
 from .model import ExportedModel, Model, ModelFolder
@@ -17,6 +18,7 @@ __all__ = [
     "LAYOUTS",
     "ExportedModel",
     "ForeignModel",
+    "Inherited",
     "Model",
     "ModelFolder",
     "Postprocess",
@@ -25,10 +27,12 @@ __all__ = [
     "convert",
     "convert_to",
     "entries",
+    "estimate_norms",
     "fetch",
     "fetch_hub",
     "find",
     "from_layout",
+    "inherit",
     "is_fetched",
     "layout",
     "load",
@@ -38,6 +42,7 @@ __all__ = [
     "push",
     "read_folder",
     "read_foreign",
+    "scale_model",
     "select",
     "to_layout",
     "write_folder",

@@ -1,0 +1,149 @@
+"""Inherited weights: outputs that stay the same, channels kept consistently, statistics, and the folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from random_net import random_net, reduced, small_network
+from strategies import networks
+
+from compoundnet import arch
+from compoundnet.base import CompoundNetError
+from compoundnet.models import read_folder, write_folder
+from compoundnet.models.inheritance import Inherited, estimate_norms, inherit, scale_model
+from compoundnet.models.preprocess import default_preprocess
+from compoundnet.nn import ConvNet
+
+
+def images(network: arch.Network, count: int = 4) -> list[torch.Tensor]:
+    made = torch.randn(count, network.in_channels, network.resolution, network.resolution, dtype=torch.float64)
+    return list(made)
+
+
+def outputs(net: ConvNet, batch: Sequence[torch.Tensor]) -> torch.Tensor:
+    with torch.no_grad():
+        return net(torch.stack(list(batch)))
+
+
+def same(source: ConvNet, found: Inherited, batch: Sequence[torch.Tensor]) -> bool:
+    return torch.allclose(outputs(source, batch), outputs(found.net, batch), rtol=1e-5, atol=1e-5)
+
+
+FAMILIES = ["efficientnet-b0", "efficientnet-lite0", "mobilenet-v2", "resnet-18", "resnet-50", "resnext-101-32x4d",
+            "efficientnetv2-s"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_wider_and_deeper_network_computes_the_same(name: str) -> None:
+    network = reduced(name)
+    source, batch = random_net(network).double(), images(network)
+    found = inherit(source, arch.scale(network, width=1.6, depth=2))
+    assert found.same_outputs and same(source, found, batch)
+    assert arch.cost(found.net.spec).params > 1.5 * arch.cost(network).params
+
+
+def test_a_stage_without_skips_cannot_grow_unchanged_and_says_so() -> None:
+    network = reduced("mobilenet-v1")
+    source = random_net(network).double()
+    wider = inherit(source, arch.scale(network, width=1.5))
+    assert wider.same_outputs and same(source, wider, images(network))
+    deeper = inherit(source, arch.scale(network, depth=3))
+    assert not deeper.same_outputs and any("not all of them identities" in note for note in deeper.notes)
+
+
+@settings(max_examples=60, deadline=None)
+@given(networks, st.floats(1, 2.5), st.floats(1, 3))
+def test_what_is_called_the_same_is_the_same_for_any_network(network: arch.Network, width: float, depth: float) -> None:
+    source = random_net(network).double()
+    found = inherit(source, arch.scale(network, width=width, depth=depth))
+    batch = images(network, 2)
+    ours, theirs = outputs(found.net, batch), outputs(source, batch)
+    assert ours.shape[0] == theirs.shape[0]
+    if found.same_outputs and network.num_classes:
+        assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-5 * float(theirs.abs().max() + 1))
+
+
+@settings(max_examples=60, deadline=None)
+@given(networks, st.floats(0.2, 1), st.floats(0.2, 1.5))
+def test_any_network_can_shrink(network: arch.Network, width: float, depth: float) -> None:
+    source = random_net(network).double()
+    target = arch.scale(network, width=width, depth=depth)
+    batch = images(network, 2)
+    found = inherit(source, target, batch)
+    assert torch.isfinite(outputs(found.net, batch)).all()
+    assert found.net.spec == target
+
+
+def test_worthless_channels_are_cut_first() -> None:
+    network = small_network().replace(rules=arch.Rules(channel_divisor=1))
+    source = random_net(network).double()
+    block = source.stages[1][1]  # type: ignore[index]  # a block with a skip
+    middle = block.project.conv.weight.shape[1]
+    worthless = torch.arange(middle) % 2 == 1
+    with torch.no_grad():
+        block.project.conv.weight[:, worthless] = 0
+        block.se.reduce.weight[:, worthless] = 0
+    target = network.replace(
+        stages=tuple(
+            arch.Stage(arch.MBConv(kernel=5, expansion=3), 24, repeats=2, stride=2) if index == 1 else stage
+            for index, stage in enumerate(network.stages)
+        )
+    )
+    with pytest.raises(CompoundNetError, match=r"stage 2 has block MBConv3, k5x5, there MBConv6, k5x5"):
+        inherit(source, target)
+    narrow = inherit(source, arch.scale(network, width=0.5), images(network))
+    assert narrow.net.stages[1][1].project.conv.weight.shape[1] == middle // 2  # type: ignore[index]
+    kept = narrow.net.stages[1][1].project.conv.weight  # type: ignore[index]
+    assert (kept.abs().sum((0, 2, 3)) > 0).all()
+
+
+def test_statistics_are_those_of_the_images() -> None:
+    network = small_network()
+    source = random_net(network).double()
+    batch = images(network, 40)
+    found = inherit(source, arch.scale(network, width=0.5), batch)
+    norm = found.net.stem.norm
+    with torch.no_grad():
+        seen = torch.cat([found.net.stem.conv(torch.stack(batch[:32])), found.net.stem.conv(torch.stack(batch[32:]))])
+    assert isinstance(norm, torch.nn.BatchNorm2d) and norm.running_mean is not None
+    assert torch.allclose(norm.running_mean, seen.mean((0, 2, 3)), atol=0.05)
+    assert norm.momentum == network.norm.momentum and not found.net.training
+    # Without images the statistics no longer fit, and that is said.
+    assert any("give images" in note for note in inherit(source, arch.scale(network, width=0.5)).notes)
+
+
+def test_estimating_keeps_the_mode() -> None:
+    net = random_net(small_network()).train()
+    estimate_norms(net, [torch.randn(3, 64, 64) for _ in range(4)])
+    assert net.training and all(module.training for module in net.modules())
+
+
+def test_another_network_is_refused() -> None:
+    source = random_net(small_network())
+    for change, message in (
+        ({"activation": "relu"}, "its activation is relu, there silu"),
+        ({"num_classes": 3}, "its num_classes is 3, there 10"),
+        ({"stages": small_network().stages[:2]}, "it has 2 stages, there 3"),
+    ):
+        with pytest.raises(CompoundNetError, match=message):
+            inherit(source, small_network().replace(**change))
+
+
+def test_a_scaled_model_is_a_folder(tmp_path: Path) -> None:
+    network = small_network()
+    source = random_net(network)
+    labels = tuple(f"class {index}" for index in range(10))
+    write_folder(
+        tmp_path / "old", network, source.state_dict(), default_preprocess(network), labels=labels, readme="old\n"
+    )
+    larger = arch.scale(network, width=1.5, resolution=96)
+    written, found = scale_model(tmp_path / "old", larger, tmp_path / "new")
+    again = read_folder(tmp_path / "new")
+    assert again.network == written.network == larger and again.labels == labels
+    assert again.preprocess.size == 96 and found.same_outputs
+    assert "inherited from old" in (tmp_path / "new" / "README.md").read_text()
