@@ -123,3 +123,21 @@ def test_convert_writes_a_model_for_another_library(tmp_path: Path) -> None:
     told = json.loads(run(*arguments, "--force", "--json").stdout)
     assert told == {"file": str(tmp_path / "small.pth"), "layout": "timm"}
     assert run(*arguments, "--network", "efficientnet-b0").returncode == 2
+
+
+def test_scale_writes_a_model_that_inherits_weights(tmp_path: Path) -> None:
+    write_small_model(tmp_path / "old")
+    larger = run("scale", tmp_path / "old", "--width", "2", "--depth", "2", "-o", tmp_path / "large", "--json")
+    assert larger.returncode == 0, larger.stderr
+    told = json.loads(larger.stdout)
+    assert told["same_outputs"] and told["model"] == str(tmp_path / "large")
+    assert any(note.startswith("repeated") for note in told["notes"])
+    assert f"it computes what {tmp_path / 'old'} does" in larger.stderr
+    smaller = run("scale", tmp_path / "large", "--width", "0.5", "-o", tmp_path / "small")
+    assert smaller.returncode == 0 and "give images" in smaller.stderr and "train it before use" in smaller.stderr
+    described = json.loads(run("describe", tmp_path / "small" / "network.toml", "--json").stdout)
+    assert described["params"] < told["params"]
+    again = run("scale", tmp_path / "large", "--width", "0.5", "-o", tmp_path / "small")
+    assert again.returncode == 1 and "exists already" in again.stderr
+    stray = run("scale", tmp_path / "large", "--width", "0.5", "--images", tmp_path)
+    assert stray.returncode == 2 and "go with -o FOLDER" in " ".join(stray.stderr.replace("│", " ").split())

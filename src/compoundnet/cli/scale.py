@@ -30,8 +30,8 @@ def scale(
         str | None,
         typer.Argument(
             metavar="NETWORK",
-            help="A name from `compoundnet list`, or a network's TOML file; with -o FOLDER a MODEL. Not needed where the"
-            " file of --coefficients holds it.",
+            help="A name from `compoundnet list`, or a network's TOML file; with -o FOLDER a MODEL. Not needed where"
+            " the file of --coefficients holds it.",
             autocompletion=complete_network,
         ),
     ] = None,
@@ -54,8 +54,8 @@ def scale(
         list[str] | None,
         typer.Option(
             metavar="IMAGE_OR_FOLDER",
-            help="With -o FOLDER: choose channels and estimate the statistics of batch norms on these images; a few hundred"
-            " are enough. Repeatable.",
+            help="With -o FOLDER: choose channels, and estimate the statistics of batch norms, on these images; a few"
+            " hundred are enough. Repeatable.",
         ),
     ] = None,
     output: Annotated[

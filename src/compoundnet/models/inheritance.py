@@ -272,21 +272,20 @@ def _parts(inputs: Tensor, count: int, uneven: torch.Generator) -> Tensor:
 
 def _add_identities(pairs: Sequence[Pair], made: Mapping[str, Tensor], target: Network) -> bool:
     """Make every added block return its input, by a last norm of 0; return whether all of them could be."""
-    blocks = {pair.layer.name.rsplit(".", 1)[0] for pair in pairs if pair.added and pair.layer.kind == "add"}
     exact = True
     for block in {".".join(pair.layer.name.split(".")[:3]) for pair in pairs if pair.added}:
         inside = [pair for pair in pairs if pair.layer.name.startswith(f"{block}.")]
         addition = next((pair for pair in inside if pair.layer.kind == "add"), None)
-        pooled = any(pair.layer.kind == "maxpool" for pair in inside)
-        # After the addition, an activation leaves what an activation has already passed only if it is a ReLU.
-        activated = addition is not None and inside[-1] is not addition and target.activation == "silu"
-        if addition is None or block not in blocks:
+        if addition is None:  # its stage has no skips
             exact = False
             continue
-        last = [pair for pair in inside if pair.layer.kind == "norm" and "shortcut" not in pair.layer.name][-1]
+        last = [pair for pair in inside if pair.layer.kind == "norm"][-1]
         made[f"{last.layer.name}.weight"].zero_()
         made[f"{last.layer.name}.bias"].zero_()
-        exact &= not pooled and not activated
+        pooled = any(pair.layer.kind == "maxpool" for pair in inside)
+        # An activation after the addition leaves the input unchanged only if it is a ReLU, whose output that is.
+        changed = inside[-1] is not addition and target.activation == "silu"
+        exact = exact and not pooled and not changed
     return exact
 
 
