@@ -72,7 +72,8 @@ def scale(
     `scale MODEL -o FOLDER` writes a model that starts from MODEL's weights: where it
     shrinks, the channels that contribute most are kept; where it grows, its outputs stay the same.
     """
-    inherits = output is not None and output.suffix.lower() != ".toml"
+    # A file or device that exists is written to, as any output is.
+    inherits = output is not None and output.suffix.lower() != ".toml" and (output.is_dir() or not output.exists())
     if images and not inherits:
         raise typer.BadParameter("go with -o FOLDER, a model folder", param_hint="--images")
     single = _given(alpha=alpha, beta=beta, gamma=gamma)

@@ -306,10 +306,13 @@ def _differences(
     if dropped:
         notes.append(f"dropped {dropped} of {source.blocks} blocks")
     if added:
-        notes.append(f"added {added} blocks" + ("" if exact else ", not all of them identities"))
+        notes.append(f"added {added} block{'s' * (added > 1)}" + ("" if exact else ", not all of them identities"))
+    if target.resolution != source.resolution:
+        notes.append(f"takes images of {target.resolution} px instead of {source.resolution} px")
     moved = changed_skips(source, pairs)
     if moved:
-        notes.append(f"{moved} blocks have a skip that the source's have not, or the other way round")
+        blocks = "block has" if moved == 1 else "blocks have"
+        notes.append(f"{moved} {blocks} another skip than in the source")
     return notes, not (cut or dropped or moved) and exact
 
 
