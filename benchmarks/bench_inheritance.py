@@ -5,9 +5,9 @@
 EfficientNet-Lite0 with ten classes, narrowed until it fits, on the first 100 training images of each of CIFAR-10's
 classes, judged on `--test` test images of each. Three trainings of each size: from scratch, inherited from the
 pretrained Lite0, and inherited with distillation (Hinton et al. 2015) from a Lite0 that was fine-tuned first, for the
-same time again. All take the same loop (AdamW, one cycle, flips and shifts; norms estimated at its end) and the same time: of the processor on a
-CPU, where other processes would count otherwise, of the clock on a GPU. `--cifar` is a folder or a zip file with
-train/CLASS/*.jpg and test/CLASS/*.jpg. `--smoke` tries the script: its numbers mean nothing.
+same time again. All take the same loop (AdamW, one cycle, flips and shifts; norms estimated at its end) and the same
+time: of the processor on a CPU, where other processes would count otherwise, of the clock on a GPU. `--cifar` is a
+folder or a zip file with train/CLASS/*.jpg and test/CLASS/*.jpg. `--smoke` tries the script: its numbers mean nothing.
 """
 
 from __future__ import annotations
