@@ -139,5 +139,5 @@ def test_scale_writes_a_model_that_inherits_weights(tmp_path: Path) -> None:
     assert described["params"] < told["params"]
     again = run("scale", tmp_path / "large", "--width", "0.5", "-o", tmp_path / "small")
     assert again.returncode == 1 and "exists already" in again.stderr
-    stray = run("scale", tmp_path / "large", "--width", "0.5", "--images", tmp_path)
-    assert stray.returncode == 2 and "go with -o FOLDER" in " ".join(stray.stderr.replace("│", " ").split())
+    stray = run("scale", tmp_path / "large", "--width", "0.5", "--sample", tmp_path)
+    assert stray.returncode == 2 and "goes with -o FOLDER" in " ".join(stray.stderr.replace("│", " ").split())

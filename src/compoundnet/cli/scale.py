@@ -50,7 +50,7 @@ def scale(
         float | None,
         typer.Option(help="Multiply the side of the input by this (up to 8), or set its pixels (32 or more)."),
     ] = None,
-    images: Annotated[
+    sample: Annotated[
         list[str] | None,
         typer.Option(
             metavar="IMAGE_OR_FOLDER",
@@ -74,8 +74,8 @@ def scale(
     """
     # A file or device that exists is written to, as any output is.
     inherits = output is not None and output.suffix.lower() != ".toml" and (output.is_dir() or not output.exists())
-    if images and not inherits:
-        raise typer.BadParameter("go with -o FOLDER, a model folder", param_hint="--images")
+    if sample and not inherits:
+        raise typer.BadParameter("goes with -o FOLDER, a model folder", param_hint="--sample")
     single = _given(alpha=alpha, beta=beta, gamma=gamma)
     if single and (coefficients is not None or rule is not None or width_share is not None):
         other = "--coefficients" if coefficients is not None else "--rule"
@@ -103,7 +103,7 @@ def scale(
         return
     if network is None:
         raise typer.BadParameter("give the model whose weights are inherited", param_hint="NETWORK")
-    files = data.find_images(images or [], notify=note)
+    files = data.find_images(sample or [], notify=note)
     _, found = models.scale_model(network, scaled, output, images=files, replace=force)
     if json:
         inherited = {"model": str(output), "same_outputs": found.same_outputs, "notes": found.notes}
