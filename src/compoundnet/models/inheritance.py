@@ -207,7 +207,8 @@ def _typical(space: Space, state: Mapping[str, Tensor]) -> Tensor:
             for pair in space.writers
             if pair.source is not None and pair.source.kind in ("conv", "linear")
         ]
-    return torch.stack(squares).mean(0).sqrt()
+    # What a new block writes in a stage without skips has no source that would say more.
+    return torch.stack(squares).mean(0).sqrt() if squares else torch.ones(space.source_size)
 
 
 def _read_weights(pair: Pair, state: Mapping[str, Tensor], channels: int) -> Tensor:
