@@ -191,7 +191,7 @@ def _check(source: Network, target: Network) -> None:
 
 
 def _plain(value: object) -> str:
-    return str(getattr(value, "title", value))
+    return value if isinstance(value, str) else str(getattr(value, "title", value))
 
 
 def _source_name(name: str, source: Network) -> tuple[str | None, bool]:
