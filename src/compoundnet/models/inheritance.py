@@ -220,7 +220,7 @@ def _read_weights(pair: Pair, state: Mapping[str, Tensor], channels: int) -> Ten
     if f"{norm}.running_var" in state:
         weight = weight * (state[f"{norm}.weight"] / (state[f"{norm}.running_var"] + 1e-3).sqrt())[:, None, None]
     groups = pair.source.groups
-    squares = weight.square().sum(2).unflatten(0, (groups, -1)).sum(1)  # [groups, inputs of a group]
+    squares = weight.square().sum(2).reshape(groups, -1, weight.shape[1]).sum(1)  # [groups, inputs of a group]
     return squares.reshape(channels).sqrt()
 
 
