@@ -212,10 +212,9 @@ def _source_name(name: str, source: Network) -> tuple[str | None, bool]:
 
 def _is_depthwise(layer: Layer, source: Layer | None) -> bool:
     """Return whether a layer convolves each channel alone in both networks (with one channel it has no groups)."""
-    own = layer.groups == layer.in_channels == layer.out_channels and layer.groups > 1
-    if source is None or not own:
-        return own
-    return source.groups == source.in_channels == source.out_channels
+    known = (layer,) if source is None else (layer, source)
+    alone = all(one.groups == one.in_channels == one.out_channels for one in known)
+    return alone and max(one.groups for one in known) > 1
 
 
 def _same_inputs(layer: Layer, source: Layer, layers: Sequence[Layer], order: Sequence[str]) -> bool:
