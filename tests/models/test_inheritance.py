@@ -27,7 +27,8 @@ def images(network: arch.Network, count: int = 4) -> list[torch.Tensor]:
 
 def outputs(net: ConvNet, batch: Sequence[torch.Tensor]) -> torch.Tensor:
     with torch.no_grad():
-        return net(torch.stack(list(batch)))
+        found: torch.Tensor = net(torch.stack(list(batch)))
+    return found
 
 
 def same(source: ConvNet, found: Inherited, batch: Sequence[torch.Tensor]) -> bool:

@@ -160,9 +160,7 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> 
         return float(-true.mean()), float(-((count + 1) * true + others).mean() / (count + 2))
 
     fitted = _minimum(lambda temperature: losses(temperature)[1])
-    ratio = 2 * count * (losses(1.0)[1] - losses(fitted)[1])
-    chosen = fitted if ratio > _different() else 1.0
-    return TemperatureFit(chosen, fitted, count, losses(chosen)[0], losses(1.0)[0])
+    return _choose(fitted, losses, count)
 
 
 def fit_label_temperature(logits: NDArray[np.floating], truth: NDArray[np.bool_]) -> TemperatureFit:
@@ -192,9 +190,19 @@ def fit_label_temperature(logits: NDArray[np.floating], truth: NDArray[np.bool_]
     slopes = (probabilities - targets) * scaled  # of each label's loss, by the logarithm of the temperature
     curvature = (slopes + probabilities * (1 - probabilities) * scaled**2).sum()
     shared_factor = max(1.0, float((slopes.sum(axis=1) ** 2).sum() / max(curvature, np.finfo(np.float64).tiny)))
-    ratio = 2 * count * (losses(1.0)[1] - losses(fitted)[1]) / shared_factor
-    chosen = fitted if ratio > _different() else 1.0
-    return TemperatureFit(chosen, fitted, count, losses(chosen)[0], losses(1.0)[0])
+    return _choose(fitted, losses, count, shared_factor)
+
+
+def _choose(
+    fitted: float, losses: Callable[[float], tuple[float, float]], count: int, shared_factor: float = 1.0
+) -> TemperatureFit:
+    """Use a fitted temperature if the images show that it differs from 1, and if it lowers the loss itself: with few
+    images Platt's targets weigh more than they do."""
+    (loss_before, platt_before), (loss, platt) = losses(1.0), losses(fitted)
+    ratio = 2 * count * (platt_before - platt) / shared_factor
+    if ratio > _different() and loss < loss_before:
+        return TemperatureFit(fitted, fitted, count, loss, loss_before)
+    return TemperatureFit(1.0, fitted, count, loss_before, loss_before)
 
 
 def _minimum(loss: Callable[[float], float]) -> float:
