@@ -83,9 +83,13 @@ def test_a_missing_file_says_so(tmp_path: Path) -> None:
         arch.network(str(tmp_path / "none.toml"))
 
 
-def test_a_folder_that_is_not_there_is_an_error_and_nothing_is_left(tmp_path: Path) -> None:
-    with pytest.raises(base.CompoundNetError, match="cannot be written"):
-        B0.save(tmp_path / "none" / "net.toml")
+def test_a_folder_that_is_not_there_is_made_and_one_that_cannot_be_is_an_error(tmp_path: Path) -> None:
+    B0.save(tmp_path / "new" / "net.toml")
+    assert arch.network(str(tmp_path / "new" / "net.toml")) == B0
+    (tmp_path / "file").touch()
+    with pytest.raises(base.CompoundNetError, match="file"):
+        B0.save(tmp_path / "file" / "net.toml")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "new"]
 
 
 def test_replace_checks() -> None:

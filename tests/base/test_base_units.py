@@ -19,12 +19,14 @@ def test_bytes(text: str, value: float) -> None:
     assert parse_bytes(text) == value
 
 
-@pytest.mark.parametrize(("text", "value"), [("30ms", 30), ("0.5s", 500), ("1.5 S", 1500), ("800us", 0.8)])
+@pytest.mark.parametrize(
+    ("text", "value"), [("30ms", 30), ("0.5s", 500), ("1.5 S", 1500), ("800us", 0.8), ("5 min", 300e3), ("2h", 7.2e6)]
+)
 def test_durations_are_in_milliseconds(text: str, value: float) -> None:
     assert parse_duration(text) == pytest.approx(value)
 
 
-@pytest.mark.parametrize("text", ["30", "ms", "0ms", "-1s", "30 min"])
+@pytest.mark.parametrize("text", ["30", "ms", "0ms", "-1s", "30 minutes"])
 def test_not_a_duration(text: str) -> None:
     with pytest.raises(CompoundNetError, match="is not a time such as"):
         parse_duration(text)

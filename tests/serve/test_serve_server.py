@@ -163,4 +163,4 @@ def test_a_client_that_leaves_in_the_middle_of_an_upload_prints_nothing(tmp_path
             with socket.create_connection(("127.0.0.1", running.port), timeout=5) as connection:
                 connection.sendall(f"{start}Content-Length: 1000\r\n\r\n".encode() + b"x" * sent)
         assert running.ask("/api/choices").status == 200
-        assert running.interrupt() == (0, "")
+        assert running.interrupt() == (0, "Open it in a browser; Ctrl-C stops it.\n")

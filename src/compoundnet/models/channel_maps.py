@@ -19,7 +19,7 @@ IMAGE = -1  # the space of the image's channels
 _BLOCK = re.compile(r"stages\.(\d+)\.(\d+)\.(.*)")
 
 
-class Pair(msgspec.Struct, frozen=True):
+class LayerPair(msgspec.Struct, frozen=True):
     """A layer of the scaled network and the layer that it inherits from.
 
     Attributes:
@@ -42,7 +42,7 @@ class Pair(msgspec.Struct, frozen=True):
         return self.layer.kind in ("conv", "linear") and not _is_depthwise(self.layer, self.source)
 
 
-class Space(msgspec.Struct, frozen=True):
+class ChannelSpace(msgspec.Struct, frozen=True):
     """Channels that several layers share.
 
     Attributes:
@@ -56,11 +56,11 @@ class Space(msgspec.Struct, frozen=True):
     size: int
     source_size: int
     groups: int
-    writers: tuple[Pair, ...]
-    readers: tuple[Pair, ...]
+    writers: tuple[LayerPair, ...]
+    readers: tuple[LayerPair, ...]
 
 
-def paired(source: Network, target: Network) -> list[Pair]:
+def paired(source: Network, target: Network) -> list[LayerPair]:
     """Pair the layers of a scaled network with those of its source.
 
     Raises:
@@ -99,14 +99,14 @@ def paired(source: Network, target: Network) -> list[Pair]:
         return IMAGE if index == IMAGE or spaces[index] == IMAGE else root(index)
 
     return [
-        Pair(layer, found, added, tuple(space_of(one) for one in layer.inputs), space_of(index))
+        LayerPair(layer, found, added, tuple(space_of(one) for one in layer.inputs), space_of(index))
         for index, (layer, (found, added)) in enumerate(zip(layers, sources, strict=True))
     ]
 
 
-def spaces_of(pairs: Sequence[Pair]) -> dict[int, Space]:
+def spaces_of(pairs: Sequence[LayerPair]) -> dict[int, ChannelSpace]:
     """Return the spaces that have a source, by their numbers."""
-    found: dict[int, Space] = {}
+    found: dict[int, ChannelSpace] = {}
     for number in {pair.space for pair in pairs}:
         writers = tuple(pair for pair in pairs if pair.space == number and pair.source is not None)
         readers = tuple(pair for pair in pairs if pair.mixes and pair.inputs[0] == number and pair.source is not None)
@@ -115,13 +115,13 @@ def spaces_of(pairs: Sequence[Pair]) -> dict[int, Space]:
         first = writers[0]
         assert first.source is not None
         grouped = [pair.layer.groups for pair in (*writers, *readers) if pair.mixes and pair.layer.groups > 1]
-        found[number] = Space(
+        found[number] = ChannelSpace(
             first.layer.out_channels, first.source.out_channels, max(grouped, default=1), writers, readers
         )
     return found
 
 
-def channel_map(space: Space, scores: Sequence[float]) -> list[int]:
+def channel_map(space: ChannelSpace, scores: Sequence[float]) -> list[int]:
     """Return the source channel of each channel of a space.
 
     A smaller space keeps the channels with the highest scores, in their order; a larger one keeps all, and repeats
@@ -140,7 +140,7 @@ def channel_map(space: Space, scores: Sequence[float]) -> list[int]:
     return chosen
 
 
-def changed_skips(source: Network, pairs: Sequence[Pair]) -> int:
+def changed_skips(source: Network, pairs: Sequence[LayerPair]) -> int:
     """Return how many blocks add another shortcut than in the source: rounded channels decide whether shapes agree."""
     names = {pair.layer.name: pair for pair in pairs}
     theirs = {layer.name: layer for layer in unroll(source)}

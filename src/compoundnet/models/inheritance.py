@@ -23,7 +23,15 @@ import torch
 from torch import Tensor, nn
 
 from compoundnet.arch import Network
-from compoundnet.models.channel_maps import IMAGE, Pair, Space, changed_skips, channel_map, paired, spaces_of
+from compoundnet.models.channel_maps import (
+    IMAGE,
+    ChannelSpace,
+    LayerPair,
+    changed_skips,
+    channel_map,
+    paired,
+    spaces_of,
+)
 from compoundnet.models.folder import check_target, write_folder
 from compoundnet.models.lookup import open_folder
 from compoundnet.models.model import Model, ModelFolder
@@ -156,7 +164,7 @@ def scale_model(
     return written, found
 
 
-def _levels(source: ConvNet, pairs: Sequence[Pair], images: Sequence[Tensor]) -> dict[str, Tensor]:
+def _levels(source: ConvNet, pairs: Sequence[LayerPair], images: Sequence[Tensor]) -> dict[str, Tensor]:
     """Return the root mean square of each input channel of each layer that mixes channels, by the layer's name."""
     totals: dict[str, Tensor] = {}
     hooks = []
@@ -181,7 +189,7 @@ def _levels(source: ConvNet, pairs: Sequence[Pair], images: Sequence[Tensor]) ->
     return {name: total.sqrt() for name, total in totals.items()}
 
 
-def _scores(space: Space, state: Mapping[str, Tensor], levels: Mapping[str, Tensor]) -> list[float]:
+def _scores(space: ChannelSpace, state: Mapping[str, Tensor], levels: Mapping[str, Tensor]) -> list[float]:
     """Return how much each source channel of a space contributes to the layers that read it."""
     typical = _typical(space, state)
     total = torch.zeros_like(typical)
@@ -194,7 +202,7 @@ def _scores(space: Space, state: Mapping[str, Tensor], levels: Mapping[str, Tens
     return result
 
 
-def _typical(space: Space, state: Mapping[str, Tensor]) -> Tensor:
+def _typical(space: ChannelSpace, state: Mapping[str, Tensor]) -> Tensor:
     """Return the size of each channel's values, as far as the weights that write them say: scale and shift of norms."""
     squares = [
         state[f"{pair.source.name}.weight"].square() + state[f"{pair.source.name}.bias"].square()
@@ -211,7 +219,7 @@ def _typical(space: Space, state: Mapping[str, Tensor]) -> Tensor:
     return torch.stack(squares).mean(0).sqrt() if squares else torch.ones(space.source_size)
 
 
-def _read_weights(pair: Pair, state: Mapping[str, Tensor], channels: int) -> Tensor:
+def _read_weights(pair: LayerPair, state: Mapping[str, Tensor], channels: int) -> Tensor:
     """Return the norm of the weights that read each input channel, those of the norm after them included."""
     assert pair.source is not None
     name = pair.source.name
@@ -225,7 +233,7 @@ def _read_weights(pair: Pair, state: Mapping[str, Tensor], channels: int) -> Ten
 
 
 def _fill(
-    pair: Pair,
+    pair: LayerPair,
     made: Mapping[str, Tensor],
     state: Mapping[str, Tensor],
     maps: Mapping[int, Sequence[int]],
@@ -252,7 +260,7 @@ def _fill(
     made[f"{name}.weight"].copy_(weight)
 
 
-def _read(weight: Tensor, pair: Pair, inputs: Tensor, parts: Tensor) -> Tensor:
+def _read(weight: Tensor, pair: LayerPair, inputs: Tensor, parts: Tensor) -> Tensor:
     """Return a weight, whose outputs are chosen already, with the inputs of these numbers, each times its part."""
     assert pair.source is not None
     groups, shape = pair.layer.groups, (1, -1) + (1,) * (weight.ndim - 2)
@@ -271,7 +279,7 @@ def _parts(inputs: Tensor, count: int, uneven: torch.Generator) -> Tensor:
     return shares / sums[inputs]
 
 
-def _add_identities(pairs: Sequence[Pair], made: Mapping[str, Tensor], target: Network) -> bool:
+def _add_identities(pairs: Sequence[LayerPair], made: Mapping[str, Tensor], target: Network) -> bool:
     """Make every added block return its input, by a last norm of 0; return whether all of them could be."""
     exact = True
     for block in {".".join(pair.layer.name.split(".")[:3]) for pair in pairs if pair.added}:
@@ -291,7 +299,7 @@ def _add_identities(pairs: Sequence[Pair], made: Mapping[str, Tensor], target: N
 
 
 def _differences(
-    source: Network, target: Network, pairs: Sequence[Pair], spaces: Mapping[int, Space], exact: bool
+    source: Network, target: Network, pairs: Sequence[LayerPair], spaces: Mapping[int, ChannelSpace], exact: bool
 ) -> tuple[list[str], bool]:
     """Return what was cut and added, a line each, and whether the outputs are still the source's."""
     cut = sum(max(0, space.source_size - space.size) for space in spaces.values())
