@@ -19,7 +19,7 @@ from compoundnet.base import CompoundNetError
 from compoundnet.data import Dataset, Split
 from compoundnet.data.sources import Arrays
 from compoundnet.fit import Fit, Limits, Screened, find_candidates, finding, fit, read_fit, screen
-from compoundnet.fit.report import pareto
+from compoundnet.fit.report import pareto, what_more_brings
 from compoundnet.models import open_folder
 from compoundnet.train import evaluate
 
@@ -157,6 +157,17 @@ def test_a_final_form_that_misses_its_budget_is_replaced(
     result = fit(images(), tmp_path / "best", models=models)
     assert result.answer is not None and result.answer.candidate != first[0]
     assert result.notes == (f"{first[0]} was the best, but takes 9 ms in its final form; the next takes its place",)
+
+
+def test_a_tenth_more_admits_the_slower_and_who_missed_the_limit_in_the_end(found: tuple[Path, Fit, list[str]]) -> None:
+    _, result, _ = found
+    answer = result.answer
+    assert answer is not None
+    for latency, accuracy, named in ((108, 0.0, True), (112, 1.0, False), (95, 1.0, True), (95, 0.0, False)):
+        other = Screened(msgspec.structs.replace(answer.candidate, resolution=999), latency, accuracy)
+        more = what_more_brings(msgspec.structs.replace(result, limits=Limits(max_latency=100), screened=(other,)))
+        assert ("999 px" in more) == named, (latency, accuracy)
+        assert ("would bring nothing" in more) != named
 
 
 def test_int8_where_the_size_binds(tmp_path: Path, models: list[str]) -> None:
