@@ -39,8 +39,9 @@ def work_together(opened: OpenedStudy[Any], join: Join, judge: Judge, count: int
         InterruptedRunError: This process was asked to stop. The trials are run again when the study continues.
         CompoundNetError: All processes have ended, but trials are left.
     """
-    workers = [_start(join, number) for number in range(count)]
+    # Before the workers start: one can finish trials while the next is being started.
     reported = {trial.number for trial in opened.counted()}
+    workers = [_start(join, number) for number in range(count)]
     reasons: dict[int, str] = {}
     try:
         with Stop() as stop:
