@@ -17,14 +17,13 @@ import argparse
 import json
 import multiprocessing
 import os
-import statistics
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cifar import machine_of, unpack
+from cifar import machine_of, score_cells, unpack
 
 COUNTS = (300, 200, 140, 100, 70, 50, 35, 25, 15, 10)
 SMOKE_COUNTS = (24, 16, 12, 8, 6, 5, 4, 4, 3, 3)
@@ -123,11 +122,9 @@ def report(
         "|---|---|---|---|---|",
     ]
     for way in ways:
-        scores = [row["mean_per_class"] for row in found if row["balance"] == way]
-        spread = f"{statistics.stdev(scores):.2%}" if len(scores) > 1 else "-"
-        seconds = statistics.mean(row["seconds"] for row in found if row["balance"] == way)
-        each = ", ".join(f"{score:.2%}" for score in scores)
-        lines.append(f"| {way} | {statistics.mean(scores):.2%} | {spread} | {each} | {seconds:.0f} |")
+        rows = [row for row in found if row["balance"] == way]
+        cells = score_cells([row["mean_per_class"] for row in rows], [row["seconds"] for row in rows])
+        lines.append(f"| {way} | {cells} |")
     lines += [f"| linear probe with class weights | {probed:.2%} | - | - | - |", ""]
     return "\n".join(lines)
 

@@ -13,17 +13,15 @@ a CPU: its numbers mean nothing.
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
-import statistics
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cifar import machine_of, unpack
+from cifar import machine_of, score_cells, unpack, write_results
 
 CLASSES = 10
 WAYS = {
@@ -90,11 +88,8 @@ def report(found: list[dict[str, Any]], taught: str, given: argparse.Namespace, 
     ]
     for way in dict.fromkeys(row["way"] for row in found):
         rows = [row for row in found if row["way"] == way]
-        scores = [row["top1"] for row in rows]
-        spread = f"{statistics.stdev(scores):.2%}" if len(scores) > 1 else "-"
-        each = ", ".join(f"{score:.2%}" for score in scores)
-        seconds = statistics.mean(row["seconds"] for row in rows)
-        lines.append(f"| {way} | {statistics.mean(scores):.2%} | {spread} | {each} | {seconds:.0f} |")
+        cells = score_cells([row["top1"] for row in rows], [row["seconds"] for row in rows])
+        lines.append(f"| {way} | {cells} |")
     return "\n".join([*lines, ""])
 
 
@@ -149,13 +144,8 @@ def main() -> None:
                 row.update(top1=top1, tested=tested, seconds=seconds)
     rows.sort(key=lambda row: (list(ways).index(row["way"]), row["seed"]))
     machine = machine_of(given.device)
-    text = report(rows, taught, given, machine)
-    given.out.mkdir(parents=True, exist_ok=True)
-    (given.out / "distillation.md").write_text(text)
-    (given.out / "distillation.json").write_text(
-        json.dumps({"machine": machine, "teacher": taught, "runs": rows}, indent=2)
-    )
-    print(text)
+    document = {"machine": machine, "teacher": taught, "runs": rows}
+    write_results(given.out, "distillation", report(rows, taught, given, machine), document)
 
 
 if __name__ == "__main__":

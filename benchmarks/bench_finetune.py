@@ -13,17 +13,15 @@ with random weights, AdamW at 1e-3 for all layers, batch norm in training mode, 
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
-import statistics
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cifar import machine_of, unpack
+from cifar import machine_of, score_cells, unpack, write_results
 
 WAYS = {
     "finetune": "",
@@ -79,11 +77,8 @@ def report(found: list[dict[str, Any]], given: argparse.Namespace, machine: str)
     ]
     for images, way in dict.fromkeys((row["images"], row["way"]) for row in found):
         rows = [row for row in found if (row["images"], row["way"]) == (images, way)]
-        scores = [row["top1"] for row in rows]
-        spread = f"{statistics.stdev(scores):.2%}" if len(scores) > 1 else "-"
-        each = ", ".join(f"{score:.2%}" for score in scores)
-        seconds = statistics.mean(row["seconds"] for row in rows)
-        lines.append(f"| {images} | {way} | {statistics.mean(scores):.2%} | {spread} | {each} | {seconds:.0f} |")
+        cells = score_cells([row["top1"] for row in rows], [row["seconds"] for row in rows])
+        lines.append(f"| {images} | {way} | {cells} |")
     return "\n".join([*lines, ""])
 
 
@@ -122,11 +117,7 @@ def main() -> None:
             found = list(pool.map(trained, jobs))
     found.sort(key=lambda row: (given.images.index(row["images"]), list(ways).index(row["way"]), row["seed"]))
     machine = machine_of(given.device)
-    text = report(found, given, machine)
-    given.out.mkdir(parents=True, exist_ok=True)
-    (given.out / "finetune.md").write_text(text)
-    (given.out / "finetune.json").write_text(json.dumps({"machine": machine, "runs": found}, indent=2))
-    print(text)
+    write_results(given.out, "finetune", report(found, given, machine), {"machine": machine, "runs": found})
 
 
 if __name__ == "__main__":

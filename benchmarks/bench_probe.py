@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cifar import machine_of, unpack
+from cifar import machine_of, unpack, write_results
 
 # Name -> recipe and its changes.
 WAYS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -96,11 +96,7 @@ def main() -> None:
                 found.append(trained(data, scratch / f"{seed}-{number}", way, seed, given))
                 print(json.dumps(found[-1]), flush=True)
     machine = machine_of(given.device)
-    text = report(found, given, machine)
-    given.out.mkdir(parents=True, exist_ok=True)
-    (given.out / "probe.md").write_text(text)
-    (given.out / "probe.json").write_text(json.dumps({"machine": machine, "runs": found}, indent=2))
-    print(text)
+    write_results(given.out, "probe", report(found, given, machine), {"machine": machine, "runs": found})
 
 
 if __name__ == "__main__":

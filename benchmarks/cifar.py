@@ -1,10 +1,13 @@
-"""CIFAR-10's first images of each class as class folders, for the benchmarks that fine-tune on them."""
+"""CIFAR-10's first images of each class as class folders, and the results of the benchmarks that train on them."""
 
 from __future__ import annotations
 
+import json
+import statistics
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 
 def unpack(cifar: Path, folder: Path, counts: Sequence[int], test_images: int) -> Path:
@@ -40,3 +43,18 @@ def machine_of(device: str) -> str:
     from harness import machine
 
     return torch.cuda.get_device_name() if device == "cuda" else machine()
+
+
+def score_cells(scores: Sequence[float], seconds: Sequence[float]) -> str:
+    """Return the cells of a table row: mean, standard deviation, each seed's accuracy, mean seconds of a run."""
+    spread = f"{statistics.stdev(scores):.2%}" if len(scores) > 1 else "-"
+    each = ", ".join(f"{score:.2%}" for score in scores)
+    return f"{statistics.mean(scores):.2%} | {spread} | {each} | {statistics.mean(seconds):.0f}"
+
+
+def write_results(folder: Path, name: str, text: str, document: Mapping[str, Any]) -> None:
+    """Write FOLDER/NAME.md and NAME.json, and print the text."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.md").write_text(text)
+    (folder / f"{name}.json").write_text(json.dumps(document, indent=2))
+    print(text)

@@ -11,15 +11,14 @@ import math
 from collections.abc import Sequence
 from functools import cache
 
-from compoundnet.arch import Coefficients, Network, cost, scale
+from compoundnet.arch import Coefficients, Network, cost, fast_scaling, scale
 from compoundnet.base import CompoundNetError
 from compoundnet.search.study.lines import Multipliers, StudyLine, StudyLines, scaled
 
 # The largest difference of costs of one budget, as a fraction.
 TOLERANCE = 0.05
 PAPER = Coefficients()
-# Fast scaling (Dollar et al. 2021, arXiv:2103.06877, with a = 0.8): mainly width, so that activations grow less.
-FAST = Coefficients(2**0.1, 2**0.4, 2**0.05)
+FAST = fast_scaling().coefficients
 # Depths of STEP 1, each another number of layers of the baseline, and factors of the resolution.
 DEPTHS = (1.0, 1.2, 1.3)
 RESOLUTIONS = (1.0, 1.1)

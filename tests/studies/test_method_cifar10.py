@@ -171,3 +171,14 @@ def test_it_needs_images_or_smoke(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "give DATA, --smoke or --report" in done.stderr
+
+
+def test_the_report_follows_from_the_finished_trainings(tmp_path: Path) -> None:
+    """The documented tables, again from the file of trainings alone, without images."""
+    documented = ROOT / "docs" / "studies" / "method-cifar10"
+    (tmp_path / "trainings.jsonl").write_bytes((documented / "trainings.jsonl").read_bytes())
+    command = [sys.executable, "-m", "studies.method_cifar10", "--report", "-o", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for name in ("tuning.md", "step1.md", "figure3/table.md", "figure4/table.md", "figure8/table.md"):
+        assert (tmp_path / name).read_text() == (documented / name).read_text(), name

@@ -74,6 +74,16 @@ class Calibration(msgspec.Struct, frozen=True):
     confidence: float
     bins: tuple[Bin, ...]
 
+    def describe(self, whose: str, hits: str) -> str:
+        """Return the error in a line, with whose probability is the mean, and what it is compared with, in words."""
+        text = (
+            f"expected calibration error {self.ece:.2%} ({len(self.bins)} bins): the mean probability{whose}"
+            f" is {self.confidence:.2%}, and {hits}"
+        )
+        if self.temperature == 1:
+            return text
+        return f"{text}; {self.ece_before:.2%} without the model's temperature of {self.temperature:.3g}"
+
 
 def calibration_bins(probabilities: NDArray[np.float64], right: NDArray[np.bool_]) -> tuple[Bin, ...]:
     """Return the bins of images.

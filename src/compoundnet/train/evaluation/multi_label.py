@@ -92,7 +92,7 @@ class MultiLabelReport(msgspec.Struct, frozen=True, eq=False):
             f" {self.all_right / count:.2%} ({self.interval})",
             f"mean over labels: precision {means['precision']:.2%}, recall {means['recall']:.2%}, F1 {means['f1']:.2%};"
             f" all labels together: F1 {self.micro_f1:.2%}",
-            self._calibration_line(),
+            self.calibration.describe(" of a label", f"{self.predictions.truth.mean():.2%} of the images have it"),
         ]
         absent = sum(not score.count for score in self.scores)
         if absent:
@@ -103,16 +103,6 @@ class MultiLabelReport(msgspec.Struct, frozen=True, eq=False):
                 f"{unknown:,} of the model's {len(self.labels):,} labels are unknown to the data set: left out"
             )
         return lines
-
-    def _calibration_line(self) -> str:
-        found = self.calibration
-        text = (
-            f"expected calibration error {found.ece:.2%} ({len(found.bins)} bins): the mean probability of a label"
-            f" is {found.confidence:.2%}, and {self.predictions.truth.mean():.2%} of the images have it"
-        )
-        if found.temperature == 1:
-            return text
-        return f"{text}; {found.ece_before:.2%} without the model's temperature of {found.temperature:.3g}"
 
     def tables(self) -> list[Cells]:
         def share(value: float | None) -> str:

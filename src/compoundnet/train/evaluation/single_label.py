@@ -96,22 +96,12 @@ class SingleLabelReport(msgspec.Struct, frozen=True, eq=False):
             f"top-1 {counts.top1:.2%} ({self.interval}){top5}",
             f"mean over classes: recall {mean['recall']:.2%} (mean per class), precision {mean['precision']:.2%},"
             f" F1 {mean['f1']:.2%}",
-            self._calibration_line(),
+            self.calibration.describe("", f"{self.counts.top1:.2%} are right"),
         ]
         absent = len(self.labels) - len(self.classes)
         if absent:
             lines.append(f"{absent:,} of the model's {len(self.labels):,} classes have no images here")
         return lines
-
-    def _calibration_line(self) -> str:
-        found = self.calibration
-        text = (
-            f"expected calibration error {found.ece:.2%} ({len(found.bins)} bins): the mean probability"
-            f" is {found.confidence:.2%}, and {self.counts.top1:.2%} are right"
-        )
-        if found.temperature == 1:
-            return text
-        return f"{text}; {found.ece_before:.2%} without the model's temperature of {found.temperature:.3g}"
 
     def means(self) -> dict[str, float]:
         """Return recall, precision and F1 as means over the classes with images; a precision of None counts as 0."""
