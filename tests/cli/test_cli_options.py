@@ -19,10 +19,11 @@ from compoundnet.cli.main import app
 
 # They report nothing: one serves a page until it is stopped, the other works for a study that `search show` reports.
 WITHOUT_JSON = {"serve", "search worker"}
-# What these mean depends on the command: its result, its backends, the task of its worker processes.
+# What these mean depends on the command: its result, its backends, the precision of a session or a file, the task of its worker processes.
 OWN_MEANING = {
     "--output",
     "--backend",
+    "--precision",
     "--workers",
     "--storage",
     "--network",

@@ -262,7 +262,7 @@ def test_a_cache_that_cannot_be_written_only_costs_time(
 
 
 def test_auto_measures_once_and_remembers(net: nn.ConvNet, empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    milliseconds = {"onnxruntime": 20.0, "torch": 10.0, "openvino": 30.0}
+    milliseconds = {"onnxruntime float32": 20.0, "torch float32": 10.0, "openvino float32": 30.0}
 
     def timed(calls: dict[str, Any], **_: int) -> dict[str, Latency]:
         return {name: summarise([milliseconds[name]]) for name in calls}

@@ -81,6 +81,12 @@ def instruction_sets() -> str:
     return f"{platform.machine()} {found.get('flags') or found.get('Features') or processor()}"
 
 
+@cache
+def has_bfloat16() -> bool:
+    """Return whether the processor multiplies bfloat16 in hardware: with AMX or AVX512-BF16."""
+    return not {"amx_bf16", "avx512_bf16"}.isdisjoint(instruction_sets().split())
+
+
 def free_memory() -> int:
     """Return the memory in bytes that can be used without swapping."""
     return int(psutil.virtual_memory().available)

@@ -192,6 +192,16 @@ Backend = Annotated[
         show_default="onnxruntime",
     ),
 ]
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        "--precision",
+        metavar="NAME",
+        help="float32, bfloat16 (AMX, AVX512-BF16 or a GPU), float16 (a GPU), int8 (after `models tune`), or auto: the"
+        " fastest that predicts what float32 predicts.",
+        show_default="float32, or what `models tune` found",
+    ),
+]
 
 # Training and evaluation on several devices
 Devices = Annotated[

@@ -21,6 +21,7 @@ from compoundnet.cli.options import (
     Images,
     Json,
     ModelName,
+    Precision,
     Threads,
     ValueRange,
     top_option,
@@ -37,6 +38,7 @@ def predict(
     images: Images,
     top: Annotated[int | None, top_option(5)] = None,
     backend: Backend = None,
+    precision: Precision = None,
     threads: Threads = None,
     device: Device = "cpu",
     csv: Annotated[
@@ -77,9 +79,11 @@ def predict(
         base.check_output_file(path)
     files = data.find_images(images, notify=note)
     predictor = runtime.Predictor(
-        model, top=top, backend=backend, threads=threads, device=device, unknown_below=unknown_below,
-        allow_truncated=allow_truncated, value_range=parse_range(value_range),
+        model, top=top, backend=backend, precision=precision, check_on=files, threads=threads, device=device,
+        unknown_below=unknown_below, allow_truncated=allow_truncated, value_range=parse_range(value_range),
     )  # fmt: skip
+    if predictor.session.choice is not None:
+        note(predictor.session.choice.text())
     if (text := predictor.find_range(files)) is not None:
         note(text)
     if (text := cropped_off(predictor.model.preprocess, file_sizes(files))) is not None:

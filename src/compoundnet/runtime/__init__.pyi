@@ -1,3 +1,5 @@
+from .backends.choices import Candidate, Choice
+from .backends.precisions import PRECISIONS, Way, runnable
 from .backends.session import Session
 from .embedding import Embedder, Embedding, features
 from .exports.export import Export, export
@@ -13,8 +15,11 @@ from .timing.rounds import Latency
 
 __all__ = [
     "FEATURE_FILES",
+    "PRECISIONS",
     "UNKNOWN_LABEL",
     "Benchmark",
+    "Candidate",
+    "Choice",
     "ClassProbability",
     "Embedder",
     "Embedding",
@@ -28,6 +33,7 @@ __all__ = [
     "Predictor",
     "Session",
     "TimedPlan",
+    "Way",
     "benchmark",
     "export",
     "feature_file",
@@ -36,6 +42,7 @@ __all__ = [
     "fit_latency",
     "plan_within",
     "read_features",
+    "runnable",
     "session",
     "time_plan",
     "write_benchmark",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 
@@ -19,6 +19,7 @@ from compoundnet.base.images import UnreadableImageError
 from compoundnet.base.machine import cores
 from compoundnet.models import Model, Postprocess, open_model
 from compoundnet.runtime.sessions import session
+from compoundnet.runtime.timing.agreement import MOST_IMAGES, spread
 
 _TOP = 5
 # The label of an image whose most probable class is not probable enough.
@@ -95,6 +96,9 @@ class Predictor:
     Args:
         model: A name of `compoundnet models list`, a model folder, an exported file, or an opened model.
         backend: The backend, as for `session`; onnxruntime by default.
+        precision: The precision, as for `session`; float32 by default, unless the model folder was tuned.
+        check_on: For the precision auto: files on which precisions are compared with float32, of which at most 100 are
+            read, and only if the cache lacks the comparison.
         threads: Number of threads of the network, and of threads that read images ahead; all cores by default.
         batch: Number of images in a batch of `many`.
         top: Number of classes to return; by default 5, or all if there are fewer. A model of several labels an image
@@ -114,6 +118,8 @@ class Predictor:
         model: str | os.PathLike[str] | Model,
         *,
         backend: str | None = None,
+        precision: str | None = None,
+        check_on: Sequence[str | os.PathLike[str]] = (),
         threads: int | None = None,
         batch: int = 8,
         top: int | None = None,
@@ -149,10 +155,18 @@ class Predictor:
         if value_range is not None:
             self.preprocess = msgspec.structs.replace(self.preprocess, range=value_range)
         self._readers = threads or cores()
-        self._session = session(self.model, backend=backend, threads=threads, batch=batch, device=device)
+        self.session = session(
+            self.model,
+            backend=backend,
+            precision=precision,
+            threads=threads,
+            batch=batch,
+            device=device,
+            images=lambda: self._probe(check_on),
+        )
 
     def __repr__(self) -> str:
-        return f"<Predictor of {self.model.network.num_classes} classes, top {self.top}: {self._session!r}>"
+        return f"<Predictor of {self.model.network.num_classes} classes, top {self.top}: {self.session!r}>"
 
     def __call__(self, image: str | os.PathLike[str] | Image.Image | NDArray[Any]) -> Prediction:
         """Classify one image.
@@ -192,6 +206,13 @@ class Predictor:
                 waiting.clear()
         yield from self._in_order(waiting)
 
+    def _probe(self, paths: Sequence[str | os.PathLike[str]]) -> NDArray[np.float32]:
+        """Pixels float32[N, 3, size, size] of files spread evenly over `paths`, without those that cannot be read."""
+        read = map_ahead(self._try, spread(paths, MOST_IMAGES), workers=self._readers, depth=2 * self._readers)
+        found = [image.values for _, image in read if not isinstance(image, Failure)]
+        size = self.preprocess.size
+        return np.stack(found) if found else np.empty((0, 3, size, size), np.float32)
+
     def _read(self, image: str | os.PathLike[str] | Image.Image | NDArray[Any]) -> _Pixels:
         damage: list[str] = []
         pixels = self.preprocess.pixels(image, allow_truncated=self.allow_truncated, damaged=damage.append)
@@ -211,7 +232,7 @@ class Predictor:
     def _predict(self, images: list[tuple[str | None, _Pixels]]) -> list[Prediction]:
         if not images:
             return []
-        logits = self._session(np.stack([image.values for _, image in images]))
+        logits = self.session(np.stack([image.values for _, image in images]))
         if not np.isfinite(logits).all():
             raise CompoundNetError(f"{self.model.name} gives values that are not finite; its weights are damaged")
         rows = self.model.postprocess.probabilities(logits)

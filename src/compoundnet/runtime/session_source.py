@@ -16,8 +16,10 @@ from compoundnet.arch import Network
 from compoundnet.arch.spec import MIN_RESOLUTION
 from compoundnet.base import CompoundNetError
 from compoundnet.base.machine import installed_version
-from compoundnet.models import ExportedModel, Model, ModelFolder, open_model
-from compoundnet.models.weights_files import sha256_of
+from compoundnet.models import ExportedModel, Model, ModelFolder, Postprocess, open_model
+from compoundnet.models.exported import open_exported
+from compoundnet.models.tuning import Tuning, int8_file, read_tuning
+from compoundnet.models.weights_files import check_sha256, sha256_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -39,6 +41,10 @@ class SessionSource:
         identity: Everything that its results depend on; None if that is unknown, and then compiled graphs are not kept.
         module: Returns the torch module in eval mode, with folded batch norms; None for an exported file.
         exported: The exported file; None for a module.
+        quantised: Returns the int8 form of the network, or raises a CompoundNetError that says how to make one; None
+            for an exported file.
+        postprocess: What the logits mean; None if that is unknown, and then an image has one class.
+        tuning: The record of `compoundnet models tune`; None if there is none.
     """
 
     name: str
@@ -48,6 +54,38 @@ class SessionSource:
     identity: Mapping[str, str] | None
     module: Callable[[], nn.Module] | None = None
     exported: ExportedModel | None = None
+    quantised: Callable[[], SessionSource] | None = None
+    postprocess: Postprocess | None = None
+    tuning: Tuning | None = None
+
+    @property
+    def precision(self) -> str:
+        """The number type of its weights and arithmetic before a backend converts them."""
+        return "float32" if self.exported is None else self.exported.precision
+
+    def in_precision(self, precision: str) -> SessionSource:
+        """Return the source that a session in this precision opens: itself, or its int8 form.
+
+        Raises:
+            CompoundNetError: It has no such form.
+        """
+        if precision == self.precision:
+            return self
+        if self.exported is not None:
+            if self.precision != "float32" or precision == "int8":
+                raise CompoundNetError(
+                    f"{self.exported.file} holds {self.precision} and does not run in {precision}: export the model"
+                    f" with --precision {precision}, or run the model itself"
+                )
+            return self
+        if precision != "int8":
+            return self
+        if self.quantised is None:
+            raise CompoundNetError(
+                f"{self.name} has no int8 form: `compoundnet export MODEL -o FILE.onnx --precision int8 --calibrate"
+                " IMAGES` writes one, which is a model too"
+            )
+        return self.quantised()
 
     @property
     def input_size(self) -> int:
@@ -97,8 +135,27 @@ def _of_folder(model: ModelFolder, size: int | None) -> SessionSource:
         return load(model).fuse()
 
     size = size or model.preprocess.size
-    identity = {"weights": sha256_of(model.weights), "network": model.network.dumps(), "size": str(size)}
-    return SessionSource(model.name, model.network.in_channels, size, model.network, identity, module=module)
+    weights = sha256_of(model.weights)
+    return SessionSource(
+        model.name,
+        model.network.in_channels,
+        size,
+        model.network,
+        {"weights": weights, "network": model.network.dumps(), "size": str(size)},
+        module=module,
+        quantised=lambda: _quantised(model, weights, size),
+        postprocess=model.postprocess,
+        tuning=read_tuning(model, weights),
+    )
+
+
+def _quantised(model: ModelFolder, weights: str, size: int) -> SessionSource:
+    """The int8 form of a model folder that was tuned."""
+    file, tuning = int8_file(model), read_tuning(model, weights)
+    if tuning is None or not tuning.int8:
+        raise CompoundNetError(f"{file} is not of this model, as far as is known: `compoundnet models tune` makes it")
+    check_sha256(file, tuning.int8, "`compoundnet models tune` makes it anew")
+    return _of_exported(open_exported(file), size)
 
 
 def _of_exported(model: ExportedModel, size: int | None) -> SessionSource:
@@ -118,6 +175,7 @@ def _of_exported(model: ExportedModel, size: int | None) -> SessionSource:
         model.network,
         identity,
         exported=model,
+        postprocess=model.postprocess,
     )
 
 

@@ -24,18 +24,50 @@ if TYPE_CHECKING:
 _COMPILED = "compiled.blob"
 
 
-def open_openvino(source: SessionSource, threads: int) -> Run:
-    """Open a network on OpenVINO; compile it if it is not in the cache. Images run one at a time."""
+def open_openvino(source: SessionSource, threads: int, precision: str = "float32") -> Run:
+    """Open a network on OpenVINO; compile it if it is not in the cache.
+
+    One image runs on all threads, several run beside one another, each on one thread.
+    """
     identity = source.identified("compoundnet", "openvino", *(["onnx", "torch"] if source.module else []))
     if identity is not None:
-        identity |= {"processor": instruction_sets()}
-    with stored("openvino", source.name, identity, partial(_compile, source), "compiling for OpenVINO") as folder:
-        compiled = _import((folder / _COMPILED).read_bytes(), threads)
-    request, output = compiled.create_infer_request(), compiled.output(0)
+        identity |= {"processor": instruction_sets(), "precision": precision}
+    make = partial(_compile, source, precision)
+    with stored("openvino", source.name, identity, make, f"compiling for OpenVINO{_words(precision)}") as folder:
+        content = (folder / _COMPILED).read_bytes()
+    alone = _import(content, threads, precision)
+    request, output = alone.create_infer_request(), alone.output(0)
+    if threads == 1:
+        return lambda images: np.concatenate([request.infer([one])[output] for one in _singles(images)])
+    beside = _beside(_import(content, threads, precision, streams=threads), threads)
+    return lambda images: beside(images) if len(images) > 1 else request.infer([images])[output].copy()
+
+
+def _words(precision: str) -> str:
+    return "" if precision == "float32" else f" in {precision}"
+
+
+def _singles(images: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    return [images[index : index + 1] for index in range(len(images))]
+
+
+def _beside(compiled: openvino.CompiledModel, threads: int) -> Run:
+    """Run the images of a batch beside one another, each on one thread."""
+    from openvino import AsyncInferQueue  # noqa: PLC0415  an extra
+
+    queue = AsyncInferQueue(compiled, threads)
 
     def run(images: NDArray[np.float32]) -> NDArray[np.float32]:
-        singles = (images[index : index + 1] for index in range(len(images)))
-        return np.concatenate([request.infer([one])[output] for one in singles])
+        rows: list[NDArray[np.float32]] = [images[:0]] * len(images)
+
+        def keep(request: openvino.InferRequest, index: int) -> None:
+            rows[index] = request.get_output_tensor(0).data.copy()
+
+        queue.set_callback(keep)
+        for index, one in enumerate(_singles(images)):
+            queue.start_async([one], index)
+        queue.wait_all()
+        return np.concatenate(rows)
 
     return run
 
@@ -55,7 +87,7 @@ def compile_graph(graph: openvino.Model, threads: int) -> openvino.CompiledModel
     """Compile a graph for the CPU, in float32 even where OpenVINO would choose a narrower type by default."""
     import openvino  # noqa: PLC0415  as above
 
-    return openvino.Core().compile_model(graph, "CPU", _config(threads))
+    return openvino.Core().compile_model(graph, "CPU", _config(threads, "float32"))
 
 
 def write_graph(source: Path, target: Path, properties: Mapping[str, str]) -> None:
@@ -71,26 +103,29 @@ def write_graph(source: Path, target: Path, properties: Mapping[str, str]) -> No
         raise OSError(errno.EIO, f"OpenVINO cannot write there: {first_line(error)}") from error
 
 
-def _config(threads: int) -> dict[str, str | int]:
+def _config(threads: int, precision: str, streams: int = 1) -> dict[str, str | int]:
     return {
-        "PERFORMANCE_HINT": "LATENCY",
+        "PERFORMANCE_HINT": "LATENCY" if streams == 1 else "THROUGHPUT",
         "INFERENCE_NUM_THREADS": threads,
-        "NUM_STREAMS": 1,
-        "INFERENCE_PRECISION_HINT": "f32",
+        "NUM_STREAMS": streams,
+        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
     }
 
 
-def _compile(source: SessionSource, folder: Path) -> None:
+def _compile(source: SessionSource, precision: str, folder: Path) -> None:
+    import openvino  # noqa: PLC0415  as above
+
     # Compiled for one thread, but valid for any number of threads: it is set again when the result is read back.
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        compiled = compile_graph(_graph(source, Path(scratch) / "plain.onnx"), threads=1)
+        graph = _graph(source, Path(scratch) / "plain.onnx")
+        compiled = openvino.Core().compile_model(graph, "CPU", _config(1, precision))
         (folder / _COMPILED).write_bytes(compiled.export_model().getvalue())
 
 
-def _import(compiled: bytes, threads: int) -> openvino.CompiledModel:
+def _import(compiled: bytes, threads: int, precision: str, streams: int = 1) -> openvino.CompiledModel:
     import openvino  # noqa: PLC0415  as above
 
-    return openvino.Core().import_model(io.BytesIO(compiled), "CPU", _config(threads))
+    return openvino.Core().import_model(io.BytesIO(compiled), "CPU", _config(threads, precision, streams))
 
 
 def _graph(source: SessionSource, scratch: Path) -> openvino.Model:

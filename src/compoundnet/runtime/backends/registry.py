@@ -25,26 +25,30 @@ class Backend(msgspec.Struct, frozen=True):
     Attributes:
         name: The name in options, messages and results.
         package: The package that it needs, by its import name.
-        open: Prepares a source to run with a number of threads on a device.
+        open: Prepares a source to run with a number of threads on a device in a precision.
         formats: The suffixes of the exported files that it runs.
         extra: The extra of this package that installs it; None if the base install does.
         devices: Whether it runs on any device of torch; the others run on the CPU.
         any_size: Whether a session of a module takes images of any size, not only of the size it was opened for.
         whole_batch: Whether a batch runs as a whole, so that all of it must fit in memory.
         in_auto: Whether `auto` tries it.
+        precisions: The precisions in which it runs networks on a CPU. An exported file it runs in the file's own too.
+        gpu_precisions: The precisions in which it runs networks on a GPU.
         reopens: Whether it can be opened anew in a process that was forked from one where it ran. The threads of the
             others are gone there, and waiting for them never ends.
     """
 
     name: str
     package: str
-    open: Callable[[SessionSource, int, str], Run]
+    open: Callable[[SessionSource, int, str, str], Run]
     formats: tuple[str, ...]
     extra: str | None = None
     devices: bool = False
     any_size: bool = False
     whole_batch: bool = False
     in_auto: bool = True
+    precisions: tuple[str, ...] = ("float32",)
+    gpu_precisions: tuple[str, ...] = ()
     reopens: bool = False
 
     @property
@@ -63,34 +67,45 @@ class Backend(msgspec.Struct, frozen=True):
 # Each library is imported when a session is opened on it.
 
 
-def _open_onnxruntime(source: SessionSource, threads: int, _: str) -> Run:
+def _open_onnxruntime(source: SessionSource, threads: int, _: str, __: str) -> Run:
     from compoundnet.runtime.backends.onnxruntime import open_onnxruntime  # noqa: PLC0415  only its own library
 
     return open_onnxruntime(source, threads)
 
 
-def _open_torch(source: SessionSource, threads: int, device: str) -> Run:
+def _open_torch(source: SessionSource, threads: int, device: str, precision: str) -> Run:
     from compoundnet.runtime.backends.torch import open_torch  # noqa: PLC0415  only its own library
 
-    return open_torch(source, threads, device)
+    return open_torch(source, threads, device, precision)
 
 
-def _open_compiled(source: SessionSource, threads: int, device: str) -> Run:
+def _open_compiled(source: SessionSource, threads: int, device: str, precision: str) -> Run:
     from compoundnet.runtime.backends.torch import open_compiled  # noqa: PLC0415  only its own library
 
-    return open_compiled(source, threads, device)
+    return open_compiled(source, threads, device, precision)
 
 
-def _open_openvino(source: SessionSource, threads: int, _: str) -> Run:
+def _open_openvino(source: SessionSource, threads: int, _: str, precision: str) -> Run:
     from compoundnet.runtime.backends.openvino import open_openvino  # noqa: PLC0415  only its own library
 
-    return open_openvino(source, threads)
+    return open_openvino(source, threads, precision)
 
 
+_GPU_PRECISIONS = ("float32", "bfloat16", "float16")
 # The default first.
 BACKENDS = (
-    Backend("onnxruntime", "onnxruntime", _open_onnxruntime, (".onnx",), reopens=True),
-    Backend("torch", "torch", _open_torch, (".pt2",), extra="torch", devices=True, any_size=True, whole_batch=True),
+    Backend("onnxruntime", "onnxruntime", _open_onnxruntime, (".onnx",), precisions=("float32", "int8"), reopens=True),
+    Backend(
+        "torch",
+        "torch",
+        _open_torch,
+        (".pt2",),
+        extra="torch",
+        devices=True,
+        any_size=True,
+        whole_batch=True,
+        gpu_precisions=_GPU_PRECISIONS,
+    ),
     # Not in auto: compiling takes up to a minute in every process.
     Backend(
         "compile",
@@ -102,8 +117,16 @@ BACKENDS = (
         any_size=True,
         whole_batch=True,
         in_auto=False,
+        gpu_precisions=_GPU_PRECISIONS,
     ),
-    Backend("openvino", "openvino", _open_openvino, (".onnx", ".xml"), extra="openvino"),
+    Backend(
+        "openvino",
+        "openvino",
+        _open_openvino,
+        (".onnx", ".xml"),
+        extra="openvino",
+        precisions=("float32", "bfloat16", "int8"),
+    ),
 )
 
 

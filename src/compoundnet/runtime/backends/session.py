@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +13,12 @@ from compoundnet.arch.spec import MIN_RESOLUTION
 from compoundnet.base import CompoundNetError, format_bytes
 from compoundnet.base.machine import free_memory
 from compoundnet.models import ExportedModel, Model
+from compoundnet.runtime.backends.precisions import FLOAT32, obstacle
 from compoundnet.runtime.backends.registry import BACKENDS, Backend
 from compoundnet.runtime.session_source import Run, SessionSource
+
+if TYPE_CHECKING:
+    from compoundnet.runtime.backends.choices import Choice
 
 
 class Session:
@@ -23,12 +28,25 @@ class Session:
 
     Attributes:
         backend: The name of the backend that runs it.
+        precision: The number type that it computes in: float32, bfloat16, float16 or int8.
+        choice: How backend and precision were chosen; None if they were given, or are the defaults.
         threads: The number of threads that it uses.
         size: The only height and width that it accepts, in pixels; None for any size of at least 32.
     """
 
-    def __init__(self, source: SessionSource, backend: Backend, threads: int, run: Run, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        source: SessionSource,
+        backend: Backend,
+        threads: int,
+        run: Run,
+        device: str = "cpu",
+        precision: str = FLOAT32,
+        choice: Choice | None = None,
+    ) -> None:
         self.backend = backend.name
+        self.precision = precision
+        self.choice = choice
         self.threads = threads
         self.size = None if backend.any_size and source.exported is None else source.size
         self._source, self._run, self._device = source, run, device
@@ -39,7 +57,7 @@ class Session:
         size = "any size" if self.size is None else f"{self.size} px"
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
         where = threads if self._device == "cpu" else self._device
-        return f"<Session of {self._source.name} on {self.backend}, {size}, {where}>"
+        return f"<Session of {self._source.name} on {self.backend} in {self.precision}, {size}, {where}>"
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run a batch.
@@ -63,7 +81,7 @@ class Session:
         if not np.isfinite(logits).all():
             raise CompoundNetError(
                 f"{self._source.name} gives logits that are not finite: its weights hold NaN or infinite values, or"
-                " float16 is too narrow for them; get the model again, or export it with --precision float32"
+                " float16 is too narrow for them; get the model again, or run or export it in float32"
             )
         return logits
 
@@ -75,7 +93,7 @@ class Session:
                 " not run in a forked process; open it in the process that uses it, and start that with the method"
                 " spawn (multiprocessing.get_context('spawn')), or take the backend onnxruntime"
             )
-        self._run = self._backend.open(self._source, self.threads, self._device)
+        self._run = self._backend.open(self._source, self.threads, self._device, self.precision)
         self._process = os.getpid()
 
     def _check(self, images: NDArray[np.float32]) -> None:
@@ -96,14 +114,35 @@ class Session:
             raise CompoundNetError(f"images must be at least {MIN_RESOLUTION} px a side, got {shape[2]} x {shape[3]}")
 
 
-def open_session(source: SessionSource, backend: Backend, threads: int, device: str = "cpu") -> Session:
+def open_session(
+    source: SessionSource,
+    backend: Backend,
+    threads: int,
+    device: str = "cpu",
+    precision: str | None = None,
+    choice: Choice | None = None,
+) -> Session:
     """Open a session of a source on a backend that can run it.
 
+    Args:
+        source: The network.
+        backend: The backend.
+        threads: Threads of the network.
+        device: The device of torch.
+        precision: The precision; by default that of the source.
+        choice: Why this backend and precision, if they were chosen by measurement.
+
     Raises:
-        CompoundNetError: The backend is not installed; the message says what to install.
+        CompoundNetError: The backend is not installed, or the precision does not run on it here; the message says what
+            to do.
     """
     backend.check_installed()
-    return Session(source, backend, threads, backend.open(source, threads, device), device)
+    precision = precision or source.precision
+    if precision != source.precision and (reason := obstacle(backend, precision, device)) is not None:
+        raise CompoundNetError(reason)
+    source = source.in_precision(precision)
+    run = backend.open(source, threads, device, precision)
+    return Session(source, backend, threads, run, device, precision, choice)
 
 
 def backends_of(model: Model | None) -> tuple[Backend, ...]:

@@ -19,19 +19,25 @@ from compoundnet.nn import ConvNet
 from compoundnet.runtime.session_source import Run, SessionSource
 
 _LOG = logging.getLogger(__name__)
+_TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def open_torch(source: SessionSource, threads: int, device: str = "cpu", *, compiled: bool = False) -> Run:
+def open_torch(
+    source: SessionSource, threads: int, device: str = "cpu", precision: str = "float32", *, compiled: bool = False
+) -> Run:
     """Open a network on torch. On a CPU the number of threads is set for each call and restored after it."""
-    where = _device(device)
-    net: Any = _module(source).to(memory_format=torch.channels_last).to(where)
+    where = find_device(device)
+    # A file in float16 converts its inputs and outputs itself.
+    kind = _TYPES[precision] if source.precision == "float32" else torch.float32
+    net: Any = _module(source).to(memory_format=torch.channels_last)
+    net = net.to(where) if kind == torch.float32 else net.to(where, kind)
     if compiled:
         net = torch.compile(net)
 
     def run(images: NDArray[np.float32]) -> NDArray[np.float32]:
         try:
             with torch_threads(threads), torch.inference_mode():
-                batch = torch.from_numpy(images).to(where, memory_format=torch.channels_last)
+                batch = torch.from_numpy(images).to(where, kind, memory_format=torch.channels_last)
                 logits: NDArray[np.float32] = net(batch).float().cpu().numpy()
         except torch.OutOfMemoryError as error:
             raise CompoundNetError(
@@ -42,14 +48,14 @@ def open_torch(source: SessionSource, threads: int, device: str = "cpu", *, comp
     return _with_compiler_errors(run) if compiled else run
 
 
-def open_compiled(source: SessionSource, threads: int, device: str = "cpu") -> Run:
+def open_compiled(source: SessionSource, threads: int, device: str = "cpu", precision: str = "float32") -> Run:
     """Open a network on torch.compile, which generates code in the first call for each batch size: about a minute.
 
     Inductor stores compiled code in a separate cache, from which a later process can load most of it:
     TORCHINDUCTOR_CACHE_DIR, or torchinductor_USER in the folder for temporary files.
     """
     _LOG.info("%s: torch.compile generates code in the first call, for up to a minute", source.name)
-    return open_torch(source, threads, device, compiled=True)
+    return open_torch(source, threads, device, precision, compiled=True)
 
 
 def _module(source: SessionSource) -> nn.Module:
@@ -77,7 +83,8 @@ def load_archive(model: ExportedModel) -> nn.Module:
     return net.eval().requires_grad_(False)
 
 
-def _device(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
+    """Return a device of torch. Raises CompoundNetError if torch cannot use it on this machine."""
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
