@@ -18,7 +18,8 @@ from compoundnet import runtime
 from compoundnet.base import CompoundNetError
 from compoundnet.models import Postprocess
 from compoundnet.serve.app import MAX_BYTES
-from compoundnet.serve.explanations import Explainers, read_content
+from compoundnet.serve.explanations import Explainers
+from compoundnet.serve.uploads import read_upload
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +131,7 @@ def test_a_model_that_is_not_installed_names_the_extra(empty_cache: Path, monkey
 
 def test_reading_an_image_leaves_pil_as_it_was() -> None:
     limit = Image.MAX_IMAGE_PIXELS
-    assert read_content(encoded(noise().convert("CMYK"), "TIFF"), "cmyk.tif").mode == "RGB"
+    assert read_upload(encoded(noise().convert("CMYK"), "TIFF"), "cmyk.tif").image.mode == "RGB"
     assert limit == Image.MAX_IMAGE_PIXELS
 
 

@@ -23,6 +23,18 @@ class Answer(NamedTuple):
         return json.loads(self.body)
 
 
+def ask(port: int, path: str, body: bytes | None = None, **headers: str) -> Answer:
+    """GET, or POST where there is a body; `Sec_Fetch_Site=` is the header Sec-Fetch-Site."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+    try:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request("GET" if body is None else "POST", path, body, named)
+        response = connection.getresponse()
+        return Answer(response.status, dict(response.getheaders()), response.read())
+    finally:
+        connection.close()
+
+
 class Server(NamedTuple):
     address: str
     process: subprocess.Popen[str]
@@ -32,15 +44,8 @@ class Server(NamedTuple):
         return int(self.address.rpartition(":")[2])
 
     def ask(self, path: str, body: bytes | None = None, **headers: str) -> Answer:
-        """GET, or POST where there is a body; `Sec_Fetch_Site=` is the header Sec-Fetch-Site."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
-        try:
-            named = {name.replace("_", "-"): value for name, value in headers.items()}
-            connection.request("GET" if body is None else "POST", path, body, named)
-            response = connection.getresponse()
-            return Answer(response.status, dict(response.getheaders()), response.read())
-        finally:
-            connection.close()
+        """See `ask`."""
+        return ask(self.port, path, body, **headers)
 
     def interrupt(self, number: signal.Signals = signal.SIGINT) -> tuple[int, str]:
         """Ctrl-C, or another signal: the exit code, and what stood on stderr."""

@@ -16,6 +16,7 @@ from lazy_loader import attach_stub
 from compoundnet.base.errors import CompoundNetError
 
 _TORCH = ("torch", "huggingface_hub", "onnx_ir", "onnxscript", "scipy")
+_SERVICE = ("anyio", "prometheus_client", "python_multipart", "starlette", "uvicorn")
 _TRAIN = (*_TORCH, "jinja2", "lightning_fabric", "matplotlib", "simplejpeg", "sklearn", "tensorboard", "torchvision")
 # Extra -> the libraries that it installs, by their import names; pyproject.toml lists the distributions. A library of
 # several extras belongs to the first one unless the purpose is known.
@@ -25,7 +26,8 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "train": _TRAIN,
     "search": (*_TRAIN, "optuna", "sqlalchemy"),
     "explain": (*_TORCH, "matplotlib", "pytorch_grad_cam"),
-    "serve": ("anyio", "matplotlib", "scipy", "starlette", "uvicorn"),
+    "serve": (*_SERVICE, "matplotlib", "scipy"),
+    "service": _SERVICE,
     "openvino": ("openvino",),
     "keras": (*_TORCH, "h5py"),
     "parquet": ("pyarrow",),

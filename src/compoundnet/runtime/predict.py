@@ -232,17 +232,34 @@ class Predictor:
     def _predict(self, images: list[tuple[str | None, _Pixels]]) -> list[Prediction]:
         if not images:
             return []
-        logits = self.session(np.stack([image.values for _, image in images]))
+        rows = self.probabilities(np.stack([image.values for _, image in images]))
+        return [self.describe(row, path, image.damage) for (path, image), row in zip(images, rows, strict=True)]
+
+    def probabilities(self, pixels: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the probabilities of all classes, float64[N, classes], of images that are prepared already.
+
+        Args:
+            pixels: float32[N, 3, size, size], as `preprocess.pixels` returns them.
+        """
+        logits = self.session(pixels)
         if not np.isfinite(logits).all():
             raise CompoundNetError(f"{self.model.name} gives values that are not finite; its weights are damaged")
-        rows = self.model.postprocess.probabilities(logits)
-        several = self.model.postprocess.multilabel
-        made = []
-        for (path, image), row in zip(images, rows, strict=True):
-            best = best_classes(row, self.model.labels, self.model.postprocess, self.top)
-            labels = tuple(found.label for found in best if found.predicted) if several else None
-            made.append(Prediction(path, best, labels, bool(row.max() < self.unknown_below), image.damage))
-        return made
+        return self.model.postprocess.probabilities(logits)
+
+    def describe(
+        self, row: NDArray[np.float64], path: str | None = None, damage: str | None = None, *, top: int | None = None
+    ) -> Prediction:
+        """Return the prediction of an image.
+
+        Args:
+            row: The probabilities of all classes, float64[classes].
+            path: The file; None for an image from memory.
+            damage: Of a truncated file.
+            top: Number of classes; by default that of the predictor.
+        """
+        best = best_classes(row, self.model.labels, self.model.postprocess, top or self.top)
+        labels = tuple(it.label for it in best if it.predicted) if self.model.postprocess.multilabel else None
+        return Prediction(path, best, labels, bool(row.max() < self.unknown_below), damage)
 
 
 def best_classes(

@@ -1,4 +1,4 @@
-"""A local web page that plans networks, classifies images, and shows the image regions behind a prediction."""
+"""A local web page that plans networks and explains predictions, and an HTTP service that classifies images."""
 
 from compoundnet.base.extras import attach
 

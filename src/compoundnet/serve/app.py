@@ -26,6 +26,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from compoundnet.base import CompoundNetError
+from compoundnet.serve.addresses import HOST, own_hosts
 from compoundnet.serve.explanations import Explainers
 from compoundnet.serve.guard import API, Guard, document, problem
 from compoundnet.serve.plans import baselines, planned, rules, scaled
@@ -82,7 +83,7 @@ def create_app(models: Sequence[str], port: int, *, allow_truncated: bool = Fals
         ],
         exception_handlers={CompoundNetError: _failed, HTTPException: _no_such_page, Exception: _broken},
     )
-    return Guard(app, port)
+    return Guard(app, own_hosts(HOST, port))
 
 
 def _parameter(request: Request, name: str) -> str:

@@ -6,17 +6,15 @@ import base64
 import io
 import math
 import shlex
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 from PIL import Image
 
 from compoundnet.base import CompoundNetError, did_you_mean
-from compoundnet.base.images import Reading, UnreadableImageError, decode, find_range_in, reason
-from compoundnet.base.progress import ignore
 from compoundnet.models import ExportedModel
+from compoundnet.serve.uploads import bombs_raise, read_upload
 
 if TYPE_CHECKING:
     from compoundnet.explain import Explainer
@@ -25,7 +23,6 @@ _TOP = 5
 # The most pixels of an image that is explained and shown. Maps cover every pixel of an image, so an image straight from
 # a camera would take seconds and gigabytes; models use only some hundreds of pixels per side in any case.
 _PIXELS = 1_000_000
-_BOMB = (Image.DecompressionBombWarning, Image.DecompressionBombError)
 
 
 class ShownClass(msgspec.Struct, frozen=True):
@@ -118,16 +115,13 @@ class Explainers:
         from compoundnet.explain import overlay  # noqa: PLC0415  as above
 
         # Read before the model is opened, which takes longer: it may be unreadable.
-        found = find_range_in(content)
-        reading = Reading(None if found is None else (found.low, found.high), self.allow_truncated)
-        damage: list[str] = []
-        image = read_content(content, name, reading, damaged=damage.append)
-        explainer = self._explainer(model)
-        if found is not None and explainer.preprocess.range is not None:
-            found = None
-            image = read_content(content, name, Reading(explainer.preprocess.range, self.allow_truncated))
-        notes = [] if found is None else [found.of_one()]
-        notes += [f"The file {damage[0]}: it is used as far as it can be decoded."] if damage else []
+        with bombs_raise():
+            uploaded = read_upload(content, name, allow_truncated=self.allow_truncated)
+            explainer = self._explainer(model)
+            if uploaded.assumed and explainer.preprocess.range is not None:
+                known = explainer.preprocess.range
+                uploaded = read_upload(content, name, known, allow_truncated=self.allow_truncated)
+        image = uploaded.image
         width, height = image.size
         shrink = min(1.0, math.sqrt(_PIXELS / (width * height)))
         image.thumbnail((math.ceil(width * shrink), math.ceil(height * shrink)))
@@ -152,10 +146,10 @@ class Explainers:
                     model,
                     name,
                     *([] if several else ["--top", str(_TOP)]),
-                    *(["--allow-truncated"] if damage else []),
+                    *(["--allow-truncated"] if uploaded.damaged else []),
                 ]
             ),
-            note=" ".join(notes) or None,
+            note=uploaded.note,
         )
 
     def _explainer(self, model: str) -> Explainer:
@@ -170,26 +164,6 @@ class Explainers:
             backend = None if isinstance(found, ExportedModel) else "torch"
             self._opened[model] = Explainer(found, backend=backend)
         return self._opened[model]
-
-
-def read_content(
-    content: bytes, name: str, reading: Reading | None = None, *, damaged: Callable[[str], object] = ignore
-) -> Image.Image:
-    """Decode an image file as upright 8-bit RGB, by the rules of `read_image`, with half its limit of pixels.
-
-    Raises:
-        UnreadableImageError: the content is not an image, is damaged, or has more than PIL.Image.MAX_IMAGE_PIXELS (89
-            million), from where PIL warns.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return decode(content, reading or Reading(), damaged=damaged)
-    except _BOMB as error:
-        limit = f"{Image.MAX_IMAGE_PIXELS or 0:,}"
-        raise UnreadableImageError(name, f"has more than {limit} pixels; make it smaller") from error
-    except Exception as error:  # a damaged file makes a decoder raise whatever its code trips over
-        raise UnreadableImageError(name, reason(error)) from error
 
 
 def _jpeg(image: Image.Image) -> str:

@@ -7,6 +7,7 @@ Every page that the browser has open can reach a server on 127.0.0.1. A page who
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -40,11 +41,17 @@ def problem(message: str, status: int) -> Response:
 
 
 class Guard:
-    """Middleware that passes a request on to `app` or refuses it, and adds the headers that isolate the page."""
+    """Middleware that passes a request on to `app` or refuses it, and adds the headers that isolate the page.
 
-    def __init__(self, app: ASGIApp, port: int) -> None:
-        self._app = app
-        self._hosts = (f"127.0.0.1:{port}", f"localhost:{port}", *(("127.0.0.1", "localhost") if port == 80 else ()))
+    Args:
+        app: The application.
+        hosts: The names, with their port, that requests may give in their header Host, the first in messages; None: any
+            host and origin, for an application that asks for a token.
+        guarded: The start of the paths that pages of other origins must not use.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Sequence[str] | None, guarded: str = API) -> None:
+        self._app, self._hosts, self._guarded = app, hosts, guarded
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -65,11 +72,13 @@ class Guard:
 
     def _refused(self, headers: Headers, path: str) -> tuple[str, int] | None:
         """The reason for refusing a request, and the status code; None if it is accepted."""
+        if self._hosts is None:
+            return None
         host = headers.get("host", "")
         if host not in self._hosts:
             return f"this page is at http://{self._hosts[0]}, not at {host or 'an address without a name'}", 421
         origin, site = headers.get("origin"), headers.get("sec-fetch-site")
         foreign = origin not in (None, f"http://{host}") or site not in (None, "same-origin", "none")
-        if foreign and path.startswith(API):
+        if foreign and path.startswith(self._guarded):
             return "another page asked for this; only this page may", 403
         return None

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import errno
-import socket
 from collections.abc import Callable, Sequence
 from types import FrameType
 
 import uvicorn
 
-from compoundnet.base import CompoundNetError
+from compoundnet.serve.addresses import HOST, listen
 from compoundnet.serve.app import create_app
-
-_HOST = "127.0.0.1"
 
 
 class _Server(uvicorn.Server):
@@ -42,7 +38,7 @@ def serve(
     Raises:
         CompoundNetError: the port cannot be used.
     """
-    with _listen(port) as listening:
+    with listen(HOST, port) as listening:
         port = listening.getsockname()[1]
         config = uvicorn.Config(
             create_app(models, port, allow_truncated=allow_truncated),
@@ -53,22 +49,5 @@ def serve(
             ws="none",
             lifespan="off",
         )
-        started(f"http://{_HOST}:{port}")  # the socket already listens: an early request waits and is then served
+        started(f"http://{HOST}:{port}")  # the socket already listens: an early request waits and is then served
         _Server(config).run(sockets=[listening])
-
-
-def _listen(port: int) -> socket.socket:
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((_HOST, port))
-        listening.listen()
-    except OSError as error:
-        listening.close()
-        if error.errno == errno.EADDRINUSE:
-            raise CompoundNetError(
-                f"port {port} is in use, perhaps by another `compoundnet serve`; --port takes another, and --port 0"
-                " any that is free"
-            ) from error
-        raise CompoundNetError(f"port {port} cannot be used: {error.strerror or error}") from error
-    return listening

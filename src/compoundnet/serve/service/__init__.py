@@ -1,0 +1,1 @@
+"""An HTTP service that classifies images for other programs: `compoundnet serve --api`."""

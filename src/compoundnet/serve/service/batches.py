@@ -1,0 +1,128 @@
+"""Dynamic batching: images of several requests run through the network together.
+
+Threads decode the images, and one thread runs all models, because each uses all cores. Whenever it is free, it takes
+the image that has waited longest and the next ones for the same model, up to a batch.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+# float32[3, size, size]
+Pixels: TypeAlias = NDArray[np.float32]
+# The probabilities of all classes of an image, float64[classes].
+Probabilities: TypeAlias = NDArray[np.float64]
+# Runs a model, given its name and float32[N, 3, size, size]: float64[N, classes].
+RunModel: TypeAlias = Callable[[str, Pixels], NDArray[np.float64]]
+# Called with a model's name, the images of a batch, the seconds that it took, and the longest wait before, in seconds.
+Ran: TypeAlias = Callable[[str, int, float, float], object]
+
+
+class _Waiting(NamedTuple):
+    model: str
+    pixels: Pixels
+    since: float
+    result: Future[Probabilities]
+
+
+class Batcher:
+    """Runs images in batches, in a thread of its own.
+
+    Args:
+        run: Runs a model.
+        batch: The most images of a batch.
+        wait: How long the first image of a batch waits for others, in seconds.
+        ran: Called after each batch.
+        decoders: Threads that decode images.
+    """
+
+    def __init__(self, run: RunModel, batch: int, wait: float, ran: Ran, *, decoders: int = 1) -> None:
+        self._run, self._batch, self._wait, self._ran = run, batch, wait, ran
+        self._queue: deque[_Waiting] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._decoders = ThreadPoolExecutor(decoders, thread_name_prefix="compoundnet-decode")
+        self._thread = threading.Thread(target=self._work, name="compoundnet-batches", daemon=True)
+        self._thread.start()
+
+    def submit(self, model: str, decode: Callable[[], Pixels]) -> Future[Probabilities]:
+        """Decode an image in a thread and queue it. Cancelling the future takes it from the queue.
+
+        Args:
+            model: The model's name.
+            decode: Returns the image for that model; what it raises is the result of the future.
+        """
+        result: Future[Probabilities] = Future()
+        self._decoders.submit(self._decode, model, decode, result)
+        return result
+
+    @property
+    def waiting(self) -> int:
+        """The number of decoded images that wait for the network."""
+        return len(self._queue)
+
+    def close(self) -> None:
+        """End the threads, after what they are working on."""
+        self._decoders.shutdown(wait=False, cancel_futures=True)
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+    def _decode(self, model: str, decode: Callable[[], Pixels], result: Future[Probabilities]) -> None:
+        if result.cancelled():  # its client has left
+            return
+        try:
+            pixels = decode()
+        except BaseException as error:
+            _settle(result, error)
+            return
+        with self._changed:
+            self._queue.append(_Waiting(model, pixels, time.monotonic(), result))
+            self._changed.notify()
+
+    def _work(self) -> None:
+        while (batch := self._next()) is not None:
+            wanted = [it for it in batch if it.result.set_running_or_notify_cancel()]
+            if not wanted:
+                continue
+            begun = time.monotonic()
+            try:
+                rows = self._run(wanted[0].model, np.stack([it.pixels for it in wanted]))
+            except BaseException as error:
+                for it in wanted:
+                    it.result.set_exception(error)
+                continue
+            self._ran(wanted[0].model, len(wanted), time.monotonic() - begun, begun - wanted[0].since)
+            for it, row in zip(wanted, rows, strict=True):
+                it.result.set_result(row)
+
+    def _next(self) -> list[_Waiting] | None:
+        """The next batch, when it is due; None after `close`."""
+        with self._changed:
+            while not self._closed:
+                if not self._queue:
+                    self._changed.wait()
+                    continue
+                first = self._queue[0]
+                chosen = [it for it in self._queue if it.model == first.model][: self._batch]
+                left = first.since + self._wait - time.monotonic()
+                if len(chosen) < self._batch and left > 0:
+                    self._changed.wait(left)
+                    continue
+                taken = {id(it) for it in chosen}
+                self._queue = deque(it for it in self._queue if id(it) not in taken)
+                return chosen
+            return None
+
+
+def _settle(result: Future[Probabilities], error: BaseException) -> None:
+    if result.set_running_or_notify_cancel():
+        result.set_exception(error)

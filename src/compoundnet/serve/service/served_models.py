@@ -1,0 +1,124 @@
+"""The models of the service: the names under which clients ask for them, and how they are opened."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from compoundnet.base import CompoundNetError
+from compoundnet.base.machine import check_threads
+from compoundnet.models import Model, open_model
+from compoundnet.runtime import Predictor
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_FILES = (".onnx", ".xml", ".pt2", ".tflite")
+
+
+class ModelAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the service says about a model.
+
+    Attributes:
+        name: The name that requests give.
+        classes: Number of classes.
+        several_labels: Whether an image may have several labels, or none.
+        input: What the model sees of an image, in words.
+        labels: The class names by index; None if the classes have no names, or in the list of all models.
+    """
+
+    name: str
+    classes: int
+    several_labels: bool
+    input: str
+    labels: tuple[str, ...] | None = None
+
+
+def parse_models(given: Sequence[str]) -> dict[str, str]:
+    """Return the models by name: `NAME=MODEL`, or `MODEL` alone, whose name is that of its file or folder.
+
+    Raises:
+        CompoundNetError: A name is taken twice or has other characters than letters, digits, dots, `_` and `-`.
+    """
+    found: dict[str, str] = {}
+    for text in given:
+        name, equals, model = text.partition("=")
+        if not equals or Path(text).exists():
+            name, model = _own_name(text), text
+        if not _NAME.fullmatch(name):
+            raise CompoundNetError(
+                f"{name!r} cannot be the name of a model: letters, digits, dots, _ and - are for names;"
+                f" --model NAME={model or 'MODEL'} gives another"
+            )
+        if not model:
+            raise CompoundNetError(f"--model {text} names no model; write NAME=MODEL")
+        if name in found:
+            raise CompoundNetError(f"two models are named {name}; --model NAME={model} gives one another name")
+        found[name] = model
+    return found
+
+
+def _own_name(model: str) -> str:
+    path = Path(model)
+    if path.exists():
+        path = path.resolve()
+        return path.stem if path.suffix.lower() in _FILES else path.name
+    return model.removeprefix("hf-hub:").rpartition("/")[2]
+
+
+class ServedModels:
+    """Models by name, each found at once and opened by `open`.
+
+    Args:
+        models: A model for each name, in the form that commands accept; the first is the default.
+        backend: The backend, as for `runtime.session`.
+        threads: Threads of the network; all cores by default.
+        batch: The most images at a time.
+
+    Attributes:
+        threads: Threads of the network.
+
+    Raises:
+        CompoundNetError: There is no such model.
+    """
+
+    def __init__(
+        self, models: Mapping[str, str], *, backend: str | None = None, threads: int | None = None, batch: int = 1
+    ) -> None:
+        self._found: dict[str, Model] = {name: open_model(model) for name, model in models.items()}
+        self.threads = check_threads(threads)
+        self._backend, self._batch = backend, batch
+        self._opened: dict[str, Predictor] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names; the first is the default."""
+        return tuple(self._found)
+
+    def open(self) -> None:
+        """Open all models, and run each once. The first start of a model on a machine compiles it, for some seconds.
+
+        Raises:
+            CompoundNetError: A model cannot be opened.
+        """
+        for name, model in self._found.items():
+            predictor = Predictor(model, backend=self._backend, threads=self.threads, batch=self._batch)
+            grey = np.full((64, 64, 3), 127, np.uint8)
+            predictor.probabilities(predictor.preprocess.pixels(grey)[None])
+            self._opened[name] = predictor
+
+    def __getitem__(self, name: str) -> Predictor:
+        return self._opened[name]
+
+    def describe(self, name: str, *, labels: bool = False) -> ModelAnswer:
+        """Return what clients may know about a model."""
+        model = self._found[name]
+        return ModelAnswer(
+            name=name,
+            classes=model.network.num_classes,
+            several_labels=model.postprocess.multilabel,
+            input=model.preprocess.describe(),
+            labels=model.labels if labels else None,
+        )

@@ -1,0 +1,341 @@
+"""The service under load and hostile clients: too many images, bombs, slow ones, those that leave, and its end."""
+
+from __future__ import annotations
+
+import io
+import json
+import socket
+import struct
+import threading
+import time
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from command import run
+from page_server import served
+from PIL import Image
+from service_server import Running, form, running
+from small_model import write_small_model
+
+from compoundnet.base import CompoundNetError
+from compoundnet.serve.service.batches import Batcher
+from compoundnet.serve.service.served_models import ServedModels, parse_models
+from compoundnet.serve.service.settings import ServiceSettings
+from compoundnet.serve.service.token import check_address, read_token
+
+TOKEN = "0123456789abcdef0123456789abcdef"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_small_model(tmp_path_factory.mktemp("models") / "small").folder
+
+
+class Gate:
+    """Keeps the network from running until it is opened."""
+
+    def __init__(self) -> None:
+        self.open, self.reached, self.runs = threading.Event(), threading.Event(), list[int]()
+
+    def __call__(self, models: ServedModels) -> None:
+        predictor = models["small"]
+        real = predictor.probabilities
+
+        def probabilities(pixels: Any) -> Any:
+            self.reached.set()
+            assert self.open.wait(60)
+            self.runs.append(len(pixels))
+            return real(pixels)
+
+        predictor.probabilities = probabilities  # type: ignore[method-assign]
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    made = Gate()
+    yield made
+    made.open.set()
+
+
+def image(width: int = 90, height: int = 60) -> bytes:
+    content = io.BytesIO()
+    Image.new("RGB", (width, height), "grey").save(content, "PNG")
+    return content.getvalue()
+
+
+def request(port: int, size: int, **headers: str) -> bytes:
+    lines = [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    head = f"POST /v1/predict HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: image/png\r\nContent-Length: {size}"
+    return "\r\n".join([head, *lines, "", ""]).encode()
+
+
+def until(true: Any) -> None:
+    end = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def taken(service: Running) -> float:
+    text = service.ask("/metrics").body.decode()
+    return float(
+        next(line for line in text.splitlines() if line.startswith("compoundnet_images_in_progress")).split()[1]
+    )
+
+
+def test_images_of_several_requests_run_together_and_more_than_the_queue_are_told_to_wait(
+    model: Path, gate: Gate
+) -> None:
+    with running({"small": model}, changed=gate, max_queue=6, batch=4) as service, ThreadPoolExecutor(6) as pool:
+        first = pool.submit(service.predict, image())
+        assert gate.reached.wait(30)
+        others = [pool.submit(service.predict, image()) for _ in range(5)]
+        until(lambda: taken(service) == 6)
+        refused = service.predict(image())
+        assert refused.status == 429
+        assert 1 <= int(refused.headers["retry-after"]) <= 60
+        assert refused.json()["error"] == "6 images are waiting, and 6 is the limit"
+        until(lambda: service.server.service._batcher.waiting == 5)
+        gate.open.set()
+        assert {asked.result(30).status for asked in (first, *others)} == {200}
+        assert gate.runs == [1, 4, 1]
+        until(lambda: taken(service) == 0)
+        assert service.predict(image()).status == 200
+
+
+def test_an_answer_that_takes_too_long_is_given_up(model: Path, gate: Gate) -> None:
+    with running({"small": model}, changed=gate, timeout=0.5) as service:
+        answer = service.predict(image())
+        assert (answer.status, answer.json()["error"]) == (503, "the answer was not ready within 0.5 s")
+        until(lambda: taken(service) == 0)
+        gate.open.set()
+        assert service.predict(image()).status == 200
+
+
+def test_a_client_that_leaves_frees_its_place_and_is_not_run(model: Path, gate: Gate) -> None:
+    with running({"small": model}, changed=gate) as service, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(service.predict, image())
+        assert gate.reached.wait(30)
+        with socket.create_connection(("127.0.0.1", service.port)) as connection:
+            connection.sendall(request(service.port, len(image())) + image())
+            until(lambda: taken(service) == 2)
+        until(lambda: taken(service) == 1)
+        gate.open.set()
+        assert first.result(30).status == 200
+        service.predict(image())
+        assert gate.runs == [1, 1]
+
+
+def test_slow_clients_are_cut_off(model: Path) -> None:
+    with running({"small": model}, timeout=0.6) as service:
+        begun = time.monotonic()
+        # A body that never ends, headers that come a byte at a time, and silence after an answer.
+        with socket.create_connection(("127.0.0.1", service.port), timeout=30) as slow:
+            slow.sendall(request(service.port, 1000) + b"x")
+            assert slow.recv(1 << 16).startswith(b"HTTP/1.1 408")
+        with socket.create_connection(("127.0.0.1", service.port), timeout=30) as slow, pytest.raises(OSError):
+            for byte in request(service.port, 10) * 100:
+                slow.sendall(bytes([byte]))
+                time.sleep(0.02)
+        with socket.create_connection(("127.0.0.1", service.port), timeout=30) as silent:
+            assert silent.recv(1) == b""
+        assert time.monotonic() - begun < 30
+        assert service.predict(image()).status == 200
+
+
+def png_bomb(side: int) -> bytes:
+    """A PNG of side x side black pixels, in a few bytes."""
+    rows = zlib.compressobj(9)
+    data = b"".join(rows.compress(bytes(1 + (side + 7) // 8)) for _ in range(side)) + rows.flush()
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def test_bombs_are_refused_before_they_are_decoded(model: Path) -> None:
+    with running({"small": model}, max_pixels=1_000_000) as service:
+        bombs = {"1001.png": png_bomb(1001), "10000.png": png_bomb(10_000), "20000.png": png_bomb(20_000)}
+        told = service.predict(*form({**bombs, "1000.png": png_bomb(1000)})).json()["images"]
+    assert [it.get("error") for it in told] == [
+        "has 1,002,001 pixels, and 1,000,000 is the limit; make it smaller",
+        "has more than 1,000,000 pixels; make it smaller",
+        "has more than 1,000,000 pixels; make it smaller",
+        None,
+    ]
+
+
+def test_a_model_that_gives_nonsense_is_a_fault_of_the_service(model: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("COMPOUNDNET_CACHE", str(tmp_path))
+
+    def broken(models: ServedModels) -> None:
+        def probabilities(_: Any) -> Any:
+            raise CompoundNetError("small gives values that are not finite")
+
+        models["small"].probabilities = probabilities  # type: ignore[assignment,method-assign]
+
+    with running({"small": model}, changed=broken) as service:
+        answer = service.predict(image())
+        assert answer.status == 500
+        assert "small gives values that are not finite" in answer.json()["error"]
+        assert service.ask("/readyz").status == 200
+    assert len(list((tmp_path / "logs").iterdir())) == 1
+
+
+def test_the_first_image_of_a_batch_waits_a_bounded_time() -> None:
+    runs: list[int] = []
+
+    def run_model(_: str, pixels: Any) -> Any:
+        runs.append(len(pixels))
+        return np.zeros((len(pixels), 2))
+
+    pixels = np.zeros((3, 8, 8), np.float32)
+    batcher = Batcher(run_model, 3, 0.2, lambda *_: None)
+    begun = time.monotonic()
+    full = [batcher.submit("a", lambda: pixels) for _ in range(3)]
+    assert [one.result(30).shape for one in full] == [(2,)] * 3
+    alone = batcher.submit("a", lambda: pixels)
+    alone.result(30)
+    assert time.monotonic() - begun >= 0.2
+    mixed = [batcher.submit(name, lambda: pixels) for name in "abab"]
+    assert [one.result(30).shape for one in mixed] == [(2,)] * 4
+    assert runs[:2] == [3, 1]
+    assert sum(runs) == 8
+    batcher.close()
+
+
+def test_sigterm_finishes_what_was_accepted_and_refuses_the_rest(model: Path, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text(TOKEN)
+    token.chmod(0o600)
+    options = ["--api", "--backend", "torch", "--threads", "1", "--token-file", str(token), "--host", "0.0.0.0"]
+    with served(f"m={model}", options=options) as service:
+        bearer = {"Authorization": f"Bearer {TOKEN}"}
+        assert service.address.startswith("http://0.0.0.0:")
+        assert [it["name"] for it in service.ask("/v1/models", None, **bearer).json()["models"]] == ["m"]
+        done = run("serve", "--api", "--port", str(service.port), "--model", model, "--backend", "torch")
+        assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+        assert done.stderr.startswith(f"error: port {service.port} is in use")
+        with socket.create_connection(("127.0.0.1", service.port), timeout=60) as connection:
+            content = image()
+            connection.sendall(request(service.port, len(content), **bearer) + content[:50])
+            while "compoundnet_images_in_progress 1.0" not in service.ask("/metrics", None, **bearer).body.decode():
+                time.sleep(0.01)
+            service.process.terminate()
+            for _ in range(500):
+                try:
+                    socket.create_connection(("127.0.0.1", service.port), timeout=5).close()
+                except OSError:
+                    break
+                time.sleep(0.01)
+            connection.sendall(content[50:])
+            answer = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+        _, stderr = service.process.communicate(timeout=60)
+        assert service.process.returncode == 0
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert len(json.loads(answer.partition(b"\r\n\r\n")[2])["images"][0]["predictions"]) == 5
+    assert stderr.splitlines() == [
+        f"m; {service.address}/openapi.json describes the API. Ctrl-C or SIGTERM stops it.",
+        "Requests and the token are not encrypted: put a proxy with TLS in front of it on networks of others.",
+    ]
+
+
+def test_an_address_of_others_needs_a_token() -> None:
+    for host in ("0.0.0.0", "::", "192.0.2.1"):
+        with pytest.raises(CompoundNetError, match=r"needs a token there: --token-file FILE"):
+            check_address(host, None)
+    for host in ("127.0.0.1", "127.0.0.2", "::1", "localhost"):
+        check_address(host, None)
+    with pytest.raises(CompoundNetError, match="is no address of this machine"):
+        check_address("no such host", None)
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "message"),
+    [
+        (TOKEN, 0o644, r"others can read the token \(mode 0644\); `chmod 600"),
+        (TOKEN, 0o620, r"others can read the token"),
+        ("", 0o600, "is empty"),
+        ("short", 0o600, "has 5 characters, and 16 are the least"),
+        (f"{TOKEN}\n{TOKEN}", 0o600, "must hold one token, on one line"),
+        (f"{TOKEN}\x1b", 0o600, "must hold one token"),
+        ("x" * 5000, 0o600, "4.10 kB is the limit"),
+    ],
+)
+def test_a_token_file_that_is_not_safe_is_refused(tmp_path: Path, content: str, mode: int, message: str) -> None:
+    file = tmp_path / "token"
+    file.write_text(content)
+    file.chmod(mode)
+    with pytest.raises(CompoundNetError, match=message) as caught:
+        read_token(file)
+    assert TOKEN not in str(caught.value)
+
+
+def test_a_token_admits_only_itself(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text(f"{TOKEN}\n")
+    file.chmod(0o400)
+    token = read_token(file)
+    assert token.admits(f"Bearer {TOKEN}") and token.admits(f"bearer  {TOKEN} ")
+    for given in (None, "", TOKEN, "Bearer", f"Bearer {TOKEN[:-1]}", f"Basic {TOKEN}", "Bearer \udcff\u00e9"):
+        assert not token.admits(given), given
+    assert TOKEN not in repr(token)
+
+
+def test_models_are_named_by_their_place_or_by_hand(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "a=b").mkdir()
+    (tmp_path / "m.onnx").touch()
+    found = parse_models(
+        [str(model), f"x={model}", str(tmp_path / "m.onnx"), "hf-hub:owner/name", "efficientnet-lite0"]
+    )
+    assert list(found) == ["small", "x", "m", "name", "efficientnet-lite0"]
+    for given, message in [
+        (["a=x", "a=y"], "two models are named a"),
+        ([str(model), str(model)], "two models are named small"),
+        ([str(tmp_path / "a=b")], "'a=b' cannot be the name of a model"),
+        (["a b=x"], "'a b' cannot be the name"),
+        (["=x"], "'' cannot be the name"),
+        (["x="], "--model x= names no model"),
+        (["\x1b=x"], "cannot be the name"),
+    ]:
+        with pytest.raises(CompoundNetError, match=message):
+            parse_models(given)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch": 0}, "batch must be 1 to 1024 images, got 0"),
+        ({"max_queue": 0}, "max_queue must be 1 to 100,000"),
+        ({"timeout": 0}, "timeout must be above 0"),
+        ({"timeout": 3601}, "timeout must be above 0 and at most an hour"),
+        ({"batch_wait": 30.0}, "batch_wait must be at least 0 and less than the timeout of 30 s"),
+        ({"max_bytes": 0}, "max_bytes must be 1"),
+        ({"max_pixels": 10**9}, "max_pixels must be 1 to 89,478,485"),
+    ],
+)
+def test_settings_out_of_range_are_named(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(CompoundNetError, match=message):
+        ServiceSettings(**settings)
+
+
+def test_options_of_the_service_are_not_for_the_page() -> None:
+    done = run("serve", "--host", "0.0.0.0")
+    assert done.returncode == 2
+    assert "--host goes with --api" in done.stderr
+    done = run("serve", "--api", "--host", "0.0.0.0")
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert "needs a token" in done.stderr
+
+
+def test_a_model_that_cannot_be_opened_ends_the_service_with_one_line(tmp_path: Path) -> None:
+    (tmp_path / "broken.onnx").write_bytes(b"x" * 100)
+    done = run("serve", "--api", "--port", "0", "--model", tmp_path / "broken.onnx")
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
