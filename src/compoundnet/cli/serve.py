@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from compoundnet import serve as page
 from compoundnet.base import need, parse_bytes, parse_count, parse_duration
-from compoundnet.cli.options import AllowTruncated, Backend, Batch, Threads, complete_model
+from compoundnet.cli.options import AllowTruncated, Backend, Batch, Device, Precision, Threads, complete_model
 from compoundnet.cli.output import note
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ def serve(
         ),
     ] = None,
     backend: Backend = None,
+    precision: Precision = None,
+    device: Device = "cpu",
     threads: Threads = None,
     batch: Batch = _BATCH,
     batch_wait: Annotated[
@@ -99,7 +101,8 @@ def serve(
             timeout=parse_duration(timeout) / 1e3,
             allow_truncated=allow_truncated,
         )
-        _serve_api(model or _MODELS, settings, host, port, token_file, backend, threads)
+        machine = {"backend": backend, "precision": precision, "device": device, "threads": threads}
+        _serve_api(model or _MODELS, settings, machine, host, port, token_file)
     sys.stdout.flush()
     os._exit(0)  # without waiting for threads that still compute: they have nothing to save
 
@@ -107,11 +110,10 @@ def serve(
 def _serve_api(
     given: list[str],
     settings: ServiceSettings,
+    machine: dict[str, Any],
     host: str,
     port: int,
     token_file: Path | None,
-    backend: str | None,
-    threads: int | None,
 ) -> None:
     from compoundnet.serve.service.served_models import ServedModels, parse_models  # noqa: PLC0415  as above
     from compoundnet.serve.service.service import serve_api  # noqa: PLC0415  as above
@@ -119,7 +121,7 @@ def _serve_api(
 
     token = None if token_file is None else read_token(token_file)
     check_address(host, token)
-    models = ServedModels(parse_models(given), backend=backend, threads=threads, batch=settings.batch)
+    models = ServedModels(parse_models(given), batch=settings.batch, **machine)
 
     def started(address: str) -> None:
         print(address)

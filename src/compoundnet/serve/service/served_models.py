@@ -74,6 +74,8 @@ class ServedModels:
     Args:
         models: A model for each name, in the form that commands accept; the first is the default.
         backend: The backend, as for `runtime.session`.
+        precision: The precision, as for `runtime.session`.
+        device: The device of torch, such as cuda.
         threads: Threads of the network; all cores by default.
         batch: The most images at a time.
 
@@ -85,11 +87,18 @@ class ServedModels:
     """
 
     def __init__(
-        self, models: Mapping[str, str], *, backend: str | None = None, threads: int | None = None, batch: int = 1
+        self,
+        models: Mapping[str, str],
+        *,
+        backend: str | None = None,
+        precision: str | None = None,
+        device: str = "cpu",
+        threads: int | None = None,
+        batch: int = 1,
     ) -> None:
         self._found: dict[str, Model] = {name: open_model(model) for name, model in models.items()}
         self.threads = check_threads(threads)
-        self._backend, self._batch = backend, batch
+        self._backend, self._precision, self._device, self._batch = backend, precision, device, batch
         self._opened: dict[str, Predictor] = {}
 
     @property
@@ -104,7 +113,14 @@ class ServedModels:
             CompoundNetError: A model cannot be opened.
         """
         for name, model in self._found.items():
-            predictor = Predictor(model, backend=self._backend, threads=self.threads, batch=self._batch)
+            predictor = Predictor(
+                model,
+                backend=self._backend,
+                precision=self._precision,
+                device=self._device,
+                threads=self.threads,
+                batch=self._batch,
+            )
             grey = np.full((64, 64, 3), 127, np.uint8)
             predictor.probabilities(predictor.preprocess.pixels(grey)[None])
             self._opened[name] = predictor
