@@ -20,6 +20,7 @@ from compoundnet.cli.options import (
     Download,
     Json,
     ModelName,
+    Precision,
     SeveralLabels,
     Threads,
     ValueRange,
@@ -77,6 +78,7 @@ def evaluate(
         ),
     ] = None,
     backend: Backend = None,
+    precision: Precision = None,
     threads: Threads = None,
     batch: Batch = 64,
     workers: Decoders = None,
@@ -127,12 +129,14 @@ def evaluate(
         if submission is not None:
             content = submit(
                 opened, images, fabric, devkit=devkit,
-                backend=backend, threads=threads, batch=batch, workers=workers, progress=progress,
+                backend=backend, precision=precision, threads=threads, batch=batch, workers=workers,
+                progress=progress,
             )  # fmt: skip
         else:
             found = train.evaluate(
                 opened, dataset,
-                fabric=fabric, backend=backend, threads=threads, batch=batch, workers=workers, progress=progress,
+                fabric=fabric, backend=backend, precision=precision, threads=threads, batch=batch, workers=workers,
+                progress=progress,
                 notify=note if first else base.ignore,
             )  # fmt: skip
     if not first:

@@ -19,9 +19,11 @@ from compoundnet.cli.options import (
     output_option,
 )
 from compoundnet.cli.output import note, print_json, show, table
+from compoundnet.cli.tune import tune
 from compoundnet.models.hub import is_hub_name, parse_hub_name
 
-app = typer.Typer(no_args_is_help=True, help="List, fetch and push models; convert weights of other libraries.")
+app = typer.Typer(no_args_is_help=True, help="List, fetch, tune and push models; convert weights of other libraries.")
+app.command()(tune)
 
 
 _LAYOUTS = "timm, timm-native, torchvision, lukemelas, transformers, keras, tensorflow or compoundnet"

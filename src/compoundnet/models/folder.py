@@ -8,7 +8,8 @@ postprocess.toml      how logits become probabilities (`Postprocess`); absent if
 README.md             origin, licence, accuracy
 SHA256SUMS            the weights' checksum, in the form `sha256sum --check` reads
 
-Training adds its records: recipe.toml, log.csv, curves.png, result.json.
+Training adds its records: recipe.toml, log.csv, curves.png, result.json. `models tune` adds precision.toml and
+int8.onnx (`compoundnet.models.tuning`).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from compoundnet.models.model import ModelFolder
 from compoundnet.models.postprocess import Postprocess
 from compoundnet.models.preprocess import Preprocess
 from compoundnet.models.tensors import COUNTER, check_tensors
+from compoundnet.models.tuning import INT8_FILE, TUNING_FILE
 from compoundnet.models.weights_files import check_sha256, sha256_of, tensor_shapes
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ _NETWORK, _WEIGHTS, _LABELS = "network.toml", "weights.safetensors", "labels.txt
 _PREPROCESS, _POSTPROCESS = "preprocess.toml", "postprocess.toml"
 _README, _CHECKSUMS = "README.md", "SHA256SUMS"
 _NEEDED = (_NETWORK, _WEIGHTS, _PREPROCESS)
-_EXTRAS = ("recipe.toml", "log.csv", "curves.png", "result.json")
+_EXTRAS = ("recipe.toml", "log.csv", "curves.png", "result.json", TUNING_FILE, INT8_FILE)
 _FILES = frozenset((*_NEEDED, _LABELS, _POSTPROCESS, _README, _CHECKSUMS, *_EXTRAS))
 
 

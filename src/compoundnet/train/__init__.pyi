@@ -2,6 +2,7 @@ from .evaluation.calibration import Calibration, TemperatureFit, fit_label_tempe
 from .evaluation.evaluate import Evaluation, evaluate
 from .evaluation.multi_label import MultiLabelReport
 from .evaluation.single_label import ClassScore, SingleLabelReport
+from .evaluation.tune import Tuned, tune
 from .hardware import Hardware, launch, starts_as_first
 from .interruptions import InterruptedRunError
 from .logistic import Probe, fit_probe
@@ -32,6 +33,7 @@ __all__ = [
     "Task",
     "TemperatureFit",
     "ThresholdFit",
+    "Tuned",
     "Watcher",
     "evaluate",
     "find_recipe",
@@ -44,4 +46,5 @@ __all__ = [
     "recipes",
     "starts_as_first",
     "train",
+    "tune",
 ]

@@ -18,7 +18,7 @@ from compoundnet.data import Split
 from compoundnet.data.loader import loader
 from compoundnet.models import Model
 from compoundnet.models.labels import label_set
-from compoundnet.train.model_outputs import logits_function
+from compoundnet.train.model_outputs import logits_function, open_outputs
 from compoundnet.train.processes import total
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def submission(
     *,
     devkit: Path | None = None,
     backend: str | None = None,
+    precision: str | None = None,
     threads: int | None = None,
     batch: int = 64,
     workers: int | None = None,
@@ -57,7 +58,7 @@ def submission(
             f"{model.name} does not have ImageNet's 1,000 classes in their order, as a submission needs"
         )
     numbers = class_numbers(devkit or Path(getattr(split.source, "root", ".")) / _DEVKIT)
-    logits = logits_function(model, fabric, backend, threads, batch)
+    logits = logits_function(open_outputs(model, fabric, backend, threads, batch, precision, split))
     guesses = torch.zeros(len(split), _GUESSES, dtype=torch.int64)
     with torch.inference_mode():
         for images, _, indices, _ in loader(

@@ -20,7 +20,7 @@ from compoundnet.data.loader import normalise
 from compoundnet.models import ModelFolder, load
 from compoundnet.models.weights_files import sha256_of
 from compoundnet.train.counts import predict_images
-from compoundnet.train.model_outputs import logits_function, match_classes
+from compoundnet.train.model_outputs import logits_function, match_classes, open_outputs
 from compoundnet.train.processes import on_first
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Teacher:
         # On a CPU the fastest backend predicts, which gives no features.
         by_torch = features or fabric.device.type != "cpu"
         self._net = load(model).to(fabric.device, memory_format=torch.channels_last) if by_torch else None  # type: ignore[call-overload]
-        self._logits = None if by_torch else logits_function(model, fabric, None, None, _BATCH)
+        self._logits = None if by_torch else logits_function(open_outputs(model, fabric, None, None, _BATCH))
         self._whole: Taught | None = None
 
     def teach(self, images: Tensor) -> Taught:

@@ -72,11 +72,13 @@ class Choice(msgspec.Struct, frozen=True):
         if not self.images:
             return f"unchecked precisions are not taken: checking takes at least {LEAST_IMAGES} images"
         shares = ", ".join(
-            f"{one.backend} {one.precision} predicts the same as float32 on {_percent(one.agreement)}"
+            f"{one.backend} {one.precision} {'unchecked' if one.agreement is None else _percent(one.agreement)}"
             for one in reduced
-            if one.agreement is not None
         )
-        return f"{shares} of {self.images:,} {self.checked_on}, and {_percent(self.least_agreement)} are needed"
+        return (
+            f"agreement with float32 on {self.images:,} {self.checked_on}: {shares};"
+            f" {_percent(self.least_agreement)} is needed"
+        )
 
 
 def _percent(fraction: float) -> str:

@@ -64,11 +64,12 @@ def _sensitive(model: onnx.ModelProto) -> list[str]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the tools, which log advice on the root logger."""
+    """Silence the tools, which log advice on the root logger, and add a handler to it that has none."""
     root = logging.getLogger()
-    before = root.level
+    before, handlers = root.level, list(root.handlers)
     root.setLevel(logging.ERROR)
     try:
         yield
     finally:
         root.setLevel(before)
+        root.handlers[:] = handlers

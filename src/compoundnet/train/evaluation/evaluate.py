@@ -21,7 +21,7 @@ from compoundnet.train.counts import predict_images
 from compoundnet.train.evaluation.multi_label import MultiLabelReport, multi_label_report
 from compoundnet.train.evaluation.single_label import COLUMNS, SingleLabelReport, image_values, single_label_report
 from compoundnet.train.hardware import Hardware, launch
-from compoundnet.train.model_outputs import logits_function, match_classes
+from compoundnet.train.model_outputs import logits_function, match_classes, open_outputs
 from compoundnet.train.results import Result, make_result, result_fields, write_result
 from compoundnet.train.several_labels import label_predictions
 from compoundnet.train.training_plots import draw_confusion
@@ -40,11 +40,15 @@ class Evaluation(msgspec.Struct, frozen=True, eq=False):
         split: The images that were evaluated.
         report: The figures: a `SingleLabelReport` if each image has exactly one class, a `MultiLabelReport` if it may
             have several labels.
+        backend: The backend that ran the model.
+        precision: The precision in which it ran.
     """
 
     result: Result
     split: Split
     report: SingleLabelReport | MultiLabelReport
+    backend: str
+    precision: str
 
     @property
     def confusion(self) -> NDArray[np.int64]:
@@ -65,7 +69,8 @@ class Evaluation(msgspec.Struct, frozen=True, eq=False):
 
     def fields(self) -> dict[str, object]:
         """Return the result's fields, the split and the report's figures as plain values for a JSON document."""
-        return result_fields(self.result) | {"split": self.split.name} | self.report.fields()
+        ran = {"split": self.split.name, "backend": self.backend, "precision": self.precision}
+        return result_fields(self.result) | ran | self.report.fields()
 
     def result_file(self, by: str = "") -> bytes:
         """Return the JSON file that `compoundnet reproduce --results` reads; `by` names the person who measured."""
@@ -98,6 +103,7 @@ def evaluate(
     split: str | None = None,
     fabric: Fabric | None = None,
     backend: str | None = None,
+    precision: str | None = None,
     threads: int | None = None,
     batch: int = 64,
     workers: int | None = None,
@@ -114,11 +120,12 @@ def evaluate(
             folder as a whole.
         fabric: The processes, from `launch`; this one by default.
         backend: What runs the network, see `session`; ONNX Runtime on a CPU and torch on a GPU by default.
+        precision: The precision, see `session`; auto compares precisions with float32 on images of the split.
         threads: Of the backend on each process; by default the cores are divided among the processes.
         batch: Images at a time on each process.
         workers: Decoding processes for each process; by default none for fewer than 100 images.
         progress: Called with the number of images that this process has just finished.
-        notify: Called with one line if the classes are matched without their names.
+        notify: Called with one line if the classes are matched without their names, and with the choice of auto.
 
     Raises:
         CompoundNetError: the data's classes are not among the model's, or the images' classes are not published.
@@ -145,26 +152,31 @@ def evaluate(
     if opened.labels is None:
         notify(f"{opened.name} has no class names: the classes {shortened(images.classes)} are taken as its numbers")
     fabric = fabric or launch(Hardware())
+    run = open_outputs(opened, fabric, backend, threads, batch, precision, images)
+    if run.choice is not None:
+        notify(run.choice.text())
     if opened.postprocess.multilabel:
         logits = predict_images(
-            logits_function(opened, fabric, backend, threads, batch), lambda found, *_: found, images,
+            logits_function(run), lambda found, *_: found, images,
             opened.preprocess, fabric, columns=opened.network.num_classes, batch=batch, workers=workers,
             progress=progress,
         )  # fmt: skip
         _check_finite(logits, opened)
         predictions = label_predictions(logits[:, mapping], images.with_several_labels().labels, opened.postprocess)
         labelled = multi_label_report(predictions, _names(opened, images, mapping), mapping, opened.postprocess)
-        return Evaluation(labelled.result(opened.network.name, dataset.name, opened.name), images, labelled)
+        scores = labelled.result(opened.network.name, dataset.name, opened.name)
+        return Evaluation(scores, images, labelled, run.backend, run.precision)
     place = torch.from_numpy(mapping).to(fabric.device)
     temperature = opened.postprocess.temperature
     values = predict_images(
-        logits_function(opened, fabric, backend, threads, batch),
+        logits_function(run),
         lambda logits, labels, _: image_values(logits, place[labels], temperature), images, opened.preprocess, fabric,
         columns=COLUMNS, batch=batch, workers=workers, progress=progress,
     )  # fmt: skip
     _check_finite(values, opened)
     report = single_label_report(values, _names(opened, images, mapping), temperature)
-    return Evaluation(make_result(opened.network.name, dataset.name, report.counts, opened.name), images, report)
+    accuracies = make_result(opened.network.name, dataset.name, report.counts, opened.name)
+    return Evaluation(accuracies, images, report, run.backend, run.precision)
 
 
 def _check_finite(values: NDArray[np.float64], model: Model) -> None:

@@ -1,0 +1,81 @@
+"""`models tune`: the precisions of a model, measured on labelled images and recorded in its folder."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from compoundnet.cli.options import DataName, Decoders, Device, Json, Threads, complete_model
+from compoundnet.cli.output import note, print_json, show, table
+from compoundnet.cli.progress import Display
+
+
+def tune(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A name from `compoundnet models list`, or a model folder.",
+            autocompletion=complete_model,
+        ),
+    ],
+    data: DataName,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="train, val or test; all: the whole of a folder that has no splits.",
+            show_default="test, or val where there is none",
+        ),
+    ] = None,
+    least_agreement: Annotated[
+        float,
+        typer.Option(
+            "--least-agreement",
+            min=0,
+            max=1,
+            metavar="P",
+            help="Use precisions that predict what float32 predicts on at least this fraction of the images.",
+        ),
+    ] = 0.99,
+    threads: Threads = None,
+    device: Device = "cpu",
+    workers: Decoders = None,
+    json: Json = False,
+) -> None:
+    """Measure the agreement and accuracy of each precision on labelled images, and record them in the model folder.
+
+    int8 is calibrated on 200 training images. From then on predict, evaluate and serve
+    run the model in the fastest precision that agrees with float32.
+    """
+    from compoundnet import data as datasets  # noqa: PLC0415  numpy and torch, which the help does without
+    from compoundnet import train  # noqa: PLC0415  as above
+
+    dataset = datasets.open_for_evaluation(data, "all") if split == "all" else datasets.open_dataset(data)
+    note(dataset.text())
+    chosen = split or dataset.evaluation
+    with Display("measuring", len(dataset.split(chosen))) as display:
+        found = train.tune(
+            model, dataset, split=chosen, least_agreement=least_agreement, threads=threads, device=device,
+            workers=workers, progress=display.advance, notify=note,
+        )  # fmt: skip
+    if json:
+        print_json(found)
+    else:
+        printed = table("backend", "precision", ">agreement", ">accuracy", ">ms", "used")
+        for way, milliseconds in zip(found.tuning.ways, found.milliseconds, strict=True):
+            printed.add_row(
+                way.backend,
+                way.precision,
+                f"{way.agreement:.2%}",
+                f"{way.accuracy:.2%}",
+                f"{milliseconds:.2f}",
+                "yes" if way.agreement >= least_agreement else "no",
+            )
+        show(
+            printed,
+            f"{found.tuning.images:,} images of {found.tuning.data}; batches of 8 on {found.threads} threads.\n"
+            f"used: predicts what float32 predicts on at least {least_agreement:.2%} of the images.",
+        )
+    note(f"wrote precision.toml{' and int8.onnx' if found.calibration else ''} into {found.folder}")
