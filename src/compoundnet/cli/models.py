@@ -188,6 +188,7 @@ def convert(
     network: Annotated[
         str | None,
         typer.Option(
+            "--network",  # as in train
             metavar="NETWORK",
             help="The network of these weights: a name from `compoundnet list`, or a TOML file.",
             show_default="told from names and shapes",

@@ -28,6 +28,7 @@ def serve(
     model: Annotated[
         list[str] | None,
         typer.Option(
+            "--model",  # as in train
             metavar="MODEL",
             help="Use this model: a name from `compoundnet models list`, a model folder, or an exported file; for the"
             " page, one of `export --with-cam`. With --api NAME=MODEL names it. Repeatable.",

@@ -59,6 +59,7 @@ def train(
     network: Annotated[
         str | None,
         typer.Option(
+            "--network",  # typer 0.27 makes --NETWORK of a metavar that is the name in capitals
             metavar="NETWORK",
             help="Train this network from scratch: a name from `compoundnet list`, or a TOML file.",
             autocompletion=complete_network,
