@@ -6,9 +6,7 @@ Weights and activations in bfloat16, channels last; ours with its norms folded (
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 import torch
 from contest import Case, Gate, Prepared, Values, hold
@@ -17,6 +15,7 @@ from section import device, latency, milliseconds, parse
 from torch import nn
 
 from compoundnet.nn import ConvNet
+from compoundnet.runtime.timing.resident import forward, on_device, random_images, recorded
 
 BATCHES = {"b0": (1, 32, 256, 1024), "lite0": (1, 32, 256, 1024), "b4": (1, 32, 128), "b7": (1, 32, 64), "tiny": (1, 2)}
 GIGABYTES = {"b0": 9, "lite0": 9, "b4": 7, "b7": 12, "tiny": 1}
@@ -27,12 +26,7 @@ def prepare(case: Case, gate: Gate) -> Prepared:
     torch.manual_seed(0)
     net = _built(case._replace(mode="", batch=0))
     shape = case.batch, 3, case.size, case.size
-    images = torch.randn(shape, device=where, dtype=torch.bfloat16).to(memory_format=torch.channels_last)
-    forward: Any = torch.compile(net, mode="reduce-overhead", dynamic=False) if case.mode == "compiled" else net
-
-    @torch.inference_mode()
-    def run() -> object:
-        return forward(images)
+    run = forward(net, random_images(shape, "bfloat16", where), compiled=case.mode == "compiled")
 
     # The first two calls of a compiled network record its graphs.
     with gate.inside(case.gigabytes):
@@ -41,7 +35,7 @@ def prepare(case: Case, gate: Gate) -> Prepared:
 
     def measure() -> Values:
         # Recorded each time, because a graph keeps the memory that it runs in.
-        replay = _recorded(run) if case.mode == "graphs" else run
+        replay = recorded(run) if case.mode == "graphs" else run
         replay()
         once = milliseconds(replay, 2)
         found = {"ms": milliseconds(replay, max(3, min(50, int(60 / once))))}
@@ -57,15 +51,7 @@ def _built(case: Case) -> nn.Module:
     net = network(case).eval()
     if isinstance(net, ConvNet):
         net = net.fuse()
-    return net.to(device(), torch.bfloat16).to(memory_format=torch.channels_last)
-
-
-def _recorded(run: Callable[[], object]) -> Callable[[], object]:
-    """The calls as one CUDA graph."""
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        run()
-    return graph.replay
+    return on_device(net, "bfloat16", device())
 
 
 def group(name: str, libraries: tuple[str, ...], modes: tuple[str, ...], most: int = 9) -> list[Case]:

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from small_model import write_small_model
 
 from compoundnet import arch, base, models
+from compoundnet.base.machine import cores
 from compoundnet.runtime import export, session_source
 from compoundnet.runtime.backends import session
 from compoundnet.runtime.timing.benchmark import benchmark
 from compoundnet.runtime.timing.peers import WAYS, Peer, open_peer, peers, peers_of
 from compoundnet.runtime.timing.subjects import subject
+from compoundnet.runtime.timing.throughput import throughput
 
 
 @pytest.fixture
@@ -46,6 +48,44 @@ def test_networks_of_one_name_are_told_apart_by_their_files(small: str, tmp_path
     name = arch.network(small).name
     assert [found.label for found in done.measurements] == [f"{name} ({small})", f"{name} ({other})"]
     assert [(found.network, found.size) for found in done.measurements] == [(name, 64), (name, 32)]
+
+
+def test_what_a_precision_lacks_is_left_out_with_the_reason(small: str) -> None:
+    done = benchmark([small], backends=("onnxruntime",), precisions=("float32", "bfloat16", "int8"), runs=1)
+    assert [(found.backend, found.precision) for found in done.measurements] == [("onnxruntime", "float32")]
+    bfloat16, int8 = done.left_out
+    assert "onnxruntime does not run bfloat16 on a CPU" in bfloat16
+    assert "has no int8 form" in int8
+    with pytest.raises(base.CompoundNetError, match="there is nothing to time: "):
+        benchmark([small], backends=("torch",), precisions=("float16",), runs=1)
+
+
+def test_auto_times_every_way_and_says_what_it_takes(tmp_path: Path) -> None:
+    model = write_small_model(tmp_path / "model")
+    done = benchmark([str(model.folder)], precisions=("auto",), runs=1)
+    (choice,) = done.choices
+    ways = {(one.backend, one.precision) for one in choice.candidates}
+    assert ways == {(found.backend, found.precision) for found in done.measurements}
+    assert {("onnxruntime", "float32"), ("torch", "float32")} <= ways
+    assert choice.precision == "float32"
+    assert (choice.threads, choice.batch) == (1, 1)
+    assert "99 % of the images" in choice.rule()
+
+
+def test_throughput_is_of_batches_on_all_cores(small: str) -> None:
+    done = throughput([small], backends=("onnxruntime",), runs=2)
+    (found,) = done.measurements
+    assert (done.setting.threads, done.setting.batch) == (cores(), 8 * cores())
+    assert found.images_per_second == pytest.approx(done.setting.batch / found.latency.median * 1e3)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_one_line(small: str) -> None:
+    for options in ({}, {"precisions": ("float32",)}):
+        with pytest.raises(base.CompoundNetError, match="torch cannot use the device 'cuda' on this machine"):
+            throughput([small], device="cuda", **options)
+    with pytest.raises(base.CompoundNetError, match="in precisions by name, such as bfloat16"):
+        throughput([small], device="cuda", precisions=("auto",))
 
 
 def test_two_exports_of_one_model_are_two_rows(tmp_path: Path) -> None:
@@ -155,6 +195,8 @@ def logits_of(peer: Peer, way: str, images: NDArray[np.float32]) -> NDArray[np.f
         ({"backends": ("onnxruntme",)}, "no backend named 'onnxruntme'; did you mean onnxruntime"),
         ({"runs": 0}, "runs must be at least 1, got 0"),
         ({"batch": 0}, "batch must be at least 1, got 0"),
+        ({"precisions": ("float23",)}, "there is no precision 'float23'; did you mean float32"),
+        ({"precisions": ("auto", "float32")}, "the precision auto stands alone"),
         ({"threads": 10_000}, "threads must be 1 to"),
     ],
 )

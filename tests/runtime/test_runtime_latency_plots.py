@@ -13,7 +13,8 @@ def one(
 ) -> Measurement:
     label = network if precision == "float32" else f"{network} ({precision}.onnx)"
     latency, macs = summarise([3.0 * index]), 10**8 * index
-    return Measurement(network, label, library, backend, "random", precision, 224, 5_000_000, macs, latency)
+    rate = 1e3 / latency.median
+    return Measurement(network, label, library, backend, "random", precision, 224, 5_000_000, macs, latency, rate)
 
 
 def timed(*networks: str) -> Benchmark:

@@ -12,6 +12,7 @@ from .timing.latency_bound import TimedPlan, plan_within, time_plan
 from .timing.latency_fit import fit_latency
 from .timing.latency_plots import write_benchmark
 from .timing.rounds import Latency
+from .timing.throughput import throughput
 
 __all__ = [
     "FEATURE_FILES",
@@ -44,6 +45,7 @@ __all__ = [
     "read_features",
     "runnable",
     "session",
+    "throughput",
     "time_plan",
     "write_benchmark",
     "write_predictions",

@@ -19,7 +19,7 @@ from compoundnet.base.images import UnreadableImageError
 from compoundnet.base.machine import cores
 from compoundnet.models import Model, Postprocess, open_model
 from compoundnet.runtime.sessions import session
-from compoundnet.runtime.timing.agreement import MOST_IMAGES, spread
+from compoundnet.runtime.timing.agreement import read_probe
 
 _TOP = 5
 # The label of an image whose most probable class is not probable enough.
@@ -162,7 +162,7 @@ class Predictor:
             threads=threads,
             batch=batch,
             device=device,
-            images=lambda: self._probe(check_on),
+            images=lambda: read_probe(self.preprocess, check_on),
         )
 
     def __repr__(self) -> str:
@@ -205,13 +205,6 @@ class Predictor:
                 yield from self._in_order(waiting)
                 waiting.clear()
         yield from self._in_order(waiting)
-
-    def _probe(self, paths: Sequence[str | os.PathLike[str]]) -> NDArray[np.float32]:
-        """Pixels float32[N, 3, size, size] of files spread evenly over `paths`, without those that cannot be read."""
-        read = map_ahead(self._try, spread(paths, MOST_IMAGES), workers=self._readers, depth=2 * self._readers)
-        found = [image.values for _, image in read if not isinstance(image, Failure)]
-        size = self.preprocess.size
-        return np.stack(found) if found else np.empty((0, 3, size, size), np.float32)
 
     def _read(self, image: str | os.PathLike[str] | Image.Image | NDArray[Any]) -> _Pixels:
         damage: list[str] = []

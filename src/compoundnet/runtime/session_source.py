@@ -16,7 +16,7 @@ from compoundnet.arch import Network
 from compoundnet.arch.spec import MIN_RESOLUTION
 from compoundnet.base import CompoundNetError
 from compoundnet.base.machine import installed_version
-from compoundnet.models import ExportedModel, Model, ModelFolder, Postprocess, open_model
+from compoundnet.models import ExportedModel, Model, ModelFolder, Postprocess, Preprocess, open_model
 from compoundnet.models.exported import open_exported
 from compoundnet.models.tuning import Tuning, int8_file, read_tuning
 from compoundnet.models.weights_files import check_sha256, sha256_of
@@ -44,6 +44,7 @@ class SessionSource:
         quantised: Returns the int8 form of the network, or raises a CompoundNetError that says how to make one; None
             for an exported file.
         postprocess: What the logits mean; None if that is unknown, and then an image has one class.
+        preprocess: How an image becomes its input; None if that is unknown.
         tuning: The record of `compoundnet models tune`; None if there is none.
     """
 
@@ -56,6 +57,7 @@ class SessionSource:
     exported: ExportedModel | None = None
     quantised: Callable[[], SessionSource] | None = None
     postprocess: Postprocess | None = None
+    preprocess: Preprocess | None = None
     tuning: Tuning | None = None
 
     @property
@@ -145,6 +147,7 @@ def _of_folder(model: ModelFolder, size: int | None) -> SessionSource:
         module=module,
         quantised=lambda: _quantised(model, weights, size),
         postprocess=model.postprocess,
+        preprocess=model.preprocess,
         tuning=read_tuning(model, weights),
     )
 
@@ -176,6 +179,7 @@ def _of_exported(model: ExportedModel, size: int | None) -> SessionSource:
         identity,
         exported=model,
         postprocess=model.postprocess,
+        preprocess=model.preprocess,
     )
 
 

@@ -34,6 +34,14 @@ def check_precision(precision: str) -> None:
         raise CompoundNetError(f"there is no precision {precision!r}{did_you_mean(precision, known)}")
 
 
+def check_device(device: str) -> None:
+    """Raise a CompoundNetError if torch cannot use the device on this machine."""
+    if device != "cpu":
+        from compoundnet.runtime.backends.torch import find_device  # noqa: PLC0415  imports torch, for GPUs only
+
+        find_device(device)
+
+
 def runnable(device: str = "cpu") -> tuple[Way, ...]:
     """Return the installed backends with the precisions that each runs on this machine, the default first.
 
@@ -69,7 +77,7 @@ def obstacle(backend: Backend, precision: str, device: str = "cpu") -> str | Non
             f"bfloat16 on {backend.name} needs a processor with AMX or AVX512-BF16, and this one ({processor()}) has"
             " neither: take float32, or auto"
         )
-    if precision != FLOAT32 and on_gpu:
+    if on_gpu:
         return _missing_on_gpu(precision, device)
     return None
 

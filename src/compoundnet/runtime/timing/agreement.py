@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +12,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from compoundnet.models import Postprocess
+from compoundnet.base.images import UnreadableImageError
+from compoundnet.models import Postprocess, Preprocess
 from compoundnet.runtime.backends.choices import LEAST_IMAGES
 from compoundnet.runtime.backends.precisions import Way
 from compoundnet.runtime.backends.session import open_session
@@ -74,6 +76,17 @@ def agreement_of(
 
 class _TooFewImagesError(Exception):
     """There are too few images for a comparison."""
+
+
+def read_probe(
+    preprocess: Preprocess, paths: Sequence[str | os.PathLike[str]], most: int = MOST_IMAGES
+) -> NDArray[np.float32]:
+    """Return the pixels float32[N, 3, size, size] of files spread evenly over `paths`, those that can be read."""
+    found = []
+    for path in spread(paths, most):
+        with suppress(UnreadableImageError):
+            found.append(preprocess.pixels(path))
+    return np.stack(found) if found else np.empty((0, 3, preprocess.size, preprocess.size), np.float32)
 
 
 def spread(items: Sequence[Item], most: int) -> Sequence[Item]:

@@ -7,8 +7,8 @@ import importlib.util
 import tempfile
 import tomllib
 import warnings
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from compoundnet.base import Notify
 from compoundnet.base.machine import torch_threads
 
 if TYPE_CHECKING:
@@ -62,6 +63,18 @@ def peers() -> tuple[Peer, ...]:
 def peers_of(network: str) -> tuple[Peer, ...]:
     """The libraries that have the named network."""
     return tuple(peer for peer in peers() if network in peer.networks)
+
+
+def installed_peers(network: str, left_out: Notify) -> Iterator[tuple[Peer, Callable[[], nn.Module]]]:
+    """Yield the installed libraries that have a network, with what builds it; `left_out` is told of the others."""
+    known = peers_of(network)
+    if not known:
+        left_out(f"no peer is listed for {network}")
+    for peer in known:
+        if peer.is_installed:
+            yield peer, partial(peer.build, network)
+        else:
+            left_out(f"{peer.package} is not installed; `pip install 'compoundnet[peers]'` installs it")
 
 
 def open_peer(module: nn.Module, way: str, *, size: int, batch: int, threads: int) -> Run:

@@ -57,6 +57,7 @@ class Setting(msgspec.Struct, frozen=True):
         load_average: The load average of the last minute before the measurement, i.e. the load of other processes; None
             as above.
         system: The operating system.
+        device: The device of torch.
         threads: Threads of each network.
         batch: Images at a time.
         runs: Calls that are counted.
@@ -69,6 +70,7 @@ class Setting(msgspec.Struct, frozen=True):
     pinned: tuple[int, ...] | None
     load_average: float | None
     system: str
+    device: str
     threads: int
     batch: int
     runs: int
@@ -123,7 +125,7 @@ def summarise(milliseconds: list[float]) -> Latency:
     )
 
 
-def setting(*, threads: int, batch: int, runs: int = RUNS, warm_up: int = WARM_UP) -> Setting:
+def setting(*, threads: int, batch: int, runs: int = RUNS, warm_up: int = WARM_UP, device: str = "cpu") -> Setting:
     """Return the present conditions on this machine."""
     return Setting(
         processor=processor(),
@@ -131,6 +133,7 @@ def setting(*, threads: int, batch: int, runs: int = RUNS, warm_up: int = WARM_U
         pinned=tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else None,
         load_average=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         system=platform.platform(),
+        device=device,
         threads=threads,
         batch=batch,
         runs=runs,

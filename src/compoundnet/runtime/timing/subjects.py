@@ -15,6 +15,7 @@ import msgspec
 
 from compoundnet import arch, base, zoo
 from compoundnet.models import catalogue
+from compoundnet.models.downloads import is_fetched
 from compoundnet.models.exported import is_exported
 from compoundnet.models.hub import is_hub_name
 from compoundnet.runtime.session_source import SessionSource, find_source
@@ -22,7 +23,6 @@ from compoundnet.runtime.session_source import SessionSource, find_source
 if TYPE_CHECKING:
     from torch import nn
 
-FLOAT32 = "float32"
 _SEED = 0
 
 
@@ -36,21 +36,18 @@ class TimedSubject(msgspec.Struct, frozen=True):
     macs: int
     source: SessionSource
 
-    @property
-    def precision(self) -> str:
-        exported = self.source.exported
-        return FLOAT32 if exported is None else exported.precision
 
-
-def subject(name: str) -> TimedSubject:
+def subject(name: str, *, trained: bool = False) -> TimedSubject:
     """The network, model or exported file of that name. A name that is both a network and a model is the network.
 
+    With `trained` such a name is the model, if it is fetched already.
     As for a model, a known name takes precedence over files in the current folder; `./name` stands for a folder of that
     name. Raises CompoundNetError with the nearest names if there is none.
     """
     wanted = arch.canonical(name)
     networks = {**arch.networks(), **zoo.entries()}
-    if wanted not in networks and _is_model(name):
+    entry = catalogue.entry(name)
+    if (wanted not in networks and _is_model(name)) or (trained and entry is not None and is_fetched(entry)):
         return _of_model(name)
     if wanted in networks or Path(name).suffix == ".toml":
         found = zoo.find_network(name)
