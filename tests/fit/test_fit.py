@@ -18,8 +18,10 @@ import compoundnet as cn
 from compoundnet.base import CompoundNetError
 from compoundnet.data import Dataset, Split
 from compoundnet.data.sources import Arrays
-from compoundnet.fit import Fit, Limits, Screened, find_candidates, finding, fit, read_fit, screen
-from compoundnet.fit.report import pareto, what_more_brings
+from compoundnet.fit import Fit, Limits, Screened, find_candidates, finding, fit, read_fit, screen, screen_run
+from compoundnet.fit.deployment import Judged
+from compoundnet.fit.front_plot import pareto
+from compoundnet.fit.report import what_more_brings
 from compoundnet.models import open_folder
 from compoundnet.train import evaluate
 
@@ -73,7 +75,7 @@ def test_the_answer_is_a_model_folder_and_a_file_that_are_measured(found: tuple[
 
 def test_every_candidate_has_a_result_or_a_reason(found: tuple[Path, Fit, list[str]]) -> None:
     _, result, notes = found
-    assert [one.candidate.resolution for one in result.screened] == [32, 96, 64]
+    assert [one.candidate.resolution for one in result.screened] == [32, 96, 64, 48, 32]
     assert all(one.accuracy is not None and one.latency is not None for one in result.screened)
     assert [note for note in notes if "cross-validated probe" in note] == [str(one) for one in result.screened]
     latencies = [one.latency or 0 for one in pareto(result)]
@@ -88,11 +90,11 @@ def test_it_goes_on_where_it_stopped(
     def again(*_: object, **__: object) -> Screened:
         raise AssertionError("screened again")
 
-    monkeypatch.setattr(finding, "screen", again)
+    monkeypatch.setattr(screen_run, "screen", again)
     notes: list[str] = []
     after = fit(images(), output, Limits(max_latency=1000), models=models, notify=notes.append)
     assert after.screened == before.screened
-    assert "going on: 3 candidates are screened already" in notes
+    assert "going on: 5 candidates are screened already" in notes
     with pytest.raises(AssertionError, match="screened again"):  # other images
         fit(images(seed=5), output, models=models, notify=notes.append)
     assert any("holds results of other images" in note for note in notes)
@@ -107,10 +109,10 @@ def test_ctrl_c_leaves_the_best_so_far(tmp_path: Path, models: list[str], monkey
             raise KeyboardInterrupt
         return screen.screen(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(finding, "screen", interrupted)
+    monkeypatch.setattr(screen_run, "screen", interrupted)
     notes: list[str] = []
     result = fit(images(), tmp_path / "best", models=models, notify=notes.append)
-    assert result.answer is not None and result.left == 2
+    assert result.answer is not None and result.left == 4
     assert "stopped; finishing with the best so far" in notes
     assert (tmp_path / "best.onnx").exists()
     assert read_fit(tmp_path / "best.fit") == result
@@ -118,16 +120,17 @@ def test_ctrl_c_leaves_the_best_so_far(tmp_path: Path, models: list[str], monkey
 
 
 def test_the_budget_decides(models: list[str]) -> None:
-    chosen = dict.fromkeys(models, 96)
-    free = find_candidates(chosen, 3, Limits())
-    assert [excess for _, excess in free] == [None] * 3
+    opened, chosen = {name: open_folder(name) for name in models}, dict.fromkeys(models, 96)
+    free = find_candidates(opened, chosen, 3, Limits())
+    assert [excess for _, excess in free] == [None] * 5
     macs = sorted(candidate.macs for candidate, _ in free)
-    some = find_candidates(chosen, 3, Limits(max_macs=macs[0]))
-    assert sorted(excess is None for _, excess in some) == [False, False, True]
+    some = find_candidates(opened, chosen, 3, Limits(max_macs=macs[0]))
+    assert [excess is None for candidate, excess in some if not candidate.scaled].count(True) == 2
     params = free[0][0].params
-    (over,) = {excess for _, excess in find_candidates(chosen, 3, Limits(max_params=params - 1))}
+    few = [pair for pair in find_candidates(opened, chosen, 3, Limits(max_params=params - 1)) if not pair[0].scaled]
+    (over,) = {excess for _, excess in few}
     assert over is not None and "parameters are more than" in over
-    small = find_candidates(chosen, 3, Limits(max_size=free[0][0].size_bytes - 1))
+    small = find_candidates(opened, chosen, 3, Limits(max_size=free[0][0].size_bytes - 1))
     assert {candidate.precision for candidate, _ in small} == {"int8"}
 
 
@@ -142,21 +145,22 @@ def test_the_fastest_that_is_accurate_enough(tmp_path: Path, models: list[str]) 
 
 
 def test_a_final_form_that_misses_its_budget_is_replaced(
-    tmp_path: Path, models: list[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, models: list[str], found: tuple[Path, Fit, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first: list[object] = []
-    deployed = finding._deployed
+    best = found[1].ranking[0]
+    deployed = finding.deploy
 
-    def too_slow(one: Screened, *arguments: object) -> object:
-        if not first:
-            first.append(one.candidate)
+    def too_slow(judged: Judged, *arguments: object) -> object:
+        if judged.screened.candidate == best.candidate:
             return None, "takes 9 ms"
-        return deployed(one, *arguments)  # type: ignore[arg-type]
+        return deployed(judged, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(finding, "_deployed", too_slow)
+    monkeypatch.setattr(finding, "deploy", too_slow)
     result = fit(images(), tmp_path / "best", models=models)
-    assert result.answer is not None and result.answer.candidate != first[0]
-    assert result.notes == (f"{first[0]} was the best, but takes 9 ms in its final form; the next takes its place",)
+    assert result.answer is not None and result.answer.candidate != best.candidate
+    assert result.notes == (
+        f"{best.candidate} was the best, but takes 9 ms in its final form; the next takes its place",
+    )
 
 
 def test_a_tenth_more_admits_the_slower_and_who_missed_the_limit_in_the_end(found: tuple[Path, Fit, list[str]]) -> None:
@@ -171,7 +175,7 @@ def test_a_tenth_more_admits_the_slower_and_who_missed_the_limit_in_the_end(foun
 
 
 def test_int8_where_the_size_binds(tmp_path: Path, models: list[str]) -> None:
-    whole = find_candidates({models[0]: 32}, 3, Limits())[0][0]
+    whole = find_candidates({models[0]: open_folder(models[0])}, {models[0]: 32}, 3, Limits())[0][0]
     result = fit(images(), tmp_path / "tiny", Limits(max_size=whole.size_bytes - 1), models=models[:1])
     assert result.answer is not None and result.answer.candidate.precision == "int8"
     assert result.answer.size_bytes < whole.size_bytes

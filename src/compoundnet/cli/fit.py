@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from compoundnet.base import parse_bytes, parse_count, parse_duration
+from compoundnet.base import CompoundNetError, parse_bytes, parse_count, parse_duration
 from compoundnet.cli.options import (
     DATA_HELP,
     AllowMissing,
@@ -19,7 +20,10 @@ from compoundnet.cli.options import (
     MaxMemory,
     MaxParams,
     SeveralLabels,
+    Storage,
     TimedThreads,
+    TrialWorkers,
+    Yes,
     complete_data,
     complete_model,
     labels_per_image,
@@ -30,27 +34,47 @@ from compoundnet.cli.output import note, print_json, show, table
 if TYPE_CHECKING:
     from compoundnet.fit import Fit
 
+# The exit code if fine-tuning cannot be confirmed.
+_UNCONFIRMED = 2
+
+
+def _bytes(what: str) -> object:
+    return typer.Option(metavar="BYTES", help=f"Bound on {what}.")
+
 
 def fit(
     data: Annotated[
         str,
-        typer.Argument(metavar="DATA", help=f"{DATA_HELP} Or `show`, with FOLDER.", autocompletion=complete_data),
+        typer.Argument(
+            metavar="DATA",
+            help=f"{DATA_HELP} Or `show`, with FOLDER; or `join`, with DATA.",
+            autocompletion=complete_data,
+        ),
     ],
     folder: Annotated[
-        Path | None, typer.Argument(metavar="FOLDER", help="With `show`: NAME.fit, whose result is printed again.")
+        str | None,
+        typer.Argument(
+            metavar="FOLDER", help="With `show`: NAME.fit, whose result is printed again. With `join`: the images."
+        ),
     ] = None,
     output: Annotated[Path, output_option("FOLDER", "Write the model folder here, the file beside it.")] = Path("best"),
     max_latency: MaxLatency = None,
-    max_size: Annotated[
-        str | None, typer.Option(metavar="BYTES", help="Bound on the size of the deployed file, such as 6MB.")
-    ] = None,
+    max_size: Annotated[str | None, _bytes("the size of the deployed file, such as 6MB")] = None,
     max_macs: MaxMacs = None,
     max_params: MaxParams = None,
     max_memory: MaxMemory = None,
+    max_sram: Annotated[str | None, _bytes("int8 activations on a microcontroller, such as 320kB")] = None,
+    max_flash: Annotated[str | None, _bytes("int8 weights on a microcontroller, such as 1MB")] = None,
+    target: Annotated[
+        Path | None, typer.Option(metavar="FILE.toml", help="Take the bounds of this device profile too.")
+    ] = None,
     min_accuracy: Annotated[
         float | None,
         typer.Option(metavar="P", help="Find the fastest that reaches this accuracy, such as 0.95."),
     ] = None,
+    max_drop: Annotated[
+        str, typer.Option(metavar="POINTS", help="Accuracy that a reduced precision may lose, such as 1%.")
+    ] = "1%",
     models: Annotated[
         list[str] | None,
         typer.Option(
@@ -66,11 +90,17 @@ def fit(
         typer.Option(
             "--time",
             metavar="TIME",
-            help="Screen for a third of this time, such as 30min, and fine-tune the best in the rest.",
+            help="The time for all of it, such as 30min: a third to screen, the rest to fine-tune the best.",
             show_default="screen all, no fine-tuning",
         ),
     ] = None,
+    form: Annotated[
+        str, typer.Option("--format", metavar="NAME", help="Format of the deployed file, as of `export`.")
+    ] = "onnx",
     threads: TimedThreads = None,
+    workers: TrialWorkers = 1,
+    storage: Storage = None,
+    yes: Yes = False,
     download: Download = False,
     allow_missing: AllowMissing = False,
     several: SeveralLabels = None,
@@ -80,9 +110,10 @@ def fit(
     """Find the most accurate classifier of your images within a budget, and write it ready to use.
 
     Pretrained models at several resolutions are timed on this machine and judged
-    by probes, cross-validated on the training images. The best that fits is
-    written as a model folder and as an ONNX file, timed once more, and evaluated
-    on the test images; FOLDER.fit holds the report.
+    by probes, cross-validated on the training images. With --time the best of them
+    are fine-tuned in a race. The best that fits is written as a model folder and as
+    a file, timed once more, and evaluated once on the test images; FOLDER.fit holds
+    the report. `fit join DATA --storage URL -o NAME` works on the race of another machine.
     """
     from compoundnet import fit as fitting  # noqa: PLC0415  torch, which the help does without
     from compoundnet.data import open_dataset  # noqa: PLC0415  as above
@@ -92,28 +123,58 @@ def fit(
             raise typer.BadParameter("show needs the folder NAME.fit", param_hint="FOLDER")
         _print(fitting.read_fit(folder), json)
         return
-    if folder is not None:
-        raise typer.BadParameter("goes with `show` alone", param_hint="FOLDER")
+    if folder is not None and data != "join":
+        raise typer.BadParameter("goes with `show` and `join` alone", param_hint="FOLDER")
+    if data == "join" and (folder is None or storage is None):
+        raise typer.BadParameter("join needs the images and --storage URL", param_hint="FOLDER")
+    images = data if folder is None else folder
     limits = fitting.Limits(
         max_latency=None if max_latency is None else parse_duration(max_latency),
         max_size=None if max_size is None else parse_bytes(max_size),
         max_macs=None if max_macs is None else parse_count(max_macs),
         max_params=None if max_params is None else parse_count(max_params),
         max_memory=None if max_memory is None else parse_bytes(max_memory),
+        max_sram=None if max_sram is None else parse_bytes(max_sram),
+        max_flash=None if max_flash is None else parse_bytes(max_flash),
         min_accuracy=min_accuracy,
+        max_drop=_fraction(max_drop),
     )
-    dataset = open_dataset(data, download=download, allow_missing=allow_missing, labels=labels_per_image(several))
+    if target is not None:
+        limits = limits.within(fitting.read_device(target))
+    seconds = None if time is None else parse_duration(time) / 1000
+    dataset = open_dataset(images, download=download, allow_missing=allow_missing, labels=labels_per_image(several))
     note(dataset.text())
+    if data == "join":
+        assert storage is not None
+        finished = fitting.join_fit(dataset, output, storage, models=models or None, notify=note)
+        note(f"{finished} fine-tunings finished by this worker; none is left")
+        return
+    if seconds is not None and not yes and not sys.stdin.isatty():
+        note("not started: there is no terminal to ask before fine-tuning starts; give --yes to start without")
+        raise typer.Exit(_UNCONFIRMED)
     found = fitting.fit(
         dataset, output, limits,
         models=models or None,
-        seconds=None if time is None else parse_duration(time) / 1000,
+        seconds=seconds,
+        format=form,
         threads=1 if threads is None else threads,
+        workers=workers,
+        storage=storage,
         replace=force,
+        confirm=lambda _: yes or typer.confirm("Start?", default=True, err=True),
         notify=note,
     )  # fmt: skip
     _print(found, json)
-    note(f"wrote {output}, {output}.onnx and {fitting.fit_folder(output) / 'report.html'}")
+    assert found.answer is not None
+    note(f"wrote {found.answer.model}, {found.answer.file} and {fitting.fit_folder(output) / 'report.html'}")
+
+
+def _fraction(text: str) -> float:
+    """A drop of accuracy, as "1%" or "0.01"."""
+    try:
+        return float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        raise CompoundNetError(f"{text!r} is not a drop of accuracy such as 1% or 0.01") from None
 
 
 def _print(found: Fit, json: bool) -> None:

@@ -4,63 +4,32 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from compoundnet.arch import cost, inference_memory
+from compoundnet.arch import Network, cost, scale
 from compoundnet.base import CompoundNetError, format_bytes, format_count
-from compoundnet.models import ModelFolder, entries, is_fetched, open_folder
+from compoundnet.fit.limits import Limits
+from compoundnet.models import ModelFolder, entries, is_fetched
 from compoundnet.models.catalogue import Package
+from compoundnet.runtime.exports.export import LIMITS as PRECISIONS
 
-Precision = Literal["float32", "int8"]
-# Sides of the input that are tried, up to that of the model: pretrained features mean little below.
-RESOLUTIONS = (64, 96, 128, 160, 192, 224, 260, 300, 380, 456, 528, 600)
+FLOAT = "float32"
+# Sides of the input that are tried, up to that of the model.
+RESOLUTIONS = (32, 48, 64, 96, 128, 160, 192, 224, 260, 300, 380, 456, 528, 600)
 # Bytes of a parameter in an exported file, and of the graph around the parameters; the finished file is measured.
-_BYTES = {"float32": 4.0, "int8": 1.06}
+_BYTES = {"float32": 4.0, "float16": 2.0, "bfloat16": 2.0, "int8": 1.06}
 _GRAPH = 120_000
-
-
-class Limits(msgspec.Struct, frozen=True):
-    """A budget; None leaves a figure free.
-
-    Attributes:
-        max_latency: Milliseconds of one image on this machine, the median of repeated calls.
-        max_size: Bytes of the deployed file.
-        max_macs: Multiply-adds of one image.
-        max_params: Parameters.
-        max_memory: Bytes of inference at its peak.
-        min_accuracy: The fraction that suffices: the cheapest that reaches it is the answer.
-    """
-
-    max_latency: float | None = None
-    max_size: float | None = None
-    max_macs: float | None = None
-    max_params: float | None = None
-    max_memory: float | None = None
-    min_accuracy: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.min_accuracy is not None and not 0 < self.min_accuracy < 1:
-            raise CompoundNetError(f"min_accuracy must be a fraction between 0 and 1, got {self.min_accuracy:g}")
-
-    def text(self) -> str:
-        """Return the budget in words."""
-        words = [
-            f"{self.max_latency:g} ms an image" if self.max_latency is not None else "",
-            f"a file of {format_bytes(self.max_size)}" if self.max_size is not None else "",
-            f"{format_count(self.max_macs)} multiply-adds" if self.max_macs is not None else "",
-            f"{format_count(self.max_params)} parameters" if self.max_params is not None else "",
-            f"{format_bytes(self.max_memory)} of memory" if self.max_memory is not None else "",
-        ]
-        bounds = ", ".join(filter(None, words))
-        wanted = f"at least {self.min_accuracy:.1%}" if self.min_accuracy is not None else ""
-        return "; ".join(filter(None, (f"at most {bounds}" if bounds else "", wanted))) or "no limits"
+# Below this side pretrained features mean little: narrower networks are candidates too if nothing larger fits.
+_LEAST_SIDE = 64
+# How a network is scaled below a pretrained one: the depth of each shape; its width is the largest that fits.
+_DEPTHS = (1.0, 0.6)
+_LEAST_WIDTH = 0.1
 
 
 class Candidate(msgspec.Struct, frozen=True):
-    """A pretrained model at a resolution and a precision.
+    """A model at a resolution and a precision, or a smaller network that inherits its weights.
 
     Attributes:
         model: The name of the model, or its folder.
@@ -70,20 +39,34 @@ class Candidate(msgspec.Struct, frozen=True):
         macs: Multiply-adds of one image.
         memory_bytes: Peak memory of inference on one image.
         size_bytes: Approximate size of the deployed file.
+        sram_bytes: int8 activations on a microcontroller.
+        flash_bytes: int8 weights on a microcontroller.
+        width: Multiplier of the model's channels; below 1 the network inherits its weights.
+        depth: Multiplier of the model's blocks, likewise.
     """
 
     model: str
     resolution: int
-    precision: Precision
+    precision: str
     params: int
     macs: int
     memory_bytes: int
     size_bytes: int
+    sram_bytes: int = 0
+    flash_bytes: int = 0
+    width: float = 1.0
+    depth: float = 1.0
+
+    @property
+    def scaled(self) -> bool:
+        """Whether the network is smaller than the model whose weights it starts from."""
+        return self.width < 1 or self.depth < 1
 
     def __str__(self) -> str:
-        return f"{self.model} at {self.resolution} px" + (
-            "" if self.precision == "float32" else f" in {self.precision}"
-        )
+        shape = f" of width {self.width:.2g}" if self.width < 1 else ""
+        shape += f"{' and' if shape else ' of'} depth {self.depth:.2g}" if self.depth < 1 else ""
+        precision = "" if self.precision == FLOAT else f" in {self.precision}"
+        return f"{self.model}{shape} at {self.resolution} px{precision}"
 
     def exceeds(self, limits: Limits) -> str | None:
         """Return in words by what the exact costs exceed a budget; None if they do not."""
@@ -94,10 +77,22 @@ class Candidate(msgspec.Struct, frozen=True):
                 ("parameters", self.params, limits.max_params, format_count),
                 ("of memory", self.memory_bytes, limits.max_memory, format_bytes),
                 ("of file", self.size_bytes, limits.max_size, format_bytes),
+                ("of SRAM", self.sram_bytes, limits.max_sram, format_bytes),
+                ("of flash", self.flash_bytes, limits.max_flash, format_bytes),
             )
             if limit is not None and value > limit
         ]
         return "; ".join(over) or None
+
+    def network(self, base: Network) -> Network:
+        """Return the network, of the model's own network."""
+        shaped = scale(base, width=self.width, depth=self.depth) if self.scaled else base
+        return shaped.replace(resolution=self.resolution)
+
+    def in_precision(self, precision: str) -> Candidate:
+        """Return the same network in another precision."""
+        size = int(self.params * _BYTES.get(precision, _BYTES[FLOAT])) + _GRAPH
+        return msgspec.structs.replace(self, precision=precision, size_bytes=size)
 
 
 def models_at_hand() -> list[str]:
@@ -113,19 +108,31 @@ def _is_installed(package: Package) -> bool:
     return importlib.util.find_spec(package.file.partition("/")[0]) is not None
 
 
-def find_candidates(models: Mapping[str, int], classes: int, limits: Limits) -> list[tuple[Candidate, str | None]]:
+def reduced_precisions() -> list[str]:
+    """Return the precisions below float32 that files are exported in and that may pay on a CPU.
+
+    float16 is left out: processors without its instructions compute it through float32, more slowly.
+    """
+    return [name for name in PRECISIONS if name not in (FLOAT, "float16")]
+
+
+def find_candidates(
+    models: Mapping[str, ModelFolder], chosen: Mapping[str, int], classes: int, limits: Limits
+) -> list[tuple[Candidate, str | None]]:
     """Return the candidates, each with what it exceeds of the limits (None: nothing), the most promising first.
 
     These are the resolutions that training would choose by the images; then come those nearest to them. A model whose
-    file would be too large in float32 is a candidate in int8.
+    file would be too large in float32 is a candidate in int8, as is every one for a microcontroller. Where no candidate
+    of at least 64 px fits, smaller networks are candidates that inherit the weights of the smallest model.
 
     Args:
-        models: Names, folders or `hf-hub:` addresses, each with the resolution that training would choose.
+        models: The models, by name.
+        chosen: The resolution that training would choose for each.
         classes: The classes of the data.
         limits: The budget.
 
     Raises:
-        CompoundNetError: There are no models, or one cannot be opened.
+        CompoundNetError: There are no models.
     """
     if not models:
         raise CompoundNetError(
@@ -133,19 +140,102 @@ def find_candidates(models: Mapping[str, int], classes: int, limits: Limits) -> 
             " models fetch NAME` gets one of the hub, and --candidate takes a folder"
         )
     found = []
-    for name, chosen in models.items():
-        model = open_folder(name)
-        for resolution in sorted({*(side for side in RESOLUTIONS if side < model.preprocess.size),
-                                  model.preprocess.size}):  # fmt: skip
-            candidate = _candidate(name, model, resolution, classes, "float32")
-            if limits.max_size is not None and candidate.size_bytes > limits.max_size:
-                candidate = _candidate(name, model, resolution, classes, "int8")
-            found.append((abs(math.log(resolution / chosen)), candidate.macs, candidate, candidate.exceeds(limits)))
-    return [(candidate, excess) for *_, candidate, excess in sorted(found, key=lambda one: one[:2])]
+    for name, model in models.items():
+        for resolution in resolutions_of(model):
+            candidate = _in_fitting_precision(measured(name, model.network, resolution, classes), limits)
+            found.append((abs(math.log(resolution / chosen[name])), candidate.macs, candidate))
+    listed = [candidate for *_, candidate in sorted(found, key=lambda one: one[:2])]
+    if not any(wide_enough(candidate, chosen) for candidate in listed if candidate.exceeds(limits) is None):
+        listed += scaled_candidates(models, chosen, classes, limits)
+    return [(candidate, candidate.exceeds(limits)) for candidate in listed]
 
 
-def _candidate(name: str, model: ModelFolder, resolution: int, classes: int, precision: Precision) -> Candidate:
-    network = model.network.replace(num_classes=classes, resolution=resolution)
-    found = cost(network)
-    size = int(found.params * _BYTES[precision]) + _GRAPH
-    return Candidate(name, resolution, precision, found.params, found.macs, inference_memory(network), size)
+def wide_enough(candidate: Candidate, chosen: Mapping[str, int]) -> bool:
+    """Return whether the resolution is one at which pretrained features mean something."""
+    return candidate.resolution >= min(_LEAST_SIDE, chosen[candidate.model])
+
+
+def resolutions_of(model: ModelFolder) -> list[int]:
+    """Return the resolutions at which a model is tried, from low to high."""
+    own = model.preprocess.size
+    return sorted({*(side for side in RESOLUTIONS if side < own), own})
+
+
+def scaled_candidates(
+    models: Mapping[str, ModelFolder], chosen: Mapping[str, int], classes: int, limits: Limits
+) -> list[Candidate]:
+    """Return networks within the budget that are scaled down from the smallest model, at some resolutions.
+
+    The width is the largest that fits the exact costs, at the model's depth and at a smaller one.
+
+    Args:
+        models: The models, by name.
+        chosen: The resolution that training would choose for each.
+        classes: The classes of the data.
+        limits: The budget; its latency is not looked at, so it may be given as multiply-adds.
+    """
+    name = min(models, key=lambda name: cost(models[name].network).params)
+    base = models[name].network
+    found: list[Candidate] = []
+    for resolution in dict.fromkeys(_steps_down(resolutions_of(models[name]), chosen[name])):
+        for depth in _DEPTHS:
+            width = _largest_width(name, base, resolution, depth, classes, limits)
+            if width is not None:
+                found.append(_shaped(name, base, resolution, classes, limits, width, depth))
+    return list(dict.fromkeys(candidate for candidate in found if candidate.scaled))
+
+
+def _steps_down(resolutions: list[int], chosen: int) -> Iterator[int]:
+    """Yield the chosen resolution, and about half and a third of it."""
+    for part in (1.0, 0.5, 0.33):
+        yield min(resolutions, key=lambda side: abs(math.log(side / (part * chosen))))
+
+
+def _largest_width(
+    name: str, base: Network, resolution: int, depth: float, classes: int, limits: Limits
+) -> float | None:
+    def fits(width: float) -> bool:
+        return _shaped(name, base, resolution, classes, limits, width, depth).exceeds(limits) is None
+
+    if not fits(_LEAST_WIDTH):
+        return None
+    if fits(1.0):
+        return 1.0
+    low, high = _LEAST_WIDTH, 1.0
+    while high - low > 0.005:
+        middle = (low + high) / 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return round(low, 3) if fits(round(low, 3)) else low
+
+
+def _shaped(
+    name: str, base: Network, resolution: int, classes: int, limits: Limits, width: float, depth: float
+) -> Candidate:
+    return _in_fitting_precision(measured(name, base, resolution, classes, width, depth), limits)
+
+
+def _in_fitting_precision(candidate: Candidate, limits: Limits) -> Candidate:
+    too_large = limits.max_size is not None and candidate.size_bytes > limits.max_size
+    return candidate.in_precision("int8") if too_large or limits.microcontroller else candidate
+
+
+def measured(
+    name: str, base: Network, resolution: int, classes: int, width: float = 1.0, depth: float = 1.0
+) -> Candidate:
+    """Return a candidate in float32 with its exact costs.
+
+    Args:
+        name: The name of the model.
+        base: Its network.
+        resolution: Side of the input, pixels.
+        classes: The classes of the data.
+        width: Multiplier of the model's channels.
+        depth: Multiplier of its blocks.
+    """
+    bare = Candidate(name, resolution, FLOAT, 0, 0, 0, 0, width=width, depth=depth)
+    found = cost(bare.network(base).replace(num_classes=classes))
+    costed = msgspec.structs.replace(
+        bare, params=found.params, macs=found.macs, memory_bytes=found.memory_bytes, sram_bytes=found.sram_bytes,
+        flash_bytes=found.flash_bytes,
+    )  # fmt: skip
+    return costed.in_precision(FLOAT)

@@ -1,11 +1,9 @@
-"""`fit`: look at the images, screen the candidates, and finish with the best that fits."""
+"""`fit`: look at the images, screen the candidates, race the best, and finish with the best that fits."""
 
 from __future__ import annotations
 
 import datetime
-import hashlib
 import os
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -13,40 +11,40 @@ from importlib import metadata
 from pathlib import Path
 
 import msgspec
-import numpy as np
+import torch
 from filelock import FileLock, Timeout
 
-from compoundnet.base import (
-    CompoundNetError,
-    Notify,
-    Progress,
-    format_bytes,
-    ignore,
-    make_folder,
-    scratch_folder,
-    write_whole,
-)
-from compoundnet.base.machine import check_threads, processor
-from compoundnet.data import Dataset, Split, open_dataset
+from compoundnet.base import CompoundNetError, Notify, Progress, ignore, make_folder, write_whole
+from compoundnet.base.machine import check_threads, cores, processor
+from compoundnet.base.units import format_duration
+from compoundnet.data import Dataset, open_dataset
 from compoundnet.data.classes import check_classes
-from compoundnet.data.dataset import UNKNOWN
-from compoundnet.fit.candidates import Candidate, Limits, find_candidates, models_at_hand
-from compoundnet.fit.fine_tuning import TooLongError, fine_tune
+from compoundnet.data.holdout import hold_out
+from compoundnet.fit.candidates import FLOAT, Candidate
+from compoundnet.fit.deployment import Judged, check_format, deploy, judge_on_test
+from compoundnet.fit.finish import Finish
+from compoundnet.fit.images import identity_of
+from compoundnet.fit.limits import Limits
+from compoundnet.fit.race import ENTRANTS, RacePlan, fresh_keys, join_race, plan_race, run_race
 from compoundnet.fit.report import write_fit_report
-from compoundnet.fit.screen import Screened, noise, probe_of, screen
-from compoundnet.fit.state import FIT_FILE, Answer, Fit, fit_folder, read_fit
-from compoundnet.models import ModelFolder, open_folder, read_folder
+from compoundnet.fit.screen import Screened, probe_of
+from compoundnet.fit.screen_run import ScreenRun
+from compoundnet.fit.starts import StartingModels, is_from_scratch, open_models
+from compoundnet.fit.state import FIT_FILE, Fit, Rung, fit_folder, read_fit
+from compoundnet.fit.trainings import HELD_OUT, TimeIsUpError, Trainings, key
+from compoundnet.models import ModelFolder
 from compoundnet.models.folder import check_target
-from compoundnet.runtime import export, session
-from compoundnet.runtime.timing.rounds import time_rounds
-from compoundnet.train import InterruptedRunError, evaluate, find_recipe, plan_task, train
-from compoundnet.train.evaluation.evaluation_report import wilson
-from compoundnet.train.results import write_result
+from compoundnet.train import InterruptedRunError, find_recipe, plan_task, train
 
-# A candidate is not timed if another resolution of its model predicts more than this times the limit.
-_HOPELESS = 1.5
-# Images that calibrate int8.
-_CALIBRATION = 200
+# The part of the time for the screen, and the part of what is left after it that a race may take: the rest is for
+# training the winner on all images.
+_SCREEN, _RACE = 1 / 3, 0.6
+# The shorter schedule, where the time is too short for the usual one.
+_SHORT = 0.5
+# How the note begins that says why there is no better answer.
+_STAYS = "the answer is"
+# Asked before the race starts, with what it is about to do.
+Confirm = Callable[[str], bool]
 
 
 def fit(
@@ -56,27 +54,33 @@ def fit(
     *,
     models: Sequence[str] | None = None,
     seconds: float | None = None,
+    format: str = "onnx",  # noqa: A002  the option's name on the command line
     threads: int = 1,
+    workers: int = 1,
+    storage: str | None = None,
     replace: bool = False,
+    confirm: Confirm = lambda _: True,
     progress: Progress = ignore,
     notify: Notify = ignore,
 ) -> Fit:
     """Find the most accurate classifier of the images within a budget, and write it.
 
-    Writes OUTPUT (a model folder), OUTPUT.onnx (the deployed file) and OUTPUT.fit (`fit.json`, report.html). What an
-    earlier call with the same data has screened is used again. Ctrl-C ends the screening, and the best so far is
-    finished.
+    Writes OUTPUT (a model folder), the deployed file beside it and OUTPUT.fit (`fit.json`, report.html). What an
+    earlier call with the same data has found is used again. Ctrl-C leaves the best so far.
 
     Args:
         data: A string as for `open_dataset`, or an opened data set.
         output: The model folder.
         limits: The budget; no limits by default.
         models: Names, folders or `hf-hub:` addresses; by default all that are at hand (`models_at_hand`).
-        seconds: After a third of this time no further candidate is screened, and the network of the answer is
-            fine-tuned in the rest, if that is enough. By default all candidates are screened, and the answer is a
-            probe.
+        seconds: The time for all of it: after a third no further candidate is screened, and the rest is for
+            fine-tuning. By default all candidates are screened, and the answer is a probe.
+        format: The format of the deployed file: onnx, openvino or torch.
         threads: Threads of the network that is timed.
+        workers: The number of fine-tunings at a time.
+        storage: A PostgreSQL URL for the race, so that `join_fit` can work on it on other machines.
         replace: Whether to replace an earlier result.
+        confirm: Asked before the first fine-tuning, with what is about to be done and how long it takes.
         progress: Called with the number of images whose features are computed.
         notify: Called with a line for each candidate, and for each choice.
 
@@ -86,46 +90,63 @@ def fit(
     """
     began, target, limits = time.monotonic(), Path(output), limits or Limits()
     threads = check_threads(threads)
+    check_format(format)
     folder = fit_folder(target)
     check_target(target, replace or (folder / FIT_FILE).exists())
-    dataset = data if isinstance(data, Dataset) else open_dataset(data)
-    if "train" not in dataset.splits:
-        raise CompoundNetError(f"{dataset.name} has no training images to choose a classifier by")
-    check_classes(dataset.split("train"), dataset.name)
-    opened = {name: open_folder(name) for name in (models_at_hand() if models is None else models)}
-    chosen = {
-        name: plan_task(find_recipe("probe"), dataset, start=model).preprocess.size for name, model in opened.items()
-    }
-    candidates = find_candidates(chosen, len(dataset.classes), limits)
-    fitting = [candidate for candidate, excess in candidates if excess is None]
-    if not fitting:
-        least, excess = min(candidates, key=lambda pair: (pair[0].params, pair[0].macs))
-        raise CompoundNetError(f"no model at hand fits {limits.text()}: the smallest is {least}, whose {excess}")
+    dataset = _checked(data)
     try:
         with FileLock(make_folder(folder) / "lock", blocking=False):
-            state = _begin(dataset, limits, threads, folder, notify)
-            screening = None if seconds is None else seconds / 3
-            state = _screened(state, candidates, opened, dataset, folder, began, screening, progress, notify)
-            state = _finish(state, dataset, target, notify)
-            _keep(state, folder)
-            if seconds is not None:
-                left = seconds - (time.monotonic() - began)
-                state = _improved(state, opened, dataset, target, left, notify)
-                _keep(state, folder)
-            return state
+            state = _begin(dataset, limits, threads, format, folder, notify)
+            starts = StartingModels(open_models(models, folder, notify), dataset.split("train"), folder / "inherited")
+            return _Fitting(
+                dataset, target, starts, began, seconds, workers, storage, confirm, progress, notify
+            ).run(state)  # fmt: skip
     except Timeout as error:
         raise CompoundNetError(f"another process writes {target}; wait for it, or give another output (-o)") from error
 
 
-def _keep(state: Fit, folder: Path) -> None:
-    write_whole(folder / FIT_FILE, msgspec.json.format(msgspec.json.encode(state), indent=2) + b"\n")
-    write_fit_report(state, folder / "report.html")
+def join_fit(
+    data: str | os.PathLike[str] | Dataset,
+    output: str | os.PathLike[str],
+    storage: str,
+    *,
+    models: Sequence[str] | None = None,
+    notify: Notify = ignore,
+) -> int:
+    """Work on the fine-tunings of a fit that another process runs with the same storage and output's name.
+
+    Args:
+        data: The same images.
+        output: The output of the fit; this process keeps its checkpoints in OUTPUT.fit.
+        storage: The PostgreSQL URL.
+        models: The models that the fit starts from; by default all at hand.
+        notify: Called with a line for each fine-tuning that is finished here.
+
+    Returns:
+        The number of fine-tunings that were finished here.
+    """
+    dataset, target = _checked(data), Path(output)
+    folder = make_folder(fit_folder(target))
+    starts = StartingModels(open_models(models, folder, notify), dataset.split("train"), folder / "inherited")
+
+    def trainings(candidates: Sequence[Candidate]) -> Trainings:
+        return _trainings(dataset, folder, starts, candidates, 1, float("inf"))
+
+    return join_race(trainings, storage, target.name, notify)
 
 
-def _begin(dataset: Dataset, limits: Limits, threads: int, folder: Path, notify: Notify) -> Fit:
-    """The state of an earlier call with the same data, budget and machine, or a new one."""
+def _checked(data: str | os.PathLike[str] | Dataset) -> Dataset:
+    dataset = data if isinstance(data, Dataset) else open_dataset(data)
+    if "train" not in dataset.splits:
+        raise CompoundNetError(f"{dataset.name} has no training images to choose a classifier by")
+    check_classes(dataset.split("train"), dataset.name)
+    return dataset
+
+
+def _begin(dataset: Dataset, limits: Limits, threads: int, form: str, folder: Path, notify: Notify) -> Fit:
+    """The state of an earlier call with the same data and machine, or a new one."""
     new = Fit(
-        dataset.name, dataset.text(), _digest(dataset), limits, threads, processor(),
+        dataset.name, dataset.text(), identity_of(dataset), limits, threads, processor(), form,
         made_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         version=metadata.version("compoundnet"),
     )  # fmt: skip
@@ -142,192 +163,223 @@ def _begin(dataset: Dataset, limits: Limits, threads: int, folder: Path, notify:
     kept = tuple(one for one in before.screened if one.accuracy is not None)
     if kept:
         notify(f"going on: {len(kept)} candidates are screened already")
-    return msgspec.structs.replace(new, screened=kept)
+    new = msgspec.structs.replace(new, screened=kept, ratios=before.ratios)
+    same = before.limits == limits and before.format == form
+    answer = before.answer if same else None
+    if answer is not None and Path(answer.model).exists() and Path(answer.file).exists():
+        return msgspec.structs.replace(
+                new, answer=answer, finished=before.finished, rungs=before.rungs,
+                notes=tuple(note for note in before.notes if not note.startswith(_STAYS)),
+            )  # fmt: skip
+    return new
 
 
-def _digest(dataset: Dataset) -> str:
-    """Digest of the training images' content and labels."""
-    train, digest = dataset.split("train"), hashlib.sha256()
-    for index in range(len(train)):
-        encoded = train.read(index)
-        digest.update(encoded if isinstance(encoded, bytes) else np.ascontiguousarray(encoded).tobytes())
-        digest.update(train.label_text(index).encode())
-    return digest.hexdigest()[:24]
+def _trainings(
+    dataset: Dataset, folder: Path, starts: StartingModels, candidates: Sequence[Candidate], workers: int, until: float
+) -> Trainings:
+    fresh = fresh_keys(candidates, lambda one: is_from_scratch(starts.opened[one.model]))
+    models = {key(one): starts(one) for one in candidates}
+    # As many as torch takes by itself, which OMP_NUM_THREADS sets.
+    each = max(1, min(torch.get_num_threads(), cores()) // workers)
+    return Trainings(dataset, folder / "trainings", models, fresh, each, until)
 
 
-def _screened(
-    state: Fit,
-    candidates: list[tuple[Candidate, str | None]],
-    opened: dict[str, ModelFolder],
-    dataset: Dataset,
-    folder: Path,
-    began: float,
-    seconds: float | None,
-    progress: Progress,
-    notify: Notify,
-) -> Fit:
-    """Screen the candidates in turn until the time is up or Ctrl-C; each result is kept at once."""
-    known = {one.candidate: one for one in state.screened}
-    found: list[Screened] = []
-    rates: dict[str, float] = {}  # milliseconds of a multiply-add
-    left, limit = 0, state.limits.max_latency
-    stopped = False
-    for candidate, excess in candidates:
-        if excess is not None:
-            found.append(Screened(candidate, dropped=excess))
-            continue
-        if candidate in known:
-            one = _again(known[candidate], limit)
-        elif stopped or (found and seconds is not None and time.monotonic() - began > seconds and _any(found)):
-            left += 1
-            continue
-        elif limit is not None and rates.get(candidate.model, 0) * candidate.macs > _HOPELESS * limit:
-            predicted = rates[candidate.model] * candidate.macs
-            one = Screened(candidate, dropped=f"predicted to take {predicted:.3g} ms, more than {limit:g} ms")
-        else:
+class _Fitting:
+    """The steps of a fit, each of which takes a state and returns the next."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        target: Path,
+        starts: StartingModels,
+        began: float,
+        seconds: float | None,
+        workers: int,
+        storage: str | None,
+        confirm: Confirm,
+        progress: Progress,
+        notify: Notify,
+    ) -> None:
+        self._dataset, self._target, self._folder = dataset, target, fit_folder(target)
+        self._starts, self._began, self._seconds = starts, began, seconds
+        self._workers, self._storage = workers, storage
+        self._confirm, self._progress, self._notify = confirm, progress, notify
+
+    def run(self, state: Fit) -> Fit:
+        chosen = {
+            name: plan_task(find_recipe("probe"), self._dataset, start=model).preprocess.size
+            for name, model in self._starts.opened.items()
+        }
+        until = None if self._seconds is None else self._began + _SCREEN * self._seconds
+        state = ScreenRun(
+            state, self._dataset, self._starts, chosen, until, self._first, self._keep, self._progress, self._notify
+        ).run()
+        state = self._best_probe(state)
+        self._keep(state)
+        if self._seconds is not None:
+            state = self._improved(state, self._began + self._seconds - time.monotonic())
+            self._keep(state)
+        state = self._unchanged(judge_on_test(state, self._dataset, self._notify))
+        self._keep(state, report=True)
+        return state
+
+    def _keep(self, state: Fit, *, report: bool = False) -> None:
+        write_whole(self._folder / FIT_FILE, msgspec.json.format(msgspec.json.encode(state), indent=2) + b"\n")
+        if report or state.answer is not None:
+            write_fit_report(state, self._folder / "report.html", self._dataset if report else None)
+
+    def _unchanged(self, state: Fit) -> Fit:
+        """Say so if the images were changed meanwhile."""
+        if identity_of(self._dataset) == state.identity:
+            return state
+        text = "images were changed while fit ran: run the same command again, which looks at them anew"
+        self._notify(text)
+        return state.noted(text)
+
+    def _first(self, state: Fit) -> Fit:
+        """A first answer, of the candidate that was screened first."""
+        one = state.ranking[0]
+        answer, excess = self._probe(one, state)
+        if answer is None:
+            self._notify(f"{one.candidate} {excess} in its final form")
+            return state
+        self._notify(f"a first answer after {time.monotonic() - self._began:.0f} s: {answer.answer.text()}")  # type: ignore[union-attr]
+        self._keep(answer)
+        return answer
+
+    def _probe(self, one: Screened, state: Fit) -> tuple[Fit | None, str]:
+        """The state with a probe as its answer; or None, and by what it misses its budget."""
+        made = partial(_probed, one.candidate, self._dataset, self._starts(one.candidate))
+        _, held = hold_out(self._dataset.split("train"), HELD_OUT, 0)
+        answer, excess = deploy(Judged(one, held), made, state, self._dataset, self._target)
+        return (None if answer is None else msgspec.structs.replace(state, answer=answer, finished=False)), excess
+
+    def _best_probe(self, state: Fit) -> Fit:
+        """Write the best candidate that meets its budget in its final form, unless an answer is as good."""
+        if state.answer is not None and state.answer.fine_tuned:
+            return state
+        wanted = state.limits.min_accuracy
+        if wanted is not None and (state.ranking[0].accuracy or 0) < wanted:
+            text = f"nothing reaches {wanted:.1%}: this is the most accurate"
+            self._notify(text)
+            state = state.noted(text)
+        missed: list[str] = []
+        for one in state.ranking:
+            if state.answer is not None and _same(state.answer.candidate, one.candidate):
+                return state
+            found, excess = self._probe(one, state)
+            if found is not None:
+                return found
+            missed.append(f"{one.candidate} was the best, but {excess} in its final form; the next takes its place")
+            self._notify(missed[-1])
+            state = state.noted(missed[-1])
+        raise CompoundNetError(f"nothing fits {state.limits.text()} in its final form: {missed[0]}")
+
+    def _improved(self, state: Fit, left: float) -> Fit:
+        """Race the candidates, and let the winner take the place of the probe."""
+        reason = "the images have several labels, and fine-tuning is compared by one class an image"
+        if not self._dataset.multilabel:
             try:
-                one = screen(
-                    candidate, dataset, opened[candidate.model], state.limits,
-                    threads=state.threads, progress=progress, notify=notify,
-                )  # fmt: skip
-                notify(str(one))
-            except KeyboardInterrupt:
-                if not _any(found):
-                    raise
-                stopped, left = True, left + 1
-                notify("stopped; finishing with the best so far")
-                continue
-        if one.latency is not None:
-            rates[candidate.model] = one.latency / candidate.macs
-        found.append(one)
-        state = msgspec.structs.replace(state, screened=tuple(found))
-        write_whole(folder / FIT_FILE, msgspec.json.encode(state))
-    if left:
-        notify(f"{left} candidates are not screened; the same command goes on")
-    return msgspec.structs.replace(state, screened=tuple(found), left=left)
+                return self._raced(state, left)
+            except _NoRaceError as error:
+                reason = str(error)
+                state = error.state
+        how = "fine-tuned network of before" if state.answer is not None and state.answer.fine_tuned else "probe"
+        text = f"{_STAYS} the {how}: {reason}"
+        self._notify(text)
+        return state.noted(text)
 
-
-def _any(found: list[Screened]) -> bool:
-    return any(one.accuracy is not None and one.dropped is None for one in found)
-
-
-def _again(one: Screened, limit: float | None) -> Screened:
-    """A result of an earlier call under the present limit."""
-    slow = limit is not None and one.latency is not None and one.latency > limit
-    return msgspec.structs.replace(one, dropped=f"more than {limit:g} ms" if slow else None)
-
-
-def _finish(state: Fit, dataset: Dataset, target: Path, notify: Notify) -> Fit:
-    """Write the best candidate that meets its budget in its final form."""
-    notes = []
-    if not state.ranking:
-        nearest = min((one for one in state.screened if one.latency is not None), key=lambda one: one.latency or 0.0)
-        raise CompoundNetError(
-            f"nothing fits {state.limits.text()}: the fastest that was timed, {nearest.candidate}, takes"
-            f" {nearest.latency:.3g} ms"
-        )
-    wanted = state.limits.min_accuracy
-    if wanted is not None and (state.ranking[0].accuracy or 0) < wanted:
-        notes.append(f"nothing reaches {wanted:.1%}: this is the most accurate")
-    for one in state.ranking:
-        probed = partial(_probed, one.candidate, dataset)
-        answer, excess = _deployed(one, probed, state, dataset, target)
-        if answer is not None:
-            for text in notes:
-                notify(text)
-            return msgspec.structs.replace(state, answer=answer, notes=tuple(notes))
-        notes.append(f"{one.candidate} was the best, but {excess} in its final form; the next takes its place")
-    raise CompoundNetError(f"nothing fits {state.limits.text()} in its final form: {notes[0]}")
-
-
-def _improved(
-    state: Fit, opened: dict[str, ModelFolder], dataset: Dataset, target: Path, left: float, notify: Notify
-) -> Fit:
-    """Fine-tune the network of the answer, if there is time, and let it take the place of the probe."""
-    answer = state.answer
-    assert answer is not None
-    reason = "the images have several labels" if dataset.multilabel else ""
-    reason = reason or ("" if left > 0 else "the time is up")
-    if not reason:
-        candidate = answer.candidate
+    def _raced(self, state: Fit, left: float) -> Fit:
+        if left <= 0:
+            raise _NoRaceError(state, "the time is up")
+        entrants = list({key(one.candidate): one.candidate for one in reversed(state.ranking)}.values())[::-1]
+        entrants = entrants[: 2 * ENTRANTS]
+        trainings = _trainings(self._dataset, self._folder, self._starts, entrants, self._workers, time.time() + left)
         try:
-            tuned = fine_tune(candidate, dataset, opened[candidate.model], fit_folder(target), left, notify)
-        except TooLongError as error:
-            reason = str(error)
-        except (InterruptedRunError, KeyboardInterrupt):
-            reason = "fine-tuning was stopped; the same command goes on"
-        else:
-            notify(str(tuned))
-            if not tuned.better:
-                return _noted(state, str(tuned))
-            (one,) = (one for one in state.screened if one.candidate == candidate)
+            costs = dict(_estimates(trainings, entrants))
+        except CompoundNetError as error:  # too few images to hold some out
+            raise _NoRaceError(state, str(error)) from error
+        left = trainings.until - time.time()
+        trainings, plan = _planned(trainings, costs, left, self._workers)
+        if plan is None:
+            least = min(costs.values())
+            raise _NoRaceError(
+                state,
+                f"fine-tuning would take at least {format_duration(_SHORT * least)}, and"
+                f" {format_duration(max(0.0, left))} are left of --time",
+            )
+        costs = {candidate: trainings.length * cost for candidate, cost in costs.items()}
+        about = f"fine-tuning {plan.text()}; {format_duration(left)} of --time are left"
+        self._notify(about)
+        if not self._confirm(about):
+            raise _NoRaceError(state, "fine-tuning was not confirmed")
+        rungs: list[Rung] = []
 
-            def copied(folder: Path) -> ModelFolder:
-                shutil.copytree(tuned.model.folder, folder)
-                return read_folder(folder)
+        def done(rung: Rung) -> None:
+            nonlocal state
+            rungs.append(rung)
+            state = msgspec.structs.replace(state, rungs=tuple(rungs))
+            self._keep(state)
+            time_left = format_duration(max(0.0, trainings.until - time.time()))
+            self._notify(f"rung {len(rungs)} of {len(plan.rungs)} is done; {time_left} are left")
 
-            better, excess = _deployed(one, copied, state, dataset, target, fine_tuned=True)
-            if better is not None:
-                return _noted(msgspec.structs.replace(state, answer=better), str(tuned))
-            reason = f"fine-tuned it {excess}"
-    notify(f"the answer is the probe: {reason}")
-    return _noted(state, f"the answer is the probe: {reason}")
+        try:
+            run_race(
+                plan, trainings, self._folder / "race", name=self._target.name, workers=self._workers,
+                storage=self._storage, notify=self._notify, done=done,
+            )  # fmt: skip
+            ranked = dict.fromkeys(one for rung in reversed(rungs) for one, _ in rung.results)
+            finish = Finish(state, self._dataset, trainings, self._starts, self._target, costs, self._notify)
+            return finish.run(list(ranked))
+        except (TimeIsUpError, InterruptedRunError, KeyboardInterrupt) as error:
+            why = str(error) if isinstance(error, TimeIsUpError) else "fine-tuning was stopped"
+            raise _NoRaceError(state, f"{why}; the same command goes on") from error
 
 
-def _noted(state: Fit, text: str) -> Fit:
-    return msgspec.structs.replace(state, notes=(*state.notes, text))
+class _NoRaceError(Exception):
+    """Why there is no fine-tuned answer; `state` is that of the fit so far."""
+
+    def __init__(self, state: Fit, reason: str) -> None:
+        super().__init__(reason)
+        self.state = state
 
 
-def _probed(candidate: Candidate, dataset: Dataset, folder: Path) -> ModelFolder:
+def _planned(
+    trainings: Trainings, costs: dict[Candidate, float], left: float, workers: int
+) -> tuple[Trainings, RacePlan | None]:
+    """A race that leaves time for training the winner on all images; else one training, of half the epochs if need
+    be."""
+    whole, short = list(costs.items()), [(candidate, _SHORT * cost) for candidate, cost in costs.items()]
+    shorter = trainings._replace(length=_SHORT)
+    for chosen, entrants, available, lanes in (
+        (trainings, whole, _RACE * left, workers),
+        (shorter, short, _RACE * left, workers),
+        (trainings, whole[:1], 0.95 * left, 1),
+        (shorter, short, 0.95 * left, 1),
+    ):
+        plan = plan_race(entrants, available, lanes)
+        if plan is not None:
+            return chosen, plan
+    return trainings, None
+
+
+def _estimates(trainings: Trainings, entrants: Sequence[Candidate]) -> list[tuple[Candidate, float]]:
+    """Seconds of the training of each candidate: of each model measured once, the others in proportion."""
+    rates: dict[str, float] = {}
+    found = []
+    for candidate in entrants:
+        whole = candidate.macs * trainings.epochs(candidate)
+        if candidate.model not in rates:
+            rates[candidate.model] = trainings.estimate(candidate) / whole
+        found.append((candidate, rates[candidate.model] * whole))
+    return found
+
+
+def _same(one: Candidate, other: Candidate) -> bool:
+    return one.in_precision(FLOAT) == other.in_precision(FLOAT)
+
+
+def _probed(candidate: Candidate, dataset: Dataset, model: ModelFolder, folder: Path) -> ModelFolder:
     """Write the probe of a candidate."""
-    task = msgspec.structs.replace(probe_of(candidate, dataset, open_folder(candidate.model)), test=None)
-    return train(task, folder).model
-
-
-def _deployed(
-    one: Screened,
-    make: Callable[[Path], ModelFolder],
-    state: Fit,
-    dataset: Dataset,
-    target: Path,
-    *,
-    fine_tuned: bool = False,
-) -> tuple[Answer | None, str]:
-    """The answer, written by `make`, exported and measured; or None, and by what it misses its budget."""
-    candidate, limits = one.candidate, state.limits
-    file = target.with_name(f"{target.name}.onnx")
-    with scratch_folder(target) as scratch:
-        model = make(scratch / target.name)
-        calibration = None
-        if candidate.precision == "int8":
-            calibration = _calibration_images(dataset.split("train"), scratch)
-        written = export(model, scratch / file.name, precision=candidate.precision, calibrate=calibration)
-        run, image = session(scratch / file.name, threads=state.threads), noise(candidate.resolution)
-        latency = time_rounds({"": lambda: run(image)})[""].median
-        if limits.max_latency is not None and latency > limits.max_latency:
-            return None, f"takes {latency:.3g} ms"
-        if limits.max_size is not None and written.bytes > limits.max_size:
-            return None, f"its file has {format_bytes(written.bytes)}"
-        result = interval = None
-        if dataset.evaluation != "train" and not (dataset.split(dataset.evaluation).labels == UNKNOWN).any():
-            found = evaluate(scratch / file.name, dataset)
-            result = msgspec.structs.replace(found.result, model=str(file))
-            bounds = wilson(round(result.top1 * result.count), result.count)
-            interval = (bounds.low, bounds.high)
-            write_whole(scratch / target.name / "result.json", write_result(result))
-        if target.exists():
-            target.rename(scratch / "replaced")
-        (scratch / target.name).rename(target)
-        (scratch / file.name).replace(file)
-    return (
-        Answer(candidate, str(target), str(file), fine_tuned, one.accuracy or 0.0, latency, written.bytes,
-               written.agreement, result, interval),
-        "",
-    )  # fmt: skip
-
-
-def _calibration_images(images: Split, scratch: Path) -> Path:
-    folder = make_folder(scratch / "calibration")
-    for index in np.linspace(0, len(images) - 1, min(_CALIBRATION, len(images)), dtype=int):
-        images.image(int(index)).save(folder / f"{index}.png")
-    return folder
+    task = msgspec.structs.replace(probe_of(candidate, dataset, model), test=None)
+    return train(task, folder, loggers=[]).model

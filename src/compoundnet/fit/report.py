@@ -1,117 +1,138 @@
-"""The report of a fit: one HTML page with what was tried, the Pareto front, and the answer (templates/fit.html.j2)."""
+"""The report of a fit: one HTML page with what was tried, the answer, its mistakes, and what to do next."""
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from compoundnet.base import format_bytes, format_count, write_whole
+from compoundnet.base.images import UnreadableImageError
+from compoundnet.data import Dataset
+from compoundnet.fit.front_plot import describe_front, draw_front, is_answer, judged_of
 from compoundnet.fit.screen import Screened
-from compoundnet.plots.canvas import OKABE_ITO, QUIET, canvas, encode, log_axis
-from compoundnet.plots.pages import data_address, page_templates
+from compoundnet.plots.pages import data_address, jpeg_address, page_templates
 
 if TYPE_CHECKING:
-    from compoundnet.fit.state import Fit
+    from compoundnet.fit.state import Answer, Fit
 
-_COLOURS = tuple(OKABE_ITO[name] for name in ("blue", "vermillion", "green", "purple", "orange", "sky", "black"))
 # How much larger a budget is for what "a tenth more" would bring.
 _MORE = 1.1
+# The longest side of a thumbnail, pixels.
+_THUMBNAIL = 160
+# What `--max-...` is called for people, and the unit that the option takes.
+_BOUNDS = {
+    "max_latency": ("time", "ms", 1.0), "max_size": ("file", "kB", 1e3), "max_macs": ("multiply-adds", "k", 1e3),
+    "max_params": ("parameters", "k", 1e3), "max_memory": ("memory", "kB", 1e3), "max_sram": ("SRAM", "kB", 1e3),
+    "max_flash": ("flash", "kB", 1e3),
+}  # fmt: skip
 
 
-def write_fit_report(found: Fit, path: str | os.PathLike[str]) -> None:
-    """Write the page, self-contained and without a script."""
-    judged = [one for one in found.screened if one.accuracy is not None and one.latency is not None]
+class _Thumbnail(msgspec.Struct, frozen=True):
+    """A wrong prediction, for the template: its image as an address; None if it cannot be read any more."""
+
+    address: str | None
+    name: str
+    truth: str
+    predicted: str
+    probability: str
+
+
+def write_fit_report(found: Fit, path: str | os.PathLike[str], dataset: Dataset | None = None) -> None:
+    """Write the page, self-contained and without a script.
+
+    Args:
+        found: The fit.
+        path: The HTML file.
+        dataset: The data, for thumbnails of the worst mistakes; without it they are only named.
+    """
+    judged = judged_of(found)
     page = page_templates("compoundnet.fit").get_template("fit.html.j2").render(
         fit=found,
         judged=len(judged),
         rows=[_row(one, found) for one in found.screened],
+        rungs=[
+            {
+                "epochs": rung.epochs,
+                "of": rung.of,
+                "rows": [(str(one), f"{100 * score:.1f}") for one, score in rung.results],
+            }
+            for rung in found.rungs
+        ],
         plot=data_address(draw_front(found)[0], "image/svg+xml") if judged else None,
         alternative=describe_front(found),
         more=what_more_brings(found),
+        mistakes=[] if found.answer is None else _thumbnails(found.answer, dataset),
     )  # fmt: skip
     write_whole(path, page.encode(errors="replace"))
 
 
-def pareto(found: Fit) -> list[Screened]:
-    """Return the candidates than which none is both faster and as accurate, from fast to slow."""
-    judged = [one for one in found.screened if one.accuracy is not None and one.latency is not None]
-    front: list[Screened] = []
-    for one in sorted(judged, key=lambda one: (one.latency or 0.0, -(one.accuracy or 0.0))):
-        if not front or (one.accuracy or 0.0) > (front[-1].accuracy or 0.0):
-            front.append(one)
-    return front
-
-
-def describe_front(found: Fit) -> str:
-    """Return the Pareto front in words."""
-    parts = [f"{one.candidate} {one.accuracy:.1%} in {one.latency:.3g} ms" for one in pareto(found)]
-    return f"Cross-validated accuracy against latency. The Pareto front: {'; '.join(parts)}."
-
-
-def draw_front(found: Fit) -> tuple[bytes, bytes]:
-    """Draw accuracy against latency, a line over the resolutions of each model, with the front and the answer: (SVG,
-    PNG)."""
-    judged = [one for one in found.screened if one.accuracy is not None and one.latency is not None]
-    models = list(dict.fromkeys(one.candidate.model for one in judged))
-    front = pareto(found)
-    with canvas(height=5.2, texts=models) as surface:
-        axes = surface.add_subplot()
-        axes.set_title("Accuracy against latency")
-        axes.set_xlabel("latency of one image, ms")
-        axes.set_ylabel("cross-validated accuracy, %")
-        for place, model in enumerate(models):
-            line = sorted(
-                ((one.latency or 0.0, 100 * (one.accuracy or 0.0), one.candidate.resolution) for one in judged
-                 if one.candidate.model == model),
-            )  # fmt: skip
-            colour = _COLOURS[place % len(_COLOURS)]
-            axes.plot([x for x, _, _ in line], [y for _, y, _ in line], "o-", color=colour, linewidth=1.2, label=model)
-            for x, y, resolution in line:
-                axes.annotate(f"{resolution}", (x, y), (0, 10), textcoords="offset points", ha="center", fontsize=9,
-                              color=colour)  # fmt: skip
-        axes.step(
-            [one.latency or 0.0 for one in front], [100 * (one.accuracy or 0.0) for one in front], where="post",
-            color=QUIET, linestyle="--", linewidth=1.2, label="Pareto front",
-        )  # fmt: skip
-        limit = found.limits.max_latency
-        if limit is not None:
-            axes.axvline(limit, color=OKABE_ITO["black"], linewidth=1, label=f"limit, {limit:g} ms")
-        log_axis(axes, "x", [*(one.latency or 0.0 for one in judged), *([limit] if limit else [])], "{:g}".format)
-        if found.answer is not None:
-            chosen = next((one for one in judged if one.candidate == found.answer.candidate), None)
-            if chosen is not None:
-                axes.plot(
-                    [chosen.latency or 0.0], [100 * (chosen.accuracy or 0.0)], "o", markersize=14,
-                    markerfacecolor="none", markeredgecolor=OKABE_ITO["black"], label="the answer",
-                )  # fmt: skip
-        axes.legend(fontsize=10, frameon=False, loc="lower right")
-        return encode(surface, describe_front(found))
-
-
 def what_more_brings(found: Fit) -> str:
-    """Return in words what a tenth more time would bring."""
-    limit, answer = found.limits.max_latency, found.answer
-    if limit is None or answer is None:
+    """Return in words what a budget that is a tenth larger would bring."""
+    limits, answer = found.limits, found.answer
+    given = [name for name in _BOUNDS if getattr(limits, name) is not None]
+    if not given or answer is None:
         return ""
-    # Slower ones, and more accurate ones that missed the limit only in their final form.
-    beyond = [
-        one for one in found.screened
-        if one.latency is not None and one.latency <= _MORE * limit
-        and (one.latency > limit or (one.accuracy or 0) > answer.cross_validated)
-    ]  # fmt: skip
+    larger = limits.times(_MORE)
+    options = " ".join(
+        f"--{name.replace('_', '-')} {getattr(larger, name) / factor:.3g}{unit}"
+        for name, (_, unit, factor) in _BOUNDS.items()
+        if name in given
+    )
+    what = _BOUNDS[given[0]][0] if len(given) == 1 else "of the budget"
+    beyond = [one for one in found.screened if _is_beyond(one, found)]
     if not beyond:
-        return (
-            f"A tenth more time ({_MORE * limit:.3g} ms) would bring nothing: no candidate that was timed lies between."
-        )
-    names = ", ".join(f"{one.candidate} ({one.latency:.3g} ms when screened)" for one in beyond)
-    more = f"{_MORE * limit:.3g}"
-    return f"A tenth more time ({more} ms) would admit {names}, which `--max-latency {more}ms` would judge."
+        return f"A tenth more {what} ({options}) would bring nothing: no candidate that was judged lies between."
+    names = ", ".join(
+        f"{one.candidate} ({'' if one.accuracy is None else f'{one.accuracy:.1%} cross-validated, '}"
+        f"{'' if one.latency is None else f'{one.latency:.3g} ms when screened'})"
+        for one in beyond
+    )
+    own = f"; the answer's probe has {answer.cross_validated:.1%}" if any(one.accuracy for one in beyond) else ""
+    return f"A tenth more {what} would admit {names}{own}. `{options}` would judge it."
+
+
+def _is_beyond(one: Screened, found: Fit) -> bool:
+    """Whether a candidate fits only a budget that is a tenth larger, or missed the budget in its final form alone."""
+    limits, answer = found.limits, found.answer
+    assert answer is not None
+    larger = limits.times(_MORE)
+    if one.latency is None and limits.max_latency is not None:
+        return False
+    slow = limits.max_latency is not None and (one.latency or 0) > limits.max_latency
+    too_slow = larger.max_latency is not None and (one.latency or 0) > larger.max_latency
+    if one.candidate.exceeds(larger) is not None or too_slow:
+        return False
+    if slow or one.candidate.exceeds(limits) is not None:
+        return one.accuracy is not None or slow
+    return limits.max_latency is not None and (one.accuracy or 0) > answer.cross_validated
+
+
+def _thumbnails(answer: Answer, dataset: Dataset | None) -> list[_Thumbnail]:
+    found = []
+    for wrong in answer.mistakes:
+        address = None
+        if dataset is not None:
+            try:
+                image = dataset.split(dataset.evaluation).image(wrong.index)
+                # Small images are enlarged, without smoothing, so that there is something to see.
+                factor = _THUMBNAIL // max(image.size)
+                if factor > 1:
+                    image = image.resize((image.width * factor, image.height * factor), 0)
+                address = jpeg_address(image, _THUMBNAIL)
+            except UnreadableImageError:
+                address = None
+        found.append(_Thumbnail(address, wrong.image, wrong.truth, wrong.predicted, f"{100 * wrong.probability:.0f}"))
+    return found
 
 
 def _row(one: Screened, found: Fit) -> dict[str, str | bool]:
     candidate = one.candidate
+    shape = f", width {candidate.width:.2g}" if candidate.width < 1 else ""
+    shape += f", depth {candidate.depth:.2g}" if candidate.depth < 1 else ""
     return {
-        "model": candidate.model,
+        "model": f"{candidate.model}{shape}",
         "resolution": f"{candidate.resolution}",
         "precision": candidate.precision,
         "params": format_count(candidate.params),
@@ -121,5 +142,5 @@ def _row(one: Screened, found: Fit) -> dict[str, str | bool]:
         "latency": "" if one.latency is None else f"{one.latency:.3g}",
         "accuracy": "" if one.accuracy is None else f"{100 * one.accuracy:.1f}",
         "dropped": one.dropped or "",
-        "answer": found.answer is not None and candidate == found.answer.candidate,
+        "answer": is_answer(one, found),
     }

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import msgspec
 import numpy as np
 
 from compoundnet.base import Notify, Progress, ignore
 from compoundnet.data import Dataset
-from compoundnet.fit.candidates import Candidate, Limits
+from compoundnet.fit.calibration_images import write_calibration_images
+from compoundnet.fit.candidates import FLOAT, Candidate, reduced_precisions
+from compoundnet.fit.limits import Limits
 from compoundnet.models import ModelFolder
-from compoundnet.runtime import Embedder
+from compoundnet.runtime import Embedder, export, session
 from compoundnet.runtime.timing.rounds import time_rounds
 from compoundnet.train import Task, find_recipe, fit_probe, plan_task
 
 _RUNS, _WARM_UP = 10, 2
+# Images that calibrate the file by which a precision's time is compared with that of float32.
+_CALIBRATION = 8
 
 
 class Screened(msgspec.Struct, frozen=True):
@@ -23,7 +30,8 @@ class Screened(msgspec.Struct, frozen=True):
 
     Attributes:
         candidate: The candidate.
-        latency: Milliseconds of one image in float32, the median; None if it was dropped before.
+        latency: Milliseconds of one image, the median; in a reduced precision as predicted from float32. None if it was
+            dropped before.
         accuracy: Cross-validated accuracy of its probe on the training images, a fraction: the mean per class if
             training is balanced; None if it was dropped.
         dropped: Why it does not fit, in words; None if it fits.
@@ -35,6 +43,16 @@ class Screened(msgspec.Struct, frozen=True):
     accuracy: float | None = None
     dropped: str | None = None
     seconds: float = 0.0
+
+    @property
+    def fits(self) -> bool:
+        """Whether it was judged and fits the budget."""
+        return self.accuracy is not None and self.dropped is None
+
+    def under(self, limit: float | None) -> Screened:
+        """Return this result under another limit of latency."""
+        slow = limit is not None and self.latency is not None and self.latency > limit
+        return msgspec.structs.replace(self, dropped=_slow(limit) if slow and limit is not None else None)
 
     def __str__(self) -> str:
         latency = "" if self.latency is None else f"{self.latency:.3g} ms"
@@ -55,6 +73,8 @@ def screen(
     limits: Limits,
     *,
     threads: int = 1,
+    ratios: Mapping[str, float] | None = None,
+    reach: float = 1.0,
     progress: Progress = ignore,
     notify: Notify = ignore,
 ) -> Screened:
@@ -63,9 +83,11 @@ def screen(
     Args:
         candidate: The candidate.
         dataset: The data; only training images are used.
-        model: The candidate's model, opened.
+        model: The model that it starts from, opened.
         limits: The budget.
         threads: Threads of the network that is timed; features are computed on all cores.
+        ratios: The time of a precision as a fraction of that of float32.
+        reach: A candidate is judged up to this times the limit of latency.
         progress: Called with the number of images whose features are computed.
         notify: Called with a line for each image that cannot be read.
 
@@ -75,10 +97,12 @@ def screen(
     began = time.monotonic()
     task = probe_of(candidate, dataset, model)
     embedder = Embedder(model, preprocess=task.preprocess)
-    session, image = embedder.open(threads), noise(candidate.resolution)
-    latency = time_rounds({"": lambda: session(image)}, runs=_RUNS, warm_up=_WARM_UP)[""].median
-    if limits.max_latency is not None and latency > limits.max_latency:
-        dropped = f"more than {limits.max_latency:g} ms"
+    run, image = embedder.open(threads), noise(candidate.resolution)
+    latency = time_rounds({"": lambda: run(image)}, runs=_RUNS, warm_up=_WARM_UP)[""].median
+    latency *= (ratios or {}).get(candidate.precision, 1.0)
+    limit = limits.max_latency
+    dropped = _slow(limit) if limit is not None and latency > limit else None
+    if limit is not None and latency > reach * limit:
         return Screened(candidate, latency, None, dropped, time.monotonic() - began)
     vectors = embedder.of_split(task.train, max_bad=task.recipe.max_bad, progress=progress, notify=notify)
     readable = np.isfinite(vectors).all(axis=1)
@@ -86,9 +110,40 @@ def screen(
     probe = fit_probe(vectors[readable], task.train.labels[readable], task.train.classes, balance=task.recipe.balance)
     balanced = task.recipe.balance != "none" and probe.mean_per_class is not None
     accuracy = probe.mean_per_class if balanced else probe.accuracy
-    return Screened(candidate, latency, accuracy, None, time.monotonic() - began)
+    return Screened(candidate, latency, accuracy, dropped, time.monotonic() - began)
+
+
+def compare_precisions(
+    model: ModelFolder, resolution: int, dataset: Dataset, threads: int, precisions: Sequence[str] | None = None
+) -> dict[str, float]:
+    """Return the time of a model's network in each reduced precision, as a fraction of that in float32.
+
+    Args:
+        model: The model.
+        resolution: Side of the input, pixels.
+        dataset: The data, whose training images calibrate.
+        threads: Threads of the network.
+        precisions: The precisions; by default `reduced_precisions`.
+    """
+    preprocess = msgspec.structs.replace(model.preprocess, size=resolution)
+    with tempfile.TemporaryDirectory() as scratch:
+        images = write_calibration_images(dataset.split("train"), Path(scratch), _CALIBRATION)
+        sessions = {}
+        for precision in (FLOAT, *(reduced_precisions() if precisions is None else precisions)):
+            file = Path(scratch) / f"{precision}.onnx"
+            calibrate = None if precision == FLOAT else images
+            export(model, file, precision=precision, calibrate=calibrate, preprocess=preprocess)
+            sessions[precision] = session(file, threads=threads)
+        image = noise(resolution)
+        calls = {name: (lambda run=run: run(image)) for name, run in sessions.items()}
+        timed = time_rounds(calls, runs=_RUNS, warm_up=_WARM_UP)
+    return {name: found.median / timed[FLOAT].median for name, found in timed.items() if name != FLOAT}
 
 
 def noise(resolution: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     """Return an image of noise float32[1, 3, resolution, resolution], for timing."""
     return np.random.default_rng(0).standard_normal((1, 3, resolution, resolution), dtype=np.float32)
+
+
+def _slow(limit: float | None) -> str:
+    return f"more than {limit:g} ms"

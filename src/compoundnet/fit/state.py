@@ -8,11 +8,47 @@ from pathlib import Path
 import msgspec
 
 from compoundnet.base import CompoundNetError, format_bytes
-from compoundnet.fit.candidates import Candidate, Limits
+from compoundnet.fit.candidates import Candidate
+from compoundnet.fit.limits import Limits
 from compoundnet.fit.screen import Screened
 from compoundnet.train import Result
 
 FIT_FILE = "fit.json"
+
+
+class HeldOut(msgspec.Struct, frozen=True):
+    """What held-out training images say of a network that was fine-tuned on the others.
+
+    Attributes:
+        accuracy: Fraction of the held-out images that it classifies correctly; the mean per class if training is
+            balanced.
+        probe: The same of the best probe, fitted to the other images.
+        images: The number of held-out images.
+        teacher: The candidate that taught it; "" if none did.
+    """
+
+    accuracy: float
+    probe: float
+    images: int
+    teacher: str = ""
+
+
+class WrongImage(msgspec.Struct, frozen=True):
+    """A test image that the answer classifies wrongly.
+
+    Attributes:
+        image: Its name.
+        index: Its number in the split.
+        truth: Its class.
+        predicted: The class that was predicted.
+        probability: The probability of that class.
+    """
+
+    image: str
+    index: int
+    truth: str
+    predicted: str
+    probability: float
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -28,8 +64,13 @@ class Answer(msgspec.Struct, frozen=True):
         latency: Milliseconds of one image of the deployed file, the median.
         size_bytes: Of the deployed file.
         agreement: Fraction of the images of the comparison of the deployed file with torch that have the same class.
-        result: The accuracy of the deployed file on the test images; None if there are none.
+        drop: Of a reduced precision, the fraction of the held-out images that float32 classifies correctly more.
+        held_out: Of a fine-tuned network, what the held-out images say.
+        on_all: Whether the network was then trained once more, on all training images.
+        result: The accuracy of the deployed file on the test images; None if there are none, or before the end.
         interval: Its 95 % interval.
+        mistakes: The wrong predictions of the highest probability on the test images.
+        several_labels: Whether an image may have several labels, or none.
     """
 
     candidate: Candidate
@@ -40,20 +81,42 @@ class Answer(msgspec.Struct, frozen=True):
     latency: float
     size_bytes: int
     agreement: float | None
-    result: Result | None
-    interval: tuple[float, float] | None
+    drop: float | None = None
+    held_out: HeldOut | None = None
+    on_all: bool = False
+    result: Result | None = None
+    interval: tuple[float, float] | None = None
+    mistakes: tuple[WrongImage, ...] = ()
+    several_labels: bool = False
 
     def text(self) -> str:
         """Return the answer in a sentence."""
         accuracy = ""
         if self.result is not None and self.interval is not None:
+            right = "with all labels right" if self.several_labels else "right"
             accuracy = (
-                f"{self.result.top1:.1%} of {self.result.count:,} test images right (95 % interval"
+                f"{self.result.top1:.1%} of {self.result.count:,} test images {right} (95 % interval"
                 f" {100 * self.interval[0]:.1f} to {100 * self.interval[1]:.1f}), "
             )
         how = "fine-tuned" if self.fine_tuned else "probe"
-        probe = "" if self.fine_tuned else f"{self.cross_validated:.1%} cross-validated, "
-        return f"{self.candidate}, {how}: {accuracy}{probe}{self.latency:.3g} ms, {format_bytes(self.size_bytes)}"
+        judged = f"{self.cross_validated:.1%} cross-validated, "
+        if self.held_out is not None:
+            judged = f"{self.held_out.accuracy:.1%} of {self.held_out.images:,} held-out training images, "
+        return f"{self.candidate}, {how}: {accuracy}{judged}{self.latency:.3g} ms, {format_bytes(self.size_bytes)}"
+
+
+class Rung(msgspec.Struct, frozen=True):
+    """A rung of the race: candidates that were fine-tuned for as many epochs.
+
+    Attributes:
+        epochs: The epochs after which they were judged.
+        of: The epochs of the whole schedule.
+        results: Each candidate with its accuracy on the held-out training images, the best first.
+    """
+
+    epochs: int
+    of: int
+    results: tuple[tuple[Candidate, float], ...]
 
 
 class Fit(msgspec.Struct, frozen=True):
@@ -66,9 +129,13 @@ class Fit(msgspec.Struct, frozen=True):
         limits: The budget.
         threads: Threads of the network that is timed.
         processor: The machine.
+        format: The format of the deployed file.
+        ratios: The time of a reduced precision as a fraction of that of float32, as measured.
         screened: All candidates that were looked at.
         left: The number of candidates that were not screened.
-        answer: The answer; None before the end.
+        rungs: The race.
+        answer: The answer so far; None before the first.
+        finished: Whether the answer was judged on the test images, if there are any.
         notes: What the user was told about choices.
         made_at: Date and time, ISO 8601.
         version: Of compoundnet.
@@ -80,9 +147,13 @@ class Fit(msgspec.Struct, frozen=True):
     limits: Limits
     threads: int
     processor: str
+    format: str = "onnx"
+    ratios: dict[str, float] = {}
     screened: tuple[Screened, ...] = ()
     left: int = 0
+    rungs: tuple[Rung, ...] = ()
     answer: Answer | None = None
+    finished: bool = False
     notes: tuple[str, ...] = ()
     made_at: str = ""
     version: str = ""
@@ -90,7 +161,7 @@ class Fit(msgspec.Struct, frozen=True):
     @property
     def ranking(self) -> list[Screened]:
         """What fits, the best first: by accuracy, or by latency among those that are accurate enough."""
-        fitting = [one for one in self.screened if one.accuracy is not None and one.dropped is None]
+        fitting = [one for one in self.screened if one.fits]
         wanted = self.limits.min_accuracy
         enough = [one for one in fitting if wanted is not None and (one.accuracy or 0) >= wanted]
         rest = [one for one in fitting if one not in enough]
@@ -98,6 +169,10 @@ class Fit(msgspec.Struct, frozen=True):
             *sorted(enough, key=lambda one: one.latency or 0.0),
             *sorted(rest, key=lambda one: (-(one.accuracy or 0.0), one.candidate.macs)),
         ]
+
+    def noted(self, text: str) -> Fit:
+        """Return this state with one more note."""
+        return self if text in self.notes else msgspec.structs.replace(self, notes=(*self.notes, text))
 
 
 def fit_folder(target: Path) -> Path:

@@ -18,7 +18,9 @@ from compoundnet.train.schedule import learning_rate, total_steps
 from compoundnet.train.task import Task
 
 # These do not change any weight, except by the images that may be missing.
-_FREE = ("save_minutes", "save_epochs", "keep", "keep_finished", "checkpointing", "max_bad", "allow_truncated")
+_FREE = (
+    "save_minutes", "save_epochs", "keep", "keep_finished", "checkpointing", "max_bad", "allow_truncated", "refit"
+)  # fmt: skip
 # These may be changed when a run resumes, after it diverged or to stop later; the run reports the change.
 _STEERING = ("lr", "clip_norm", "precision", "patience")
 # These may be changed to train for longer (or shorter) than the run was started for.

@@ -1,0 +1,203 @@
+"""The answer in its final form: exported, compared with torch, timed once more, and judged on the test images once."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from compoundnet.base import CompoundNetError, Notify, format_bytes, ignore, scratch_folder, write_whole
+from compoundnet.data import Dataset, Split
+from compoundnet.data.dataset import UNKNOWN
+from compoundnet.fit.calibration_images import write_calibration_images
+from compoundnet.fit.candidates import FLOAT, reduced_precisions
+from compoundnet.fit.screen import Screened, noise
+from compoundnet.fit.state import Answer, Fit, HeldOut, WrongImage
+from compoundnet.models import ModelFolder, read_folder
+from compoundnet.runtime import Export, export, session
+from compoundnet.runtime.exports.export import FORMATS
+from compoundnet.runtime.timing.rounds import time_rounds
+from compoundnet.train import SingleLabelReport, evaluate
+from compoundnet.train.evaluation.evaluation_report import wilson
+from compoundnet.train.results import write_result
+
+# The wrong predictions that the report shows.
+_MISTAKES = 12
+
+
+class Judged(NamedTuple):
+    """How a model was chosen.
+
+    Attributes:
+        screened: The candidate, with what the screen says of it.
+        held: The held-out training images, by which a reduced precision is compared with float32.
+        fine_tuned: Whether all of the network was trained.
+        held_out: Of a fine-tuned network, what the held-out images say.
+        on_all: Whether it was trained once more, on all training images.
+    """
+
+    screened: Screened
+    held: Split
+    fine_tuned: bool = False
+    held_out: HeldOut | None = None
+    on_all: bool = False
+
+
+class _Form(NamedTuple):
+    """A file in one precision, and what was measured of it."""
+
+    export: Export
+    latency: float
+    drop: float | None
+
+
+def file_of(target: Path, form: str) -> Path:
+    """Return the deployed file beside a model folder."""
+    return target.with_name(f"{target.name}{FORMATS[form]}")
+
+
+def check_format(form: str) -> None:
+    """Raise CompoundNetError if there is no such format."""
+    if form not in FORMATS:
+        raise CompoundNetError(f"there is no format {form!r}; the formats are {', '.join(FORMATS)}")
+
+
+def deploy(
+    judged: Judged, make: Callable[[Path], ModelFolder], state: Fit, dataset: Dataset, target: Path
+) -> tuple[Answer | None, str]:
+    """Write a model as the answer if its final form meets the budget; return None and what it misses otherwise.
+
+    Of the precisions that meet it and lose no more accuracy than `max_drop`, float32 is taken; the fastest if an
+    accuracy suffices, and the candidate's own where float32 is too large or too slow.
+
+    Args:
+        judged: How the model was chosen.
+        make: Writes the model folder and returns the model.
+        state: The state of the fit.
+        dataset: The data.
+        target: The model folder of the answer; the deployed file gets its name and the suffix of the format.
+    """
+    candidate, file = judged.screened.candidate, file_of(target, state.format)
+    with scratch_folder(target) as scratch:
+        model = make(scratch / target.name)
+        found, missed = dict[str, _Form](), list[str]()
+        for precision in _precisions(candidate.precision, state):
+            if found and state.limits.min_accuracy is None:
+                break
+            form = _form(model, precision, judged, state, dataset, scratch / f"{precision}")
+            excess = _excess(form, state)
+            if excess is None:
+                found[precision] = form
+            else:
+                missed.append(f"in {precision} {excess}" if precision != FLOAT else excess)
+        if not found:
+            return None, "; ".join(missed)
+        precision = min(found, key=lambda name: found[name].latency)
+        form = found[precision]
+        _move(scratch, precision, file, target)
+    return (
+        Answer(
+            candidate.in_precision(precision), str(target), str(file), judged.fine_tuned,
+            judged.screened.accuracy or 0.0, form.latency, form.export.bytes, form.export.agreement, form.drop,
+            judged.held_out, judged.on_all,
+        ),
+        "",
+    )  # fmt: skip
+
+
+def _precisions(own: str, state: Fit) -> list[str]:
+    """The precisions to try, in this order. A candidate in a reduced one does not fit in float32."""
+    if own != FLOAT or state.format == "torch":
+        return [own]
+    return [FLOAT, *reduced_precisions()]
+
+
+def _form(model: ModelFolder, precision: str, judged: Judged, state: Fit, dataset: Dataset, folder: Path) -> _Form:
+    folder.mkdir()
+    file = folder / f"model{FORMATS[state.format]}"
+    reduced = precision != FLOAT
+    images = write_calibration_images(dataset.split("train"), folder) if reduced else None
+    # float16 and wider need no calibration, and refuse it.
+    calibrate = images if precision == "int8" else None
+    written = export(model, file, format=state.format, precision=precision, calibrate=calibrate)
+    run, image = session(file, threads=state.threads), noise(model.preprocess.size)
+    latency = time_rounds({"": lambda: run(image)})[""].median
+    drop = None
+    if reduced:
+        images_of = Dataset("held-out training images", {judged.held.name: judged.held})
+        exported = folder.with_name(FLOAT) / file.name
+        reference = exported if exported.exists() else model
+        before, after = (evaluate(one, images_of, split=judged.held.name).result.top1 for one in (reference, file))
+        drop = before - after
+    return _Form(written, latency, drop)
+
+
+def _excess(form: _Form, state: Fit) -> str | None:
+    limits = state.limits
+    if limits.max_latency is not None and form.latency > limits.max_latency:
+        return f"takes {form.latency:.3g} ms"
+    if limits.max_size is not None and form.export.bytes > limits.max_size:
+        return f"its file has {format_bytes(form.export.bytes)}"
+    if form.drop is not None and form.drop > limits.max_drop:
+        return f"loses {100 * form.drop:.1f} points of accuracy, more than --max-drop {100 * limits.max_drop:g}%"
+    return None
+
+
+def _move(scratch: Path, precision: str, file: Path, target: Path) -> None:
+    """Give folder and file their final names."""
+    if target.exists():
+        target.rename(scratch / "replaced")
+    (scratch / target.name).rename(target)
+    parts = (part for part in (scratch / precision).iterdir() if part.is_file())
+    for part in sorted(parts):  # .bin before .xml, so that a graph always has its weights
+        part.replace(file.with_suffix(part.suffix))
+
+
+def judge_on_test(state: Fit, dataset: Dataset, notify: Notify = ignore) -> Fit:
+    """Evaluate the deployed file of the answer on the test images, which nothing was judged on before.
+
+    Returns:
+        The state with the result, the interval and the worst mistakes; the state unchanged if it was judged before.
+    """
+    answer = state.answer
+    if answer is None or state.finished:
+        return state
+    known = dataset.evaluation != "train" and not (dataset.split(dataset.evaluation).labels == UNKNOWN).any()
+    if not known:
+        notify("there are no test images with known classes: the accuracy is that on held-out training images")
+        return msgspec.structs.replace(state, finished=True)
+    found = evaluate(answer.file, dataset)
+    result = msgspec.structs.replace(found.result, model=answer.file)
+    bounds = wilson(round(result.top1 * result.count), result.count)
+    write_whole(Path(answer.model) / "result.json", write_result(result))
+    answer = msgspec.structs.replace(
+        answer, result=result, interval=(bounds.low, bounds.high), mistakes=_mistakes(found.report, found.split),
+        several_labels=dataset.multilabel,
+    )  # fmt: skip
+    return msgspec.structs.replace(state, answer=answer, finished=True)
+
+
+def _mistakes(report: object, split: Split) -> tuple[WrongImage, ...]:
+    if not isinstance(report, SingleLabelReport):
+        return ()
+    images, labels = report.images, report.labels
+    return tuple(
+        WrongImage(
+            split.image_name(one.image), one.image, labels[images.truth[one.image]],
+            labels[images.predicted[one.image]], float(images.probability[one.image]),
+        )
+        for one in report.mistakes(_MISTAKES)
+    )  # fmt: skip
+
+
+def copied(source: ModelFolder) -> Callable[[Path], ModelFolder]:
+    """Return a function that writes a copy of a model folder, and returns the model."""
+
+    def copy(folder: Path) -> ModelFolder:
+        shutil.copytree(source.folder, folder)
+        return read_folder(folder)
+
+    return copy

@@ -1,0 +1,219 @@
+"""The finish: the winner of the race against the probe, taught by a better model, and trained on all images."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from compoundnet.base import Notify
+from compoundnet.base.units import format_duration
+from compoundnet.data import Dataset, Split
+from compoundnet.fit.candidates import Candidate
+from compoundnet.fit.deployment import Judged, copied, deploy
+from compoundnet.fit.screen import Screened, probe_of
+from compoundnet.fit.starts import StartingModels
+from compoundnet.fit.state import Fit, HeldOut
+from compoundnet.fit.trainings import LONGER, TimeIsUpError, Trainings, key
+from compoundnet.models import ModelFolder, read_folder
+from compoundnet.runtime import features
+from compoundnet.train import SingleLabelReport, Task, evaluate, fit_probe, train
+
+# The probe stays only if it is better with this confidence: fine-tuning is better on average.
+_CONFIDENCE = 0.95
+# How many more images there are to train on if none is held out, and seconds to write and export a model.
+_ALL = 1.25
+_WRITING = 15.0
+
+
+class Comparison(NamedTuple):
+    """Which held-out images the fine-tuned network and the probe get right, bool[N] each."""
+
+    tuned: NDArray[np.bool_]
+    probed: NDArray[np.bool_]
+
+    @property
+    def better(self) -> bool:
+        """Whether the network is taken: unless the probe is better with 95 % confidence (McNemar's exact test)."""
+        only_probe, only_tuned = int((self.probed & ~self.tuned).sum()), int((self.tuned & ~self.probed).sum())
+        if only_tuned >= only_probe:
+            return True
+        return bool(stats.binomtest(only_probe, only_probe + only_tuned).pvalue > 1 - _CONFIDENCE)
+
+
+class _Lesson(NamedTuple):
+    """A student that is better for its teacher: both, the teacher's name in the training's, and the comparison."""
+
+    student: ModelFolder
+    teacher: ModelFolder
+    named: str
+    held: HeldOut
+
+
+class Finish:
+    """Makes the answer of the winners of a race.
+
+    Args:
+        state: The state of the fit, with the answer of a probe.
+        dataset: The data.
+        trainings: The trainings.
+        starts: The models of the candidates.
+        target: The model folder of the answer.
+        seconds: The time that each candidate's training takes, as estimated.
+        notify: Called with a line for each choice.
+    """
+
+    def __init__(
+        self,
+        state: Fit,
+        dataset: Dataset,
+        trainings: Trainings,
+        starts: StartingModels,
+        target: Path,
+        seconds: dict[Candidate, float],
+        notify: Notify,
+    ) -> None:
+        self._state, self._dataset, self._trainings, self._starts = state, dataset, trainings, starts
+        self._target, self._seconds, self._notify = target, seconds, notify
+
+    def run(self, winners: Sequence[Candidate]) -> Fit:
+        """Return the state with the answer: of the first winner that meets the budget in its final form and is not
+        worse than the probe; otherwise with that of before.
+
+        Raises:
+            TimeIsUpError: The time was up before a winner was trained.
+            InterruptedRunError: This process was asked to stop.
+        """
+        for candidate in winners:
+            if not self._is_too_large(candidate):
+                break
+        return self._state
+
+    def _is_too_large(self, candidate: Candidate) -> bool:
+        """Train a winner to the end, decide, and deploy it; return whether its final form misses the budget."""
+        model = self._trainings.finish(candidate, self._notify)
+        task = self._trainings.task(candidate)
+        assert task.held is not None
+        found = Comparison(right_by_network(model, task.held), self._right_by_probe(task))
+        held = HeldOut(float(found.tuned.mean()), float(found.probed.mean()), len(task.held))
+        said = f"{candidate}, fine-tuned: {held.accuracy:.1%} of {held.images:,} held-out training images right"
+        if not found.better:
+            self._say(f"{said}, the probe {held.probe:.1%}, so the probe stays")
+            return False
+        self._say(f"{said}, the probe {held.probe:.1%}")
+        lesson: _Lesson | None = None
+        try:
+            lesson = self._taught(candidate, task, found.tuned, held)
+        except TimeIsUpError as error:
+            self._say(f"distillation: {error}; it is left out")
+        if lesson is not None:
+            model, held = lesson.student, lesson.held
+        on_all = None
+        try:
+            on_all = self._on_all(candidate, lesson)
+        except TimeIsUpError as error:
+            self._say(f"training on all images: {error}; the network that was trained on the others is the answer")
+        return not self._deployed(candidate, on_all or model, task.held, held, on_all is not None)
+
+    def _deployed(self, candidate: Candidate, model: ModelFolder, held: Split, found: HeldOut, on_all: bool) -> bool:
+        before = self._state.answer
+        if before is not None and (before.candidate, before.held_out, before.on_all) == (candidate, found, on_all):
+            return True  # of an earlier call
+        (one,) = (one for one in self._state.screened if one.candidate == candidate)
+        judged = Judged(one, held, fine_tuned=True, held_out=found, on_all=on_all)
+        answer, excess = deploy(judged, copied(model), self._state, self._dataset, self._target)
+        if answer is None:
+            self._say(f"{candidate} is fine-tuned, but {excess} in its final form; the next takes its place")
+            return False
+        self._state = msgspec.structs.replace(self._state, answer=answer, finished=False)
+        return True
+
+    def _taught(self, candidate: Candidate, task: Task, right: NDArray[np.bool_], held: HeldOut) -> _Lesson | None:
+        """Train the winner with a teacher and for longer, if there is one and time, and take it if it is better."""
+        teacher = self._teacher(candidate)
+        if teacher is None:
+            return None
+        needed, left = (1 + _ALL) * LONGER * self._seconds.get(candidate, 0.0) + _WRITING, self._left
+        if needed > left:
+            self._say(
+                f"no distillation from {teacher.candidate}: it would take about {format_duration(needed)}, and"
+                f" {format_duration(left)} are left"
+            )
+            return None
+        model = self._teacher_model(teacher.candidate, task.train)
+        student = self._trainings.finish(candidate, self._notify, teacher=model, named=key(teacher.candidate))
+        assert task.held is not None
+        taught = right_by_network(student, task.held)
+        better = int(taught.sum()) > int(right.sum())
+        self._say(
+            f"distilled from {teacher.candidate} and trained {LONGER} times as long: {taught.mean():.1%} of the"
+            f" held-out images right, {right.mean():.1%} without, so it is {'' if better else 'not '}taken"
+        )
+        if not better:
+            return None
+        found = msgspec.structs.replace(held, accuracy=float(taught.mean()), teacher=str(teacher.candidate))
+        return _Lesson(student, model, key(teacher.candidate), found)
+
+    def _teacher(self, candidate: Candidate) -> Screened | None:
+        """The most accurate probe that was judged, in or beyond the budget, if it is better than the winner's."""
+        judged = [one for one in self._state.screened if one.accuracy is not None and not one.candidate.scaled]
+        best = max(judged, key=lambda one: one.accuracy or 0.0, default=None)
+        own = next(one.accuracy or 0.0 for one in self._state.screened if one.candidate == candidate)
+        if best is None or (best.accuracy or 0.0) <= own or best.candidate == candidate:
+            return None
+        return best
+
+    def _teacher_model(self, teacher: Candidate, others: Split) -> ModelFolder:
+        """The probe of a teacher, fitted to the images that are trained on alone: the others judge its student."""
+        place = self._trainings.folder / f"teacher-{key(teacher)}"
+        if place.exists():
+            return read_folder(place)
+        dataset = msgspec.structs.replace(self._dataset, splits={"train": others})
+        return train(probe_of(teacher, dataset, self._starts(teacher)), place, loggers=[]).model
+
+    def _on_all(self, candidate: Candidate, lesson: _Lesson | None) -> ModelFolder | None:
+        """Train once more on all images, if there is time."""
+        seconds = self._seconds.get(candidate, 0.0)
+        needed, left = _ALL * seconds * (LONGER if lesson is not None else 1) + _WRITING, self._left
+        if needed > left:
+            self._say(
+                "training once more on all images, the held-out ones too, would take about"
+                f" {format_duration(needed)}, and {format_duration(left)} are left"
+            )
+            return None
+        teacher, named = (lesson.teacher, lesson.named) if lesson is not None else (None, "")
+        return self._trainings.finish(candidate, self._notify, teacher=teacher, named=named, on_all=True)
+
+    @property
+    def _left(self) -> float:
+        return max(0.0, self._trainings.until - time.time())
+
+    def _right_by_probe(self, task: Task) -> NDArray[np.bool_]:
+        """Of the held-out images, which the best probe gets right that is fitted to the others."""
+        best = self._state.ranking[0].candidate
+        probe = probe_of(best, self._dataset, self._starts(best))
+        assert probe.start is not None and probe.recipe.balance != "auto" and task.held is not None
+        rows, others = (
+            features(probe.start, split, preprocess=probe.preprocess, max_bad=probe.recipe.max_bad)
+            for split in (task.train, task.held)
+        )
+        readable = np.isfinite(rows).all(axis=1)
+        found = fit_probe(rows[readable], task.train.labels[readable], task.train.classes, balance=probe.recipe.balance)
+        return np.asarray(found.logits(others).argmax(axis=1) == task.held.labels)
+
+    def _say(self, text: str) -> None:
+        self._notify(text)
+        self._state = self._state.noted(text)
+
+
+def right_by_network(model: ModelFolder, held: Split) -> NDArray[np.bool_]:
+    """Return bool[N]: which held-out images a model classifies correctly."""
+    report = evaluate(model, Dataset("held-out training images", {held.name: held}), split=held.name).report
+    assert isinstance(report, SingleLabelReport)
+    return np.asarray(report.images.predicted == report.images.truth)

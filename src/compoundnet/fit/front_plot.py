@@ -1,0 +1,87 @@
+"""The plot of a fit: accuracy against latency, the Pareto front, and the answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from compoundnet.fit.screen import Screened
+from compoundnet.plots.canvas import OKABE_ITO, QUIET, canvas, encode, log_axis
+
+if TYPE_CHECKING:
+    from compoundnet.fit.state import Fit
+
+_COLOURS = tuple(OKABE_ITO[name] for name in ("blue", "vermillion", "green", "purple", "orange", "sky", "black"))
+
+
+def pareto(found: Fit) -> list[Screened]:
+    """Return the candidates than which none is both faster and as accurate, from fast to slow."""
+    judged = judged_of(found)
+    front: list[Screened] = []
+    for one in sorted(judged, key=lambda one: (one.latency or 0.0, -(one.accuracy or 0.0))):
+        if not front or (one.accuracy or 0.0) > (front[-1].accuracy or 0.0):
+            front.append(one)
+    return front
+
+
+def describe_front(found: Fit) -> str:
+    """Return the Pareto front in words."""
+    parts = [f"{one.candidate} {one.accuracy:.1%} in {one.latency:.3g} ms" for one in pareto(found)]
+    return f"Cross-validated accuracy against latency. The Pareto front: {'; '.join(parts)}."
+
+
+def draw_front(found: Fit) -> tuple[bytes, bytes]:
+    """Draw accuracy against latency, a line over the resolutions of each model, with the front and the answer: (SVG,
+    PNG)."""
+    judged = judged_of(found)
+    models = list(dict.fromkeys(_line(one) for one in judged))
+    front = pareto(found)
+    with canvas(height=5.2, texts=models) as surface:
+        axes = surface.add_subplot()
+        axes.set_title("Accuracy against latency")
+        axes.set_xlabel("latency of one image, ms")
+        axes.set_ylabel("cross-validated accuracy, %")
+        for place, model in enumerate(models):
+            line = sorted(
+                ((one.latency or 0.0, 100 * (one.accuracy or 0.0), one.candidate.resolution) for one in judged
+                 if _line(one) == model),
+            )  # fmt: skip
+            colour = _COLOURS[place % len(_COLOURS)]
+            axes.plot([x for x, _, _ in line], [y for _, y, _ in line], "o-", color=colour, linewidth=1.2, label=model)
+            for x, y, resolution in line:
+                axes.annotate(f"{resolution}", (x, y), (0, 10), textcoords="offset points", ha="center", fontsize=9,
+                              color=colour)  # fmt: skip
+        axes.step(
+            [one.latency or 0.0 for one in front], [100 * (one.accuracy or 0.0) for one in front], where="post",
+            color=QUIET, linestyle="--", linewidth=1.2, label="Pareto front",
+        )  # fmt: skip
+        limit = found.limits.max_latency
+        if limit is not None:
+            axes.axvline(limit, color=OKABE_ITO["black"], linewidth=1, label=f"limit, {limit:g} ms")
+        log_axis(axes, "x", [*(one.latency or 0.0 for one in judged), *([limit] if limit else [])], "{:g}".format)
+        if found.answer is not None:
+            chosen = next((one for one in judged if is_answer(one, found)), None)
+            if chosen is not None:
+                axes.plot(
+                    [chosen.latency or 0.0], [100 * (chosen.accuracy or 0.0)], "o", markersize=14,
+                    markerfacecolor="none", markeredgecolor=OKABE_ITO["black"], label="the answer",
+                )  # fmt: skip
+        axes.legend(fontsize=10, frameon=False, loc="lower right")
+        return encode(surface, describe_front(found))
+
+
+def judged_of(found: Fit) -> list[Screened]:
+    """Return the candidates that were timed and judged."""
+    return [one for one in found.screened if one.accuracy is not None and one.latency is not None]
+
+
+def is_answer(one: Screened, found: Fit) -> bool:
+    """Return whether a candidate is the answer, in whatever precision it is deployed."""
+    return found.answer is not None and one.candidate.in_precision("") == found.answer.candidate.in_precision("")
+
+
+def _line(one: Screened) -> str:
+    """What a line of the plot joins the resolutions of."""
+    candidate = one.candidate
+    shape = f", width {candidate.width:.2g}" if candidate.width < 1 else ""
+    shape += f", depth {candidate.depth:.2g}" if candidate.depth < 1 else ""
+    return f"{candidate.model}{shape}" + ("" if candidate.precision == "float32" else f", {candidate.precision}")

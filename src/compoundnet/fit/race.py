@@ -1,0 +1,267 @@
+"""The race: successive halving of real fine-tunings (Jamieson & Talwalkar 2016, arXiv:1502.07943).
+
+Each rung is a study of the engine of trials: workers, many machines, kill and go on come with it. The best third of a
+rung goes on to the next, where its trainings continue from their own checkpoints.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import optuna
+from optuna.trial import FrozenTrial
+
+from compoundnet.base import CompoundNetError, Notify
+from compoundnet.base.units import format_duration
+from compoundnet.fit.candidates import Candidate
+from compoundnet.fit.state import Rung
+from compoundnet.fit.trainings import EPOCHS, TimeIsUpError, Trainings, key
+from compoundnet.train import InterruptedRunError, Watcher
+from compoundnet.trials.database import StudyDatabase
+from compoundnet.trials.local_workers import work_together
+from compoundnet.trials.outcomes import data_identity
+from compoundnet.trials.settings import PointList, position
+from compoundnet.trials.studies import OpenedStudy, create_study, open_study
+from compoundnet.trials.worker import work
+
+# The part of a rung that goes on, and the epochs of the first rung at the least: the first epoch of a fine-tuning
+# trains the classifier alone.
+_REDUCTION = 3
+_LEAST_EPOCHS = 2
+# Entrants at the most.
+ENTRANTS = 9
+# Seconds of making a session and the first batches, once for each training of a rung.
+_START = 3.0
+# Seconds between looks for the next rung, of a process that joins.
+_POLL = 2.0
+
+
+class RacePlan(NamedTuple):
+    """A race that fits a time.
+
+    Attributes:
+        entrants: The candidates, in the order of the screen.
+        rungs: For each rung the number of candidates, and the fraction of the schedule at whose end they are judged.
+        seconds: About how long it takes.
+    """
+
+    entrants: tuple[Candidate, ...]
+    rungs: tuple[tuple[int, float], ...]
+    seconds: float
+
+    def text(self) -> str:
+        """Return the plan in words."""
+        steps = ", ".join(f"{count} for {part:.0%} of the epochs" for count, part in self.rungs)
+        plural = "s" if len(self.entrants) != 1 else ""
+        return f"{len(self.entrants)} candidate{plural}: {steps}, about {format_duration(self.seconds)}"
+
+
+def plan_race(seconds: Sequence[tuple[Candidate, float]], available: float, workers: int = 1) -> RacePlan | None:
+    """Return the race of the most candidates that fits the time; None if not one of them can be trained in it.
+
+    Args:
+        seconds: The candidates in the order of the screen, each with the seconds of its whole training.
+        available: The seconds that there are.
+        workers: The number of trainings at a time.
+    """
+    entrants = [(candidate, cost + _START) for candidate, cost in seconds if cost + _START <= available][:ENTRANTS]
+    for count in range(len(entrants), 0, -1):
+        rungs = _rungs(count)
+        costs, total, done = [cost for _, cost in entrants[:count]], 0.0, 0.0
+        for many, part in rungs:
+            # At the worst the most expensive ones go on. Trainings do not share a worker's time evenly at the end.
+            worst = sorted(costs, reverse=True)[:many]
+            lanes = min(workers, many)
+            total += max(sum(worst) / lanes, *worst) * (part - done) + _START * -(-many // lanes)
+            done = part
+        if total <= available:
+            return RacePlan(tuple(candidate for candidate, _ in entrants[:count]), rungs, total)
+    return None
+
+
+def _rungs(count: int) -> tuple[tuple[int, float], ...]:
+    counts = [count]
+    while counts[-1] > 1 and len(counts) < 3:
+        counts.append(-(-counts[-1] // _REDUCTION))
+    counts[-1] = 1
+    last = len(counts) - 1
+    return tuple(
+        (many, max(_LEAST_EPOCHS / EPOCHS, float(_REDUCTION) ** (place - last))) for place, many in enumerate(counts)
+    )
+
+
+class RungStudy(PointList, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="race"):
+    """Settings of the study of a rung.
+
+    Attributes:
+        candidates: The candidates, one for each trial.
+        epochs: The epochs after which each is judged.
+        last: Whether no rung follows.
+    """
+
+    candidates: tuple[Candidate, ...]
+    epochs: tuple[int, ...]
+    last: bool
+
+    def params(self) -> list[dict[str, float]]:
+        """Return the number of the candidate of each trial, and its epochs."""
+        return [{"candidate": float(number), "epochs": float(epochs)} for number, epochs in enumerate(self.epochs)]
+
+
+class RungJudge:
+    """Trains the candidate of a trial as far as the rung goes."""
+
+    def __init__(self, trainings: Trainings, opened: OpenedStudy[RungStudy], watcher: Watcher | None = None) -> None:
+        self._trainings, self._opened, self._watcher = trainings, opened, watcher
+
+    def values(self, trial: optuna.Trial) -> Sequence[float]:
+        """Return the accuracy on the held-out images. An interrupted training is continued."""
+        settings, number = self._opened.settings, position(trial)
+        found = self._trainings.train_until(settings.candidates[number], settings.epochs[number], self._watcher)
+        trial.set_user_attr("seconds", found.seconds)
+        return (found.accuracy,)
+
+    def describe(self, trial: FrozenTrial) -> str:
+        """Return a one-line description of a finished trial."""
+        settings, number = self._opened.settings, position(trial)
+        return (
+            f"{settings.candidates[number]}, {settings.epochs[number]} epochs: {trial.values[0]:.1%} of the held-out"
+            f" images, {trial.user_attrs.get('seconds', 0.0):.0f} s"
+        )
+
+
+def run_race(
+    plan: RacePlan,
+    trainings: Trainings,
+    folder: Path,
+    *,
+    name: str,
+    workers: int,
+    storage: str | None,
+    notify: Notify,
+    done: Callable[[Rung], object],
+) -> list[Candidate]:
+    """Run a race, or go on with it, and return the candidates of the last rung that was finished, the best first.
+
+    Args:
+        plan: The race.
+        trainings: The trainings.
+        folder: Where the studies are kept; a study on a server leaves its settings here.
+        name: The name of the fit, of which those of the studies on a server are made.
+        workers: The number of trainings at a time.
+        storage: A PostgreSQL URL, for workers on many machines.
+        notify: Called with a line for each training that is finished.
+        done: Called with each rung that is finished.
+
+    Raises:
+        TimeIsUpError: The time was up before the last rung was finished.
+        InterruptedRunError: This process was asked to stop. The same call goes on.
+        CompoundNetError: The storage cannot be used, or every worker has failed.
+    """
+    going = list(plan.entrants)
+    for place, (count, part) in enumerate(plan.rungs):
+        going = going[:count]
+        epochs = tuple(_epochs(trainings, candidate, part) for candidate in going)
+        last = place == len(plan.rungs) - 1
+        settings = RungStudy(tuple(going), epochs, last)
+        digest = hashlib.sha256(msgspec.json.encode(settings)).hexdigest()[:8]
+        study = folder / f"{_prefix(name)}{place + 1}-{digest}"
+        opened = create_study(settings, data_identity(trainings.dataset), study, storage)
+        try:
+            _work(opened, trainings, study, storage, min(workers, len(going)), notify)
+            scores = {settings.candidates[position(trial)]: trial.values[0] for trial in opened.counted()}
+        finally:
+            opened.close()
+        # Of equally good ones that which the screen preferred.
+        going = sorted(going, key=lambda candidate: -scores[candidate])
+        done(Rung(max(epochs), max(map(trainings.epochs, going)), tuple((one, scores[one]) for one in going)))
+    return going
+
+
+def _epochs(trainings: Trainings, candidate: Candidate, part: float) -> int:
+    whole = trainings.epochs(candidate)
+    return whole if part == 1 else max(_LEAST_EPOCHS, round(part * whole))
+
+
+def _prefix(name: str) -> str:
+    return f"{name}-rung-"
+
+
+def _work(
+    opened: OpenedStudy[RungStudy], trainings: Trainings, study: Path, storage: str | None, workers: int, notify: Notify
+) -> None:
+    judge = RungJudge(trainings, opened)
+    if workers == 1:
+        work(opened, judge, notify=notify)
+        return
+    place = study.absolute() if storage is None else opened.database.secret_url()
+    try:
+        join = functools.partial(_join, trainings, place, opened.study.study_name)
+        work_together(opened, join, judge, workers, notify)
+    except InterruptedRunError:
+        raise
+    except CompoundNetError as error:
+        if time.time() > trainings.until:
+            raise TimeIsUpError("the time was up before the race was over") from error
+        raise
+
+
+def _join(trainings: Trainings, place: str | Path, name: str, go_on: Callable[[], bool]) -> None:
+    """Work on a rung in a separate process."""
+    opened = open_study(place, _decode, name)
+    try:
+        work(opened, RungJudge(trainings, opened), go_on=go_on)
+    finally:
+        opened.close()
+
+
+def _decode(text: str, source: str) -> RungStudy:
+    try:
+        return msgspec.json.decode(text, type=RungStudy)
+    except msgspec.ValidationError as error:
+        raise CompoundNetError(f"{source} is not the study of a fit: {error}") from error
+
+
+def join_race(trainings: Callable[[Sequence[Candidate]], Trainings], storage: str, name: str, notify: Notify) -> int:
+    """Work on the rungs of a fit that another process runs, as they appear, until the last one is finished.
+
+    Args:
+        trainings: Returns the trainings of candidates on this machine.
+        storage: The PostgreSQL URL.
+        name: The name of the fit, that of its output.
+        notify: Called with a line for each training that is finished here.
+
+    Returns:
+        The number of trainings that were finished here.
+    """
+    finished, seen = 0, set[str]()
+    notify(f"waiting for the trainings of {name}; Ctrl-C ends this worker")
+    while True:
+        database = StudyDatabase(storage)
+        with database.readable_errors():
+            names = [one for one in optuna.get_all_study_names(database.storage) if one.startswith(_prefix(name))]
+        database.close()
+        for study in sorted(set(names) - seen):
+            opened = open_study(storage, _decode, study)
+            try:
+                ours = trainings(opened.settings.candidates)
+                if opened.data != data_identity(ours.dataset):
+                    raise CompoundNetError(f"{ours.dataset.name} holds other images here than {study} was begun with")
+                finished += work(opened, RungJudge(ours, opened), notify=notify)
+                if opened.settings.last:
+                    return finished
+            finally:
+                opened.close()
+            seen.add(study)
+        time.sleep(_POLL)
+
+
+def fresh_keys(trainings: Sequence[Candidate], from_scratch: Callable[[Candidate], bool]) -> frozenset[str]:
+    """Return the keys of the candidates whose weights are inherited or new."""
+    return frozenset(key(one) for one in trainings if one.scaled or from_scratch(one))

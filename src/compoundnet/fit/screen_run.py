@@ -1,0 +1,232 @@
+"""The screen of all candidates, one after the other, until the time is up; it goes on where an earlier one ended."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from compoundnet.arch import cost
+from compoundnet.base import CompoundNetError, Notify, Progress
+from compoundnet.data import Dataset
+from compoundnet.fit.candidates import (
+    FLOAT,
+    Candidate,
+    find_candidates,
+    measured,
+    reduced_precisions,
+    scaled_candidates,
+    wide_enough,
+)
+from compoundnet.fit.screen import Screened, compare_precisions, screen
+from compoundnet.fit.starts import StartingModels
+from compoundnet.fit.state import Fit
+
+# A candidate is not timed if another resolution of its model predicts more than this times the limit.
+_HOPELESS = 1.5
+# What exceeds the budget by no more than this is judged too: what a little more budget would bring.
+MORE = 1.1
+# No precision is so many times as fast as float32.
+_FASTEST = 4
+# How many of what exceeds the budget by little are judged.
+_BEYOND = 2
+
+
+class ScreenRun:
+    """Screens candidates.
+
+    Args:
+        state: The state of the fit.
+        dataset: The data.
+        starts: The models of the candidates.
+        chosen: The resolution that training would choose for each model.
+        until: The time, by `time.monotonic`, after which no further candidate is screened; None: all are.
+        first: Called with the state once there is a candidate that fits; returns the state with a first answer.
+        keep: Called with the state after each candidate.
+        progress: Called with the number of images whose features are computed.
+        notify: Called with a line for each candidate.
+    """
+
+    def __init__(
+        self,
+        state: Fit,
+        dataset: Dataset,
+        starts: StartingModels,
+        chosen: Mapping[str, int],
+        until: float | None,
+        first: Callable[[Fit], Fit],
+        keep: Callable[[Fit], object],
+        progress: Progress,
+        notify: Notify,
+    ) -> None:
+        self._state, self._dataset, self._starts, self._chosen = state, dataset, starts, chosen
+        self._until, self._first, self._keep = until, first, keep
+        self._progress, self._notify = progress, notify
+        self._known = {one.candidate: one for one in state.screened if one.accuracy is not None}
+        self._found: list[Screened] = []
+        self._rates: dict[str, float] = {}  # milliseconds of a multiply-add
+        self._left, self._stopped = 0, False
+
+    def run(self) -> Fit:
+        """Screen, and return the state with all candidates and the reasons of those that were dropped.
+
+        Raises:
+            CompoundNetError: Nothing fits; the message says what comes nearest, and what it would take.
+        """
+        limits, classes = self._state.limits, len(self._dataset.classes)
+        candidates = find_candidates(self._starts.opened, self._chosen, classes, limits)
+        over = [Screened(candidate, dropped=excess) for candidate, excess in candidates if excess is not None]
+        fitting = [candidate for candidate, excess in candidates if excess is None]
+        if not fitting:
+            least = min(candidates, key=lambda pair: (pair[0].params, pair[0].macs))[0]
+            raise CompoundNetError(
+                f"no model at hand fits {limits.text()}: the smallest is {least}, whose {least.exceeds(limits)}"
+            )
+        slow: list[Candidate] = []
+        for candidate in fitting:
+            self._one(candidate)
+            slow.append(candidate)
+            # Another precision has to be exported, which takes a while: a first answer goes before.
+            if self._state.answer is not None:
+                self._reduced(slow)
+        self._reduced(slow)
+        if limits.max_latency is not None and not any(wide_enough(one.candidate, self._chosen) for one in self._fits()):
+            for candidate in self._narrower(limits.max_latency):
+                self._one(candidate)
+        if not self._fits():
+            self._raise_too_slow()
+        self._found += self._beyond(over)
+        if self._left:
+            self._notify(f"{self._left} candidates are not screened; the same command goes on")
+        return self._updated()
+
+    def _fits(self) -> list[Screened]:
+        return [one for one in self._found if one.fits]
+
+    def _updated(self) -> Fit:
+        found = list({one.candidate: one for one in self._found}.values())
+        return msgspec.structs.replace(self._state, screened=tuple(found), left=self._left)
+
+    @property
+    def _time_is_up(self) -> bool:
+        return self._stopped or (self._until is not None and time.monotonic() > self._until and bool(self._fits()))
+
+    def _one(self, candidate: Candidate) -> None:
+        limit = self._state.limits.max_latency
+        if candidate in self._known:
+            one = self._known[candidate].under(limit)
+        elif self._time_is_up:
+            self._left += 1
+            return
+        elif limit is not None and (predicted := self._predicted(candidate)) > _HOPELESS * limit:
+            one = Screened(candidate, dropped=f"predicted to take {predicted:.3g} ms, more than {limit:g} ms")
+        else:
+            screened = self._screened(candidate, MORE)
+            if screened is None:
+                self._left += 1
+                return
+            one = screened
+        if one.latency is not None:
+            ratio = self._state.ratios.get(candidate.precision, 1.0)
+            self._rates[candidate.model] = one.latency / ratio / candidate.macs
+        self._found.append(one)
+        self._state = self._updated()
+        self._keep(self._state)
+        if one.fits and self._state.answer is None:
+            self._state = self._first(self._state)
+
+    def _screened(self, candidate: Candidate, reach: float) -> Screened | None:
+        """The result of a candidate; None if Ctrl-C ended it."""
+        try:
+            one = screen(
+                candidate, self._dataset, self._starts(candidate), self._state.limits,
+                threads=self._state.threads, ratios=self._state.ratios, reach=reach,
+                progress=self._progress, notify=self._notify,
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            if not self._fits():
+                raise
+            self._stopped = True
+            self._notify("stopped; finishing with the best so far")
+            return None
+        self._notify(str(one))
+        return one
+
+    def _predicted(self, candidate: Candidate) -> float:
+        """Milliseconds, by another resolution of the model; 0 if none was timed."""
+        return self._rates.get(candidate.model, 0.0) * candidate.macs * self._state.ratios.get(candidate.precision, 1.0)
+
+    def _reduced(self, candidates: list[Candidate]) -> None:
+        """Screen those that are too slow in float32 in the precisions in which they may be fast enough, and empty the
+        list."""
+        limit = self._state.limits.max_latency
+        while candidates:
+            candidate = candidates.pop(0)
+            one = next((one for one in self._found if one.candidate == candidate), None)
+            if limit is None or one is None or candidate.precision != FLOAT or one.fits or self._time_is_up:
+                continue
+            slow = one.latency if one.latency is not None else self._predicted(candidate)
+            if slow > _FASTEST * limit:
+                continue
+            if not self._state.ratios and reduced_precisions():
+                self._compare(candidate)
+            for precision, ratio in self._state.ratios.items():
+                if slow * ratio <= limit:
+                    self._one(candidate.in_precision(precision))
+
+    def _compare(self, candidate: Candidate) -> None:
+        ratios = compare_precisions(self._starts(candidate), candidate.resolution, self._dataset, self._state.threads)
+        self._state = msgspec.structs.replace(self._state, ratios=ratios)
+        named = ", ".join(f"{name} takes {ratio:.2f} times the time of float32" for name, ratio in ratios.items())
+        self._notify(f"{candidate}: {named}")
+
+    def _narrower(self, limit: float) -> list[Candidate]:
+        """Networks scaled down until they are predicted to meet the limit of latency."""
+        name = min(self._starts.opened, key=lambda name: cost(self._starts.opened[name].network).params)
+        if name not in self._rates:
+            return []
+        bounded = msgspec.structs.replace(self._state.limits, max_macs=limit / self._rates[name])
+        if self._state.limits.max_macs is not None:
+            bounded = bounded.within(self._state.limits)
+        return scaled_candidates(self._starts.opened, self._chosen, len(self._dataset.classes), bounded)
+
+    def _raise_too_slow(self) -> None:
+        timed = [one for one in self._found if one.latency is not None]
+        limits = self._state.limits
+        if not timed:
+            raise CompoundNetError(f"nothing fits {limits.text()}: every candidate was predicted to be too slow")
+        nearest = min(timed, key=lambda one: one.latency or 0.0)
+        assert nearest.latency is not None
+        raise CompoundNetError(
+            f"nothing fits {limits.text()}: the fastest that was timed, {nearest.candidate}, takes"
+            f" {nearest.latency:.3g} ms; --max-latency {math.ceil(10 * MORE * nearest.latency) / 10:g}ms would admit it"
+        )
+
+    def _beyond(self, over: list[Screened]) -> list[Screened]:
+        """The candidates that exceed the exact bounds, of which some are judged: what is just beyond the budget, and
+        with a limited time what is the best of each model without a budget, which may teach."""
+        near = [one for one in over if one.candidate.exceeds(self._state.limits.times(MORE)) is None]
+        near = sorted(near, key=lambda one: -one.candidate.macs)[:_BEYOND]
+        wanted = [one.candidate for one in near]
+        if self._until is not None:
+            wanted += [self._unbounded(name) for name in self._starts.opened]
+        judged = {one.candidate for one in self._found if one.accuracy is not None}
+        found = {one.candidate: one for one in over}
+        for candidate in dict.fromkeys(wanted):
+            if candidate in judged or candidate.in_precision("int8") in judged:
+                continue
+            known = self._known.get(candidate)
+            if known is None and not self._time_is_up:
+                known = self._screened(candidate, math.inf)
+            if known is not None:
+                limit = self._state.limits.max_latency
+                dropped = candidate.exceeds(self._state.limits) or known.under(limit).dropped
+                found[candidate] = msgspec.structs.replace(known, dropped=dropped)
+        self._found = [one for one in self._found if one.candidate not in found or one.accuracy is not None]
+        return [one for one in found.values() if one.candidate not in judged]
+
+    def _unbounded(self, name: str) -> Candidate:
+        model = self._starts.opened[name]
+        return measured(name, model.network, self._chosen[name], len(self._dataset.classes))

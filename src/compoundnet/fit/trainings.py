@@ -1,0 +1,234 @@
+"""The fine-tunings of a fit: each candidate's in a folder of its own, judged on the same held-out training images.
+
+A training follows the schedule of its whole length from the start. It may pause after any epoch and goes on from its
+checkpoint, so that a rung of the race costs only the epochs that are new.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from compoundnet.base import CompoundNetError
+from compoundnet.base.machine import torch_threads
+from compoundnet.data import Dataset
+from compoundnet.fit.candidates import FLOAT, Candidate
+from compoundnet.models import ModelFolder, read_folder
+from compoundnet.train import Epoch, Hardware, Recipe, Task, Watcher, find_recipe, launch, plan_task, train
+from compoundnet.train.checkpoints import Checkpoints
+from compoundnet.train.engine import Engine
+from compoundnet.train.interruptions import DivergedError
+from compoundnet.train.logs import Logs
+from compoundnet.train.recipe_parts import Distillation
+from compoundnet.train.run import run_folder
+
+# The fraction of the training images on which trainings, and the probe, are compared.
+HELD_OUT = 0.2
+# Epochs of a training from pretrained weights, of one from inherited or new weights, which have more to learn, and how
+# many times as long the winner may be trained in the end.
+EPOCHS, EPOCHS_SCALED = 10, 30
+LONGER = 2
+
+
+class TimeIsUpError(CompoundNetError):
+    """A training was ended because the time is up. It goes on from its checkpoint."""
+
+
+class Trained(msgspec.Struct, frozen=True):
+    """A training after some epochs.
+
+    Attributes:
+        accuracy: Fraction of the held-out images that is classified correctly; the mean per class if training is
+            balanced; 0 if training diverged.
+        seconds: What these epochs took now.
+    """
+
+    accuracy: float
+    seconds: float
+
+
+class Trainings(NamedTuple):
+    """The fine-tunings of a fit, in the form passed to each process of the race.
+
+    Attributes:
+        dataset: The data; only training images are used.
+        folder: The folder of the trainings.
+        starts: The model that each candidate starts from, by `key`.
+        fresh: The keys of the candidates whose weights are inherited or new.
+        threads: Threads of each training on a CPU.
+        until: The time, by `time.time`, at which trainings end.
+        length: The length of the schedule as a fraction of the usual one, for a short time.
+    """
+
+    dataset: Dataset
+    folder: Path
+    starts: Mapping[str, ModelFolder]
+    fresh: frozenset[str]
+    threads: int
+    until: float
+    length: float = 1.0
+
+    def epochs(self, candidate: Candidate) -> int:
+        """Return the length of the schedule."""
+        return round(self.length * (EPOCHS_SCALED if key(candidate) in self.fresh else EPOCHS))
+
+    def task(self, candidate: Candidate, teacher: ModelFolder | None = None) -> Task:
+        """Return the task of fine-tuning a candidate; with a teacher it learns from that too, and for longer."""
+        recipe = recipe_of(candidate.resolution, self.epochs(candidate), fresh=key(candidate) in self.fresh)
+        if teacher is not None:
+            recipe = recipe.replace(
+                epochs=LONGER * recipe.epochs, distillation=Distillation(weight=0.5, temperature=2.0, view="whole")
+            )
+        task = plan_task(recipe, self.dataset, start=self.starts[key(candidate)], teacher=teacher)
+        return msgspec.structs.replace(task, test=None)
+
+    def place(self, candidate: Candidate, teacher: str = "") -> Path:
+        """Return the model folder of a training, whether it exists or not."""
+        return self.folder / (
+            f"{key(candidate)}-{self.epochs(candidate)}-epochs" + (f"-taught-{teacher}" if teacher else "")
+        )
+
+    def estimate(self, candidate: Candidate) -> float:
+        """Return about how many seconds the whole training of a candidate takes, from a few images that are timed."""
+        with self._engine(candidate, Watcher()) as engine:
+            seconds = engine.summary().seconds
+        assert seconds is not None
+        return seconds.total
+
+    def train_until(self, candidate: Candidate, epochs: int, watcher: Watcher | None = None) -> Trained:
+        """Train a candidate until it has had so many epochs, and save a checkpoint.
+
+        Raises:
+            TimeIsUpError: The time would be over before that.
+            InterruptedRunError: This process was asked to stop; a checkpoint is saved.
+        """
+        began = time.monotonic()
+        with self._engine(candidate, _Bounded(self.until, watcher or Watcher())) as engine:
+            engine.resume()
+            engine.stop_after(epochs * engine.epoch_steps)
+            try:
+                engine.run()
+            except DivergedError:
+                return Trained(0.0, time.monotonic() - began)
+            # A training that has gone further already is judged by what it was after these epochs.
+            row = next(row for row in reversed(engine.history) if row.epoch <= epochs)
+        return Trained(held_score(row, self.task(candidate).recipe), time.monotonic() - began)
+
+    def finish(
+        self, candidate: Candidate, notify: Callable[[str], object], *, teacher: ModelFolder | None = None,
+        named: str = "", on_all: bool = False,
+    ) -> ModelFolder:  # fmt: skip
+        """Train a candidate to the end, or go on with that, and return the model, with its temperature fitted.
+
+        Args:
+            candidate: The candidate.
+            notify: Called with what training has to say.
+            teacher: The model that teaches it.
+            named: The teacher's name in the name of the folder.
+            on_all: Whether to train it once more, on the held-out images too.
+
+        Raises:
+            TimeIsUpError: The time would be over before that.
+            InterruptedRunError: This process was asked to stop; a checkpoint is saved.
+        """
+        task, place = self.task(candidate, teacher), self.place(candidate, named)
+        if on_all:
+            whole = self.dataset.read_with(task.train.reading).split("train")
+            task = msgspec.structs.replace(task, recipe=task.recipe.replace(refit=True), whole=whole)
+            place = place.with_name(f"{place.name}-all")
+            _continue_from(run_folder(self.place(candidate, named)), run_folder(place))
+        if place.exists():
+            return read_folder(place)
+        with self._threads():
+            train(
+                task, place, resume=run_folder(place).exists(), watcher=_Bounded(self.until, _Lines(notify)), loggers=[]
+            )
+        return read_folder(place)
+
+    @contextlib.contextmanager
+    def _engine(self, candidate: Candidate, watcher: Watcher) -> Iterator[Engine]:
+        task = self.task(candidate)
+        folder = run_folder(self.place(candidate))
+        fabric = launch(Hardware(devices=1), task.recipe)
+        with self._threads():
+            checkpoints = Checkpoints(folder / "checkpoints", task.recipe.keep)
+            yield Engine(task, fabric, checkpoints, Logs(None), watcher=watcher)
+
+    def _threads(self) -> contextlib.AbstractContextManager[None]:
+        return torch_threads(self.threads)
+
+
+def recipe_of(resolution: int, epochs: int, *, fresh: bool) -> Recipe:
+    """Return the recipe of a fine-tuning.
+
+    Args:
+        resolution: Side of the input, pixels.
+        epochs: The length of the schedule.
+        fresh: Whether the weights are inherited or new: then batch norms learn their statistics, and all layers at one
+            rate.
+    """
+    recipe = find_recipe("finetune").replace(
+        resolution=resolution, minival=HELD_OUT, epochs=epochs, save_minutes=1.0, keep=1
+    )
+    if fresh:
+        recipe = recipe.replace(norm="train", norm_momentum=0.1, layer_decay=1.0, frozen_epochs=0, lr=2e-3)
+    return recipe
+
+
+def key(candidate: Candidate) -> str:
+    """Return the name of a candidate's training: the same for all precisions of the deployed file."""
+    name = Path(candidate.model).name.replace(":", "-")
+    digest = hashlib.sha256(msgspec.json.encode(candidate.in_precision(FLOAT))).hexdigest()[:8]
+    return f"{name}-{candidate.resolution}px-{digest}"
+
+
+def held_score(epoch: Epoch, recipe: Recipe) -> float:
+    """Return the figure by which epochs are compared: the mean per class if training is balanced."""
+    balanced = recipe.balance != "none" and epoch.held_mean_per_class is not None
+    found = epoch.held_mean_per_class if balanced else epoch.held_top1
+    assert found is not None
+    return found
+
+
+def _continue_from(source: Path, target: Path) -> None:
+    """Let a training go on from the last checkpoint of another one, if it has not begun itself."""
+    last = Checkpoints(source / "checkpoints", keep=1).paths()[-1:]
+    if target.exists() or not last:
+        return
+    folder = target / "checkpoints"
+    folder.mkdir(parents=True)
+    (folder / last[0].name).hardlink_to(last[0])
+
+
+class _Bounded(Watcher):
+    """Passes events on, and ends a training when the time is up; it loses what it did since its checkpoint."""
+
+    def __init__(self, until: float, watcher: Watcher) -> None:
+        self._until, self._watcher = until, watcher
+
+    def stepped(self, step: int, loss: float) -> None:
+        self._watcher.stepped(step, loss)
+        if time.time() > self._until:
+            raise TimeIsUpError(f"the time was up after step {step}")
+
+    def epoch_ended(self, epoch: Epoch) -> None:
+        self._watcher.epoch_ended(epoch)
+
+    def notify(self, text: str) -> None:
+        self._watcher.notify(text)
+
+
+class _Lines(Watcher):
+    """Passes on what training has to say."""
+
+    def __init__(self, notify: Callable[[str], object]) -> None:
+        self._notify = notify
+
+    def notify(self, text: str) -> None:
+        self._notify(text)
