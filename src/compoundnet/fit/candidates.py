@@ -13,13 +13,12 @@ from compoundnet.base import CompoundNetError, format_bytes, format_count
 from compoundnet.fit.limits import Limits
 from compoundnet.models import ModelFolder, entries, is_fetched
 from compoundnet.models.catalogue import Package
-from compoundnet.runtime.exports.export import LIMITS as PRECISIONS
 
 FLOAT = "float32"
 # Sides of the input that are tried, up to that of the model.
 RESOLUTIONS = (32, 48, 64, 96, 128, 160, 192, 224, 260, 300, 380, 456, 528, 600)
 # Bytes of a parameter in an exported file, and of the graph around the parameters; the finished file is measured.
-_BYTES = {"float32": 4.0, "float16": 2.0, "bfloat16": 2.0, "int8": 1.06}
+_BYTES = {"float32": 4.0, "int8": 1.06}
 _GRAPH = 120_000
 # Below this side pretrained features mean little: narrower networks are candidates too if nothing larger fits.
 _LEAST_SIDE = 64
@@ -34,7 +33,7 @@ class Candidate(msgspec.Struct, frozen=True):
     Attributes:
         model: The name of the model, or its folder.
         resolution: Side of the input, pixels.
-        precision: Of the deployed file.
+        precision: In which the deployed file is computed.
         params: Parameters, with a classifier of the data's classes.
         macs: Multiply-adds of one image.
         memory_bytes: Peak memory of inference on one image.
@@ -43,6 +42,7 @@ class Candidate(msgspec.Struct, frozen=True):
         flash_bytes: int8 weights on a microcontroller.
         width: Multiplier of the model's channels; below 1 the network inherits its weights.
         depth: Multiplier of the model's blocks, likewise.
+        backend: The backend that runs the deployed file; "" for the first that runs its format.
     """
 
     model: str
@@ -56,6 +56,12 @@ class Candidate(msgspec.Struct, frozen=True):
     flash_bytes: int = 0
     width: float = 1.0
     depth: float = 1.0
+    backend: str = ""
+
+    @property
+    def way(self) -> str:
+        """How it is computed: backend and precision."""
+        return f"{self.backend} {self.precision}"
 
     @property
     def scaled(self) -> bool:
@@ -66,7 +72,8 @@ class Candidate(msgspec.Struct, frozen=True):
         shape = f" of width {self.width:.2g}" if self.width < 1 else ""
         shape += f"{' and' if shape else ' of'} depth {self.depth:.2g}" if self.depth < 1 else ""
         precision = "" if self.precision == FLOAT else f" in {self.precision}"
-        return f"{self.model}{shape} at {self.resolution} px{precision}"
+        backend = f" on {self.backend}" if self.backend else ""
+        return f"{self.model}{shape} at {self.resolution} px{precision}{backend}"
 
     def exceeds(self, limits: Limits) -> str | None:
         """Return in words by what the exact costs exceed a budget; None if they do not."""
@@ -89,10 +96,10 @@ class Candidate(msgspec.Struct, frozen=True):
         shaped = scale(base, width=self.width, depth=self.depth) if self.scaled else base
         return shaped.replace(resolution=self.resolution)
 
-    def in_precision(self, precision: str) -> Candidate:
-        """Return the same network in another precision."""
+    def in_precision(self, precision: str, backend: str = "") -> Candidate:
+        """Return the same network in another precision, on another backend."""
         size = int(self.params * _BYTES.get(precision, _BYTES[FLOAT])) + _GRAPH
-        return msgspec.structs.replace(self, precision=precision, size_bytes=size)
+        return msgspec.structs.replace(self, precision=precision, size_bytes=size, backend=backend)
 
 
 def models_at_hand() -> list[str]:
@@ -106,14 +113,6 @@ def models_at_hand() -> list[str]:
 
 def _is_installed(package: Package) -> bool:
     return importlib.util.find_spec(package.file.partition("/")[0]) is not None
-
-
-def reduced_precisions() -> list[str]:
-    """Return the precisions below float32 that files are exported in and that may pay on a CPU.
-
-    float16 is left out: processors without its instructions compute it through float32, more slowly.
-    """
-    return [name for name in PRECISIONS if name not in (FLOAT, "float16")]
 
 
 def find_candidates(

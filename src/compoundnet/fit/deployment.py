@@ -12,10 +12,10 @@ import msgspec
 from compoundnet.base import CompoundNetError, Notify, format_bytes, ignore, scratch_folder, write_whole
 from compoundnet.data import Dataset, Split
 from compoundnet.data.dataset import UNKNOWN
-from compoundnet.fit.calibration_images import write_calibration_images
-from compoundnet.fit.candidates import FLOAT, reduced_precisions
-from compoundnet.fit.screen import Screened, noise
+from compoundnet.fit.candidates import FLOAT, Candidate
+from compoundnet.fit.screen import Screened
 from compoundnet.fit.state import Answer, Fit, HeldOut, WrongImage
+from compoundnet.fit.ways import calibration_images, file_precision, noise, other_ways
 from compoundnet.models import ModelFolder, read_folder
 from compoundnet.runtime import Export, export, session
 from compoundnet.runtime.exports.export import FORMATS
@@ -80,59 +80,64 @@ def deploy(
         dataset: The data.
         target: The model folder of the answer; the deployed file gets its name and the suffix of the format.
     """
-    candidate, file = judged.screened.candidate, file_of(target, state.format)
+    file = file_of(target, state.format)
     with scratch_folder(target) as scratch:
         model = make(scratch / target.name)
-        found, missed = dict[str, _Form](), list[str]()
-        for precision in _precisions(candidate.precision, state):
+        found, missed = dict[Candidate, _Form](), list[str]()
+        for candidate in _ways(judged.screened.candidate, state):
             if found and state.limits.min_accuracy is None:
                 break
-            form = _form(model, precision, judged, state, dataset, scratch / f"{precision}")
+            form = _form(candidate, model, judged, state, dataset, scratch)
             excess = _excess(form, state)
             if excess is None:
-                found[precision] = form
+                found[candidate] = form
             else:
-                missed.append(f"in {precision} {excess}" if precision != FLOAT else excess)
+                missed.append(excess if candidate.way == f" {FLOAT}" else f"as {candidate.way.strip()} {excess}")
         if not found:
             return None, "; ".join(missed)
-        precision = min(found, key=lambda name: found[name].latency)
-        form = found[precision]
-        _move(scratch, precision, file, target)
+        chosen = min(found, key=lambda candidate: found[candidate].latency)
+        form = found[chosen]
+        _move(scratch, file_precision(chosen.precision), file, target)
     return (
         Answer(
-            candidate.in_precision(precision), str(target), str(file), judged.fine_tuned,
-            judged.screened.accuracy or 0.0, form.latency, form.export.bytes, form.export.agreement, form.drop,
-            judged.held_out, judged.on_all,
+            chosen, str(target), str(file), judged.fine_tuned, judged.screened.accuracy or 0.0, form.latency,
+            form.export.bytes, form.export.agreement, form.drop, judged.held_out, judged.on_all,
         ),
         "",
     )  # fmt: skip
 
 
-def _precisions(own: str, state: Fit) -> list[str]:
-    """The precisions to try, in this order. A candidate in a reduced one does not fit in float32."""
-    if own != FLOAT or state.format == "torch":
+def _ways(own: Candidate, state: Fit) -> list[Candidate]:
+    """The candidate in the ways to try, in this order. One in another way than the first does not fit in that."""
+    if own.way != f" {FLOAT}":
         return [own]
-    return [FLOAT, *reduced_precisions()]
+    return [own, *(own.in_precision(precision, backend) for backend, precision in other_ways(state.format))]
 
 
-def _form(model: ModelFolder, precision: str, judged: Judged, state: Fit, dataset: Dataset, folder: Path) -> _Form:
-    folder.mkdir()
+def _form(
+    candidate: Candidate, model: ModelFolder, judged: Judged, state: Fit, dataset: Dataset, scratch: Path
+) -> _Form:
+    kind = file_precision(candidate.precision)
+    folder = scratch / kind
     file = folder / f"model{FORMATS[state.format]}"
-    reduced = precision != FLOAT
-    images = write_calibration_images(dataset.split("train"), folder) if reduced else None
-    # float16 and wider need no calibration, and refuse it.
-    calibrate = images if precision == "int8" else None
-    written = export(model, file, format=state.format, precision=precision, calibrate=calibrate)
-    run, image = session(file, threads=state.threads), noise(model.preprocess.size)
+    if not folder.exists():
+        folder.mkdir()
+        calibrate = calibration_images(dataset.split("train"), folder) if kind != FLOAT else None
+        written = export(model, file, format=state.format, precision=kind, calibrate=calibrate)
+        write_whole(folder / "export.json", msgspec.json.encode(written))
+    written = msgspec.json.decode((folder / "export.json").read_bytes(), type=Export)
+    run = session(file, backend=candidate.backend or None, precision=candidate.precision, threads=state.threads)
+    image = noise(model.preprocess.size)
     latency = time_rounds({"": lambda: run(image)})[""].median
-    drop = None
-    if reduced:
-        images_of = Dataset("held-out training images", {judged.held.name: judged.held})
-        exported = folder.with_name(FLOAT) / file.name
-        reference = exported if exported.exists() else model
-        before, after = (evaluate(one, images_of, split=judged.held.name).result.top1 for one in (reference, file))
-        drop = before - after
-    return _Form(written, latency, drop)
+    if candidate.precision == FLOAT:
+        return _Form(written, latency, None)
+    images = Dataset("held-out training images", {judged.held.name: judged.held})
+    exported = scratch / FLOAT / file.name
+    before = evaluate(exported if exported.exists() else model, images, split=judged.held.name)
+    after = evaluate(
+        file, images, split=judged.held.name, backend=candidate.backend or None, precision=candidate.precision
+    )
+    return _Form(written, latency, before.result.top1 - after.result.top1)
 
 
 def _excess(form: _Form, state: Fit) -> str | None:
@@ -151,7 +156,7 @@ def _move(scratch: Path, precision: str, file: Path, target: Path) -> None:
     if target.exists():
         target.rename(scratch / "replaced")
     (scratch / target.name).rename(target)
-    parts = (part for part in (scratch / precision).iterdir() if part.is_file())
+    parts = (part for part in (scratch / precision).iterdir() if part.stem == "model")
     for part in sorted(parts):  # .bin before .xml, so that a graph always has its weights
         part.replace(file.with_suffix(part.suffix))
 
@@ -169,7 +174,10 @@ def judge_on_test(state: Fit, dataset: Dataset, notify: Notify = ignore) -> Fit:
     if not known:
         notify("there are no test images with known classes: the accuracy is that on held-out training images")
         return msgspec.structs.replace(state, finished=True)
-    found = evaluate(answer.file, dataset)
+    candidate = answer.candidate
+    found = evaluate(
+        answer.file, dataset, backend=candidate.backend or None, precision=candidate.precision, notify=notify
+    )
     result = msgspec.structs.replace(found.result, model=answer.file)
     bounds = wilson(round(result.top1 * result.count), result.count)
     write_whole(Path(answer.model) / "result.json", write_result(result))

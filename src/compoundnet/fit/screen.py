@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 
 import msgspec
 import numpy as np
 
 from compoundnet.base import Notify, Progress, ignore
 from compoundnet.data import Dataset
-from compoundnet.fit.calibration_images import write_calibration_images
-from compoundnet.fit.candidates import FLOAT, Candidate, reduced_precisions
+from compoundnet.fit.candidates import Candidate
 from compoundnet.fit.limits import Limits
+from compoundnet.fit.ways import RUNS, WARM_UP, noise
 from compoundnet.models import ModelFolder
-from compoundnet.runtime import Embedder, export, session
+from compoundnet.runtime import Embedder
 from compoundnet.runtime.timing.rounds import time_rounds
 from compoundnet.train import Task, find_recipe, fit_probe, plan_task
-
-_RUNS, _WARM_UP = 10, 2
-# Images that calibrate the file by which a precision's time is compared with that of float32.
-_CALIBRATION = 8
 
 
 class Screened(msgspec.Struct, frozen=True):
@@ -86,7 +80,7 @@ def screen(
         model: The model that it starts from, opened.
         limits: The budget.
         threads: Threads of the network that is timed; features are computed on all cores.
-        ratios: The time of a precision as a fraction of that of float32.
+        ratios: The time of each other way to compute it, as a fraction of that in float32 on the first backend.
         reach: A candidate is judged up to this times the limit of latency.
         progress: Called with the number of images whose features are computed.
         notify: Called with a line for each image that cannot be read.
@@ -98,8 +92,8 @@ def screen(
     task = probe_of(candidate, dataset, model)
     embedder = Embedder(model, preprocess=task.preprocess)
     run, image = embedder.open(threads), noise(candidate.resolution)
-    latency = time_rounds({"": lambda: run(image)}, runs=_RUNS, warm_up=_WARM_UP)[""].median
-    latency *= (ratios or {}).get(candidate.precision, 1.0)
+    latency = time_rounds({"": lambda: run(image)}, runs=RUNS, warm_up=WARM_UP)[""].median
+    latency *= (ratios or {}).get(candidate.way, 1.0)
     limit = limits.max_latency
     dropped = _slow(limit) if limit is not None and latency > limit else None
     if limit is not None and latency > reach * limit:
@@ -111,38 +105,6 @@ def screen(
     balanced = task.recipe.balance != "none" and probe.mean_per_class is not None
     accuracy = probe.mean_per_class if balanced else probe.accuracy
     return Screened(candidate, latency, accuracy, dropped, time.monotonic() - began)
-
-
-def compare_precisions(
-    model: ModelFolder, resolution: int, dataset: Dataset, threads: int, precisions: Sequence[str] | None = None
-) -> dict[str, float]:
-    """Return the time of a model's network in each reduced precision, as a fraction of that in float32.
-
-    Args:
-        model: The model.
-        resolution: Side of the input, pixels.
-        dataset: The data, whose training images calibrate.
-        threads: Threads of the network.
-        precisions: The precisions; by default `reduced_precisions`.
-    """
-    preprocess = msgspec.structs.replace(model.preprocess, size=resolution)
-    with tempfile.TemporaryDirectory() as scratch:
-        images = write_calibration_images(dataset.split("train"), Path(scratch), _CALIBRATION)
-        sessions = {}
-        for precision in (FLOAT, *(reduced_precisions() if precisions is None else precisions)):
-            file = Path(scratch) / f"{precision}.onnx"
-            calibrate = None if precision == FLOAT else images
-            export(model, file, precision=precision, calibrate=calibrate, preprocess=preprocess)
-            sessions[precision] = session(file, threads=threads)
-        image = noise(resolution)
-        calls = {name: (lambda run=run: run(image)) for name, run in sessions.items()}
-        timed = time_rounds(calls, runs=_RUNS, warm_up=_WARM_UP)
-    return {name: found.median / timed[FLOAT].median for name, found in timed.items() if name != FLOAT}
-
-
-def noise(resolution: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """Return an image of noise float32[1, 3, resolution, resolution], for timing."""
-    return np.random.default_rng(0).standard_normal((1, 3, resolution, resolution), dtype=np.float32)
 
 
 def _slow(limit: float | None) -> str:

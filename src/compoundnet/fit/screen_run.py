@@ -16,19 +16,19 @@ from compoundnet.fit.candidates import (
     Candidate,
     find_candidates,
     measured,
-    reduced_precisions,
     scaled_candidates,
     wide_enough,
 )
-from compoundnet.fit.screen import Screened, compare_precisions, screen
+from compoundnet.fit.screen import Screened, screen
 from compoundnet.fit.starts import StartingModels
 from compoundnet.fit.state import Fit
+from compoundnet.fit.ways import compare_ways, faster_way, other_ways
 
 # A candidate is not timed if another resolution of its model predicts more than this times the limit.
 _HOPELESS = 1.5
 # What exceeds the budget by no more than this is judged too: what a little more budget would bring.
 MORE = 1.1
-# No precision is so many times as fast as float32.
+# No way to compute a network is so many times as fast as the first.
 _FASTEST = 4
 # How many of what exceeds the budget by little are judged.
 _BEYOND = 2
@@ -90,8 +90,8 @@ class ScreenRun:
             slow.append(candidate)
             # Another precision has to be exported, which takes a while: a first answer goes before.
             if self._state.answer is not None:
-                self._reduced(slow)
-        self._reduced(slow)
+                self._faster(slow)
+        self._faster(slow)
         if limits.max_latency is not None and not any(wide_enough(one.candidate, self._chosen) for one in self._fits()):
             for candidate in self._narrower(limits.max_latency):
                 self._one(candidate)
@@ -129,7 +129,7 @@ class ScreenRun:
                 return
             one = screened
         if one.latency is not None:
-            ratio = self._state.ratios.get(candidate.precision, 1.0)
+            ratio = self._state.ratios.get(candidate.way, 1.0)
             self._rates[candidate.model] = one.latency / ratio / candidate.macs
         self._found.append(one)
         self._state = self._updated()
@@ -156,11 +156,10 @@ class ScreenRun:
 
     def _predicted(self, candidate: Candidate) -> float:
         """Milliseconds, by another resolution of the model; 0 if none was timed."""
-        return self._rates.get(candidate.model, 0.0) * candidate.macs * self._state.ratios.get(candidate.precision, 1.0)
+        return self._rates.get(candidate.model, 0.0) * candidate.macs * self._state.ratios.get(candidate.way, 1.0)
 
-    def _reduced(self, candidates: list[Candidate]) -> None:
-        """Screen those that are too slow in float32 in the precisions in which they may be fast enough, and empty the
-        list."""
+    def _faster(self, candidates: list[Candidate]) -> None:
+        """Screen those that are too slow in the way in which they may be fast enough, and empty the list."""
         limit = self._state.limits.max_latency
         while candidates:
             candidate = candidates.pop(0)
@@ -170,16 +169,17 @@ class ScreenRun:
             slow = one.latency if one.latency is not None else self._predicted(candidate)
             if slow > _FASTEST * limit:
                 continue
-            if not self._state.ratios and reduced_precisions():
+            if not self._state.ratios and other_ways(self._state.format):
                 self._compare(candidate)
-            for precision, ratio in self._state.ratios.items():
-                if slow * ratio <= limit:
-                    self._one(candidate.in_precision(precision))
+            faster = faster_way(candidate, slow, limit, self._state.ratios)
+            if faster is not None:
+                self._one(faster)
 
     def _compare(self, candidate: Candidate) -> None:
-        ratios = compare_precisions(self._starts(candidate), candidate.resolution, self._dataset, self._state.threads)
-        self._state = msgspec.structs.replace(self._state, ratios=ratios)
-        named = ", ".join(f"{name} takes {ratio:.2f} times the time of float32" for name, ratio in ratios.items())
+        model, state = self._starts(candidate), self._state
+        ratios = compare_ways(model, candidate.resolution, self._dataset, state.format, state.threads)
+        self._state = msgspec.structs.replace(state, ratios=ratios)
+        named = ", ".join(f"{way.strip()} takes {ratio:.2f} times the time" for way, ratio in ratios.items())
         self._notify(f"{candidate}: {named}")
 
     def _narrower(self, limit: float) -> list[Candidate]:

@@ -1,0 +1,115 @@
+"""The ways to compute a deployed file on this machine, backends and precisions, and how fast each is."""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from compoundnet.base import make_folder
+from compoundnet.base.images import UnreadableImageError
+from compoundnet.data import Dataset, Split
+from compoundnet.fit.candidates import FLOAT, Candidate
+from compoundnet.models import ModelFolder
+from compoundnet.runtime import export, session
+from compoundnet.runtime.backends.precisions import runnable
+from compoundnet.runtime.exports.export import FORMATS
+from compoundnet.runtime.timing.rounds import time_rounds
+
+RUNS, WARM_UP = 10, 2
+# Images that calibrate int8: some for the file by which only the time is compared, and enough for that of the answer.
+_FEW, _ENOUGH = 8, 200
+_INT8 = "int8"
+
+
+def other_ways(form: str) -> list[tuple[str, str]]:
+    """Return the pairs of backend and precision that run a format here, besides the first in float32.
+
+    What loses no accuracy comes first.
+    """
+    found = [
+        ("" if place == 0 else backend, precision)
+        for place, (backend, precisions) in enumerate(_able(form).items())
+        for precision in precisions
+        if (place, precision) != (0, FLOAT)
+    ]
+    return sorted(found, key=lambda way: (way[1] != FLOAT, way[1] == _INT8))
+
+
+def _able(form: str) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for backend, precision in runnable():
+        if backend.in_auto and FORMATS[form] in backend.formats:
+            found.setdefault(backend.name, []).append(precision)
+    return found
+
+
+def file_precision(precision: str) -> str:
+    """Return the precision of the file that is computed in a precision: only int8 is one of files."""
+    return _INT8 if precision == _INT8 else FLOAT
+
+
+def compare_ways(model: ModelFolder, resolution: int, dataset: Dataset, form: str, threads: int) -> dict[str, float]:
+    """Return the time of a model's network in each of `other_ways`, as a fraction of that in float32.
+
+    Args:
+        model: The model.
+        resolution: Side of the input, pixels.
+        dataset: The data, whose training images calibrate.
+        form: The format of the file.
+        threads: Threads of the network.
+
+    Returns:
+        The fraction by backend and precision, as `Candidate.way` writes them.
+    """
+    preprocess = msgspec.structs.replace(model.preprocess, size=resolution)
+    image, calls = noise(resolution), dict[str, Callable[[], object]]()
+    files: dict[str, Path] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for backend, precision in (("", FLOAT), *other_ways(form)):
+            kind = file_precision(precision)
+            if kind not in files:
+                files[kind] = Path(scratch) / f"{kind}{FORMATS[form]}"
+                images = calibration_images(dataset.split("train"), Path(scratch), _FEW) if kind == _INT8 else None
+                export(model, files[kind], format=form, precision=kind, calibrate=images, preprocess=preprocess)
+            run = session(files[kind], backend=backend or None, precision=precision, threads=threads)
+            calls[f"{backend} {precision}"] = functools.partial(run, image)
+        timed = time_rounds(calls, runs=RUNS, warm_up=WARM_UP)
+    whole = timed[f" {FLOAT}"].median
+    return {way: found.median / whole for way, found in timed.items() if way != f" {FLOAT}"}
+
+
+def faster_way(candidate: Candidate, latency: float, limit: float, ratios: dict[str, float]) -> Candidate | None:
+    """Return the candidate in the way that is predicted to meet a limit and loses least; None if there is none.
+
+    Args:
+        candidate: The candidate in float32.
+        latency: Its milliseconds.
+        limit: The limit.
+        ratios: From `compare_ways`.
+    """
+    for way, ratio in ratios.items():
+        if latency * ratio <= limit:
+            backend, _, precision = way.partition(" ")
+            return candidate.in_precision(precision, backend)
+    return None
+
+
+def calibration_images(images: Split, folder: Path, most: int = _ENOUGH) -> Path:
+    """Write some images of a split, evenly spaced, as PNG files, and return their folder."""
+    target = make_folder(folder / "calibration")
+    for index in np.linspace(0, len(images) - 1, min(most, len(images)), dtype=int):
+        try:
+            images.image(int(index)).save(target / f"{index}.png")
+        except UnreadableImageError:  # screening has named it
+            continue
+    return target
+
+
+def noise(resolution: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    """Return an image of noise float32[1, 3, resolution, resolution], for timing."""
+    return np.random.default_rng(0).standard_normal((1, 3, resolution, resolution), dtype=np.float32)
