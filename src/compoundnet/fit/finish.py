@@ -32,7 +32,7 @@ _ALL = 1.25
 _WRITING = 15.0
 
 
-class Comparison(NamedTuple):
+class HeldOutComparison(NamedTuple):
     """Which held-out images the fine-tuned network and the probe get right, bool[N] each."""
 
     tuned: NDArray[np.bool_]
@@ -100,7 +100,7 @@ class Finish:
         model = self._trainings.finish(candidate, self._notify)
         task = self._trainings.task(candidate)
         assert task.held is not None
-        found = Comparison(right_by_network(model, task.held), self._right_by_probe(task))
+        found = HeldOutComparison(right_by_network(model, task.held), self._right_by_probe(task))
         held = HeldOut(float(found.tuned.mean()), float(found.probed.mean()), len(task.held))
         said = f"{candidate}, fine-tuned: {held.accuracy:.1%} of {held.images:,} held-out training images right"
         if not found.better:

@@ -1,4 +1,4 @@
-from .backends.choices import Candidate, Choice
+from .backends.choices import Choice, TriedWay
 from .backends.precisions import PRECISIONS, Way, runnable
 from .backends.session import Session
 from .embedding import Embedder, Embedding, features
@@ -19,7 +19,6 @@ __all__ = [
     "PRECISIONS",
     "UNKNOWN_LABEL",
     "Benchmark",
-    "Candidate",
     "Choice",
     "ClassProbability",
     "Embedder",
@@ -34,6 +33,7 @@ __all__ = [
     "Predictor",
     "Session",
     "TimedPlan",
+    "TriedWay",
     "Way",
     "benchmark",
     "export",

@@ -10,7 +10,7 @@ from compoundnet.runtime.backends.precisions import FLOAT32
 LEAST_IMAGES = 20
 
 
-class Candidate(msgspec.Struct, frozen=True):
+class TriedWay(msgspec.Struct, frozen=True):
     """A way that was tried.
 
     Attributes:
@@ -51,7 +51,7 @@ class Choice(msgspec.Struct, frozen=True):
     least_agreement: float
     images: int
     checked_on: str
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[TriedWay, ...]
 
     def text(self) -> str:
         """Return the choice with its reason, in one line."""
@@ -85,5 +85,5 @@ def _percent(fraction: float) -> str:
     return f"{100 * fraction:.4g} %"
 
 
-def _milliseconds(candidate: Candidate) -> str:
+def _milliseconds(candidate: TriedWay) -> str:
     return f"{candidate.milliseconds:.3g} ms"

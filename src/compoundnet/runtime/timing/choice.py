@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from compoundnet.models.tuning import LEAST_AGREEMENT, Tuning
-from compoundnet.runtime.backends.choices import Candidate, Choice
+from compoundnet.runtime.backends.choices import Choice, TriedWay
 from compoundnet.runtime.backends.precisions import FLOAT32, Way
 from compoundnet.runtime.session_source import SessionSource
 from compoundnet.runtime.timing.agreement import ProbeImages, agreement_of
@@ -50,7 +50,7 @@ def choose(
         if found is not None:
             shares, count = {way: found.shares[str(way)] for way in reduced}, found.images
     candidates = tuple(
-        Candidate(
+        TriedWay(
             way.backend.name,
             way.precision,
             times[way],
