@@ -26,7 +26,7 @@ def test_predict_takes_what_export_wrote(model: Path, photos: Path, tmp_path: Pa
     done = run("export", model, "--images", photos, "-o", file)
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
-    assert lines[0].startswith(f"wrote {file}: onnx, float32, ")
+    assert lines[0].startswith(f"wrote {file}: onnx opset 18, float32, ")
     assert lines[1] == "input: one image of 32 px"
     assert lines[2].startswith("largest difference from torch on noise and 3 images: ")
     assert lines[2].endswith("of the largest logit (limit 0.0001)")
@@ -59,8 +59,8 @@ def test_json_is_the_report(model: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["-o", "a.bin"], "error: a file of format onnx must end in .onnx, got a.bin"),
-        (["--format", "tflite", "-o", "a.tflite"], "error: there is no format 'tflite'; known: onnx, openvino, torch"),
+        (["-o", "a.bin"], "error: the suffix of an exported file says its format: .onnx (onnx), "),
+        (["--format", "caffe", "-o", "a.caffe"], "error: there is no format 'caffe'; known: onnx, openvino, torch"),
         (["--precision", "int8", "-o", "a.onnx"], "error: int8 is calibrated on images: give --calibrate a folder"),
         (["--precision", "int8", "--calibrate", "gone", "-o", "a.onnx"], "error: gone: there is no such folder or"),
     ],

@@ -27,8 +27,14 @@ def export(
     ],
     file: Annotated[Path, output_option("FILE", "Write this file: .onnx, .xml (openvino) or .pt2 (torch).")],
     file_format: Annotated[
-        str, typer.Option("--format", metavar="NAME", help="onnx, openvino or torch (torch.export).")
-    ] = "onnx",
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="NAME",
+            help="onnx, openvino or torch (torch.export).",
+            show_default="by the suffix of FILE",
+        ),
+    ] = None,
     dynamic_batch: Annotated[
         bool, typer.Option("--dynamic-batch", help="Accept any number of images at a time, instead of one.")
     ] = False,
@@ -38,6 +44,16 @@ def export(
     with_cam: Annotated[
         bool, typer.Option("--with-cam", help="Add the last feature map as an output, for `explain`. ONNX only.")
     ] = False,
+    with_preprocessing: Annotated[
+        bool,
+        typer.Option(
+            "--with-preprocessing",
+            help="Read RGB images uint8[H, W, 3] of any size, and give probabilities. ONNX only.",
+        ),
+    ] = False,
+    opset: Annotated[
+        int | None, typer.Option(metavar="N", help="ONNX's, 13 to 21, for older runtimes.", show_default="18")
+    ] = None,
     precision: Annotated[
         str, typer.Option(metavar="NAME", help="float32, float16 or int8. int8 needs --calibrate.")
     ] = "float32",
@@ -63,6 +79,8 @@ def export(
         dynamic_batch=dynamic_batch,
         dynamic_size=dynamic_size,
         with_cam=with_cam,
+        with_preprocessing=with_preprocessing,
+        opset=opset,
         precision=precision,
         calibrate=calibrate,
         images=images,
@@ -76,9 +94,9 @@ def export(
 def _text(done: Export) -> str:
     images = f"{done.images} {'generated ' if done.generated else ''}image{'s' * (done.images != 1)}"
     lines = [
-        f"wrote {done.file}: {done.format}, {done.precision}, {format_bytes(done.bytes)}",
-        f"input: {'any number of images' if done.dynamic_batch else 'one image'} of"
-        f" {'any size from 32 px' if done.dynamic_size else f'{done.size} px'}",
+        f"wrote {done.file}: {done.format}{f' opset {done.opset}' if done.opset else ''}, {done.precision},"
+        f" {format_bytes(done.bytes)}",
+        f"input: {_input(done)}",
         f"largest difference from torch on noise and {images}: {done.difference:.2g} of the largest logit"
         + (f" (limit {done.limit:g})" if done.limit else ""),
     ]
@@ -87,4 +105,15 @@ def _text(done: Export) -> str:
     if done.agreement is not None:
         same = "labels" if done.multilabel else "most probable class"
         lines.append(f"same {same} as torch on {done.agreement:.1%} of them")
+    if done.probability_difference is not None:
+        lines.append(
+            f"output: probabilities, which differ by {done.probability_difference:.2g} at most from those of `predict`"
+        )
     return "\n".join(lines)
+
+
+def _input(done: Export) -> str:
+    if done.with_preprocessing:
+        return "one RGB image of any size, uint8[H, W, 3]"
+    count = "any number of images" if done.dynamic_batch else "one image"
+    return f"{count} of {'any size from 32 px' if done.dynamic_size else f'{done.size} px'}"

@@ -74,6 +74,7 @@ def from_properties(properties: Mapping[str, str], file: Path) -> ExportedModel:
         dynamic_size=found.get("dynamic_size") == "true",
         file=file,
         features=found.get("features") == "true",
+        with_preprocessing=found.get("with_preprocessing") == "true",
     )
 
 

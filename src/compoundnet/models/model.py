@@ -57,6 +57,8 @@ class ExportedModel(Model, frozen=True):
         dynamic_size: Whether it accepts images of any size of at least 32 px.
         file: The file itself.
         features: Whether it outputs the last feature map besides the logits, which class activation maps need.
+        with_preprocessing: Whether it reads uint8[H, W, 3] of any size and gives probabilities; `preprocess` and
+            `postprocess` are those inside.
     """
 
     precision: str
@@ -64,6 +66,7 @@ class ExportedModel(Model, frozen=True):
     dynamic_size: bool
     file: Path
     features: bool = False
+    with_preprocessing: bool = False
 
     def properties(self) -> dict[str, str]:
         """Return the metadata that describes the model inside its file."""
@@ -77,6 +80,7 @@ class ExportedModel(Model, frozen=True):
             "dynamic_batch": str(self.dynamic_batch).lower(),
             "dynamic_size": str(self.dynamic_size).lower(),
             "features": str(self.features).lower(),
+            "with_preprocessing": str(self.with_preprocessing).lower(),
         }
         if self.labels is not None:
             found["labels"] = "\n".join(self.labels)

@@ -1,4 +1,5 @@
-"""Export of a torch module to an ONNX graph with torch's exporter: default operators only, SAME padding inside Conv."""
+"""Export of a torch module to an ONNX graph with torch's exporter: default operators only, SAME padding inside Conv,
+GlobalAveragePool for means over a map, and the lowest versions of opset and IR that are asked for."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import onnx
 import onnx_ir as ir
 import torch
 from torch import Tensor, nn
@@ -17,10 +19,12 @@ from compoundnet.base import CompoundNetError
 from compoundnet.nn import ConvNet
 from compoundnet.nn.units import ConvNorm
 
-# Read by ONNX Runtime from 1.14 and OpenVINO from 2023 on (the exporter's IR version 10 by ONNX Runtime from 1.18);
-# nothing newer is of use to these networks. ONNX Runtime needs 1.5 to 2 times as long for the operator Swish of opset
+# The opset that torch's exporter writes, with IR version 8: read by ONNX Runtime from 1.14 and OpenVINO from 2023 on.
+# Nothing newer is of use to these networks. ONNX Runtime needs 1.5 to 2 times as long for the operator Swish of opset
 # 24 as for Sigmoid and Mul, which it fuses (docs/performance.md).
-_OPSET = 18
+OPSET = 18
+# 13 has QuantizeLinear for each channel, as int8 needs; no runtime needs more than 21.
+OPSETS = range(13, 22)
 INPUT, OUTPUT, FEATURES = "images", "logits", "features"
 # An ONNX file with its weights inside is one protobuf message, which holds 2 GiB at most.
 _ONE_FILE = 2**31 - 2**24
@@ -39,6 +43,7 @@ def write_onnx(
     features: bool = False,
     properties: Mapping[str, str] | None = None,
     one_file: bool = True,
+    opset: int = OPSET,
 ) -> None:
     """Write the graph of a module in eval mode. Input: `images` float32[N, channels, H, W]; output: `logits` float32[N,
     K].
@@ -54,12 +59,15 @@ def write_onnx(
         features: Whether to add a second output of that name: the last feature map float32[N, C, h, w] of a ConvNet.
         properties: The file's metadata.
         one_file: Whether weights over 2 GB are an error; otherwise they go into weights.bin beside the file.
+        opset: One of OPSETS. The file has the lowest IR version that it allows.
     """
     if features:
         assert isinstance(net, ConvNet)
         net = WithFeatures(net)
     outputs = [OUTPUT, FEATURES] if features else [OUTPUT]
     model = _exported(Half(net) if half else net, outputs, channels, size, dynamic_batch, dynamic_size)
+    _simplify(model)
+    _set_opset(model, opset)
     _strip(model)
     model.metadata_props.update(properties or {})
     size_of_weights = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
@@ -113,7 +121,7 @@ def _exported(
             net,
             (example,),
             dynamo=True,
-            opset_version=_OPSET,
+            opset_version=OPSET,
             input_names=[INPUT],
             output_names=outputs,
             dynamic_shapes=(dynamic,) if dynamic else None,
@@ -149,6 +157,67 @@ def _set_same(model: ir.Model, weights: list[str]) -> None:
             node.attributes["auto_pad"] = ir.AttrString("auto_pad", "SAME_UPPER")
             missing.remove(weight)
     assert not missing, missing
+
+
+def _simplify(model: ir.Model) -> None:
+    """Replace operators whose meaning depends on the opset: a mean over height and width by GlobalAveragePool, and the
+    reshape of a map of one pixel by Flatten.
+
+    ReduceMean has its axes as an attribute before opset 18 and as an input from then on, which TensorRT 8 and RKNN do
+    not read; Reshape has no attribute allowzero before opset 14.
+    """
+    for node in tuple(model.graph):
+        if node.op_type not in ("ReduceMean", "Reshape"):
+            continue
+        image, numbers = node.inputs
+        assert numbers is not None and numbers.const_value is not None, node
+        values = numbers.const_value.numpy().tolist()
+        if node.op_type == "Reshape":
+            assert len(values) == 2, node
+            new = [ir.node("Flatten", [image])]
+        else:
+            assert sorted(values) in ([-2, -1], [2, 3]), node
+            pool = ir.node("GlobalAveragePool", [image])
+            kept = node.attributes.get_int("keepdims", 1)
+            new = [pool] if kept else [pool, ir.node("Flatten", pool.outputs)]
+        ir.convenience.replace_nodes_and_values(model.graph, node, [node], new, node.outputs, new[-1].outputs)
+        if not numbers.uses():
+            model.graph.initializers.pop(str(numbers.name), None)
+
+
+def _set_opset(model: ir.Model, opset: int) -> None:
+    """Declare an opset, and the lowest IR version for it.
+
+    The operators of these networks mean the same in all OPSETS, except that later ones have more attributes: those are
+    left out where they hold their default.
+
+    Raises:
+        CompoundNetError: The network needs an operator, or an attribute of one, that the opset does not have.
+    """
+    for node in model.graph:
+        known = _attributes(node.op_type, opset)
+        for name in node.attributes.keys() - known.keys():
+            written = _attributes(node.op_type, OPSET)[name]
+            if node.attributes[name].value != written:
+                raise CompoundNetError(
+                    f"opset {opset} is too low for this network: its {node.op_type} has no {name};"
+                    f" --opset {OPSET} has it"
+                )
+            node.attributes.pop(name)
+    model.graph.opset_imports[""] = opset
+    model.ir_version = onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", opset)])
+
+
+def _attributes(operator: str, opset: int) -> dict[str, object]:
+    """The attributes of an operator in an opset, with their defaults."""
+    try:
+        schema = onnx.defs.get_schema(operator, opset)
+    except onnx.defs.SchemaError as error:
+        raise CompoundNetError(f"opset {opset} is too low for this network: it has no {operator}") from error
+    return {
+        name: onnx.helper.get_attribute_value(attribute.default_value) if attribute.default_value.name else None
+        for name, attribute in schema.attributes.items()
+    }
 
 
 def _strip(model: ir.Model) -> None:

@@ -59,7 +59,7 @@ def pad_squeezed(model: onnx.ModelProto) -> None:
         weights[name].CopyFrom(numpy_helper.from_array(np.pad(array, width), name))
 
     for node in model.graph.node:
-        reduce = graph.only_reader(node.output[0], "Conv") if node.op_type == "ReduceMean" else None
+        reduce = graph.only_reader(node.output[0], "Conv") if node.op_type == "GlobalAveragePool" else None
         expand = None if reduce is None else _next_conv(graph, reduce.output[0])
         if reduce is None or expand is None or not {*reduce.input[1:], expand.input[1]} <= weights.keys():
             continue
@@ -105,7 +105,12 @@ class _Rewritten(NamedTuple):
 def _rewritten(graph: _Graph, product: onnx.NodeProto, name: str) -> _Rewritten | None:
     """The new and the replaced nodes of one squeeze-excitation; None if this product is not part of one.
 
-    x -> ReorderOutput -> ReduceMean -> ReorderInput -> ... -> gate -> ReorderOutput
+    x -> GlobalAveragePool -> ... -> gate -> ReorderOutput
+     `-> ReorderOutput -> Mul with it -> ReorderInput
+
+    Where channels leave a part of their last block empty, the pool is not blocked either:
+
+    x -> ReorderOutput -> GlobalAveragePool -> ReorderInput -> ... -> gate -> ReorderOutput
                       `-> Mul with it -> ReorderInput
     """
     from onnx import helper, numpy_helper  # noqa: PLC0415  only what the cache lacks needs it
@@ -116,13 +121,12 @@ def _rewritten(graph: _Graph, product: onnx.NodeProto, name: str) -> _Rewritten 
         return None
     if gate_out.op_type != "ReorderOutput" or len(graph.readers[gate_out.output[0]]) != 1:
         return None
-    mean = next((node for node in graph.readers[out.output[0]] if node.op_type == "ReduceMean"), None)
-    mean_back = None if mean is None else graph.only_reader(mean.output[0], "ReorderInput")
     blocked, gate = out.input[0], gate_out.input[0]
     channels = graph.channels(gate)
-    if mean is None or mean_back is None or len(graph.readers[out.output[0]]) != 2 or channels is None:
+    pool = next((node for node in graph.readers[out.output[0]] if node.op_type == "GlobalAveragePool"), None)
+    pool_back = None if pool is None else graph.only_reader(pool.output[0], "ReorderInput")
+    if len(graph.readers[out.output[0]]) != 1 + (pool_back is not None) or channels is None:
         return None
-    pool = helper.make_node("GlobalAveragePool", [blocked], [mean_back.output[0]], domain=_BLOCKED)
     weight = helper.make_node("Reshape", [gate, f"{name}_shape"], [f"{name}_weight"])
     scale = helper.make_node(
         "Conv",
@@ -135,6 +139,9 @@ def _rewritten(graph: _Graph, product: onnx.NodeProto, name: str) -> _Rewritten 
         pads=[0, 0, 0, 0],
         dilations=[1, 1],
     )
-    dropped = [node.output[0] for node in (out, gate_out, mean_back, product)]
-    nodes = {mean.output[0]: [pool], back.output[0]: [weight, scale], **{value: [] for value in dropped}}
+    dropped = [node.output[0] for node in (out, gate_out, product)]
+    nodes = {back.output[0]: [weight, scale], **{value: [] for value in dropped}}
+    if pool is not None and pool_back is not None:
+        blocked_pool = helper.make_node("GlobalAveragePool", [blocked], [pool_back.output[0]], domain=_BLOCKED)
+        nodes |= {pool.output[0]: [blocked_pool], pool_back.output[0]: []}
     return _Rewritten(nodes, numpy_helper.from_array(np.array([channels, 1, 1, 1]), f"{name}_shape"))

@@ -38,7 +38,7 @@ _MODEL, _WEIGHTS = "model.onnx", "weights.bin"
 # Above this difference the graph of `keep_blocked` computes a different function and is not used.
 _SAME = 1e-5
 # In the cache's identity: graphs that an older version of this module rewrote must not be reused.
-_VERSION = "2"
+_VERSION = "3"
 
 
 def open_onnxruntime(source: SessionSource, threads: int) -> Run:
@@ -164,12 +164,14 @@ def _graph(source: SessionSource, scratch: Path) -> onnx.ModelProto:
     """The ONNX graph of the source for one image at a time; `scratch` is a folder for temporary files."""
     import onnx  # noqa: PLC0415  only what the cache lacks needs it
 
+    from compoundnet.runtime.onnx_preprocess import load_graph  # noqa: PLC0415  as above
+
     if source.exported is None:
         assert source.module is not None and source.size is not None
         from compoundnet.runtime.onnx_graph import write_onnx  # noqa: PLC0415  imports torch
 
         write_onnx(source.module(), scratch, channels=source.channels, size=source.size, one_file=False)
         return onnx.load(scratch, load_external_data=False)
-    model = onnx.load(source.exported.file)
+    model = load_graph(source.exported)
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
     return model

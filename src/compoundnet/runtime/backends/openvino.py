@@ -131,7 +131,15 @@ def _import(compiled: bytes, threads: int, precision: str, streams: int = 1) -> 
 def _graph(source: SessionSource, scratch: Path) -> openvino.Model:
     """The graph of the source for one image at a time; `scratch` is a folder for temporary files."""
     if source.exported is not None:
-        graph = read_graph(source.exported.file)
+        file = source.exported.file
+        if source.exported.with_preprocessing:
+            import onnx  # noqa: PLC0415  only what the cache lacks needs it
+
+            from compoundnet.runtime.onnx_preprocess import load_graph  # noqa: PLC0415  as above
+
+            file = scratch
+            onnx.save_model(load_graph(source.exported), file)
+        graph = read_graph(file)
         shape = graph.input(0).partial_shape
         shape[0] = 1
         graph.reshape(shape)

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import nn
 
 from compoundnet.arch.spec import MIN_RESOLUTION
+from compoundnet.base.images import Reading, read_image
 from compoundnet.models import Postprocess, Preprocess
 from compoundnet.runtime.backends.onnxruntime import raw_session
 from compoundnet.runtime.backends.openvino import compile_graph, read_graph
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-
-_GENERATED = 4
 
 
 class Comparison(msgspec.Struct, frozen=True):
@@ -89,29 +88,51 @@ def noise(channels: int, size: int, *, dynamic_batch: bool, dynamic_size: bool) 
         yield random.standard_normal((count, channels, height, width), dtype=np.float32)
 
 
-def read_images(paths: Sequence[Path], how: Preprocess) -> Iterator[Pixels]:
-    """Yield preprocessed images, one at a time."""
+def compare_probabilities(
+    file: Path, run: Run, images: Iterable[Image.Image], how: Preprocess, postprocess: Postprocess
+) -> float:
+    """Return the largest difference between the probabilities of a file that preprocesses images itself, and those of
+    the same network after `how`.
+
+    Args:
+        file: An ONNX file that reads uint8[H, W, 3].
+        run: The network of the file without preprocessing, from float32[N, C, H, W] to logits.
+        images: RGB images of any size.
+        how: The preprocessing.
+        postprocess: That of the model.
+    """
+    session = raw_session(file, optimise=True)
+    furthest = 0.0
+    for image in images:
+        expected = postprocess.probabilities(run(how.pixels(image)[None]))
+        found = session.run(None, {session.get_inputs()[0].name: np.asarray(image)})[0]
+        furthest = max(furthest, float(np.nan_to_num(np.abs(found - expected), nan=np.inf).max()))
+    return furthest
+
+
+def read_images(paths: Sequence[Path], how: Preprocess) -> Iterator[Image.Image]:
+    """Yield RGB images, one at a time."""
     for path in paths:
-        yield how.pixels(path)
+        yield read_image(path, Reading(how.range))
 
 
-def generated_images(how: Preprocess) -> Iterator[Pixels]:
-    """Yield preprocessed synthetic noise with a natural image spectrum, used if no images are given.
+def generated_images(size: int) -> Iterator[Image.Image]:
+    """Yield RGB images of synthetic noise with a natural image spectrum, used if no images are given.
 
-    Colours vary together, contrast falls as 1 / frequency (Field 1987), and values have 8 bits.
+    Colours vary together, contrast falls as 1 / frequency (Field 1987). Sides are 2 to 3 times `size` pixels.
     """
     random = np.random.default_rng(0)
-    side = 2 * how.size
+    side = 3 * size
     rows, columns = np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None, :]
     amplitude = 1 / np.maximum(np.hypot(rows, columns), 1 / side)
-    for _ in range(_GENERATED):
+    for width, height in ((2 * size, 2 * size), (2 * size, side), (side, 2 * size), (side - size // 2, 2 * size)):
         grey, *colours = (
             np.fft.irfft2(amplitude * np.exp(2j * np.pi * random.random(amplitude.shape)), s=(side, side))
             for _ in range(4)
         )
         planes = np.stack([grey / grey.std() + 0.3 * colour / colour.std() for colour in colours], axis=-1)
         pixels = np.clip(np.rint(118 + 55 * planes), 0, 255).astype(np.uint8)
-        yield how.pixels(Image.fromarray(pixels))
+        yield Image.fromarray(pixels[:height, :width])
 
 
 def runner(file: Path) -> Run:

@@ -3,40 +3,43 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import msgspec
 import numpy as np
-import onnx
 from numpy.typing import NDArray
+from PIL import Image
 
 from compoundnet import data
-from compoundnet.base import CompoundNetError, check_output_file, did_you_mean, followed, scratch_folder
+from compoundnet.base import CompoundNetError, check_output_file, followed, scratch_folder
 from compoundnet.models import ExportedModel, Model, ModelFolder, Postprocess, Preprocess, load, open_folder
 from compoundnet.models.checkpoints import check_values
 from compoundnet.models.exported import is_exported
 from compoundnet.models.labels import check_labels
 from compoundnet.models.preprocess import default_preprocess
 from compoundnet.nn import ConvNet
-from compoundnet.runtime.backends.openvino import write_graph
-from compoundnet.runtime.exports.comparison import Comparison, compare, generated_images, noise, read_images, runner
-from compoundnet.runtime.exports.quantise import quantise
-from compoundnet.runtime.exports.torch_archive import write_archive
-from compoundnet.runtime.onnx_graph import write_onnx
+from compoundnet.runtime.exports.comparison import (
+    Comparison,
+    compare,
+    compare_probabilities,
+    generated_images,
+    noise,
+    read_images,
+    runner,
+)
+from compoundnet.runtime.exports.formats import Source, find_format, include_preprocessing
+from compoundnet.runtime.exports.request import LIMITS, Request
+from compoundnet.runtime.onnx_graph import OPSET
 from compoundnet.runtime.session_source import for_inference
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
-# Format -> the suffix of its file.
-FORMATS = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
-# Precision -> the largest difference from torch in float32, as a fraction of its largest logit. int8 computes a
-# different function, so it is judged by how often the most probable class stays the same.
-LIMITS = {"float32": 1e-4, "float16": 2e-2, "int8": None}
 # The number of the given images that are compared if the precision is not judged on all of them.
 _COMPARED = 16
+# The largest difference of a probability between a file that preprocesses images itself and `predict`.
+_PROBABILITY_LIMIT = 0.01
 
 
 class Export(msgspec.Struct, frozen=True):
@@ -58,6 +61,10 @@ class Export(msgspec.Struct, frozen=True):
         multilabel: Whether the model predicts several labels an image.
         images: The number of images on which it was compared.
         generated: Whether the images were generated because none were given.
+        opset: Of ONNX; None for other formats.
+        with_preprocessing: Whether it reads uint8[H, W, 3] of any size and gives probabilities.
+        probability_difference: The largest difference of a probability from preprocessing with this package; None
+            without preprocessing in the file.
     """
 
     file: str
@@ -74,16 +81,21 @@ class Export(msgspec.Struct, frozen=True):
     images: int
     generated: bool
     multilabel: bool = False
+    opset: int | None = None
+    with_preprocessing: bool = False
+    probability_difference: float | None = None
 
 
 def export(
     model: str | os.PathLike[str] | Model | ConvNet,
     output: str | os.PathLike[str],
     *,
-    format: str = "onnx",  # noqa: A002  # the option's name on the command line
+    format: str | None = None,  # noqa: A002  # the option's name on the command line
     dynamic_batch: bool = False,
     dynamic_size: bool = False,
     with_cam: bool = False,
+    with_preprocessing: bool = False,
+    opset: int | None = None,
     precision: str = "float32",
     calibrate: Paths | None = None,
     images: Paths | None = None,
@@ -96,11 +108,14 @@ def export(
     Args:
         model: A name of `compoundnet models list`, a model folder, an opened one, or a ConvNet.
         output: The file to write. Its suffix: .onnx, .xml (OpenVINO; weights go to a .bin beside it) or .pt2.
-        format: onnx, openvino or torch.
+        format: onnx, openvino or torch; by default that of the suffix.
         dynamic_batch: Accept any number of images at a time instead of one.
         dynamic_size: Accept any image size from 32 px instead of only that of the model.
         with_cam: Add an output `features`: the last feature map float32[N, C, h, w], which `explain` needs. Not for
             networks without class activation maps, such as MobileNetV4.
+        with_preprocessing: Read `image` uint8[H, W, 3] (RGB, any size) and give `probabilities` float32[1, classes].
+            For the format onnx.
+        opset: ONNX's, 13 to 21; 18 by default.
         precision: float32; float16 weights and arithmetic with float32 in and out; int8, which needs `calibrate`.
         calibrate: Images, or folders of them, for the calibration of int8: some hundreds, similar to those in use.
         images: The images for the comparison, besides noise; by default those of `calibrate`, or generated ones.
@@ -112,68 +127,81 @@ def export(
         The file, and its deviation from torch.
 
     Raises:
-        CompoundNetError: The number of labels is not that of the classes, or the file differs from torch by more than
-            LIMITS allows. No file is written then, and an older file of that name stays.
+        CompoundNetError: The options exclude each other; the number of labels is not that of the classes; a library is
+            missing; the opset is too low for the network; or the file differs from torch by more than LIMITS allows,
+            or its probabilities from those of this package by more than 0.01. No file is written then, and an older
+            file of that name stays.
     """
-    target = _checked(Path(output), format, precision, calibrate)
-    if with_cam and (format != "onnx" or precision == "int8"):
-        raise CompoundNetError(
-            f"with-cam is for the format onnx in float32 or float16, got {format} in {precision}: leave one of them out"
-        )
+    output = Path(output)
+    request = Request(
+        output,
+        find_format(format, output),
+        precision,
+        dynamic_batch,
+        dynamic_size,
+        with_cam,
+        with_preprocessing,
+        opset,
+        calibrated=calibrate is not None,
+    )
+    request.check()
+    check_output_file(output)
+    target = followed(output)
     calibration = [] if calibrate is None else _find(calibrate)
     shown = calibration if images is None else _find(images)
-    net, described = _described(model, target, precision, dynamic_batch, dynamic_size, preprocess, labels, postprocess)
-    if with_cam and not described.network.has_linear_head:
-        raise CompoundNetError(
-            f"{described.name} has no class activation maps, since its logits are no sums over its last feature map"
-            " (`explain` uses Grad-CAM for it, which needs the model folder): leave with-cam out"
-        )
-    described = msgspec.structs.replace(described, features=with_cam)
+    net, described = _described(model, target, request, preprocess, labels, postprocess)
+    request.check_network(described)
     how, channels = described.preprocess, described.network.in_channels
     if channels != 3 and (calibration or shown):
         raise CompoundNetError(f"{described.name} reads {channels} channels; images are for models that read 3 (RGB)")
 
     def calibration_images() -> Iterable[NDArray[np.float32]]:
-        return read_images(calibration, how)
+        return (how.pixels(image) for image in read_images(calibration, how))
 
-    def compared_on() -> Iterable[NDArray[np.float32]]:
+    def compared_on() -> Iterator[Image.Image]:
         if channels != 3:
-            return ()
-        if not shown:
-            return generated_images(how)
-        return read_images(shown if precision == "int8" else shown[:_COMPARED], how)
+            return iter(())
+        return read_images(shown, how) if shown else generated_images(how.size)
 
     with scratch_folder(target) as scratch:
         file = scratch / target.name
-        _WRITERS[format](net, described, file, calibration_images)
+        request.format.write(Source(net, described, calibration_images, opset or OPSET), file)
         noises = noise(channels, how.size, dynamic_batch=dynamic_batch, dynamic_size=dynamic_size)
-        found = compare(net, runner(file), noises, compared_on(), described.postprocess)
+        run = runner(file)
+        some = compared_on() if precision == "int8" else islice(compared_on(), _COMPARED)
+        found = compare(net, run, noises, (how.pixels(image) for image in some), described.postprocess)
         _check(found, precision, target)
-        return _kept(file, target, described, format, found, generated=not shown and found.images > 0)
-
-
-def _checked(target: Path, form: str, precision: str, calibrate: Paths | None) -> Path:
-    for what, given, known in (("format", form, FORMATS), ("precision", precision, LIMITS)):
-        if given not in known:
-            raise CompoundNetError(f"there is no {what} {given!r}{did_you_mean(given, known)}")
-    if target.suffix != FORMATS[form]:
-        raise CompoundNetError(f"a file of format {form} must end in {FORMATS[form]}, got {target.name}")
-    if precision == "int8" and form == "torch":
-        raise CompoundNetError("int8 is for the formats onnx and openvino; torch's takes float32 or float16")
-    if precision == "int8" and calibrate is None:
-        raise CompoundNetError("int8 is calibrated on images: give --calibrate a folder of some hundred")
-    if precision != "int8" and calibrate is not None:
-        raise CompoundNetError(f"calibration is for --precision int8, not {precision}")
-    check_output_file(target)
-    return followed(target)
+        apart = None
+        if with_preprocessing:
+            include_preprocessing(file, described, file)
+            images_of_all_sizes = islice(compared_on(), _COMPARED)
+            apart = compare_probabilities(file, run, images_of_all_sizes, how, described.postprocess)
+            _check_probabilities(apart, target)
+        return Export(
+            file=str(target),
+            format=request.format.name,
+            precision=precision,
+            bytes=_move(file, target),
+            size=how.size,
+            dynamic_batch=dynamic_batch,
+            dynamic_size=dynamic_size,
+            features=with_cam,
+            difference=found.difference,
+            limit=LIMITS[precision],
+            agreement=found.agreement,
+            images=found.images,
+            generated=not shown and found.images > 0,
+            multilabel=described.postprocess.multilabel,
+            opset=(opset or OPSET) if request.format.name == "onnx" else None,
+            with_preprocessing=with_preprocessing,
+            probability_difference=apart,
+        )
 
 
 def _described(
     model: str | os.PathLike[str] | Model | ConvNet,
     target: Path,
-    precision: str,
-    dynamic_batch: bool,
-    dynamic_size: bool,
+    request: Request,
     preprocess: Preprocess | None,
     labels: Sequence[str] | None,
     postprocess: Postprocess | None,
@@ -195,7 +223,17 @@ def _described(
     postprocess = postprocess or Postprocess()
     postprocess.check_classes(network.num_classes, "the thresholds to write")
     return net, ExportedModel(
-        name, network, preprocess, names, postprocess, precision, dynamic_batch, dynamic_size, target
+        name,
+        network,
+        preprocess,
+        names,
+        postprocess,
+        request.precision,
+        request.dynamic_batch,
+        request.dynamic_size,
+        target,
+        features=request.with_cam,
+        with_preprocessing=request.with_preprocessing,
     )
 
 
@@ -230,31 +268,23 @@ def _check(found: Comparison, precision: str, target: Path) -> None:
         )
 
 
-def _kept(
-    file: Path, target: Path, described: ExportedModel, form: str, found: Comparison, *, generated: bool
-) -> Export:
+def _check_probabilities(difference: float, target: Path) -> None:
+    if difference > _PROBABILITY_LIMIT:
+        raise CompoundNetError(
+            f"{target.name} was not kept: with its own preprocessing its probabilities differ by {difference:.2g} from"
+            f" those of `predict`, and {_PROBABILITY_LIMIT} is allowed. Please report it, with the model and the images"
+        )
+
+
+def _move(file: Path, target: Path) -> int:
+    """Move a file from its scratch folder, with the weights beside it, to its name; return their bytes."""
     parts = sorted(file.parent.iterdir())  # .bin before .xml, so that a visible graph always has its weights
     size = sum(part.stat().st_size for part in parts)
     if len(parts) > 1:  # an old graph must not be combined with new weights if this process is killed here
         target.unlink(missing_ok=True)
     for part in parts:
         part.replace(target.parent / part.name)
-    return Export(
-        file=str(target),
-        format=form,
-        precision=described.precision,
-        bytes=size,
-        size=described.preprocess.size,
-        dynamic_batch=described.dynamic_batch,
-        dynamic_size=described.dynamic_size,
-        features=described.features,
-        difference=found.difference,
-        limit=LIMITS[described.precision],
-        agreement=found.agreement,
-        images=found.images,
-        generated=generated,
-        multilabel=described.postprocess.multilabel,
-    )
+    return size
 
 
 def _find(paths: Paths) -> Sequence[Path]:
@@ -263,50 +293,3 @@ def _find(paths: Paths) -> Sequence[Path]:
     if gone:
         raise CompoundNetError(f"{os.fspath(gone[0])}: there is no such folder or image")
     return data.find_images(listed)
-
-
-Images = Callable[[], Iterable[NDArray[np.float32]]]
-
-
-def _write_onnx(net: ConvNet, described: ExportedModel, file: Path, calibration: Images) -> None:
-    if described.precision == "int8":
-        with _between(file) as float32:
-            _write_graph(net, described, float32)
-            quantise(float32, file, calibration(), described.properties())
-    else:
-        _write_graph(net, described, file)
-    onnx.checker.check_model(file, full_check=True)
-
-
-def _write_graph(net: ConvNet, described: ExportedModel, file: Path) -> None:
-    write_onnx(
-        net.fuse(),
-        file,
-        channels=described.network.in_channels,
-        size=described.preprocess.size,
-        dynamic_batch=described.dynamic_batch,
-        dynamic_size=described.dynamic_size,
-        half=described.precision == "float16",
-        features=described.features,
-        properties=described.properties(),
-    )
-
-
-def _write_openvino(net: ConvNet, described: ExportedModel, file: Path, calibration: Images) -> None:
-    with _between(file) as graph:
-        _write_onnx(net, described, graph, calibration)
-        write_graph(graph, file, described.properties())
-
-
-@contextmanager
-def _between(file: Path) -> Iterator[Path]:
-    """A path for an intermediate ONNX file: in a separate folder, so that it never is `file` itself."""
-    with tempfile.TemporaryDirectory(dir=file.parent) as folder:
-        yield Path(folder) / "graph.onnx"
-
-
-def _write_torch(net: ConvNet, described: ExportedModel, file: Path, _: Images) -> None:
-    write_archive(net.fuse(), described, file)
-
-
-_WRITERS = {"onnx": _write_onnx, "openvino": _write_openvino, "torch": _write_torch}
