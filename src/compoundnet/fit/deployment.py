@@ -18,7 +18,7 @@ from compoundnet.fit.state import Answer, Fit, HeldOut, WrongImage
 from compoundnet.fit.ways import calibration_images, file_precision, noise, other_ways
 from compoundnet.models import ModelFolder, read_folder
 from compoundnet.runtime import Export, export, session
-from compoundnet.runtime.exports.export import FORMATS
+from compoundnet.runtime.exports.formats import FORMATS
 from compoundnet.runtime.timing.rounds import time_rounds
 from compoundnet.train import SingleLabelReport, evaluate
 from compoundnet.train.evaluation.evaluation_report import wilson
@@ -56,7 +56,7 @@ class _Form(NamedTuple):
 
 def file_of(target: Path, form: str) -> Path:
     """Return the deployed file beside a model folder."""
-    return target.with_name(f"{target.name}{FORMATS[form]}")
+    return target.with_name(f"{target.name}{FORMATS[form].suffix}")
 
 
 def check_format(form: str) -> None:
@@ -119,7 +119,7 @@ def _form(
 ) -> _Form:
     kind = file_precision(candidate.precision)
     folder = scratch / kind
-    file = folder / f"model{FORMATS[state.format]}"
+    file = folder / f"model{FORMATS[state.format].suffix}"
     if not folder.exists():
         folder.mkdir()
         calibrate = calibration_images(dataset.split("train"), folder) if kind != FLOAT else None

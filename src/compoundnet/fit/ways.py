@@ -17,7 +17,7 @@ from compoundnet.fit.candidates import FLOAT, Candidate
 from compoundnet.models import ModelFolder
 from compoundnet.runtime import export, session
 from compoundnet.runtime.backends.precisions import runnable
-from compoundnet.runtime.exports.export import FORMATS
+from compoundnet.runtime.exports.formats import FORMATS
 from compoundnet.runtime.timing.rounds import time_rounds
 
 RUNS, WARM_UP = 10, 2
@@ -43,7 +43,7 @@ def other_ways(form: str) -> list[tuple[str, str]]:
 def _able(form: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for backend, precision in runnable():
-        if backend.in_auto and FORMATS[form] in backend.formats:
+        if backend.in_auto and FORMATS[form].suffix in backend.formats:
             found.setdefault(backend.name, []).append(precision)
     return found
 
@@ -73,7 +73,7 @@ def compare_ways(model: ModelFolder, resolution: int, dataset: Dataset, form: st
         for backend, precision in (("", FLOAT), *other_ways(form)):
             kind = file_precision(precision)
             if kind not in files:
-                files[kind] = Path(scratch) / f"{kind}{FORMATS[form]}"
+                files[kind] = Path(scratch) / f"{kind}{FORMATS[form].suffix}"
                 images = calibration_images(dataset.split("train"), Path(scratch), _FEW) if kind == _INT8 else None
                 export(model, files[kind], format=form, precision=kind, calibrate=images, preprocess=preprocess)
             run = session(files[kind], backend=backend or None, precision=precision, threads=threads)
