@@ -1,19 +1,24 @@
 """`python tools/chaos.py --kills 200 [--seed N] [--only NAME]`: commands meet faults at random moments, and run again.
 
-Prints a JSON document; exit code 1 if anything was lost. `make chaos` runs it; docs/laboratory.md has the outcome.
+Each kill is a line of build/chaos-SEED.jsonl, and those that are there already are not repeated. Writes a section of
+benchmarks/RESULTS.md; exit code 1 if anything was lost.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import sys
 import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
-from chaos import FAULTS, SCENARIOS, Chaos, Kill, as_json
+from chaos import SCENARIOS, Chaos, Kill, possible_faults, table
+from results import write_section
+
+ROOT = Path(__file__).parents[1]
 
 
 def main() -> int:
@@ -24,16 +29,30 @@ def main() -> int:
     parser.add_argument("--only", help="the name of one command")
     asked = parser.parse_args()
     chosen = [scenario for scenario in SCENARIOS if asked.only in (None, scenario.name)]
-    pairs = itertools.cycle(itertools.product(FAULTS, chosen))
-    kills: list[Kill] = []
+    if not chosen:
+        parser.error(f"--only must be one of: {', '.join(scenario.name for scenario in SCENARIOS)}")
+    log = ROOT / "build" / f"chaos-{asked.seed}.jsonl"
+    log.parent.mkdir(exist_ok=True)
+    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+    kills = {name: Kill(**kill) for name, kill in map(json.loads, lines)}
     with tempfile.TemporaryDirectory() as folder:
+        rounds = itertools.count(asked.seed * 1_000_000)
         chaos = Chaos(Path(folder), asked.seed)
-        for fault, scenario in itertools.islice(pairs, asked.kills):
-            kills.append(chaos.kill(scenario, fault))
-            last = kills[-1]
-            print(f"{len(kills)}: {last.scenario}, {fault} at {last.moment:.0%}: {last.lost or 'ok'}", file=sys.stderr)
-    print(as_json(kills))
-    return 1 if any(kill.lost for kill in kills) else 0
+        due = ((turn, fault, scenario) for turn in rounds for fault in possible_faults() for scenario in chosen)
+        for number, (turn, fault, scenario) in enumerate(itertools.islice(due, asked.kills), 1):
+            name = f"{turn} {fault} {scenario.name}"
+            if name not in kills:
+                chaos.seed = turn
+                kills[name] = chaos.kill(scenario, fault)
+                with log.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps([name, kills[name]._asdict()]) + "\n")
+            last = kills[name]
+            print(f"{number}: {last.scenario}, {fault} at {last.moment:.0%}: {last.lost or 'ok'}", file=sys.stderr)
+    lost = sum(bool(kill.lost) for kill in kills.values())
+    text = f"`make chaos`: {len(kills)} faults at random moments; {lost} lost something.\n\n{table([*kills.values()])}"
+    print(text)
+    write_section("Kills and other faults", text)
+    return 1 if lost else 0
 
 
 if __name__ == "__main__":
