@@ -100,7 +100,7 @@ def test_images_of_several_requests_run_together_and_more_than_the_queue_are_tol
         assert refused.status == 429
         assert 1 <= int(refused.headers["retry-after"]) <= 60
         assert refused.json()["error"] == "6 images are waiting, and 6 is the limit"
-        until(lambda: service.server.service._batcher.waiting == 5)
+        until(lambda: service.server.service.waiting == 5)
         gate.open.set()
         assert {asked.result(30).status for asked in (first, *others)} == {200}
         assert gate.runs == [1, 4, 1]
@@ -197,7 +197,7 @@ def test_the_first_image_of_a_batch_waits_a_bounded_time() -> None:
         return np.zeros((len(pixels), 2))
 
     pixels = np.zeros((3, 8, 8), np.float32)
-    batcher = Batcher(run_model, 3, 0.2, lambda *_: None)
+    batcher = Batcher(run_model, lambda _: True, batch=3, wait=0.2, ran=lambda *_: None, threads=2)
     begun = time.monotonic()
     full = [batcher.submit("a", lambda: pixels) for _ in range(3)]
     assert [one.result(30).shape for one in full] == [(2,)] * 3
@@ -208,6 +208,23 @@ def test_the_first_image_of_a_batch_waits_a_bounded_time() -> None:
     assert [one.result(30).shape for one in mixed] == [(2,)] * 4
     assert runs[:2] == [3, 1]
     assert sum(runs) == 8
+    batcher.close()
+
+
+def test_each_thread_takes_an_image_of_its_own_where_a_batch_is_not_faster() -> None:
+    both = threading.Barrier(2, timeout=30)
+
+    def run_model(_: str, pixels: Any) -> Any:
+        both.wait()
+        return np.zeros((len(pixels), 2))
+
+    runs: list[int] = []
+    batcher = Batcher(
+        run_model, lambda _: False, batch=8, wait=5.0, ran=lambda _, images, *__: runs.append(images), threads=2
+    )
+    asked = [batcher.submit("a", lambda: np.zeros((3, 8, 8), np.float32)) for _ in range(6)]
+    assert [one.result(30).shape for one in asked] == [(2,)] * 6
+    assert runs == [1] * 6
     batcher.close()
 
 

@@ -113,9 +113,14 @@ class Service:
     ) -> None:
         self._models, self._settings = models, settings
         self._taken, self._ready, self._stopping = 0, False, False
-        self._metrics = Metrics(lambda: self._taken, lambda: self._batcher.waiting, lambda: self._ready)
+        self._metrics = Metrics(lambda: self._taken, lambda: self.waiting, lambda: self._ready)
         self._batcher = Batcher(
-            self._run, settings.batch, settings.batch_wait, self._metrics.ran, decoders=models.threads
+            lambda name, pixels: models[name].probabilities(pixels),
+            models.runs_together,
+            batch=settings.batch,
+            wait=settings.batch_wait,
+            ran=self._metrics.ran,
+            threads=models.threads,
         )
         described = msgspec.json.encode(openapi(models.names, settings, PredictAnswer, secured=token is not None))
         inner = Starlette(
@@ -133,12 +138,14 @@ class Service:
         )
         self.app: ASGIApp = Guard(_Locked(inner, token), hosts, guarded="/")
 
+    @property
+    def waiting(self) -> int:
+        """The number of decoded images that wait for the network."""
+        return self._batcher.waiting
+
     def stop(self) -> None:
         """Refuse new requests from now on; those that were accepted are answered."""
         self._ready, self._stopping = False, True
-
-    def _run(self, model: str, pixels: Pixels) -> NDArray[np.float64]:
-        return self._models[model].probabilities(pixels)
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:

@@ -1,7 +1,8 @@
 """Dynamic batching: images of several requests run through the network together.
 
-Threads decode the images, and one thread runs all models, because each uses all cores. Whenever it is free, it takes
-the image that has waited longest and the next ones for the same model, up to a batch.
+Threads decode the images, and others run the models. A model whose backend runs a batch as a whole, on all cores or a
+GPU, runs once at a time: whenever it is free, it takes the images that have arrived meanwhile, up to a batch. Of a
+model on ONNX Runtime, where an image on each core is faster than a batch on all, each thread takes an image of its own.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple, TypeAlias
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +28,8 @@ RunModel: TypeAlias = Callable[[str, Pixels], NDArray[np.float64]]
 Ran: TypeAlias = Callable[[str, int, float, float], object]
 
 
-class _Waiting(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class _Waiting:
     model: str
     pixels: Pixels
     since: float
@@ -34,24 +37,28 @@ class _Waiting(NamedTuple):
 
 
 class Batcher:
-    """Runs images in batches, in a thread of its own.
+    """Runs images in batches, in threads of its own.
 
     Args:
         run: Runs a model.
+        together: Returns whether a model runs the images of a batch together.
         batch: The most images of a batch.
         wait: How long the first image of a batch waits for others, in seconds.
-        ran: Called after each batch.
-        decoders: Threads that decode images.
+        ran: Called after each batch, by one thread at a time.
+        threads: Threads that run models, and threads that decode images.
     """
 
-    def __init__(self, run: RunModel, batch: int, wait: float, ran: Ran, *, decoders: int = 1) -> None:
-        self._run, self._batch, self._wait, self._ran = run, batch, wait, ran
+    def __init__(
+        self, run: RunModel, together: Callable[[str], bool], *, batch: int, wait: float, ran: Ran, threads: int
+    ) -> None:
+        self._run, self._together, self._batch, self._wait, self._ran = run, together, batch, wait, ran
         self._queue: deque[_Waiting] = deque()
+        self._busy: set[str] = set()  # models that run a batch together
         self._changed = threading.Condition()
         self._closed = False
-        self._decoders = ThreadPoolExecutor(decoders, thread_name_prefix="compoundnet-decode")
-        self._thread = threading.Thread(target=self._work, name="compoundnet-batches", daemon=True)
-        self._thread.start()
+        self._decoders = ThreadPoolExecutor(threads, thread_name_prefix="compoundnet-decode")
+        for _ in range(threads):
+            threading.Thread(target=self._work, name="compoundnet-batches", daemon=True).start()
 
     def submit(self, model: str, decode: Callable[[], Pixels]) -> Future[Probabilities]:
         """Decode an image in a thread and queue it. Cancelling the future takes it from the queue.
@@ -74,7 +81,7 @@ class Batcher:
         self._decoders.shutdown(wait=False, cancel_futures=True)
         with self._changed:
             self._closed = True
-            self._changed.notify()
+            self._changed.notify_all()
 
     def _decode(self, model: str, decode: Callable[[], Pixels], result: Future[Probabilities]) -> None:
         if result.cancelled():  # its client has left
@@ -90,35 +97,47 @@ class Batcher:
 
     def _work(self) -> None:
         while (batch := self._next()) is not None:
-            wanted = [it for it in batch if it.result.set_running_or_notify_cancel()]
-            if not wanted:
-                continue
-            begun = time.monotonic()
             try:
-                rows = self._run(wanted[0].model, np.stack([it.pixels for it in wanted]))
-            except BaseException as error:
-                for it in wanted:
-                    it.result.set_exception(error)
-                continue
-            self._ran(wanted[0].model, len(wanted), time.monotonic() - begun, begun - wanted[0].since)
-            for it, row in zip(wanted, rows, strict=True):
-                it.result.set_result(row)
+                self._run_batch([it for it in batch if it.result.set_running_or_notify_cancel()])
+            finally:
+                with self._changed:
+                    self._busy.discard(batch[0].model)
+                    self._changed.notify()
+
+    def _run_batch(self, batch: list[_Waiting]) -> None:
+        if not batch:  # all clients have left
+            return
+        begun = time.monotonic()
+        try:
+            rows = self._run(batch[0].model, np.stack([it.pixels for it in batch]))
+        except BaseException as error:
+            for it in batch:
+                it.result.set_exception(error)
+            return
+        with self._changed:
+            self._ran(batch[0].model, len(batch), time.monotonic() - begun, begun - batch[0].since)
+        for it, row in zip(batch, rows, strict=True):
+            it.result.set_result(row)
 
     def _next(self) -> list[_Waiting] | None:
         """The next batch, when it is due; None after `close`."""
         with self._changed:
             while not self._closed:
-                if not self._queue:
+                first = next((it for it in self._queue if it.model not in self._busy), None)
+                if first is None:
                     self._changed.wait()
                     continue
-                first = self._queue[0]
+                if not self._together(first.model):
+                    self._queue.remove(first)
+                    return [first]
                 chosen = [it for it in self._queue if it.model == first.model][: self._batch]
                 left = first.since + self._wait - time.monotonic()
                 if len(chosen) < self._batch and left > 0:
                     self._changed.wait(left)
                     continue
-                taken = {id(it) for it in chosen}
+                taken = set(map(id, chosen))
                 self._queue = deque(it for it in self._queue if id(it) not in taken)
+                self._busy.add(first.model)
                 return chosen
             return None
 

@@ -13,6 +13,7 @@ from compoundnet.base import CompoundNetError
 from compoundnet.base.machine import check_threads
 from compoundnet.models import Model, open_model
 from compoundnet.runtime import Predictor
+from compoundnet.runtime.backends.registry import find_backend
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _FILES = (".onnx", ".xml", ".pt2", ".tflite")
@@ -100,6 +101,7 @@ class ServedModels:
         self.threads = check_threads(threads)
         self._backend, self._precision, self._device, self._batch = backend, precision, device, batch
         self._opened: dict[str, Predictor] = {}
+        self._together: set[str] = set()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -113,17 +115,27 @@ class ServedModels:
             CompoundNetError: A model cannot be opened.
         """
         for name, model in self._found.items():
-            predictor = Predictor(
-                model,
-                backend=self._backend,
-                precision=self._precision,
-                device=self._device,
-                threads=self.threads,
-                batch=self._batch,
-            )
+            predictor = self._predictor(model, 1, 1)
+            if self._device != "cpu" or find_backend(predictor.session.backend).whole_batch:
+                self._together.add(name)
+                predictor = self._predictor(model, self.threads, self._batch)
             grey = np.full((64, 64, 3), 127, np.uint8)
             predictor.probabilities(predictor.preprocess.pixels(grey)[None])
             self._opened[name] = predictor
+
+    def _predictor(self, model: Model, threads: int, batch: int) -> Predictor:
+        return Predictor(
+            model,
+            backend=self._backend,
+            precision=self._precision,
+            device=self._device,
+            threads=threads,
+            batch=batch,
+        )
+
+    def runs_together(self, name: str) -> bool:
+        """Return whether a model runs the images of a batch together, on all threads, and not an image on each."""
+        return name in self._together
 
     def __getitem__(self, name: str) -> Predictor:
         return self._opened[name]
