@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -49,6 +49,13 @@ _TURNED = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+
+class EncodedImage(NamedTuple):
+    """An image that is not a file: its name, for messages and results, and its content or pixels."""
+
+    name: str
+    content: Encoded
 
 
 class UnreadableImageError(CompoundNetError):

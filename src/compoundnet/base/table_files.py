@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import PurePath
 from typing import TextIO
@@ -49,8 +49,15 @@ def csv_file(path: str | os.PathLike[str], columns: Columns) -> Iterator[WriteRo
 
 
 @contextmanager
-def parquet_file(path: str | os.PathLike[str], columns: Columns) -> Iterator[WriteRow]:
+def parquet_file(
+    path: str | os.PathLike[str], columns: Columns, metadata: Mapping[str, str] | None = None
+) -> Iterator[WriteRow]:
     """Write a Parquet file as `csv_file` writes a CSV file, with text as it is.
+
+    Args:
+        path: The file.
+        columns: The columns.
+        metadata: Texts to keep in the file, by key; `parquet_metadata` reads them.
 
     Raises:
         MissingLibraryError: pyarrow is not installed.
@@ -62,7 +69,7 @@ def parquet_file(path: str | os.PathLike[str], columns: Columns) -> Iterator[Wri
 
     types = {str: pyarrow.string(), PurePath: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64(),
              bool: pyarrow.bool_()}  # fmt: skip
-    schema = pyarrow.schema([(name, types[kind]) for name, kind in columns])
+    schema = pyarrow.schema([(name, types[kind]) for name, kind in columns], metadata=dict(metadata or {}))
     rows: list[Sequence[object]] = []
     with whole_file(path) as scratch, parquet.ParquetWriter(scratch, schema) as writer:
 
@@ -78,6 +85,19 @@ def parquet_file(path: str | os.PathLike[str], columns: Columns) -> Iterator[Wri
 
         yield write
         flush()
+
+
+def parquet_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Return the metadata of a Parquet file; empty if it has none, or is no Parquet file."""
+    need("pyarrow", "reading Parquet files")
+    import pyarrow  # noqa: PLC0415  optional
+    from pyarrow import parquet  # noqa: PLC0415
+
+    try:
+        found = parquet.read_schema(path).metadata or {}
+    except (OSError, pyarrow.ArrowException):
+        return {}
+    return {key.decode(errors="replace"): value.decode(errors="replace") for key, value in found.items()}
 
 
 class _Lines:

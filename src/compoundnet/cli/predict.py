@@ -24,9 +24,11 @@ from compoundnet.cli.options import (
     Precision,
     Threads,
     ValueRange,
+    output_option,
     top_option,
 )
 from compoundnet.cli.output import note, show
+from compoundnet.cli.predict_shards import predict_shards
 from compoundnet.cli.progress import track
 
 if TYPE_CHECKING:
@@ -47,6 +49,13 @@ def predict(
     parquet: Annotated[
         Path | None, typer.Option("--parquet", metavar="FILE", help="Write the same rows as a Parquet file.")
     ] = None,
+    output: Annotated[
+        Path | None,
+        output_option("FOLDER", "Take shards (tar files, folders, lists), and write a Parquet file for each here."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on in the folder of -o: predict the shards that have no part yet.")
+    ] = False,
     unknown_below: Annotated[
         float,
         typer.Option(
@@ -65,7 +74,9 @@ def predict(
     """Predict the classes of images. Those that cannot be read are reported and skipped.
 
     --csv and --parquet replace the printed lines. The files are written while the
-    images are predicted, and appear when all are done.
+    images are predicted, and appear when all are done. -o FOLDER is for many
+    images: each shard gets a file, and under torchrun or srun each process takes
+    its share of the shards.
     """
     from PIL import Image  # noqa: PLC0415  `--help` does not wait for it
 
@@ -74,6 +85,17 @@ def predict(
 
     # Large images are read without PIL's warning; PIL rejects those of twice that size itself.
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    if resume and output is None:
+        raise typer.BadParameter("goes with -o FOLDER", param_hint="--resume")
+    if output is not None:
+        if csv is not None or parquet is not None:
+            raise typer.BadParameter("writes Parquet parts; leave out --csv and --parquet", param_hint="--output")
+        predict_shards(
+            model, images, output, resume=resume, precision=precision, threads=threads, device=device, json=json,
+            top=top, backend=backend, unknown_below=unknown_below, allow_truncated=allow_truncated,
+            value_range=parse_range(value_range),
+        )  # fmt: skip
+        return
     written = [path for path in (csv, parquet) if path is not None]
     for path in written:
         base.check_output_file(path)

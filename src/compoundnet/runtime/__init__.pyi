@@ -1,10 +1,12 @@
 from .backends.choices import Choice, TriedWay
 from .backends.precisions import PRECISIONS, Way, runnable
 from .backends.session import Session
+from .batch_predictor import BatchPredictor
 from .embedding import Embedder, Embedding, features
 from .exports.export import Export, export
 from .feature_files import FEATURE_FILES, Nearest, Neighbour, feature_file, find_neighbours, read_features
 from .predict import UNKNOWN_LABEL, ClassProbability, Failure, Prediction, Predictor
+from .prediction_parts import ShardCounts, predict_shards
 from .prediction_tables import PredictionCounts, write_predictions
 from .sessions import session
 from .timing.benchmark import Benchmark, benchmark
@@ -18,6 +20,7 @@ __all__ = [
     "FEATURE_FILES",
     "PRECISIONS",
     "UNKNOWN_LABEL",
+    "BatchPredictor",
     "Benchmark",
     "Choice",
     "ClassProbability",
@@ -32,6 +35,7 @@ __all__ = [
     "PredictionCounts",
     "Predictor",
     "Session",
+    "ShardCounts",
     "TimedPlan",
     "TriedWay",
     "Way",
@@ -42,6 +46,7 @@ __all__ = [
     "find_neighbours",
     "fit_latency",
     "plan_within",
+    "predict_shards",
     "read_features",
     "runnable",
     "session",

@@ -15,11 +15,11 @@ from PIL import Image
 
 from compoundnet.base import CompoundNetError
 from compoundnet.base.image_values import Range
-from compoundnet.base.images import UnreadableImageError
+from compoundnet.base.images import EncodedImage, Reading, UnreadableImageError, decode, image_errors
 from compoundnet.base.machine import cores
 from compoundnet.models import Model, Postprocess, open_model
 from compoundnet.runtime.sessions import session
-from compoundnet.runtime.timing.agreement import read_probe
+from compoundnet.runtime.timing.agreement import MOST_IMAGES, spread
 
 _TOP = 5
 # The label of an image whose most probable class is not probable enough.
@@ -97,7 +97,7 @@ class Predictor:
         model: A name of `compoundnet models list`, a model folder, an exported file, or an opened model.
         backend: The backend, as for `session`; onnxruntime by default.
         precision: The precision, as for `session`; float32 by default, unless the model folder was tuned.
-        check_on: For the precision auto: files on which precisions are compared with float32, of which at most 100 are
+        check_on: For the precision auto: images on which precisions are compared with float32, of which at most 100 are
             read, and only if the cache lacks the comparison.
         threads: Number of threads of the network, and of threads that read images ahead; all cores by default.
         batch: Number of images in a batch of `many`.
@@ -119,7 +119,7 @@ class Predictor:
         *,
         backend: str | None = None,
         precision: str | None = None,
-        check_on: Sequence[str | os.PathLike[str]] = (),
+        check_on: Sequence[str | os.PathLike[str] | EncodedImage] = (),
         threads: int | None = None,
         batch: int = 8,
         top: int | None = None,
@@ -162,7 +162,7 @@ class Predictor:
             threads=threads,
             batch=batch,
             device=device,
-            images=lambda: read_probe(self.preprocess, check_on),
+            images=lambda: self._probe(check_on),
         )
 
     def __repr__(self) -> str:
@@ -188,34 +188,48 @@ class Predictor:
         self.preprocess, note = self.preprocess.with_range_of(paths)
         return note
 
-    def many(self, paths: Iterable[str | os.PathLike[str]]) -> Iterator[Prediction | Failure]:
-        """Classify many files.
+    def many(self, images: Iterable[str | os.PathLike[str] | EncodedImage]) -> Iterator[Prediction | Failure]:
+        """Classify many files, or images in memory with names.
 
         Threads read a bounded number of files ahead of the network, so memory does not grow with their number, and
-        `paths` may be an endless iterator. Results come `batch` at a time.
+        `images` may be an endless iterator. Results come `batch` at a time.
 
         Yields:
             A prediction for each file, in order, or a Failure if the file cannot be read.
         """
         depth = self.batch + 2 * self._readers
         waiting: list[tuple[str, _Pixels | Failure]] = []
-        for path, image in map_ahead(self._try, paths, workers=self._readers, depth=depth):
-            waiting.append((os.fspath(path), image))
+        for item, image in map_ahead(self._try, images, workers=self._readers, depth=depth):
+            waiting.append((item.name if isinstance(item, EncodedImage) else os.fspath(item), image))
             if len(waiting) == self.batch:
                 yield from self._in_order(waiting)
                 waiting.clear()
         yield from self._in_order(waiting)
+
+    def _probe(self, images: Sequence[str | os.PathLike[str] | EncodedImage]) -> NDArray[np.float32]:
+        """Pixels float32[N, 3, size, size] of images spread evenly over a sequence, those that can be read."""
+        read = map_ahead(self._try, spread(images, MOST_IMAGES), workers=self._readers, depth=2 * self._readers)
+        found = [image.values for _, image in read if not isinstance(image, Failure)]
+        size = self.preprocess.size
+        return np.stack(found) if found else np.empty((0, 3, size, size), np.float32)
 
     def _read(self, image: str | os.PathLike[str] | Image.Image | NDArray[Any]) -> _Pixels:
         damage: list[str] = []
         pixels = self.preprocess.pixels(image, allow_truncated=self.allow_truncated, damaged=damage.append)
         return _Pixels(pixels, damage[0] if damage else None)
 
-    def _try(self, path: str | os.PathLike[str]) -> _Pixels | Failure:
+    def _try(self, image: str | os.PathLike[str] | EncodedImage) -> _Pixels | Failure:
         try:
-            return self._read(path)
+            return self._decode(image) if isinstance(image, EncodedImage) else self._read(image)
         except UnreadableImageError as error:
             return Failure(error.path, error.reason)
+
+    def _decode(self, image: EncodedImage) -> _Pixels:
+        damage: list[str] = []
+        with image_errors(lambda: image.name):
+            reading = Reading(self.preprocess.range, self.allow_truncated)
+            rgb = decode(image.content, reading, damaged=damage.append)
+            return _Pixels(self.preprocess.pixels(rgb), damage[0] if damage else None)
 
     def _in_order(self, read: list[tuple[str, _Pixels | Failure]]) -> Iterator[Prediction | Failure]:
         predictions = iter(self._predict([(path, it) for path, it in read if not isinstance(it, Failure)]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,6 +53,11 @@ class Session:
         self._source, self._run, self._device = source, run, device
         self._takes_memory = takes_batch(backend, device)
         self._backend, self._process = backend, os.getpid()
+
+    @property
+    def identity(self) -> Mapping[str, str] | None:
+        """What its results depend on besides the images; None if that is unknown."""
+        return self._source.identity
 
     def __repr__(self) -> str:
         size = "any size" if self.size is None else f"{self.size} px"

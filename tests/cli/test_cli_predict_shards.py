@@ -1,0 +1,140 @@
+"""predict -o FOLDER, as processes: kill -9 and --resume, several processes, a full disk, and bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command import run
+from PIL import Image
+from small_model import write_small_model
+
+import compoundnet as cn
+
+parquet = pytest.importorskip("pyarrow.parquet")
+SHARDS, IMAGES = 6, 4
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_small_model(tmp_path_factory.mktemp("models") / "small").folder
+    cn.runtime.session(folder, threads=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("shards")
+    numbers = np.random.default_rng(0)
+    for shard in range(SHARDS):
+        (root / f"s{shard}").mkdir()
+        for image in range(IMAGES):
+            pixels = numbers.integers(0, 256, (40, 40, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / f"s{shard}" / f"{image}.png")
+    return root
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(row["file"] for part in folder.glob("*.parquet") for row in parquet.read_table(part).to_pylist())
+
+
+def test_processes_write_each_image_once(model: Path, shards: Path, tmp_path: Path) -> None:
+    common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    for rank in ("0", "1"):
+        place = {"RANK": rank, "LOCAL_RANK": rank, **common}
+        done = run("predict", model, shards, "-o", tmp_path / "out", "--threads", "1", "--json", **place)
+        assert done.returncode == 0, done.stderr
+        assert f"process {rank} of 2 (torchrun): 3 of 6 shards" in done.stderr
+        found = json.loads(done.stdout)
+        assert (found["written"], found["images"], found["precision"]) == (3, 3 * IMAGES, "float32")
+    assert files(tmp_path / "out") == sorted(map(str, shards.rglob("*.png")))
+    again = run("predict", model, shards, "-o", tmp_path / "out", "--threads", "1")
+    assert again.returncode == 1
+    assert again.stderr.splitlines()[-1].startswith(f"error: {tmp_path / 'out'} holds predictions of 6 of these shards")
+    refused = run(
+        "predict", model, shards, "-o", tmp_path / "out", "--precision", "auto", "--resume",
+        RANK="0", LOCAL_RANK="0", **common,
+    )  # fmt: skip
+    assert "torchrun started 2 processes, which might choose differently" in refused.stderr
+
+
+def test_kill_9_loses_and_repeats_no_image(model: Path, shards: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = [
+        sys.executable,
+        "-m",
+        "compoundnet",
+        "predict",
+        str(model),
+        str(shards),
+        "-o",
+        str(out),
+        "--threads",
+        "1",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None and not list(out.glob("*.parquet")):
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+    before = {part: part.stat().st_mtime_ns for part in out.glob("*.parquet")}
+    done = run("predict", model, shards, "-o", out, "--resume", "--threads", "1", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["kept"] == len(before)
+    assert {part: part.stat().st_mtime_ns for part in before} == before
+    assert files(out) == sorted(map(str, shards.rglob("*.png")))
+    assert {path.name for path in out.iterdir()} == {f"s{n}.parquet" for n in range(SHARDS)} | {"predictions.json"}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists() or not hasattr(os, "mkfifo"), reason="needs Linux")
+def test_a_folder_that_cannot_be_written_is_one_line(model: Path, shards: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = run("predict", model, shards, "-o", tmp_path / "file" / "out", "--threads", "1")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(f"error: {tmp_path / 'file' / 'out'}: cannot be written")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--resume"], "goes with -o FOLDER"),
+        (["-o", "out", "--csv", "a.csv"], "leave out --csv and --parquet"),
+    ],
+)
+def test_options_that_do_not_go_together(arguments: list[str], message: str, model: Path, shards: Path) -> None:
+    done = run("predict", model, shards, *arguments)
+    assert done.returncode == 2
+    assert message in " ".join(done.stderr.replace("│", " ").split())
+
+
+@pytest.mark.slow
+def test_torchrun_starts_them(model: Path, shards: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "compoundnet",
+        "predict", model, shards, "-o", tmp_path / "out",
+    ]  # fmt: skip
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert files(tmp_path / "out") == sorted(map(str, shards.rglob("*.png")))
+
+
+@pytest.mark.slow
+def test_ray_maps_batches_on_two_nodes(model: Path, shards: Path) -> None:
+    pytest.importorskip("ray")
+    script = Path(__file__).parents[1] / "support" / "ray_once.py"
+    done = subprocess.run(
+        [sys.executable, str(script), str(model), str(shards)], capture_output=True, text=True, check=False, timeout=500
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["nodes"] == 2
+    assert found["used_nodes"] == 2
+    predictor = cn.Predictor(model, threads=1, top=1)
+    expected = {str(path): predictor(path).label for path in shards.rglob("*.png")}
+    assert found["predictions"] == expected

@@ -1,0 +1,169 @@
+"""Shards and the parts of their predictions: what is a shard, what a part holds, and what a folder refuses."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import tarfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from small_model import write_small_model
+
+from compoundnet import base
+from compoundnet.base.images import EncodedImage
+from compoundnet.data.image_shards import ImageShard, ShardError, find_shards
+from compoundnet.runtime import BatchPredictor, Predictor, predict_shards
+from compoundnet.runtime.prediction_parts import Place, process_place
+
+parquet = pytest.importorskip("pyarrow.parquet")
+
+
+def png(seed: int) -> bytes:
+    written = io.BytesIO()
+    coarse = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    Image.fromarray(coarse).resize((40, 36)).save(written, "png")
+    return written.getvalue()
+
+
+def write_tar(path: Path, members: Iterable[tuple[str, bytes]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w") as tar:
+        for name, content in members:
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two tar files of 3 and 2 images, a folder of 2, and a list of 2 with one that is missing."""
+    root = tmp_path_factory.mktemp("data") / "shards"
+    write_tar(root / "0.tar", [("a.png", png(0)), ("a.cls", b"3"), ("b.png", png(1)), ("broken.png", b"no image")])
+    write_tar(root / "more" / "1.tar.gz", [("c.png", png(2)), ("d.png", png(3))])
+    (root / "folder" / "below").mkdir(parents=True)
+    (root / "folder" / "e.png").write_bytes(png(4))
+    (root / "folder" / "below" / "f.png").write_bytes(png(5))
+    (root / "list.txt").write_text("folder/e.png\nfolder/missing.png\n")
+    (root / "README.txt").write_text("About these shards\n")
+    return root
+
+
+@pytest.fixture(scope="module")
+def predictor(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
+    return Predictor(write_small_model(tmp_path_factory.mktemp("models") / "small"), threads=1, top=2)
+
+
+def rows(part: Path) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = parquet.read_table(part).to_pylist()
+    return found
+
+
+def test_what_is_a_shard(shards: Path) -> None:
+    notes: list[str] = []
+    found = find_shards([shards], notify=notes.append)
+    assert [(shard.name, shard.kind) for shard in found] == [
+        ("0.tar", "tar"), ("folder", "folder"), ("list.txt", "list"), ("more/1.tar.gz", "tar"),
+    ]  # fmt: skip
+    assert notes == [f"{shards / 'README.txt'}: is left out, because it has no column of image files"]
+    assert [shard.name for shard in find_shards([shards / "0.tar", shards / "folder"])] == ["0.tar", "folder"]
+    with pytest.raises(base.CompoundNetError, match=r"two shards are named 0\.tar"):
+        find_shards([shards / "0.tar", shards])
+    with pytest.raises(base.CompoundNetError, match="takes shards: tar files"):
+        find_shards([shards / "folder" / "e.png"])
+    with pytest.raises(base.CompoundNetError, match="there is no file or folder"):
+        find_shards([shards / "none"])
+
+
+def test_each_shard_gets_a_part_with_a_row_for_each_image(shards: Path, predictor: Predictor, tmp_path: Path) -> None:
+    found = find_shards([shards])
+    counts = predict_shards(predictor, found, tmp_path / "out")
+    assert (counts.written, counts.kept, counts.failed, counts.images, counts.failures) == (4, 0, 0, 9, 2)
+    tar = rows(tmp_path / "out" / "0.tar.parquet")
+    assert [row["file"] for row in tar] == [f"{shards / '0.tar'}/{name}.png" for name in ("a", "b", "broken")]
+    assert tar[2]["error"] == "is not an image in a format that can be read"
+    assert rows(tmp_path / "out" / "list.txt.parquet")[1]["error"] == "cannot be read: No such file or directory"
+    (one,) = [row for row in rows(tmp_path / "out" / "folder.parquet") if str(row["file"]).endswith("folder/e.png")]
+    expected = predictor(shards / "folder" / "e.png")
+    assert one["prediction"] == expected.label
+    assert one["probability_1"] == pytest.approx(expected.predictions[0].probability)
+    assert len(rows(tmp_path / "out" / "more" / "1.tar.gz.parquet")) == 2
+
+
+def test_resume_predicts_what_has_no_part_or_has_changed(predictor: Predictor, shards: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(shards, tmp_path / "shards")
+    out = tmp_path / "out"
+    predict_shards(predictor, find_shards([data])[:2], out)
+    with pytest.raises(base.CompoundNetError, match=r"holds predictions of 2 of these shards already \(0\.tar\)"):
+        predict_shards(predictor, find_shards([data]), out)
+    write_tar(data / "0.tar", [("a.png", png(0))] * 30)
+    notes: list[str] = []
+    counts = predict_shards(predictor, find_shards([data]), out, resume=True, notify=notes.append)
+    assert (counts.written, counts.kept) == (3, 1)
+    assert notes == [f"{data / '0.tar'}: has changed since it was predicted, and is predicted again"]
+    assert len(rows(out / "0.tar.parquet")) == 30
+
+
+def test_a_folder_is_of_one_model_and_its_settings(predictor: Predictor, shards: Path, tmp_path: Path) -> None:
+    predict_shards(predictor, find_shards([shards])[:1], tmp_path / "out")
+    other = Predictor(predictor.model, threads=1, top=3)
+    with pytest.raises(base.CompoundNetError, match="holds predictions with another top: 2, now 3"):
+        predict_shards(other, find_shards([shards])[1:], tmp_path / "out", resume=True)
+
+
+@pytest.mark.parametrize("cut", ["inside an image", "between images"])
+def test_a_tar_file_that_was_cut_has_no_part(cut: str, predictor: Predictor, tmp_path: Path) -> None:
+    whole = tmp_path / "whole.tar"
+    write_tar(whole, [(f"{number}.png", png(number)) for number in range(4)])
+    with tarfile.open(whole) as tar:
+        last = tar.getmembers()[-1]
+    end = last.offset_data + 10 if cut == "inside an image" else last.offset
+    (tmp_path / "cut.tar").write_bytes(whole.read_bytes()[:end])
+    notes: list[str] = []
+    counts = predict_shards(predictor, find_shards([tmp_path / "cut.tar"]), tmp_path / "out", notify=notes.append)
+    assert (counts.written, counts.failed) == (0, 1)
+    assert "cut.tar: is truncated or damaged after 3 images" in notes[0]
+    assert list((tmp_path / "out").iterdir()) == [tmp_path / "out" / "predictions.json"]
+    used = list(ImageShard("cut.tar", tmp_path / "cut.tar", "tar").images(allow_truncated=True))
+    assert len(used) == 3
+
+
+def test_a_shard_that_goes_away_is_an_error_of_the_shard(tmp_path: Path) -> None:
+    with pytest.raises(ShardError, match="cannot be read: No such file"):
+        ImageShard("gone.tar", tmp_path / "gone.tar", "tar").fingerprint()
+
+
+def test_processes_share_the_shards(monkeypatch: pytest.MonkeyPatch, shards: Path) -> None:
+    for name in ("RANK", "LOCAL_WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_NTASKS"):
+        monkeypatch.delenv(name, raising=False)
+    assert process_place() == Place()
+    monkeypatch.setenv("SLURM_NTASKS", "4")  # a batch script, which is not one of the tasks
+    monkeypatch.setenv("SLURM_PROCID", "0")
+    assert process_place().world == 1
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
+    monkeypatch.setenv("SLURM_PROCID", "2")
+    assert (process_place().rank, process_place().world, process_place().launcher) == (2, 4, "SLURM")
+    for name, value in {"RANK": 1, "WORLD_SIZE": 3, "LOCAL_RANK": 1, "LOCAL_WORLD_SIZE": 3}.items():
+        monkeypatch.setenv(name, str(value))
+    place = process_place()
+    assert (place.rank, place.world, place.local_world, place.launcher) == (1, 3, 3, "torchrun")
+    found = find_shards([shards])
+    shared = [Place(rank, 3).share(found) for rank in range(3)]
+    assert sorted(shard.name for share in shared for shard in share) == sorted(shard.name for shard in found)
+
+
+def test_a_batch_of_columns(predictor: Predictor) -> None:
+    batches = BatchPredictor(predictor.model, threads=1, top=1, name="key")
+    found = batches({"bytes": np.array([png(0), b"none"], object), "key": np.array(["a", "b"]), "id": np.arange(2)})
+    assert set(found) == {"key", "id", "prediction", "class_1", "probability_1", "error"}
+    expected = next(iter(predictor.many([EncodedImage("a", png(0))])))
+    assert found["prediction"].tolist() == [expected.label, ""]
+    assert np.isnan(found["probability_1"]).tolist() == [False, True]
+    assert found["error"].tolist() == ["", "is not an image in a format that can be read"]
+    with pytest.raises(base.CompoundNetError, match="the batch has no column 'bytes', only 'path'"):
+        batches({"path": np.array(["a"])})
+    with pytest.raises(base.CompoundNetError, match="must hold the content of image files, pixels or paths, got int"):
+        batches({"bytes": np.array([3], object), "key": np.array(["a"])})

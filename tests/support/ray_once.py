@@ -1,0 +1,52 @@
+"""MODEL IMAGES: predicts a folder with Ray Data on a local cluster of two nodes, and prints what it found as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import ray
+from ray.cluster_utils import Cluster
+
+from compoundnet.runtime import BatchPredictor
+
+
+class OnNode(BatchPredictor):
+    """Adds the node that predicted."""
+
+    def __call__(self, batch: Any) -> dict[str, Any]:
+        found = super().__call__(batch)
+        found["node"] = [ray.get_runtime_context().get_node_id()] * len(found["prediction"])
+        return found
+
+
+def main() -> None:
+    model, images = sys.argv[1:]
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 100 << 20})
+    cluster.add_node(num_cpus=1, object_store_memory=100 << 20)
+    ray.init(address=cluster.address, log_to_driver=False)
+    files = ray.data.read_binary_files(images, include_paths=True, override_num_blocks=8)
+    rows = files.map_batches(
+        OnNode,
+        fn_constructor_args=(model,),
+        fn_constructor_kwargs={"threads": 1, "top": 1, "name": "path"},
+        batch_size=4,
+        concurrency=2,
+        num_cpus=0.6,  # so that each node has one
+    ).take_all()
+    print(
+        json.dumps(
+            {
+                "nodes": len(ray.nodes()),
+                "used_nodes": len({row["node"] for row in rows}),
+                "predictions": {row["path"]: row["prediction"] for row in rows},
+            }
+        )
+    )
+    ray.shutdown()
+    cluster.shutdown()
+
+
+if __name__ == "__main__":
+    main()
