@@ -217,3 +217,22 @@ def test_in_memory_a_whole_image_is_read_as_a_file_is(tmp_path: Path) -> None:
     damage: list[str] = []
     images.decode(content[:-1000], TAKING, damaged=damage.append)
     assert damage and Image.open(io.BytesIO(content)).size == (80, 60)
+
+
+def progressive(scans: int) -> bytes:
+    """A progressive JPEG whose last scan is repeated; each takes the decoder the time of all pixels."""
+    content = io.BytesIO()
+    Image.new("L", (64, 64), 128).save(content, "JPEG", progressive=True)
+    whole = content.getvalue()
+    start, own = whole.rindex(b"\xff\xda"), whole.count(b"\xff\xda")
+    return whole[:-2] + whole[start:-2] * (scans - own) + b"\xff\xd9" + b"\xff\xda" * 200  # what follows does not count
+
+
+def test_a_jpeg_of_many_scans_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "many.jpg").write_bytes(progressive(101))
+    (tmp_path / "most.jpg").write_bytes(progressive(100))
+    assert images.read_image(tmp_path / "most.jpg").size == (64, 64)
+    with pytest.raises(images.UnreadableImageError, match="it has 101 scans, and 100 is the limit"):
+        images.read_image(tmp_path / "many.jpg")
+    with pytest.raises(ValueError, match="101 scans"):
+        images.decode(progressive(101), images.Reading(allow_truncated=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,10 +11,15 @@ from typing import cast
 import numpy as np
 from PIL import Image, ImageFile
 
+from compoundnet.base import limits
+
 _PNG = b"\x89PNG\r\n\x1a\n"
 # PIL refuses text and colour profiles that inflate to more than 1 MiB: neither is the image.
 _LARGE = 1 << 20
 _BLANK = 0.9
+# A marker of JPEG, but for stuffed zeros and restarts between the bytes of a scan.
+_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
+_START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 
 
 class _Lenient(threading.local):
@@ -50,6 +56,32 @@ def is_blank(image: Image.Image) -> bool:
     """Whether hardly a tenth of an RGB image differs from its last or first pixel, as in a file that ends too early."""
     pixels = np.asarray(image)
     return any((pixels == filler).all(axis=-1).mean() > _BLANK for filler in (pixels[-1, -1], pixels[0, 0]))
+
+
+def check_scans(image: Image.Image) -> Image.Image:
+    """Return an opened image that is not decoded yet. Raises ValueError if it is a JPEG of more scans than the limit.
+
+    75 bytes of a scan keep the decoder busy for 40 ms if the image has 49 million pixels.
+    """
+    if image.info.get("progressive") and isinstance(image, ImageFile.ImageFile) and image.fp is not None:
+        place = image.fp.tell()
+        image.fp.seek(0)
+        scans = _scans(image.fp.read())
+        image.fp.seek(place)
+        if scans > limits.SCANS:
+            image.close()
+            raise ValueError(f"it has {scans:,} scans, and {limits.SCANS} is the limit; save it as a plain JPEG")
+    return image
+
+
+def _scans(jpeg: bytes) -> int:
+    """The number of scans of the first image of a JPEG file."""
+    found, place = 0, 2
+    while (marker := _MARKER.search(jpeg, place)) is not None and marker[0][1] != _END_OF_IMAGE:
+        found += marker[0][1] == _START_OF_SCAN
+        # Two bytes of the length, which they count too, follow all markers but those that _MARKER leaves out.
+        place = marker.end() + int.from_bytes(jpeg[marker.end() : marker.end() + 2], "big")
+    return found
 
 
 def without_text(encoded: bytes) -> bytes | None:

@@ -19,7 +19,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from compoundnet.base import limits
 from compoundnet.base.errors import CompoundNetError, first_line
-from compoundnet.base.image_damage import is_blank, taking_damaged, without_text
+from compoundnet.base.image_damage import check_scans, is_blank, taking_damaged, without_text
 from compoundnet.base.image_values import FoundRange, Range, deep_values, eight_bits, find_range, is_deep, stated_range
 from compoundnet.base.inputs import problem_with
 from compoundnet.base.progress import ignore
@@ -167,7 +167,7 @@ def read_image(
     if problem is not None:
         raise UnreadableImageError(os.fspath(path), problem)
     try:
-        return _read(lambda: Image.open(file, formats=image_formats()), file.read_bytes, reading, damaged)
+        return _read(lambda: check_scans(Image.open(file, formats=image_formats())), file.read_bytes, reading, damaged)
     except Exception as error:  # a damaged file can make a decoder raise anything
         raise UnreadableImageError(os.fspath(path), reason(error, file)) from error
 
@@ -260,7 +260,7 @@ def find_range_in(encoded: bytes) -> FoundRange | None:
 def open_encoded(encoded: bytes) -> Image.Image:
     """Read an image's header only; PIL decodes the pixels when they are first used."""
     try:
-        return Image.open(io.BytesIO(encoded), formats=image_formats())
+        return check_scans(Image.open(io.BytesIO(encoded), formats=image_formats()))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise
     except Exception:  # large text before the pixels of a PNG
