@@ -1,97 +1,222 @@
-"""`python tools/mutants.py [--only PART] [--sample N]`: changes the pure core in single places with cosmic-ray, and
-counts what the tests notice.
+"""`python tools/mutants.py [--only PART] [--sample N]`: changes the pure core in single places, and counts what the
+tests notice.
 
-Works in a copy of the tree. Prints each change that no test noticed, as tools/mutants.toml names it, and the share that
-was noticed of those not listed as equivalent; exit code 1 if it is below 95 %.
+cosmic-ray makes the changes, in a copy of the tree; each is tested in a fork of one process, which has imported the
+libraries. build/mutants.json keeps the outcomes, so that a run which was interrupted goes on; a change that was not
+noticed is tried again when its tests have changed. Prints each change that no test noticed, as tools/mutants.toml names
+it, and writes a section of benchmarks/RESULTS.md. Exit code 1 if less than 95 % of those that are not listed as
+equivalent were noticed.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import hashlib
+import importlib
 import json
+import os
 import random
 import shutil
-import sqlite3
-import subprocess
+import signal
 import sys
 import tempfile
+import time
 import tomllib
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from cosmic_ray.ast import ast_nodes, get_ast
+from cosmic_ray.mutating import mutate_code
+from cosmic_ray.plugins import get_operator
 
 ROOT = Path(__file__).parents[1]
 LEAST = 0.95
 # Of cosmic-ray's two hundred operators those that stand for slips: a sign, a comparison, `and` for `or`, a number.
 _OPERATORS = (
-    "core/ReplaceBinaryOperator_Add_Sub", "core/ReplaceBinaryOperator_Sub_Add", "core/ReplaceBinaryOperator_Mul_Add",
-    "core/ReplaceBinaryOperator_Mul_Div", "core/ReplaceBinaryOperator_Div_Mul",
-    "core/ReplaceBinaryOperator_FloorDiv_Div", "core/ReplaceBinaryOperator_Pow_Mul",
-    "core/ReplaceComparisonOperator_Lt_LtE",
-    "core/ReplaceComparisonOperator_LtE_Lt", "core/ReplaceComparisonOperator_Gt_GtE",
-    "core/ReplaceComparisonOperator_GtE_Gt", "core/ReplaceComparisonOperator_Eq_NotEq",
-    "core/ReplaceComparisonOperator_NotEq_Eq", "core/ReplaceAndWithOr", "core/ReplaceOrWithAnd", "core/NumberReplacer",
-    "core/AddNot", "core/ReplaceTrueWithFalse", "core/ReplaceFalseWithTrue",
+    "ReplaceBinaryOperator_Add_Sub", "ReplaceBinaryOperator_Sub_Add", "ReplaceBinaryOperator_Mul_Add",
+    "ReplaceBinaryOperator_Mul_Div", "ReplaceBinaryOperator_Div_Mul", "ReplaceBinaryOperator_FloorDiv_Div",
+    "ReplaceBinaryOperator_Pow_Mul", "ReplaceComparisonOperator_Lt_LtE", "ReplaceComparisonOperator_LtE_Lt",
+    "ReplaceComparisonOperator_Gt_GtE", "ReplaceComparisonOperator_GtE_Gt", "ReplaceComparisonOperator_Eq_NotEq",
+    "ReplaceComparisonOperator_NotEq_Eq", "ReplaceAndWithOr", "ReplaceOrWithAnd", "NumberReplacer", "AddNot",
+    "ReplaceTrueWithFalse", "ReplaceFalseWithTrue",
 )  # fmt: skip
+# Libraries that tests import, but not ONNX Runtime, which does not survive a fork.
+_HEAVY = (
+    "hypothesis",
+    "msgspec",
+    "numpy",
+    "pytest",
+    "scipy.ndimage",
+    "scipy.optimize",
+    "scipy.stats",
+    "sympy",
+    "torch",
+)
+_SECONDS = 600
+
+
+class Mutant(NamedTuple):
+    """A change of a module in one place.
+
+    Attributes:
+        module: The module, below src/compoundnet.
+        operator: cosmic-ray's operator.
+        occurrence: Its place in the module, as cosmic-ray counts.
+        row: The line.
+        line: The text of the line, without space around it.
+        number: Its place among the changes of that operator in lines of that text, from 1.
+    """
+
+    module: str
+    operator: str
+    occurrence: int
+    row: int
+    line: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.module}:{self.row} {self.operator} {self.number}: {self.line}"
+
+    @property
+    def name(self) -> tuple[str, str, str, int]:
+        """What tools/mutants.toml calls it; the line's number changes too often."""
+        return self.module, self.operator, self.line, self.number
 
 
 def main() -> int:
     """Run it, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="a part of the path of the modules to change")
-    parser.add_argument("--sample", type=int, help="so many changes, drawn at random")
+    parser.add_argument("--sample", type=int, help="so many changes of each module, drawn at random")
     asked = parser.parse_args()
     settings = tomllib.loads((ROOT / "tools" / "mutants.toml").read_text(encoding="utf-8"))
-    equivalent: dict[str, str] = settings.get("equivalent", {})
-    noticed, survived = 0, list[str]()
+    equivalent = {
+        (it["module"], it["operator"], it["line"], it.get("number", 1)): it["why"]
+        for it in settings.get("equivalent", ())
+    }
+    for library in _HEAVY:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(library)
+    noticed, survived = Counter[str](), list[Mutant]()
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder, "tree")
-        left_out = shutil.ignore_patterns(".*", "site", "build", "__pycache__")
-        shutil.copytree(ROOT, tree, ignore=left_out)
+        shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".*", "site", "build", "__pycache__"))
         for group in settings["groups"]:
-            modules = [module for module in group["modules"] if asked.only in module]
-            if modules:
-                counted, left = _changed(tree, modules, group["tests"], asked.sample)
-                noticed, survived = noticed + counted, survived + left
-    unknown = [name for name in survived if name not in equivalent]
-    for name in unknown:
-        print(f"not noticed: {name}")
-    share = noticed / max(1, noticed + len(unknown))
-    print(f"{noticed} noticed, {len(unknown)} not ({share:.1%}); {len(survived) - len(unknown)} are equivalent")
+            for module in group["modules"]:
+                if asked.only in module:
+                    for mutant, found in _outcomes(tree, module, group["tests"], asked.sample):
+                        noticed[module] += found
+                        survived += [] if found else [mutant]
+    unknown = [mutant for mutant in survived if mutant.name not in equivalent]
+    text = _report(noticed, survived, unknown)
+    print(text)
+    from results import write_section  # noqa: PLC0415  it imports compoundnet, which the forks must not have
+
+    if not asked.only and asked.sample is None:
+        write_section("Mutants", text)
+    share = noticed.total() / max(1, noticed.total() + len(unknown))
     return 0 if share >= LEAST else 1
 
 
-def _changed(tree: Path, modules: list[str], tests: list[str], sample: int | None) -> tuple[int, list[str]]:
-    """The number of changes that the tests notice, and the names of the others."""
-    session, config = tree / "mutants.sqlite", tree / "mutants.config.toml"
-    session.unlink(missing_ok=True)
-    words = " ".join(f"tests/{test}" for test in tests)
-    paths = json.dumps([f"src/compoundnet/{module}" for module in modules])
-    config.write_text(
-        f"[cosmic-ray]\nmodule-path = {paths}\ntimeout = 300.0\nexcluded-modules = []\n"
-        f'test-command = "{sys.executable} -m pytest -q -x -p no:cacheprovider {words}"\n'
-        '[cosmic-ray.distributor]\nname = "local"\n',
-        encoding="utf-8",
-    )
-    tool = str(Path(sys.executable).with_name("cosmic-ray"))
-    subprocess.run([tool, "init", config.name, session.name], cwd=tree, check=True)
-    with sqlite3.connect(session) as database:
-        specifications = database.execute("SELECT job_id, operator_name FROM mutation_specs ORDER BY job_id")
-        jobs = [job for job, operator in specifications if operator in _OPERATORS]
-        chosen = jobs if sample is None else random.Random(0).sample(jobs, min(sample, len(jobs)))
-        database.execute("CREATE TEMP TABLE chosen AS SELECT value FROM json_each(?)", (json.dumps(chosen),))
-        for table in ("mutation_specs", "work_items"):
-            database.execute(f"DELETE FROM {table} WHERE job_id NOT IN (SELECT value FROM chosen)")
-    subprocess.run([tool, "exec", config.name, session.name], cwd=tree, check=True)
-    dumped = subprocess.run([tool, "dump", session.name], cwd=tree, check=True, capture_output=True, text=True).stdout
-    results = [json.loads(line) for line in dumped.splitlines()]
-    survived = [_name(job["mutations"][0]) for job, result in results if result["test_outcome"] == "survived"]
-    return len(results) - len(survived), survived
+def _report(noticed: Counter[str], survived: list[Mutant], unknown: list[Mutant]) -> str:
+    lines = ["| module | noticed | not noticed | equivalent | share |", "|---|---|---|---|---|"]
+    counts = [(module, count, *_counts(module, survived, unknown)) for module, count in sorted(noticed.items())]
+    total = ("all", noticed.total(), len(unknown), len(survived) - len(unknown))
+    for module, found, missed, same in [*counts, total]:
+        lines.append(f"| {module} | {found} | {missed} | {same} | {found / max(1, found + missed):.1%} |")
+    missed_ones = [f"- `{mutant}`" for mutant in unknown]
+    return "\n".join([*lines, *(["", "Not noticed:", "", *missed_ones] if missed_ones else [])])
 
 
-def _name(mutation: dict[str, Any]) -> str:
-    module = mutation["module_path"].removeprefix("src/compoundnet/")
-    line, column = mutation["start_pos"]
-    return f"{module} {line}:{column} {mutation['operator_name'].removeprefix('core/')} {mutation['occurrence']}"
+def _counts(module: str, survived: list[Mutant], unknown: list[Mutant]) -> tuple[int, int]:
+    missed = sum(mutant.module == module for mutant in unknown)
+    return missed, sum(mutant.module == module for mutant in survived) - missed
+
+
+def _outcomes(tree: Path, module: str, tests: list[str], sample: int | None) -> Iterator[tuple[Mutant, bool]]:
+    """Each change of a module, and whether the tests notice it."""
+    path = tree / "src" / "compoundnet" / module
+    code = path.read_text(encoding="utf-8")
+    paths = [tree / "tests" / test for test in tests]
+    source, state = _digest([path]), _digest([path, *paths])
+    log = ROOT / "build" / "mutants.json"
+    log.parent.mkdir(exist_ok=True)
+    known: dict[str, Any] = json.loads(log.read_text(encoding="utf-8")) if log.exists() else {}
+    mutants = list(_mutants(module, code))
+    if sample is not None:
+        mutants = random.Random(0).sample(mutants, min(sample, len(mutants)))
+    assert _passes(tree, tests, _SECONDS), f"the tests of {module} fail without a change"
+    for number, mutant in enumerate(mutants, 1):
+        key = " ".join(map(str, mutant[:3]))
+        before = known.get(key)
+        # What was noticed stays so while the module is the same; what was not, while the tests are the same too.
+        if before is None or before[0] != source or (not before[2] and before[1] != state):
+            operator = get_operator(f"core/{mutant.operator}")()
+            path.write_text(mutate_code(code, operator, mutant.occurrence), encoding="utf-8")
+            found = not _passes(tree, tests, _SECONDS)
+            path.write_text(code, encoding="utf-8")
+            known[key] = before = [source, state, found]
+            log.write_text(json.dumps(known), encoding="utf-8")
+            print(f"{number} of {len(mutants)}: {mutant}: {'noticed' if found else 'NOT noticed'}", file=sys.stderr)
+        yield mutant, before[2]
+
+
+def _mutants(module: str, code: str) -> Iterator[Mutant]:
+    nodes, lines = list(ast_nodes(get_ast(code))), code.splitlines()
+    for name in _OPERATORS:
+        operator, seen = get_operator(f"core/{name}")(), Counter[str]()
+        places = (start for node in nodes for start, _ in operator.mutation_positions(node))
+        for occurrence, (row, _) in enumerate(places):
+            line = lines[row - 1].strip()
+            seen[line] += 1
+            yield Mutant(module, name, occurrence, row, line, seen[line])
+
+
+def _passes(tree: Path, tests: list[str], seconds: float) -> bool:
+    """Whether the tests pass within a time, in a fork of this process."""
+    process = os.fork()
+    if process == 0:
+        _test(tree, tests)
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        found, status = os.waitpid(process, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status) == 0
+        time.sleep(0.02)
+    os.killpg(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+    return False
+
+
+def _test(tree: Path, tests: list[str]) -> None:
+    os.setsid()
+    code = 1
+    try:
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, 1)
+        os.dup2(nothing, 2)
+        os.chdir(tree)
+        places = [str(tree / "src"), str(tree / "tests" / "support"), str(tree)]
+        os.environ["PYTHONPATH"] = os.pathsep.join(places)
+        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+        sys.dont_write_bytecode = True
+        sys.path[:0] = places
+        import pytest  # noqa: PLC0415  imported already
+
+        code = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *(f"tests/{test}" for test in tests)]))
+    finally:
+        os._exit(code)
+
+
+def _digest(paths: list[Path]) -> str:
+    found = hashlib.sha256()
+    for path in paths:
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            found.update(file.read_bytes())
+    return found.hexdigest()[:16]
 
 
 if __name__ == "__main__":
