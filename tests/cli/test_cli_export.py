@@ -60,7 +60,7 @@ def test_json_is_the_report(model: Path, tmp_path: Path) -> None:
     ("arguments", "told"),
     [
         (["-o", "a.bin"], "error: the suffix of an exported file says its format: .onnx (onnx), "),
-        (["--format", "caffe", "-o", "a.caffe"], "error: there is no format 'caffe'; known: onnx, openvino, torch"),
+        (["--format", "caffe", "-o", "a.caffe"], "error: there is no format 'caffe'; known: coreml, litert, onnx, "),
         (["--precision", "int8", "-o", "a.onnx"], "error: int8 is calibrated on images: give --calibrate a folder"),
         (["--precision", "int8", "--calibrate", "gone", "-o", "a.onnx"], "error: gone: there is no such folder or"),
     ],

@@ -29,6 +29,8 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "serve": (*_SERVICE, "matplotlib", "scipy"),
     "service": _SERVICE,
     "openvino": ("openvino",),
+    "litert": (*_TORCH, "ai_edge_litert", "ai_edge_quantizer", "flatbuffers", "litert_torch"),
+    "coreml": (*_TORCH, "coremltools"),
     "keras": (*_TORCH, "h5py"),
     "parquet": ("pyarrow",),
     "heif": ("pillow_heif",),

@@ -25,13 +25,18 @@ def export(
             autocompletion=complete_model,
         ),
     ],
-    file: Annotated[Path, output_option("FILE", "Write this file: .onnx, .xml (openvino) or .pt2 (torch).")],
+    file: Annotated[
+        Path,
+        output_option(
+            "FILE", "Write this file: .onnx, .xml (openvino), .pt2 (torch), .tflite (litert) or .mlpackage (coreml)."
+        ),
+    ],
     file_format: Annotated[
         str | None,
         typer.Option(
             "--format",
             metavar="NAME",
-            help="onnx, openvino or torch (torch.export).",
+            help="onnx, openvino, torch (torch.export), litert or coreml.",
             show_default="by the suffix of FILE",
         ),
     ] = None,
@@ -97,7 +102,9 @@ def _text(done: Export) -> str:
         f"wrote {done.file}: {done.format}{f' opset {done.opset}' if done.opset else ''}, {done.precision},"
         f" {format_bytes(done.bytes)}",
         f"input: {_input(done)}",
-        f"largest difference from torch on noise and {images}: {done.difference:.2g} of the largest logit"
+        "not run here: Core ML runs on macOS and iOS; input, output, layers and weights were compared with the network"
+        if done.difference is None
+        else f"largest difference from torch on noise and {images}: {done.difference:.2g} of the largest logit"
         + (f" (limit {done.limit:g})" if done.limit else ""),
     ]
     if done.features:

@@ -1,8 +1,9 @@
 """Exported files, which are complete models: their metadata contain the network, preprocessing and labels.
 
-.onnx  metadata_props, keys `compoundnet.*`
-.xml   OpenVINO's IR (weights in the .bin beside it), rt_info/compoundnet
-.pt2   torch.export's archive, extra files `compoundnet.*`
+.onnx    metadata_props, keys `compoundnet.*`
+.xml     OpenVINO's IR (weights in the .bin beside it), rt_info/compoundnet
+.pt2     torch.export's archive, extra files `compoundnet.*`
+.tflite  LiteRT; `compoundnet.json` in the zip archive appended to the model
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from compoundnet.arch import Network
 from compoundnet.base import CompoundNetError, check_file, format_bytes, limits
@@ -151,4 +154,17 @@ def _torch(file: Path) -> dict[str, str]:
         raise CompoundNetError(f"{file} is not an archive of torch.export, or it is damaged: {error}") from error
 
 
-_READERS = {".onnx": _onnx, ".xml": _openvino, ".pt2": _torch}
+def _litert(file: Path) -> dict[str, str]:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            entry = archive.getinfo("compoundnet.json")
+            check_metadata(entry.file_size, file)
+            text = read_entry(archive, entry, limits.METADATA_BYTES, file)
+        return msgspec.json.decode(text, type=dict[str, str])
+    except (zipfile.BadZipFile, OSError, KeyError, msgspec.DecodeError) as error:
+        raise CompoundNetError(
+            f"{file} is no .tflite file that `compoundnet export` wrote, or it is damaged: {error}"
+        ) from error
+
+
+_READERS = {".onnx": _onnx, ".xml": _openvino, ".pt2": _torch, ".tflite": _litert}

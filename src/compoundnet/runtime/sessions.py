@@ -47,9 +47,10 @@ def session(
 
     Args:
         model: A name of `compoundnet models list`, a model folder, an exported file, an opened model, or a module.
-        backend: onnxruntime, torch, compile (torch.compile), openvino, or auto: the fastest on this machine, measured
-            once for each model, number of threads and batch size; compile is not tried, as it takes up to a minute in
-            every process. By default onnxruntime, or the first that runs an exported file and the precision.
+        backend: onnxruntime, torch, compile (torch.compile), openvino, litert (.tflite files), or auto: the fastest on
+            this machine, measured once for each model, number of threads and batch size; compile is not tried, as it
+            takes up to a minute in every process. By default onnxruntime, or the first that runs an exported file and
+            the precision.
         precision: float32; bfloat16, on OpenVINO with a processor that has AMX or AVX512-BF16, and on torch with a GPU;
             float16, on torch with a GPU; int8, of a model that `compoundnet models tune` has calibrated; or auto: the
             fastest that predicts what float32 predicts on 99 % of `images`, of all backends if none is given. By
@@ -79,8 +80,8 @@ def session(
     source = find_source(model, size)
     able = backends_of(source.exported)
     if chosen is not None and chosen not in able:
-        assert source.exported is not None
-        raise CompoundNetError(f"{source.exported.file} runs on {names_of(able)}, not on {chosen.name}")
+        name = source.name if source.exported is None else source.exported.file
+        raise CompoundNetError(f"{name} runs on {names_of(able)}, not on {chosen.name}")
     choice = None
     if precision == AUTO or (precision is None and source.tuning is not None):
         choice = _choose(source, (chosen,) if chosen is not None else able, threads, batch, device, images)

@@ -32,6 +32,7 @@ class Backend(msgspec.Struct, frozen=True):
         any_size: Whether a session of a module takes images of any size, not only of the size it was opened for.
         whole_batch: Whether a batch runs as a whole, so that all of it must fit in memory.
         in_auto: Whether `auto` tries it.
+        folders: Whether it runs models that are no exported files, and modules in memory.
         precisions: The precisions in which it runs networks on a CPU. An exported file it runs in the file's own too.
         gpu_precisions: The precisions in which it runs networks on a GPU.
         reopens: Whether it can be opened anew in a process that was forked from one where it ran. The threads of the
@@ -47,6 +48,7 @@ class Backend(msgspec.Struct, frozen=True):
     any_size: bool = False
     whole_batch: bool = False
     in_auto: bool = True
+    folders: bool = True
     precisions: tuple[str, ...] = ("float32",)
     gpu_precisions: tuple[str, ...] = ()
     reopens: bool = False
@@ -91,6 +93,12 @@ def _open_openvino(source: SessionSource, threads: int, _: str, precision: str) 
     return open_openvino(source, threads, precision)
 
 
+def _open_litert(source: SessionSource, threads: int, _: str, __: str) -> Run:
+    from compoundnet.runtime.backends.litert import open_litert  # noqa: PLC0415  only its own library
+
+    return open_litert(source, threads)
+
+
 _GPU_PRECISIONS = ("float32", "bfloat16", "float16")
 # The default first.
 BACKENDS = (
@@ -127,6 +135,7 @@ BACKENDS = (
         extra="openvino",
         precisions=("float32", "bfloat16", "int8"),
     ),
+    Backend("litert", "ai_edge_litert", _open_litert, (".tflite",), extra="litert", folders=False),
 )
 
 

@@ -154,7 +154,7 @@ def open_session(
 def backends_of(model: Model | None) -> tuple[Backend, ...]:
     """Return the backends that can run a model, the default first. For an exported file not all of them can."""
     if not isinstance(model, ExportedModel):
-        return BACKENDS
+        return tuple(backend for backend in BACKENDS if backend.folders)
     return tuple(backend for backend in BACKENDS if model.file.suffix.lower() in backend.formats)
 
 

@@ -17,6 +17,7 @@ from torch import nn
 from compoundnet.arch.spec import MIN_RESOLUTION
 from compoundnet.base.images import Reading, read_image
 from compoundnet.models import Postprocess, Preprocess
+from compoundnet.runtime.backends.litert import run_litert
 from compoundnet.runtime.backends.onnxruntime import raw_session
 from compoundnet.runtime.backends.openvino import compile_graph, read_graph
 
@@ -137,7 +138,7 @@ def generated_images(size: int) -> Iterator[Image.Image]:
 
 def runner(file: Path) -> Run:
     """Return a function that runs an exported file unchanged, in the library for which it was written."""
-    return {".onnx": _onnx, ".xml": _openvino, ".pt2": _torch}[file.suffix](file)
+    return {".onnx": _onnx, ".xml": _openvino, ".pt2": _torch, ".tflite": _litert}[file.suffix.lower()](file)
 
 
 def _onnx(file: Path) -> Run:
@@ -149,6 +150,10 @@ def _onnx(file: Path) -> Run:
 def _openvino(file: Path) -> Run:
     compiled = compile_graph(read_graph(file), threads=1)
     return lambda images: compiled([images])[0].copy()
+
+
+def _litert(file: Path) -> Run:
+    return run_litert(file, threads=1)
 
 
 def _torch(file: Path) -> Run:

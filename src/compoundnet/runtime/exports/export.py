@@ -29,7 +29,7 @@ from compoundnet.runtime.exports.comparison import (
     read_images,
     runner,
 )
-from compoundnet.runtime.exports.formats import Source, find_format, include_preprocessing
+from compoundnet.runtime.exports.formats import Format, Source, find_format, include_preprocessing
 from compoundnet.runtime.exports.request import LIMITS, Request
 from compoundnet.runtime.onnx_graph import OPSET
 from compoundnet.runtime.session_source import for_inference
@@ -47,14 +47,15 @@ class Export(msgspec.Struct, frozen=True):
 
     Attributes:
         file: The file.
-        format: onnx, openvino or torch.
+        format: onnx, openvino, torch, litert or coreml.
         precision: float32, float16 or int8.
         bytes: Size of the file, including the weights beside it.
         size: Side of the images, pixels.
         dynamic_batch: Whether it accepts any number of images at a time.
         dynamic_size: Whether it accepts images of any size.
         features: Whether it outputs the last feature map besides the logits.
-        difference: The largest difference of a logit, as a fraction of torch's largest logit.
+        difference: The largest difference of a logit, as a fraction of torch's largest logit; None of a Core ML
+            package, which does not run here, and whose layers, shapes and weights were compared instead.
         limit: The largest allowed difference; None for int8.
         agreement: Fraction of the images with the same most probable class as in torch, or of a model of several labels
             an image with the same labels; None without images.
@@ -75,7 +76,7 @@ class Export(msgspec.Struct, frozen=True):
     dynamic_batch: bool
     dynamic_size: bool
     features: bool
-    difference: float
+    difference: float | None
     limit: float | None
     agreement: float | None
     images: int
@@ -107,8 +108,9 @@ def export(
 
     Args:
         model: A name of `compoundnet models list`, a model folder, an opened one, or a ConvNet.
-        output: The file to write. Its suffix: .onnx, .xml (OpenVINO; weights go to a .bin beside it) or .pt2.
-        format: onnx, openvino or torch; by default that of the suffix.
+        output: The file to write. Its suffix: .onnx, .xml (OpenVINO; weights go to a .bin beside it), .pt2 (torch),
+            .tflite (LiteRT) or .mlpackage (Core ML, a folder).
+        format: onnx, openvino, torch, litert or coreml; by default that of the suffix.
         dynamic_batch: Accept any number of images at a time instead of one.
         dynamic_size: Accept any image size from 32 px instead of only that of the model.
         with_cam: Add an output `features`: the last feature map float32[N, C, h, w], which `explain` needs. Not for
@@ -145,7 +147,7 @@ def export(
         calibrated=calibrate is not None,
     )
     request.check()
-    check_output_file(output)
+    _check_output(output, request.format)
     target = followed(output)
     calibration = [] if calibrate is None else _find(calibrate)
     shown = calibration if images is None else _find(images)
@@ -166,17 +168,18 @@ def export(
     with scratch_folder(target) as scratch:
         file = scratch / target.name
         request.format.write(Source(net, described, calibration_images, opset or OPSET), file)
-        noises = noise(channels, how.size, dynamic_batch=dynamic_batch, dynamic_size=dynamic_size)
-        run = runner(file)
-        some = compared_on() if precision == "int8" else islice(compared_on(), _COMPARED)
-        found = compare(net, run, noises, (how.pixels(image) for image in some), described.postprocess)
-        _check(found, precision, target)
-        apart = None
-        if with_preprocessing:
-            include_preprocessing(file, described, file)
-            images_of_all_sizes = islice(compared_on(), _COMPARED)
-            apart = compare_probabilities(file, run, images_of_all_sizes, how, described.postprocess)
-            _check_probabilities(apart, target)
+        found, apart = None, None
+        if request.format.runs:
+            run = runner(file)
+            noises = noise(channels, how.size, dynamic_batch=dynamic_batch, dynamic_size=dynamic_size)
+            some = compared_on() if precision == "int8" else islice(compared_on(), _COMPARED)
+            found = compare(net, run, noises, (how.pixels(image) for image in some), described.postprocess)
+            _check(found, precision, target)
+            if with_preprocessing:
+                include_preprocessing(file, described, file)
+                images_of_all_sizes = islice(compared_on(), _COMPARED)
+                apart = compare_probabilities(file, run, images_of_all_sizes, how, described.postprocess)
+                _check_probabilities(apart, target)
         return Export(
             file=str(target),
             format=request.format.name,
@@ -186,11 +189,11 @@ def export(
             dynamic_batch=dynamic_batch,
             dynamic_size=dynamic_size,
             features=with_cam,
-            difference=found.difference,
-            limit=LIMITS[precision],
-            agreement=found.agreement,
-            images=found.images,
-            generated=not shown and found.images > 0,
+            difference=None if found is None else found.difference,
+            limit=None if found is None else LIMITS[precision],
+            agreement=None if found is None else found.agreement,
+            images=0 if found is None else found.images,
+            generated=not shown and found is not None and found.images > 0,
             multilabel=described.postprocess.multilabel,
             opset=(opset or OPSET) if request.format.name == "onnx" else None,
             with_preprocessing=with_preprocessing,
@@ -276,12 +279,24 @@ def _check_probabilities(difference: float, target: Path) -> None:
         )
 
 
+def _check_output(output: Path, form: Format) -> None:
+    """Raise a CompoundNetError if the output cannot be written; a folder replaces only one of its own kind."""
+    if not (form.folder and output.is_dir()):
+        check_output_file(output)
+    elif not (output / "Manifest.json").is_file():
+        raise CompoundNetError(f"{output}: is a folder, and no {form.name} package that could be replaced")
+    else:
+        check_output_file(output / "Manifest.json")
+
+
 def _move(file: Path, target: Path) -> int:
     """Move a file from its scratch folder, with the weights beside it, to its name; return their bytes."""
     parts = sorted(file.parent.iterdir())  # .bin before .xml, so that a visible graph always has its weights
-    size = sum(part.stat().st_size for part in parts)
+    size = sum(inner.stat().st_size for part in parts for inner in (part, *part.rglob("*")) if inner.is_file())
     if len(parts) > 1:  # an old graph must not be combined with new weights if this process is killed here
         target.unlink(missing_ok=True)
+    if file.is_dir() and target.is_dir():
+        target.rename(file.parent / "old")
     for part in parts:
         part.replace(target.parent / part.name)
     return size

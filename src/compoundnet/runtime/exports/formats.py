@@ -51,6 +51,8 @@ class Format(msgspec.Struct, frozen=True):
         precisions: The precisions that it can hold.
         needs: The libraries that write and run it, by their import names, each with the extra that installs it.
         dynamic: Whether it can accept any number of images and any size.
+        folder: Whether the file is a folder.
+        runs: Whether this machine can run it; otherwise its writer compares the structure.
     """
 
     name: str
@@ -59,6 +61,8 @@ class Format(msgspec.Struct, frozen=True):
     precisions: tuple[str, ...] = ("float32", "float16", "int8")
     needs: tuple[tuple[str, str], ...] = ()
     dynamic: bool = True
+    folder: bool = False
+    runs: bool = True
 
 
 def _write_onnx(source: Source, file: Path) -> None:
@@ -113,12 +117,42 @@ def _write_torch(source: Source, file: Path) -> None:
     write_archive(source.net.fuse(), source.described, file)
 
 
+def _write_litert(source: Source, file: Path) -> None:
+    from compoundnet.runtime.exports import litert  # noqa: PLC0415  an extra
+
+    described = source.described
+    model = litert.convert(source.net, described.preprocess.size)
+    if described.precision == "float16":
+        model = litert.halve(model)
+    elif described.precision == "int8":
+        model = litert.LitertQuantiser(model, source.calibration()).quantised()
+    litert.write_litert(model, described, file)
+
+
+def _write_coreml(source: Source, package: Path) -> None:
+    from compoundnet.runtime.exports.coreml import write_coreml  # noqa: PLC0415  an extra
+
+    write_coreml(source.net, source.described, package)
+
+
+_LITERT = tuple((library, "litert") for library in ("litert_torch", "ai_edge_litert", "ai_edge_quantizer"))
 FORMATS = {
     found.name: found
     for found in (
         Format("onnx", ".onnx", _write_onnx),
         Format("openvino", ".xml", _write_openvino, needs=(("openvino", "openvino"),)),
         Format("torch", ".pt2", _write_torch, precisions=("float32", "float16")),
+        Format("litert", ".tflite", _write_litert, needs=_LITERT, dynamic=False),
+        Format(
+            "coreml",
+            ".mlpackage",
+            _write_coreml,
+            precisions=("float32", "float16"),
+            needs=(("coremltools", "coreml"),),
+            dynamic=False,
+            folder=True,
+            runs=False,
+        ),
     )
 }
 
