@@ -206,7 +206,9 @@ def _test(tree: Path, tests: list[str]) -> None:
         sys.path[:0] = places
         import pytest  # noqa: PLC0415  imported already
 
-        code = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *(f"tests/{test}" for test in tests)]))
+        known = "ignore::pytest.PytestAssertRewriteWarning"  # of the libraries that are imported already
+        words = ["-x", "-q", "-p", "no:cacheprovider", "-W", known, *(f"tests/{test}" for test in tests)]
+        code = int(pytest.main(words))
     finally:
         os._exit(code)
 
