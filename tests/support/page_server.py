@@ -1,4 +1,4 @@
-"""The page of `compoundnet serve`, served by a process of its own on a free port."""
+"""The page of `compoundnet serve` on a free port: in a process of its own, or in this one, which starts sooner."""
 
 from __future__ import annotations
 
@@ -8,10 +8,16 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import uvicorn
+
+from compoundnet.serve.addresses import HOST, listen
+from compoundnet.serve.app import create_app
 
 
 class Answer(NamedTuple):
@@ -35,7 +41,23 @@ def ask(port: int, path: str, body: bytes | None = None, **headers: str) -> Answ
         connection.close()
 
 
+class Page(NamedTuple):
+    """The page in this process."""
+
+    address: str
+
+    @property
+    def port(self) -> int:
+        return int(self.address.rpartition(":")[2])
+
+    def ask(self, path: str, body: bytes | None = None, **headers: str) -> Answer:
+        """See `ask`."""
+        return ask(self.port, path, body, **headers)
+
+
 class Server(NamedTuple):
+    """The page in a process of its own."""
+
     address: str
     process: subprocess.Popen[str]
 
@@ -52,6 +74,24 @@ class Server(NamedTuple):
         self.process.send_signal(number)
         _, stderr = self.process.communicate(timeout=60)
         return self.process.returncode, stderr
+
+
+@contextmanager
+def page_here(*models: str | Path, allow_truncated: bool = False) -> Iterator[Page]:
+    """The page in a thread of this process."""
+    with listen(HOST, 0) as listening:
+        port = listening.getsockname()[1]
+        names = [str(model) for model in models] or ["efficientnet-lite0"]
+        app = create_app(names, port, allow_truncated=allow_truncated)
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False, ws="none", lifespan="off"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            yield Page(f"http://{HOST}:{port}")
+        finally:
+            server.should_exit = server.force_exit = True
+            thread.join(60)
+            assert not thread.is_alive()
 
 
 @contextmanager
