@@ -160,6 +160,10 @@ def test_what_has_no_features(tmp_path: Path) -> None:
         Embedder(grey)
     with pytest.raises(CompoundNetError, match="runs on the CPU here"):
         Embedder(write_small_model(tmp_path / "rgb"), backend="onnxruntime", device="cuda")
+    with pytest.raises(CompoundNetError, match="float32, bfloat16 or float16, not in auto"):
+        Embedder(write_small_model(tmp_path / "narrow"), precision="auto")
+    with pytest.raises(CompoundNetError, match="does not run float16 on a CPU"):
+        Embedder(write_small_model(tmp_path / "narrower"), precision="float16")
 
 
 @pytest.mark.parametrize("name", ["features.parquet", "features.csv"])

@@ -23,17 +23,17 @@ class OnNode(BatchPredictor):
 
 def main() -> None:
     model, images = sys.argv[1:]
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 100 << 20})
-    cluster.add_node(num_cpus=1, object_store_memory=100 << 20)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "object_store_memory": 100 << 20})
+    cluster.add_node(num_cpus=2, object_store_memory=100 << 20)
     ray.init(address=cluster.address, log_to_driver=False)
-    files = ray.data.read_binary_files(images, include_paths=True, override_num_blocks=8)
+    files = ray.data.read_binary_files(images, include_paths=True, override_num_blocks=8, num_cpus=0.5)
     rows = files.map_batches(
         OnNode,
         fn_constructor_args=(model,),
         fn_constructor_kwargs={"threads": 1, "top": 1, "name": "path"},
         batch_size=4,
-        concurrency=2,
-        num_cpus=0.6,  # so that each node has one
+        compute=ray.data.ActorPoolStrategy(size=2),
+        num_cpus=1.2,  # so that each node has one, and room to read
     ).take_all()
     print(
         json.dumps(

@@ -51,6 +51,12 @@ def embed(
     ] = None,
     nearest: Annotated[int, typer.Option(min=1, metavar="N", help="Print the N nearest images of each query.")] = 5,
     backend: Backend = None,
+    precision: Annotated[
+        str,
+        typer.Option(
+            "--precision", metavar="NAME", help="float32, bfloat16 (AMX, AVX512-BF16 or a GPU) or float16 (a GPU)."
+        ),
+    ] = "float32",
     threads: Threads = None,
     device: Device = "cpu",
     allow_truncated: AllowTruncated = False,
@@ -78,7 +84,7 @@ def embed(
         raise typer.BadParameter(f"{written} holds features already: give a --query alone", param_hint="--output")
     files = [] if written is not None else data.find_images(images, notify=note)
     embedder = runtime.Embedder(
-        model, backend=backend, threads=threads, device=device,
+        model, backend=backend, precision=precision, threads=threads, device=device,
         allow_truncated=allow_truncated, value_range=parse_range(value_range),
     )  # fmt: skip
     if (text := embedder.find_range(chain(files, queries or []))) is not None:

@@ -53,9 +53,7 @@ def predict(
         Path | None,
         output_option("FOLDER", "Take shards (tar files, folders, lists), and write a Parquet file for each here."),
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on in the folder of -o: predict the shards that have no part yet.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue exactly where the run stopped.")] = False,
     unknown_below: Annotated[
         float,
         typer.Option(

@@ -19,7 +19,8 @@ from compoundnet.base.machine import check_threads, installed_version
 from compoundnet.data import Split
 from compoundnet.models import Model, ModelFolder, Preprocess, open_folder
 from compoundnet.models.weights_files import sha256_of
-from compoundnet.runtime.backends.registry import find_backend
+from compoundnet.runtime.backends.precisions import FLOAT32, INT8, check_precision, first_backend
+from compoundnet.runtime.backends.registry import AUTO, BACKENDS, find_backend
 from compoundnet.runtime.backends.session import Session, open_session
 from compoundnet.runtime.feature_cache import FeatureCache, image_digest
 from compoundnet.runtime.predict import Failure, map_ahead
@@ -47,7 +48,8 @@ class Embedder:
     Args:
         model: A name of `compoundnet models list`, a model folder, or an opened model.
         preprocess: The preprocessing, in place of the model's.
-        backend: The backend, as for `session`; onnxruntime by default.
+        backend: The backend, as for `session`; by default the first that runs the precision.
+        precision: float32, bfloat16 or float16, as for `session`. auto is not: features have no class to compare.
         threads: Number of threads of the network, and of threads that read images ahead; all cores by default.
         batch: Number of images in a batch.
         device: The device of torch, such as cuda.
@@ -65,6 +67,7 @@ class Embedder:
         *,
         preprocess: Preprocess | None = None,
         backend: str | None = None,
+        precision: str = FLOAT32,
         threads: int | None = None,
         batch: int = 8,
         device: str = "cpu",
@@ -85,7 +88,12 @@ class Embedder:
             self.preprocess = msgspec.structs.replace(self.preprocess, range=value_range)
         self.batch = batch
         self.allow_truncated = allow_truncated
-        self._backend = find_backend(backend or ("onnxruntime" if device == "cpu" else "torch"))
+        check_precision(precision)
+        if precision in (INT8, AUTO):
+            raise CompoundNetError(f"features are computed in float32, bfloat16 or float16, not in {precision}")
+        self._precision = precision
+        usual = tuple(one for one in BACKENDS if device == "cpu" or one.devices)
+        self._backend = first_backend(usual, precision, device) if backend is None else find_backend(backend)
         self._readers = self._threads = check_threads(threads)
         self._device = device
         if device != "cpu" and not self._backend.devices:
@@ -208,6 +216,7 @@ class Embedder:
             "preprocess": self.preprocess.dumps(),
             "reading": repr(split.reading) if split is not None else "",
             "backend": f"{self._backend.name} on {self._device}",
+            "precision": self._precision,
             **{package: installed_version(package) or "" for package in packages},
         }
 
@@ -226,7 +235,7 @@ class Embedder:
 
         identity = {"weights": self._weights, "network": self._network.dumps(), "size": str(size)}
         source = SessionSource(f"{model.name} without classifier", 3, size, self._network, identity, module=module)
-        return open_session(source, self._backend, threads, self._device)
+        return open_session(source, self._backend, threads, self._device, self._precision)
 
     @cached_property
     def _session(self) -> Session:

@@ -16,7 +16,7 @@ class TriedWay(msgspec.Struct, frozen=True):
     Attributes:
         backend: The name of the backend.
         precision: The precision.
-        milliseconds: The time of a batch, the median.
+        milliseconds: The time of a batch, the least of interleaved rounds.
         agreement: The fraction of the images for which it predicts what float32 predicts; None if unknown.
         allowed: Whether `auto` may take it.
     """

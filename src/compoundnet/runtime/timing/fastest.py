@@ -23,7 +23,7 @@ _RESULT = "result.json"
 
 
 class _Result(msgspec.Struct, frozen=True):
-    """Seconds of a call, the median, by way."""
+    """Seconds of the shortest call, by way: other work on the machine only adds to it."""
 
     seconds: dict[str, float]
 
@@ -31,7 +31,7 @@ class _Result(msgspec.Struct, frozen=True):
 def time_ways(
     source: SessionSource, ways: Sequence[Way], threads: int, batch: int, device: str = "cpu"
 ) -> dict[Way, float]:
-    """Return the milliseconds of a batch in each way, the median of interleaved rounds; measured once, then cached.
+    """Return the milliseconds of a batch in each way, the least of interleaved rounds; measured once, then cached.
 
     A batch of more than 16 images is estimated from one of 16.
     """
@@ -65,9 +65,9 @@ def _measure(source: SessionSource, ways: Sequence[Way], threads: int, batch: in
         str(way): partial(open_session(source, way.backend, threads, device, way.precision), images) for way in ways
     }
     latencies = time_rounds(calls, runs=_FIRST_ROUNDS, warm_up=_WARM_UP)
-    least = min(latency.median for latency in latencies.values())
-    near = {name: call for name, call in calls.items() if latencies[name].median <= _FAR * least}
+    least = min(latency.fastest for latency in latencies.values())
+    near = {name: call for name, call in calls.items() if latencies[name].fastest <= _FAR * least}
     if len(near) > 1:
         latencies |= time_rounds(near, runs=_ROUNDS, warm_up=0)
-    result = _Result({name: latency.median / 1e3 for name, latency in latencies.items()})
+    result = _Result({name: latency.fastest / 1e3 for name, latency in latencies.items()})
     (folder / _RESULT).write_bytes(msgspec.json.encode(result))
