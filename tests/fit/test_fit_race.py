@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -11,7 +12,8 @@ from grey_images import images, write_models
 
 from compoundnet.data import Dataset
 from compoundnet.fit import Candidate, Fit, Limits, deployment, fit, read_fit, trainings
-from compoundnet.fit.race import RungStudy, plan_race
+from compoundnet.fit.race import RungStudy
+from compoundnet.fit.race_plan import plan_race
 from compoundnet.fit.trainings import Trainings, key
 from compoundnet.models import open_folder
 from compoundnet.train import Watcher, evaluate
@@ -96,29 +98,6 @@ def test_the_same_command_does_nothing_twice(
     assert after.answer == before.answer and after.rungs == before.rungs
 
 
-def test_fine_tuning_that_is_not_confirmed_leaves_the_probe(
-    raced: tuple[Path, Fit, list[str], list[str], list[str]], tmp_path: Path
-) -> None:
-    asked: list[str] = []
-
-    def refuse(text: str) -> bool:
-        asked.append(text)
-        return False
-
-    found = fit(images(), tmp_path / "best", models=raced[2][:1], seconds=300, confirm=refuse)
-    assert found.answer is not None and not found.answer.fine_tuned and found.answer.result is not None
-    assert asked and "the answer is the probe: fine-tuning was not confirmed" in found.notes
-
-
-def test_a_time_too_short_for_one_fine_tuning_leaves_the_probe(
-    raced: tuple[Path, Fit, list[str], list[str], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Trainings, "estimate", lambda *_: 1e6)
-    found = fit(images(), tmp_path / "best", models=raced[2][:1], seconds=300)
-    assert any("fine-tuning would take at least" in note and "left of --time" in note for note in found.notes)
-    assert found.answer is not None and not found.answer.fine_tuned and found.finished
-
-
 def test_a_training_pauses_and_goes_on(
     raced: tuple[Path, Fit, list[str], list[str], list[str]], tmp_path: Path
 ) -> None:
@@ -143,21 +122,35 @@ def test_a_training_pauses_and_goes_on(
     assert whole.train_until(one, 4).accuracy == later.accuracy, "a pause changes nothing"
 
 
-def test_ctrl_c_in_the_race_leaves_the_probe_and_the_same_command_goes_on(
-    raced: tuple[Path, Fit, list[str], list[str], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_what_ends_a_race_leaves_the_probe_and_the_same_command_goes_on(
+    raced: tuple[Path, Fit, list[str], list[str], list[str]], tmp_path: Path
 ) -> None:
-    train_until = Trainings.train_until
+    asked: list[str] = []
+
+    def refuse(text: str) -> bool:
+        asked.append(text)
+        return False
+
+    def again(confirm: Callable[[str], bool] = lambda _: True) -> Fit:
+        return fit(images(), tmp_path / "best", models=raced[2][:1], seconds=300, confirm=confirm)
 
     def stopped(*_: object) -> object:
         raise InterruptedRunError("stopped")
 
-    monkeypatch.setattr(Trainings, "train_until", stopped)
-    notes: list[str] = []
-    found = fit(images(), tmp_path / "best", models=raced[2][:1], seconds=300, notify=notes.append)
-    assert "the answer is the probe: fine-tuning was stopped; the same command goes on" in found.notes
-    assert (tmp_path / "best.onnx").exists() and found.finished
-    monkeypatch.setattr(Trainings, "train_until", train_until)
-    after = fit(images(), tmp_path / "best", models=raced[2][:1], seconds=300)
+    found = again(refuse)
+    assert found.answer is not None and not found.answer.fine_tuned and found.answer.result is not None
+    assert asked and "the answer is the probe: fine-tuning was not confirmed" in found.notes
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainings, "estimate", lambda *_: 1e6)
+        short = again()
+    assert any("fine-tuning would take at least" in note and "left of --time" in note for note in short.notes)
+    assert short.answer == found.answer and not any("not confirmed" in note for note in short.notes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainings, "train_until", stopped)
+        interrupted = again()
+    assert "the answer is the probe: fine-tuning was stopped; the same command goes on" in interrupted.notes
+    assert (tmp_path / "best.onnx").exists() and interrupted.finished
+    after = again()
     assert after.rungs and not any("was stopped" in note for note in after.notes)
 
 

@@ -19,6 +19,7 @@ from compoundnet.cli.options import (
     MaxMacs,
     MaxMemory,
     MaxParams,
+    Seed,
     SeveralLabels,
     Storage,
     TimedThreads,
@@ -100,6 +101,7 @@ def fit(
     threads: TimedThreads = None,
     workers: TrialWorkers = 1,
     storage: Storage = None,
+    seed: Seed = 0,
     yes: Yes = False,
     download: Download = False,
     allow_missing: AllowMissing = False,
@@ -146,7 +148,7 @@ def fit(
     note(dataset.text())
     if data == "join":
         assert storage is not None
-        finished = fitting.join_fit(dataset, output, storage, models=models or None, notify=note)
+        finished = fitting.join_fit(dataset, output, storage, models=models or None, seed=seed, notify=note)
         note(f"{finished} fine-tunings finished by this worker; none is left")
         return
     if seconds is not None and not yes and not sys.stdin.isatty():
@@ -160,6 +162,7 @@ def fit(
         threads=1 if threads is None else threads,
         workers=workers,
         storage=storage,
+        seed=seed,
         replace=force,
         confirm=lambda _: yes or typer.confirm("Start?", default=True, err=True),
         notify=note,
@@ -181,17 +184,20 @@ def _print(found: Fit, json: bool) -> None:
     if json:
         print_json(found)
         return
-    printed = table("model", ">px", "precision", ">ms", ">accuracy", "dropped")
-    for one in found.screened:
+    printed = table("candidate", ">ms", ">accuracy", "dropped")
+    tried = [one for one in found.screened if one.latency is not None or one.accuracy is not None]
+    for one in tried:
         printed.add_row(
-            one.candidate.model,
-            str(one.candidate.resolution),
-            one.candidate.precision,
+            str(one.candidate),
             "" if one.latency is None else f"{one.latency:.3g}",
             "" if one.accuracy is None else f"{one.accuracy:.1%}",
             one.dropped or "",
         )
     show(printed)
+    if len(found.screened) > len(tried):
+        show(
+            f"{len(found.screened) - len(tried)} more exceed the budget by what they cost (--json and the report list them)"
+        )
     if found.left:
         show(f"{found.left} candidates are not screened yet")
     show(found.answer.text() if found.answer is not None else "no answer yet: the same command goes on")

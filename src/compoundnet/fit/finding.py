@@ -25,7 +25,8 @@ from compoundnet.fit.deployment import Judged, check_format, deploy, judge_on_te
 from compoundnet.fit.finish import Finish
 from compoundnet.fit.images import identity_of
 from compoundnet.fit.limits import Limits
-from compoundnet.fit.race import ENTRANTS, RacePlan, fresh_keys, join_race, plan_race, run_race
+from compoundnet.fit.race import fresh_keys, join_race, run_race
+from compoundnet.fit.race_plan import ENTRANTS, SHORTER, estimate_all, plan_in_time
 from compoundnet.fit.report import write_fit_report
 from compoundnet.fit.screen import Screened, probe_of
 from compoundnet.fit.screen_run import ScreenRun
@@ -36,11 +37,10 @@ from compoundnet.models import ModelFolder
 from compoundnet.models.folder import check_target
 from compoundnet.train import InterruptedRunError, find_recipe, plan_task, train
 
-# The part of the time for the screen, and the part of what is left after it that a race may take: the rest is for
-# training the winner on all images.
-_SCREEN, _RACE = 1 / 3, 0.6
-# The shorter schedule, where the time is too short for the usual one.
-_SHORT = 0.5
+# The part of the time for the screen.
+_SCREEN = 1 / 3
+# Seconds to write and export an answer, before it was measured.
+_DEPLOYMENT = 15.0
 # How the note begins that says why there is no better answer.
 _STAYS = "the answer is"
 # Asked before the race starts, with what it is about to do.
@@ -58,6 +58,7 @@ def fit(
     threads: int = 1,
     workers: int = 1,
     storage: str | None = None,
+    seed: int = 0,
     replace: bool = False,
     confirm: Confirm = lambda _: True,
     progress: Progress = ignore,
@@ -79,6 +80,7 @@ def fit(
         threads: Threads of the network that is timed.
         workers: The number of fine-tunings at a time.
         storage: A PostgreSQL URL for the race, so that `join_fit` can work on it on other machines.
+        seed: The seed of the fine-tunings; all of them, and the probe, are judged on the same held-out images.
         replace: Whether to replace an earlier result.
         confirm: Asked before the first fine-tuning, with what is about to be done and how long it takes.
         progress: Called with the number of images whose features are computed.
@@ -99,7 +101,7 @@ def fit(
             state = _begin(dataset, limits, threads, format, folder, notify)
             starts = StartingModels(open_models(models, folder, notify), dataset.split("train"), folder / "inherited")
             return _Fitting(
-                dataset, target, starts, began, seconds, workers, storage, confirm, progress, notify
+                dataset, target, starts, began, seconds, workers, storage, seed, confirm, progress, notify
             ).run(state)  # fmt: skip
     except Timeout as error:
         raise CompoundNetError(f"another process writes {target}; wait for it, or give another output (-o)") from error
@@ -111,6 +113,7 @@ def join_fit(
     storage: str,
     *,
     models: Sequence[str] | None = None,
+    seed: int = 0,
     notify: Notify = ignore,
 ) -> int:
     """Work on the fine-tunings of a fit that another process runs with the same storage and output's name.
@@ -120,6 +123,7 @@ def join_fit(
         output: The output of the fit; this process keeps its checkpoints in OUTPUT.fit.
         storage: The PostgreSQL URL.
         models: The models that the fit starts from; by default all at hand.
+        seed: The seed of the fine-tunings.
         notify: Called with a line for each fine-tuning that is finished here.
 
     Returns:
@@ -130,7 +134,7 @@ def join_fit(
     starts = StartingModels(open_models(models, folder, notify), dataset.split("train"), folder / "inherited")
 
     def trainings(candidates: Sequence[Candidate]) -> Trainings:
-        return _trainings(dataset, folder, starts, candidates, 1, float("inf"))
+        return _trainings(dataset, folder, starts, candidates, 1, float("inf"), seed)
 
     return join_race(trainings, storage, target.name, notify)
 
@@ -175,13 +179,19 @@ def _begin(dataset: Dataset, limits: Limits, threads: int, form: str, folder: Pa
 
 
 def _trainings(
-    dataset: Dataset, folder: Path, starts: StartingModels, candidates: Sequence[Candidate], workers: int, until: float
+    dataset: Dataset,
+    folder: Path,
+    starts: StartingModels,
+    candidates: Sequence[Candidate],
+    workers: int,
+    until: float,
+    seed: int,
 ) -> Trainings:
     fresh = fresh_keys(candidates, lambda one: is_from_scratch(starts.opened[one.model]))
     models = {key(one): starts(one) for one in candidates}
     # As many as torch takes by itself, which OMP_NUM_THREADS sets.
     each = max(1, min(torch.get_num_threads(), cores()) // workers)
-    return Trainings(dataset, folder / "trainings", models, fresh, each, until)
+    return Trainings(dataset, folder / "trainings", models, fresh, each, until, seed)
 
 
 class _Fitting:
@@ -196,13 +206,15 @@ class _Fitting:
         seconds: float | None,
         workers: int,
         storage: str | None,
+        seed: int,
         confirm: Confirm,
         progress: Progress,
         notify: Notify,
     ) -> None:
         self._dataset, self._target, self._folder = dataset, target, fit_folder(target)
         self._starts, self._began, self._seconds = starts, began, seconds
-        self._workers, self._storage = workers, storage
+        self._workers, self._storage, self._seed = workers, storage, seed
+        self._deployment = _DEPLOYMENT
         self._confirm, self._progress, self._notify = confirm, progress, notify
 
     def run(self, state: Fit) -> Fit:
@@ -215,18 +227,24 @@ class _Fitting:
             state, self._dataset, self._starts, chosen, until, self._first, self._keep, self._progress, self._notify
         ).run()
         state = self._best_probe(state)
-        self._keep(state)
         if self._seconds is not None:
-            state = self._improved(state, self._began + self._seconds - time.monotonic())
-            self._keep(state)
+            self._keep(state, report=True)
+            state = self._improved(state, self._began + self._seconds - time.monotonic() - self._end(state))
+        self._keep(state)
         state = self._unchanged(judge_on_test(state, self._dataset, self._notify))
         self._keep(state, report=True)
         return state
 
     def _keep(self, state: Fit, *, report: bool = False) -> None:
         write_whole(self._folder / FIT_FILE, msgspec.json.format(msgspec.json.encode(state), indent=2) + b"\n")
-        if report or state.answer is not None:
-            write_fit_report(state, self._folder / "report.html", self._dataset if report else None)
+        if report:
+            write_fit_report(state, self._folder / "report.html", self._dataset)
+
+    def _end(self, state: Fit) -> float:
+        """Seconds that the end takes: writing and exporting the answer, and judging it on the test images."""
+        images = 0 if self._dataset.evaluation == "train" else len(self._dataset.split(self._dataset.evaluation))
+        assert state.answer is not None
+        return self._deployment + 2 * images * state.answer.latency / 1e3
 
     def _unchanged(self, state: Fit) -> Fit:
         """Say so if the images were changed meanwhile."""
@@ -244,14 +262,16 @@ class _Fitting:
             self._notify(f"{one.candidate} {excess} in its final form")
             return state
         self._notify(f"a first answer after {time.monotonic() - self._began:.0f} s: {answer.answer.text()}")  # type: ignore[union-attr]
-        self._keep(answer)
+        self._keep(answer, report=True)
         return answer
 
     def _probe(self, one: Screened, state: Fit) -> tuple[Fit | None, str]:
         """The state with a probe as its answer; or None, and by what it misses its budget."""
+        began = time.monotonic()
         made = partial(_probed, one.candidate, self._dataset, self._starts(one.candidate))
         _, held = hold_out(self._dataset.split("train"), HELD_OUT, 0)
         answer, excess = deploy(Judged(one, held), made, state, self._dataset, self._target)
+        self._deployment = time.monotonic() - began
         return (None if answer is None else msgspec.structs.replace(state, answer=answer, finished=False)), excess
 
     def _best_probe(self, state: Fit) -> Fit:
@@ -294,18 +314,20 @@ class _Fitting:
             raise _NoRaceError(state, "the time is up")
         entrants = list({key(one.candidate): one.candidate for one in reversed(state.ranking)}.values())[::-1]
         entrants = entrants[: 2 * ENTRANTS]
-        trainings = _trainings(self._dataset, self._folder, self._starts, entrants, self._workers, time.time() + left)
+        trainings = _trainings(
+            self._dataset, self._folder, self._starts, entrants, self._workers, time.time() + left, self._seed
+        )
         try:
-            costs = dict(_estimates(trainings, entrants))
+            costs = dict(estimate_all(trainings, entrants))
         except CompoundNetError as error:  # too few images to hold some out
             raise _NoRaceError(state, str(error)) from error
         left = trainings.until - time.time()
-        trainings, plan = _planned(trainings, costs, left, self._workers)
+        trainings, plan = plan_in_time(trainings, costs, left, self._workers)
         if plan is None:
             least = min(costs.values())
             raise _NoRaceError(
                 state,
-                f"fine-tuning would take at least {format_duration(_SHORT * least)}, and"
+                f"fine-tuning would take at least {format_duration(SHORTER[-1] * least)}, and"
                 f" {format_duration(max(0.0, left))} are left of --time",
             )
         costs = {candidate: trainings.length * cost for candidate, cost in costs.items()}
@@ -342,37 +364,6 @@ class _NoRaceError(Exception):
     def __init__(self, state: Fit, reason: str) -> None:
         super().__init__(reason)
         self.state = state
-
-
-def _planned(
-    trainings: Trainings, costs: dict[Candidate, float], left: float, workers: int
-) -> tuple[Trainings, RacePlan | None]:
-    """A race that leaves time for training the winner on all images; else one training, of half the epochs if need
-    be."""
-    whole, short = list(costs.items()), [(candidate, _SHORT * cost) for candidate, cost in costs.items()]
-    shorter = trainings._replace(length=_SHORT)
-    for chosen, entrants, available, lanes in (
-        (trainings, whole, _RACE * left, workers),
-        (shorter, short, _RACE * left, workers),
-        (trainings, whole[:1], 0.95 * left, 1),
-        (shorter, short, 0.95 * left, 1),
-    ):
-        plan = plan_race(entrants, available, lanes)
-        if plan is not None:
-            return chosen, plan
-    return trainings, None
-
-
-def _estimates(trainings: Trainings, entrants: Sequence[Candidate]) -> list[tuple[Candidate, float]]:
-    """Seconds of the training of each candidate: of each model measured once, the others in proportion."""
-    rates: dict[str, float] = {}
-    found = []
-    for candidate in entrants:
-        whole = candidate.macs * trainings.epochs(candidate)
-        if candidate.model not in rates:
-            rates[candidate.model] = trainings.estimate(candidate) / whole
-        found.append((candidate, rates[candidate.model] * whole))
-    return found
 
 
 def _same(one: Candidate, other: Candidate) -> bool:

@@ -27,9 +27,9 @@ from compoundnet.train import SingleLabelReport, Task, evaluate, fit_probe, trai
 
 # The probe stays only if it is better with this confidence: fine-tuning is better on average.
 _CONFIDENCE = 0.95
-# How many more images there are to train on if none is held out, and seconds to write and export a model.
+# How many more images there are to train on if none is held out, and seconds to write a model.
 _ALL = 1.25
-_WRITING = 15.0
+_WRITING = 5.0
 
 
 class HeldOutComparison(NamedTuple):
@@ -38,12 +38,12 @@ class HeldOutComparison(NamedTuple):
     tuned: NDArray[np.bool_]
     probed: NDArray[np.bool_]
 
-    @property
-    def better(self) -> bool:
-        """Whether the network is taken: unless the probe is better with 95 % confidence (McNemar's exact test)."""
+    def better(self, on_all: bool) -> bool:
+        """Return whether the network is taken. One that will be trained on all images, as the probe is, is taken unless
+        the probe is better with 95 % confidence (McNemar's exact test); another if it is as good."""
         only_probe, only_tuned = int((self.probed & ~self.tuned).sum()), int((self.tuned & ~self.probed).sum())
-        if only_tuned >= only_probe:
-            return True
+        if only_tuned >= only_probe or not on_all:
+            return only_tuned >= only_probe
         return bool(stats.binomtest(only_probe, only_probe + only_tuned).pvalue > 1 - _CONFIDENCE)
 
 
@@ -103,7 +103,7 @@ class Finish:
         found = HeldOutComparison(right_by_network(model, task.held), self._right_by_probe(task))
         held = HeldOut(float(found.tuned.mean()), float(found.probed.mean()), len(task.held))
         said = f"{candidate}, fine-tuned: {held.accuracy:.1%} of {held.images:,} held-out training images right"
-        if not found.better:
+        if not found.better(self._needed_for_all(candidate, 1) <= self._left):
             self._say(f"{said}, the probe {held.probe:.1%}, so the probe stays")
             return False
         self._say(f"{said}, the probe {held.probe:.1%}")
@@ -179,8 +179,7 @@ class Finish:
 
     def _on_all(self, candidate: Candidate, lesson: _Lesson | None) -> ModelFolder | None:
         """Train once more on all images, if there is time."""
-        seconds = self._seconds.get(candidate, 0.0)
-        needed, left = _ALL * seconds * (LONGER if lesson is not None else 1) + _WRITING, self._left
+        needed, left = self._needed_for_all(candidate, LONGER if lesson is not None else 1), self._left
         if needed > left:
             self._say(
                 "training once more on all images, the held-out ones too, would take about"
@@ -189,6 +188,9 @@ class Finish:
             return None
         teacher, named = (lesson.teacher, lesson.named) if lesson is not None else (None, "")
         return self._trainings.finish(candidate, self._notify, teacher=teacher, named=named, on_all=True)
+
+    def _needed_for_all(self, candidate: Candidate, longer: int) -> float:
+        return _ALL * longer * self._seconds.get(candidate, 0.0) + _WRITING
 
     @property
     def _left(self) -> float:

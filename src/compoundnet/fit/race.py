@@ -11,17 +11,16 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 import optuna
 from optuna.trial import FrozenTrial
 
 from compoundnet.base import CompoundNetError, Notify
-from compoundnet.base.units import format_duration
 from compoundnet.fit.candidates import Candidate
+from compoundnet.fit.race_plan import LEAST_EPOCHS, RacePlan
 from compoundnet.fit.state import Rung
-from compoundnet.fit.trainings import EPOCHS, TimeIsUpError, Trainings, key
+from compoundnet.fit.trainings import TimeIsUpError, Trainings, key
 from compoundnet.train import InterruptedRunError, Watcher
 from compoundnet.trials.database import StudyDatabase
 from compoundnet.trials.local_workers import work_together
@@ -30,70 +29,8 @@ from compoundnet.trials.settings import PointList, position
 from compoundnet.trials.studies import OpenedStudy, create_study, open_study
 from compoundnet.trials.worker import work
 
-# The part of a rung that goes on, and the epochs of the first rung at the least: the first epoch of a fine-tuning
-# trains the classifier alone.
-_REDUCTION = 3
-_LEAST_EPOCHS = 2
-# Entrants at the most.
-ENTRANTS = 9
-# Seconds of making a session and the first batches, once for each training of a rung.
-_START = 3.0
 # Seconds between looks for the next rung, of a process that joins.
 _POLL = 2.0
-
-
-class RacePlan(NamedTuple):
-    """A race that fits a time.
-
-    Attributes:
-        entrants: The candidates, in the order of the screen.
-        rungs: For each rung the number of candidates, and the fraction of the schedule at whose end they are judged.
-        seconds: About how long it takes.
-    """
-
-    entrants: tuple[Candidate, ...]
-    rungs: tuple[tuple[int, float], ...]
-    seconds: float
-
-    def text(self) -> str:
-        """Return the plan in words."""
-        steps = ", ".join(f"{count} for {part:.0%} of the epochs" for count, part in self.rungs)
-        plural = "s" if len(self.entrants) != 1 else ""
-        return f"{len(self.entrants)} candidate{plural}: {steps}, about {format_duration(self.seconds)}"
-
-
-def plan_race(seconds: Sequence[tuple[Candidate, float]], available: float, workers: int = 1) -> RacePlan | None:
-    """Return the race of the most candidates that fits the time; None if not one of them can be trained in it.
-
-    Args:
-        seconds: The candidates in the order of the screen, each with the seconds of its whole training.
-        available: The seconds that there are.
-        workers: The number of trainings at a time.
-    """
-    entrants = [(candidate, cost + _START) for candidate, cost in seconds if cost + _START <= available][:ENTRANTS]
-    for count in range(len(entrants), 0, -1):
-        rungs = _rungs(count)
-        costs, total, done = [cost for _, cost in entrants[:count]], 0.0, 0.0
-        for many, part in rungs:
-            # At the worst the most expensive ones go on. Trainings do not share a worker's time evenly at the end.
-            worst = sorted(costs, reverse=True)[:many]
-            lanes = min(workers, many)
-            total += max(sum(worst) / lanes, *worst) * (part - done) + _START * -(-many // lanes)
-            done = part
-        if total <= available:
-            return RacePlan(tuple(candidate for candidate, _ in entrants[:count]), rungs, total)
-    return None
-
-
-def _rungs(count: int) -> tuple[tuple[int, float], ...]:
-    counts = [count]
-    while counts[-1] > 1 and len(counts) < 3:
-        counts.append(-(-counts[-1] // _REDUCTION))
-    counts[-1] = 1
-    last = len(counts) - 1
-    return tuple(
-        (many, max(_LEAST_EPOCHS / EPOCHS, float(_REDUCTION) ** (place - last))) for place, many in enumerate(counts)
-    )
 
 
 class RungStudy(PointList, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="race"):
@@ -186,7 +123,7 @@ def run_race(
 
 def _epochs(trainings: Trainings, candidate: Candidate, part: float) -> int:
     whole = trainings.epochs(candidate)
-    return whole if part == 1 else max(_LEAST_EPOCHS, round(part * whole))
+    return whole if part == 1 else max(LEAST_EPOCHS, round(part * whole))
 
 
 def _prefix(name: str) -> str:

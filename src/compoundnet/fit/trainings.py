@@ -63,6 +63,7 @@ class Trainings(NamedTuple):
         fresh: The keys of the candidates whose weights are inherited or new.
         threads: Threads of each training on a CPU.
         until: The time, by `time.time`, at which trainings end.
+        seed: Of the trainings.
         length: The length of the schedule as a fraction of the usual one, for a short time.
     """
 
@@ -72,6 +73,7 @@ class Trainings(NamedTuple):
     fresh: frozenset[str]
     threads: int
     until: float
+    seed: int = 0
     length: float = 1.0
 
     def epochs(self, candidate: Candidate) -> int:
@@ -81,17 +83,19 @@ class Trainings(NamedTuple):
     def task(self, candidate: Candidate, teacher: ModelFolder | None = None) -> Task:
         """Return the task of fine-tuning a candidate; with a teacher it learns from that too, and for longer."""
         recipe = recipe_of(candidate.resolution, self.epochs(candidate), fresh=key(candidate) in self.fresh)
+        recipe = recipe.replace(seed=self.seed)
         if teacher is not None:
             recipe = recipe.replace(
                 epochs=LONGER * recipe.epochs, distillation=Distillation(weight=0.5, temperature=2.0, view="whole")
             )
-        task = plan_task(recipe, self.dataset, start=self.starts[key(candidate)], teacher=teacher)
+        task = plan_task(recipe, self.dataset, start=self.starts[key(candidate)], teacher=teacher, holdout_seed=0)
         return msgspec.structs.replace(task, test=None)
 
     def place(self, candidate: Candidate, teacher: str = "") -> Path:
         """Return the model folder of a training, whether it exists or not."""
         return self.folder / (
-            f"{key(candidate)}-{self.epochs(candidate)}-epochs" + (f"-taught-{teacher}" if teacher else "")
+            f"{key(candidate)}-{self.epochs(candidate)}-epochs-seed-{self.seed}"
+            + (f"-taught-{teacher}" if teacher else "")
         )
 
     def estimate(self, candidate: Candidate) -> float:
