@@ -195,9 +195,8 @@ def _print(found: Fit, json: bool) -> None:
         )
     show(printed)
     if len(found.screened) > len(tried):
-        show(
-            f"{len(found.screened) - len(tried)} more exceed the budget by what they cost (--json and the report list them)"
-        )
+        more = len(found.screened) - len(tried)
+        show(f"{more} more exceed the budget by what they cost (--json and the report list them)")
     if found.left:
         show(f"{found.left} candidates are not screened yet")
     show(found.answer.text() if found.answer is not None else "no answer yet: the same command goes on")
