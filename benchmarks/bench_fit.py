@@ -55,15 +55,14 @@ def latency(model: Any, resolution: int) -> float:
     """Milliseconds of one image on one thread, the median."""
     import msgspec
 
-    from compoundnet.fit.ways import noise
+    from compoundnet.fit.ways import noise, time_calls
     from compoundnet.models import open_folder
     from compoundnet.runtime import Embedder
-    from compoundnet.runtime.timing.rounds import time_rounds
 
     opened = open_folder(model)
     run = Embedder(opened, preprocess=msgspec.structs.replace(opened.preprocess, size=resolution)).open(1)
     image = noise(resolution)
-    return time_rounds({"": lambda: run(image)})[""].median
+    return time_calls({"": lambda: run(image)})[""].median
 
 
 def largest_side(limit: float) -> int | None:

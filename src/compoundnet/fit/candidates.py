@@ -16,7 +16,7 @@ from compoundnet.models.catalogue import Package
 
 FLOAT = "float32"
 # Sides of the input that are tried, up to that of the model.
-RESOLUTIONS = (32, 48, 64, 96, 128, 160, 192, 224, 260, 300, 380, 456, 528, 600)
+RESOLUTIONS = (32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 260, 300, 380, 456, 528, 600)
 # Bytes of a parameter in an exported file, and of the graph around the parameters; the finished file is measured.
 _BYTES = {"float32": 4.0, "int8": 1.06}
 _GRAPH = 120_000

@@ -15,11 +15,10 @@ from compoundnet.data.dataset import UNKNOWN
 from compoundnet.fit.candidates import FLOAT, Candidate
 from compoundnet.fit.screen import Screened
 from compoundnet.fit.state import Answer, Fit, HeldOut, WrongImage
-from compoundnet.fit.ways import calibration_images, file_precision, noise, other_ways
+from compoundnet.fit.ways import calibration_images, file_precision, noise, other_ways, time_calls
 from compoundnet.models import ModelFolder, read_folder
 from compoundnet.runtime import Export, export, session
 from compoundnet.runtime.exports.formats import FORMATS
-from compoundnet.runtime.timing.rounds import time_rounds
 from compoundnet.train import SingleLabelReport, evaluate
 from compoundnet.train.evaluation.evaluation_report import wilson
 from compoundnet.train.results import write_result
@@ -128,7 +127,7 @@ def _form(
     written = msgspec.json.decode((folder / "export.json").read_bytes(), type=Export)
     run = session(file, backend=candidate.backend or None, precision=candidate.precision, threads=state.threads)
     image = noise(model.preprocess.size)
-    latency = time_rounds({"": lambda: run(image)})[""].median
+    latency = time_calls({"": lambda: run(image)})[""].median
     if candidate.precision == FLOAT:
         return _Form(written, latency, None)
     images = Dataset("held-out training images", {judged.held.name: judged.held})

@@ -12,10 +12,9 @@ from compoundnet.base import Notify, Progress, ignore
 from compoundnet.data import Dataset
 from compoundnet.fit.candidates import Candidate
 from compoundnet.fit.limits import Limits
-from compoundnet.fit.ways import RUNS, WARM_UP, noise
+from compoundnet.fit.ways import noise, time_calls
 from compoundnet.models import ModelFolder
 from compoundnet.runtime import Embedder
-from compoundnet.runtime.timing.rounds import time_rounds
 from compoundnet.train import Task, find_recipe, fit_probe, plan_task
 
 
@@ -92,7 +91,7 @@ def screen(
     task = probe_of(candidate, dataset, model)
     embedder = Embedder(model, preprocess=task.preprocess)
     run, image = embedder.open(threads), noise(candidate.resolution)
-    latency = time_rounds({"": lambda: run(image)}, runs=RUNS, warm_up=WARM_UP)[""].median
+    latency = time_calls({"": lambda: run(image)})[""].median
     latency *= (ratios or {}).get(candidate.way, 1.0)
     limit = limits.max_latency
     dropped = _slow(limit) if limit is not None and latency > limit else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -18,9 +18,11 @@ from compoundnet.models import ModelFolder
 from compoundnet.runtime import export, session
 from compoundnet.runtime.backends.precisions import runnable
 from compoundnet.runtime.exports.formats import FORMATS
-from compoundnet.runtime.timing.rounds import time_rounds
+from compoundnet.runtime.timing.rounds import Latency, time_rounds
 
-RUNS, WARM_UP = 10, 2
+# Calls that are timed at the least and at the most, and the milliseconds that they are to cover: over a shorter time
+# other work on the machine would decide.
+_LEAST_RUNS, _MOST_RUNS, _WARM_UP, _WINDOW = 10, 100, 3, 500.0
 # Images that calibrate int8: some for the file by which only the time is compared, and enough for that of the answer.
 _FEW, _ENOUGH = 8, 200
 _INT8 = "int8"
@@ -78,9 +80,16 @@ def compare_ways(model: ModelFolder, resolution: int, dataset: Dataset, form: st
                 export(model, files[kind], format=form, precision=kind, calibrate=images, preprocess=preprocess)
             run = session(files[kind], backend=backend or None, precision=precision, threads=threads)
             calls[f"{backend} {precision}"] = functools.partial(run, image)
-        timed = time_rounds(calls, runs=RUNS, warm_up=WARM_UP)
+        timed = time_calls(calls)
     whole = timed[f" {FLOAT}"].median
     return {way: found.median / whole for way, found in timed.items() if way != f" {FLOAT}"}
+
+
+def time_calls(calls: Mapping[str, Callable[[], object]]) -> dict[str, Latency]:
+    """Time calls in rounds, as many as take half a second, within limits."""
+    first = time_rounds(calls, runs=1, warm_up=_WARM_UP)
+    runs = round(_WINDOW / max(1e-3, *(found.median for found in first.values())))
+    return time_rounds(calls, runs=min(_MOST_RUNS, max(_LEAST_RUNS, runs)), warm_up=0)
 
 
 def faster_way(candidate: Candidate, latency: float, limit: float, ratios: dict[str, float]) -> Candidate | None:
