@@ -60,6 +60,12 @@ def test_what_a_precision_lacks_is_left_out_with_the_reason(small: str) -> None:
         benchmark([small], backends=("torch",), precisions=("float16",), runs=1)
 
 
+def test_a_file_runs_on_the_first_backend_that_can(tmp_path: Path) -> None:
+    export(write_small_model(tmp_path / "model"), tmp_path / "a.pt2", format="torch")
+    (found,) = benchmark([str(tmp_path / "a.pt2")], runs=1).measurements
+    assert (found.backend, found.precision) == ("torch", "float32")
+
+
 def test_auto_times_every_way_and_says_what_it_takes(tmp_path: Path) -> None:
     model = write_small_model(tmp_path / "model")
     done = benchmark([str(model.folder)], precisions=("auto",), runs=1)

@@ -37,7 +37,7 @@ def benchmark(
         typer.Option(
             metavar="NAMES",
             help="onnxruntime, openvino, torch or compile; several with commas.",
-            show_default="onnxruntime; torch on a GPU; with --precision auto all but compile",
+            show_default="onnxruntime, or the first that runs it; with --precision auto all but compile",
         ),
     ] = None,
     precision: Annotated[

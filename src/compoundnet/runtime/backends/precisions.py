@@ -45,7 +45,8 @@ def check_device(device: str) -> None:
 def runnable(device: str = "cpu") -> tuple[Way, ...]:
     """Return the installed backends with the precisions that each runs on this machine, the default first.
 
-    int8 is among them where a backend runs it; a model also needs an int8 form (`SessionSource.in_precision`).
+    int8 is among them where a backend runs it; a model also needs an int8 form (`SessionSource.in_precision`). Not all
+    backends run models that are no exported files (`Backend.folders`).
 
     Args:
         device: A device of torch. On one other than cpu only the backends of torch run.

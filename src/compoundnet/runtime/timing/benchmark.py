@@ -14,7 +14,7 @@ from compoundnet.base import CompoundNetError, MissingLibraryError, first_line
 from compoundnet.base.machine import check_threads
 from compoundnet.runtime.backends.choices import Choice
 from compoundnet.runtime.backends.precisions import FLOAT32, Way, check_device, check_precision, ways_of
-from compoundnet.runtime.backends.registry import AUTO, BACKENDS, find_backend, names_of
+from compoundnet.runtime.backends.registry import AUTO, Backend, find_backend, names_of
 from compoundnet.runtime.backends.session import backends_of, check_memory, open_session, takes_batch
 from compoundnet.runtime.timing.agreement import read_probe
 from compoundnet.runtime.timing.choice import choose
@@ -89,8 +89,8 @@ def benchmark(
 
     Args:
         names: Networks, models or exported files. A name that is both a network and a model is taken as the network.
-        backends: Names of the backends; by default onnxruntime, torch on another device, and with the precision auto
-            all that are installed except compile.
+        backends: Names of the backends; by default the first that runs the network on the device, and with the
+            precision auto all that are installed except compile.
         precisions: Names of the precisions; by default that of each network: float32, or that of an exported file.
             "auto" alone: every way among which auto chooses, and its choice.
         check_on: For auto: images on which precisions are compared with float32.
@@ -115,19 +115,20 @@ def benchmark(
         raise CompoundNetError("the precision auto stands alone: it includes all others")
     for precision in precisions:
         check_precision(precision)
-    default = [one.name for one in BACKENDS if automatic or one.name == ("onnxruntime" if device == "cpu" else "torch")]
-    chosen = tuple(find_backend(backend) for backend in backends or default)
+    named = None if backends is None else tuple(find_backend(backend) for backend in backends)
     subjects = labelled({name: subject(name, trained=automatic) for name in names})
     rounds = TimedCalls(batch)
     for label, found in subjects.items():
-        if with_peers or any(takes_batch(backend, device) for backend in chosen):
+        able = backends_of(found.source.exported)
+        asked = _default(able, device, automatic=automatic) if named is None else named
+        if with_peers or any(takes_batch(backend, device) for backend in asked):
             check_memory(found.source, batch)
-        able = tuple(backend for backend in chosen if backend in backends_of(found.source.exported))
         rounds.left_out += [
-            f"{label} does not run on {backend.name}, only on {names_of(backends_of(found.source.exported))}"
-            for backend in chosen
-            if backend not in able and backends is not None
+            f"{label} does not run on {backend.name}, only on {names_of(able)}"
+            for backend in asked
+            if backend not in able
         ]
+        able = tuple(backend for backend in asked if backend in able)
         if automatic:
             ways: Sequence[Way] = ways_of(found.source, able, device)
             rounds.choose(found, ways, threads, device, check_on)
@@ -138,6 +139,14 @@ def benchmark(
         if with_peers:
             rounds.add_peers(label, found, threads)
     return rounds.timed(setting(threads=threads, batch=batch, runs=runs, device=device))
+
+
+def _default(able: tuple[Backend, ...], device: str, *, automatic: bool) -> tuple[Backend, ...]:
+    """The backends that are timed where none are named: all for auto, otherwise the first."""
+    found = tuple(backend for backend in able if device == "cpu" or backend.devices)
+    if not found:
+        raise CompoundNetError(f"{names_of(able)} run on the CPU here, not on {device}")
+    return found if automatic else found[:1]
 
 
 class TimedCalls:
