@@ -72,13 +72,13 @@ def predict_shards(
             | {"images_per_second": rate}
         )
     note(
-        f"wrote {found.written:,} parts into {folder}: {found.images:,} images, {rate:,.1f} a second"
-        + (f"; {found.kept:,} parts were there already" if found.kept else "")
+        f"wrote {_counted(found.written, 'part')} into {folder}: {_counted(found.images, 'image')}, {rate:,.1f} a"
+        " second" + (f"; {_counted(found.kept, 'part')} kept from before" if found.kept else "")
     )
     if found.failures:
         note(f"{found.failures:,} of {found.images:,} images could not be read; their rows say why")
     if found.failed:
-        note(f"{found.failed:,} shards could not be read to their end, and have no part")
+        note(f"{_counted(found.failed, 'shard')} without a part, because the shard could not be read to its end")
     if found.failures or found.failed:
         raise typer.Exit(1)
 
@@ -87,6 +87,10 @@ def _first_images(shards: Sequence[ImageShard]) -> list[Any]:
     from compoundnet.runtime.timing.agreement import MOST_IMAGES  # noqa: PLC0415  as above
 
     return list(islice(shards[0].images(), MOST_IMAGES))
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"
 
 
 def _threads(place: Place) -> int | None:
