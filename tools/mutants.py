@@ -172,6 +172,8 @@ def _mutants(module: str, code: str) -> Iterator[Mutant]:
         for occurrence, (row, _) in enumerate(places):
             line = lines[row - 1].strip()
             seen[line] += 1
+            if line.startswith("class "):  # the options of a struct
+                continue
             yield Mutant(module, name, occurrence, row, line, seen[line])
 
 

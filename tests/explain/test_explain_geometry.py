@@ -206,7 +206,11 @@ def test_the_box_is_exact_where_the_map_is() -> None:
 
 @pytest.mark.parametrize(("second", "expected"), [(0.2, (0, 0, 2, 1)), (0.19, (0, 0, 1, 1))])
 def test_a_fifth_of_the_maximum_is_in_the_box(second: float, expected: tuple[int, int, int, int]) -> None:
-    assert box(np.array([[1, second]], np.float32), (0, 0, 2, 1), (2, 1)) == expected
+    grid = np.array([[1, second]], np.float32)
+    assert box(grid, (0, 0, 2, 1), (2, 1)) == expected
+    left, top, right, bottom = expected
+    assert box(grid, (5, 7, 7, 8), (30, 20)) == (5 + left, 7 + top, 5 + right, 7 + bottom)
+    assert box(grid.T.copy(), (7, 5, 8, 7), (20, 30)) == (7 + top, 5 + left, 7 + bottom, 5 + right)
 
 
 def test_of_regions_the_largest_is_the_box_and_one_cell_is_enough() -> None:
@@ -216,6 +220,13 @@ def test_of_regions_the_largest_is_the_box_and_one_cell_is_enough() -> None:
     assert box(first[:, ::-1].copy(), (0, 0, 9, 1), (9, 1)) == (3, 0, 5, 1)
     assert box(first[:, :4].copy(), (0, 0, 4, 1), (4, 1)) == (0, 0, 1, 1)
     assert box(first[:, :4].T.copy(), (0, 0, 1, 4), (1, 4)) == (0, 0, 1, 1)
+
+
+def test_a_map_of_more_cells_than_pixels_loses_none() -> None:
+    third = np.zeros((1, 9), np.float32)
+    third[0, 2] = 1
+    assert box(third, (0, 0, 3, 1), (3, 1)) == (0, 0, 1, 1)
+    assert box(third.T.copy(), (0, 0, 1, 3), (1, 3)) == (0, 0, 1, 1)
 
 
 def test_a_pixel_that_is_partly_in_the_region_is_in_the_box() -> None:
@@ -237,8 +248,8 @@ def test_a_map_that_is_zero_in_the_image_has_no_box() -> None:
 def test_a_frame_smaller_than_a_drawn_pixel_covers_one() -> None:
     heat = over_image(np.ones((2, 2), np.float32), (40, 60, 41, 61), (100, 100), (10, 10))
     assert np.argwhere(np.isfinite(heat)).tolist() == [[6, 4]]
-    beyond = over_image(np.ones((2, 2), np.float32), (100, 100, 101, 101), (100, 100), (10, 10))
-    assert not np.isfinite(beyond).any()
+    for frame in ((100, 100, 101, 101), (100, 0, 101, 100), (0, 100, 100, 101)):  # beyond the image, on each axis
+        assert not np.isfinite(over_image(np.ones((2, 2), np.float32), frame, (100, 100), (10, 10))).any()
 
 
 def test_a_drawn_map_is_scaled_across_and_down_by_itself() -> None:

@@ -7,12 +7,13 @@ same examples each time.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import io
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -321,6 +322,42 @@ def test_uploads(app: Any, model: models.ModelFolder, content: bytes) -> None:
     query = f"model={quote(str(model.folder))}&name=a.jpg".encode()
     with bounded():
         assert asyncio.run(_ask(app, "POST", "/api/explain", query, [], content)) < 500
+
+
+@pytest.fixture(scope="module")
+def service(model: models.ModelFolder) -> Iterator[Any]:
+    from service_server import running
+
+    with running({"m": model.folder}, max_bytes=100_000) as found:
+        yield found
+
+
+_FORM = (
+    b'--x\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n\r\n%s\r\n'
+    b'--x\r\nContent-Disposition: form-data; name="image"; filename="b.png"\r\n\r\nno image\r\n--x--\r\n'
+)
+_JSON = b'{"images": [{"name": "a", "data": "%s"}, {"data": "AAAA"}]}'
+
+
+@examples(_LIGHT)
+@given(
+    kind=st.one_of(
+        st.sampled_from([b"multipart/form-data; boundary=x", b"application/json", b"image/png", b""]),
+        mutated(b"multipart/form-data; boundary=x"),
+    ),
+    body=st.one_of(
+        mutated(_FORM.replace(b"%s", _images()[0])),
+        mutated(_JSON.replace(b"%s", base64.b64encode(_images()[0]))),
+        *map(mutated, _images()[:2]),
+    ),
+    query=st.one_of(mutated(b"model=m&top=2"), st.just(b"top=1")),
+)
+def test_requests_of_the_service(service: Any, kind: bytes, body: bytes, query: bytes) -> None:
+    header = kind.decode("latin-1").translate(dict.fromkeys(range(32)))  # http.client refuses the others
+    with bounded():
+        answer = service.predict(body, header, quote(query, safe="=&"))
+        assert answer.status < 500
+        assert json.loads(answer.body)
 
 
 _CONFIGURATIONS: list[dict[str, object]] = [

@@ -135,6 +135,13 @@ def test_an_image_of_more_than_8_bits_says_what_was_assumed(service: Running) ->
         (b"x", "multipart/form-data; boundary=a", "", 400, "the form cannot be read"),
         (b"--a\r\n\r\nx", "multipart/form-data; boundary=a", "", 400, "the form cannot be read"),
         (
+            b'--a\r\nContent-Disposition: form-data; name="x"; filename="y"\r\n\r\nz',
+            "multipart/form-data; boundary=a",
+            "",
+            400,
+            "the form cannot be read: it ends before its last boundary",
+        ),
+        (
             b'--a\r\nContent-Disposition: form-data; name="x"\r\n\r\ny\r\n--a--\r\n',
             "multipart/form-data; boundary=a",
             "",

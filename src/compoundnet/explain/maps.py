@@ -169,8 +169,6 @@ def box(grid: Array, frame: Box, size: tuple[int, int]) -> Box | None:
     """
     from scipy import ndimage  # noqa: PLC0415  slow to import, and only the box needs it
 
-    if grid.max() <= 0:
-        return None
     seen = left, top, right, bottom = inside(frame, *size)
     # At least the map's size, or a peak may vanish.
     wide, tall = (
@@ -179,9 +177,9 @@ def box(grid: Array, frame: Box, size: tuple[int, int]) -> Box | None:
     enlarged = _resized(grid, wide, tall, frame, seen)
     if enlarged.max() <= 0:
         return None
-    regions, count = ndimage.label(enlarged >= BOX_SHARE * enlarged.max())
+    regions, _ = ndimage.label(enlarged >= BOX_SHARE * enlarged.max())
     across, down = (right - left) / wide, (bottom - top) / tall
-    sizes = np.bincount(regions.ravel(), minlength=count + 1)[1:]
+    sizes = np.bincount(regions.ravel())[1:]
     rows, columns = ndimage.find_objects(regions)[int(sizes.argmax())]
     return (
         left + math.floor(columns.start * across),

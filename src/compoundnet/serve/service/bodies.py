@@ -121,6 +121,16 @@ class _InMemory(MultiPartParser):
     """Keeps the files of a form in memory, where their bytes are already: nothing is written to a disk."""
 
     spool_max_size = 1 << 40
+    complete = False
+    """Whether the last boundary was there."""
+
+    def on_end(self) -> None:
+        self.complete = True
+
+    def close(self) -> None:
+        """Free the files, also of a part that the form did not end."""
+        for file in self._files_to_close_on_error:
+            file.close()
 
 
 async def _of_multipart(request: Request, body: bytes, most: int) -> list[NamedImage]:
@@ -128,12 +138,12 @@ async def _of_multipart(request: Request, body: bytes, most: int) -> list[NamedI
         yield body
 
     found: list[NamedImage] = []
+    parser = _InMemory(request.headers, whole(), max_files=most, max_fields=0)
     try:
-        form = await _InMemory(request.headers, whole(), max_files=most, max_fields=0).parse()
+        form = await parser.parse()
         for _, file in form.multi_items():
             assert not isinstance(file, str)  # max_fields
             found.append(NamedImage(file.filename or f"{_UNNAMED} {len(found) + 1}", await file.read()))
-        await form.close()
     except MultiPartException as error:
         status = 413 if "Too many files" in error.message else 400
         if "Too many fields" in error.message:
@@ -141,4 +151,8 @@ async def _of_multipart(request: Request, body: bytes, most: int) -> list[NamedI
                 400, "each part of the form must be a file, with a filename; a form field is not"
             ) from error
         raise BodyError(status, f"the form cannot be read: {error.message}") from error
+    finally:
+        parser.close()
+    if not parser.complete:
+        raise BodyError(400, "the form cannot be read: it ends before its last boundary")
     return found

@@ -107,7 +107,8 @@ def make_server(
         timeout_keep_alive=max(1, round(settings.timeout)),
         timeout_graceful_shutdown=round(settings.timeout) + 1,
     )
-    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # what clients do wrong is no fault
+    for name in ("uvicorn.error", "python_multipart"):  # what clients do wrong is no fault, and they are told
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     return ServiceServer(config, service)
 
 
