@@ -13,6 +13,7 @@ from small_model import write_small_model
 
 from compoundnet import base, models, runtime
 from compoundnet.base import machine
+from compoundnet.runtime.backends import precisions
 from compoundnet.runtime.backends.choices import LEAST_IMAGES
 from compoundnet.runtime.timing import fastest
 from compoundnet.runtime.timing.rounds import Latency, summarise
@@ -109,6 +110,28 @@ def test_auto_without_a_check_stays_in_float32(
         assert session.choice.images == 0
         said = "unchecked precisions are not taken" if machine.has_bfloat16() else "no other precision than float32"
         assert said in session.choice.text()
+
+
+def test_auto_takes_bfloat16_where_it_agrees_and_remembers_the_check(
+    model: models.ModelFolder, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenVINO emulates bfloat16 on processors without its instructions, on which it is refused otherwise."""
+    pytest.importorskip("openvino")
+    monkeypatch.setattr(precisions, "has_bfloat16", lambda: True)
+    monkeypatch.setattr(fastest, "time_rounds", timed(["openvino bfloat16"]))
+    unchecked = runtime.session(model, precision="auto", threads=1)
+    assert unchecked.precision == "float32"
+    assert unchecked.choice is not None
+    assert "unchecked precisions are not taken" in unchecked.choice.text()
+    session = runtime.session(model, precision="auto", threads=1, images=lambda: images(LEAST_IMAGES))
+    assert session.choice is not None
+    first = session.choice.candidates[0]
+    assert (first.backend, first.precision, session.choice.images) == ("openvino", "bfloat16", LEAST_IMAGES)
+    assert first.agreement is not None
+    assert first.allowed == (first.agreement >= 0.99)
+    assert session.precision == ("bfloat16" if first.allowed else "float32")
+    again = runtime.session(model, precision="auto", threads=1)
+    assert again.choice == session.choice
 
 
 def test_auto_in_memory_times_the_backends(monkeypatch: pytest.MonkeyPatch) -> None:
