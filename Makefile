@@ -46,7 +46,8 @@ bench: $(READY)
 study: $(READY)
 	$(BIN)/python -m studies.method_cifar10 $(CIFAR10) -o docs/studies/method-cifar10
 
-# An hour of hostile bytes (FUZZ_SECONDS), and 200 commands that are killed at random moments (CHAOS_KILLS).
+# An hour of hostile bytes (FUZZ_SECONDS), and 200 commands that are killed at random moments (CHAOS_KILLS). These and
+# the mutants go on where they were interrupted (build/), and write benchmarks/RESULTS.md.
 fuzz: $(READY)
 	$(BIN)/python tools/fuzz.py $(or $(FUZZ_SECONDS),3600)
 

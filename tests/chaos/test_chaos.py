@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import cycle, islice, product
+from itertools import cycle, islice
 
 import pytest
 from chaos import SCENARIOS, Chaos, Scenario, possible_faults
@@ -19,13 +19,14 @@ def test_ten_faults_lose_nothing(tmp_path_factory: pytest.TempPathFactory) -> No
     assert any(kill.code != 0 for kill in kills)
 
 
+@pytest.fixture(scope="module")
+def slow_chaos(tmp_path_factory: pytest.TempPathFactory) -> Chaos:
+    """One folder for all slow commands, so that each runs undisturbed once."""
+    return Chaos(tmp_path_factory.mktemp("slow-chaos"), seed=1)
+
+
 @pytest.mark.slow  # each trains or exports
-@pytest.mark.parametrize(
-    ("scenario", "fault"),
-    [pair for pair in product(SCENARIOS, ("SIGKILL", "disk full")) if pair[0].slow],
-    ids=lambda value: getattr(value, "name", value),
-)
-def test_a_fault_of_each_slow_command_loses_nothing(
-    scenario: Scenario, fault: str, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    assert Chaos(tmp_path_factory.mktemp("chaos"), seed=1).kill(scenario, fault).lost == ""
+@pytest.mark.parametrize("fault", ("SIGKILL", "disk full"))
+@pytest.mark.parametrize("scenario", [scenario for scenario in SCENARIOS if scenario.slow], ids=lambda it: it.name)
+def test_a_fault_of_each_slow_command_loses_nothing(scenario: Scenario, fault: str, slow_chaos: Chaos) -> None:
+    assert slow_chaos.kill(scenario, fault).lost == ""

@@ -228,6 +228,15 @@ def test_each_thread_takes_an_image_of_its_own_where_a_batch_is_not_faster() -> 
     batcher.close()
 
 
+@pytest.mark.parametrize(("backend", "together"), [("openvino", True), ("onnxruntime", False)])
+def test_only_sessions_that_threads_may_share_run_images_one_by_one(model: Path, backend: str, together: bool) -> None:
+    pytest.importorskip(backend)
+    models = ServedModels({"small": str(model)}, backend=backend, threads=2, batch=4)
+    models.open()
+    assert models.runs_together("small") is together
+    assert models["small"].session.threads == (2 if together else 1)
+
+
 def test_sigterm_finishes_what_was_accepted_and_refuses_the_rest(model: Path, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text(TOKEN)

@@ -1,8 +1,8 @@
 """Dynamic batching: images of several requests run through the network together.
 
-Threads decode the images, and others run the models. A model whose backend runs a batch as a whole, on all cores or a
-GPU, runs once at a time: whenever it is free, it takes the images that have arrived meanwhile, up to a batch. Of a
-model on ONNX Runtime, where an image on each core is faster than a batch on all, each thread takes an image of its own.
+Threads decode the images, and others run the models. A model runs once at a time, on all cores or a GPU: whenever it is
+free, it takes the images that have arrived meanwhile, up to a batch. Of a model on ONNX Runtime, whose sessions several
+threads may use and where an image on each core is faster than a batch on all, each thread takes an image of its own.
 """
 
 from __future__ import annotations
