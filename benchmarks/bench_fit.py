@@ -71,11 +71,14 @@ def largest_side(limit: float) -> int | None:
 
 
 def run_fit(cell: Cell, data: Any, scratch: Path) -> dict[str, Any]:
+    from compoundnet.base import CompoundNetError
     from compoundnet.fit import Limits, fit
 
-    found = fit(
-        data, scratch / "best", Limits(max_latency=cell.limit), seconds=cell.seconds, seed=cell.seed, notify=print
-    )
+    limits = Limits(max_latency=cell.limit)
+    try:
+        found = fit(data, scratch / "best", limits, seconds=cell.seconds, seed=cell.seed, notify=print)
+    except CompoundNetError as error:  # nothing fits
+        return {"accuracy": None, "answer": str(error)}
     answer = found.answer
     assert answer is not None and answer.result is not None
     return {

@@ -56,20 +56,9 @@ def test_text_stands_out_from_its_ground(report: str, dark: bool) -> None:
     """Contrast of at least 4.5 (WCAG 2.2, AA), of every colour of text that the page uses."""
     with browser.page(1280, 800, dark=dark) as watched:
         watched.page.goto(report)
-        pairs = watched.page.evaluate(
-            """() => {
-              const ground = node => { while (node) { const c = getComputedStyle(node).backgroundColor;
-                if (c !== 'rgba(0, 0, 0, 0)') return c; node = node.parentElement; } };
-              const found = {};
-              for (const node of document.querySelectorAll('main *, nav *, header *'))
-                if ([...node.childNodes].some(c => c.nodeType === 3 && c.data.trim())
-                    && +getComputedStyle(node).opacity === 1)
-                  found[getComputedStyle(node).color + '|' + ground(node)] = 1;
-              return Object.keys(found).map(key => key.split('|'));
-            }"""
-        )
-        assert len(pairs) >= 5
-        assert {tuple(pair) for pair in pairs if _contrast(*pair) < 4.5} == set()
+        contrasts = watched.contrasts()
+        assert len(contrasts) >= 5
+        assert {pair for pair, contrast in contrasts.items() if contrast < 4.5} == set()
 
 
 def test_contents_and_tables_are_reached_by_keyboard(report: str) -> None:
@@ -119,14 +108,3 @@ def test_it_prints(report: str) -> None:
         watched.page.emulate_media(media="print")
         assert watched.page.evaluate("getComputedStyle(document.querySelector('nav')).display") == "none"
         assert watched.page.pdf(format="A4").startswith(b"%PDF")
-
-
-def _contrast(first: str, second: str) -> float:
-    light, dark = sorted((_luminance(first), _luminance(second)), reverse=True)
-    return (light + 0.05) / (dark + 0.05)
-
-
-def _luminance(colour: str) -> float:
-    channels = [int(part) / 255 for part in colour[colour.index("(") + 1 : -1].split(",")[:3]]
-    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in channels]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

@@ -43,6 +43,33 @@ class Watched:
         )
         return found
 
+    def contrasts(self) -> dict[tuple[str, str], float]:
+        """The contrast, as WCAG 2.2 defines it, of every pair of a colour of text and its ground on the page."""
+        pairs: list[list[str]] = self.page.evaluate(
+            """() => {
+              const ground = node => { while (node) { const c = getComputedStyle(node).backgroundColor;
+                if (c !== 'rgba(0, 0, 0, 0)') return c; node = node.parentElement; } };
+              const found = {};
+              for (const node of document.querySelectorAll('main *, nav *, header *'))
+                if ([...node.childNodes].some(c => c.nodeType === 3 && c.data.trim())
+                    && +getComputedStyle(node).opacity === 1)
+                  found[getComputedStyle(node).color + '|' + ground(node)] = 1;
+              return Object.keys(found).map(key => key.split('|'));
+            }"""
+        )
+        return {(text, ground): _contrast(text, ground) for text, ground in pairs}
+
+
+def _contrast(first: str, second: str) -> float:
+    light, dark = sorted((_luminance(first), _luminance(second)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def _luminance(colour: str) -> float:
+    channels = [int(part) / 255 for part in colour[colour.index("(") + 1 : -1].split(",")[:3]]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
 
 @contextmanager
 def page(width: int, height: int, dark: bool = False) -> Iterator[Watched]:

@@ -254,9 +254,8 @@ class _Fitting:
         self._notify(text)
         return state.noted(text)
 
-    def _first(self, state: Fit) -> Fit:
-        """A first answer, of the candidate that was screened first."""
-        one = state.ranking[0]
+    def _first(self, state: Fit, one: Screened) -> Fit:
+        """A first answer, of a candidate that was just screened."""
         answer, excess = self._probe(one, state)
         if answer is None:
             self._notify(f"{one.candidate} {excess} in its final form")

@@ -41,10 +41,11 @@ def draw_front(found: Fit) -> tuple[bytes, bytes]:
         axes.set_xlabel("latency of one image, ms")
         axes.set_ylabel("cross-validated accuracy, %")
         for place, model in enumerate(models):
-            line = sorted(
-                ((one.latency or 0.0, 100 * (one.accuracy or 0.0), one.candidate.resolution) for one in judged
-                 if _line(one) == model),
-            )  # fmt: skip
+            line = [
+                (one.latency or 0.0, 100 * (one.accuracy or 0.0), one.candidate.resolution)
+                for one in sorted(judged, key=lambda one: one.candidate.resolution)
+                if _line(one) == model
+            ]
             colour = _COLOURS[place % len(_COLOURS)]
             axes.plot([x for x, _, _ in line], [y for _, y, _ in line], "o-", color=colour, linewidth=1.2, label=model)
             for x, y, resolution in line:
@@ -65,7 +66,7 @@ def draw_front(found: Fit) -> tuple[bytes, bytes]:
                     [chosen.latency or 0.0], [100 * (chosen.accuracy or 0.0)], "o", markersize=14,
                     markerfacecolor="none", markeredgecolor=OKABE_ITO["black"], label="the answer",
                 )  # fmt: skip
-        axes.legend(fontsize=10, frameon=False, loc="lower right")
+        axes.legend(fontsize=10, framealpha=1, edgecolor="none", loc="lower right")
         return encode(surface, describe_front(found))
 
 

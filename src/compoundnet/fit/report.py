@@ -90,7 +90,7 @@ def what_more_brings(found: Fit) -> str:
         for one in beyond
     )
     own = f"; the answer's probe has {answer.cross_validated:.1%}" if any(one.accuracy for one in beyond) else ""
-    return f"A tenth more {what} would admit {names}{own}. `{options}` would judge it."
+    return f"A tenth more {what} would admit {names}{own}. {options} would judge it."
 
 
 def _is_beyond(one: Screened, found: Fit) -> bool:
@@ -106,7 +106,9 @@ def _is_beyond(one: Screened, found: Fit) -> bool:
         return False
     if slow or one.candidate.exceeds(limits) is not None:
         return one.accuracy is not None or slow
-    return limits.max_latency is not None and (one.accuracy or 0) > answer.cross_validated
+    # More accurate than the answer, and only just fast enough when it was screened.
+    near = limits.max_latency is not None and (one.latency or 0) * _MORE**2 > limits.max_latency
+    return near and (one.accuracy or 0) > answer.cross_validated
 
 
 def _thumbnails(answer: Answer, dataset: Dataset | None) -> list[_Thumbnail]:

@@ -42,8 +42,9 @@ class ScreenRun:
         dataset: The data.
         starts: The models of the candidates.
         chosen: The resolution that training would choose for each model.
-        until: The time, by `time.monotonic`, after which no further candidate is screened; None: all are.
-        first: Called with the state once there is a candidate that fits; returns the state with a first answer.
+        until: The time, by `time.monotonic`, after which no further candidate is screened once there is an answer;
+            None: all are.
+        first: Called with the state and each candidate that fits, until it returns a state with a first answer.
         keep: Called with the state after each candidate.
         progress: Called with the number of images whose features are computed.
         notify: Called with a line for each candidate.
@@ -56,7 +57,7 @@ class ScreenRun:
         starts: StartingModels,
         chosen: Mapping[str, int],
         until: float | None,
-        first: Callable[[Fit], Fit],
+        first: Callable[[Fit, Screened], Fit],
         keep: Callable[[Fit], object],
         progress: Progress,
         notify: Notify,
@@ -111,7 +112,9 @@ class ScreenRun:
 
     @property
     def _time_is_up(self) -> bool:
-        return self._stopped or (self._until is not None and time.monotonic() > self._until and bool(self._fits()))
+        late = self._until is not None and time.monotonic() > self._until
+        # Whatever the time: an answer first.
+        return self._stopped or (late and self._state.answer is not None)
 
     def _one(self, candidate: Candidate) -> None:
         limit = self._state.limits.max_latency
@@ -135,7 +138,7 @@ class ScreenRun:
         self._state = self._updated()
         self._keep(self._state)
         if one.fits and self._state.answer is None:
-            self._state = self._first(self._state)
+            self._state = self._first(self._state, one)
 
     def _screened(self, candidate: Candidate, reach: float) -> Screened | None:
         """The result of a candidate; None if Ctrl-C ended it."""
