@@ -196,7 +196,7 @@ def _print(found: Fit, json: bool) -> None:
     show(printed)
     if len(found.screened) > len(tried):
         more = len(found.screened) - len(tried)
-        show(f"{more} more exceed the budget by what they cost (--json and the report list them)")
+        show(f"{more} more were dropped without being timed (--json and the report say why)")
     if found.left:
         show(f"{found.left} candidates are not screened yet")
     show(found.answer.text() if found.answer is not None else "no answer yet: the same command goes on")
