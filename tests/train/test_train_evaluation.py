@@ -15,6 +15,7 @@ from compoundnet.base import CompoundNetError
 from compoundnet.data import Dataset, Split
 from compoundnet.data.dataset import UNKNOWN
 from compoundnet.data.loader import loader
+from compoundnet.data.model_classes import match_classes
 from compoundnet.data.sources import Arrays
 from compoundnet.models import ModelFolder, Preprocess, load, write_folder
 from compoundnet.nn import build
@@ -23,7 +24,6 @@ from compoundnet.runtime import export
 from compoundnet.train import Hardware, evaluate, launch
 from compoundnet.train.counts import Counts
 from compoundnet.train.evaluation.single_label import SingleLabelReport
-from compoundnet.train.model_outputs import match_classes
 from compoundnet.train.submission import class_numbers, submission
 
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from compoundnet import runtime
-from compoundnet.base import format_bytes
+from compoundnet.base import CompoundNetError, format_bytes
 from compoundnet.cli.options import Json, complete_model, output_option
-from compoundnet.cli.output import print_json, show
+from compoundnet.cli.output import note, print_json, show
 
 if TYPE_CHECKING:
-    from compoundnet.runtime import Export
+    from compoundnet.runtime import AccuracyFloor, Export
 
 
 def export(
@@ -66,6 +66,17 @@ def export(
         Path | None,
         typer.Option(metavar="FOLDER", help="Calibrate int8 on these images: a few hundred like those it will see."),
     ] = None,
+    max_drop: Annotated[
+        str | None,
+        typer.Option(
+            metavar="P%",
+            help="Leave layers in float32 until int8 loses at most this accuracy on the images of --data, such as 1%.",
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="DATA", help="Labelled images for --max-drop: the test split if there is one, or all."),
+    ] = None,
     images: Annotated[
         Path | None,
         typer.Option(
@@ -88,7 +99,10 @@ def export(
         opset=opset,
         precision=precision,
         calibrate=calibrate,
+        max_drop=None if max_drop is None else _fraction(max_drop),
+        data=data,
         images=images,
+        notify=note,
     )
     if json:
         print_json(done)
@@ -112,11 +126,37 @@ def _text(done: Export) -> str:
     if done.agreement is not None:
         same = "labels" if done.multilabel else "most probable class"
         lines.append(f"same {same} as torch on {done.agreement:.1%} of them")
+    if done.floor is not None:
+        lines += _floor(done.floor)
     if done.probability_difference is not None:
         lines.append(
             f"output: probabilities, which differ by {done.probability_difference:.2g} at most from those of `predict`"
         )
     return "\n".join(lines)
+
+
+def _floor(floor: AccuracyFloor) -> list[str]:
+    kept = len(floor.float32_layers)
+    return [
+        f"accuracy on {floor.images:,} labelled images: {floor.accuracy:.2%}, in float32 {floor.float32_accuracy:.2%};"
+        f" a drop of {floor.drop:.2%} (at most {floor.max_drop:.2%})",
+        f"{floor.layers - kept} of {floor.layers} layers are int8"
+        + (f"; in float32, the most sensitive first: {', '.join(floor.float32_layers[:5])}" if kept else "")
+        + (f" and {kept - 5} more" if kept > 5 else ""),
+        f"one image takes {floor.time:.2f} times as long as in float32, on one thread",
+    ]
+
+
+def _fraction(text: str) -> float:
+    """`1%` or `0.01` as 0.01."""
+    number = text.strip().removesuffix("%")
+    try:
+        value = float(number)
+    except ValueError as error:
+        raise CompoundNetError(
+            f"--max-drop is a percentage such as 1%, or a fraction such as 0.01; got {text}"
+        ) from error
+    return value / 100 if text.strip().endswith("%") else value
 
 
 def _input(done: Export) -> str:

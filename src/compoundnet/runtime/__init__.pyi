@@ -3,6 +3,7 @@ from .backends.precisions import PRECISIONS, Way, runnable
 from .backends.session import Session
 from .batch_predictor import BatchPredictor
 from .embedding import Embedder, Embedding, features
+from .exports.accuracy_floor import AccuracyFloor
 from .exports.export import Export, export
 from .feature_files import FEATURE_FILES, Nearest, Neighbour, feature_file, find_neighbours, read_features
 from .predict import UNKNOWN_LABEL, ClassProbability, Failure, Prediction, Predictor
@@ -20,6 +21,7 @@ __all__ = [
     "FEATURE_FILES",
     "PRECISIONS",
     "UNKNOWN_LABEL",
+    "AccuracyFloor",
     "BatchPredictor",
     "Benchmark",
     "Choice",

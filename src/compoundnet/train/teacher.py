@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from compoundnet.base import CompoundNetError, Progress, ignore, write_whole
 from compoundnet.data import Split
 from compoundnet.data.loader import normalise
+from compoundnet.data.model_classes import match_classes
 from compoundnet.models import ModelFolder, load
 from compoundnet.models.weights_files import sha256_of
 from compoundnet.train.counts import predict_images
-from compoundnet.train.model_outputs import logits_function, match_classes, open_outputs
+from compoundnet.train.model_outputs import logits_function, open_outputs
 from compoundnet.train.processes import on_first
 
 if TYPE_CHECKING:

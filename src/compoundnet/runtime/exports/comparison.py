@@ -22,9 +22,7 @@ from compoundnet.runtime.backends.onnxruntime import raw_session
 from compoundnet.runtime.backends.openvino import compile_graph, read_graph
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+    from compoundnet.runtime.session_source import Run
 
 
 class Comparison(msgspec.Struct, frozen=True):
@@ -56,11 +54,11 @@ def compare(
     largest = furthest = 0.0
     agreed = count = 0
 
+    in_torch = torch_run(net)
+
     def both(batch: NDArray[np.float32]) -> bool:
         nonlocal largest, furthest
-        with torch.inference_mode():
-            expected = net(torch.from_numpy(batch.copy())).numpy()
-        found = run(batch)
+        expected, found = in_torch(batch), run(batch)
         largest = max(largest, float(np.abs(expected).max()))
         # A NaN counts as an infinite difference.
         furthest = max(furthest, float(np.nan_to_num(np.abs(found - expected), nan=np.inf).max()))
@@ -160,6 +158,11 @@ def _torch(file: Path) -> Run:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a warning of torch.export about its archive format
         net = torch.export.load(file).module()
+    return torch_run(net)
+
+
+def torch_run(net: nn.Module) -> Run:
+    """Return a function that runs a module in eval mode on the CPU."""
 
     def run(images: NDArray[np.float32]) -> NDArray[np.float32]:
         with torch.inference_mode():

@@ -12,14 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from compoundnet import data
-from compoundnet.base import CompoundNetError, check_output_file, followed, scratch_folder
+from compoundnet.base import CompoundNetError, Notify, check_output_file, followed, ignore, scratch_folder
+from compoundnet.data import find_images
 from compoundnet.models import ExportedModel, Model, ModelFolder, Postprocess, Preprocess, load, open_folder
 from compoundnet.models.checkpoints import check_values
 from compoundnet.models.exported import is_exported
 from compoundnet.models.labels import check_labels
 from compoundnet.models.preprocess import default_preprocess
 from compoundnet.nn import ConvNet
+from compoundnet.runtime.exports.accuracy_floor import AccuracyFloor, LabelledImages, meet_floor
 from compoundnet.runtime.exports.comparison import (
     Comparison,
     compare,
@@ -28,6 +29,7 @@ from compoundnet.runtime.exports.comparison import (
     noise,
     read_images,
     runner,
+    torch_run,
 )
 from compoundnet.runtime.exports.formats import Format, Source, find_format, include_preprocessing
 from compoundnet.runtime.exports.request import LIMITS, Request
@@ -66,6 +68,7 @@ class Export(msgspec.Struct, frozen=True):
         with_preprocessing: Whether it reads uint8[H, W, 3] of any size and gives probabilities.
         probability_difference: The largest difference of a probability from preprocessing with this package; None
             without preprocessing in the file.
+        floor: What `max_drop` led to; None without it.
     """
 
     file: str
@@ -85,6 +88,7 @@ class Export(msgspec.Struct, frozen=True):
     opset: int | None = None
     with_preprocessing: bool = False
     probability_difference: float | None = None
+    floor: AccuracyFloor | None = None
 
 
 def export(
@@ -99,10 +103,13 @@ def export(
     opset: int | None = None,
     precision: str = "float32",
     calibrate: Paths | None = None,
+    max_drop: float | None = None,
+    data: str | os.PathLike[str] | None = None,
     images: Paths | None = None,
     preprocess: Preprocess | None = None,
     labels: Sequence[str] | None = None,
     postprocess: Postprocess | None = None,
+    notify: Notify = ignore,
 ) -> Export:
     """Write a model (name, folder, opened) or a network in memory to one file, which `predict` accepts as a model.
 
@@ -120,19 +127,23 @@ def export(
         opset: ONNX's, 13 to 21; 18 by default.
         precision: float32; float16 weights and arithmetic with float32 in and out; int8, which needs `calibrate`.
         calibrate: Images, or folders of them, for the calibration of int8: some hundreds, similar to those in use.
+        max_drop: The largest loss of accuracy by int8 on `data`, as a fraction of its images: the layers that lose most
+            stay in float32.
+        data: Labelled images for `max_drop`, as `compoundnet.data.open_dataset` takes them: the test split, or all.
         images: The images for the comparison, besides noise; by default those of `calibrate`, or generated ones.
         preprocess: Replaces that of the model; for a ConvNet the authors' preprocessing by default.
         labels: Replace those of the model; for a ConvNet none by default.
         postprocess: Replaces that of the model; for a ConvNet one class an image, by softmax, by default.
+        notify: Called with a line for each file that `max_drop` tries.
 
     Returns:
         The file, and its deviation from torch.
 
     Raises:
         CompoundNetError: The options exclude each other; the number of labels is not that of the classes; a library is
-            missing; the opset is too low for the network; or the file differs from torch by more than LIMITS allows,
-            or its probabilities from those of this package by more than 0.01. No file is written then, and an older
-            file of that name stays.
+            missing; the opset is too low for the network; no int8 file loses less than `max_drop`; or the file differs
+            from torch by more than LIMITS allows, or its probabilities from those of this package by more than 0.01.
+            No file is written then, and an older file of that name stays.
     """
     output = Path(output)
     request = Request(
@@ -145,6 +156,8 @@ def export(
         with_preprocessing,
         opset,
         calibrated=calibrate is not None,
+        max_drop=max_drop,
+        labelled=data is not None,
     )
     request.check()
     _check_output(output, request.format)
@@ -157,6 +170,8 @@ def export(
     if channels != 3 and (calibration or shown):
         raise CompoundNetError(f"{described.name} reads {channels} channels; images are for models that read 3 (RGB)")
 
+    labelled = None if data is None else LabelledImages(data, described)
+
     def calibration_images() -> Iterable[NDArray[np.float32]]:
         return (how.pixels(image) for image in read_images(calibration, how))
 
@@ -167,7 +182,17 @@ def export(
 
     with scratch_folder(target) as scratch:
         file = scratch / target.name
-        request.format.write(Source(net, described, calibration_images, opset or OPSET), file)
+        source = Source(net, described, calibration_images, opset or OPSET)
+        floor = None
+        if precision != "int8":
+            request.format.write(source, file)
+        else:
+            assert request.format.quantiser is not None
+            quantiser = request.format.quantiser(source, scratch)
+            if max_drop is None or labelled is None:
+                quantiser.write(file)
+            else:
+                floor = meet_floor(quantiser, file, runner, torch_run(net), labelled, max_drop, notify)
         found, apart = None, None
         if request.format.runs:
             run = runner(file)
@@ -198,6 +223,7 @@ def export(
             opset=(opset or OPSET) if request.format.name == "onnx" else None,
             with_preprocessing=with_preprocessing,
             probability_difference=apart,
+            floor=floor,
         )
 
 
@@ -307,4 +333,4 @@ def _find(paths: Paths) -> Sequence[Path]:
     gone = [path for path in listed if not Path(path).exists()]
     if gone:
         raise CompoundNetError(f"{os.fspath(gone[0])}: there is no such folder or image")
-    return data.find_images(listed)
+    return find_images(listed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +16,8 @@ from compoundnet.base import CompoundNetError, did_you_mean
 from compoundnet.models import ExportedModel
 from compoundnet.nn import ConvNet
 from compoundnet.runtime.backends.openvino import write_graph
-from compoundnet.runtime.exports.quantise import quantise
+from compoundnet.runtime.exports.accuracy_floor import Quantiser
+from compoundnet.runtime.exports.quantise import OnnxQuantiser
 from compoundnet.runtime.exports.torch_archive import write_archive
 from compoundnet.runtime.onnx_graph import OPSET, write_onnx
 from compoundnet.runtime.onnx_preprocess import add_preprocessing
@@ -47,8 +48,9 @@ class Format(msgspec.Struct, frozen=True):
     Attributes:
         name: The name in options, messages and results.
         suffix: The suffix of its file.
-        write: Writes a file. The arguments are the source and the path.
-        precisions: The precisions that it can hold.
+        write: Writes a file in float32 or float16. The arguments are the source and the path.
+        quantiser: Calibrates int8. The arguments are the source and a folder for temporary files. None if the format
+            has no int8.
         needs: The libraries that write and run it, by their import names, each with the extra that installs it.
         dynamic: Whether it can accept any number of images and any size.
         folder: Whether the file is a folder.
@@ -58,22 +60,27 @@ class Format(msgspec.Struct, frozen=True):
     name: str
     suffix: str
     write: Callable[[Source, Path], None]
-    precisions: tuple[str, ...] = ("float32", "float16", "int8")
+    quantiser: Callable[[Source, Path], Quantiser] | None = None
     needs: tuple[tuple[str, str], ...] = ()
     dynamic: bool = True
     folder: bool = False
     runs: bool = True
 
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """The precisions that it can hold."""
+        return ("float32", "float16", "int8")[: 2 + (self.quantiser is not None)]
+
 
 def _write_onnx(source: Source, file: Path) -> None:
-    described = source.described
-    if described.precision == "int8":
-        with _between(file) as float32:
-            _write_graph(source, float32)
-            quantise(float32, file, source.calibration(), described.properties())
-    else:
-        _write_graph(source, file)
+    _write_graph(source, file)
     onnx.checker.check_model(file, full_check=True)
+
+
+def _quantise_onnx(source: Source, folder: Path) -> OnnxQuantiser:
+    with _between(folder) as float32:
+        _write_graph(source, float32)
+        return OnnxQuantiser(float32, source.calibration(), source.described.properties())
 
 
 def _write_graph(source: Source, file: Path) -> None:
@@ -101,16 +108,29 @@ def include_preprocessing(file: Path, described: ExportedModel, target: Path) ->
 
 
 def _write_openvino(source: Source, file: Path) -> None:
-    with _between(file) as graph:
+    with _between(file.parent) as graph:
         _write_onnx(source, graph)
         write_graph(graph, file, source.described.properties())
 
 
+class _OpenvinoQuantiser:
+    """OpenVINO reads the QuantizeLinear and DequantizeLinear of ONNX as its own int8."""
+
+    def __init__(self, source: Source, folder: Path) -> None:
+        self._onnx, self._properties = _quantise_onnx(source, folder), source.described.properties()
+        self.layers = self._onnx.layers
+
+    def write(self, file: Path, float32: Collection[str] = ()) -> None:
+        with _between(file.parent) as graph:
+            self._onnx.write(graph, float32)
+            write_graph(graph, file, self._properties)
+
+
 @contextmanager
-def _between(file: Path) -> Iterator[Path]:
-    """A path for an intermediate ONNX file: in a separate folder, so that it never is `file` itself."""
-    with tempfile.TemporaryDirectory(dir=file.parent) as folder:
-        yield Path(folder) / "graph.onnx"
+def _between(folder: Path) -> Iterator[Path]:
+    """A path for an intermediate ONNX file: in a separate folder, so that it never is the one to write."""
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        yield Path(scratch) / "graph.onnx"
 
 
 def _write_torch(source: Source, file: Path) -> None:
@@ -120,13 +140,17 @@ def _write_torch(source: Source, file: Path) -> None:
 def _write_litert(source: Source, file: Path) -> None:
     from compoundnet.runtime.exports import litert  # noqa: PLC0415  an extra
 
-    described = source.described
-    model = litert.convert(source.net, described.preprocess.size)
-    if described.precision == "float16":
-        model = litert.halve(model)
-    elif described.precision == "int8":
-        model = litert.LitertQuantiser(model, source.calibration()).quantised()
-    litert.write_litert(model, described, file)
+    model = litert.convert(source.net, source.described.preprocess.size)
+    litert.write_litert(
+        litert.halve(model) if source.described.precision == "float16" else model, source.described, file
+    )
+
+
+def _quantise_litert(source: Source, _: Path) -> Quantiser:
+    from compoundnet.runtime.exports import litert  # noqa: PLC0415  an extra
+
+    model = litert.convert(source.net, source.described.preprocess.size)
+    return litert.LitertQuantiser(model, source.calibration(), source.described)
 
 
 def _write_coreml(source: Source, package: Path) -> None:
@@ -139,15 +163,14 @@ _LITERT = tuple((library, "litert") for library in ("litert_torch", "ai_edge_lit
 FORMATS = {
     found.name: found
     for found in (
-        Format("onnx", ".onnx", _write_onnx),
-        Format("openvino", ".xml", _write_openvino, needs=(("openvino", "openvino"),)),
-        Format("torch", ".pt2", _write_torch, precisions=("float32", "float16")),
-        Format("litert", ".tflite", _write_litert, needs=_LITERT, dynamic=False),
+        Format("onnx", ".onnx", _write_onnx, _quantise_onnx),
+        Format("openvino", ".xml", _write_openvino, _OpenvinoQuantiser, needs=(("openvino", "openvino"),)),
+        Format("torch", ".pt2", _write_torch),
+        Format("litert", ".tflite", _write_litert, _quantise_litert, needs=_LITERT, dynamic=False),
         Format(
             "coreml",
             ".mlpackage",
             _write_coreml,
-            precisions=("float32", "float16"),
             needs=(("coremltools", "coreml"),),
             dynamic=False,
             folder=True,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -83,14 +83,15 @@ class LitertQuantiser:
     Args:
         model: The float32 model.
         images: The images for calibration, each float32[C, H, W].
+        described: The metadata of the files to write.
 
     Attributes:
         layers: The names of the layers that hold its multiply-adds, in order. What follows a layer up to the next one
             (activation, mean, product, sum) goes with it.
     """
 
-    def __init__(self, model: bytes, images: Iterable[NDArray[np.float32]]) -> None:
-        self._model = model
+    def __init__(self, model: bytes, images: Iterable[NDArray[np.float32]], described: ExportedModel) -> None:
+        self._model, self._described = model, described
         self._groups = _groups(model)
         self.layers = tuple(self._groups)
         with quiet():
@@ -99,8 +100,8 @@ class LitertQuantiser:
             while some := list(islice(fed, _AT_ONCE)):
                 self._ranges = self._quantiser().calibrate({_SIGNATURE: some}, self._ranges, num_threads=1)
 
-    def quantised(self, float32: Sequence[str] = ()) -> bytes:
-        """Return the model in int8, input and output too, apart from some layers."""
+    def write(self, file: Path, float32: Collection[str] = ()) -> None:
+        """Write the model in int8, input and output too, apart from the layers in `float32`."""
         from ai_edge_quantizer import qtyping, recipe  # noqa: PLC0415  an extra
 
         with quiet():
@@ -112,7 +113,8 @@ class LitertQuantiser:
                     qtyping.TFLOperationName.ALL_SUPPORTED,
                     algorithm_key=recipe.AlgorithmName.NO_QUANTIZE,
                 )
-            return bytes(found.quantize(self._ranges, enable_progress_report=False).quantized_model)
+            model = bytes(found.quantize(self._ranges, enable_progress_report=False).quantized_model)
+        write_litert(model, self._described, file)
 
     def _quantiser(self) -> Any:
         from ai_edge_quantizer import quantizer, recipe  # noqa: PLC0415  an extra
@@ -121,7 +123,7 @@ class LitertQuantiser:
 
 
 def _groups(model: bytes) -> dict[str, list[str]]:
-    """The names of the outputs of each layer's operators, by the name of the first."""
+    """The names of the outputs of each layer's operators, by the number of the layer and its module's name."""
     from ai_edge_litert.tools import flatbuffer_utils as tools  # noqa: PLC0415  an extra
 
     tree = tools.read_model_from_bytearray(bytearray(model))
@@ -131,6 +133,8 @@ def _groups(model: bytes) -> dict[str, list[str]]:
     for operator in graph.operators:
         name = graph.tensors[operator.outputs[0]].name.decode()
         if tools.opcode_to_name(tree, operator.opcodeIndex) in _LAYERS:
-            last = groups.setdefault(name, [])
+            path = name.partition(";")[0].split("/")[-2:]
+            module = ".".join(part.rpartition(".")[2] for part in path)
+            last = groups.setdefault(f"{len(groups)} {module}", [])
         last.append(name)
     return groups

@@ -1,11 +1,15 @@
-"""Static int8 quantisation of an ONNX file with ONNX Runtime's tools: calibrated on images, one scale per channel."""
+"""Static int8 quantisation of an ONNX graph with ONNX Runtime's tools: calibrated on images, one scale per channel."""
 
 from __future__ import annotations
 
+import copy
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+import tempfile
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,18 +20,96 @@ from compoundnet.runtime.onnx_graph import INPUT
 # Rounding errors are largest with few channels: keeping these layers in float32 costs 5 % more time and halves the
 # error of the logits of EfficientNet-Lite0 (docs/performance.md).
 _FLOAT32 = ("stem.", "stages.0.")
+# The operators that hold the multiply-adds of a network.
+_LAYERS = ("Conv", "Gemm")
 
 
-def quantise(source: Path, target: Path, images: Iterable[NDArray[np.float32]], properties: Mapping[str, str]) -> None:
-    """Write the float32 ONNX file `source` in int8, as QuantizeLinear and DequantizeLinear around each operator.
+class OnnxQuantiser:
+    """A graph in int8, as QuantizeLinear and DequantizeLinear around each operator: calibrated once, with any of its
+    layers left in float32.
 
     Args:
         source: The float32 file.
-        target: The int8 file to write.
         images: The images for the calibration of activations, each float32[C, H, W].
-        properties: The metadata of `target`.
+        properties: The metadata of the files to write.
+
+    Attributes:
+        layers: The names of the layers that hold its multiply-adds, in order. What follows a layer up to the next one
+            (activation, mean, product, sum) goes with it.
     """
-    from onnxruntime import quantization as tools  # noqa: PLC0415  takes 0.2 s to import, and only int8 needs it
+
+    def __init__(self, source: Path, images: Iterable[NDArray[np.float32]], properties: Mapping[str, str]) -> None:
+        from onnxruntime import quantization as tools  # noqa: PLC0415  takes 0.2 s to import, and only int8 needs it
+
+        self._model = tools.quant_utils.load_model_with_shape_infer(source)
+        self._properties = dict(properties)
+        self._groups = _groups(self._model)
+        self._always = [node.name for node in self._model.graph.node if _is_sensitive(node)]
+        self.layers = tuple(name for name, (first, *_) in self._groups.items() if first not in self._always)
+        with _quiet(), tempfile.TemporaryDirectory(dir=source.parent) as scratch:
+            calibrator = tools.calibrate.create_calibrator(
+                source,
+                _operators(),
+                augmented_model_path=str(Path(scratch) / "augmented.onnx"),
+                calibrate_method=tools.CalibrationMethod.MinMax,
+            )
+            calibrator.collect_data(_reader(images))
+            self._ranges: Any = calibrator.compute_data()
+
+    def write(self, file: Path, float32: Collection[str] = ()) -> None:
+        """Write the int8 file; the layers in `float32` stay as they are."""
+        from onnxruntime import quantization as tools  # noqa: PLC0415  as above
+
+        excluded = [*self._always, *chain.from_iterable(self._groups[layer] for layer in float32)]
+        with _quiet():
+            quantizer = tools.qdq_quantizer.QDQQuantizer(
+                copy.deepcopy(self._model),
+                True,  # one scale for each channel
+                # Without VNNI the processor adds 8 x 8 bit products in 16 bits, which overflow; 7-bit weights avoid
+                # this.
+                True,
+                tools.QuantType.QInt8,
+                tools.QuantType.QUInt8,
+                self._ranges,
+                [],
+                excluded,
+                _operators(),
+                {},
+            )
+            quantizer.quantize_model()
+            quantizer.model.topological_sort()
+        model = quantizer.model.model
+        del model.metadata_props[:]
+        onnx.helper.set_model_props(model, self._properties)
+        onnx.save_model(model, file)
+        onnx.checker.check_model(file, full_check=True)
+
+
+def _operators() -> list[str]:
+    """The operators that ONNX Runtime quantises."""
+    from onnxruntime import quantization as tools  # noqa: PLC0415  as above
+
+    return list({*tools.registry.QLinearOpsRegistry, *tools.registry.QDQRegistry})
+
+
+def _groups(model: onnx.ModelProto) -> dict[str, list[str]]:
+    """The names of the nodes of each layer, by the network's name of the layer, such as stages.1.0.expand."""
+    groups: dict[str, list[str]] = {}
+    last: list[str] = []
+    for node in model.graph.node:
+        if node.op_type in _LAYERS:
+            last = groups.setdefault(node.input[1].removesuffix(".weight").removesuffix(".conv"), [])
+        last.append(node.name)
+    return groups
+
+
+def _is_sensitive(node: onnx.NodeProto) -> bool:
+    """Whether it is one of the convolutions that stay in float32."""
+    return node.op_type == "Conv" and node.input[1].startswith(_FLOAT32)
+
+
+def _reader(images: Iterable[NDArray[np.float32]]) -> Any:
+    from onnxruntime import quantization as tools  # noqa: PLC0415  as above
 
     class Reader(tools.CalibrationDataReader):  # type: ignore[misc]  # untyped library
         def __init__(self) -> None:
@@ -37,39 +119,16 @@ def quantise(source: Path, target: Path, images: Iterable[NDArray[np.float32]], 
             image = next(self._images, None)
             return None if image is None else {INPUT: image[None]}
 
-    with _quiet():
-        tools.quantize_static(
-            source,
-            target,
-            Reader(),
-            quant_format=tools.QuantFormat.QDQ,
-            per_channel=True,
-            # Without VNNI the processor adds 8 x 8 bit products in 16 bits, which overflow; 7-bit weights avoid this.
-            reduce_range=True,
-            activation_type=tools.QuantType.QUInt8,
-            weight_type=tools.QuantType.QInt8,
-            calibrate_method=tools.CalibrationMethod.MinMax,
-            nodes_to_exclude=_sensitive(onnx.load(source)),
-        )
-    model = onnx.load(target)
-    del model.metadata_props[:]
-    onnx.helper.set_model_props(model, dict(properties))
-    onnx.save_model(model, target)
-
-
-def _sensitive(model: onnx.ModelProto) -> list[str]:
-    """The convolutions that stay in float32."""
-    return [node.name for node in model.graph.node if node.op_type == "Conv" and node.input[1].startswith(_FLOAT32)]
+    return Reader()
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the tools, which log advice on the root logger, and add a handler to it that has none."""
+    """Silence the tools, which log advice on the root logger."""
     root = logging.getLogger()
-    before, handlers = root.level, list(root.handlers)
+    before = root.level
     root.setLevel(logging.ERROR)
     try:
         yield
     finally:
         root.setLevel(before)
-        root.handlers[:] = handlers

@@ -29,6 +29,8 @@ class Request(msgspec.Struct, frozen=True):
         with_preprocessing: Whether it reads uint8[H, W, 3] and gives probabilities.
         opset: Of ONNX; None for the default.
         calibrated: Whether images for the calibration of int8 are given.
+        max_drop: The largest loss of accuracy by int8, as a fraction; None for no bound.
+        labelled: Whether labelled images are given, on which the loss is measured.
     """
 
     file: Path
@@ -40,6 +42,8 @@ class Request(msgspec.Struct, frozen=True):
     with_preprocessing: bool
     opset: int | None
     calibrated: bool
+    max_drop: float | None = None
+    labelled: bool = False
 
     def check(self) -> None:
         """Raise a CompoundNetError that says which options exclude each other, or what has to be installed."""
@@ -55,6 +59,7 @@ class Request(msgspec.Struct, frozen=True):
             raise CompoundNetError("int8 is calibrated on images: give --calibrate a folder of some hundred")
         if self.precision != "int8" and self.calibrated:
             raise CompoundNetError(f"calibration is for --precision int8, not {self.precision}")
+        self._check_floor()
         self._check_onnx()
         if (self.dynamic_batch or self.dynamic_size) and not form.dynamic:
             raise CompoundNetError(
@@ -63,6 +68,19 @@ class Request(msgspec.Struct, frozen=True):
             )
         for library, extra in form.needs:
             need(library, f"the format {form.name}", extra)
+
+    def _check_floor(self) -> None:
+        """The bound on the loss of accuracy by int8."""
+        if self.max_drop is None:
+            if self.labelled:
+                raise CompoundNetError("labelled images are for --max-drop: give both, or --images to compare on")
+            return
+        if self.precision != "int8":
+            raise CompoundNetError(f"max-drop is for --precision int8, not {self.precision}")
+        if not self.labelled:
+            raise CompoundNetError("max-drop is measured on labelled images: give --data a folder of class folders")
+        if not 0 <= self.max_drop < 1:
+            raise CompoundNetError(f"max-drop must be a fraction of the images from 0 to 1, got {self.max_drop:g}")
 
     def _check_onnx(self) -> None:
         """The options of ONNX alone."""

@@ -16,12 +16,13 @@ from compoundnet.base.table_files import csv_file
 from compoundnet.data import Dataset, Split
 from compoundnet.data.dataset import UNKNOWN, shortened
 from compoundnet.data.lookup import open_for_evaluation
+from compoundnet.data.model_classes import match_classes
 from compoundnet.models import Model, open_model
 from compoundnet.train.counts import predict_images
 from compoundnet.train.evaluation.multi_label import MultiLabelReport, multi_label_report
 from compoundnet.train.evaluation.single_label import COLUMNS, SingleLabelReport, image_values, single_label_report
 from compoundnet.train.hardware import Hardware, launch
-from compoundnet.train.model_outputs import logits_function, match_classes, open_outputs
+from compoundnet.train.model_outputs import logits_function, open_outputs
 from compoundnet.train.results import Result, make_result, result_fields, write_result
 from compoundnet.train.several_labels import label_predictions
 from compoundnet.train.training_plots import draw_confusion

@@ -28,6 +28,7 @@ from compoundnet.base.images import UnreadableImageError
 from compoundnet.base.machine import check_threads
 from compoundnet.data import Dataset, Split, open_dataset
 from compoundnet.data.dataset import UNKNOWN
+from compoundnet.data.model_classes import match_classes
 from compoundnet.models import ModelFolder, Postprocess, open_folder
 from compoundnet.models.tuning import INT8_FILE, LEAST_AGREEMENT, TUNING_FILE, TunedWay, Tuning
 from compoundnet.models.weights_files import sha256_of
@@ -39,7 +40,6 @@ from compoundnet.runtime.timing.agreement import spread
 from compoundnet.runtime.timing.fastest import time_ways
 from compoundnet.train.counts import predict_images
 from compoundnet.train.hardware import Hardware, launch
-from compoundnet.train.model_outputs import match_classes
 
 # Images on which int8 is calibrated.
 _CALIBRATION = 200

@@ -1,0 +1,44 @@
+"""The classes of a model among those of labelled images."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compoundnet.base import CompoundNetError, did_you_mean
+from compoundnet.data.dataset import Split, shortened
+from compoundnet.data.names import class_name
+from compoundnet.models import Model
+
+
+def match_classes(model: Model, split: Split) -> NDArray[np.int64]:
+    """Return int64[split's classes]: the model's number of each class, matched by name.
+
+    The classes of a model without class names are numbers: they match classes that are named by these numbers, and no
+    others. The order of the images' classes says nothing: it is not known in which order the model was trained.
+
+    Raises:
+        CompoundNetError: the classes cannot be matched.
+    """
+    if model.labels is None:
+        count = model.network.num_classes
+        numbered = [int(name) if re.fullmatch(r"[0-9]{1,9}", name) else count for name in split.classes]
+        if max(numbered) >= count or len(set(numbered)) < len(numbered):
+            raise CompoundNetError(
+                f"{model.name} has {count} classes without names, and the images {len(split.classes)} classes"
+                f" ({shortened(split.classes)}), so they cannot be matched. Write the names of the model's classes,"
+                " one per line in the order of its outputs, into labels.txt in its folder; or name the class"
+                f" folders by their numbers, 0 to {count - 1}"
+            )
+        return np.array(numbered, np.int64)
+    numbers = {class_name(label): number for number, label in enumerate(model.labels)}
+    unknown = [name for name in split.classes if name not in numbers]
+    if unknown:
+        raise CompoundNetError(
+            f"{model.name} does not know {len(unknown)} of the {len(split.classes)} classes of these images, such as"
+            f" {unknown[0]!r}{did_you_mean(unknown[0], numbers)}. Rename the class folders, or train on these images"
+            " first"
+        )
+    return np.array([numbers[name] for name in split.classes], np.int64)

@@ -1,0 +1,148 @@
+"""int8 with a floor: layers go back to float32, the most sensitive first, until accuracy holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from command import run
+from PIL import Image
+from random_net import random_net
+
+from compoundnet import arch, base, models, runtime
+
+LABELS = [f"class {index}" for index in range(10)]
+
+
+def images() -> list[Image.Image]:
+    random = np.random.default_rng(0)
+    small = [Image.fromarray(random.integers(0, 256, (6, 6, 3), dtype=np.uint8)) for _ in range(60)]
+    return [image.resize((40, 40), Image.Resampling.BICUBIC) for image in small]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> models.ModelFolder:
+    """A random network in which one channel is 2,000 times as large as the others, and is read with weights that are so
+    much smaller: the same function, but in int8 one scale for all channels loses the others."""
+    stages = (
+        arch.Stage(arch.MBConv(expansion=1, se=0.0), 8),
+        arch.Stage(arch.MBConv(expansion=2, se=0.0), 16, repeats=2, stride=2),
+    )
+    spec = arch.Network("outlier", 32, arch.Stem(8), stages, arch.Head(32), activation="relu", num_classes=10)
+    net = random_net(spec)
+    block = net.get_submodule("stages.1.1")
+    norms = [module for module in block.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    convolutions = [module for module in block.modules() if isinstance(module, torch.nn.Conv2d)]
+    preprocess = models.Preprocess.authors(32)
+    with torch.no_grad():
+        norms[1].weight[0] *= 2000  # after the depthwise convolution
+        norms[1].bias[0] *= 2000
+        convolutions[2].weight[:, 0] /= 2000
+        # Without this a random network gives all images one class.
+        logits = net(torch.stack([preprocess(image) for image in images()]))
+        net.get_parameter("classifier.bias").sub_(logits.mean(0))
+    folder = tmp_path_factory.mktemp("floor") / "model"
+    return models.write_folder(folder, spec, net.state_dict(), preprocess, labels=LABELS, readme="For tests.\n")
+
+
+@pytest.fixture(scope="module")
+def data(model: models.ModelFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images in the folders of the classes that the model predicts in float32."""
+    folder, predictor = tmp_path_factory.mktemp("data"), runtime.Predictor(model, top=1, threads=1)
+    for index, image in enumerate(images()):
+        target = folder / predictor(image).label / f"{index}.png"
+        target.parent.mkdir(exist_ok=True)
+        image.save(target)
+    return folder
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
+def test_the_sensitive_layer_goes_back_to_float32(
+    suffix: str, model: models.ModelFolder, data: Path, tmp_path: Path
+) -> None:
+    if suffix == ".xml":
+        pytest.importorskip("openvino")
+    lines: list[str] = []
+    file = tmp_path / f"floor{suffix}"
+    done = runtime.export(model, file, precision="int8", calibrate=data, max_drop=0.1, data=data, notify=lines.append)
+    floor = done.floor
+    assert floor is not None
+    assert 0 < len(floor.float32_layers) < floor.layers
+    assert floor.drop <= 0.1 < 1 - float(lines[0].split("accuracy ")[1].split("%")[0]) / 100
+    assert floor.float32_accuracy == 1.0
+    assert floor.accuracy == pytest.approx(1 - floor.drop)
+    assert (floor.images, floor.files) == (60, len(lines) - 1)
+    predictor = runtime.Predictor(file, top=1, threads=1)
+    right = [predictor(path).label == path.parent.name for path in sorted(data.rglob("*.png"))]
+    assert np.mean(right) == pytest.approx(floor.accuracy)
+    assert {path.suffix for path in tmp_path.iterdir()} == ({".onnx"} if suffix == ".onnx" else {".xml", ".bin"})
+
+
+def test_a_drop_that_holds_leaves_all_layers_in_int8(model: models.ModelFolder, data: Path, tmp_path: Path) -> None:
+    done = runtime.export(model, tmp_path / "a.onnx", precision="int8", calibrate=data, max_drop=0.99, data=data)
+    assert done.floor is not None
+    assert (done.floor.float32_layers, done.floor.files) == ((), 1)
+
+
+def test_a_drop_that_nothing_meets_is_told_with_the_best_and_nothing_is_written(
+    model: models.ModelFolder, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from compoundnet.runtime.exports.quantise import OnnxQuantiser
+
+    whole = OnnxQuantiser.write
+
+    def all_in_int8(quantiser: OnnxQuantiser, file: Path, float32: object = ()) -> None:
+        whole(quantiser, file)
+
+    monkeypatch.setattr(OnnxQuantiser, "write", all_in_int8)
+    told = r"no int8 file has an accuracy within 5\.00% of float32's 100\.00%; the best found has .*Nothing was written"
+    with pytest.raises(base.CompoundNetError, match=told):
+        runtime.export(model, tmp_path / "a.onnx", precision="int8", calibrate=data, max_drop=0.05, data=data)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"max_drop": 0.01}, "max-drop is for --precision int8, not float32"),
+        ({"data": "."}, "labelled images are for --max-drop"),
+        ({"precision": "int8", "calibrate": ".", "max_drop": 0.01}, "give --data a folder of class folders"),
+        ({"precision": "int8", "calibrate": ".", "max_drop": 1.0, "data": "."}, "from 0 to 1, got 1"),
+    ],
+)
+def test_options_that_make_no_sense_are_told(
+    options: dict[str, Any], told: str, model: models.ModelFolder, tmp_path: Path
+) -> None:
+    with pytest.raises(base.CompoundNetError, match=told):
+        runtime.export(model, tmp_path / "a.onnx", **options)
+
+
+@pytest.mark.slow
+def test_a_trained_b0_with_squeeze_excitation_keeps_its_accuracy(tmp_path: Path) -> None:
+    """Narrow and shallow, with SiLU, on scikit-learn's digits."""
+    pytest.importorskip("sklearn")
+    from compoundnet import data as datasets
+
+    spec = arch.scale(arch.network("efficientnet-b0"), width=0.25, depth=0.4, resolution=32).replace(num_classes=10)
+    digits = datasets.open_dataset("digits")
+    (tmp_path / "b0.toml").write_text(spec.dumps())
+    trained = run("train", "digits", "--network", tmp_path / "b0.toml", "--set", "epochs=6", "-o", tmp_path / "model")
+    assert trained.returncode == 0, trained.stderr
+    for name, count in (("train", 200), ("test", 359)):
+        split = digits.split(name)
+        for index in range(count):
+            image, label = split[index]
+            file = tmp_path / "digits" / name / split.classes[int(label)] / f"{index}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            image.save(file)
+    calibrate, model = tmp_path / "digits" / "train", tmp_path / "model"
+    done = runtime.export(
+        model, tmp_path / "b0.onnx", precision="int8", calibrate=calibrate, max_drop=0.0, data=tmp_path / "digits"
+    )
+    assert done.floor is not None
+    assert done.floor.float32_accuracy > 0.9
+    assert done.floor.accuracy >= done.floor.float32_accuracy
+    assert len(done.floor.float32_layers) < done.floor.layers
