@@ -3,7 +3,8 @@
 Counted as TensorFlow Lite for Microcontrollers plans its arena: norms are folded, ReLU and ReLU6 are part of the layer
 before, every other operation writes a tensor of its own, and a tensor lives from the operation that writes it to the
 last one that reads it. SiLU is two operations there (LOGISTIC, MUL), so that at its end three tensors live. A depthwise
-convolution does not work in place. The runtime's own structures and the code are not included.
+convolution does not work in place. The runtime's own structures and the code are not included. It is the head of the
+arena that the package tflite-micro reports for exported int8 files (tests/runtime/test_export_microcontroller.py).
 """
 
 from __future__ import annotations
