@@ -46,10 +46,12 @@ def files(folder: Path) -> list[str]:
 
 
 def test_processes_write_each_image_once(model: Path, shards: Path, tmp_path: Path) -> None:
-    common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    out = tmp_path / "out"
     for rank in ("0", "1"):
-        place = {"RANK": rank, "LOCAL_RANK": rank, **common}
-        done = run("predict", model, shards, "-o", tmp_path / "out", "--threads", "1", "--json", **place)
+        done = run(
+            "predict", model, shards, "-o", out, "--threads", "1", "--json",
+            RANK=rank, LOCAL_RANK=rank, WORLD_SIZE="2", LOCAL_WORLD_SIZE="2",
+        )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert f"process {rank} of 2 (torchrun): 3 of 6 shards" in done.stderr
         found = json.loads(done.stdout)
@@ -60,7 +62,7 @@ def test_processes_write_each_image_once(model: Path, shards: Path, tmp_path: Pa
     assert again.stderr.splitlines()[-1].startswith(f"error: {tmp_path / 'out'} holds predictions of 6 of these shards")
     refused = run(
         "predict", model, shards, "-o", tmp_path / "out", "--precision", "auto", "--resume",
-        RANK="0", LOCAL_RANK="0", **common,
+        RANK="0", LOCAL_RANK="0", WORLD_SIZE="2", LOCAL_WORLD_SIZE="2",
     )  # fmt: skip
     assert "torchrun started 2 processes, which might choose differently" in refused.stderr
 

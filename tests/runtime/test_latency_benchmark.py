@@ -87,9 +87,9 @@ def test_throughput_is_of_batches_on_all_cores(small: str) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_one_line(small: str) -> None:
-    for options in ({}, {"precisions": ("float32",)}):
+    for named in ((), ("float32",)):
         with pytest.raises(base.CompoundNetError, match="torch cannot use the device 'cuda' on this machine"):
-            throughput([small], device="cuda", **options)
+            throughput([small], device="cuda", precisions=named)
     with pytest.raises(base.CompoundNetError, match="in precisions by name, such as bfloat16"):
         throughput([small], device="cuda", precisions=("auto",))
 

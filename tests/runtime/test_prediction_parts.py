@@ -16,7 +16,7 @@ from small_model import write_small_model
 from compoundnet import base
 from compoundnet.base.images import EncodedImage
 from compoundnet.data.image_shards import ImageShard, ShardError, find_shards
-from compoundnet.runtime import BatchPredictor, Predictor, predict_shards
+from compoundnet.runtime import BatchPredictor, Prediction, Predictor, predict_shards
 from compoundnet.runtime.prediction_parts import Place, process_place
 
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -159,7 +159,8 @@ def test_a_batch_of_columns(predictor: Predictor) -> None:
     batches = BatchPredictor(predictor.model, threads=1, top=1, name="key")
     found = batches({"bytes": np.array([png(0), b"none"], object), "key": np.array(["a", "b"]), "id": np.arange(2)})
     assert set(found) == {"key", "id", "prediction", "class_1", "probability_1", "error"}
-    expected = next(iter(predictor.many([EncodedImage("a", png(0))])))
+    (expected,) = predictor.many([EncodedImage("a", png(0))])
+    assert isinstance(expected, Prediction)
     assert found["prediction"].tolist() == [expected.label, ""]
     assert np.isnan(found["probability_1"]).tolist() == [False, True]
     assert found["error"].tolist() == ["", "is not an image in a format that can be read"]

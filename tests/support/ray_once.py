@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from typing import Any
 
-import ray
-from ray.cluster_utils import Cluster
+import numpy as np
 
 from compoundnet.runtime import BatchPredictor
+
+# By name, because the type checker runs where Ray is not installed.
+ray: Any = importlib.import_module("ray")
+cluster_utils: Any = importlib.import_module("ray.cluster_utils")
 
 
 class OnNode(BatchPredictor):
@@ -17,13 +21,15 @@ class OnNode(BatchPredictor):
 
     def __call__(self, batch: Any) -> dict[str, Any]:
         found = super().__call__(batch)
-        found["node"] = [ray.get_runtime_context().get_node_id()] * len(found["prediction"])
+        found["node"] = np.array([ray.get_runtime_context().get_node_id()] * len(found["prediction"]))
         return found
 
 
 def main() -> None:
     model, images = sys.argv[1:]
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "object_store_memory": 100 << 20})
+    cluster = cluster_utils.Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 2, "object_store_memory": 100 << 20}
+    )
     cluster.add_node(num_cpus=2, object_store_memory=100 << 20)
     ray.init(address=cluster.address, log_to_driver=False)
     files = ray.data.read_binary_files(images, include_paths=True, override_num_blocks=8, num_cpus=0.5)
