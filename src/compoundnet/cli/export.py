@@ -9,7 +9,7 @@ import typer
 
 from compoundnet import runtime
 from compoundnet.base import CompoundNetError, format_bytes
-from compoundnet.cli.options import Json, complete_model, output_option
+from compoundnet.cli.options import FORMAT_HELP, MAX_DROP_HELP, Json, complete_model, output_option
 from compoundnet.cli.output import note, print_json, show
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def export(
         typer.Option(
             "--format",
             metavar="NAME",
-            help="onnx, openvino, torch (torch.export), litert or coreml.",
+            help=FORMAT_HELP,
             show_default="by the suffix of FILE",
         ),
     ] = None,
@@ -70,7 +70,7 @@ def export(
         str | None,
         typer.Option(
             metavar="P%",
-            help="Leave layers in float32 until int8 loses at most this accuracy on the images of --data, such as 1%.",
+            help=MAX_DROP_HELP,
         ),
     ] = None,
     data: Annotated[

@@ -11,6 +11,8 @@ import typer
 from compoundnet.base import CompoundNetError, parse_bytes, parse_count, parse_duration
 from compoundnet.cli.options import (
     DATA_HELP,
+    FORMAT_HELP,
+    MAX_DROP_HELP,
     AllowMissing,
     Download,
     Force,
@@ -73,9 +75,7 @@ def fit(
         float | None,
         typer.Option(metavar="P", help="Find the fastest that reaches this accuracy, such as 0.95."),
     ] = None,
-    max_drop: Annotated[
-        str, typer.Option(metavar="POINTS", help="Accuracy that a reduced precision may lose, such as 1%.")
-    ] = "1%",
+    max_drop: Annotated[str, typer.Option(metavar="P%", help=MAX_DROP_HELP)] = "1%",
     models: Annotated[
         list[str] | None,
         typer.Option(
@@ -95,9 +95,7 @@ def fit(
             show_default="screen all, no fine-tuning",
         ),
     ] = None,
-    form: Annotated[
-        str, typer.Option("--format", metavar="NAME", help="Format of the deployed file, as of `export`.")
-    ] = "onnx",
+    form: Annotated[str, typer.Option("--format", metavar="NAME", help=FORMAT_HELP)] = "onnx",
     threads: TimedThreads = None,
     workers: TrialWorkers = 1,
     storage: Storage = None,

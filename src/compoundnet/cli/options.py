@@ -251,6 +251,8 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the recipe; repeatable."),
 ]
+FORMAT_HELP = "onnx, openvino, torch (torch.export), litert or coreml."
+MAX_DROP_HELP = "The accuracy that int8 may lose on labelled images, such as 1%."
 RECIPE_HELP = "A name from `train --list-recipes`, or a TOML file."
 RecipeName = Annotated[
     str,

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from compoundnet.base import CompoundNetError, Notify, format_bytes, ignore, scratch_folder, write_whole
+from compoundnet.base import Notify, format_bytes, ignore, scratch_folder, write_whole
 from compoundnet.data import Dataset, Split
 from compoundnet.data.dataset import UNKNOWN
 from compoundnet.fit.candidates import FLOAT, Candidate
@@ -56,12 +56,6 @@ class _Form(NamedTuple):
 def file_of(target: Path, form: str) -> Path:
     """Return the deployed file beside a model folder."""
     return target.with_name(f"{target.name}{FORMATS[form].suffix}")
-
-
-def check_format(form: str) -> None:
-    """Raise CompoundNetError if there is no such format."""
-    if form not in FORMATS:
-        raise CompoundNetError(f"there is no format {form!r}; the formats are {', '.join(FORMATS)}")
 
 
 def deploy(

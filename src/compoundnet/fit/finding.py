@@ -21,7 +21,7 @@ from compoundnet.data import Dataset, open_dataset
 from compoundnet.data.classes import check_classes
 from compoundnet.data.holdout import hold_out
 from compoundnet.fit.candidates import FLOAT, Candidate
-from compoundnet.fit.deployment import Judged, check_format, deploy, judge_on_test
+from compoundnet.fit.deployment import Judged, deploy, judge_on_test
 from compoundnet.fit.finish import Finish
 from compoundnet.fit.images import identity_of
 from compoundnet.fit.limits import Limits
@@ -33,6 +33,7 @@ from compoundnet.fit.screen_run import ScreenRun
 from compoundnet.fit.starts import StartingModels, is_from_scratch, open_models
 from compoundnet.fit.state import FIT_FILE, Fit, Rung, fit_folder, read_fit
 from compoundnet.fit.trainings import HELD_OUT, TimeIsUpError, Trainings, key
+from compoundnet.fit.ways import check_format
 from compoundnet.models import ModelFolder
 from compoundnet.models.folder import check_target
 from compoundnet.train import InterruptedRunError, find_recipe, plan_task, train

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from compoundnet.base import make_folder
+from compoundnet.base import CompoundNetError, did_you_mean, make_folder
 from compoundnet.base.images import UnreadableImageError
 from compoundnet.data import Dataset, Split
 from compoundnet.fit.candidates import FLOAT, Candidate
@@ -42,6 +42,17 @@ def other_ways(form: str) -> list[tuple[str, str]]:
         if (place, precision) != (0, FLOAT)
     ]
     return sorted(found, key=lambda way: (way[1] != FLOAT, way[1] == _INT8))
+
+
+def check_format(form: str) -> None:
+    """Raise CompoundNetError if there is no such format, or nothing here runs it."""
+    if form not in FORMATS:
+        raise CompoundNetError(f"there is no format {form!r}{did_you_mean(form, FORMATS)}")
+    if not _able(form):
+        raise CompoundNetError(
+            f"nothing on this machine runs the format {form}, so it cannot be timed here: take another, and"
+            f" `compoundnet export BEST --format {form}` afterwards"
+        )
 
 
 def _able(form: str) -> dict[str, list[str]]:
