@@ -62,6 +62,7 @@ def stored(file: Path) -> int:
     return total
 
 
+@pytest.mark.slow
 def test_sram_is_the_arena_and_flash_the_weights(tmp_path: Path) -> None:
     network = reduced("efficientnet-lite0")
     cost, file = arch.cost(network), int8_file(network, tmp_path)

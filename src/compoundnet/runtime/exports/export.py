@@ -32,7 +32,7 @@ from compoundnet.runtime.exports.comparison import (
     torch_run,
 )
 from compoundnet.runtime.exports.formats import Format, Source, find_format, include_preprocessing
-from compoundnet.runtime.exports.request import LIMITS, Request
+from compoundnet.runtime.exports.request import LIMITS, ExportRequest
 from compoundnet.runtime.onnx_graph import OPSET
 from compoundnet.runtime.session_source import for_inference
 
@@ -146,7 +146,7 @@ def export(
             No file is written then, and an older file of that name stays.
     """
     output = Path(output)
-    request = Request(
+    request = ExportRequest(
         output,
         find_format(format, output),
         precision,
@@ -230,7 +230,7 @@ def export(
 def _described(
     model: str | os.PathLike[str] | Model | ConvNet,
     target: Path,
-    request: Request,
+    request: ExportRequest,
     preprocess: Preprocess | None,
     labels: Sequence[str] | None,
     postprocess: Postprocess | None,

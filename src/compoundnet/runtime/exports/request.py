@@ -16,7 +16,7 @@ from compoundnet.runtime.onnx_graph import OPSETS
 LIMITS = {"float32": 1e-4, "float16": 2e-2, "int8": None}
 
 
-class Request(msgspec.Struct, frozen=True):
+class ExportRequest(msgspec.Struct, frozen=True):
     """The options of an export.
 
     Attributes:
