@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+import time
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ class OnNode(BatchPredictor):
     """Adds the node that predicted."""
 
     def __call__(self, batch: Any) -> dict[str, Any]:
+        time.sleep(0.3)  # so that the other node has work before this one has done it all
         found = super().__call__(batch)
         found["node"] = np.array([ray.get_runtime_context().get_node_id()] * len(found["prediction"]))
         return found
@@ -32,13 +34,15 @@ def main() -> None:
     )
     cluster.add_node(num_cpus=2, object_store_memory=100 << 20)
     ray.init(address=cluster.address, log_to_driver=False)
+    # Otherwise the node that is ready first may have done everything before the other one starts.
+    ray.data.DataContext.get_current().wait_for_min_actors_s = 300
     files = ray.data.read_binary_files(images, include_paths=True, override_num_blocks=8, num_cpus=0.5)
     rows = files.map_batches(
         OnNode,
         fn_constructor_args=(model,),
         fn_constructor_kwargs={"threads": 1, "top": 1, "name": "path"},
-        batch_size=4,
-        compute=ray.data.ActorPoolStrategy(size=2),
+        batch_size=1,
+        compute=ray.data.ActorPoolStrategy(size=2, max_tasks_in_flight_per_actor=1),
         num_cpus=1.2,  # so that each node has one, and room to read
     ).take_all()
     print(
