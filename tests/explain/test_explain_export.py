@@ -95,6 +95,7 @@ def test_networks_without_class_activation_maps_are_exported_without_it(tmp_path
     with pytest.raises(CompoundNetError, match=r"has no class activation maps.*leave with-cam out"):
         runtime.export(net, tmp_path / "net.onnx", with_cam=True)
     done = runtime.export(net, tmp_path / "net.onnx")
+    assert done.difference is not None
     assert done.difference <= 1e-4 and not done.features
     with pytest.raises(CompoundNetError, match="has no gradients"):
         Explainer(tmp_path / "net.onnx")

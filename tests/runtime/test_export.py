@@ -87,6 +87,7 @@ def test_onnx_is_plain_and_equal(name: str, tmp_path: Path) -> None:
     batch = images(1, 3, 64, 64)
     assert difference(run_onnx(file, batch), logits(net, batch)) < 1e-5
     assert difference(runtime.session(file, threads=1)(batch), logits(net, batch)) < 1e-5
+    assert done.difference is not None
     assert done.difference < 1e-5
     assert done.bytes == file.stat().st_size
 
@@ -137,6 +138,7 @@ def test_formats_are_equal_to_torch_and_models_by_themselves(
     file = tmp_path / f"net{suffix}"
     done = runtime.export(net, file, format=form, labels=LABELS)
     assert (done.format, done.precision, done.size) == (form, "float32", 64)
+    assert done.difference is not None
     assert done.difference < 1e-5
     assert done.images == 4
     assert done.generated
@@ -175,6 +177,7 @@ def test_float16_is_half_as_large_and_takes_float32(form: str, suffix: str, net:
         pytest.importorskip("openvino")
     file = tmp_path / f"half{suffix}"
     done = runtime.export(net, file, format=form, precision="float16")
+    assert done.difference is not None
     assert 1e-5 < done.difference < 2e-2
     # The graph itself takes some 10 kB as ONNX, 40 kB as IR and 80 kB as an archive.
     parameters = sum(tensor.numel() for tensor in net.fuse().parameters())
@@ -197,6 +200,7 @@ def test_int8_is_calibrated_and_says_how_often_it_agrees(
     assert not done.generated
     assert done.agreement is not None
     assert 0 <= done.agreement <= 1
+    assert done.difference is not None
     assert 1e-4 < done.difference < 0.5
     assert models.open_exported(file).labels == tuple(LABELS)
     assert runtime.session(file)(images(2, 3, 64, 64)).shape == (2, 10)
