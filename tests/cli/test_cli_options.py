@@ -19,13 +19,15 @@ from compoundnet.cli.main import app
 
 # They report nothing: one serves a page until it is stopped, the other works for a study that `search show` reports.
 WITHOUT_JSON = {"serve", "search worker"}
-# What these mean depends on the command: its result, its backends, a session or a file, the task of its workers.
+# What these mean depends on the command: its result, its backends, a session or a file, the task of its workers, what
+# the images are for.
 OWN_MEANING = {
     "--output",
     "--backend",
     "--precision",
     "--workers",
     "--storage",
+    "--data",
     "--network",
     "--resolution",
     "--width",

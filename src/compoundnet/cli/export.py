@@ -75,7 +75,11 @@ def export(
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(metavar="DATA", help="Labelled images for --max-drop: the test split if there is one, or all."),
+        typer.Option(
+            "--data",  # spelled out, as in train
+            metavar="DATA",
+            help="Labelled images for --max-drop: the test split if there is one, or all.",
+        ),
     ] = None,
     images: Annotated[
         Path | None,
