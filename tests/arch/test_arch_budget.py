@@ -127,6 +127,7 @@ def test_bad_budgets() -> None:
         arch.plan(B0, max_macs=1e9, batch=0)
 
 
+@pytest.mark.slow
 def test_every_catalogue_network_can_be_planned() -> None:
     for members in arch.families().values():
         for network in members.values():

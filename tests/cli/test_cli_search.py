@@ -22,6 +22,7 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path / "small.toml", class_folders(tmp_path / "pictures", {"dark": 20, "grey": 20, "light": 20})
 
 
+@pytest.mark.slow
 def test_from_a_grid_to_a_scaled_network(files: tuple[Path, Path], tmp_path: Path) -> None:
     """Two workers find the coefficients, the same command only shows them again, STEP 2 scales by them."""
     study = tmp_path / "study"

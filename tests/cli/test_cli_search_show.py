@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from command import run
 from small_search import small_search
 from small_train import class_folders, small_network
@@ -57,6 +58,7 @@ def test_a_storage_that_cannot_be_reached_is_an_error_without_its_password(tmp_p
     assert "secret" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_study_runs_from_the_command_line_and_goes_on_when_called_again(tmp_path: Path) -> None:
     pictures = class_folders(tmp_path / "pictures", {"dark": 20, "light": 20})
     small_network().save(tmp_path / "small.toml")

@@ -156,6 +156,7 @@ def test_a_tenth_more_admits_the_slower_and_who_missed_the_limit_in_the_end(foun
         assert ("would bring nothing" in more) != named
 
 
+@pytest.mark.slow
 def test_int8_where_the_size_binds(tmp_path: Path, models: list[str]) -> None:
     whole = find_candidates({models[0]: open_folder(models[0])}, {models[0]: 32}, 3, Limits())[0][0]
     result = fit(images(), tmp_path / "tiny", Limits(max_size=whole.size_bytes - 1), models=models[:1])

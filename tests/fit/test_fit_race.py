@@ -122,6 +122,7 @@ def test_a_training_pauses_and_goes_on(
     assert whole.train_until(one, 4).accuracy == later.accuracy, "a pause changes nothing"
 
 
+@pytest.mark.slow
 def test_what_ends_a_race_leaves_the_probe_and_the_same_command_goes_on(
     raced: tuple[Path, Fit, list[str], list[str], list[str]], tmp_path: Path
 ) -> None:

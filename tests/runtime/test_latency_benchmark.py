@@ -143,6 +143,7 @@ def test_a_network_without_peers_says_so(small: str) -> None:
     assert done.left_out == (f"no peer is listed for {arch.network(small).name}",)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("peer", peers(), ids=lambda peer: peer.library)
 def test_a_peer_s_networks_have_as_many_parameters_as_ours(peer: Peer) -> None:
     pytest.importorskip(peer.package)

@@ -204,6 +204,7 @@ def test_a_search_that_trained_nothing_has_no_result() -> None:
         result(search(), [])
 
 
+@pytest.mark.slow
 def test_the_command_finds_a_network(tmp_path: Path) -> None:
     data = class_folders(tmp_path / "data", {"dark": 12, "light": 12})
     space = tmp_path / "mine.toml"

@@ -100,6 +100,7 @@ def test_a_sweep_that_is_stopped_goes_on_where_it_was_and_finds_the_rate_that_le
     assert scores(tmp_path / "whole.run") == scores(tmp_path / "model.run")
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_killed_goes_on_from_its_last_checkpoint(tmp_path: Path) -> None:
     """kill -9 in the second training, after its second checkpoint."""
     script = Path(__file__).parents[1] / "support" / "sweep_once.py"

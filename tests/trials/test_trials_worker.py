@@ -250,6 +250,7 @@ def test_what_kill_leaves_of_a_worker_is_cleared_away(opened: OpenedStudy[Square
     assert list((tmp_path / "squares" / "workers").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_search_killed_and_continued_gives_the_same_result(tmp_path: Path) -> None:
     """kill -9 in the middle of a training, then the same call again."""
     whole = run(small_search(), small_dataset(), tmp_path / "whole")
