@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from typing import Any, NoReturn
 
 from torchlib import make_torchlib
@@ -87,6 +88,8 @@ def _become(asked: dict[str, Any]) -> None:
 
 def _suffer(fault: dict[str, Any]) -> None:
     """Make the rest of the process meet a fault of its machine."""
+    if "kill" in fault:  # an import that is interrupted leaves its file open, and only developers are told
+        warnings.simplefilter("ignore", ResourceWarning)
     if "bytes" in fault:  # as a full disk, for each file
         resource.setrlimit(resource.RLIMIT_FSIZE, (fault["bytes"], fault["bytes"]))
     if "clock" in fault:
