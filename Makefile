@@ -32,11 +32,7 @@ docs: $(READY)
 # mypy runs on one core, so the site is built on the other meanwhile.
 test: $(READY)
 	$(MAKE) --jobs 2 --output-sync check docs
-	# In parts: in one run of 18 minutes three workers of pytest-xdist died without a word, which did not happen in shorter ones.
-	$(BIN)/pytest -n 2 --dist worksteal tests/[a-c]*/
-	$(BIN)/pytest -n 2 --dist worksteal tests/[d-l]*/
-	$(BIN)/pytest -n 2 --dist worksteal tests/[m-r]*/
-	$(BIN)/pytest -n 2 --dist worksteal tests/[s-z]*/ tests/test_*.py
+	$(BIN)/pytest -n 2 --dist worksteal
 
 test-slow: $(READY)
 	$(BIN)/pytest -m slow
