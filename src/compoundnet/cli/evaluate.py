@@ -22,6 +22,7 @@ from compoundnet.cli.options import (
     ModelName,
     Precision,
     SeveralLabels,
+    SplitName,
     Threads,
     ValueRange,
     check_suffix,
@@ -40,14 +41,7 @@ if TYPE_CHECKING:
 def evaluate(
     model: ModelName,
     data: DataName,
-    split: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="train, val or test; all: the whole of a folder that has no splits.",
-            show_default="test, or val where there is none",
-        ),
-    ] = None,
+    split: SplitName = None,
     output: Annotated[
         Path | None, output_option("RESULT.json", "Write a result file, which `reproduce --results` reads.")
     ] = None,

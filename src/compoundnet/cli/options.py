@@ -150,6 +150,15 @@ DATA_HELP = (
     " or a list of images (.csv, .tsv, .txt, .parquet)."
 )
 DataName = Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP, autocompletion=complete_data)]
+SplitName = Annotated[
+    str | None,
+    typer.Option(
+        "--split",
+        metavar="NAME",
+        help="train, val or test; all: the whole of a folder that has no splits.",
+        show_default="test, or val where there is none",
+    ),
+]
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors only.")]

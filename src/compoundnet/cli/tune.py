@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from compoundnet.cli.options import DataName, Decoders, Device, Json, Threads, complete_model
+from compoundnet.cli.options import DataName, Decoders, Device, Json, SplitName, Threads, complete_model
 from compoundnet.cli.output import note, print_json, show, table
 from compoundnet.cli.progress import Display
 
@@ -21,14 +21,7 @@ def tune(
         ),
     ],
     data: DataName,
-    split: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="train, val or test; all: the whole of a folder that has no splits.",
-            show_default="test, or val where there is none",
-        ),
-    ] = None,
+    split: SplitName = None,
     least_agreement: Annotated[
         float,
         typer.Option(
