@@ -261,9 +261,33 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
-@pytest.mark.parametrize(("name", "backend", "code"), [("small.onnx", "onnxruntime", 0), ("small.pt2", "torch", 5)])
+@pytest.mark.parametrize(
+    ("name", "backend", "code"),
+    [("small.onnx", "onnxruntime", 0), ("small.onnx", "openvino", 5), ("small.pt2", "torch", 5)],
+)
 def test_a_session_in_a_forked_process_runs_or_says_that_it_cannot(
     exported: Path, name: str, backend: str, code: int
 ) -> None:
     done = subprocess.run([sys.executable, "-c", FORK, exported / name, backend], check=False, timeout=100)
     assert done.returncode == code
+
+
+SIGNAL = """
+import os, signal, sys, threading, numpy as np
+from compoundnet import runtime
+caught = []
+signal.signal(signal.SIGUSR1, lambda *_: caught.append(True))
+opened = [runtime.session(sys.argv[1], backend="openvino", threads=2) for _ in range(2)]
+opened.pop(0)(np.ones((2, 3, 64, 64), np.float32))
+thread = threading.Thread(target=opened.clear)
+thread.start()
+thread.join()
+os.kill(os.getpid(), signal.SIGUSR1)
+sys.exit(0 if caught else 1)
+"""
+
+
+def test_a_signal_is_delivered_after_sessions_on_openvino_are_gone(exported: Path) -> None:
+    pytest.importorskip("openvino")
+    done = subprocess.run([sys.executable, "-c", SIGNAL, exported / "small.onnx"], check=False, timeout=100)
+    assert done.returncode == 0

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import tempfile
+import threading
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     import openvino
 
 _COMPILED = "compiled.blob"
+_cores: dict[int, openvino.Core] = {}
+_cores_lock = threading.Lock()
 
 
 def open_openvino(source: SessionSource, threads: int, precision: str = "float32") -> Run:
@@ -72,12 +76,26 @@ def _beside(compiled: openvino.CompiledModel, threads: int) -> Run:
     return run
 
 
-def read_graph(file: Path) -> openvino.Model:
-    """Read an ONNX file or OpenVINO's IR. Raises CompoundNetError if it cannot be read."""
+def _core() -> openvino.Core:
+    """This process's one Core, which is never freed.
+
+    OpenVINO's CPU plugin, which a Core loads, replaces the thread's alternate signal stack with one of its own and
+    frees that with itself (openvinotoolkit/openvino#11894). Of two Cores, freed in the order of their making or from
+    another thread, one leaves the thread with a stack that is gone, and the next signal kills the process.
+    """
     import openvino  # noqa: PLC0415  an extra; exports to ONNX import this module without it
 
+    process = os.getpid()  # a forked process has none of the threads of its parent's
+    with _cores_lock:
+        if process not in _cores:
+            _cores[process] = openvino.Core()
+        return _cores[process]
+
+
+def read_graph(file: Path) -> openvino.Model:
+    """Read an ONNX file or OpenVINO's IR. Raises CompoundNetError if it cannot be read."""
     try:
-        return openvino.Core().read_model(file)
+        return _core().read_model(file)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise CompoundNetError(f"{file}: OpenVINO cannot read it, it is damaged: {reason}") from error
@@ -85,14 +103,12 @@ def read_graph(file: Path) -> openvino.Model:
 
 def compile_graph(graph: openvino.Model, threads: int) -> openvino.CompiledModel:
     """Compile a graph for the CPU, in float32 even where OpenVINO would choose a narrower type by default."""
-    import openvino  # noqa: PLC0415  as above
-
-    return openvino.Core().compile_model(graph, "CPU", _config(threads, "float32"))
+    return _core().compile_model(graph, "CPU", _config(threads, "float32"))
 
 
 def write_graph(source: Path, target: Path, properties: Mapping[str, str]) -> None:
     """Write an ONNX file as OpenVINO's IR, with its float32 weights unchanged and `properties` as its metadata."""
-    import openvino  # noqa: PLC0415  as above
+    import openvino  # noqa: PLC0415  an extra; exports to ONNX import this module without it
 
     graph = read_graph(source)
     for key, value in properties.items():
@@ -113,19 +129,15 @@ def _config(threads: int, precision: str, streams: int = 1) -> dict[str, str | i
 
 
 def _compile(source: SessionSource, precision: str, folder: Path) -> None:
-    import openvino  # noqa: PLC0415  as above
-
     # Compiled for one thread, but valid for any number of threads: it is set again when the result is read back.
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         graph = _graph(source, Path(scratch) / "plain.onnx")
-        compiled = openvino.Core().compile_model(graph, "CPU", _config(1, precision))
+        compiled = _core().compile_model(graph, "CPU", _config(1, precision))
         (folder / _COMPILED).write_bytes(compiled.export_model().getvalue())
 
 
 def _import(compiled: bytes, threads: int, precision: str, streams: int = 1) -> openvino.CompiledModel:
-    import openvino  # noqa: PLC0415  as above
-
-    return openvino.Core().import_model(io.BytesIO(compiled), "CPU", _config(threads, precision, streams))
+    return _core().import_model(io.BytesIO(compiled), "CPU", _config(threads, precision, streams))
 
 
 def _graph(source: SessionSource, scratch: Path) -> openvino.Model:
