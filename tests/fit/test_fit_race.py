@@ -92,6 +92,7 @@ def test_the_same_command_does_nothing_twice(
         raise AssertionError("done again")
 
     monkeypatch.setattr(Trainings, "train_until", again)
+    monkeypatch.setattr(Trainings, "estimate", again)
     monkeypatch.setattr(deployment, "export", again)
     monkeypatch.setattr(deployment, "evaluate", again)
     after = fit(images(), folder / "best", models=models, seconds=300)

@@ -26,7 +26,7 @@ from compoundnet.fit.finish import Finish
 from compoundnet.fit.images import identity_of
 from compoundnet.fit.limits import Limits
 from compoundnet.fit.race import fresh_keys, join_race, run_race
-from compoundnet.fit.race_plan import ENTRANTS, SHORTER, estimate_all, plan_in_time
+from compoundnet.fit.race_plan import ENTRANTS, SHORTER, RacePlan, estimate_all, plan_in_time
 from compoundnet.fit.report import write_fit_report
 from compoundnet.fit.screen import Screened, probe_of
 from compoundnet.fit.screen_run import ScreenRun
@@ -173,7 +173,8 @@ def _begin(dataset: Dataset, limits: Limits, threads: int, form: str, folder: Pa
     answer = before.answer if same else None
     if answer is not None and Path(answer.model).exists() and Path(answer.file).exists():
         return msgspec.structs.replace(
-                new, answer=answer, finished=before.finished, rungs=before.rungs,
+                new, answer=answer, finished=before.finished, plan=before.plan, seconds=before.seconds,
+                rungs=before.rungs,
                 notes=tuple(note for note in before.notes if not note.startswith(_STAYS)),
             )  # fmt: skip
     return new
@@ -317,24 +318,14 @@ class _Fitting:
         trainings = _trainings(
             self._dataset, self._folder, self._starts, entrants, self._workers, time.time() + left, self._seed
         )
-        try:
-            costs = dict(estimate_all(trainings, entrants))
-        except CompoundNetError as error:  # too few images to hold some out
-            raise _NoRaceError(state, str(error)) from error
+        plan = self._planned(state, trainings, entrants)
         left = trainings.until - time.time()
-        trainings, plan = plan_in_time(trainings, costs, left, self._workers)
-        if plan is None:
-            least = min(costs.values())
-            raise _NoRaceError(
-                state,
-                f"fine-tuning would take at least {format_duration(SHORTER[-1] * least)}, and"
-                f" {format_duration(max(0.0, left))} are left of --time",
-            )
-        costs = {candidate: trainings.length * cost for candidate, cost in costs.items()}
         about = f"fine-tuning {plan.text()}; {format_duration(left)} of --time are left"
         self._notify(about)
         if not self._confirm(about):
             raise _NoRaceError(state, "fine-tuning was not confirmed")
+        state = msgspec.structs.replace(state, plan=plan, seconds=self._seconds)
+        trainings = trainings._replace(length=plan.length)
         rungs: list[Rung] = []
 
         def done(rung: Rung) -> None:
@@ -351,11 +342,34 @@ class _Fitting:
                 storage=self._storage, notify=self._notify, done=done,
             )  # fmt: skip
             ranked = dict.fromkeys(one for rung in reversed(rungs) for one, _ in rung.results)
+            costs = dict(zip(plan.entrants, plan.costs, strict=True))
             finish = Finish(state, self._dataset, trainings, self._starts, self._target, costs, self._notify)
             return finish.run(list(ranked))
         except (TimeIsUpError, InterruptedRunError, KeyboardInterrupt) as error:
             why = str(error) if isinstance(error, TimeIsUpError) else "fine-tuning was stopped"
             raise _NoRaceError(state, f"{why}; the same command goes on") from error
+
+    def _planned(self, state: Fit, trainings: Trainings, entrants: Sequence[Candidate]) -> RacePlan:
+        """The race of an earlier call, so that this one goes on with its trainings, or a new one."""
+        assert self._seconds is not None and state.answer is not None
+        # One that was planned for more time may not end in this, unless it has ended.
+        suits = self._seconds == state.seconds or (self._seconds < state.seconds and state.answer.fine_tuned)
+        if state.plan is not None and suits and set(state.plan.entrants) <= set(entrants):
+            return state.plan
+        try:
+            costs = estimate_all(trainings, entrants)
+        except CompoundNetError as error:  # too few images to hold some out
+            raise _NoRaceError(state, str(error)) from error
+        left = trainings.until - time.time()
+        plan = plan_in_time(costs, left, self._workers)
+        if plan is None:
+            least = min(cost for _, cost in costs)
+            raise _NoRaceError(
+                state,
+                f"fine-tuning would take at least {format_duration(SHORTER[-1] * least)}, and"
+                f" {format_duration(max(0.0, left))} are left of --time",
+            )
+        return plan
 
 
 class _NoRaceError(Exception):

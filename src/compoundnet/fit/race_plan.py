@@ -29,13 +29,17 @@ class RacePlan(NamedTuple):
 
     Attributes:
         entrants: The candidates, in the order of the screen.
+        costs: About the seconds of the whole training of each.
         rungs: For each rung the number of candidates, and the fraction of the schedule at whose end they are judged.
         seconds: About how long it takes.
+        length: The length of the schedule as a fraction of the usual one.
     """
 
     entrants: tuple[Candidate, ...]
+    costs: tuple[float, ...]
     rungs: tuple[tuple[int, float], ...]
     seconds: float
+    length: float = 1.0
 
     def text(self) -> str:
         """Return the plan in words."""
@@ -52,18 +56,19 @@ def plan_race(seconds: Sequence[tuple[Candidate, float]], available: float, work
         available: The seconds that there are.
         workers: The number of trainings at a time.
     """
-    entrants = [(candidate, cost + _START) for candidate, cost in seconds if cost + _START <= available][:ENTRANTS]
+    entrants = [(candidate, cost) for candidate, cost in seconds if cost + _START <= available][:ENTRANTS]
     for count in range(len(entrants), 0, -1):
         rungs = _rungs(count)
-        costs, total, done = [cost for _, cost in entrants[:count]], 0.0, 0.0
+        candidates, costs = zip(*entrants[:count], strict=True)
+        total, done = 0.0, 0.0
         for many, part in rungs:
             # At the worst the most expensive ones go on. Trainings do not share a worker's time evenly at the end.
-            worst = sorted(costs, reverse=True)[:many]
+            worst = [cost + _START for cost in sorted(costs, reverse=True)[:many]]
             lanes = min(workers, many)
             total += max(sum(worst) / lanes, *worst) * (part - done) + _START * -(-many // lanes)
             done = part
         if total <= available:
-            return RacePlan(tuple(candidate for candidate, _ in entrants[:count]), rungs, total)
+            return RacePlan(candidates, costs, rungs, total)
     return None
 
 
@@ -78,25 +83,22 @@ def _rungs(count: int) -> tuple[tuple[int, float], ...]:
     )
 
 
-def plan_in_time(
-    trainings: Trainings, costs: dict[Candidate, float], left: float, workers: int
-) -> tuple[Trainings, RacePlan | None]:
-    """Return a race that leaves time for training the winner on all images, or else one training, with the trainings:
-    of fewer epochs if need be. None if not even that fits the time.
+def plan_in_time(costs: Sequence[tuple[Candidate, float]], left: float, workers: int) -> RacePlan | None:
+    """Return a race that leaves time for training the winner on all images, or else one training: of fewer epochs if
+    need be. None if not even that fits the time.
 
     Args:
-        trainings: The trainings.
         costs: The candidates in the order of the screen, each with the seconds of its whole training.
         left: The seconds that there are.
         workers: The number of trainings at a time.
     """
     for part in (_RACE, _ALONE):
         for length in (1.0, *SHORTER):
-            entrants = [(candidate, length * cost) for candidate, cost in costs.items()]
+            entrants = [(candidate, length * cost) for candidate, cost in costs]
             plan = plan_race(entrants if part == _RACE or length < 1 else entrants[:1], part * left, workers)
             if plan is not None:
-                return trainings._replace(length=length), plan
-    return trainings, None
+                return plan._replace(length=length)
+    return None
 
 
 def estimate_all(trainings: Trainings, entrants: Sequence[Candidate]) -> list[tuple[Candidate, float]]:

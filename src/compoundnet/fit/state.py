@@ -10,6 +10,7 @@ import msgspec
 from compoundnet.base import CompoundNetError, format_bytes
 from compoundnet.fit.candidates import Candidate
 from compoundnet.fit.limits import Limits
+from compoundnet.fit.race_plan import RacePlan
 from compoundnet.fit.screen import Screened
 from compoundnet.train import Result
 
@@ -133,7 +134,9 @@ class Fit(msgspec.Struct, frozen=True):
         ratios: The time of a reduced precision as a fraction of that of float32, as measured.
         screened: All candidates that were looked at.
         left: The number of candidates that were not screened.
-        rungs: The race.
+        plan: The race that was planned; None before that.
+        seconds: The time that it was planned for.
+        rungs: The rungs that are finished.
         answer: The answer so far; None before the first.
         finished: Whether the answer was judged on the test images, if there are any.
         notes: What the user was told about choices.
@@ -151,6 +154,8 @@ class Fit(msgspec.Struct, frozen=True):
     ratios: dict[str, float] = {}
     screened: tuple[Screened, ...] = ()
     left: int = 0
+    plan: RacePlan | None = None
+    seconds: float = 0.0
     rungs: tuple[Rung, ...] = ()
     answer: Answer | None = None
     finished: bool = False
