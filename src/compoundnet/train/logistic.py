@@ -8,15 +8,20 @@ scikit-learn's LogisticRegression, which also calls L-BFGS, was considered: it h
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from typing import Literal, TypeAlias
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special
+from threadpoolctl import threadpool_limits
 
 from compoundnet.base import CompoundNetError, Progress, ignore
+from compoundnet.base.machine import cores
 from compoundnet.data.dataset import Labels
 
 Balance: TypeAlias = Literal["none", "sampler", "loss"]
@@ -30,6 +35,8 @@ FOLDS = 5
 # Images that choose the strength; more would take longer and choose the same.
 _MOST = 10_000
 _ITERATIONS = 300
+# The relative change of the objective at which a fit ends: to compare strengths, and of the result.
+_ROUGH, _FINE = 1e-6, 1e-7
 
 
 class Probe(msgspec.Struct, frozen=True, eq=False):
@@ -128,19 +135,21 @@ def fit_probe(
     importance = _importance(truth[judged], several, balance)
     losses: dict[float, float] = {}
     best, held_out = STRENGTHS[0], np.empty((len(judged), count), np.float32)
-    for place, strength in enumerate(STRENGTHS):
-        logits = np.empty_like(held_out)
-        for fold, problem in enumerate(problems):
-            starts[fold] = solution = problem.solve(strength, starts[fold])
-            logits[fold_of == fold] = problem.logits(points[judged[fold_of == fold]], solution)
-        losses[strength] = float(importance @ _losses(logits, truth[judged], several) / len(judged))
-        progress(1)
-        if losses[strength] <= min(losses.values()):
-            best, held_out = strength, logits
-        elif place - STRENGTHS.index(best) >= _MORE:
-            break
-    problem = _Problem.of(points, truth, several, balance)
-    weight, bias = space.unprojected(*problem.parts(problem.solve(best, None)))
+    with _side_by_side(folds) as pool:
+        for place, strength in enumerate(STRENGTHS):
+            logits = np.empty_like(held_out)
+            starts = list(pool.map(partial(_Problem.solve, strength=strength, tolerance=_ROUGH), problems, starts))
+            for fold, (problem, solution) in enumerate(zip(problems, starts, strict=True)):
+                assert solution is not None
+                logits[fold_of == fold] = problem.logits(points[judged[fold_of == fold]], solution)
+            losses[strength] = float(importance @ _losses(logits, truth[judged], several) / len(judged))
+            progress(1)
+            if losses[strength] <= min(losses.values()):
+                best, held_out = strength, logits
+            elif place - STRENGTHS.index(best) >= _MORE:
+                break
+        problem = _Problem.of(points, truth, several, balance)
+        weight, bias = space.unprojected(*problem.parts(problem.solve(None, best, _FINE)))
     right = ((held_out > 0) == truth[judged]).all(1) if several else held_out.argmax(1) == truth[judged].argmax(1)
     mean = None if several else float((right @ truth[judged].astype(np.int64) / truth[judged].sum(axis=0)).mean())
     return Probe(weight, bias, best, float(right.mean()), mean, folds, held_out, labels[judged], losses)
@@ -182,6 +191,17 @@ def assign_folds(truth: NDArray[np.bool_], folds: int, random: np.random.Generat
     without = random.permutation(np.flatnonzero(fold_of < 0))
     fold_of[without] = np.arange(len(without)) % folds
     return fold_of
+
+
+@contextmanager
+def _side_by_side(folds: int) -> Iterator[ThreadPoolExecutor]:
+    """Solve folds beside one another, each on one thread.
+
+    NumPy and SciPy bring a BLAS each, with threads of its own that wait busily: with two of each, both on two cores, a
+    fit of 1,400 images took four times as long as on one thread.
+    """
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(min(folds, cores())) as pool:
+        yield pool
 
 
 class _Space(msgspec.Struct, frozen=True, eq=False):
@@ -241,12 +261,12 @@ class _Problem(msgspec.Struct, frozen=True, eq=False):
         weight, bias = self.parts(solution)
         return points @ weight.T + bias
 
-    def solve(self, strength: float, start: NDArray[np.float64] | None) -> NDArray[np.float64]:
+    def solve(self, start: NDArray[np.float64] | None, strength: float, tolerance: float) -> NDArray[np.float64]:
         if start is None:
             start = np.zeros((self.truth.shape[1], self.points.shape[1] + 1)).ravel()
         found = optimize.minimize(
             self._objective, start, (strength,), "L-BFGS-B", jac=True,
-            options={"maxiter": _ITERATIONS, "ftol": 1e-7, "gtol": 1e-5},
+            options={"maxiter": _ITERATIONS, "ftol": tolerance, "gtol": 1e-5},
         )  # fmt: skip
         solution: NDArray[np.float64] = found.x
         return solution
