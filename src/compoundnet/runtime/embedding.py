@@ -234,7 +234,8 @@ class Embedder:
             return load(model, num_classes=0).fuse()
 
         identity = {"weights": self._weights, "network": self._network.dumps(), "size": str(size)}
-        source = SessionSource(f"{model.name} without classifier", 3, size, self._network, identity, module=module)
+        name = f"{model.name} without classifier"
+        source = SessionSource(name, 3, size, self._network, identity, module=module, many_sizes=True)
         return open_session(source, self._backend, threads, self._device, self._precision)
 
     @cached_property

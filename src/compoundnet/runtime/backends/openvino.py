@@ -156,8 +156,7 @@ def _graph(source: SessionSource, scratch: Path) -> openvino.Model:
         shape[0] = 1
         graph.reshape(shape)
         return graph
-    from compoundnet.runtime.onnx_graph import write_onnx  # noqa: PLC0415  imports torch
+    from compoundnet.runtime.sized_graph import write_sized  # noqa: PLC0415  imports torch
 
-    assert source.module is not None and source.size is not None
-    write_onnx(source.module(), scratch, channels=source.channels, size=source.size, one_file=False)
+    write_sized(source, scratch)
     return read_graph(scratch)
