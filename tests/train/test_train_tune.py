@@ -22,7 +22,7 @@ from compoundnet.runtime.timing.rounds import Latency, summarise
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Seven classes with 4 training and 4 test images each."""
-    folder = tmp_path_factory.mktemp("photos")
+    folder = tmp_path_factory.mktemp("data") / "photos"
     numbers = np.random.default_rng(0)
     for split in ("train", "test"):
         for number in range(7):
@@ -47,15 +47,15 @@ def timed(fast: str) -> Callable[..., dict[str, Latency]]:
     return rounds
 
 
-def test_the_record_holds_each_precision(tuned: tuple[Path, train.Tuned]) -> None:
+def test_the_record_holds_each_precision(tuned: tuple[Path, train.Tuned], photos: Path) -> None:
     folder, found = tuned
     assert Tuning.load(folder / TUNING_FILE) == found.tuning
-    assert (found.tuning.data, found.tuning.images, found.calibration) == ("photos0, test", 28, 28)
+    assert (found.tuning.data, found.tuning.images, found.calibration) == ("photos, test", 28, 28)
     first, *others = found.tuning.ways
     assert (first.backend, first.precision, first.agreement) == ("onnxruntime", "float32", 1.0)
     assert {(way.backend, way.precision) for way in others} >= {("onnxruntime", "int8")}
     assert len(found.milliseconds) == len(found.tuning.ways)
-    expected = train.evaluate(folder, folder.parents[1] / "photos0", precision="float32").result
+    expected = train.evaluate(folder, photos, precision="float32").result
     assert first.accuracy == pytest.approx(expected.top1)
 
 
@@ -68,7 +68,7 @@ def test_sessions_run_what_agrees(
     assert (session.backend, session.precision) == ("onnxruntime", "int8")
     assert session.choice is not None
     assert "onnxruntime int8" in session.choice.text()
-    assert "28 images of photos0, test" in session.choice.text()
+    assert "28 images of photos, test" in session.choice.text()
     assert runtime.session(folder, precision="float32", threads=1).precision == "float32"
     assert runtime.session(folder, precision="int8", threads=1).precision == "int8"
 

@@ -17,7 +17,17 @@ from compoundnet.base.errors import CompoundNetError
 
 _TORCH = ("torch", "huggingface_hub", "onnx_ir", "onnxscript", "scipy")
 _SERVICE = ("anyio", "prometheus_client", "python_multipart", "starlette", "uvicorn")
-_TRAIN = (*_TORCH, "jinja2", "lightning_fabric", "matplotlib", "simplejpeg", "sklearn", "tensorboard", "torchvision")
+_TRAIN = (
+    *_TORCH,
+    "jinja2",
+    "lightning_fabric",
+    "matplotlib",
+    "simplejpeg",
+    "sklearn",
+    "tensorboard",
+    "threadpoolctl",
+    "torchvision",
+)
 # Extra -> the libraries that it installs, by their import names; pyproject.toml lists the distributions. A library of
 # several extras belongs to the first one unless the purpose is known.
 EXTRAS: Mapping[str, tuple[str, ...]] = {

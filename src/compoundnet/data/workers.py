@@ -93,8 +93,10 @@ class Workers:
         unreadable images; and the damage of those that are used as far as they can be decoded."""
         self._requests[:] = requests
         with warnings.catch_warnings():
-            # A warning about forking while other threads run: the worker never waits for a lock that they could hold.
+            # Warnings about forking while other threads run, Python's and JAX's (which litert-torch imports): the worker
+            # never waits for a lock that they could hold.
             warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
             batches = iter(self._loader)
         for batch, refused, damaged in batches:
             yield (None if batch is None else Batch(*batch)), refused, damaged
