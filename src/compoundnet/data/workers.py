@@ -93,7 +93,7 @@ class Workers:
         unreadable images; and the damage of those that are used as far as they can be decoded."""
         self._requests[:] = requests
         with warnings.catch_warnings():
-            # Warnings about forking while other threads run, Python's and JAX's (which litert-torch imports): the worker
+            # Warnings about forking while other threads run, Python's and JAX's, which litert-torch imports: the worker
             # never waits for a lock that they could hold.
             warnings.simplefilter("ignore", DeprecationWarning)
             warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)

@@ -26,7 +26,7 @@ from compoundnet.fit.finish import Finish
 from compoundnet.fit.images import identity_of
 from compoundnet.fit.limits import Limits
 from compoundnet.fit.race import fresh_keys, join_race, run_race
-from compoundnet.fit.race_plan import ENTRANTS, SHORTER, RacePlan, estimate_all, plan_in_time
+from compoundnet.fit.race_plan import ENTRANTS, LENGTHS, RacePlan, estimate_all, plan_in_time
 from compoundnet.fit.report import write_fit_report
 from compoundnet.fit.screen import Screened, probe_of
 from compoundnet.fit.screen_run import ScreenRun
@@ -39,7 +39,7 @@ from compoundnet.models.folder import check_target
 from compoundnet.train import InterruptedRunError, find_recipe, plan_task, train
 
 # The part of the time for the screen.
-_SCREEN = 1 / 3
+_SCREEN = 1 / 6
 # Seconds to write and export an answer, before it was measured.
 _DEPLOYMENT = 15.0
 # How the note begins that says why there is no better answer.
@@ -75,7 +75,7 @@ def fit(
         output: The model folder.
         limits: The budget; no limits by default.
         models: Names, folders or `hf-hub:` addresses; by default all that are at hand (`models_at_hand`).
-        seconds: The time for all of it: after a third no further candidate is screened, and the rest is for
+        seconds: The time for all of it: after a sixth no further candidate is screened, and the rest is for
             fine-tuning. By default all candidates are screened, and the answer is a probe.
         format: The format of the deployed file: onnx, openvino or torch.
         threads: Threads of the network that is timed.
@@ -246,7 +246,7 @@ class _Fitting:
         """Seconds that the end takes: writing and exporting the answer, and judging it on the test images."""
         images = 0 if self._dataset.evaluation == "train" else len(self._dataset.split(self._dataset.evaluation))
         assert state.answer is not None
-        return self._deployment + 2 * images * state.answer.latency / 1e3
+        return self._deployment + images * state.answer.latency / 1e3
 
     def _unchanged(self, state: Fit) -> Fit:
         """Say so if the images were changed meanwhile."""
@@ -361,12 +361,16 @@ class _Fitting:
         except CompoundNetError as error:  # too few images to hold some out
             raise _NoRaceError(state, str(error)) from error
         left = trainings.until - time.time()
-        plan = plan_in_time(costs, left, self._workers)
+        probes = {key(one.candidate): one.accuracy or 0.0 for one in reversed(state.ranking)}
+        # Where an accuracy suffices, the order is that of cost.
+        equal = state.limits.min_accuracy is not None
+        accuracies = [0.0 if equal else probes[key(candidate)] for candidate, _ in costs]
+        plan = plan_in_time(costs, accuracies, left, self._workers)
         if plan is None:
             least = min(cost for _, cost in costs)
             raise _NoRaceError(
                 state,
-                f"fine-tuning would take at least {format_duration(SHORTER[-1] * least)}, and"
+                f"fine-tuning would take at least {format_duration(min(LENGTHS) * least)}, and"
                 f" {format_duration(max(0.0, left))} are left of --time",
             )
         return plan

@@ -17,6 +17,7 @@ from compoundnet.base.units import format_duration
 from compoundnet.data import Dataset, Split
 from compoundnet.fit.candidates import Candidate
 from compoundnet.fit.deployment import Judged, copied, deploy
+from compoundnet.fit.race_plan import ALL, LENGTHS, WRITING
 from compoundnet.fit.screen import Screened, probe_of
 from compoundnet.fit.starts import StartingModels
 from compoundnet.fit.state import Fit, HeldOut
@@ -27,9 +28,6 @@ from compoundnet.train import SingleLabelReport, Task, evaluate, fit_probe, trai
 
 # The probe stays only if it is better with this confidence: fine-tuning is better on average.
 _CONFIDENCE = 0.95
-# How many more images there are to train on if none is held out, and seconds to write a model.
-_ALL = 1.25
-_WRITING = 5.0
 
 
 class HeldOutComparison(NamedTuple):
@@ -65,7 +63,7 @@ class Finish:
         trainings: The trainings.
         starts: The models of the candidates.
         target: The model folder of the answer.
-        seconds: The time that each candidate's training takes, as estimated.
+        seconds: The time that each candidate's training of the usual length takes, as estimated.
         notify: Called with a line for each choice.
     """
 
@@ -103,7 +101,7 @@ class Finish:
         found = HeldOutComparison(right_by_network(model, task.held), self._right_by_probe(task))
         held = HeldOut(float(found.tuned.mean()), float(found.probed.mean()), len(task.held))
         said = f"{candidate}, fine-tuned: {held.accuracy:.1%} of {held.images:,} held-out training images right"
-        if not found.better(self._needed_for_all(candidate, 1) <= self._left):
+        if not found.better(self._length_on_all(candidate) is not None):
             self._say(f"{said}, the probe {held.probe:.1%}, so the probe stays")
             return False
         self._say(f"{said}, the probe {held.probe:.1%}")
@@ -116,7 +114,7 @@ class Finish:
             model, held = lesson.student, lesson.held
         on_all = None
         try:
-            on_all = self._on_all(candidate, lesson)
+            on_all = self._on_all(candidate, model, lesson)
         except TimeIsUpError as error:
             self._say(f"training on all images: {error}; the network that was trained on the others is the answer")
         return not self._deployed(candidate, on_all or model, task.held, held, on_all is not None)
@@ -139,7 +137,7 @@ class Finish:
         teacher = self._teacher(candidate)
         if teacher is None:
             return None
-        needed, left = (1 + _ALL) * LONGER * self._seconds.get(candidate, 0.0) + _WRITING, self._left
+        needed, left = (1 + ALL) * LONGER * self._whole(candidate) * self._trainings.length + WRITING, self._left
         if needed > left:
             self._say(
                 f"no distillation from {teacher.candidate}: it would take about {format_duration(needed)}, and"
@@ -177,20 +175,33 @@ class Finish:
         dataset = msgspec.structs.replace(self._dataset, splits={"train": others})
         return train(probe_of(teacher, dataset, self._starts(teacher)), place, loggers=[]).model
 
-    def _on_all(self, candidate: Candidate, lesson: _Lesson | None) -> ModelFolder | None:
-        """Train once more on all images, if there is time."""
-        needed, left = self._needed_for_all(candidate, LONGER if lesson is not None else 1), self._left
-        if needed > left:
+    def _on_all(self, candidate: Candidate, model: ModelFolder, lesson: _Lesson | None) -> ModelFolder | None:
+        """Train once more on all images, for as long as there is time for."""
+        longer = LONGER if lesson is not None else 1
+        length = self._length_on_all(candidate, longer)
+        if length is None:
+            needed = ALL * longer * self._trainings.length * self._whole(candidate) + WRITING
             self._say(
                 "training once more on all images, the held-out ones too, would take about"
-                f" {format_duration(needed)}, and {format_duration(left)} are left"
+                f" {format_duration(needed)}, and {format_duration(self._left)} are left"
             )
             return None
         teacher, named = (lesson.teacher, lesson.named) if lesson is not None else (None, "")
-        return self._trainings.finish(candidate, self._notify, teacher=teacher, named=named, on_all=True)
+        trainings = self._trainings._replace(length=length)
+        self._say(f"training on all images, the held-out ones too, for {longer * trainings.epochs(candidate)} epochs")
+        return trainings.finish_on_all(candidate, model, self._notify, teacher=teacher, named=named)
 
-    def _needed_for_all(self, candidate: Candidate, longer: int) -> float:
-        return _ALL * longer * self._seconds.get(candidate, 0.0) + _WRITING
+    def _length_on_all(self, candidate: Candidate, longer: int = 1) -> float | None:
+        """The longest schedule on all images that there is time for, not shorter than that of the race."""
+        for length in LENGTHS:
+            needed = ALL * longer * length * self._whole(candidate) + WRITING
+            if length >= self._trainings.length and needed <= self._left:
+                return length
+        return None
+
+    def _whole(self, candidate: Candidate) -> float:
+        """Seconds of a training of the usual length."""
+        return self._seconds.get(candidate, 0.0)
 
     @property
     def _left(self) -> float:

@@ -17,11 +17,16 @@ LEAST_EPOCHS = 2
 ENTRANTS = 9
 # Seconds of making a session and the first batches, once for each training of a rung.
 _START = 3.0
-# The shorter schedules, where the time is too short for the usual one, as fractions of its epochs.
-SHORTER = (0.5, 0.3)
-# The part of the time that a race may take: the rest is for training the winner on all images. What may
-# be used where nothing is left for that.
-_RACE, _ALONE = 0.6, 0.95
+# Lengths of a schedule, as fractions of the usual one, with what a shorter one loses, as a fraction of all images; and
+# what training on all but the held-out images loses (Lite0 at 96 and 192 px, 10 and 100 images a class of CIFAR-10).
+LENGTHS = {1.0: 0.0, 0.7: 0.006, 0.5: 0.012, 0.3: 0.03}
+_HELD_OUT_LOSES = 0.02
+# What is left of the difference between two probes after fine-tuning (Lite0 at 64 to 128 px, 100 images a class).
+_LEFT = 0.35
+# How many more images there are to train on if none is held out; seconds to write a model; and what is planned of a
+# time, since estimates are not exact.
+ALL, WRITING = 1.25, 5.0
+_PLANNED = 0.95
 
 
 class RacePlan(NamedTuple):
@@ -29,10 +34,11 @@ class RacePlan(NamedTuple):
 
     Attributes:
         entrants: The candidates, in the order of the screen.
-        costs: About the seconds of the whole training of each.
+        costs: About the seconds of the training of each, of the usual length.
         rungs: For each rung the number of candidates, and the fraction of the schedule at whose end they are judged.
         seconds: About how long it takes.
         length: The length of the schedule as a fraction of the usual one.
+        final: That of the training of the winner on all images; 0 if there is no time for it.
     """
 
     entrants: tuple[Candidate, ...]
@@ -40,35 +46,44 @@ class RacePlan(NamedTuple):
     rungs: tuple[tuple[int, float], ...]
     seconds: float
     length: float = 1.0
+    final: float = 0.0
 
     def text(self) -> str:
         """Return the plan in words."""
         steps = ", ".join(f"{count} for {part:.0%} of the epochs" for count, part in self.rungs)
         plural = "s" if len(self.entrants) != 1 else ""
-        return f"{len(self.entrants)} candidate{plural}: {steps}, about {format_duration(self.seconds)}"
+        then = ", then the best on all images" if self.final else ""
+        return f"{len(self.entrants)} candidate{plural}: {steps}, about {format_duration(self.seconds)}{then}"
 
 
-def plan_race(seconds: Sequence[tuple[Candidate, float]], available: float, workers: int = 1) -> RacePlan | None:
+def plan_race(
+    costs: Sequence[tuple[Candidate, float]], available: float, workers: int = 1, length: float = 1.0, final: float = 0
+) -> RacePlan | None:
     """Return the race of the most candidates that fits the time; None if not one of them can be trained in it.
 
     Args:
-        seconds: The candidates in the order of the screen, each with the seconds of its whole training.
+        costs: The candidates in the order of the screen, each with the seconds of its training of the usual length.
         available: The seconds that there are.
         workers: The number of trainings at a time.
+        length: The length of the schedule as a fraction of the usual one.
+        final: That of the training of the winner on all images.
     """
-    entrants = [(candidate, cost) for candidate, cost in seconds if cost + _START <= available][:ENTRANTS]
+    alone = [
+        (candidate, cost, (length + ALL * final) * cost + _START + WRITING * (final > 0)) for candidate, cost in costs
+    ]
+    entrants = [(candidate, cost) for candidate, cost, needed in alone if needed <= available][:ENTRANTS]
     for count in range(len(entrants), 0, -1):
         rungs = _rungs(count)
-        candidates, costs = zip(*entrants[:count], strict=True)
+        candidates, whole = zip(*entrants[:count], strict=True)
         total, done = 0.0, 0.0
         for many, part in rungs:
             # At the worst the most expensive ones go on. Trainings do not share a worker's time evenly at the end.
-            worst = [cost + _START for cost in sorted(costs, reverse=True)[:many]]
+            worst = [length * cost + _START for cost in sorted(whole, reverse=True)[:many]]
             lanes = min(workers, many)
             total += max(sum(worst) / lanes, *worst) * (part - done) + _START * -(-many // lanes)
             done = part
-        if total <= available:
-            return RacePlan(candidates, costs, rungs, total)
+        if total + (final > 0) * (ALL * final * max(whole) + WRITING) <= available:
+            return RacePlan(candidates, whole, rungs, total, length, final)
     return None
 
 
@@ -83,22 +98,33 @@ def _rungs(count: int) -> tuple[tuple[int, float], ...]:
     )
 
 
-def plan_in_time(costs: Sequence[tuple[Candidate, float]], left: float, workers: int) -> RacePlan | None:
-    """Return a race that leaves time for training the winner on all images, or else one training: of fewer epochs if
-    need be. None if not even that fits the time.
+def plan_in_time(
+    costs: Sequence[tuple[Candidate, float]], accuracies: Sequence[float], left: float, workers: int
+) -> RacePlan | None:
+    """Return the race that promises the most, with the training of its winner on all images if there is time.
+
+    A better candidate is weighed against a longer schedule; of equally good races that of the most candidates is taken,
+    then that of the longest schedule. None if not even the shortest training fits the time.
 
     Args:
-        costs: The candidates in the order of the screen, each with the seconds of its whole training.
+        costs: The candidates in the order of the screen, each with the seconds of its training of the usual length.
+        accuracies: The accuracy of the probe of each; all the same if the order alone counts.
         left: The seconds that there are.
         workers: The number of trainings at a time.
     """
-    for part in (_RACE, _ALONE):
-        for length in (1.0, *SHORTER):
-            entrants = [(candidate, length * cost) for candidate, cost in costs]
-            plan = plan_race(entrants if part == _RACE or length < 1 else entrants[:1], part * left, workers)
-            if plan is not None:
-                return plan._replace(length=length)
-    return None
+    probes = {candidate: accuracy for (candidate, _), accuracy in zip(costs, accuracies, strict=True)}
+
+    def promise(plan: RacePlan) -> tuple[float, int, float]:
+        loses = LENGTHS[plan.final] if plan.final else LENGTHS[plan.length] + _HELD_OUT_LOSES
+        return _LEFT * probes[plan.entrants[0]] - loses, len(plan.entrants), plan.length
+
+    plans = [
+        plan_race(costs, _PLANNED * left, workers, length, final)
+        for final in (*LENGTHS, 0.0)
+        for length in LENGTHS
+        if length <= final or not final
+    ]
+    return max((plan for plan in plans if plan is not None), key=promise, default=None)
 
 
 def estimate_all(trainings: Trainings, entrants: Sequence[Candidate]) -> list[tuple[Candidate, float]]:

@@ -9,17 +9,18 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-from compoundnet.base import CompoundNetError
+from compoundnet.base import CompoundNetError, Notify
 from compoundnet.base.machine import torch_threads
 from compoundnet.data import Dataset
 from compoundnet.fit.candidates import FLOAT, Candidate
 from compoundnet.models import ModelFolder, read_folder
+from compoundnet.models.folder import POSTPROCESS
 from compoundnet.train import Epoch, Hardware, Recipe, Task, Watcher, find_recipe, launch, plan_task, train
 from compoundnet.train.checkpoints import Checkpoints
 from compoundnet.train.engine import Engine
@@ -125,9 +126,8 @@ class Trainings(NamedTuple):
         return Trained(held_score(row, self.task(candidate).recipe), time.monotonic() - began)
 
     def finish(
-        self, candidate: Candidate, notify: Callable[[str], object], *, teacher: ModelFolder | None = None,
-        named: str = "", on_all: bool = False,
-    ) -> ModelFolder:  # fmt: skip
+        self, candidate: Candidate, notify: Notify, *, teacher: ModelFolder | None = None, named: str = ""
+    ) -> ModelFolder:
         """Train a candidate to the end, or go on with that, and return the model, with its temperature fitted.
 
         Args:
@@ -135,24 +135,45 @@ class Trainings(NamedTuple):
             notify: Called with what training has to say.
             teacher: The model that teaches it.
             named: The teacher's name in the name of the folder.
-            on_all: Whether to train it once more, on the held-out images too.
 
         Raises:
             TimeIsUpError: The time would be over before that.
             InterruptedRunError: This process was asked to stop; a checkpoint is saved.
         """
+        return self._trained(self.task(candidate, teacher), self.place(candidate, named), notify)
+
+    def finish_on_all(
+        self,
+        candidate: Candidate,
+        judged: ModelFolder,
+        notify: Notify,
+        *,
+        teacher: ModelFolder | None = None,
+        named: str = "",
+    ) -> ModelFolder:
+        """Train a candidate from the start on all images, the held-out ones too; as `finish`.
+
+        Args:
+            candidate: The candidate.
+            judged: The model that was trained on the others, whose temperature the result gets.
+            notify: Called with what training has to say.
+            teacher: The model that teaches it.
+            named: The teacher's name in the name of the folder.
+        """
         task, place = self.task(candidate, teacher), self.place(candidate, named)
-        if on_all:
-            whole = self.dataset.read_with(task.train.reading).split("train")
-            task = msgspec.structs.replace(task, recipe=task.recipe.replace(refit=True), whole=whole)
-            place = place.with_name(f"{place.name}-all")
-            _continue_from(run_folder(self.place(candidate, named)), run_folder(place))
-        if place.exists():
-            return read_folder(place)
-        with self._threads():
-            train(
-                task, place, resume=run_folder(place).exists(), watcher=_Bounded(self.until, _Lines(notify)), loggers=[]
-            )
+        recipe = task.recipe.replace(minival=0, select="last")
+        whole = self.dataset.read_with(task.train.reading).split("train")
+        task = msgspec.structs.replace(task, recipe=recipe, train=whole, held=None, notes=())
+        found = self._trained(task, place.with_name(f"{place.name}-all"), notify)
+        if found.postprocess != judged.postprocess:
+            judged.postprocess.save(found.folder / POSTPROCESS)
+        return read_folder(found.folder)
+
+    def _trained(self, task: Task, place: Path, notify: Notify) -> ModelFolder:
+        if not place.exists():
+            watcher = _Bounded(self.until, _Lines(notify))
+            with self._threads():
+                train(task, place, resume=run_folder(place).exists(), watcher=watcher, loggers=[])
         return read_folder(place)
 
     @contextlib.contextmanager
@@ -200,16 +221,6 @@ def held_score(epoch: Epoch, recipe: Recipe) -> float:
     return found
 
 
-def _continue_from(source: Path, target: Path) -> None:
-    """Let a training go on from the last checkpoint of another one, if it has not begun itself."""
-    last = Checkpoints(source / "checkpoints", keep=1).paths()[-1:]
-    if target.exists() or not last:
-        return
-    folder = target / "checkpoints"
-    folder.mkdir(parents=True)
-    (folder / last[0].name).hardlink_to(last[0])
-
-
 class _Bounded(Watcher):
     """Passes events on, and ends a training when the time is up; it loses what it did since its checkpoint."""
 
@@ -231,7 +242,7 @@ class _Bounded(Watcher):
 class _Lines(Watcher):
     """Passes on what training has to say."""
 
-    def __init__(self, notify: Callable[[str], object]) -> None:
+    def __init__(self, notify: Notify) -> None:
         self._notify = notify
 
     def notify(self, text: str) -> None:

@@ -34,11 +34,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _NETWORK, _WEIGHTS, _LABELS = "network.toml", "weights.safetensors", "labels.txt"
-_PREPROCESS, _POSTPROCESS = "preprocess.toml", "postprocess.toml"
+_PREPROCESS, POSTPROCESS = "preprocess.toml", "postprocess.toml"
 _README, _CHECKSUMS = "README.md", "SHA256SUMS"
 _NEEDED = (_NETWORK, _WEIGHTS, _PREPROCESS)
 _EXTRAS = ("recipe.toml", "log.csv", "curves.png", "result.json", TUNING_FILE, INT8_FILE)
-_FILES = frozenset((*_NEEDED, _LABELS, _POSTPROCESS, _README, _CHECKSUMS, *_EXTRAS))
+_FILES = frozenset((*_NEEDED, _LABELS, POSTPROCESS, _README, _CHECKSUMS, *_EXTRAS))
 
 
 def read_folder(folder: str | os.PathLike[str], name: str | None = None) -> ModelFolder:
@@ -63,9 +63,9 @@ def read_folder(folder: str | os.PathLike[str], name: str | None = None) -> Mode
         )
     network = Network.load(path / _NETWORK)
     preprocess = Preprocess.load(path / _PREPROCESS)
-    postprocess = Postprocess.load(path / _POSTPROCESS) if (path / _POSTPROCESS).exists() else Postprocess()
+    postprocess = Postprocess.load(path / POSTPROCESS) if (path / POSTPROCESS).exists() else Postprocess()
     labels = read_labels(path / _LABELS, network.num_classes) if (path / _LABELS).exists() else None
-    postprocess.check_classes(network.num_classes, str(path / _POSTPROCESS))
+    postprocess.check_classes(network.num_classes, str(path / POSTPROCESS))
     weights = path / _WEIGHTS
     if (path / _CHECKSUMS).exists():
         remedy = f"get the model again, or delete {_CHECKSUMS} if you changed the weights yourself"
@@ -113,7 +113,7 @@ def write_folder(
     with whole_folder(target) as whole:
         _write_files(whole, network, state, preprocess, labels, readme)
         if postprocess != Postprocess():
-            postprocess.save(whole / _POSTPROCESS)
+            postprocess.save(whole / POSTPROCESS)
         for name, content in (extras or {}).items():
             (whole / name).write_bytes(content)
     names = None if labels is None else tuple(labels)
