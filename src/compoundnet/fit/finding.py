@@ -337,12 +337,12 @@ class _Fitting:
             self._notify(f"rung {len(rungs)} of {len(plan.rungs)} is done; {time_left} are left")
 
         try:
-            run_race(
+            raced = run_race(
                 plan, trainings, self._folder / "race", name=self._target.name, workers=self._workers,
                 storage=self._storage, notify=self._notify, done=done,
             )  # fmt: skip
             ranked = dict.fromkeys(one for rung in reversed(rungs) for one, _ in rung.results)
-            costs = dict(zip(plan.entrants, plan.costs, strict=True))
+            costs = {one: raced.pace * cost for one, cost in zip(plan.entrants, plan.costs, strict=True)}
             finish = Finish(state, self._dataset, trainings, self._starts, self._target, costs, self._notify)
             return finish.run(list(ranked))
         except (TimeIsUpError, InterruptedRunError, KeyboardInterrupt) as error:

@@ -11,6 +11,7 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import optuna
@@ -31,6 +32,18 @@ from compoundnet.trials.worker import work
 
 # Seconds between looks for the next rung, of a process that joins.
 _POLL = 2.0
+
+
+class Raced(NamedTuple):
+    """A race that is over.
+
+    Attributes:
+        winners: The candidates of the last rung, the best first.
+        pace: The seconds that the trainings took, as a fraction of those planned.
+    """
+
+    winners: list[Candidate]
+    pace: float
 
 
 class RungStudy(PointList, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="race"):
@@ -83,8 +96,8 @@ def run_race(
     storage: str | None,
     notify: Notify,
     done: Callable[[Rung], object],
-) -> list[Candidate]:
-    """Run a race, or go on with it, and return the candidates of the last rung that was finished, the best first.
+) -> Raced:
+    """Run a race, or go on with it.
 
     Args:
         plan: The race.
@@ -101,7 +114,8 @@ def run_race(
         InterruptedRunError: This process was asked to stop. The same call goes on.
         CompoundNetError: The storage cannot be used, or every worker has failed.
     """
-    going = list(plan.entrants)
+    going, costs = list(plan.entrants), dict(zip(plan.entrants, plan.costs, strict=True))
+    before, planned, taken = dict.fromkeys(going, 0), 0.0, 0.0
     for place, (count, part) in enumerate(plan.rungs):
         going = going[:count]
         epochs = tuple(_epochs(trainings, candidate, part) for candidate in going)
@@ -112,13 +126,19 @@ def run_race(
         opened = create_study(settings, data_identity(trainings.dataset), study, storage)
         try:
             _work(opened, trainings, study, storage, min(workers, len(going)), notify)
-            scores = {settings.candidates[position(trial)]: trial.values[0] for trial in opened.counted()}
+            trials = opened.counted()
         finally:
             opened.close()
+        scores = {settings.candidates[position(trial)]: trial.values[0] for trial in trials}
+        taken += sum(trial.user_attrs.get("seconds", 0.0) for trial in trials)
+        for candidate, end in zip(going, epochs, strict=True):
+            new = (end - before[candidate]) / trainings.epochs(candidate)
+            planned += new * plan.length * costs[candidate]
+            before[candidate] = end
         # Of equally good ones that which the screen preferred.
         going = sorted(going, key=lambda candidate: -scores[candidate])
         done(Rung(max(epochs), max(map(trainings.epochs, going)), tuple((one, scores[one]) for one in going)))
-    return going
+    return Raced(going, taken / planned if planned else 1.0)
 
 
 def _epochs(trainings: Trainings, candidate: Candidate, part: float) -> int:

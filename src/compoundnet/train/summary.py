@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # Images that are decoded to measure how long it takes.
 _DECODED = 8
 # Images for a forward pass that is timed on a CPU; a GPU needs a whole batch to be busy.
-_TIMED = 4
+_TIMED = 8
 # A step takes about three times the forward pass (the backward pass computes gradients of inputs and of weights).
 _STEP = 3
 # The part of the memory that `checkpointing` needs (docs/training.md).
