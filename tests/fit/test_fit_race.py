@@ -180,7 +180,7 @@ def test_a_plan_weighs_a_better_candidate_against_a_longer_schedule() -> None:
     assert short is not None
     assert (short.entrants, short.final) == ((fast,), 1.0)
     # Nothing is left for all images; and at last for nothing.
-    least = planned(18)
+    least = planned(21)
     assert least is not None
     assert (least.entrants, least.length, least.final) == ((fast,), 0.5, 0.0)
     assert planned(5) is None

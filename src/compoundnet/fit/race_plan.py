@@ -29,7 +29,7 @@ _CHOICE, _MISTAKEN = 0.003, 0.5
 # How many more images there are to train on if none is held out; seconds to write a model; and what is planned of a
 # time, since estimates are not exact.
 ALL, WRITING = 1.25, 5.0
-_PLANNED = 0.95
+_PLANNED = 0.8
 
 
 class RacePlan(NamedTuple):

@@ -164,16 +164,17 @@ class Trainings(NamedTuple):
         recipe = task.recipe.replace(minival=0, select="last")
         whole = self.dataset.read_with(task.train.reading).split("train")
         task = msgspec.structs.replace(task, recipe=recipe, train=whole, held=None, notes=())
-        found = self._trained(task, place.with_name(f"{place.name}-all"), notify)
+        found = self._trained(task, place.with_name(f"{place.name}-all"), notify, calibrated=False)
         if found.postprocess != judged.postprocess:
             judged.postprocess.save(found.folder / POSTPROCESS)
         return read_folder(found.folder)
 
-    def _trained(self, task: Task, place: Path, notify: Notify) -> ModelFolder:
+    def _trained(self, task: Task, place: Path, notify: Notify, *, calibrated: bool = True) -> ModelFolder:
         if not place.exists():
             watcher = _Bounded(self.until, _Lines(notify))
             with self._threads():
-                train(task, place, resume=run_folder(place).exists(), watcher=watcher, loggers=[])
+                resume = run_folder(place).exists()
+                train(task, place, resume=resume, calibrated=calibrated, watcher=watcher, loggers=[])
         return read_folder(place)
 
     @contextlib.contextmanager
