@@ -145,6 +145,7 @@ def _run() -> int:
     handler.setFormatter(_Printable())
     ours.addHandler(handler)
     ours.setLevel(logging.INFO)
+    ours.propagate = False  # onnxruntime.quantization gives the root logger a handler, which would repeat each line
     if isinstance(sys.stdout, io.TextIOWrapper):  # tables too may hold names that are no UTF-8
         sys.stdout.reconfigure(errors="backslashreplace")
     _check_working_folder()
@@ -160,6 +161,8 @@ def _run() -> int:
         return int(wrong.exit_code)
     except typer.Abort as error:
         raise KeyboardInterrupt from error
+    finally:
+        ours.propagate = True
 
 
 def _check_working_folder() -> None:

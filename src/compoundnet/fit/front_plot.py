@@ -42,25 +42,28 @@ def draw_front(found: Fit) -> tuple[bytes, bytes]:
         axes.set_ylabel("cross-validated accuracy, %")
         for place, model in enumerate(models):
             line = [
-                (one.latency or 0.0, 100 * (one.accuracy or 0.0), one.candidate.resolution)
+                (one, (one.latency or 0.0, 100 * (one.accuracy or 0.0)))
                 for one in sorted(judged, key=lambda one: one.candidate.resolution)
                 if _line(one) == model
             ]
             colour = _COLOURS[place % len(_COLOURS)]
-            axes.plot([x for x, _, _ in line], [y for _, y, _ in line], "o-", color=colour, linewidth=1.2, label=model)
-            for x, y, resolution in line:
-                axes.annotate(f"{resolution}", (x, y), (0, 10), textcoords="offset points", ha="center", fontsize=9,
-                              color=colour)  # fmt: skip
+            axes.plot(*zip(*(point for _, point in line), strict=True), "o-", color=colour, linewidth=1.2, label=model)
+            for one, point in line:
+                if one in front:  # all labels would overlap
+                    axes.annotate(f"{one.candidate.resolution}", point, (0, 10), textcoords="offset points",
+                                  ha="center", fontsize=9, color=colour)  # fmt: skip
         axes.step(
             [one.latency or 0.0 for one in front], [100 * (one.accuracy or 0.0) for one in front], where="post",
-            color=QUIET, linestyle="--", linewidth=1.2, label="Pareto front",
+            color=QUIET, linestyle="--", linewidth=1.2, label="Pareto front, with sides in px",
         )  # fmt: skip
         limit = found.limits.max_latency
         if limit is not None:
             axes.axvline(limit, color=OKABE_ITO["black"], linewidth=1, label=f"limit, {limit:g} ms")
         log_axis(axes, "x", [*(one.latency or 0.0 for one in judged), *([limit] if limit else [])], "{:g}".format)
         if found.answer is not None:
-            chosen = next((one for one in judged if is_answer(one, found)), None)
+            answers = [one for one in judged if is_answer(one, found)]
+            own = (one for one in answers if one.candidate == found.answer.candidate)
+            chosen = next(own, answers[0] if answers else None)
             if chosen is not None:
                 axes.plot(
                     [chosen.latency or 0.0], [100 * (chosen.accuracy or 0.0)], "o", markersize=14,
@@ -85,4 +88,5 @@ def _line(one: Screened) -> str:
     candidate = one.candidate
     shape = f", width {candidate.width:.2g}" if candidate.width < 1 else ""
     shape += f", depth {candidate.depth:.2g}" if candidate.depth < 1 else ""
+    shape += f", {candidate.backend}" if candidate.backend else ""
     return f"{candidate.model}{shape}" + ("" if candidate.precision == "float32" else f", {candidate.precision}")
