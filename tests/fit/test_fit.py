@@ -18,7 +18,7 @@ import compoundnet as cn
 from compoundnet.base import CompoundNetError
 from compoundnet.fit import Fit, Limits, Screened, find_candidates, finding, fit, read_fit, screen, screen_run
 from compoundnet.fit.deployment import Judged, deploy
-from compoundnet.fit.front_plot import pareto
+from compoundnet.fit.front_plot import answer_of, pareto
 from compoundnet.fit.report import what_more_brings
 from compoundnet.models import open_folder
 from compoundnet.train import evaluate
@@ -59,6 +59,19 @@ def test_every_candidate_has_a_result_or_a_reason(found: tuple[Path, Fit, list[s
     assert [note for note in notes if "cross-validated probe" in note] == [str(one) for one in result.screened]
     latencies = [one.latency or 0 for one in pareto(result)]
     assert latencies and latencies == sorted(set(latencies))
+
+
+def test_the_answer_is_shown_as_it_is_computed(found: tuple[Path, Fit, list[str]]) -> None:
+    fit = found[1]
+    assert fit.answer is not None
+    slow = answer_of(fit)
+    assert slow is not None and slow.candidate == fit.answer.candidate
+    fast = msgspec.structs.replace(slow, candidate=slow.candidate.in_precision("float32", "openvino"), latency=0.1)
+    answer = msgspec.structs.replace(fit.answer, candidate=fast.candidate)
+    assert answer_of(msgspec.structs.replace(fit, screened=(*fit.screened, fast), answer=answer)) == fast
+    # One that was deployed in a precision which was not screened.
+    assert answer_of(msgspec.structs.replace(fit, answer=answer)) == slow
+    assert answer_of(msgspec.structs.replace(fit, answer=None)) is None
 
 
 def test_it_goes_on_where_it_stopped(

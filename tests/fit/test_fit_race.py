@@ -93,6 +93,7 @@ def test_the_same_command_does_nothing_twice(
 
     monkeypatch.setattr(Trainings, "train_until", again)
     monkeypatch.setattr(Trainings, "estimate", again)
+    monkeypatch.setattr(Trainings, "finish_on_all", again)
     monkeypatch.setattr(deployment, "export", again)
     monkeypatch.setattr(deployment, "evaluate", again)
     after = fit(images(), folder / "best", models=models, seconds=300)

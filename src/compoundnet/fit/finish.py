@@ -112,6 +112,8 @@ class Finish:
             self._say(f"distillation: {error}; it is left out")
         if lesson is not None:
             model, held = lesson.student, lesson.held
+        if self._is_answer(candidate, held, on_all=True):
+            return False  # of an earlier call, in which it was trained for as long as there was time for
         on_all = None
         try:
             on_all = self._on_all(candidate, model, lesson)
@@ -120,8 +122,7 @@ class Finish:
         return not self._deployed(candidate, on_all or model, task.held, held, on_all is not None)
 
     def _deployed(self, candidate: Candidate, model: ModelFolder, held: Split, found: HeldOut, on_all: bool) -> bool:
-        before = self._state.answer
-        if before is not None and (before.candidate, before.held_out, before.on_all) == (candidate, found, on_all):
+        if self._is_answer(candidate, found, on_all=on_all):
             return True  # of an earlier call
         (one,) = (one for one in self._state.screened if one.candidate == candidate)
         judged = Judged(one, held, fine_tuned=True, held_out=found, on_all=on_all)
@@ -131,6 +132,13 @@ class Finish:
             return False
         self._state = msgspec.structs.replace(self._state, answer=answer, finished=False)
         return True
+
+    def _is_answer(self, candidate: Candidate, held: HeldOut, *, on_all: bool) -> bool:
+        """Whether the answer so far is this network, in whatever precision, trained as now."""
+        answer = self._state.answer
+        if answer is None:
+            return False
+        return (key(answer.candidate), answer.held_out, answer.on_all) == (key(candidate), held, on_all)
 
     def _taught(self, candidate: Candidate, task: Task, right: NDArray[np.bool_], held: HeldOut) -> _Lesson | None:
         """Train the winner with a teacher and for longer, if there is one and time, and take it if it is better."""

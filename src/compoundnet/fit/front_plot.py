@@ -60,15 +60,12 @@ def draw_front(found: Fit) -> tuple[bytes, bytes]:
         if limit is not None:
             axes.axvline(limit, color=OKABE_ITO["black"], linewidth=1, label=f"limit, {limit:g} ms")
         log_axis(axes, "x", [*(one.latency or 0.0 for one in judged), *([limit] if limit else [])], "{:g}".format)
-        if found.answer is not None:
-            answers = [one for one in judged if is_answer(one, found)]
-            own = (one for one in answers if one.candidate == found.answer.candidate)
-            chosen = next(own, answers[0] if answers else None)
-            if chosen is not None:
-                axes.plot(
-                    [chosen.latency or 0.0], [100 * (chosen.accuracy or 0.0)], "o", markersize=14,
-                    markerfacecolor="none", markeredgecolor=OKABE_ITO["black"], label="the answer",
-                )  # fmt: skip
+        chosen = answer_of(found)
+        if chosen is not None:
+            axes.plot(
+                [chosen.latency or 0.0], [100 * (chosen.accuracy or 0.0)], "o", markersize=14,
+                markerfacecolor="none", markeredgecolor=OKABE_ITO["black"], label="the answer",
+            )  # fmt: skip
         axes.legend(fontsize=10, framealpha=1, edgecolor="none", loc="lower right")
         return encode(surface, describe_front(found))
 
@@ -78,9 +75,13 @@ def judged_of(found: Fit) -> list[Screened]:
     return [one for one in found.screened if one.accuracy is not None and one.latency is not None]
 
 
-def is_answer(one: Screened, found: Fit) -> bool:
-    """Return whether a candidate is the answer, in whatever precision it is deployed."""
-    return found.answer is not None and one.candidate.in_precision("") == found.answer.candidate.in_precision("")
+def answer_of(found: Fit) -> Screened | None:
+    """Return what was judged of the answer: as it is computed, or else in another way; None if there is neither."""
+    if found.answer is None:
+        return None
+    own = found.answer.candidate
+    answers = [one for one in judged_of(found) if one.candidate.in_precision("") == own.in_precision("")]
+    return min(answers, key=lambda one: one.candidate != own, default=None)
 
 
 def _line(one: Screened) -> str:

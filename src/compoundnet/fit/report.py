@@ -10,7 +10,7 @@ import msgspec
 from compoundnet.base import format_bytes, format_count, write_whole
 from compoundnet.base.images import UnreadableImageError
 from compoundnet.data import Dataset
-from compoundnet.fit.front_plot import describe_front, draw_front, is_answer, judged_of
+from compoundnet.fit.front_plot import answer_of, describe_front, draw_front, judged_of
 from compoundnet.fit.screen import Screened
 from compoundnet.plots.pages import data_address, jpeg_address, page_templates
 
@@ -136,7 +136,7 @@ def _row(one: Screened, found: Fit) -> dict[str, str | bool]:
     return {
         "model": f"{candidate.model}{shape}",
         "resolution": f"{candidate.resolution}",
-        "precision": candidate.precision,
+        "precision": candidate.way.strip(),
         "params": format_count(candidate.params),
         "macs": format_count(candidate.macs),
         "size": format_bytes(candidate.size_bytes),
@@ -144,5 +144,5 @@ def _row(one: Screened, found: Fit) -> dict[str, str | bool]:
         "latency": "" if one.latency is None else f"{one.latency:.3g}",
         "accuracy": "" if one.accuracy is None else f"{100 * one.accuracy:.1f}",
         "dropped": one.dropped or "",
-        "answer": is_answer(one, found),
+        "answer": one == answer_of(found),
     }
