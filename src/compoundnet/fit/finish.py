@@ -145,7 +145,7 @@ class Finish:
         teacher = self._teacher(candidate)
         if teacher is None:
             return None
-        needed, left = (1 + ALL) * LONGER * self._whole(candidate) * self._trainings.length + WRITING, self._left
+        needed, left = (1 + ALL) * LONGER * self._seconds[candidate] * self._trainings.length + WRITING, self._left
         if needed > left:
             self._say(
                 f"no distillation from {teacher.candidate}: it would take about {format_duration(needed)}, and"
@@ -188,7 +188,7 @@ class Finish:
         longer = LONGER if lesson is not None else 1
         length = self._length_on_all(candidate, longer)
         if length is None:
-            needed = ALL * longer * self._trainings.length * self._whole(candidate) + WRITING
+            needed = ALL * longer * self._trainings.length * self._seconds[candidate] + WRITING
             self._say(
                 "training once more on all images, the held-out ones too, would take about"
                 f" {format_duration(needed)}, and {format_duration(self._left)} are left"
@@ -202,14 +202,10 @@ class Finish:
     def _length_on_all(self, candidate: Candidate, longer: int = 1) -> float | None:
         """The longest schedule on all images that there is time for, not shorter than that of the race."""
         for length in LENGTHS:
-            needed = ALL * longer * length * self._whole(candidate) + WRITING
+            needed = ALL * longer * length * self._seconds[candidate] + WRITING
             if length >= self._trainings.length and needed <= self._left:
                 return length
         return None
-
-    def _whole(self, candidate: Candidate) -> float:
-        """Seconds of a training of the usual length."""
-        return self._seconds.get(candidate, 0.0)
 
     @property
     def _left(self) -> float:

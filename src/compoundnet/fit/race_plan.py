@@ -18,14 +18,14 @@ LEAST_EPOCHS = 2
 ENTRANTS = 9
 # Seconds of making a session and the first batches, once for each training of a rung.
 _START = 3.0
-# Lengths of a schedule, as fractions of the usual one, with the accuracy that a shorter one loses, and the accuracy that
-# is lost by training without the held-out images: about what Lite0 showed at 96 and 192 px on 10 and 100 images a class
+# Lengths of a schedule, as fractions of the usual one, with the accuracy that a shorter one loses, and the accuracy
+# that training without the held-out images loses: about what Lite0 showed at 96 and 192 px on 10 and 100 images a class
 # of CIFAR-10, in one or two runs each.
 LENGTHS = {1.0: 0.0, 0.7: 0.006, 0.5: 0.012, 0.3: 0.03}
 _HELD_OUT_LOSES = 0.02
 # What is left of the difference between two probes after fine-tuning (Lite0 at 64 to 128 px, 100 images a class).
 _LEFT = 0.35
-# The accuracy that twice as many candidates gain, and the part of a shorter schedule's loss that choosing after it costs.
+# The accuracy that twice as many candidates gain, and the part of a shorter schedule's loss that choosing by it costs.
 # Neither is measured: they prefer a race that lasts long enough to tell candidates apart.
 _CHOICE, _MISTAKEN = 0.003, 0.5
 # How many more images there are to train on if none is held out; seconds to write a model; and what is planned of a
