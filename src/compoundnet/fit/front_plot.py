@@ -54,7 +54,7 @@ def draw_front(found: Fit) -> tuple[bytes, bytes]:
                                   ha="center", fontsize=9, color=colour)  # fmt: skip
         axes.step(
             [one.latency or 0.0 for one in front], [100 * (one.accuracy or 0.0) for one in front], where="post",
-            color=QUIET, linestyle="--", linewidth=1.2, label="Pareto front",
+            color=QUIET, linestyle="--", linewidth=1.2, label="Pareto front (resolutions in px)",
         )  # fmt: skip
         limit = found.limits.max_latency
         if limit is not None:
