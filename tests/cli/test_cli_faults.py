@@ -109,6 +109,47 @@ def test_sigterm_cleans_up_and_a_command_ends_with_its_code(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("dropping", ["destructor", "callback"])
+def test_a_signal_in_a_destructor_or_a_callback_ends_the_command(dropping: str, sent: int, code: int) -> None:
+    script = """
+    import os, sys, time, weakref
+    from compoundnet.cli.faults import errors_as_lines
+
+    def stop(*_):
+        os.kill(os.getpid(), int(sys.argv[2]))
+        time.sleep(1)
+
+    class Held:
+        pass
+
+    if sys.argv[1] == "destructor":
+        Held.__del__ = stop
+    with errors_as_lines():
+        held = Held()
+        kept = weakref.ref(held, stop) if sys.argv[1] == "callback" else None
+        del held
+        time.sleep(60)
+    """
+    process = python(script, dropping, str(int(sent)))
+    stderr = process.communicate(timeout=30)[1].decode()
+    assert (process.returncode, stderr) == (code, "error: interrupted\n" if code == 130 else "")
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_python_ends_prints_nothing(sent: int) -> None:
+    script = """
+    import atexit, os, sys, time
+    from compoundnet.cli.faults import errors_as_lines
+    atexit.register(time.sleep, 60)
+    with errors_as_lines():
+        pass
+    atexit.register(os.kill, os.getpid(), int(sys.argv[1]))
+    """
+    process = python(script, str(int(sent)))
+    assert (process.communicate(timeout=30)[1], process.returncode) == (b"", -sent)
+
+
 MAIN = "import sys; from compoundnet.cli.main import main; sys.argv[0] = 'compoundnet'; main()"
 
 

@@ -27,6 +27,7 @@ def errors_as_lines() -> Iterator[None]:
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # clean up, as at Ctrl-C
         signal.signal(signal.SIGTERM, _ended)
     threading.excepthook = _say_fault
+    sys.unraisablehook = _stop_again
     try:
         yield
         sys.stdout.flush()  # a full disk is an error of this command, not of Python's exit
@@ -45,6 +46,9 @@ def errors_as_lines() -> Iterator[None]:
         _fail(str(error))
     except Exception as error:
         _fail(report_fault(error), FAULT)
+    finally:  # the work is over: a signal while Python ends prints no traceback
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _fail(message: str, code: int = 1) -> NoReturn:
@@ -57,6 +61,21 @@ def _say_fault(arguments: threading.ExceptHookArgs) -> None:
     """Report an exception that ends a thread, which does not end the process."""
     if arguments.exc_value is not None and arguments.exc_type is not SystemExit and sys.stderr is not None:
         print(f"error: {printable(report_fault(arguments.exc_value))}", file=sys.stderr)
+
+
+def _stop_again(ignored: sys.UnraisableHookArgs) -> None:
+    """Repeat a signal whose exception was raised where Python drops it: in a destructor or a callback."""
+    stops = {KeyboardInterrupt: signal.SIGINT, SystemExit: signal.SIGTERM}
+    number = stops.get(ignored.exc_type)
+    if number is None:
+        sys.__unraisablehook__(ignored)
+        return
+    if number == signal.SIGTERM:
+        signal.signal(number, _ended)
+    # Not at once, since this function runs where exceptions are dropped.
+    later = threading.Timer(0.05, os.kill, (os.getpid(), number))
+    later.daemon = True
+    later.start()
 
 
 def _ended(number: int, _: object) -> NoReturn:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import io
 import logging
-import signal
 import sys
 from collections import UserDict
 from collections.abc import Mapping
@@ -135,7 +134,6 @@ def main() -> None:
     """Run the command line; errors become one line and an exit code."""
     with errors_as_lines():
         code = _run()
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # the work is done: Ctrl-C while Python ends prints no traceback
     sys.exit(code)
 
 
