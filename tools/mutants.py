@@ -1,8 +1,8 @@
-"""`python tools/mutants.py [--only PART] [--sample N]`: changes the pure core in single places, and counts what the
-tests notice.
+"""`python tools/mutants.py [--only PART] [--sample N] [--processes N]`: changes the pure core in single places, and
+counts what the tests notice.
 
-cosmic-ray makes the changes, in a copy of the tree; each is tested in a fork of one process, which has imported the
-libraries. build/mutants.json keeps the outcomes, so that a run which was interrupted goes on; a change that was not
+cosmic-ray makes the changes, in a copy of the tree for each process; each is tested in a fork of it, which has imported
+the libraries. build/mutants/ keeps the outcomes, so that a run which was interrupted goes on; a change that was not
 noticed is tried again when its tests have changed. Prints each change that no test noticed, as tools/mutants.toml names
 it, and writes a section of benchmarks/RESULTS.md. Exit code 1 if less than 95 % of those that are not listed as
 equivalent were noticed.
@@ -15,6 +15,7 @@ import contextlib
 import hashlib
 import importlib
 import json
+import multiprocessing
 import os
 import random
 import shutil
@@ -91,25 +92,29 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="a part of the path of the modules to change")
     parser.add_argument("--sample", type=int, help="so many changes of each module, drawn at random")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="modules at a time")
     asked = parser.parse_args()
     settings = tomllib.loads((ROOT / "tools" / "mutants.toml").read_text(encoding="utf-8"))
     equivalent = {
         (it["module"], it["operator"], it["line"], it.get("number", 1)): it["why"]
         for it in settings.get("equivalent", ())
     }
+    os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported
     for library in _HEAVY:
         with contextlib.suppress(ImportError):
             importlib.import_module(library)
+    due = [
+        (module, group["tests"], asked.sample)
+        for group in settings["groups"]
+        for module in group["modules"]
+        if asked.only in module
+    ]
     noticed, survived = Counter[str](), list[Mutant]()
-    with tempfile.TemporaryDirectory() as folder:
-        tree = Path(folder, "tree")
-        shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".*", "site", "build", "__pycache__"))
-        for group in settings["groups"]:
-            for module in group["modules"]:
-                if asked.only in module:
-                    for mutant, found in _outcomes(tree, module, group["tests"], asked.sample):
-                        noticed[module] += found
-                        survived += [] if found else [mutant]
+    with multiprocessing.get_context("fork").Pool(asked.processes) as pool:
+        for outcomes in pool.imap_unordered(_outcomes, due):
+            for mutant, found in outcomes:
+                noticed[mutant.module] += found
+                survived += [] if found else [mutant]
     unknown = [mutant for mutant in survived if mutant.name not in equivalent]
     text = _report(noticed, survived, unknown)
     print(text)
@@ -127,7 +132,7 @@ def _report(noticed: Counter[str], survived: list[Mutant], unknown: list[Mutant]
     total = ("all", noticed.total(), len(unknown), len(survived) - len(unknown))
     for module, found, missed, same in [*counts, total]:
         lines.append(f"| {module} | {found} | {missed} | {same} | {found / max(1, found + missed):.1%} |")
-    missed_ones = [f"- `{mutant}`" for mutant in unknown]
+    missed_ones = [f"- `{mutant}`" for mutant in sorted(unknown)]
     return "\n".join([*lines, *(["", "Not noticed:", "", *missed_ones] if missed_ones else [])])
 
 
@@ -136,34 +141,50 @@ def _counts(module: str, survived: list[Mutant], unknown: list[Mutant]) -> tuple
     return missed, sum(mutant.module == module for mutant in survived) - missed
 
 
-def _outcomes(tree: Path, module: str, tests: list[str], sample: int | None) -> Iterator[tuple[Mutant, bool]]:
-    """Each change of a module, and whether the tests notice it."""
-    path = tree / "src" / "compoundnet" / module
-    code = path.read_text(encoding="utf-8")
-    paths = [tree / "tests" / test for test in tests]
-    source, state = _digest([path]), _digest([path, *paths])
-    log = ROOT / "build" / "mutants.json"
-    log.parent.mkdir(exist_ok=True)
-    known: dict[str, Any] = json.loads(log.read_text(encoding="utf-8")) if log.exists() else {}
+def _outcomes(due: tuple[str, list[str], int | None]) -> list[tuple[Mutant, bool]]:
+    """Each change of a module, and whether the tests notice it; the tests and the sample's size are given."""
+    module, tests, sample = due
+    code = (ROOT / "src" / "compoundnet" / module).read_text(encoding="utf-8")
     mutants = list(_mutants(module, code))
     if sample is not None:
         mutants = random.Random(0).sample(mutants, min(sample, len(mutants)))
-    begun = time.monotonic()
-    assert _passes(tree, tests, _SECONDS), f"the tests of {module} fail without a change"
-    longest = 30 + 5 * (time.monotonic() - begun)  # a change may loop forever
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder, "tree")
+        shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".*", "site", "build", "__pycache__"))
+        return list(_tried(tree, mutants, module, tests))
+
+
+def _tried(tree: Path, mutants: list[Mutant], module: str, tests: list[str]) -> Iterator[tuple[Mutant, bool]]:
+    path = tree / "src" / "compoundnet" / module
+    code = path.read_text(encoding="utf-8")
+    source, state = _digest([path]), _digest([path, *(tree / "tests" / test for test in tests)])
+    log = ROOT / "build" / "mutants" / f"{module.replace('/', '.')}.json"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    known: dict[str, Any] = json.loads(log.read_text(encoding="utf-8")) if log.exists() else {}
+    longest = None
     for number, mutant in enumerate(mutants, 1):
-        key = " ".join(map(str, mutant[:3]))
+        key = " ".join(map(str, mutant[1:3]))
         before = known.get(key)
         # What was noticed stays so while the module is the same; what was not, while the tests are the same too.
         if before is None or before[0] != source or (not before[2] and before[1] != state):
+            longest = longest or _longest(tree, tests)
             operator = get_operator(f"core/{mutant.operator}")()
             path.write_text(mutate_code(code, operator, mutant.occurrence), encoding="utf-8")
             found = not _passes(tree, tests, longest)
             path.write_text(code, encoding="utf-8")
             known[key] = before = [source, state, found]
-            log.write_text(json.dumps(known), encoding="utf-8")
+            written = log.with_suffix(".part")
+            written.write_text(json.dumps(known), encoding="utf-8")
+            written.replace(log)
             print(f"{number} of {len(mutants)}: {mutant}: {'noticed' if found else 'NOT noticed'}", file=sys.stderr)
         yield mutant, before[2]
+
+
+def _longest(tree: Path, tests: list[str]) -> float:
+    """Seconds after which tests count as failed, since a change may loop forever."""
+    begun = time.monotonic()
+    assert _passes(tree, tests, _SECONDS), f"{', '.join(tests)} fail without a change"
+    return 30 + 5 * (time.monotonic() - begun)
 
 
 def _mutants(module: str, code: str) -> Iterator[Mutant]:
@@ -211,7 +232,8 @@ def _test(tree: Path, tests: list[str]) -> None:
         import pytest  # noqa: PLC0415  imported already
 
         known = "ignore::pytest.PytestAssertRewriteWarning"  # of the libraries that are imported already
-        words = ["-x", "-q", "-p", "no:cacheprovider", "-W", known, *(f"tests/{test}" for test in tests)]
+        # What noticed the change before is likely to notice this one.
+        words = ["-x", "-q", "--failed-first", "-W", known, *(f"tests/{test}" for test in tests)]
         code = int(pytest.main(words))
     finally:
         os._exit(code)

@@ -11,7 +11,7 @@ import pytest
 from grey_images import images, write_models
 
 from compoundnet.data import Dataset
-from compoundnet.fit import Candidate, Fit, Limits, deployment, fit, read_fit, trainings
+from compoundnet.fit import Candidate, Fit, Limits, deployment, finding, fit, read_fit, trainings
 from compoundnet.fit.race import RungStudy
 from compoundnet.fit.race_plan import RacePlan, plan_in_time, plan_race
 from compoundnet.fit.trainings import Trainings, key
@@ -58,6 +58,7 @@ def raced(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Fit, list[str
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(deployment, "evaluate", counting)
+        patch.setattr(finding, "_SCREEN", 1.0)  # or a busy machine would go on screening in the second call
         found = fit(images(), folder / "best", models=models, seconds=300, notify=notes.append)
     return folder, found, models, notes, evaluated
 
