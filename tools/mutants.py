@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import hashlib
 import importlib
 import json
@@ -103,6 +104,7 @@ def main() -> int:
     for library in _HEAVY:
         with contextlib.suppress(ImportError):
             importlib.import_module(library)
+    gc.freeze()  # or the collections of each fork would copy all of it
     due = [
         (module, group["tests"], asked.sample)
         for group in settings["groups"]
@@ -183,7 +185,7 @@ def _tried(tree: Path, mutants: list[Mutant], module: str, tests: list[str]) -> 
 def _longest(tree: Path, tests: list[str]) -> float:
     """Seconds after which tests count as failed, since a change may loop forever."""
     begun = time.monotonic()
-    assert _passes(tree, tests, _SECONDS), f"{', '.join(tests)} fail without a change"
+    assert _passes(tree, tests, _SECONDS, bytecode=True), f"{', '.join(tests)} fail without a change"
     return 30 + 5 * (time.monotonic() - begun)
 
 
@@ -200,11 +202,12 @@ def _mutants(module: str, code: str) -> Iterator[Mutant]:
             yield Mutant(module, name, occurrence, row, line, seen[line])
 
 
-def _passes(tree: Path, tests: list[str], seconds: float) -> bool:
-    """Whether the tests pass within a time, in a fork of this process."""
+def _passes(tree: Path, tests: list[str], seconds: float, *, bytecode: bool = False) -> bool:
+    """Whether the tests pass within a time, in a fork of this process; `bytecode`: of a tree without a change, whose
+    compiled files are kept for the runs to come."""
     process = os.fork()
     if process == 0:
-        _test(tree, tests)
+        _test(tree, tests, bytecode)
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         found, status = os.waitpid(process, os.WNOHANG)
@@ -216,7 +219,7 @@ def _passes(tree: Path, tests: list[str], seconds: float) -> bool:
     return False
 
 
-def _test(tree: Path, tests: list[str]) -> None:
+def _test(tree: Path, tests: list[str], bytecode: bool) -> None:
     os.setsid()
     code = 1
     try:
@@ -226,8 +229,10 @@ def _test(tree: Path, tests: list[str]) -> None:
         os.chdir(tree)
         places = [str(tree / "src"), str(tree / "tests" / "support"), str(tree)]
         os.environ["PYTHONPATH"] = os.pathsep.join(places)
-        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
-        sys.dont_write_bytecode = True
+        os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+        # A file that is changed twice in a second would be taken for its compiled form.
+        os.environ["PYTHONDONTWRITEBYTECODE"] = "" if bytecode else "1"
+        sys.dont_write_bytecode = not bytecode
         sys.path[:0] = places
         import pytest  # noqa: PLC0415  imported already
 
