@@ -49,7 +49,9 @@ def main() -> int:
             last = kills[name]
             print(f"{number}: {last.scenario}, {fault} at {last.moment:.0%}: {last.lost or 'ok'}", file=sys.stderr)
     lost = sum(bool(kill.lost) for kill in kills.values())
-    text = f"`make chaos`: {len(kills)} faults at random moments; {lost} lost something.\n\n{table([*kills.values()])}"
+    ended = sum(kill.code != 0 for kill in kills.values())
+    counts = f"{len(kills)} faults at random moments, of which {ended} ended the command; {lost} lost something"
+    text = f"`make chaos`: {counts}.\n\n{table([*kills.values()])}"
     print(text)
     write_section("Kills and other faults", text)
     return 1 if lost else 0

@@ -27,6 +27,7 @@ import time
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -112,8 +113,9 @@ def main() -> int:
         if asked.only in module
     ]
     noticed, survived = Counter[str](), list[Mutant]()
-    with multiprocessing.get_context("fork").Pool(asked.processes) as pool:
-        for outcomes in pool.imap_unordered(_outcomes, due):
+    forks = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(asked.processes, mp_context=forks) as pool:
+        for outcomes in pool.map(_outcomes, due):
             for mutant, found in outcomes:
                 noticed[mutant.module] += found
                 survived += [] if found else [mutant]

@@ -56,6 +56,17 @@ class Meters(collections.deque):  # type: ignore[type-arg]
     """A class of a user's own, which is no mere data."""
 
 
+def test_a_byte_that_changed_on_the_way_is_damage(tmp_path: Path) -> None:
+    """Found by fuzzing: torch names the function that is not allowed, and the checksum of its pickle is wrong."""
+    file = tmp_path / "w.pth"
+    torch.save(STATE, file)
+    content = file.read_bytes()
+    assert content.count(b"ctorch\nFloatStorage") == 1
+    file.write_bytes(content.replace(b"ctorch\nFloatStorage", b"cuorch\nFloatStorage"))
+    with pytest.raises(CompoundNetError, match="damaged: .*CRC"):
+        read_checkpoint(file)
+
+
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize(
     "value",

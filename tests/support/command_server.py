@@ -32,6 +32,7 @@ def main() -> None:
     for library in sys.argv[1:]:
         if importlib.util.find_spec(library.partition(".")[0]) is not None:
             importlib.import_module(library)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what it starts with `&` ignore it
     assert "huggingface_hub" not in sys.modules, "reads the environment, which each command has of its own"
     make_torchlib()
     gc.freeze()  # or the first collection of each process would copy all of it

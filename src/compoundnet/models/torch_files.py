@@ -180,14 +180,14 @@ def _named(operations: Iterable[tuple[Any, object, object]]) -> Iterator[tuple[s
     return ((operation.name, argument) for operation, argument, _ in operations)
 
 
-def _breaks_off(path: Path) -> bool:
-    """Whether a legacy torch file ends inside one of its pickles."""
+def _damage(path: Path) -> Exception | None:
+    """The error at which reading the pickles of a torch file ends, if it does."""
     try:
         for _ in _operations(path):
             pass
-    except (ValueError, MemoryError, OverflowError):
-        return True
-    return False
+    except Exception as error:  # damage can raise anything: a wrong checksum of a zip, a length of exabytes
+        return error
+    return None
 
 
 def _refused(path: Path, error: pickle.UnpicklingError) -> CompoundNetError:
@@ -206,8 +206,8 @@ def _refused(path: Path, error: pickle.UnpicklingError) -> CompoundNetError:
         what = "DTensors, the parts of a model that was trained sharded: gather the full state dict and save that"
         held = what if "DTensor" in str(error) else "something other than tensors, or it is damaged; nothing was read"
         return CompoundNetError(f"{path} holds {held}")
-    if _breaks_off(path):  # the match may be inside a harmless name
-        return damaged(path, EOFError())
+    if (found := _damage(path)) is not None:  # the match may be inside a harmless name
+        return damaged(path, found)
     others = sorted(names - {wanted[1], f"builtins.{wanted[1]}"})
     others = [name for name in others if not name.startswith("torch.") and name not in _OF_TORCH and not _is_data(name)]
     also = f" (and {', '.join(others[:_NAMED])})" if others else ""
