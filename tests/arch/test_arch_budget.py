@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compoundnet import arch, base
+from compoundnet.arch.budget import smallest
 
 B0 = arch.network("efficientnet-b0")
 
@@ -161,3 +162,33 @@ def test_a_budget_of_training_memory_reports_that_memory() -> None:
         cost = arch.cost(found.network, batch=8)
         assert found.memory_bytes == (cost.training_memory_bytes if training else cost.memory_bytes)
         assert found.binding == ("training memory" if training else "memory")
+
+
+def test_a_budget_is_of_one_image_unless_told_otherwise() -> None:
+    found = arch.plan(B0, max_macs=1e9)
+    assert found.memory_bytes == arch.cost(found.network, batch=1).memory_bytes
+
+
+def test_the_resolution_alone_is_the_largest_that_fits() -> None:
+    row = arch.plan(B0, max_macs=1e9).alternatives["resolution"]
+    assert row is not None
+    assert arch.cost(arch.scale(B0, resolution=row.resolution)).macs == row.macs <= 1e9
+    assert arch.cost(arch.scale(B0, resolution=row.resolution + 1)).macs > 1e9
+
+
+def test_one_dimension_alone_can_shrink() -> None:
+    found = arch.plan(B0, max_macs=2.5e8).alternatives
+    width, depth = found["width"], found["depth"]
+    assert width is not None and depth is not None and width.width < 1 and depth.depth < 1
+
+
+def test_the_smallest_network_is_that_of_the_rule_for_small_ones() -> None:
+    assert smallest(B0) == smallest(B0, "tiny") != smallest(B0, "compound")
+
+
+@pytest.mark.parametrize(
+    ("limit", "written"), [(5, "5"), (2.5, "2.5"), (999.7, "1,000"), (1000.4, "1,000"), (12_345.6, "12,346")]
+)
+def test_a_bound_is_written_in_full_or_with_three_digits(limit: float, written: str) -> None:
+    with pytest.raises(base.CompoundNetError, match=f"params of at most {written} was asked"):
+        arch.plan(B0, max_params=limit)

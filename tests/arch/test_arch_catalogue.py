@@ -3,6 +3,8 @@
 import pytest
 
 from compoundnet import arch, base
+from compoundnet.arch.layers import same_padding
+from compoundnet.arch.segments import segments
 
 # Recomputed from the authors' rules and equal to torchvision's published num_params (B0 to B7, V2-S to -L, ResNets,
 # MobileNetV2); B8, L2, Lite, V2-B0 to -B3, V2-XL, EdgeTPU and TinyNet from the authors' multipliers, and MobileNetV4,
@@ -174,3 +176,65 @@ def test_receptive_fields_follow_the_recurrence() -> None:
     assert arch.cost(arch.network("resnet-18")).receptive_field == 435
     assert arch.cost(arch.network("resnet-50")).receptive_field == 427
     assert arch.cost(arch.network("efficientnet-b0")).receptive_field == 851
+
+
+def tiny(**fields: object) -> arch.Network:
+    """A stem, a stage of a projected block and two equal ones, a stage of one block, and a head."""
+    stages = (arch.Stage(arch.BasicBlock(), 8, repeats=3), arch.Stage(arch.SeparableConv(), 12, stride=2))
+    made = arch.Network(name="tiny", resolution=32, stem=arch.Stem(channels=4), stages=stages, num_classes=5)
+    return made.replace(**fields)
+
+
+def test_a_network_is_runs_of_equal_blocks() -> None:
+    runs = segments(tiny())
+    assert [(run.stage, run.repeats, run.first) for run in runs] == [
+        (-1, 1, 0),
+        (0, 1, 0),
+        (0, 2, 1),
+        (1, 1, 0),
+        (2, 1, 0),
+    ]
+
+
+def test_every_layer_has_its_name_in_the_module_and_its_inputs() -> None:
+    layers = arch.unroll(tiny())
+    names = [layer.name for layer in layers]
+    block = [f"{part}.{kind}" for part in ("first", "second") for kind in ("conv", "norm")]
+    block.insert(2, "first.act")
+    shortcut = ["shortcut.conv", "shortcut.norm"]
+    separable = [f"{part}.{kind}" for part in ("depthwise", "pointwise") for kind in ("conv", "norm", "act")]
+    assert names[:3] == ["stem.conv", "stem.norm", "stem.act"]
+    expected = [f"stages.0.0.{name}" for name in (*shortcut, *block, "add", "act")]
+    expected += [f"stages.0.{number}.{name}" for number in (1, 2) for name in (*block, "add", "act")]
+    expected += [f"stages.1.0.{name}" for name in separable]
+    assert names[3:-2] == expected
+    # The image, the norms of shortcut and branch of the first block, and the block's input of the second.
+    sums = [layer.inputs for layer in layers if layer.kind == "add"]
+    at = names.index
+    assert layers[0].inputs == (-1,)
+    assert sums[0] == (at("stages.0.0.second.norm"), at("stages.0.0.shortcut.norm"))
+    assert sums[1] == (at("stages.0.1.second.norm"), at("stages.0.0.act"))
+    assert layers[-1].inputs == (len(layers) - 2,)
+
+
+def test_the_stage_table_numbers_its_rows_and_its_head_is_one_row() -> None:
+    rows = arch.stage_costs(tiny())
+    assert [row.stage for row in rows] == [1, 2, 3, 4]
+    assert [(row.layers, row.stride) for row in rows] == [(1, 2), (3, 1), (1, 2), (1, 1)]
+
+
+def test_only_convolutions_and_the_classifier_have_multiply_adds_and_all_counts_are_whole() -> None:
+    layers = arch.unroll(tiny(head=arch.Head(channels=16, pool="max")))
+    assert {layer.kind for layer in layers if layer.macs} == {"conv", "linear"}
+    assert {layer.macs for layer in layers if layer.kind not in ("conv", "linear")} == {0}
+    assert [layer.out_size for layer in layers if layer.kind == "globalmax"] == [1]
+    assert all(type(value) is int for layer in layers for value in (layer.params, layer.macs, layer.outputs))
+
+
+def test_a_cost_is_of_one_image_unless_told_otherwise() -> None:
+    assert arch.cost(tiny()) == arch.cost(tiny(), batch=1, precision="float32")
+
+
+def test_a_kernel_smaller_than_its_stride_is_not_padded() -> None:
+    assert same_padding(4, 1, 2) == same_padding(5, 1, 2) == (0, 0)
+    assert same_padding(5, 3, 2) == (1, 1) and same_padding(4, 3, 2) == (0, 1)

@@ -54,6 +54,14 @@ def test_inference_by_hand(batch: int) -> None:
     )
 
 
+def test_the_worst_layer_may_be_the_classifier() -> None:
+    """Its input, the means, and its output; and the last map, which the block's owner keeps."""
+    many = 100_000
+    weights = WEIGHTS + 16 * many + many - (16 * 10 + 10)
+    live = 3 * 32 * 32 + 16 * 16 * 16 + 16 + many
+    assert arch.inference_memory(small(num_classes=many), batch=3) == 4 * (weights + STATISTICS + 3 * live)
+
+
 @pytest.mark.parametrize("batch", [1, 2])
 def test_padding_as_in_tensorflow_copies_the_input_of_a_strided_convolution(batch: int) -> None:
     wide = small(resolution=64, stem=arch.Stem(channels=1))
@@ -84,3 +92,42 @@ def test_bfloat16_halves_what_grows_with_the_batch() -> None:
     )
     # Gradients of the weights stay in float32, and the peak lies elsewhere.
     assert abs(full - 2 * half) < 0.02 * full
+
+
+def test_one_image_in_float32_unless_told_otherwise() -> None:
+    network = arch.network("mobilenet-v1")
+    assert arch.inference_memory(network) == arch.inference_memory(network, 1, "float32")
+    assert arch.training_memory(network) == arch.training_memory(network, 1, "float32")
+
+
+def test_a_convolution_with_a_bias_has_no_batch_norm_to_fold() -> None:
+    """Its weight is used as it is; those of squeeze-excitation are the largest here."""
+    squeezed = small(
+        resolution=64,
+        stages=(
+            *(arch.Stage(arch.ConvBlock(kernel=1), 8, stride=2),) * 4,
+            arch.Stage(arch.ConvBlock(kernel=1), 256),
+            arch.Stage(arch.SeparableConv(se=1.0), 8),
+        ),
+        num_classes=2,
+    )
+    params = sum(layer.params for layer in arch.unroll(squeezed))
+    statistics = sum(layer.params for layer in arch.unroll(squeezed) if layer.kind == "norm")
+    # At 2 x 2 the worst layer is a convolution to or from 8 channels: the image, its input and output, and a weight of
+    # 8 x 256; with the weight of squeeze-excitation it would be 256 x 256 elements more.
+    found = arch.inference_memory(squeezed) // 4 - params - statistics
+    assert 8 * 256 < found < 256 * 256
+
+
+def test_the_peak_of_training_may_be_at_the_first_of_equal_blocks() -> None:
+    """Large weights on small maps: with each block back, more gradients are held than activations are released."""
+    wide = small(padding="symmetric", stages=(arch.Stage(arch.ConvBlock(), 512, stride=2, repeats=6),))
+    params = sum(layer.params for layer in arch.unroll(wide))
+    statistics = sum(layer.params for layer in arch.unroll(wide) if layer.kind == "norm")
+    # Then all gradients are there but those of the stem and of the stage's first block, which widens.
+    before = (3 * 9 * 8 + 2 * 8) + (8 * 9 * 512 + 2 * 512)
+    # The image, and the inputs of every convolution, norm and activation up to the first of the equal blocks.
+    kept = 3 * 32**2 + 3 * (8 * 16**2) + 5 * (512 * 8**2)
+    # The gradients of its sum, of the convolution's output and of its input.
+    made = 3 * 512 * 8**2
+    assert arch.training_memory(wide) == 4 * (4 * params - before + statistics + kept + made)

@@ -257,3 +257,21 @@ def test_the_limits_of_phi(pixels: int) -> None:
     assert arch.compound(network, inside).resolution == pixels
     with pytest.raises(base.CompoundNetError, match=r"phi .* gives a resolution of"):
         arch.compound(network, inside + (0.3 if pixels > 1000 else -0.3))
+
+
+def test_width_one_keeps_channels_that_are_no_multiples() -> None:
+    rules = arch.Rules()
+    assert round_channels(10, 1.0, rules) == 10
+    assert round_channels(10, 1.5, rules) == 16
+    assert round_channels(0, 2.0, rules) == 0, "no convolution stays none"
+
+
+def test_the_largest_factor_of_a_resolution_is_a_factor() -> None:
+    network = arch.network("efficientnet-b0").replace(resolution=40)
+    assert arch.scale(network, resolution=8).resolution == 320
+    assert arch.scale(network, resolution=8).scaling == arch.Scaling("efficientnet-b0", 1.0, 1.0, 8)
+
+
+def test_a_stage_never_loses_its_last_block() -> None:
+    rounded = arch.Rules(depth_rounding="nearest")
+    assert round_repeats(1, 0.3, rounded) == 1 and round_repeats(4, 0.3, rounded) == 1

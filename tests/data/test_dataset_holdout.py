@@ -141,3 +141,32 @@ def test_each_label_is_held_out_in_its_share() -> None:
     total = rest.labels.sum(axis=0) + held.labels.sum(axis=0)
     assert np.abs(held.labels.sum(axis=0) - 0.25 * total).max() <= 3
     assert abs(len(held) - 100) <= 10
+
+
+def test_seed_0_chooses_unless_told_otherwise() -> None:
+    split = split_of(100)
+    assert names_of(hold_out(split, 10)[1]) == names_of(hold_out(split, 10, 0)[1])
+    assert names_of(hold_out_by_class(split, 0.1)[1]) == names_of(hold_out_by_class(split, 0.1, 0)[1])
+
+
+def test_the_least_fraction_is_told() -> None:
+    with pytest.raises(CompoundNetError, match=r"a fraction from 0\.1 to below 1"):
+        hold_out(split_of(10), 0)
+
+
+def test_labels_of_few_images_are_held_out_by_their_number() -> None:
+    """Of a label's images, from none to all but one, whatever the share says: half of three is two, of one none."""
+    rows = [[1, 0, 0, 0], *([[0, 1, 0, 0]] * 2), *([[0, 0, 1, 0]] * 3), *([[0, 0, 0, 1]] * 14)]
+    for amount, counts in ((2, [0, 1, 1, 1]), (10, [0, 1, 2, 7]), (18, [0, 1, 2, 13])):
+        for seed in range(3):
+            _, held = hold_out(labelled(rows), amount, seed)
+            assert held.labels.sum(axis=0).tolist() == counts
+
+
+def test_a_label_that_others_took_away_keeps_an_image_in_the_rest() -> None:
+    """Both images of the first label have a rare one of their own too, whose draw sends them where it will."""
+    rows = [[1, 1, 0], [1, 0, 1], *([[0, 1, 0]] * 2), *([[0, 0, 1]] * 2), *([[0, 0, 0]] * 6)]
+    for seed in range(20):
+        rest, held = hold_out(labelled(rows), 6, seed)
+        assert rest.labels.any(axis=0).all()
+        assert len(rest) + len(held) == len(rows)

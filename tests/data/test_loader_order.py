@@ -157,3 +157,21 @@ def test_batches_and_sizes_of_an_epoch() -> None:
     assert (pieces.batches(), [pieces.size(number) for number in range(4)]) == (4, [2, 3, 2, 3])
     second = Order(count=10, batch=2, shuffle=False, drop_last=False, rank=1, world=2)
     assert indices(second) == [[2, 3], [6, 7], [9]]
+
+
+def test_an_order_is_of_seed_0_on_one_process_without_repeats_and_starts_at_its_first_batch() -> None:
+    plain = Order(count=10, batch=4, shuffle=True, drop_last=False)
+    assert (plain.seed, plain.rank, plain.world, plain.pieces, plain.repeats) == (0, 0, 1, 0, 1)
+    assert [batch.tolist() for batch in plain.indices(3)] == indices(plain, 3, 0)
+    assert [index for batch in indices(plain) for index in batch] == epoch_order(10, seed=0, epoch=0).tolist()
+
+
+def test_two_repeats_draw_each_image_twice_in_a_row() -> None:
+    """Draws `count` and more are the second ones of an image."""
+    drawn = [
+        index
+        for batch in indices(Order(count=10, batch=4, shuffle=True, drop_last=False, repeats=2))
+        for index in batch
+    ]
+    assert len(drawn) == 10
+    assert {second - first for first, second in zip(drawn[0::2], drawn[1::2], strict=True)} == {10}

@@ -63,7 +63,7 @@ def test_a_byte_that_changed_on_the_way_is_damage(tmp_path: Path) -> None:
     content = file.read_bytes()
     assert content.count(b"ctorch\nFloatStorage") == 1
     file.write_bytes(content.replace(b"ctorch\nFloatStorage", b"cuorch\nFloatStorage"))
-    with pytest.raises(CompoundNetError, match="damaged: .*CRC"):
+    with pytest.raises(CompoundNetError, match=r"damaged: .*CRC"):
         read_checkpoint(file)
 
 

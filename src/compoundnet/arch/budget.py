@@ -185,7 +185,7 @@ def smallest(network: Network, rule: ScalingRule | Coefficients | str | None = N
 
 def _written(value: float) -> str:
     """Format a figure: whole numbers and large ones in full, a few milliseconds with three digits."""
-    return f"{value:,.0f}" if value == int(value) or value >= 1000 else f"{value:.3g}"
+    return f"{value:,.0f}" if value == int(value) or value >= 999.5 else f"{value:.3g}"
 
 
 def _largest(

@@ -99,7 +99,7 @@ def _waiting_shortcut(layers: Sequence[Layer], running: int) -> int:
 
 def _padded(layer: Layer, same: bool) -> int:
     """Elements of the padded copy for an uneven TensorFlow padding."""
-    if not same or layer.kernel == 1 or layer.kind != "conv":
+    if not same or layer.kind != "conv":
         return 0
     before, after = same_padding(layer.in_size, layer.kernel, layer.stride)
     return layer.in_channels * (before + layer.in_size + after) ** 2 if before != after else 0
