@@ -207,7 +207,7 @@ def test_every_layer_has_its_name_in_the_module_and_its_inputs() -> None:
     expected = [f"stages.0.0.{name}" for name in (*shortcut, *block, "add", "act")]
     expected += [f"stages.0.{number}.{name}" for number in (1, 2) for name in (*block, "add", "act")]
     expected += [f"stages.1.0.{name}" for name in separable]
-    assert names[3:-2] == expected
+    assert names[3:-2] == expected and names[-2:] == ["mean", "classifier"]
     # The image, the norms of shortcut and branch of the first block, and the block's input of the second.
     sums = [layer.inputs for layer in layers if layer.kind == "add"]
     at = names.index

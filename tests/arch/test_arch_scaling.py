@@ -269,7 +269,7 @@ def test_width_one_keeps_channels_that_are_no_multiples() -> None:
 def test_the_largest_factor_of_a_resolution_is_a_factor() -> None:
     network = arch.network("efficientnet-b0").replace(resolution=40)
     assert arch.scale(network, resolution=8).resolution == 320
-    assert arch.scale(network, resolution=8).scaling == arch.Scaling("efficientnet-b0", 1.0, 1.0, 8)
+    assert arch.scale(network, resolution=8.0).scaling == arch.Scaling("efficientnet-b0", 1.0, 1.0, 8)
 
 
 def test_a_stage_never_loses_its_last_block() -> None:

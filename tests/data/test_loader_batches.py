@@ -21,7 +21,7 @@ from compoundnet.base.images import Reading, read_image
 from compoundnet.data.augment import AutoAugment
 from compoundnet.data.loader import loader, normalise
 from compoundnet.data.lookup import open_dataset
-from compoundnet.data.pixels import training_pixels
+from compoundnet.data.pixels import cropped_pixels, training_pixels
 from compoundnet.data.randomness import image_random
 from compoundnet.data.training_transform import TrainingTransform
 from compoundnet.data.workers import Batch
@@ -291,3 +291,42 @@ def test_too_little_shared_memory_decodes_in_this_process(
     caplog.clear()
     loader(split, WHOLE, batch=4, workers=2)
     assert caplog.text == ""
+
+
+def test_a_flip_is_a_mirror_image(tmp_path: Path) -> None:
+    whole = TrainingTransform(16, area=(1, 1), aspect=(4 / 3, 4 / 3))
+    content = encoded(photo(tmp_path, (80, 60)), "png")
+    drawn = {
+        image.numpy().tobytes(): image
+        for image in (training_pixels(content, whole, image_random(0, 0, n)) for n in range(32))
+    }
+    first, second = drawn.values()
+    assert torch.equal(first, second.flip(-1))
+
+
+@pytest.mark.parametrize("size", [(960, 640), (640, 960)])
+def test_a_crop_of_a_jpeg_decoded_smaller_is_at_its_place(tmp_path: Path, size: tuple[int, int]) -> None:
+    """A part of an image whose colours say where it is: as from the whole image, but for the softer decoding."""
+    how = TrainingTransform(24, area=(0.1, 0.3))
+    rows, columns = np.mgrid[: size[1], : size[0]]
+    places = np.stack([255 * columns / size[0], 255 * rows / size[1], 128 + 100 * np.sin(columns / 40)], axis=-1)
+    image = Image.fromarray(places.astype(np.uint8))
+    content, whole = encoded(image, quality=98, subsampling=0), encoded(image, "png")
+    for index in range(30):
+        found, expected = (training_pixels(one, how, image_random(0, 0, index)) for one in (content, whole))
+        # The box is rounded outwards to whole pixels of the smaller image.
+        assert (found.double() - expected.double()).abs().mean() < 5
+
+
+def test_a_padded_crop_lies_where_its_box_says() -> None:
+    """Of an image beside which the box has a margin: the colours of the padding are on the sides where that is."""
+    how = TrainingTransform(32, area=(0.6, 1.0), fit="pad", flip=False)
+    image = encoded(Image.new("RGB", (120, 40), (255, 0, 0)), "png")
+    for index in range(40):
+        left, top, right, bottom = how.crop(120, 40, image_random(0, 0, index))
+        red = cropped_pixels(image, how, image_random(0, 0, index))[0] > 250
+        rows, columns = (np.flatnonzero(red.any(axis).numpy()) for axis in (1, 0))
+        for found, low, high, start, length in ((rows, top, bottom, 0, 40), (columns, left, right, 0, 120)):
+            scale = 32 / (high - low)
+            assert found[0] == pytest.approx(max(0, start - low) * scale, abs=1)
+            assert found[-1] + 1 == pytest.approx(min(high - low, length - low) * scale, abs=1)

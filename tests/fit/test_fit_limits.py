@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import msgspec
@@ -79,3 +80,44 @@ def test_images_are_others_if_a_file_is_changed(tmp_path: Path) -> None:
     assert identity_of(files) == before
     train.image(1).save(tmp_path / names[0])
     assert identity_of(files) != before
+
+
+@pytest.mark.parametrize(
+    "name", ["max_latency", "max_size", "max_macs", "max_params", "max_memory", "max_sram", "max_flash"]
+)
+@pytest.mark.parametrize("value", [0, -1, math.inf, math.nan])
+def test_a_bound_is_a_number_above_0(name: str, value: float) -> None:
+    with pytest.raises(CompoundNetError, match=f"{name} must be a number above 0"):
+        Limits(**{name: value})
+    assert getattr(Limits(**{name: 0.5}), name) == 0.5
+
+
+def test_fractions_have_limits() -> None:
+    for accuracy in (0, 1, -0.1, 1.5):
+        with pytest.raises(CompoundNetError, match="min_accuracy must be a fraction between 0 and 1"):
+            Limits(min_accuracy=accuracy)
+    for drop in (-0.1, 1, 1.5):
+        with pytest.raises(CompoundNetError, match="max_drop must be a fraction from 0 to below 1"):
+            Limits(max_drop=drop)
+    assert Limits(max_drop=0, min_accuracy=0.5).max_drop == 0 and Limits().max_drop == 0.01
+
+
+def test_a_budget_in_words() -> None:
+    whole = Limits(
+        max_latency=5, max_size=6e6, max_macs=1e8, max_params=2e6, max_memory=3e7, max_sram=3e5, max_flash=1e6,
+        min_accuracy=0.9, device="board",
+    )  # fmt: skip
+    assert whole.text() == (
+        "at most 5 ms an image, a file of 6.00 MB, 100M multiply-adds, 2.00M parameters, 30.0 MB of memory, 300 kB of"
+        " SRAM in int8, 1.00 MB of flash in int8 (board); at least 90.0%"
+    )
+    assert Limits().text() == Limits(device="board").text() == "no limits"
+    assert Limits(min_accuracy=0.5).text() == "at least 50.0%"
+    assert not Limits(max_size=1).microcontroller
+    assert Limits(max_sram=1).microcontroller and Limits(max_flash=1).microcontroller
+
+
+def test_a_device_that_allows_fewer_multiply_adds_than_its_time_says(tmp_path: Path) -> None:
+    text = 'name = "a"\nmax_latency = "50ms"\nns_per_mac = 2.0\nmax_macs = {}\n'
+    assert device(tmp_path, text.format("10e6")).max_macs == 10e6
+    assert device(tmp_path, text.format("90e6")).max_macs == 25e6

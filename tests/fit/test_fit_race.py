@@ -13,7 +13,6 @@ from grey_images import images, write_models
 from compoundnet.data import Dataset
 from compoundnet.fit import Candidate, Fit, Limits, deployment, finding, fit, read_fit, trainings
 from compoundnet.fit.race import RungStudy
-from compoundnet.fit.race_plan import RacePlan, plan_in_time, plan_race
 from compoundnet.fit.trainings import Trainings, key
 from compoundnet.models import open_folder
 from compoundnet.train import Watcher, evaluate
@@ -22,28 +21,6 @@ from compoundnet.train.interruptions import InterruptedRunError
 
 def candidate(number: int) -> Candidate:
     return Candidate("m", 32 + number, "float32", 1, 1, 1, 1)
-
-
-@pytest.mark.parametrize(("seconds", "counts"), [(20, [1]), (100, [3, 1]), (1000, [9, 3, 1]), (5, None)])
-def test_a_race_is_as_large_as_the_time_allows(seconds: float, counts: list[int] | None) -> None:
-    plan = plan_race([(candidate(number), 10.0) for number in range(12)], seconds)
-    if counts is None:
-        assert plan is None
-        return
-    assert plan is not None and plan.seconds <= seconds
-    found = [count for count, _ in plan.rungs]
-    assert found[-1] == 1 and plan.rungs[-1][1] == 1.0
-    assert len(plan.entrants) == found[0] >= counts[0] and len(found) >= len(counts)
-    parts = [part for _, part in plan.rungs]
-    assert parts == sorted(parts)
-    assert plan.entrants == tuple(candidate(number) for number in range(found[0]))
-
-
-def test_what_takes_too_long_does_not_start_and_workers_share_the_work() -> None:
-    plan = plan_race([(candidate(0), 1000.0), (candidate(1), 10.0)], 50)
-    assert plan is not None and plan.entrants == (candidate(1),)
-    alone, together = (plan_race([(candidate(number), 10.0) for number in range(9)], 60, workers) for workers in (1, 4))
-    assert alone is not None and together is not None and len(together.entrants) > len(alone.entrants)
 
 
 @pytest.fixture(scope="module")
@@ -162,29 +139,3 @@ def test_settings_of_a_rung_are_its_candidates() -> None:
     study = RungStudy((candidate(0), candidate(1)), (2, 3), last=False)
     assert study.trials() == 2 and study.params()[1] == {"candidate": 1.0, "epochs": 3.0}
     assert Limits(max_latency=5).times(2).max_latency == 10
-
-
-def test_a_plan_weighs_a_better_candidate_against_a_longer_schedule() -> None:
-    good, fast = candidate(0), candidate(1)
-    costs = [(good, 100.0), (fast, 20.0)]
-
-    def planned(left: float, accuracies: tuple[float, float] = (0.72, 0.70)) -> RacePlan | None:
-        return plan_in_time(costs, accuracies, left, 1)
-
-    ample = planned(1000)
-    assert ample is not None
-    assert (ample.entrants, ample.length, ample.final) == ((good, fast), 1.0, 1.0)
-    # 100 s of the good one on the others, and 125 s on all images, are too long; of the fast one they are not.
-    short = planned(100, (0.80, 0.60))
-    assert short is not None
-    assert short.entrants[0] == good and short.final < 1
-    short = planned(100)
-    assert short is not None
-    assert (short.entrants, short.final) == ((fast,), 1.0)
-    # Nothing is left for all images; and at last for nothing.
-    least = planned(21)
-    assert least is not None
-    assert (least.entrants, least.length, least.final) == ((fast,), 0.5, 0.0)
-    assert planned(5) is None
-    # Where an accuracy suffices, the order decides.
-    assert planned(1000, (0.0, 0.0)) == ample

@@ -81,3 +81,26 @@ def test_a_tolerance_that_is_none() -> None:
 def test_coefficients_are_the_decimals_that_were_given() -> None:
     found = {point.coefficients for point in points(network("efficientnet-b0"), "1.0:1.4:0.1", "0.1", 1.0)}
     assert Coefficients(1.2, 1.2, 1.1) in found or Coefficients(1.4, 1.2, 1.0) in found
+
+
+def test_a_grid_may_have_one_value_and_at_most_101() -> None:
+    assert parse_grid("1.2:1.2:0.1") == (Decimal("1.2"),)
+    assert len(parse_grid("1:11:0.1")) == 101
+    with pytest.raises(CompoundNetError, match="has 102 values a coefficient; at most 101"):
+        parse_grid("1:11.1:0.1")
+
+
+@pytest.mark.parametrize("tolerance", ["-0.5", "-0.001", "inf", "nan", "much"])
+def test_a_tolerance_is_a_number_of_at_least_0(tolerance: str) -> None:
+    with pytest.raises(CompoundNetError, match="the tolerance must be a number of at least 0"):
+        within("1:2:0.5", tolerance)
+
+
+def test_a_tolerance_may_be_0() -> None:
+    assert within("1:2:0.5", "0") == ((Decimal(2), Decimal(1), Decimal(1)),)
+
+
+def test_a_point_that_stands_for_itself_alone_has_no_note() -> None:
+    found = points(network("efficientnet-b0"), "1:1.3:0.1", "0.1", 1.0)
+    assert {bool(point.merged) for point in found} <= {True, False}
+    assert all(bool(point.note) == bool(point.merged) for point in found) and not all(point.merged for point in found)

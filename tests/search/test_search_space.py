@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from small_space import SPACE, small_space
 
 import compoundnet as cn
 from compoundnet import arch
+from compoundnet.arch.segments import segments as arch_segments
 from compoundnet.base import CompoundNetError
 from compoundnet.search.architecture.space import Space, Value, find_space, macs, spaces
+from compoundnet.search.architecture.space import _macs as stage_macs
 
 MNASNET = find_space("mnasnet")
 
@@ -199,3 +202,45 @@ def test_the_documented_space_is_one(tmp_path: Path) -> None:
     space = find_space(str(path))
     assert space.size() == (2 * 2 * 2) * (2 * 2 * 3 * 3)
     assert cn.build(space.smallest()).num_classes == 1000
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_multiply_adds_of_the_stages_and_the_ends_are_all_there_are(seed: int) -> None:
+    """At 75 px no map halves evenly."""
+    space = MNASNET.fitted(resolution=75)
+    network = space.network(drawn(space, seed))
+    runs = arch_segments(network)
+    channels, size, total = network.stem.channels, runs[0].group.layers[-1].out_size, runs[0].group.macs
+    for stage in network.stages:
+        total += stage_macs(stage, channels, size)
+        channels, size = stage.channels, -(-size // stage.stride)
+    assert total + runs[-1].group.macs == macs(network) == arch.cost(network).macs
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_stage_has_a_skip_only_where_one_of_its_blocks_adds(seed: int) -> None:
+    network = MNASNET.network(drawn(MNASNET, seed))
+    adds = {layer.name.split(".")[1] for layer in arch.unroll(network) if layer.kind == "add"}
+    assert [bool(stage.skip) for stage in network.stages] == [
+        str(index) in adds for index in range(len(network.stages))
+    ]
+
+
+def test_a_space_is_fitted_to_nothing_else_by_default_and_members_are_named_by_a_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert MNASNET.fitted() == MNASNET
+    assert re.fullmatch(r"mnasnet-[0-9a-f]{8}", MNASNET.network(mobilenet_v2()).name)
+    (tmp_path / "own.toml").write_text(SPACE)
+    monkeypatch.chdir(tmp_path)
+    assert find_space("own.toml") == small_space()
+
+
+@pytest.mark.parametrize(("factor", "allowed"), [(64, True), (64.5, False), (65, False), (0, False), (0.5, True)])
+def test_the_limits_of_a_factor_of_channels(factor: float, allowed: bool) -> None:
+    block = MNASNET.blocks[0]
+    if allowed:
+        assert msgspec.structs.replace(block, filters=(factor,)).filters == (factor,)
+    else:
+        with pytest.raises(CompoundNetError, match="filters are factors above 0 and at most 64"):
+            msgspec.structs.replace(block, filters=(factor,))

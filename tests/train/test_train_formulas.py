@@ -17,8 +17,16 @@ from compoundnet.nn.units import StochasticDepth
 from compoundnet.train import find_recipe, override
 from compoundnet.train.average import Average
 from compoundnet.train.optimizer import make_optimizer, parameter_groups, set_learning_rate
+from compoundnet.train.recipe_parts import Cosine
 from compoundnet.train.rmsprop import RMSPropTF
-from compoundnet.train.schedule import average_decay, check_norm, learning_rate
+from compoundnet.train.schedule import (
+    average_decay,
+    check_norm,
+    learning_rate,
+    phase_of,
+    steps_of_epoch,
+    total_steps,
+)
 
 WRITTEN = json.loads((Path(__file__).parent / "tf_rmsprop.json").read_text())
 
@@ -158,3 +166,33 @@ def test_rmsprop_goes_on_from_its_state() -> None:
     steps(first, whole, 2)
     steps(second, copied, 2)
     assert torch.equal(whole, copied)
+
+
+def test_a_run_has_the_steps_or_the_epochs_that_were_asked_for() -> None:
+    recipe = find_recipe("imagenet")
+    assert total_steps(recipe.replace(epochs=2.5), 10) == 25
+    assert total_steps(recipe.replace(steps=7, epochs=0), 10) == 7
+    assert total_steps(recipe.replace(epochs=0.01), 10) == 1
+
+
+def test_phases_have_equal_length_and_the_last_one_takes_what_is_left() -> None:
+    assert [phase_of(step, 10, 4) for step in range(12)] == [0, 0, 0, 1, 1, 2, 2, 2, 3, 3, 3, 3]
+
+
+def test_the_steps_of_an_epoch_share_the_images() -> None:
+    recipe = find_recipe("imagenet").replace(batch=8, accumulate=2)
+    assert steps_of_epoch(17, recipe, 1, 8) == 3
+    assert steps_of_epoch(16, recipe, 1, 8) == 2
+    assert steps_of_epoch(5, recipe.replace(batch=2), 1, 2) == 2, "each part of a step has an image"
+    assert steps_of_epoch(4, recipe, 2, 8) == 1
+    with pytest.raises(CompoundNetError, match="3 training images cannot be shared by 2 processes in 2 parts"):
+        steps_of_epoch(3, recipe, 2, 8)
+    with pytest.raises(CompoundNetError, match="a batch of 6 cannot be shared equally by 2 processes in 2 parts"):
+        steps_of_epoch(100, recipe, 2, 6)
+
+
+def test_the_cosine_stays_at_its_end() -> None:
+    recipe = find_recipe("imagenet").replace(schedule=Cosine(), warmup_epochs=0, frozen_epochs=0)
+    assert learning_rate(recipe, 100, 100, 10) == learning_rate(recipe, 150, 100, 10) == pytest.approx(0, abs=1e-12)
+    frozen = recipe.replace(frozen_epochs=1)
+    assert learning_rate(frozen, 11, 11, 10) == pytest.approx(0, abs=1e-12), "one step is left after the frozen ones"

@@ -1,0 +1,126 @@
+"""The plan of a race: how many start, how far each rung goes, and what is left for the winner."""
+
+from __future__ import annotations
+
+import pytest
+
+from compoundnet.fit import Candidate
+from compoundnet.fit.race_plan import ENTRANTS, RacePlan, plan_in_time, plan_race
+from compoundnet.fit.trainings import EPOCHS
+
+
+def candidate(number: int) -> Candidate:
+    return Candidate("m", 32 + number, "float32", 1, 1, 1, 1)
+
+
+@pytest.mark.parametrize(("seconds", "counts"), [(20, [1]), (100, [3, 1]), (1000, [9, 3, 1]), (5, None)])
+def test_a_race_is_as_large_as_the_time_allows(seconds: float, counts: list[int] | None) -> None:
+    plan = plan_race([(candidate(number), 10.0) for number in range(12)], seconds)
+    if counts is None:
+        assert plan is None
+        return
+    assert plan is not None and plan.seconds <= seconds
+    found = [count for count, _ in plan.rungs]
+    assert found[-1] == 1 and plan.rungs[-1][1] == 1.0
+    assert len(plan.entrants) == found[0] >= counts[0] and len(found) >= len(counts)
+    parts = [part for _, part in plan.rungs]
+    assert parts == sorted(parts)
+    assert plan.entrants == tuple(candidate(number) for number in range(found[0]))
+
+
+def test_what_takes_too_long_does_not_start_and_workers_share_the_work() -> None:
+    plan = plan_race([(candidate(0), 1000.0), (candidate(1), 10.0)], 50)
+    assert plan is not None and plan.entrants == (candidate(1),)
+    alone, together = (plan_race([(candidate(number), 10.0) for number in range(9)], 60, workers) for workers in (1, 4))
+    assert alone is not None and together is not None and len(together.entrants) > len(alone.entrants)
+
+
+def test_a_plan_weighs_a_better_candidate_against_a_longer_schedule() -> None:
+    good, fast = candidate(0), candidate(1)
+    costs = [(good, 100.0), (fast, 20.0)]
+
+    def planned(left: float, accuracies: tuple[float, float] = (0.72, 0.70)) -> RacePlan | None:
+        return plan_in_time(costs, accuracies, left, 1)
+
+    ample = planned(1000)
+    assert ample is not None
+    assert (ample.entrants, ample.length, ample.final) == ((good, fast), 1.0, 1.0)
+    # 100 s of the good one on the others, and 125 s on all images, are too long; of the fast one they are not.
+    short = planned(100, (0.80, 0.60))
+    assert short is not None
+    assert short.entrants[0] == good and short.final < 1
+    short = planned(100)
+    assert short is not None
+    assert (short.entrants, short.final) == ((fast,), 1.0)
+    # Nothing is left for all images; and at last for nothing.
+    least = planned(21)
+    assert least is not None
+    assert (least.entrants, least.length, least.final) == ((fast,), 0.5, 0.0)
+    assert planned(5) is None
+    # Where an accuracy suffices, the order decides.
+    assert planned(1000, (0.0, 0.0)) == ample
+
+
+def race(count: int, seconds: float, workers: int = 1, length: float = 1.0, final: float = 0.0) -> RacePlan | None:
+    """Of so many candidates, each of which takes 10 s."""
+    return plan_race([(candidate(number), 10.0) for number in range(count)], seconds, workers, length, final)
+
+
+def test_a_third_goes_on_and_the_last_rung_has_one() -> None:
+    for count, expected in ((1, [1]), (2, [2, 1]), (3, [3, 1]), (4, [4, 2, 1]), (7, [7, 3, 1]), (9, [9, 3, 1])):
+        plan = race(count, 1e4)
+        assert plan is not None and [many for many, _ in plan.rungs] == expected
+    plan = race(20, 1e4)
+    assert plan is not None and len(plan.entrants) == ENTRANTS == 9
+    # A ninth, a third and all of the schedule, but two epochs at the least.
+    assert [part for _, part in plan.rungs] == [max(2 / EPOCHS, 1 / 9), max(2 / EPOCHS, 1 / 3), 1.0]
+
+
+def test_the_seconds_of_a_race_by_hand() -> None:
+    """A training takes its own time and 3 s to start, and another start for each rung."""
+    one, three = race(1, 1e4), race(3, 1e4)
+    assert one is not None and three is not None
+    first = three.rungs[0][1]
+    assert one.seconds == pytest.approx(13 + 3)
+    assert three.seconds == pytest.approx(3 * 13 * first + 3 * 3 + 13 * (1 - first) + 3)
+    together = race(3, 1e4, workers=2)
+    assert together is not None
+    assert together.seconds == pytest.approx(3 * 13 / 2 * first + 2 * 3 + 13 * (1 - first) + 3)
+    half = race(1, 1e4, length=0.5)
+    assert half is not None and half.seconds == pytest.approx(5 + 3 + 3) and half.length == 0.5
+
+
+def test_a_race_takes_all_of_the_time_that_there_is_and_no_more() -> None:
+    assert race(1, 16) is not None and race(1, 15.9) is None
+    # With the training on all images: a quarter more of them, and 5 s to write it.
+    assert race(1, 16 + 12.5 + 5, final=1.0) is not None and race(1, 16 + 12.5 + 4.9, final=1.0) is None
+    assert race(1, 16 + 6.25 + 5, final=0.5) is not None and race(1, 16 + 6.25 + 4.9, final=0.5) is None
+    three = race(3, 1e4)
+    assert three is not None
+    exact, short = race(3, three.seconds), race(3, three.seconds - 0.1)
+    assert exact is not None and short is not None and (len(exact.entrants), len(short.entrants)) == (3, 2)
+
+
+def test_the_most_expensive_may_be_the_one_that_goes_on() -> None:
+    plan = plan_race([(candidate(0), 10.0), (candidate(1), 40.0)], 1e4)
+    assert plan is not None
+    first = plan.rungs[0][1]
+    assert plan.seconds == pytest.approx((13 + 43) * first + 6 + 43 * (1 - first) + 3)
+    assert plan.costs == (10.0, 40.0)
+
+
+def test_a_plan_in_words() -> None:
+    plan, one = race(3, 1e4, final=1.0), race(1, 1e4)
+    assert plan is not None and one is not None
+    assert plan.text().startswith(
+        f"3 candidates: 3 for {plan.rungs[0][1]:.0%} of the epochs, 1 for 100% of the epochs, about "
+    )
+    assert plan.text().endswith(", then the best on all images")
+    assert one.text().startswith("1 candidate: 1 for 100% of the epochs, about ") and "all images" not in one.text()
+
+
+def test_a_fifth_of_the_time_is_kept_in_reserve() -> None:
+    costs = [(candidate(0), 10.0)]
+    # The shortest schedule is 0.3 of the usual one: 3 s, and two starts.
+    assert plan_in_time(costs, [0.5], 9 / 0.8 + 0.01, 1) is not None
+    assert plan_in_time(costs, [0.5], 9 / 0.8 - 0.01, 1) is None
