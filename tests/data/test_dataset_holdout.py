@@ -164,9 +164,22 @@ def test_labels_of_few_images_are_held_out_by_their_number() -> None:
 
 
 def test_a_label_that_others_took_away_keeps_an_image_in_the_rest() -> None:
-    """Both images of the first label have a rare one of their own too, whose draw sends them where it will."""
-    rows = [[1, 1, 0], [1, 0, 1], *([[0, 1, 0]] * 2), *([[0, 0, 1]] * 2), *([[0, 0, 0]] * 6)]
-    for seed in range(20):
-        rest, held = hold_out(labelled(rows), 6, seed)
+    """Each image of the first label has a rarer one too, whose draw may hold all of them out."""
+    rows = [[1, 1, 0, 0], [1, 0, 1, 0], [1, 0, 0, 1], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], *([[0, 0, 0, 0]] * 4)]
+    for seed in range(60):
+        rest, held = hold_out(labelled(rows), 5, seed)
         assert rest.labels.any(axis=0).all()
         assert len(rest) + len(held) == len(rows)
+
+
+def test_a_label_of_all_images_beside_one_of_none() -> None:
+    rest, held = hold_out(labelled([[0, 1]] * 10), 3)
+    assert (len(rest), len(held)) == (7, 3)
+
+
+def test_images_without_labels_fill_up_what_labels_leave_and_no_more() -> None:
+    pairs = [[int(label == number // 2) for label in range(6)] for number in range(12)]
+    for amount, without in ((2, 0), (6, 0), (8, 2), (10, 4)):
+        _, held = hold_out(labelled([*pairs, *([[0] * 6] * 5)]), amount)
+        assert held.labels.any(axis=0).all(), "one of each two"
+        assert int((~held.labels.any(axis=1)).sum()) == without

@@ -88,8 +88,8 @@ def test_images_are_others_if_a_file_is_changed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [0, -1, math.inf, math.nan])
 def test_a_bound_is_a_number_above_0(name: str, value: float) -> None:
     with pytest.raises(CompoundNetError, match=f"{name} must be a number above 0"):
-        Limits(**{name: value})
-    assert getattr(Limits(**{name: 0.5}), name) == 0.5
+        msgspec.structs.replace(Limits(), **{name: value})
+    assert getattr(msgspec.structs.replace(Limits(), **{name: 0.5}), name) == 0.5
 
 
 def test_fractions_have_limits() -> None:

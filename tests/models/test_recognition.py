@@ -18,7 +18,7 @@ from compoundnet.base import CompoundNetError
 from compoundnet.models import convert, read_foreign
 from compoundnet.models.layouts import LAYOUTS, from_layout, layout, permuted
 from compoundnet.models.recognition import Hint, Recognition, recognise
-from compoundnet.models.tensors import Shape, expected_tensors
+from compoundnet.models.tensors import Shape, expected_tensors, state_shapes
 from compoundnet.nn import build
 
 B0 = network("efficientnet-b0")
@@ -240,6 +240,15 @@ def test_a_file_of_timm_gives_timms_logits(name: str, make: Callable[[Any], nn.M
     with torch.inference_mode():
         expected = theirs(image)
         assert (ours(image) - expected).abs().max() <= 1e-4 * expected.abs().max()
+
+
+@pytest.mark.parametrize("part", ["stem", "head", "stages.2.0.project"])
+@pytest.mark.parametrize("shape", [(), (0, 3, 3, 3), (8,)])
+def test_a_convolution_whose_weight_is_none_is_no_network(part: str, shape: Shape) -> None:
+    """Found by fuzzing: the channels were read from a weight without axes."""
+    shapes = dict(state_shapes(arch.network("efficientnet-b0")))
+    with pytest.raises(CompoundNetError, match=r"a\.pth"):
+        recognise(shapes | {f"{part}.conv.weight": shape}, "a.pth")
 
 
 def test_convert_tells_everything_by_itself(tmp_path: Path) -> None:

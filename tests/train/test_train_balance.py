@@ -39,6 +39,11 @@ def test_the_fine_tuning_recipe_decides_by_the_counts_and_says_so() -> None:
     chosen, note = choose_balance(recipe, few)
     assert chosen.balance == "loss" and note is not None
     assert note.startswith("class 'dark' has 40 training images, class 'light' 4: balance = loss, ")
+    assert note.endswith("; --set balance=none leaves it out")
+    asked, told = choose_balance(recipe.replace(balance="loss"), few)
+    assert asked.balance == "loss" and told is not None and "leaves it out" not in told
+    just = unequal_dataset((int(4 * UNEQUAL), 10, 4)).split("train")
+    assert choose_balance(recipe, just)[0].balance == "loss" and choose_balance(recipe, just)[1] is not None
     assert choose_balance(recipe, equal)[0].balance == "none" and choose_balance(recipe, equal)[1] is None
     assert choose_balance(recipe, few, own_loss=True)[0].balance == "sampler"
     kept, warning = choose_balance(recipe.replace(balance="none"), few)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -11,6 +12,7 @@ from small_train import small_dataset
 
 from compoundnet.arch import cost
 from compoundnet.trials.estimate import estimate
+from compoundnet.trials.outcomes import plan
 
 
 def test_networks_and_multiply_adds_are_exact() -> None:
@@ -39,3 +41,21 @@ def test_a_recipe_in_steps_is_counted_in_steps(monkeypatch: pytest.MonkeyPatch) 
     search = msgspec.structs.replace(search, recipe=msgspec.convert(fields, type(search.recipe)))
     # Evaluations after steps 6 and 9.
     assert estimate(search, small_dataset(), 1).hours == pytest.approx(5 * (9 + 1) / 3600)
+
+
+def test_a_network_takes_time_in_proportion_to_its_multiply_adds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the cheapest and the most expensive one it is measured; the others lie on the line between them."""
+    monkeypatch.setattr(sys.modules[estimate.__module__], "_seconds", lambda task: cost(task.network).macs * 1e-6)
+    search = small_search()
+    macs = [cost(network).macs for network in search.networks()]
+    mean = sum(macs) / len(macs) * 1e-6
+    assert estimate(search, small_dataset(), 1).hours == pytest.approx(5 * 13 * mean / 3600)
+
+
+def test_a_step_takes_the_time_between_two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([100.0, 101.0, 103.0, 105.0, 107.0, 107.5])
+    module = sys.modules[estimate.__module__]
+    search, data = small_search(), small_dataset()
+    task = plan(next(iter(search.networks())), data, search.recipe, seed=0)
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: next(times)))
+    assert module._seconds(task) == 2.0

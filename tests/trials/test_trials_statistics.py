@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 from scipy import stats
 
-from compoundnet.trials.statistics import AccuracySample, combination, difference, interval, standard_error
+from compoundnet.trials.statistics import (
+    AccuracySample,
+    Interval,
+    combination,
+    difference,
+    interval,
+    percent,
+    points,
+    standard_error,
+)
 
 FIRST = AccuracySample((0.61, 0.63, 0.60), 1000)
 SECOND = AccuracySample((0.58, 0.59, 0.55, 0.57), 1000)
@@ -60,3 +69,30 @@ def test_a_combination_with_half_weights_is_the_difference_of_means_of_two() -> 
 def test_a_sample_of_nothing_is_refused(values: tuple[tuple[float, ...], int]) -> None:
     with pytest.raises(ValueError, match="at least one"):
         AccuracySample(*values)
+
+
+def test_intervals_in_words() -> None:
+    assert percent(Interval(0.612, 0.001, 0.6091, 0.6149)) == "61.20% (60.91 to 61.49)"
+    assert points(Interval(0.012, 0.001, 0.0081, -0.0161)) == "+1.20 (+0.81 to -1.61)"
+    assert percent(None) == points(None) == ""
+
+
+def test_an_interval_that_touches_zero_says_nothing() -> None:
+    assert [Interval(0, 1, low, high).sign for low, high in ((0, 1), (-1, 0), (0.1, 1), (-1, -0.1))] == [0, 0, 1, -1]
+
+
+def test_one_seed_has_wilsons_interval() -> None:
+    found = interval(AccuracySample((0.6,), 50))
+    low, high = stats.binomtest(30, 50).proportion_ci(0.95, "wilson")
+    assert (found.low, found.high) == pytest.approx((low, high))
+    # Agresti and Coull: two hits and two misses are added.
+    assert found.error == pytest.approx((32 / 54 * 22 / 54 / 50) ** 0.5)
+
+
+def test_two_seeds_have_a_spread_and_wide_intervals_end_at_0_and_1() -> None:
+    found = interval(AccuracySample((0.1, 0.9), 1000))
+    assert found.error == pytest.approx(0.4) and (found.low, found.high) == (0.0, 1.0)
+
+
+def test_one_image_is_a_sample() -> None:
+    assert AccuracySample((1.0,), 1).images == 1

@@ -120,19 +120,23 @@ def _simplest(low: float, high: float) -> float:
 
 def _channels(shapes: Mapping[str, Shape], layout: Layout, network: Network) -> tuple[int, list[int], int, int] | None:
     """The channels of stem, stages and head, before and after the pool, that the tensors have; None if the names are
-    not those of the network."""
+    not those of the network, or a part has no weight of a convolution."""
     theirs = {pair.ours: pair for pair in trunk_pairs(layout, network)}
     if any(pair.theirs not in shapes for ours, pair in theirs.items() if not ours.endswith(COUNTER)):
         return None
 
+    ends = (("head.", network.head.channels), ("hidden.", network.head.hidden))
+
     def out_channels(prefix: str) -> int:
         last = [name for name in theirs if name.startswith(prefix) and name.endswith(".weight") and ".se." not in name]
         convs = [name for name in last if len(shapes[theirs[name].theirs]) == 4 and "shortcut" not in name]
-        return layouts.permuted(shapes[theirs[convs[-1]].theirs], theirs[convs[-1]].axes)[0]
+        return layouts.permuted(shapes[theirs[convs[-1]].theirs], theirs[convs[-1]].axes)[0] if convs else 0
 
-    stages = [out_channels(f"stages.{number}.0.") for number in range(len(network.stages))]
-    head = out_channels("head.") if network.head.channels else 0
-    return out_channels("stem."), stages, head, out_channels("hidden.") if network.head.hidden else 0
+    stem, stages = out_channels("stem."), [out_channels(f"stages.{index}.0.") for index in range(len(network.stages))]
+    head, hidden = (out_channels(part) if there else None for part, there in ends)
+    if 0 in (stem, *stages, head, hidden):
+        return None
+    return stem, stages, head or 0, hidden or 0
 
 
 def _width(base: Network, stem: int, stages: list[int], head: int, hidden: int) -> float | None:
