@@ -1,4 +1,4 @@
-"""Scaling studies: their networks, what they conclude from made-up accuracies, and one that trains."""
+"""Scaling studies: their networks, and what they conclude from made-up accuracies."""
 
 from __future__ import annotations
 
@@ -7,17 +7,14 @@ import io
 import math
 import random
 from collections.abc import Callable
-from pathlib import Path
 
 import msgspec
 import pytest
-from small_train import small_dataset, small_network
+from small_train import small_network
 from told_study import Numbered, told_trials
 
-from compoundnet.arch import Coefficients, Network, cost, known_rules, network, own_rule
+from compoundnet.arch import Coefficients, cost, known_rules, network, own_rule
 from compoundnet.base import CompoundNetError, decode_toml
-from compoundnet.models import read_folder
-from compoundnet.search.execution import run
 from compoundnet.search.kinds import decode
 from compoundnet.search.study.findings import result
 from compoundnet.search.study.lines import (
@@ -252,19 +249,45 @@ def test_result_toml_holds_what_was_found() -> None:
     assert decode_toml(result(search, trials), StudySummary, "result.toml") == summarise(search, trials)
 
 
-def test_a_study_trains_to_the_end_and_keeps_the_networks_of_table_7(tmp_path: Path) -> None:
-    search = study(8, seeds=1)
-    opened = run(search, small_dataset(), tmp_path / "study")
-    trials = opened.study.get_trials()
-    opened.close()
-    assert [trial.state.name for trial in trials] == ["COMPLETE"] * 5
-    kept = {place.name: read_folder(tmp_path / "study" / "models" / place.name) for place in search.places()}
-    assert set(kept) == {"baseline", "width-w2", "depth-d4", "resolution-r2", "compound-d1.4-w1.2-r1.3"}
-    for place in search.places():
-        assert _stages(kept[place.name].network) == _stages(place.network)
-        assert kept[place.name].preprocess.size == place.network.resolution
-    assert {file.name for file in (tmp_path / "study").glob("figure8.*")} == {"figure8.svg", "figure8.png"}
+@pytest.mark.parametrize("budget", [1.0001, 1e4])
+def test_the_limits_of_a_budget(budget: float) -> None:
+    assert at_budgets(small_network(), paper_lines(8), [1.5]).lines
+    with pytest.raises(CompoundNetError, match="above 1; got"):
+        at_budgets(small_network(), paper_lines(8), [10_001])
+    width = StudyLines("t", "s", (paper_lines(8).lines[0],))
+    assert len(at_budgets(network("efficientnet-b0"), width, [budget, 2, 2]).lines[0].points) == 2
 
 
-def _stages(net: Network) -> list[tuple[int, int]]:
-    return [(stage.channels, stage.repeats) for stage in net.stages]
+def test_budgets_are_sorted_named_and_met_by_the_nearest_multiplier() -> None:
+    """Along the direction of (1, 2, 1) no width of four decimals is nearer to the cost than the one that is taken."""
+    base = network("efficientnet-b0")
+    lines = StudyLines("t", "s", (StudyLine("width", ((1, 2, 1),)),))
+    found = at_budgets(base, lines, [4, 2.5])
+    assert found.source == "s; multipliers matched to 2.5, 4 times the baseline's cost"
+    for (_, width, _), budget in zip(found.lines[0].points, (2.5, 4), strict=True):
+        wanted = math.log(budget * cost(base).macs)
+        off = {one: abs(math.log(cost(scaled(base, (1, width + one, 1))).macs) - wanted) for one in (-0.002, 0, 0.002)}
+        assert off[0] == min(off.values())
+
+
+def test_a_cost_that_a_direction_does_not_reach_is_an_error() -> None:
+    lines = StudyLines("t", "s", (StudyLine("hardly", ((1, 1.001, 1),)),))
+    with pytest.raises(CompoundNetError, match=r"scaling by \(1, 1.001, 1\) does not reach"):
+        at_budgets(small_network(), lines, [50])
+
+
+def test_multipliers_of_a_network() -> None:
+    base = network("efficientnet-b0")
+    assert scaled(base, (1, 1, 1)) is base
+    assert scaled(base, (1, 1, 8)).resolution == 8 * 224
+    assert scaled(base, (1, 1, 8.5)).resolution == 1904, "more than a factor of 8 is given in pixels"
+    assert scaled(base, (2, 1, 1)).stages[1].repeats == 4
+
+
+def test_lines_need_points_and_names() -> None:
+    with pytest.raises(ValueError, match="holds no point"):
+        StudyLine("empty", ())
+    with pytest.raises(ValueError, match="at least one line"):
+        StudyLines("t", "s", ())
+    with pytest.raises(ValueError, match="a different name, got a, a"):
+        StudyLines("t", "s", (StudyLine("a", ((1, 1, 1),)), StudyLine("a", ((1, 2, 1),))))

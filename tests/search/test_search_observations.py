@@ -1,0 +1,99 @@
+"""The two observations on curves of a few networks, by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from compoundnet.search.study.observations import CostedSample, at_cost, first, second, second_on_curves
+from compoundnet.trials.statistics import AccuracySample
+
+
+def dot(macs: int, accuracy: float, spread: float = 0.001) -> CostedSample:
+    """A network with two seeds, whose accuracies differ by twice the spread."""
+    return CostedSample(macs, AccuracySample((accuracy - spread, accuracy + spread), 1000))
+
+
+def test_the_accuracy_at_a_cost_lies_on_the_line_between_neighbours() -> None:
+    low, middle, high = dot(100, 0.5), dot(400, 0.6), dot(1600, 0.7)
+    curve = [high, low, middle]
+    (one, before), (other, after) = at_cost(curve, 200)
+    assert (one, other) == pytest.approx((0.5, 0.5)) and (before, after) == (low.sample, middle.sample)
+    assert at_cost(curve, 100) == [(1.0, low.sample)]
+    assert at_cost(curve, 400) == [(1.0, middle.sample)]
+    assert at_cost(curve, 1600) == [(1.0, high.sample)]
+    for outside in (99, 1601):
+        with pytest.raises(ValueError, match=f"no neighbours at {outside}"):
+            at_cost(curve, outside)
+
+
+def test_a_gain_that_falls_with_each_doubling_diminishes() -> None:
+    found = first([("width", [dot(400, 0.65), dot(100, 0.5), dot(200, 0.6)])])
+    assert found.holds and found.verdict == "It holds here. Every difference is beyond noise (95% confidence)."
+    improves, diminishes = found.findings
+    assert (improves.what, improves.says) == ("width: 4 times the cost, less its start", "scaling helps")
+    assert improves.difference.mean == pytest.approx(0.15)
+    assert diminishes.what == "width: gain for each doubling of cost, first half less second"
+    assert diminishes.says == "the gain diminishes"
+    assert diminishes.difference.mean == pytest.approx(0.1 - 0.05)
+    # Two doublings at first, one later.
+    slower = first([("width", [dot(100, 0.5), dot(400, 0.6), dot(800, 0.7)])]).findings[1]
+    assert slower.says == "the gain grows"
+    assert slower.difference.mean == pytest.approx(0.1 / 2 - 0.1)
+
+
+def test_what_is_against_an_observation_is_listed() -> None:
+    found = first([("a", [dot(100, 0.6), dot(200, 0.5)]), ("b", [dot(100, 0.5), dot(200, 0.6), dot(400, 0.9)])])
+    assert found.holds is False
+    assert found.verdict == (
+        "It does not hold here: a: 2 times the cost, less its start: scaling harms; b: gain for each doubling of cost,"
+        " first half less second: the gain grows."
+    )
+
+
+def test_noise_one_seed_and_too_few_networks_leave_it_open() -> None:
+    noise = first([("a", [dot(100, 0.5, 0.1), dot(200, 0.52, 0.1)]), ("b", [dot(100, 0.5), dot(200, 0.6)])])
+    assert noise.holds is None and noise.verdict.endswith("1 of 2 differences lie within noise.")
+    assert noise.findings[0].says == "no difference beyond noise"
+    two = first([("a", [dot(100, 0.5), dot(200, 0.6)])])
+    assert two.holds is None and two.verdict.startswith("Scaling helps here; three networks on a line")
+    alone = CostedSample(100, AccuracySample((0.5,), 1000))
+    single = first([("a", [alone, dot(200, 0.9)])])
+    assert single.holds is None and single.verdict.endswith("the noise of training is unknown with a single seed.")
+    for nothing in ([], [("a", [dot(100, 0.5)])], [("a", [dot(100, 0.5), dot(100, 0.6)])]):
+        assert first(nothing).verdict == "Not tested: too few networks are finished."
+
+
+def test_the_balanced_networks_are_compared_at_each_budget() -> None:
+    pairs = [(dot(200, 0.62), dot(200, 0.6)), (dot(400, 0.7), dot(400, 0.66))]
+    found = second([("width", pairs), ("depth", pairs[:1]), ("empty", [])], {"width", "depth"})
+    assert found.holds and [finding.what for finding in found.findings] == [
+        "balanced less width, mean over 2 budgets", "balanced less depth",
+    ]  # fmt: skip
+    assert [finding.difference.mean for finding in found.findings] == [pytest.approx(0.03), pytest.approx(0.02)]
+    assert {finding.says for finding in found.findings} == {"balanced is better"}
+    worse = [(dot(200, 0.5), dot(200, 0.6))]
+    assert second([("width", pairs), ("fast", worse)], {"width"}).holds, "another rule decides nothing"
+    assert second([("width", pairs), ("depth", worse)], {"width", "depth"}).holds is False
+    assert second([("width", pairs), ("depth", worse)], {"width", "depth"}).findings[1].says == "balanced is worse"
+
+
+def test_curves_are_compared_at_the_highest_cost_that_both_reach() -> None:
+    balanced = ("d2", [dot(200_000, 0.6), dot(800_000, 0.7)])
+    plain = ("d1", [dot(100_000, 0.5), dot(400_000, 0.6)])
+    found = second_on_curves(balanced, [plain, ("r2", [dot(100_000, 0.7), dot(1_600_000, 0.9)])])
+    assert [finding.what for finding in found.findings] == [
+        "(d2) less (d1) at 0.4M multiply-adds", "(d2) less (r2) at 0.8M multiply-adds",
+    ]  # fmt: skip
+    # Halfway between 0.6 and 0.7, less 0.6; and 0.7 less three quarters of the way from 0.7 to 0.9.
+    assert [finding.difference.mean for finding in found.findings] == [pytest.approx(0.05), pytest.approx(-0.15)]
+    assert found.holds, "the first rival alone decides"
+
+
+def test_curves_without_a_common_cost_are_not_compared() -> None:
+    balanced = ("d2", [dot(200, 0.6), dot(800, 0.7)])
+    for rival in ([dot(100, 0.5)], [dot(50, 0.5), dot(199, 0.6)], [dot(801, 0.5), dot(900, 0.6)]):
+        assert second_on_curves(balanced, [("d1", rival)]).verdict.startswith("Not tested")
+    assert second_on_curves(("d2", [dot(200, 0.6)]), [("d1", [dot(100, 0.5), dot(300, 0.6)])]).findings == ()
+    assert second_on_curves(balanced, []).verdict.startswith("Not tested")
+    touching = second_on_curves(balanced, [("d1", [dot(50, 0.5), dot(200, 0.5)])])
+    assert touching.holds and touching.findings[0].difference.mean == pytest.approx(0.1)
