@@ -113,8 +113,10 @@ def test_sigterm_cleans_up_and_a_command_ends_with_its_code(tmp_path: Path) -> N
 @pytest.mark.parametrize("dropping", ["destructor", "callback"])
 def test_a_signal_in_a_destructor_or_a_callback_ends_the_command(dropping: str, sent: int, code: int) -> None:
     script = """
-    import os, sys, time, weakref
+    import os, signal, sys, time, weakref
     from compoundnet.cli.faults import errors_as_lines
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored where tests run in the background
 
     def stop(*_):
         os.kill(os.getpid(), int(sys.argv[2]))
@@ -139,8 +141,9 @@ def test_a_signal_in_a_destructor_or_a_callback_ends_the_command(dropping: str, 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_while_python_ends_prints_nothing(sent: int) -> None:
     script = """
-    import atexit, os, sys, time
+    import atexit, os, signal, sys, time
     from compoundnet.cli.faults import errors_as_lines
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     atexit.register(time.sleep, 60)
     with errors_as_lines():
         pass

@@ -11,16 +11,11 @@ import pytest
 from grey_images import images, write_models
 
 from compoundnet.data import Dataset
-from compoundnet.fit import Candidate, Fit, Limits, deployment, finding, fit, read_fit, trainings
-from compoundnet.fit.race import RungStudy
+from compoundnet.fit import Fit, deployment, finding, fit, read_fit, trainings
 from compoundnet.fit.trainings import Trainings, key
 from compoundnet.models import open_folder
 from compoundnet.train import Watcher, evaluate
 from compoundnet.train.interruptions import InterruptedRunError
-
-
-def candidate(number: int) -> Candidate:
-    return Candidate("m", 32 + number, "float32", 1, 1, 1, 1)
 
 
 @pytest.fixture(scope="module")
@@ -133,9 +128,3 @@ def test_what_ends_a_race_leaves_the_probe_and_the_same_command_goes_on(
     assert (tmp_path / "best.onnx").exists() and interrupted.finished
     after = again()
     assert after.rungs and not any("was stopped" in note for note in after.notes)
-
-
-def test_settings_of_a_rung_are_its_candidates() -> None:
-    study = RungStudy((candidate(0), candidate(1)), (2, 3), last=False)
-    assert study.trials() == 2 and study.params()[1] == {"candidate": 1.0, "epochs": 3.0}
-    assert Limits(max_latency=5).times(2).max_latency == 10

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from compoundnet.fit import Candidate
+from compoundnet.fit import Candidate, Limits
+from compoundnet.fit.race import RungStudy
 from compoundnet.fit.race_plan import ENTRANTS, RacePlan, plan_in_time, plan_race
 from compoundnet.fit.trainings import EPOCHS
 
@@ -124,3 +125,9 @@ def test_a_fifth_of_the_time_is_kept_in_reserve() -> None:
     # The shortest schedule is 0.3 of the usual one: 3 s, and two starts.
     assert plan_in_time(costs, [0.5], 9 / 0.8 + 0.01, 1) is not None
     assert plan_in_time(costs, [0.5], 9 / 0.8 - 0.01, 1) is None
+
+
+def test_settings_of_a_rung_are_its_candidates() -> None:
+    study = RungStudy((candidate(0), candidate(1)), (2, 3), last=False)
+    assert study.trials() == 2 and study.params()[1] == {"candidate": 1.0, "epochs": 3.0}
+    assert Limits(max_latency=5).times(2).max_latency == 10

@@ -249,13 +249,12 @@ def test_result_toml_holds_what_was_found() -> None:
     assert decode_toml(result(search, trials), StudySummary, "result.toml") == summarise(search, trials)
 
 
-@pytest.mark.parametrize("budget", [1.0001, 1e4])
-def test_the_limits_of_a_budget(budget: float) -> None:
-    assert at_budgets(small_network(), paper_lines(8), [1.5]).lines
-    with pytest.raises(CompoundNetError, match="above 1; got"):
-        at_budgets(small_network(), paper_lines(8), [10_001])
+def test_the_limits_of_a_budget() -> None:
     width = StudyLines("t", "s", (paper_lines(8).lines[0],))
-    assert len(at_budgets(network("efficientnet-b0"), width, [budget, 2, 2]).lines[0].points) == 2
+    for budget in (1.0001, 1e4):
+        assert len(at_budgets(network("efficientnet-b0"), width, [budget, 2, 2]).lines[0].points) == 2
+    with pytest.raises(CompoundNetError, match="above 1; got"):
+        at_budgets(small_network(), width, [10_001])
 
 
 def test_budgets_are_sorted_named_and_met_by_the_nearest_multiplier() -> None:

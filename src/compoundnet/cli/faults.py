@@ -48,7 +48,8 @@ def errors_as_lines() -> Iterator[None]:
         _fail(report_fault(error), FAULT)
     finally:  # the work is over: a signal while Python ends prints no traceback
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_DFL)
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as a shell has SIGINT in the background
+                signal.signal(number, signal.SIG_DFL)
 
 
 def _fail(message: str, code: int = 1) -> NoReturn:
@@ -67,7 +68,7 @@ def _stop_again(ignored: sys.UnraisableHookArgs) -> None:
     """Repeat a signal whose exception was raised where Python drops it: in a destructor or a callback."""
     stops = {KeyboardInterrupt: signal.SIGINT, SystemExit: signal.SIGTERM}
     number = stops.get(ignored.exc_type)
-    if number is None:
+    if number is None or threading.current_thread() is not threading.main_thread():  # only there signals raise
         sys.__unraisablehook__(ignored)
         return
     if number == signal.SIGTERM:

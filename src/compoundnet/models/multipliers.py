@@ -125,14 +125,13 @@ def _channels(shapes: Mapping[str, Shape], layout: Layout, network: Network) -> 
     if any(pair.theirs not in shapes for ours, pair in theirs.items() if not ours.endswith(COUNTER)):
         return None
 
-    ends = (("head.", network.head.channels), ("hidden.", network.head.hidden))
-
     def out_channels(prefix: str) -> int:
         last = [name for name in theirs if name.startswith(prefix) and name.endswith(".weight") and ".se." not in name]
         convs = [name for name in last if len(shapes[theirs[name].theirs]) == 4 and "shortcut" not in name]
         return layouts.permuted(shapes[theirs[convs[-1]].theirs], theirs[convs[-1]].axes)[0] if convs else 0
 
     stem, stages = out_channels("stem."), [out_channels(f"stages.{index}.0.") for index in range(len(network.stages))]
+    ends = (("head.", network.head.channels), ("hidden.", network.head.hidden))
     head, hidden = (out_channels(part) if there else None for part, there in ends)
     if 0 in (stem, *stages, head, hidden):
         return None
