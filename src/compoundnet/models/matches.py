@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
@@ -17,11 +17,24 @@ CLASSIFIER, STEM = "classifier.", "stem.conv.weight"
 
 
 class Match(msgspec.Struct, frozen=True):
+    """What differs.
+
+    Attributes:
+        layout: The layout.
+        network: The network.
+        missing: The network's tensors that the file lacks, under the layout's names.
+        misshapen: Those of another shape.
+        extra: The file's tensors that the network lacks.
+        stray: Extra tensors that are named as parts of the stages are: this network is smaller than that of the file.
+        trunk: How many tensors the network has.
+    """
+
     layout: Layout
     network: Network
     missing: tuple[str, ...]
     misshapen: tuple[str, ...]
     extra: tuple[str, ...]
+    stray: tuple[str, ...]
     trunk: int
 
     @property
@@ -33,13 +46,6 @@ class Match(msgspec.Struct, frozen=True):
         """The differing tensors as a share of the network's."""
         return (len(self.missing) + len(self.misshapen) + len(self.stray)) / self.trunk
 
-    @property
-    def stray(self) -> tuple[str, ...]:
-        """Extra tensors that are named as parts of the trunk are: this is a smaller network than that of the file."""
-        trunk = trunk_pairs(self.layout, self.network)
-        roots = {_root(pair.theirs) for pair in trunk if pair.ours.startswith("stages.")}
-        return tuple(name for name in self.extra if _root(name) in roots)
-
 
 def _root(name: str) -> str:
     """`blocks` of `blocks.0.1.conv_dw.weight`, `block` of `block2a_dwconv/kernel`."""
@@ -47,21 +53,32 @@ def _root(name: str) -> str:
     return found[0] if found else ""
 
 
-def trunk_pairs(layout: Layout, network: Network) -> list[layouts.Pair]:
-    return [pair for pair in layout.pairs(layout.adapt(network)) if not pair.ours.startswith(CLASSIFIER)]
+def trunk_pairs(layout: Layout, network: Network) -> Iterator[layouts.Pair]:
+    """The tensors of all but the classifier. Raises CompoundNetError at a block that the layout lacks."""
+    return (pair for pair in layout.each_pair(layout.adapt(network)) if not pair.ours.startswith(CLASSIFIER))
 
 
-def compare(shapes: Mapping[str, Shape], layout: Layout, network: Network, *, whole: bool = False) -> Match | None:
-    """Compare everything but the classifier and the number of input channels.
+def holds_names(shapes: Mapping[str, Shape], layout: Layout, network: Network) -> bool:
+    """Whether all tensors of a trunk are there by name. Ends at the first that is not, which `compare` does not."""
+    try:
+        return all(pair.theirs in shapes for pair in trunk_pairs(layout, network) if not pair.ours.endswith(COUNTER))
+    except CompoundNetError:
+        return False
 
-    Returns:
-        None if the layout has no such network, or (unless `whole`) if its first weight is not among the tensors.
-    """
+
+def holds_stem(shapes: Mapping[str, Shape], layout: Layout, network: Network) -> bool:
+    """Whether the layout has such a network, and its first weight is there by name."""
+    try:
+        return any(pair.theirs in shapes for pair in layout.pairs(layout.adapt(network)) if pair.ours == STEM)
+    except CompoundNetError:
+        return False
+
+
+def compare(shapes: Mapping[str, Shape], layout: Layout, network: Network) -> Match | None:
+    """Compare all but the classifier and the number of input channels; None if the layout has no such network."""
     try:
         pairs = layout.pairs(layout.adapt(network))
     except CompoundNetError:
-        return None
-    if not whole and all(pair.theirs not in shapes for pair in pairs if pair.ours == STEM):
         return None
     ours = expected_tensors(network)
     missing, misshapen, known = [], [], set()
@@ -79,7 +96,9 @@ def compare(shapes: Mapping[str, Shape], layout: Layout, network: Network, *, wh
         for name in shapes
         if name not in known and not name.endswith(COUNTER) and not re.fullmatch(layout.ignored, name)
     )
-    return Match(layout, network, tuple(missing), tuple(misshapen), extra, len(ours))
+    roots = {_root(pair.theirs) for pair in pairs if pair.ours.startswith("stages.")} if extra else set()
+    stray = tuple(name for name in extra if _root(name) in roots)
+    return Match(layout, network, tuple(missing), tuple(misshapen), extra, stray, len(ours))
 
 
 def _same(found: Shape, expected: Shape, *, stem: bool) -> bool:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping
-from fractions import Fraction
 from itertools import pairwise
 
 import msgspec
@@ -14,7 +14,7 @@ from compoundnet.arch import Network
 from compoundnet.arch.scaling import round_channels, scaled_repeats
 from compoundnet.models import layouts
 from compoundnet.models.layouts import Layout
-from compoundnet.models.matches import Match, compare, trunk_pairs
+from compoundnet.models.matches import Match, compare, holds_stem, trunk_pairs
 from compoundnet.models.tensors import COUNTER, Shape
 
 _MAX_DEPTH, _MAX_WIDTH, _MAX_REPEATS = 10, 10, 60
@@ -24,7 +24,7 @@ def scaled(shapes: Mapping[str, Shape], layout: Layout) -> Iterator[Match]:
     """The baselines at the depth and width of the tensors, those of the simplest multipliers first."""
     found = []
     for base in arch.networks().values():
-        if base.scaling is None and compare(shapes, layout, base) is not None:
+        if base.scaling is None and holds_stem(shapes, layout, base):
             resized = next(_resized(shapes, layout, base), None)
             match = None if resized is None else compare(shapes, layout, resized)
             found += [match] if match is not None and match.fits else []
@@ -67,12 +67,16 @@ def _repeats(base: Network, norms: int) -> Iterator[tuple[float, tuple[int, ...]
     fixed, first, others = _norms_of(base)
     wholes = {sum(base.stages[index].repeats for index in group) for group in base.groups}
     # Between two limits no group changes its repeats.
-    limits = {Fraction(count, whole) for whole in wholes for count in range(whole * _MAX_DEPTH + 1)}
-    for low, high in pairwise(sorted(limits)):
-        repeats = scaled_repeats(base, float(high))
-        total = fixed + sum(one + (count - 1) * more for one, more, count in zip(first, others, repeats, strict=True))
-        if total == norms:
-            yield _simplest(float(low), float(high)), repeats
+    limits = sorted({count / whole for whole in wholes for count in range(whole * _MAX_DEPTH + 1)})
+
+    def norms_at(depth: float) -> int:
+        repeats = scaled_repeats(base, depth)
+        return fixed + sum(one + (count - 1) * more for one, more, count in zip(first, others, repeats, strict=True))
+
+    # More depth takes no repeat away, so the norms increase with it.
+    begin, end = (bisect(limits, norms, lo=1, key=norms_at) for bisect in (bisect_left, bisect_right))
+    for low, high in pairwise(limits[begin - 1 : end]):
+        yield _simplest(low, high), scaled_repeats(base, high)
 
 
 def _counted(shapes: Mapping[str, Shape], layout: Layout, base: Network) -> Iterator[tuple[None, tuple[int, ...]]]:

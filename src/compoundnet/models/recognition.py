@@ -18,7 +18,7 @@ from compoundnet.base import CompoundNetError
 from compoundnet.models import layouts
 from compoundnet.models.layouts import Layout
 from compoundnet.models.layouts.timm import timm_name
-from compoundnet.models.matches import CLASSIFIER, STEM, Match, compare
+from compoundnet.models.matches import CLASSIFIER, STEM, Match, compare, holds_names, holds_stem
 from compoundnet.models.multipliers import scaled, scaled_note
 from compoundnet.models.tensors import Shape
 
@@ -82,16 +82,19 @@ def recognise(
     tried = [layouts.layout(layout)] if layout is not None else list(layouts.LAYOUTS.values())
     networks = [network] if network is not None else list(arch.networks().values())
     present = [one for one in tried if layout is not None or _has_stem(one, shapes)]
-    whole = layout is not None and network is not None
     pairs = [(one, wanted) for one in present for wanted in networks]
-    matches = [match for pair in pairs if (match := compare(shapes, *pair, whole=whole)) is not None]
-    fitting = [match for match in matches if match.fits]
+    # Only those with all the names are compared in full: two or three of hundreds.
+    named = [compare(shapes, *pair) for pair in pairs if holds_names(shapes, *pair)]
+    fitting = [match for match in named if match is not None and match.fits]
     notes: list[str] = []
     if not fitting and network is None:
         resized = [match for one in present for match in scaled(shapes, one)]
         fitting = [match for match in resized if match.network == resized[0].network]
         notes += [scaled_note(match.network) for match in fitting[:1]]
     if not fitting:
+        whole = layout is not None and network is not None
+        begun = [pair for pair in pairs if whole or holds_stem(shapes, *pair)]
+        matches = [match for pair in begun if (match := compare(shapes, *pair)) is not None]
         raise CompoundNetError(_unknown(shapes, source, matches, network, layout))
     chosen, why = _choose(fitting, hints)
     return _finished(shapes, outside or {}, chosen, (*notes, *why))

@@ -92,15 +92,17 @@ class Layout(msgspec.Struct, frozen=True):
 
     def pairs(self, network: Network) -> tuple[Pair, ...]:
         """Return every tensor of an adapted network under both names."""
+        return tuple(self.each_pair(network))
+
+    def each_pair(self, network: Network) -> Iterator[Pair]:
+        """`pairs` one by one, for who may need only the first; `unsupported` is raised at the block that is."""
         if any(stage.skip == "pool" for stage in network.stages):
             raise unsupported(self.library, network, "pooled skip")
         if network.head.hidden and not self.hidden_head:
             raise unsupported(self.library, network, "such network with a convolution after the pool")
-        return tuple(
-            Pair(module.ours + leaf.ours, module.theirs + leaf.theirs, leaf.axes)
-            for module in self.modules(network)
-            for leaf in self.leaves[module.kind]
-        )
+        for module in self.modules(network):
+            for leaf in self.leaves[module.kind]:
+                yield Pair(module.ours + leaf.ours, module.theirs + leaf.theirs, leaf.axes)
 
 
 def unsupported(library: str, network: Network, what: str) -> CompoundNetError:
