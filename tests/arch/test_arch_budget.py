@@ -176,6 +176,30 @@ def test_the_resolution_alone_is_the_largest_that_fits() -> None:
     assert arch.cost(arch.scale(B0, resolution=row.resolution + 1)).macs > 1e9
 
 
+def test_the_smallest_resolution_is_tried_too() -> None:
+    least = arch.cost(arch.scale(B0, resolution=32)).macs
+    row = arch.plan(B0, max_macs=least).alternatives["resolution"]
+    assert row is not None and row.resolution == 32
+    assert arch.plan(B0, max_macs=least - 1).alternatives["resolution"] is None
+
+
+def test_a_predicted_latency_can_bind() -> None:
+    model = arch.LatencyModel(macs=1e-8, layers=0.01)
+    found = arch.plan(B0, max_latency=5.0, max_macs=3e9, latency=model)
+    assert found.binding == "latency in ms" and 4.5 < model.milliseconds(found.network) <= 5.0
+    for options in ({"max_latency": 5.0}, {"latency": model}):
+        with pytest.raises(base.CompoundNetError, match="max_latency goes with latency"):
+            arch.plan(B0, max_macs=3e9, **options)
+
+
+@pytest.mark.parametrize("limit", [0, -1, float("nan"), float("inf")])
+def test_a_bound_is_above_0(limit: float) -> None:
+    with pytest.raises(base.CompoundNetError, match=f"the bound on macs must be a number above 0, got {limit}"):
+        arch.plan(B0, max_macs=limit)
+    model = arch.LatencyModel(macs=1e-9)
+    assert arch.plan(B0, max_latency=0.5, latency=model).binding == "latency in ms"  # less than 1 is above 0
+
+
 def test_one_dimension_alone_can_shrink() -> None:
     found = arch.plan(B0, max_macs=2.5e8).alternatives
     width, depth = found["width"], found["depth"]
@@ -187,7 +211,8 @@ def test_the_smallest_network_is_that_of_the_rule_for_small_ones() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limit", "written"), [(5, "5"), (2.5, "2.5"), (999.7, "1,000"), (1000.4, "1,000"), (12_345.6, "12,346")]
+    ("limit", "written"),
+    [(5, "5"), (2.5, "2.5"), (999.5, "1,000"), (1000.4, "1,000"), (12_345.6, "12,346")],
 )
 def test_a_bound_is_written_in_full_or_with_three_digits(limit: float, written: str) -> None:
     with pytest.raises(base.CompoundNetError, match=f"params of at most {written} was asked"):

@@ -35,6 +35,7 @@ def test_repeats_round_up_as_the_authors_do(repeats: int, depth: float) -> None:
 
 def test_binary_noise_does_not_round() -> None:
     assert round_repeats(10, 1.1, arch.Rules()) == 11  # 1.1 * 10 is 11.000000000000002
+    assert round_channels(40, 0.5, arch.Rules(channel_divisor=16, max_channel_loss=0.2)) == 16  # loses 0.2, no more
     assert round_channels(40, 0.7, arch.Rules()) == 32  # 0.7 * 40 is 27.999999999999996, which would give 24
 
 
@@ -195,8 +196,9 @@ def test_fast_scaling_is_a_family() -> None:
     for share in (0, 1 / 3, 0.5, 0.8, 1):
         assert arch.fast_scaling(share).coefficients.growth == pytest.approx(2)
     assert arch.fast_scaling(1 / 3).multipliers(1) == pytest.approx((2 ** (1 / 3), 2 ** (1 / 6), 2 ** (1 / 6)))
-    with pytest.raises(base.CompoundNetError, match=r"between 0 and 1, got 1\.5"):
-        arch.fast_scaling(1.5)
+    for outside in (-0.5, 1.5):
+        with pytest.raises(base.CompoundNetError, match=f"between 0 and 1, got {outside}"):
+            arch.fast_scaling(outside)
 
 
 @pytest.mark.parametrize(
@@ -215,6 +217,43 @@ def test_the_tiny_rule_meets_the_published_networks(depth: float, width: float, 
 def test_the_tiny_rule_keeps_the_formula_of_the_width(phi: float) -> None:
     depth, width, resolution = arch.known_rules()["tiny"].multipliers(phi)
     assert width == pytest.approx(math.sqrt(2**phi / (depth * resolution**2)))
+
+
+def test_the_tiny_rule_begins_at_the_baseline() -> None:
+    tiny = arch.known_rules()["tiny"]
+    assert tiny.multipliers(0) == pytest.approx((1, 1, 1))
+    # Halfway to TinyNet-A, on a logarithmic scale.
+    first = math.log2(1.2 * (192 / 224) ** 2)
+    assert tiny.multipliers(first / 2) == pytest.approx((math.sqrt(1.2), 1, math.sqrt(192 / 224)))
+
+
+def test_the_range_of_phi_by_hand() -> None:
+    """Resolutions from 32 px, rounded inwards to four decimals, to 100,000 px; and 2^40 times the cost at the most."""
+    double = arch.CoefficientRule("a", "", "", arch.Coefficients(1, 1, 2))
+    low, high = double.phi_range(B0)
+    assert low == math.ceil(math.log2(32 / 224) * 1e4) / 1e4
+    assert high == pytest.approx(math.log2(1e5 / 224), abs=1e-9)
+    assert arch.known_rules()["compound"].phi_range(B0)[1] == 40
+    assert arch.CoefficientRule("a", "", "", arch.Coefficients(2, 1, 1)).phi_range(B0) == (-40, 40)
+    assert arch.known_rules()["tiny"].phi_range(B0) == (-40, 0)
+
+
+def test_phi_lies_between_minus_100_and_100() -> None:
+    tiny, compound = arch.known_rules()["tiny"], arch.known_rules()["compound"]
+    assert compound.multipliers(100)[0] == pytest.approx(1.2**100)
+    assert all(value > 0 for value in tiny.multipliers(-100))
+    for rule, phi in ((compound, 100.5), (tiny, -100.5), (compound, float("nan"))):
+        with pytest.raises(base.CompoundNetError, match=f"between -100 and 100, got {phi}"):
+            rule.multipliers(phi)
+
+
+def test_ones_own_coefficients_are_a_rule() -> None:
+    mine = arch.Coefficients(1.3, 1.1, 1.1)
+    assert arch.own_rule(mine).about == "your coefficients"
+    rule = arch.own_rule(mine, "found on flowers")
+    assert (rule.about, rule.name, rule.coefficients) == ("found on flowers", "coefficients", mine)
+    assert arch.scale_by(B0, mine, 1).name == arch.scale_by(B0, rule, 1).name == "efficientnet-b0-phi1"
+    assert arch.scale_by(B0, "fast", 1).name == "efficientnet-b0-fast-phi1"
 
 
 def test_impossible_rules() -> None:
@@ -236,7 +275,7 @@ def test_the_limits_of_multipliers_and_resolutions() -> None:
     for name, scaled in (("depth", deep), ("width", wide)):
         scaled(1e6)
         with pytest.raises(base.CompoundNetError, match="must be at most a million"):
-            scaled(1.01e6)
+            scaled(1e6 + 0.5)
         for wrong in (0, -1, float("nan"), float("inf")):
             with pytest.raises(base.CompoundNetError, match=f"{name} must be a number above 0"):
                 scaled(wrong)
@@ -257,6 +296,9 @@ def test_the_limits_of_phi(pixels: int) -> None:
     assert arch.compound(network, inside).resolution == pixels
     with pytest.raises(base.CompoundNetError, match=r"phi .* gives a resolution of"):
         arch.compound(network, inside + (0.3 if pixels > 1000 else -0.3))
+    above = math.log2(1_000_001 / 224)
+    with pytest.raises(base.CompoundNetError, match=r"phi .* gives a resolution of 1e\+06 px"):
+        arch.compound(network, above, arch.Coefficients(1, 1, 2))
 
 
 def test_width_one_keeps_channels_that_are_no_multiples() -> None:

@@ -18,6 +18,19 @@ from compoundnet.models import Preprocess
 from compoundnet.models.tensors import expected_tensors
 from compoundnet.train.overrides import override
 
+
+def test_a_message_says_what_a_file_holds_but_not_all_of_it() -> None:
+    with pytest.raises(base.CompoundNetError) as raised:
+        Network.loads("n" * 50_000 + ' = "a"\n', "net.toml")
+    message = str(raised.value)
+    assert len(message) < 4100 and " characters left out] nnn" in message
+    assert message.startswith("net.toml: Object contains unknown field `nnn")
+    left_out = int(message.partition("[")[2].partition(" ")[0].replace(",", ""))
+    assert left_out == len("net.toml: Object contains unknown field ``") + 50_000 - 4000
+    for length in (4000, 4001):
+        assert ("left out" in str(base.CompoundNetError("a" * length))) == (length > 4000)
+
+
 NETWORK = """
 name = "n"
 resolution = 32

@@ -10,7 +10,7 @@ from split_names import names_of
 
 from compoundnet.base import CompoundNetError
 from compoundnet.data.dataset import Split
-from compoundnet.data.holdout import draws, hold_out, hold_out_by_class
+from compoundnet.data.holdout import _by_label, draws, hold_out, hold_out_by_class
 from compoundnet.data.lookup import open_dataset
 from compoundnet.data.sources import Files, Strings
 
@@ -126,6 +126,23 @@ def test_a_label_of_two_images_is_in_both_parts_and_one_of_a_single_image_stays(
         assert rest.labels.sum(axis=0).tolist()[:2] == [1, 1]
         assert len(rest) + len(held) == len(rows)
         assert 1 <= held.labels[:, 2].sum() <= 3
+
+
+@pytest.mark.parametrize(
+    ("rows", "count", "held"),
+    [
+        ([[1], [1]], 1, [1]),  # both parts lack one: the first stays
+        # The second and third image have a label that no other has, and stay; of label 1 two are wanted, one is left.
+        ([[0, 1, 0], [1, 1, 0], [0, 1, 1]], 2, [0]),
+        # The first stays, the others are chosen, and nobody would learn the last label: one that has it goes back.
+        ([[1, 1, 0], [0, 1, 1], [1, 0, 1]], 2, [2]),
+        ([[1, 1, 0], [0, 1, 1]], 1, []),
+    ],
+)
+def test_division_by_label_by_hand(rows: list[list[int]], count: int, held: list[int]) -> None:
+    """Images in the order in which they are drawn."""
+    drawn = np.arange(len(rows), dtype=np.uint64)
+    assert _by_label(np.array(rows, np.bool_), drawn, count).tolist() == held
 
 
 @pytest.mark.parametrize(("fraction", "count", "held"), [(0.01, 2, 1), (0.99, 2, 1), (0.01, 10, 1), (0.99, 10, 9)])

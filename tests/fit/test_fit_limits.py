@@ -31,6 +31,16 @@ def test_a_device_profile_gives_bounds(tmp_path: Path) -> None:
     assert (tighter.max_flash, tighter.max_macs, tighter.max_size, tighter.device) == (1e6, 1e6, 5e6, "board")
 
 
+def test_a_budget_is_multiplied_and_told_in_words(tmp_path: Path) -> None:
+    wider = Limits(max_latency=5.0, max_size=3e6).times(1.1)
+    assert (wider.max_latency, wider.max_macs) == (5.5, None) and wider.max_size == pytest.approx(3.3e6)
+    assert Limits(max_latency=5.0).text() == "at most 5 ms an image"
+    assert Limits(min_accuracy=0.9, device="board").text() == "at least 90.0%"
+    assert Limits(max_params=2e6, device="board").text() == "at most 2.00M parameters (board)"
+    fast = device(tmp_path, 'name = "board"\nmax_latency = "1ms"\nns_per_mac = 0.5\n')
+    assert fast.max_macs == 2e6
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 
-from compoundnet.fit import Candidate, Limits
+from compoundnet.fit import Candidate
 from compoundnet.fit.race import RungStudy
-from compoundnet.fit.race_plan import ENTRANTS, RacePlan, plan_in_time, plan_race
-from compoundnet.fit.trainings import EPOCHS
+from compoundnet.fit.race_plan import ENTRANTS, RacePlan, estimate_all, plan_in_time, plan_race, promise
+from compoundnet.fit.trainings import EPOCHS, Trainings
 
 
 def candidate(number: int) -> Candidate:
@@ -32,6 +34,11 @@ def test_a_race_is_as_large_as_the_time_allows(seconds: float, counts: list[int]
 def test_what_takes_too_long_does_not_start_and_workers_share_the_work() -> None:
     plan = plan_race([(candidate(0), 1000.0), (candidate(1), 10.0)], 50)
     assert plan is not None and plan.entrants == (candidate(1),)
+    # A race of 44 s alone takes 50: it starts twice. With the training on all images, 5 s more are needed to write it.
+    for final, longest in ((0.0, 44.0), (1.0, (50 - 6 - 5) / 2.25)):
+        for cost, first in ((longest, 0), (longest + 0.01, 1)):
+            plan = plan_race([(candidate(0), cost), (candidate(1), 1.0)], 50, final=final)
+            assert plan is not None and plan.entrants[0] == candidate(first), (final, cost)
     alone, together = (plan_race([(candidate(number), 10.0) for number in range(9)], 60, workers) for workers in (1, 4))
     assert alone is not None and together is not None and len(together.entrants) > len(alone.entrants)
 
@@ -127,7 +134,47 @@ def test_a_fifth_of_the_time_is_kept_in_reserve() -> None:
     assert plan_in_time(costs, [0.5], 9 / 0.8 - 0.01, 1) is None
 
 
+@pytest.mark.parametrize(
+    ("entrants", "length", "final", "expected"),
+    [
+        (1, 1.0, 1.0, 0.35 * 0.8),
+        (1, 1.0, 0.0, 0.35 * 0.8 - 0.02),
+        (1, 0.7, 0.0, 0.35 * 0.8 - 0.006 - 0.02 - 0.5 * 0.006),
+        (4, 0.5, 1.0, 0.35 * 0.8 + 2 * 0.003 - 0.5 * 0.012),
+        (8, 0.3, 0.5, 0.35 * 0.8 - 0.012 + 3 * 0.003 - 0.5 * 0.03),
+    ],
+)
+def test_the_promise_of_a_race_by_hand(entrants: int, length: float, final: float, expected: float) -> None:
+    """A third of the probe's differences; what the last training loses; and what more candidates and epochs tell."""
+    plan = RacePlan(tuple(map(candidate, range(entrants))), (1.0,) * entrants, ((entrants, 1.0),), 1.0, length, final)
+    assert promise(plan, 0.8) == pytest.approx(expected)
+
+
+def test_the_first_candidate_stands_for_the_race() -> None:
+    """Its probe counts, which may be worse than that of another, as where the order follows the cost."""
+    costs = [(candidate(0), 10.0), (candidate(1), 1000.0)]
+    plan = plan_in_time(costs, [0.5, 0.9], 5000, 1)
+    assert plan is not None and plan.entrants == (candidate(0), candidate(1))
+
+
+def test_one_training_of_each_model_is_timed() -> None:
+    """The others take time in proportion to their multiply-adds and epochs."""
+    small, large = Candidate("a", 32, "float32", 1, 10, 1, 1), Candidate("a", 64, "float32", 1, 40, 1, 1)
+    other = Candidate("b", 32, "float32", 1, 7, 1, 1)
+    timed = []
+
+    class Timed:
+        def epochs(self, candidate: Candidate) -> int:
+            return 30 if candidate == large else 10
+
+        def estimate(self, candidate: Candidate) -> float:
+            timed.append(candidate)
+            return 5.0
+
+    found = estimate_all(cast(Trainings, Timed()), [small, large, other])
+    assert found == [(small, 5.0), (large, pytest.approx(5.0 * 4 * 3)), (other, 5.0)] and timed == [small, other]
+
+
 def test_settings_of_a_rung_are_its_candidates() -> None:
     study = RungStudy((candidate(0), candidate(1)), (2, 3), last=False)
     assert study.trials() == 2 and study.params()[1] == {"candidate": 1.0, "epochs": 3.0}
-    assert Limits(max_latency=5).times(2).max_latency == 10

@@ -16,6 +16,9 @@ def dot(macs: int, accuracy: float, spread: float = 0.001) -> CostedSample:
 def test_the_accuracy_at_a_cost_lies_on_the_line_between_neighbours() -> None:
     low, middle, high = dot(100, 0.5), dot(400, 0.6), dot(1600, 0.7)
     curve = [high, low, middle]
+    twin = dot(100, 0.9)
+    assert [weight for weight, _ in at_cost([low, twin, middle], 200)] == pytest.approx([0.5, 0.5])
+    assert at_cost([low, twin, middle], 100) == [(1.0, twin.sample)]
     (one, before), (other, after) = at_cost(curve, 200)
     assert (one, other) == pytest.approx((0.5, 0.5)) and (before, after) == (low.sample, middle.sample)
     assert at_cost(curve, 100) == [(1.0, low.sample)]
@@ -28,7 +31,11 @@ def test_the_accuracy_at_a_cost_lies_on_the_line_between_neighbours() -> None:
 
 def test_a_gain_that_falls_with_each_doubling_diminishes() -> None:
     found = first([("width", [dot(400, 0.65), dot(100, 0.5), dot(200, 0.6)])])
-    assert found.holds and found.verdict == "It holds here. Every difference is beyond noise (95% confidence)."
+    assert (
+        found.number == 1
+        and found.holds
+        and found.verdict == "It holds here. Every difference is beyond noise (95% confidence)."
+    )
     improves, diminishes = found.findings
     assert (improves.what, improves.says) == ("width: 4 times the cost, less its start", "scaling helps")
     assert improves.difference.mean == pytest.approx(0.15)
@@ -39,6 +46,15 @@ def test_a_gain_that_falls_with_each_doubling_diminishes() -> None:
     slower = first([("width", [dot(100, 0.5), dot(400, 0.6), dot(800, 0.7)])]).findings[1]
     assert slower.says == "the gain grows"
     assert slower.difference.mean == pytest.approx(0.1 / 2 - 0.1)
+    # One doubling at first, two later.
+    later = first([("width", [dot(100, 0.5), dot(200, 0.6), dot(800, 0.7)])]).findings[1]
+    assert later.difference.mean == pytest.approx(0.1 - 0.1 / 2)
+    # Of four networks the third is the middle.
+    four = first([("width", [dot(100, 0.5), dot(200, 0.6), dot(400, 0.7), dot(800, 0.9)])]).findings[1]
+    assert four.difference.mean == pytest.approx(0.2 / 2 - 0.2)
+    # A middle that costs no more than the start tells nothing of the gain.
+    twins = first([("width", [dot(100, 0.5), dot(100, 0.5), dot(200, 0.6)])])
+    assert len(twins.findings) == 1 and twins.verdict.startswith("Scaling helps here")
 
 
 def test_what_is_against_an_observation_is_listed() -> None:
@@ -66,7 +82,7 @@ def test_noise_one_seed_and_too_few_networks_leave_it_open() -> None:
 def test_the_balanced_networks_are_compared_at_each_budget() -> None:
     pairs = [(dot(200, 0.62), dot(200, 0.6)), (dot(400, 0.7), dot(400, 0.66))]
     found = second([("width", pairs), ("depth", pairs[:1]), ("empty", [])], {"width", "depth"})
-    assert found.holds and [finding.what for finding in found.findings] == [
+    assert found.number == 2 and found.holds and [finding.what for finding in found.findings] == [
         "balanced less width, mean over 2 budgets", "balanced less depth",
     ]  # fmt: skip
     assert [finding.difference.mean for finding in found.findings] == [pytest.approx(0.03), pytest.approx(0.02)]
@@ -86,12 +102,17 @@ def test_curves_are_compared_at_the_highest_cost_that_both_reach() -> None:
     ]  # fmt: skip
     # Halfway between 0.6 and 0.7, less 0.6; and 0.7 less three quarters of the way from 0.7 to 0.9.
     assert [finding.difference.mean for finding in found.findings] == [pytest.approx(0.05), pytest.approx(-0.15)]
-    assert found.holds, "the first rival alone decides"
+    assert found.number == 2 and found.holds, "the first rival alone decides"
+    single = CostedSample(1_600_000, AccuracySample((0.9,), 1000))
+    assert second_on_curves(balanced, [plain, ("r2", [dot(100_000, 0.7), single])]).holds
+    huge = ("d1", [dot(10**11, 0.5), dot(10**12, 0.6)])
+    (finding,) = second_on_curves(("d2", [dot(10**11, 0.6), dot(10**12, 0.7)]), [huge]).findings
+    assert finding.what == "(d2) less (d1) at 1,000,000.0M multiply-adds"
 
 
 def test_curves_without_a_common_cost_are_not_compared() -> None:
     balanced = ("d2", [dot(200, 0.6), dot(800, 0.7)])
-    for rival in ([dot(100, 0.5)], [dot(50, 0.5), dot(199, 0.6)], [dot(801, 0.5), dot(900, 0.6)]):
+    for rival in ([dot(100, 0.5)], [dot(300, 0.5)], [dot(50, 0.5), dot(199, 0.6)], [dot(801, 0.5), dot(900, 0.6)]):
         assert second_on_curves(balanced, [("d1", rival)]).verdict.startswith("Not tested")
     assert second_on_curves(("d2", [dot(200, 0.6)]), [("d1", [dot(100, 0.5), dot(300, 0.6)])]).findings == ()
     assert second_on_curves(balanced, []).verdict.startswith("Not tested")

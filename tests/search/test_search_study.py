@@ -22,6 +22,7 @@ from compoundnet.search.study.lines import (
     StudyLine,
     StudyLines,
     at_budgets,
+    label,
     paper_lines,
     scaled,
     with_rule,
@@ -121,9 +122,24 @@ def test_networks_that_round_to_the_same_are_trained_once() -> None:
     assert [place.multipliers for place in search.curve("width")] == [(1, 1, 1), (1, 2, 1)]
 
 
-def test_a_study_survives_its_storage() -> None:
-    search = study(8, budgets=(2, 4))
+@pytest.mark.parametrize("figure", [3, 4, 8])
+def test_a_study_survives_its_storage(figure: FigureNumber) -> None:
+    search = study(figure, budgets=(2, 4) if figure == 8 else ())
     assert decode(msgspec.json.encode(search)) == search
+
+
+def test_a_line_is_matched_to_budgets_in_the_direction_of_its_last_point() -> None:
+    base = network("efficientnet-b0")
+    lines = StudyLines("t", "s", (StudyLine("bent", ((2, 1, 1), (1, 2, 1))),))
+    ((depth, width, resolution),) = at_budgets(base, lines, (3,)).lines[0].points
+    assert (depth, resolution) == (1, 1) and 1.7 < width < 1.8
+    assert width == round(width, 4) != round(width, 3)
+
+
+def test_multipliers_in_words() -> None:
+    assert label((1.4, 1, 1.3)) == "d=1.4, r=1.3"
+    assert label((1, 1.25, 1)) == "w=1.25" and label((2, 2, 2)) == "d=2, w=2, r=2"
+    assert label((1, 1, 1)) == "baseline"
 
 
 def test_saturating_curves_show_observation_1() -> None:

@@ -13,6 +13,8 @@ from torch.nn import functional as F
 from compoundnet.base import CompoundNetError
 from compoundnet.data import Dataset
 from compoundnet.data.classes import UNEQUAL
+from compoundnet.data.dataset import Split
+from compoundnet.data.sources import Arrays
 from compoundnet.train import find_recipe, override, plan_task, train
 from compoundnet.train.balance import AdjustedCrossEntropy, choose_balance
 from compoundnet.train.task import Task
@@ -42,12 +44,21 @@ def test_the_fine_tuning_recipe_decides_by_the_counts_and_says_so() -> None:
     assert note.endswith("; --set balance=none leaves it out")
     asked, told = choose_balance(recipe.replace(balance="loss"), few)
     assert asked.balance == "loss" and told is not None and "leaves it out" not in told
-    just = unequal_dataset((int(4 * UNEQUAL), 10, 4)).split("train")
+    just = unequal_dataset((int(4 * UNEQUAL), 6, 4)).split("train")
     assert choose_balance(recipe, just)[0].balance == "loss" and choose_balance(recipe, just)[1] is not None
     assert choose_balance(recipe, equal)[0].balance == "none" and choose_balance(recipe, equal)[1] is None
     assert choose_balance(recipe, few, own_loss=True)[0].balance == "sampler"
     kept, warning = choose_balance(recipe.replace(balance="none"), few)
     assert kept.balance == "none" and warning is not None and "--set balance=loss or balance=sampler" in warning
+
+
+def test_images_of_several_labels_are_not_balanced() -> None:
+    recipe, labels = find_recipe("finetune"), np.array([[1, 0], [1, 1], [1, 0]], np.bool_)
+    split = Split("train", ("cat", "dog"), labels, Arrays("train", np.zeros((3, 8, 8, 3), np.uint8)))
+    assert choose_balance(recipe, split) == (recipe.replace(balance="none"), None)
+    for balance in ("sampler", "loss"):
+        with pytest.raises(CompoundNetError, match=f"balance = {balance} is for images of one class each"):
+            choose_balance(recipe.replace(balance=balance), split)
 
 
 def test_a_task_holds_what_was_chosen_and_says_it_once() -> None:

@@ -47,6 +47,7 @@ def test_batch_norm_on_one_pixel_needs_two_images() -> None:
     """torch refuses one value for each channel; where it would, the error says what to change, before training."""
     v4, b0, recipe = network("mobilenet-v4-conv-small"), network("efficientnet-b0"), find_recipe("finetune")
     check_norm(v4, recipe, images=2, world=1)
+    check_norm(v4, recipe.replace(norm="train"), images=2, world=1)
     check_norm(b0, recipe, images=1, world=1)
     check_norm(v4, override(recipe, ["norm=frozen"]), images=1, world=1)
     with pytest.raises(CompoundNetError, match=r"map of one pixel at 224 px \(hidden\.norm\).*--set batch"):
@@ -86,6 +87,15 @@ def test_the_average_takes_batch_norm_statistics_in() -> None:
     average.update(net, 1)
     moved, averaged = (each.get_buffer("stem.norm.running_mean") for each in (net, average.net))
     torch.testing.assert_close(averaged, moved * (1 - 2 / 11))
+
+
+def test_the_average_is_not_trained() -> None:
+    net = build(small_network())
+    net.set_grad_checkpointing()
+    average = Average(net, 0.9).net
+    assert not average.training and not average.checkpointing
+    assert not any(weight.requires_grad for weight in average.parameters())
+    assert net.checkpointing and all(weight.requires_grad for weight in net.parameters())
 
 
 def test_average_decay_by_hand() -> None:
@@ -195,4 +205,5 @@ def test_the_cosine_stays_at_its_end() -> None:
     recipe = find_recipe("imagenet").replace(schedule=Cosine(), warmup_epochs=0, frozen_epochs=0)
     assert learning_rate(recipe, 100, 100, 10) == learning_rate(recipe, 150, 100, 10) == pytest.approx(0, abs=1e-12)
     frozen = recipe.replace(frozen_epochs=1)
+    assert learning_rate(frozen, 10, 10, 10) == learning_rate(frozen, 9, 10, 10), "all steps are frozen"
     assert learning_rate(frozen, 11, 11, 10) == pytest.approx(0, abs=1e-12), "one step is left after the frozen ones"

@@ -11,7 +11,7 @@ from compoundnet.arch.bounds import Bound, bounds_of
 from compoundnet.arch.costs import Cost, cost
 from compoundnet.arch.latency import LatencyModel
 from compoundnet.arch.memory import Precision
-from compoundnet.arch.scaling import MAX_RESOLUTION_FACTOR, scale
+from compoundnet.arch.scaling import scale
 from compoundnet.arch.scaling_rules import Coefficients, ScalingRule, find_rule, known_rules, scale_by
 from compoundnet.arch.spec import MIN_RESOLUTION, Network
 from compoundnet.base.errors import CompoundNetError
@@ -262,7 +262,7 @@ def _alone(
             return scale(network, depth=value)
         if dimension == "width":
             return scale(network, width=value)
-        return scale(network, resolution=max(MIN_RESOLUTION, MAX_RESOLUTION_FACTOR + 1, math.floor(value + 1e-9)))
+        return scale(network, resolution=max(MIN_RESOLUTION, math.floor(value)))
 
     if exceeded(build(low)) is not None:
         return None

@@ -6,11 +6,23 @@ import difflib
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
+from compoundnet.base import limits
+
 _NO_NAMES: Mapping[str, str] = MappingProxyType({})
 
 
 class CompoundNetError(ValueError):
-    """Input of the user cannot be used. The command line prints it without a traceback."""
+    """Input of the user cannot be used. The command line prints it without a traceback.
+
+    The middle of a message of more than `limits.MESSAGE_CHARACTERS` is left out: it names what a file holds, which may
+    be a key of thousands of letters.
+    """
+
+    def __str__(self) -> str:
+        message, kept = super().__str__(), limits.MESSAGE_CHARACTERS // 2
+        if len(message) <= 2 * kept:
+            return message
+        return f"{message[:kept]} [{len(message) - 2 * kept:,} characters left out] {message[-kept:]}"
 
 
 def first_line(error: BaseException) -> str:

@@ -12,6 +12,8 @@ TOML_DEPTH = 32
 NUMBER_DIGITS = 400
 # The metadata of an exported file, the header of a weights file, a text file of labels, a JSON document.
 METADATA_BYTES = 64 << 20
+# The message of an error.
+MESSAGE_CHARACTERS = 4000
 # An image list, with millions of rows.
 LIST_BYTES = 1 << 30
 # The weights of a model; EfficientNet-L2 has 1.9 GB.

@@ -142,7 +142,7 @@ def _decode_smaller(image: Image.Image, shrink: int, box: Box) -> Box:
         The box in the smaller image.
     """
     width, height = image.size
-    image.draft(None, (max(1, width // shrink), max(1, height // shrink)))
+    image.draft(None, (width // shrink, height // shrink))
     x, y = image.width / width, image.height / height
     left, top, right, bottom = box
     return int(left * x), int(top * y), math.ceil(right * x), math.ceil(bottom * y)

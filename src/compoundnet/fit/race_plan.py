@@ -50,8 +50,8 @@ class RacePlan(NamedTuple):
     costs: tuple[float, ...]
     rungs: tuple[tuple[int, float], ...]
     seconds: float
-    length: float = 1.0
-    final: float = 0.0
+    length: float
+    final: float
 
     def text(self) -> str:
         """Return the plan in words."""
@@ -73,10 +73,11 @@ def plan_race(
         length: The length of the schedule as a fraction of the usual one.
         final: That of the training of the winner on all images.
     """
-    alone = [
-        (candidate, cost, (length + ALL * final) * cost + _START + WRITING * (final > 0)) for candidate, cost in costs
-    ]
-    entrants = [(candidate, cost) for candidate, cost, needed in alone if needed <= available][:ENTRANTS]
+
+    def needed(cost: float) -> float:  # by a race of that candidate alone
+        return (length + ALL * final) * cost + 2 * _START + WRITING * (final > 0)
+
+    entrants = [(candidate, cost) for candidate, cost in costs if needed(cost) <= available][:ENTRANTS]
     for count in range(len(entrants), 0, -1):
         rungs = _rungs(count)
         candidates, whole = zip(*entrants[:count], strict=True)
@@ -94,9 +95,8 @@ def plan_race(
 
 def _rungs(count: int) -> tuple[tuple[int, float], ...]:
     counts = [count]
-    while counts[-1] > 1 and len(counts) < 3:
+    while counts[-1] > 1:
         counts.append(-(-counts[-1] // _REDUCTION))
-    counts[-1] = 1
     last = len(counts) - 1
     return tuple(
         (many, max(LEAST_EPOCHS / EPOCHS, float(_REDUCTION) ** (place - last))) for place, many in enumerate(counts)
@@ -118,19 +118,21 @@ def plan_in_time(
         workers: The number of trainings at a time.
     """
     probes = {candidate: accuracy for (candidate, _), accuracy in zip(costs, accuracies, strict=True)}
-
-    def promise(plan: RacePlan) -> float:
-        loses = LENGTHS[plan.final] if plan.final else LENGTHS[plan.length] + _HELD_OUT_LOSES
-        chosen = _CHOICE * math.log2(len(plan.entrants)) - _MISTAKEN * LENGTHS[plan.length]
-        return _LEFT * probes[plan.entrants[0]] - loses + chosen
-
     plans = [
         plan_race(costs, _PLANNED * left, workers, length, final)
         for final in (*LENGTHS, 0.0)
         for length in LENGTHS
         if length <= final or not final
     ]
-    return max((plan for plan in plans if plan is not None), key=promise, default=None)
+    fitting = [plan for plan in plans if plan is not None]
+    return max(fitting, key=lambda plan: promise(plan, probes[plan.entrants[0]]), default=None)
+
+
+def promise(plan: RacePlan, accuracy: float) -> float:
+    """Return what a race promises, as an accuracy up to a constant; that of its best candidate's probe is given."""
+    loses = LENGTHS[plan.final] if plan.final else LENGTHS[plan.length] + _HELD_OUT_LOSES
+    chosen = _CHOICE * math.log2(len(plan.entrants)) - _MISTAKEN * LENGTHS[plan.length]
+    return _LEFT * accuracy - loses + chosen
 
 
 def estimate_all(trainings: Trainings, entrants: Sequence[Candidate]) -> list[tuple[Candidate, float]]:
