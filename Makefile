@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Rewritten when pyproject.toml changes; the last line of the install, so that a broken one is done again.
 READY := $(VENV)/.installed
 
-.PHONY: demo test test-slow check docs bench study fuzz chaos mutants clean
+.PHONY: demo test test-slow check docs bench study fuzz hostile chaos mutants clean
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -54,6 +54,10 @@ fuzz: $(READY)
 # Single changes of the pure core, which the tests must notice: hours. MUTANTS='--only arch/memory --sample 50' takes some.
 mutants: $(READY)
 	$(BIN)/python tools/mutants.py $(MUTANTS)
+
+# Hostile files and odd machines, with the time and memory that each takes.
+hostile: $(READY)
+	$(BIN)/python tools/hostile.py
 
 chaos: $(READY)
 	$(BIN)/python tools/chaos.py --kills $(or $(CHAOS_KILLS),200)

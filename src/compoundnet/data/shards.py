@@ -33,6 +33,7 @@ from compoundnet.base.images import UnreadableImageError, image_errors
 from compoundnet.data.dataset import UNKNOWN, Dataset, Labels, Metric, Split
 from compoundnet.data.holdout import draws
 from compoundnet.data.sources import Strings, TarMembers
+from compoundnet.models.zip_files import ZIP_ERRORS
 
 _INDEX = "shards.toml"
 _BLOCK = 512  # of a tar file, bytes
@@ -94,7 +95,7 @@ def open_shards(folder: Path) -> Dataset:
     try:
         index = decode_toml(read_file(folder / _INDEX, limits.METADATA_BYTES), _Index, str(folder / _INDEX))
         splits = {name: _open_split(folder, name, index) for name in index.shards}
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (*ZIP_ERRORS, KeyError, ValueError) as error:
         if isinstance(error, CompoundNetError):
             raise
         raise CompoundNetError(f"{folder}: these shards cannot be read: {error}; write them again") from error

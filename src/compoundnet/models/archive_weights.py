@@ -22,7 +22,7 @@ from torch import Tensor
 from compoundnet.base import CompoundNetError, limits
 from compoundnet.models.tensors import Shape, check_shapes
 from compoundnet.models.weights_files import damaged
-from compoundnet.models.zip_files import entry_named, read_entry
+from compoundnet.models.zip_files import ZIP_ERRORS, entry_named, read_entry
 
 _CONFIG = "data/weights/model_weights_config.json"
 # Weights as older versions of torch store them: a pickle, of which torch reads tensors only.
@@ -67,7 +67,7 @@ def read_archive_weights(file: Path, expected: Mapping[str, Shape]) -> dict[str,
     try:
         with zipfile.ZipFile(file) as archive:
             return _read(archive, file, expected)
-    except (zipfile.BadZipFile, OSError, msgspec.DecodeError, UnicodeDecodeError, RuntimeError) as error:
+    except (*ZIP_ERRORS, msgspec.DecodeError) as error:
         raise damaged(file, error) from error
 
 

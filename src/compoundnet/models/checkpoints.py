@@ -22,7 +22,8 @@ from compoundnet.models.hub_folders import shards
 from compoundnet.models.layouts import LAYOUTS, bodies, stem_names
 from compoundnet.models.tensors import COUNTER
 from compoundnet.models.torch_files import PICKLE, ZIP, Record, array_of, read_torch
-from compoundnet.models.weights_files import read_safetensors, unreadable
+from compoundnet.models.weights_files import damaged, read_safetensors, unreadable
+from compoundnet.models.zip_files import ZIP_ERRORS
 
 # The entries of moving averages, and of the trained weights beside them, most specific first.
 _AVERAGED = (
@@ -248,8 +249,8 @@ def _check_zip(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
             unpacked = sum(entry.file_size for entry in archive.infolist())
-    except (zipfile.BadZipFile, OSError, ValueError, UnicodeDecodeError):
-        return  # truncated: torch says so too
+    except (*ZIP_ERRORS, ValueError) as error:  # torch might read it all the same, to any size
+        raise damaged(path, error) from error
     if unpacked > max(limits.METADATA_BYTES, path.stat().st_size):  # torch stores tensors without compression
         raise CompoundNetError(
             f"{path} unpacks to {format_bytes(unpacked)}, more than its own size; it was not read. Save it again with"

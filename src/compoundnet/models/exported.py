@@ -23,7 +23,7 @@ from compoundnet.models.labels import check_labels
 from compoundnet.models.model import PREFIX, ExportedModel
 from compoundnet.models.postprocess import Postprocess
 from compoundnet.models.preprocess import Preprocess
-from compoundnet.models.zip_files import read_entry
+from compoundnet.models.zip_files import ZIP_ERRORS, read_entry
 
 if TYPE_CHECKING:
     import onnx
@@ -150,7 +150,7 @@ def _torch(file: Path) -> dict[str, str]:
                 Path(entry.filename).name: read_entry(archive, entry, limits.METADATA_BYTES, file).decode()
                 for entry in entries
             }
-    except (zipfile.BadZipFile, OSError, UnicodeDecodeError) as error:
+    except ZIP_ERRORS as error:
         raise CompoundNetError(f"{file} is not an archive of torch.export, or it is damaged: {error}") from error
 
 
@@ -161,7 +161,7 @@ def _litert(file: Path) -> dict[str, str]:
             check_metadata(entry.file_size, file)
             text = read_entry(archive, entry, limits.METADATA_BYTES, file)
         return msgspec.json.decode(text, type=dict[str, str])
-    except (zipfile.BadZipFile, OSError, KeyError, msgspec.DecodeError) as error:
+    except (*ZIP_ERRORS, KeyError, msgspec.DecodeError) as error:
         raise CompoundNetError(
             f"{file} is no .tflite file that `compoundnet export` wrote, or it is damaged: {error}"
         ) from error

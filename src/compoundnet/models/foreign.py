@@ -24,6 +24,7 @@ from compoundnet.models.postprocess import Postprocess
 from compoundnet.models.preprocess import Preprocess
 from compoundnet.models.recognition import Hint, recognise
 from compoundnet.models.tensorflow_files import read_tensorflow
+from compoundnet.models.zip_files import ZIP_ERRORS
 
 _IMAGENET_CLASSES = 1000
 
@@ -201,7 +202,7 @@ def _kind(path: Path) -> str:
             if start == b"PK\x03\x04":
                 with zipfile.ZipFile(file) as archive:
                     return "keras" if "model.weights.h5" in archive.namelist() else "torch"
-    except (OSError, zipfile.BadZipFile, ValueError):
+    except (*ZIP_ERRORS, ValueError):
         pass  # the reader says what is wrong
     return "torch"
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 from compoundnet.base import CompoundNetError, format_bytes
+
+# What reading a damaged zip file raises: besides BadZipFile, which alone is documented, a RuntimeError for an encrypted
+# entry or a version that zipfile does not know, and errors of what it reads with.
+ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError, UnicodeDecodeError)
 
 
 def entry_named(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo | None:
@@ -26,7 +32,7 @@ def read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, limit: int, fil
 
     Raises:
         CompoundNetError: The entry is larger.
-        zipfile.BadZipFile: It is damaged.
+        One of ZIP_ERRORS: It is damaged.
     """
     if entry.file_size > limit:
         raise CompoundNetError(
