@@ -147,7 +147,7 @@ def fit(
     if data == "join":
         assert storage is not None
         finished = fitting.join_fit(dataset, output, storage, models=models or None, seed=seed, notify=note)
-        note(f"{finished} fine-tunings finished by this worker; none is left")
+        note(f"{finished} fine-tuning{'s' * (finished != 1)} finished by this worker; none is left")
         return
     if seconds is not None and not yes and not sys.stdin.isatty():
         note("not started: there is no terminal to ask before fine-tuning starts; give --yes to start without")
