@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from compoundnet.data import pixels
+from compoundnet.data.augment import ColorJitter, RandAugment
 from compoundnet.data.pixels import _plain_jpeg, cropped_pixels
 from compoundnet.data.randomness import image_random
 from compoundnet.data.training_transform import TrainingTransform
@@ -97,6 +98,18 @@ def test_both_ways_crop_alike() -> None:
         assert (one.float() - other.float()).abs().mean() < 1.5
     # A file is read as a whole, the bytes of one in part: at the same place.
     assert pixels._cropped(content, HOW, image_random(0, 0, 1), pixels._AS_IT_IS, print).pixels.shape < (300, 400)
+
+
+def test_augmentations_are_applied_in_their_order() -> None:
+    cropped = cropped_pixels(encoded(), HOW, image_random(0, 0, 0))
+    assert pixels.augmented_pixels(cropped, (None, None), image_random(0, 0, 1)) is cropped
+    steps = (RandAugment(), ColorJitter(0.5))
+    found = pixels.augmented_pixels(cropped, (None, *steps), image_random(0, 0, 1))
+    random, image = image_random(0, 0, 1), Image.fromarray(cropped.permute(1, 2, 0).numpy())
+    for step in steps:
+        image = step.apply(image, random)
+    assert np.array_equal(found.permute(1, 2, 0).numpy(), np.asarray(image))
+    assert not np.array_equal(found.numpy(), cropped.numpy())
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,9 @@ def test_a_race_takes_all_of_the_time_that_there_is_and_no_more() -> None:
     assert three is not None
     exact, short = race(3, three.seconds), race(3, three.seconds - 0.1)
     assert exact is not None and short is not None and (len(exact.entrants), len(short.entrants)) == (3, 2)
+    for final, more in ((1.0, 12.5 + 5), (0.5, 6.25 + 5)):
+        exact, short = race(3, three.seconds + more, final=final), race(3, three.seconds + more - 0.1, final=final)
+        assert exact is not None and short is not None and (len(exact.entrants), len(short.entrants)) == (3, 2)
 
 
 def test_the_most_expensive_may_be_the_one_that_goes_on() -> None:
@@ -152,9 +155,9 @@ def test_the_promise_of_a_race_by_hand(entrants: int, length: float, final: floa
 
 def test_the_first_candidate_stands_for_the_race() -> None:
     """Its probe counts, which may be worse than that of another, as where the order follows the cost."""
-    costs = [(candidate(0), 10.0), (candidate(1), 1000.0)]
-    plan = plan_in_time(costs, [0.5, 0.9], 5000, 1)
-    assert plan is not None and plan.entrants == (candidate(0), candidate(1))
+    costs = [(candidate(0), 10.0), (candidate(1), 10.0)]
+    plan = plan_in_time(costs, [0.5, 0.9], 22, 1)
+    assert plan is not None and (plan.entrants, plan.length) == ((candidate(0),), 1.0)
 
 
 def test_one_training_of_each_model_is_timed() -> None:
