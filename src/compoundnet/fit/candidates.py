@@ -68,6 +68,12 @@ class Candidate(msgspec.Struct, frozen=True):
         """Whether the network is smaller than the model whose weights it starts from."""
         return self.width < 1 or self.depth < 1
 
+    @property
+    def shape(self) -> str:
+        """The model's name, and the multipliers of a smaller one: `efficientnet-lite0, width 0.5, depth 0.7`."""
+        width = f", width {self.width:.2g}" if self.width < 1 else ""
+        return f"{self.model}{width}" + (f", depth {self.depth:.2g}" if self.depth < 1 else "")
+
     def __str__(self) -> str:
         shape = f" of width {self.width:.2g}" if self.width < 1 else ""
         shape += f"{' and' if shape else ' of'} depth {self.depth:.2g}" if self.depth < 1 else ""

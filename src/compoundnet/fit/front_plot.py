@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from compoundnet.fit.state import Fit
 
 _COLOURS = tuple(OKABE_ITO[name] for name in ("blue", "vermillion", "green", "purple", "orange", "sky", "black"))
+_MARKERS = "os^D"  # of the first line with each colour, of the second, and so on
 
 
 def pareto(found: Fit) -> list[Screened]:
@@ -35,7 +36,7 @@ def draw_front(found: Fit) -> tuple[bytes, bytes]:
     judged = judged_of(found)
     models = list(dict.fromkeys(_line(one) for one in judged))
     front = pareto(found)
-    with canvas(height=5.2, texts=models) as surface:
+    with canvas(height=4.6 + 0.13 * (len(models) + 3), texts=models) as surface:
         axes = surface.add_subplot()
         axes.set_title("Accuracy against latency")
         axes.set_xlabel("latency of one image, ms")
@@ -46,8 +47,9 @@ def draw_front(found: Fit) -> tuple[bytes, bytes]:
                 for one in sorted(judged, key=lambda one: one.candidate.resolution)
                 if _line(one) == model
             ]
-            colour = _COLOURS[place % len(_COLOURS)]
-            axes.plot(*zip(*(point for _, point in line), strict=True), "o-", color=colour, linewidth=1.2, label=model)
+            colour, marker = look(place)
+            across, up = zip(*(point for _, point in line), strict=True)
+            axes.plot(across, up, f"{marker}-", color=colour, linewidth=1.2, label=model)
             for one, point in line:
                 if one in front:  # all labels would overlap
                     axes.annotate(f"{one.candidate.resolution}", point, (0, 10), textcoords="offset points",
@@ -66,8 +68,15 @@ def draw_front(found: Fit) -> tuple[bytes, bytes]:
                 [chosen.latency or 0.0], [100 * (chosen.accuracy or 0.0)], "o", markersize=14,
                 markerfacecolor="none", markeredgecolor=OKABE_ITO["black"], label="the answer",
             )  # fmt: skip
-        axes.legend(fontsize=10, framealpha=1, edgecolor="none", loc="lower right")
+        # Below the axes, where it hides no point.
+        surface.legend(fontsize=10, edgecolor="none", loc="outside lower left", ncols=2)
         return encode(surface, describe_front(found))
+
+
+def look(place: int) -> tuple[str, str]:
+    """Return the colour and the marker of a line; no two of the first 28 are alike."""
+    turn, number = divmod(place, len(_COLOURS))
+    return _COLOURS[number], _MARKERS[turn % len(_MARKERS)]
 
 
 def judged_of(found: Fit) -> list[Screened]:
@@ -87,7 +96,5 @@ def answer_of(found: Fit) -> Screened | None:
 def _line(one: Screened) -> str:
     """What a line of the plot joins the resolutions of."""
     candidate = one.candidate
-    shape = f", width {candidate.width:.2g}" if candidate.width < 1 else ""
-    shape += f", depth {candidate.depth:.2g}" if candidate.depth < 1 else ""
-    shape += f", {candidate.backend}" if candidate.backend else ""
-    return f"{candidate.model}{shape}" + ("" if candidate.precision == "float32" else f", {candidate.precision}")
+    backend = f", {candidate.backend}" if candidate.backend else ""
+    return f"{candidate.shape}{backend}" + ("" if candidate.precision == "float32" else f", {candidate.precision}")

@@ -131,10 +131,8 @@ def _thumbnails(answer: Answer, dataset: Dataset | None) -> list[_Thumbnail]:
 
 def _row(one: Screened, found: Fit) -> dict[str, str | bool]:
     candidate = one.candidate
-    shape = f", width {candidate.width:.2g}" if candidate.width < 1 else ""
-    shape += f", depth {candidate.depth:.2g}" if candidate.depth < 1 else ""
     return {
-        "model": f"{candidate.model}{shape}",
+        "model": candidate.shape,
         "resolution": f"{candidate.resolution}",
         "precision": candidate.way.strip(),
         "params": format_count(candidate.params),
