@@ -12,7 +12,7 @@ from compoundnet.base.machine import cores, processor
 FILE = Path(__file__).parents[1] / "benchmarks" / "RESULTS.md"
 _START = """# Results of the long checks
 
-`make chaos`, `make fuzz` and `make mutants` each rewrite their section. All go on where they ended.
+`make chaos`, `make fuzz`, `make hostile` and `make mutants` each rewrite their section.
 """
 
 
