@@ -31,7 +31,7 @@ def test_networks_and_multiply_adds_are_exact() -> None:
 
 def test_hours_are_shared_by_workers_as_far_as_there_are_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules[estimate.__module__], "_seconds", lambda _: 0.5)
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr(sys.modules[estimate.__module__], "cores", lambda: 2)
     hours = [estimate(small_search(), small_dataset(), workers).hours for workers in (1, 2, 8)]
     # 12 steps and 2 x 12 / 8 / 3 steps' worth of judging, five times.
     assert hours[0] == pytest.approx(5 * 13 * 0.5 / 3600)
@@ -72,11 +72,11 @@ class _Search(NamedTuple):
         return ()
 
 
-def hours(monkeypatch: pytest.MonkeyPatch, recipe: Recipe, *networks: Network, workers: int = 1) -> float:
+def hours(monkeypatch: pytest.MonkeyPatch, recipe: Recipe, *networks: Network) -> float:
     """The estimate if a step of each network takes a second for every million multiply-adds."""
     monkeypatch.setattr(sys.modules[estimate.__module__], "_seconds", lambda task: cost(task.network).macs / 1e6)
     search = cast(CoefficientSearch, _Search(recipe, networks))
-    return estimate(search, small_dataset(), workers).hours
+    return estimate(search, small_dataset(), 1).hours
 
 
 def test_two_networks_and_two_of_equal_cost(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,12 +85,6 @@ def test_two_networks_and_two_of_equal_cost(monkeypatch: pytest.MonkeyPatch) -> 
     seconds = [cost(network).macs / 1e6 for network in (small, large)]
     assert hours(monkeypatch, recipe, small, large) == pytest.approx(13 * sum(seconds) / 3600)
     assert hours(monkeypatch, recipe, small, small) == pytest.approx(13 * 2 * seconds[0] / 3600)
-
-
-def test_where_the_cores_are_unknown_trials_are_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe, small = small_search().recipe, small_network()
-    monkeypatch.setattr("os.cpu_count", lambda: None)
-    assert hours(monkeypatch, recipe, small, small, workers=2) == pytest.approx(13 * 2 * cost(small).macs / 1e6 / 3600)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import ctypes
 import importlib
 import importlib.util
 import logging
+import math
 import os
 import platform
 import tempfile
@@ -18,6 +19,7 @@ from pathlib import Path
 import platformdirs
 import psutil
 
+from compoundnet.base.container import cpu_quota, memory_left
 from compoundnet.base.errors import CompoundNetError
 
 # Parameters of glibc's mallopt: no M_MMAP_MAX, no M_TRIM_THRESHOLD, and M_TOP_PAD bytes more at each growth.
@@ -26,8 +28,10 @@ _LOG = logging.getLogger(__name__)
 
 
 def cores() -> int:
-    """Return the number of processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the number of processor cores that this process may use, by its affinity and its container."""
+    visible = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = cpu_quota()
+    return visible if quota is None else min(visible, max(1, math.ceil(quota)))
 
 
 def check_threads(threads: int | None) -> int:
@@ -88,8 +92,9 @@ def has_bfloat16() -> bool:
 
 
 def free_memory() -> int:
-    """Return the memory in bytes that can be used without swapping."""
-    return int(psutil.virtual_memory().available)
+    """Return the memory in bytes that can be used without swapping, within the limit of a container."""
+    available, left = int(psutil.virtual_memory().available), memory_left()
+    return available if left is None else min(available, left)
 
 
 def cache_folder() -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ import typer
 from compoundnet import search as searches
 from compoundnet import train, trials
 from compoundnet.base import format_count
+from compoundnet.base.machine import cores
 from compoundnet.cli.output import STOPPED, note
 from compoundnet.cli.search_show import print_outcome
 
@@ -58,7 +58,7 @@ def _confirm(search: Search, dataset: Dataset, workers: int, yes: bool) -> None:
     note(
         f"{found.trials:,} trials of {found.networks:,} networks ({span} multiply-adds per image),"
         f" {format_count(round(found.macs))} multiply-adds of training, about {_duration(found.hours)} with"
-        f" {workers} worker{'s' * (workers != 1)} on this machine's {os.cpu_count()} cores"
+        f" {workers} worker{'s' * (workers != 1)} on this machine's {cores()} cores"
     )
     if yes:
         return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import statistics
 import time
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from compoundnet.arch import cost
-from compoundnet.base.machine import torch_threads
+from compoundnet.base.machine import cores, torch_threads
 from compoundnet.train.hardware import Hardware, launch
 from compoundnet.train.logs import Logs
 from compoundnet.train.status import Watcher
@@ -62,7 +61,7 @@ def estimate(search: NetworkSearch, dataset: Dataset, workers: int) -> Estimate:
     passes = steps + evaluations * len(held) / search.recipe.batch / _BACKWARD
     mean = low + slope * (sum(macs) / len(macs) - macs[0])
     trials = search.trials()
-    lanes = min(workers, os.cpu_count() or 1)
+    lanes = min(workers, cores())
     different = len({network.replace(name="n", scaling=None) for network in networks})
     return Estimate(
         trials, different if search.params() else trials,
