@@ -6,8 +6,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
+from small_train import small_dataset, small_network, small_recipe
 
 from compoundnet.base import container, machine
+from compoundnet.train import plan_task, train
+from compoundnet.train.status import Watcher
 
 AVAILABLE, LIMIT = 1800, "memory.limit_in_bytes"
 
@@ -73,3 +77,24 @@ def test_the_memory_of_a_container(
     assert container.memory_left() == left
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=AVAILABLE))
     assert machine.free_memory() == (AVAILABLE if left is None else min(left, AVAILABLE))
+
+
+def test_torch_computes_on_no_more_threads_than_the_container_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also in training, whose threads nobody sets."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
+    tree(tmp_path, monkeypatch, "0::/\n", {"cpu.max": "300000 100000\n"})
+    with machine.torch_threads(8):
+        assert machine.default_threads() == 3
+        seen = set()
+        task = plan_task(small_recipe("epochs=1"), small_dataset(), network=small_network())
+
+        class Counting(Watcher):
+            def stepped(self, *_: object) -> None:
+                seen.add(torch.get_num_threads())
+
+        train(task, tmp_path / "model", watcher=Counting())
+        assert seen == {3} and torch.get_num_threads() == 8
+    with machine.torch_threads(2):
+        assert machine.default_threads() == 2, "as OMP_NUM_THREADS says"

@@ -41,6 +41,17 @@ def check_threads(threads: int | None) -> int:
     return threads or cores()
 
 
+def default_threads() -> int:
+    """Return the threads that torch computes on by itself, but no more than there are cores for.
+
+    torch looks at OMP_NUM_THREADS, by which launchers of several processes divide the cores, and at the process's
+    affinity, not at the limit of a container.
+    """
+    import torch  # noqa: PLC0415  base is imported where torch need not be installed
+
+    return min(torch.get_num_threads(), cores())
+
+
 @contextlib.contextmanager
 def torch_threads(count: int) -> Iterator[None]:
     """Let torch compute on `count` threads inside the block. The setting applies to the whole process.

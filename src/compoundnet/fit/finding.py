@@ -11,11 +11,10 @@ from importlib import metadata
 from pathlib import Path
 
 import msgspec
-import torch
 from filelock import FileLock, Timeout
 
 from compoundnet.base import CompoundNetError, Notify, Progress, ignore, make_folder, write_whole
-from compoundnet.base.machine import check_threads, cores, processor
+from compoundnet.base.machine import check_threads, default_threads, processor
 from compoundnet.base.units import format_duration
 from compoundnet.data import Dataset, open_dataset
 from compoundnet.data.classes import check_classes
@@ -191,8 +190,7 @@ def _trainings(
 ) -> Trainings:
     fresh = fresh_keys(candidates, lambda one: is_from_scratch(starts.opened[one.model]))
     models = {key(one): starts(one) for one in candidates}
-    # As many as torch takes by itself, which OMP_NUM_THREADS sets.
-    each = max(1, min(torch.get_num_threads(), cores()) // workers)
+    each = max(1, default_threads() // workers)
     return Trainings(dataset, folder / "trainings", models, fresh, each, until, seed)
 
 

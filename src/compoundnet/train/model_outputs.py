@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from compoundnet.base.images import UnreadableImageError
-from compoundnet.base.machine import cores
+from compoundnet.base.machine import default_threads
 from compoundnet.data import Split
 from compoundnet.models import Model
 from compoundnet.runtime.backends.session import Session, backends_of
@@ -38,8 +38,7 @@ def open_outputs(
         model,
         backend=backend,
         precision=precision,
-        # Launchers of several processes divide the cores among them.
-        threads=threads or min(torch.get_num_threads(), cores()),
+        threads=threads or default_threads(),
         batch=batch,
         device=str(fabric.device) if on_torch else "cpu",
         images=None if check_on is None else lambda: probe_images(model, check_on, MOST_IMAGES),

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from compoundnet.base import Notify, Progress
-from compoundnet.base.machine import cores
+from compoundnet.base.machine import default_threads
 from compoundnet.data import Split
 from compoundnet.models import Postprocess
 from compoundnet.runtime.embedding import features
@@ -85,8 +85,7 @@ def _features(
         task.start,
         split,
         preprocess=task.preprocess,
-        # Launchers of several processes divide the cores among them.
-        threads=min(torch.get_num_threads(), cores()),
+        threads=default_threads(),
         device=str(fabric.device) if on_gpu else "cpu",
         max_bad=max_bad,
         progress=progress,

@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from compoundnet.base import CompoundNetError, Progress, make_folder
+from compoundnet.base.machine import default_threads, torch_threads
 from compoundnet.data import Split
 from compoundnet.data.dataset import Labels
 from compoundnet.data.loader import worker_count
@@ -132,7 +133,8 @@ def train(
     first, folder = fabric.is_global_zero, run_folder(output)
     if workers is None:
         workers = worker_count(len(task.train), training=True)
-    with _alone(folder, output) if first else contextlib.nullcontext(), repeatable(task.recipe):
+    alone = _alone(folder, output) if first else contextlib.nullcontext()
+    with alone, repeatable(task.recipe), torch_threads(default_threads()):
         checkpoints = Checkpoints(folder / "checkpoints", task.recipe.keep)
         check_output(output, resume=resume, replace=replace)
         if first and not resume:
