@@ -47,6 +47,13 @@ def test_a_candidate_in_words() -> None:
     assert str(msgspec.structs.replace(one, width=0.5, depth=0.6)) == "net of width 0.5 and depth 0.6 at 96 px"
 
 
+def test_the_shape_of_a_smaller_network_is_told() -> None:
+    one = Candidate("net", 64, "float32", 1, 1, 1, 1)
+    assert one.shape == "net" and (one.width, one.depth, one.sram_bytes, one.flash_bytes) == (1.0, 1.0, 0, 0)
+    assert Candidate("net", 64, "int8", 1, 1, 1, 1, width=0.5, depth=0.7).shape == "net, width 0.5, depth 0.7"
+    assert Candidate("net", 64, "int8", 1, 1, 1, 1, depth=0.7).shape == "net, depth 0.7"
+
+
 @pytest.mark.parametrize(
     ("name", "says"),
     [
@@ -71,6 +78,8 @@ def test_what_exceeds_the_budget_is_named(name: str, says: str) -> None:
 def test_resolutions_go_up_to_that_of_the_model(lite: ModelFolder, small: ModelFolder) -> None:
     assert resolutions_of(lite) == [32, 48, 64, 80, 96, 112, 128, 160, 192, 224]
     assert resolutions_of(small) == [32]
+    large = msgspec.structs.replace(lite, preprocess=msgspec.structs.replace(lite.preprocess, size=600))
+    assert resolutions_of(large)[9:] == [224, 260, 300, 380, 456, 528, 600]
     preprocess = msgspec.structs.replace(lite.preprocess, size=100)
     assert resolutions_of(msgspec.structs.replace(lite, preprocess=preprocess)) == [32, 48, 64, 80, 96, 100]
 
@@ -102,6 +111,7 @@ def test_below_64_px_features_mean_little_unless_the_images_are_smaller() -> Non
     assert not wide_enough(one, {"net": 96}) and not wide_enough(one, {"net": 64})
     assert wide_enough(one, {"net": 48}) and wide_enough(one, {"net": 32})
     assert wide_enough(msgspec.structs.replace(one, resolution=64), {"net": 96})
+    assert not wide_enough(msgspec.structs.replace(one, resolution=63), {"net": 96})
 
 
 def test_smaller_networks_stand_in_where_only_tiny_images_fit(lite: ModelFolder) -> None:

@@ -31,10 +31,3 @@ def test_the_plot_names_all_models_and_the_front() -> None:
     assert png.startswith(b"\x89PNG")
     assert all(f"net-{number:02}" in svg.decode() for number in range(9))
     assert [one.candidate.resolution for one in pareto(found)] == [64, 96] * 9
-
-
-def test_the_shape_of_a_smaller_network_is_told() -> None:
-    one = Candidate("net", 64, "float32", 1, 1, 1, 1)
-    assert one.shape == "net"
-    assert Candidate("net", 64, "int8", 1, 1, 1, 1, width=0.5, depth=0.7).shape == "net, width 0.5, depth 0.7"
-    assert Candidate("net", 64, "int8", 1, 1, 1, 1, depth=0.7).shape == "net, depth 0.7"
