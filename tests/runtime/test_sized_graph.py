@@ -6,19 +6,31 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 import torch
 from onnx import numpy_helper
+from random_net import random_net
 
-from compoundnet import arch, nn
-from compoundnet.runtime import sized_graph
+from compoundnet import arch
+from compoundnet.nn import ConvNet
+from compoundnet.runtime import session, sized_graph
 from compoundnet.runtime.onnx_graph import write_onnx
 from compoundnet.runtime.session_source import find_source
 
 
 def shallow(name: str) -> arch.Network:
     return arch.scale(arch.network(name), depth=0.2).replace(num_classes=4)
+
+
+def trained(network: arch.Network, seed: int = 0) -> ConvNet:
+    """Without biases of 0, which are left out of an export."""
+    net = random_net(network, seed)
+    for weights in net.parameters():
+        if not weights.any():
+            weights.data.normal_(0, 0.1)
+    return net
 
 
 def described(file: Path) -> tuple[list[object], list[bytes]]:
@@ -37,7 +49,7 @@ def described(file: Path) -> tuple[list[object], list[bytes]]:
 def test_it_is_the_graph_of_an_export_at_the_size(
     name: str, tmp_path: Path, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    net = nn.build(shallow(name)).eval()
+    net = trained(shallow(name))
     exports: list[Path] = []
 
     def counted(net: torch.nn.Module, path: Path, **given: Any) -> None:
@@ -56,10 +68,52 @@ def test_it_is_the_graph_of_an_export_at_the_size(
     assert len(exports) == 1, "exported once for both sizes"
 
 
-def test_other_weights_are_another_graph(tmp_path: Path, empty_cache: Path) -> None:
-    network = shallow("efficientnet-lite0")
-    for number in range(2):
-        source = dataclasses.replace(find_source(nn.build(network).eval(), 64), many_sizes=True)
+@pytest.mark.parametrize("many_sizes", [True, False])
+@pytest.mark.parametrize("name", ["efficientnet-lite0", "efficientnet-b0", "resnet-18", "mobilenet-v4-conv-small"])
+def test_other_weights_need_no_other_export(
+    name: str, many_sizes: bool, tmp_path: Path, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor another name, dropout or scaling: two trained models of one network, in folders of any name."""
+    network, exports = shallow(name), []
+
+    def counted(net: torch.nn.Module, path: Path, **given: Any) -> None:
+        exports.append(path)
+        write_onnx(net, path, **given)
+
+    monkeypatch.setattr(sized_graph, "write_onnx", counted)
+    files = []
+    for number, one in enumerate((network, network.replace(dropout=0.5, survival=0.5, scaling=None))):
+        source = dataclasses.replace(find_source(trained(one, seed=number), 64), many_sizes=many_sizes)
+        assert source.module is not None
         sized_graph.write_sized(source, tmp_path / f"{number}.onnx")
-    first, second = (described(tmp_path / f"{number}.onnx") for number in range(2))
-    assert first[0] == second[0] and first[1] != second[1]
+        write_onnx(source.module(), tmp_path / f"plain-{number}.onnx", channels=3, size=64)
+        assert described(tmp_path / f"{number}.onnx") == described(tmp_path / f"plain-{number}.onnx")
+        files.append(described(tmp_path / f"{number}.onnx"))
+    assert files[0][0] == files[1][0] and files[0][1] != files[1][1]
+    assert len(exports) == 1
+    other = network.replace(num_classes=5)
+    sized_graph.write_sized(find_source(trained(other), 64), tmp_path / "other.onnx")
+    assert len(exports) == 2, "another network is another graph"
+
+
+def test_a_network_that_was_changed_by_hand_has_a_graph_of_its_own(
+    tmp_path: Path, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another classifier or activation, a hook, a derived class: the network's description says nothing of them."""
+
+    class Negative(ConvNet):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return -super().forward(x)
+
+    network = shallow("efficientnet-lite0")
+    plain, other, hooked, quiet = (trained(network) for _ in range(4))
+    other.classifier = torch.nn.Linear(network.classifier_features, 9)
+    hooked.register_forward_hook(lambda _module, _given, logits: 2 * logits)
+    quiet.get_submodule("stages.1.0.expand").act = torch.nn.Identity()
+    derived = Negative(network)
+    derived.load_state_dict(plain.state_dict())
+    images = np.random.default_rng(0).standard_normal((1, 3, 64, 64), dtype=np.float32)
+    for net in (plain, other, hooked, quiet, derived.eval()):
+        expected = net(torch.from_numpy(images)).detach().numpy()
+        found = session(net, size=64, backend="onnxruntime", threads=1)(images)
+        assert found.shape == expected.shape and np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()

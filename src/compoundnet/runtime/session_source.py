@@ -192,7 +192,10 @@ def _of_module(module: nn.Module, size: int | None) -> SessionSource:
     if isinstance(module, ConvNet):
         net = for_inference(module)
         size = size or net.spec.resolution
-        identity = {"weights": _digest(net), "network": net.spec.dumps(), "size": str(size)}
+        known = {"weights": _digest(net), "network": net.spec.dumps(), "size": str(size)}
+        # A derived class and hooks may compute anything.
+        hooked = any(part._forward_hooks or part._forward_pre_hooks for part in net.modules())
+        identity = known if type(net) is ConvNet and not hooked else None
         return SessionSource(net.spec.name, net.spec.in_channels, size, net.spec, identity, module=net.fuse)
     if size is None:
         raise CompoundNetError(
@@ -223,7 +226,7 @@ def _check_logits(module: nn.Module) -> None:
 def _digest(module: nn.Module) -> str:
     import torch  # noqa: PLC0415  as above
 
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(str(module).encode())  # the layers, some of which a user may have replaced
     for name, tensor in module.state_dict().items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)

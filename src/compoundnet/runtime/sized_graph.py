@@ -1,17 +1,23 @@
-"""The ONNX graph of a network at one resolution, made of one that is exported once for all resolutions.
+"""The ONNX graph of a network for one image of one size, exported once for all weights that the network may have.
 
-torch's exporter takes seconds for each graph, and up to twice as long for one of all sizes; to set the size of that one
-takes milliseconds. Padding is then written as for that size: the graph is the one that an export at the size gives.
+torch's exporter takes seconds for each graph, and up to twice as long for one of all sizes. The graph depends on the
+network alone: it is kept without weights, and those of a model are put in, which takes milliseconds. Where several
+sizes are wanted, a graph for all is exported, and the size set: padding is then written as for that size. Both ways the
+graph is the one that an export of the model at the size gives, but for biases that are all 0, which torch leaves out.
 """
 
 from __future__ import annotations
 
+import hashlib
 from functools import partial
 from pathlib import Path
 
 import onnx
+import torch
+from onnx import numpy_helper
 
-from compoundnet.arch import cost
+from compoundnet.arch import Network, cost
+from compoundnet.base.machine import installed_version
 from compoundnet.runtime.cache import stored
 from compoundnet.runtime.onnx_graph import write_onnx
 from compoundnet.runtime.session_source import SessionSource
@@ -20,7 +26,7 @@ _GRAPH = "graph.onnx"
 # Side of the image with which a graph for all sizes is exported: the last map has more than one pixel, since sides of
 # one would be taken for constant.
 _EXAMPLE = 224
-# Larger networks have their weights beside the graph, and are exported at each size.
+# Larger networks have their weights beside the graph, and are exported each time.
 _MOST_BYTES = 2**30
 
 
@@ -31,22 +37,60 @@ def write_sized(source: SessionSource, file: Path) -> None:
         source: The source.
         file: The ONNX file to write; weights of more than 2 GB go into weights.bin beside it.
     """
-    network, identity = source.network, source.identified("compoundnet", "onnx", "torch")
+    network = source.network
     assert source.module is not None and source.size is not None
-    if not source.many_sizes or network is None or identity is None or 4 * cost(network).params > _MOST_BYTES:
-        write_onnx(source.module(), file, channels=source.channels, size=source.size, one_file=False)
+    module = source.module()
+    if network is None or source.identity is None or 4 * cost(network).params > _MOST_BYTES:
+        write_onnx(module, file, channels=source.channels, size=source.size, one_file=False)
         return
-    identity |= {"network": network.replace(resolution=_EXAMPLE).dumps(), "size": "any"}
-    with stored("graph", source.name, identity, partial(_export, source), "exporting to ONNX") as folder:
+    size = None if source.many_sizes else source.size
+    make, identity = partial(_export, source, size), _identity(network, module, size)
+    with stored("graph", network.name, identity, make, "exporting to ONNX") as folder:
         model = onnx.load(folder / _GRAPH)
-    for axis, length in enumerate((1, source.channels, source.size, source.size)):
-        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = length
-    onnx.save_model(_with_explicit_padding(model), file)
+    _set_weights(model, module)
+    if size is None:
+        for axis, length in enumerate((1, source.channels, source.size, source.size)):
+            model.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = length
+        model = _with_explicit_padding(model)
+    onnx.save_model(model, file)
 
 
-def _export(source: SessionSource, folder: Path) -> None:
+def _identity(network: Network, module: torch.nn.Module, size: int | None) -> dict[str, str]:
+    """What the graph depends on: the network without what only training and people look at, the size, and the versions
+    of what exports it; and the layers that the module has, since a user may have replaced some."""
+    plain = network.replace(name="network", resolution=_EXAMPLE, scaling=None, dropout=0.0, survival=1.0)
+    packages = {package: installed_version(package) or "" for package in ("compoundnet", "onnx", "torch")}
+    shapes = [(name, tuple(tensor.shape)) for name, tensor in module.state_dict().items()]
+    layers = hashlib.sha256(f"{module}\n{shapes}".encode()).hexdigest()
+    return {**packages, "network": plain.dumps(), "layers": layers, "size": "any" if size is None else str(size)}
+
+
+def _export(source: SessionSource, size: int | None, folder: Path) -> None:
+    """Export for a size, or for all (None), and leave out the weights."""
     assert source.module is not None
-    write_onnx(source.module(), folder / _GRAPH, channels=source.channels, size=_EXAMPLE, dynamic_size=True)
+    module = source.module()
+    state = module.state_dict()
+    random = torch.Generator().manual_seed(0)
+    for tensor in state.values():  # equal weights, such as biases of 0, would be written once for all
+        tensor.copy_(torch.randn(tensor.shape, generator=random))
+    file = folder / _GRAPH
+    write_onnx(module, file, channels=source.channels, size=size or _EXAMPLE, dynamic_size=size is None)
+    model = onnx.load(file)
+    for tensor in model.graph.initializer:
+        if tensor.name in state:
+            tensor.ClearField("raw_data")
+    onnx.save_model(model, file)
+
+
+def _set_weights(model: onnx.ModelProto, module: torch.nn.Module) -> None:
+    """Put the weights of a module, all of them, into a graph of its network."""
+    state = dict(module.state_dict())
+    for tensor in model.graph.initializer:
+        if tensor.name in state:
+            weights = state.pop(tensor.name)
+            assert tuple(tensor.dims) == tuple(weights.shape), tensor.name
+            tensor.CopyFrom(numpy_helper.from_array(weights.detach().numpy(), tensor.name))
+    assert not state, f"the graph lacks {', '.join(state)}"
 
 
 def _with_explicit_padding(model: onnx.ModelProto) -> onnx.ModelProto:
