@@ -29,10 +29,10 @@ docs: $(READY)
 	$(BIN)/python tools/draw_layout.py build/layout.svg
 	$(BIN)/zensical build --strict
 
-# mypy runs on one core, so the site is built on the other meanwhile.
+# mypy runs on one core, so the site is built on the other meanwhile. Two processes share two cores, so torch takes one.
 test: $(READY)
 	$(MAKE) --jobs 2 --output-sync check docs
-	$(BIN)/pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 
 test-slow: $(READY)
 	$(BIN)/pytest -m slow

@@ -18,6 +18,7 @@ from onnx import numpy_helper
 
 from compoundnet.arch import Network, cost
 from compoundnet.base.machine import installed_version
+from compoundnet.nn.units import StochasticDepth
 from compoundnet.runtime.cache import stored
 from compoundnet.runtime.onnx_graph import write_onnx
 from compoundnet.runtime.session_source import SessionSource
@@ -60,9 +61,14 @@ def _identity(network: Network, module: torch.nn.Module, size: int | None) -> di
     of what exports it; and the layers that the module has, since a user may have replaced some."""
     plain = network.replace(name="network", resolution=_EXAMPLE, scaling=None, dropout=0.0, survival=1.0)
     packages = {package: installed_version(package) or "" for package in ("compoundnet", "onnx", "torch")}
-    shapes = [(name, tuple(tensor.shape)) for name, tensor in module.state_dict().items()]
-    layers = hashlib.sha256(f"{module}\n{shapes}".encode()).hexdigest()
-    return {**packages, "network": plain.dumps(), "layers": layers, "size": "any" if size is None else str(size)}
+    layers = [
+        f"{name} {type(part).__name__} {part.extra_repr()}"
+        for name, part in module.named_modules()
+        if not isinstance(part, torch.nn.Dropout | StochasticDepth)  # only training has them
+    ]
+    shapes = [f"{name} {tuple(tensor.shape)}" for name, tensor in module.state_dict().items()]
+    digest = hashlib.sha256("\n".join([*layers, *shapes]).encode()).hexdigest()
+    return {**packages, "network": plain.dumps(), "layers": digest, "size": "any" if size is None else str(size)}
 
 
 def _export(source: SessionSource, size: int | None, folder: Path) -> None:
