@@ -77,6 +77,7 @@ def test_defaults_are_those_of_efficientnet() -> None:
     assert not (rules.stem_grows_only or rules.head_grows_only)
     plain = arch.Network("n", 32, arch.Stem(), (stage,))
     assert (plain.dropout, plain.survival, plain.in_channels, plain.num_classes) == (0.0, 1.0, 3, 1000)
+    assert arch.Scaling("base") == arch.Scaling("base", depth=1.0, width=1.0, resolution=1.0)
     assert arch.LatencyModel() == arch.LatencyModel(macs=0.0, activations=0.0, params=0.0, layers=0.0)
 
 
@@ -166,6 +167,36 @@ def test_skips_by_hand() -> None:
     assert block.skip_kind(BlockShape(16, 24, 1, "pool")) == "none"
     assert arch.BasicBlock().skip_kind(BlockShape(16, 16)) == "none", "it has its own"
     assert BlockShape(16, 16).preserved and not BlockShape(16, 16, 2).preserved and not BlockShape(16, 24).preserved
+
+
+@pytest.mark.parametrize(
+    ("block", "expected"),
+    [
+        (arch.MBConv(se=0), "expand.act depthwise.act"),
+        (arch.MBConv(expansion=1, se=0), "depthwise.act"),
+        (arch.FusedMBConv(), "expand.act"),  # the projection is linear
+        (arch.FusedMBConv(expansion=2), "expand.act"),
+        (arch.FusedMBConv(expansion=1), "expand.act"),
+        (arch.UIB(3, 5), "expand.act middle.act"),  # the first depthwise convolution is linear too
+        (arch.UIB(3, 0), "expand.act"),
+        (arch.SeparableConv(), "depthwise.act pointwise.act"),
+        (arch.ConvBlock(), "conv.act"),
+        (arch.BasicBlock(), "first.act act"),
+        (arch.Bottleneck(), "reduce.act spatial.act act"),
+    ],
+)
+def test_activations_of_a_block(block: arch.MBConv, expected: str) -> None:
+    network = arch.Network("n", 32, arch.Stem(16), (arch.Stage(block, 24),), num_classes=0)
+    names = [layer.name.removeprefix("stages.0.0.") for layer in arch.unroll(network) if layer.kind == "activation"]
+    assert " ".join(names[1:]) == expected, "after that of the stem"
+
+
+def test_a_pooled_skip_has_a_kernel_of_3_and_takes_the_blocks_input() -> None:
+    stage = arch.Stage(arch.MBConv(), 16, stride=2, skip="pool")
+    layers = arch.unroll(arch.Network("n", 32, arch.Stem(16), (stage,), num_classes=0))
+    (pool,) = (layer for layer in layers if layer.kind == "maxpool")
+    entry = next(index for index, layer in enumerate(layers) if layer.name.startswith("stages.")) - 1
+    assert pool.kernel == 3 and pool.inputs == (entry,)
 
 
 def test_a_latency_is_a_sum_over_what_is_counted() -> None:

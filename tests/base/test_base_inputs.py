@@ -20,7 +20,7 @@ from compoundnet.train.overrides import override
 
 
 def test_a_message_says_what_a_file_holds_but_not_all_of_it() -> None:
-    with pytest.raises(base.CompoundNetError) as raised:
+    with bounded(), pytest.raises(base.CompoundNetError) as raised:
         Network.loads("n" * 50_000 + ' = "a"\n', "net.toml")
     message = str(raised.value)
     assert len(message) < 4100 and " characters left out] nnn" in message
@@ -74,6 +74,12 @@ HOSTILE = {
     "underscores": f"x = {'_'.join('9' * 3_000)}",
     "open string": 'x = "' + "a" * 200_000,
     "open long strings": 'x = """' * 30_000,
+    "open strings with quotes": 'x = "' + '\\"' * 100_000,
+    "open strings one by one": "x = " + '\\"' * 100_000,
+    "open strings in single quotes": "x = " + "'a\n" * 60_000,
+    "open long strings with quotes": 'x = """' + '\\"""' * 40_000,
+    "a long key before a dot": "x" * 200_000 + "-",
+    "spaces and letters": "x = " + "y " * 100_000,
     "backslashes": 'x = "' + "\\" * 100_001 + '"',
     "many tables": "[[a]]\n" * 40_000,
     "not UTF-8": "x = '\udcff'",

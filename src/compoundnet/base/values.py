@@ -17,10 +17,13 @@ from compoundnet.base.table_files import utf8
 
 Value = TypeVar("Value")
 
-# TOML's strings and comments, in which brackets, dots and digits mean nothing.
-_TEXT = re.compile(r'''"""(?:\\.|[^\\])*?"""|'{3}.*?'{3}|"(?:\\.|[^"\\\n])*"|'[^'\n]*'|\#[^\n]*''', re.DOTALL)
+# TOML's strings and comments, in which brackets, dots and digits mean nothing. A string that is not closed ends with
+# the line or the document, so that each character is read once: the parser refuses it.
+_TEXT = re.compile(
+    r'''"""(?:\\.|[^\\])*?(?:"""|\\?\Z)|'{3}.*?(?:'{3}|\Z)|"(?:\\.|[^"\\\n])*"?|'[^'\n]*'?|\#[^\n]*''', re.DOTALL
+)
 _NUMBER = re.compile(rf"[0-9a-fA-F_]{{{limits.NUMBER_DIGITS},}}")
-_KEY = re.compile(rf"(?:[\w-]+[ \t]*\.[ \t]*){{{limits.TOML_DEPTH},}}")
+_KEY = re.compile(r"[\w. \t-]+")
 
 
 def decode_toml(text: str | bytes, kind: type[Value], source: str) -> Value:
@@ -71,7 +74,7 @@ def check_nesting(text: str, source: str) -> None:
         depth += 1 if bracket[0] in "[{" else -1
         if depth > limits.TOML_DEPTH:
             raise CompoundNetError(f"{source}: its brackets are nested more than {limits.TOML_DEPTH} deep")
-    if _KEY.search(plain):
+    if any(key[0].count(".") >= limits.TOML_DEPTH for key in _KEY.finditer(plain)):
         raise CompoundNetError(f"{source}: a key has more than {limits.TOML_DEPTH} parts")
 
 
