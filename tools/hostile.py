@@ -378,13 +378,14 @@ def outcome(case: Case, folder: Path) -> Outcome:
             if time.monotonic() - begun > PATIENCE:
                 os.killpg(process.pid, signal.SIGKILL)
     seconds = time.monotonic() - begun
-    said, errors = (file.read_text(encoding="utf-8", errors="replace") for file in (out, err))
+    printed, errors = (file.read_text(encoding="utf-8", errors="replace") for file in (out, err))
     out.unlink()
     err.unlink()
-    lines = (errors or said).strip().splitlines() or [""]
+    lines = (errors or printed).strip().splitlines() or [""]
     last = next((line for line in lines if case.line in line), "")
+    said = " ".join(last.replace(f"{folder.resolve()}/", "").split())
     code_ran = (folder / "code-ran").exists()
-    return Outcome(process.returncode, seconds, peak, last, "Traceback" in errors, code_ran)
+    return Outcome(process.returncode, seconds, peak, said, "Traceback" in errors, code_ran)
 
 
 def _peak(number: int) -> int:
