@@ -8,6 +8,7 @@ graph is the one that an export of the model at the size gives, but for biases t
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from functools import partial
 from pathlib import Path
@@ -45,7 +46,7 @@ def write_sized(source: SessionSource, file: Path) -> None:
         write_onnx(module, file, channels=source.channels, size=source.size, one_file=False)
         return
     size = None if source.many_sizes else source.size
-    make, identity = partial(_export, source, size), _identity(network, module, size)
+    make, identity = partial(_export, module, source.channels, size), _identity(network, module, size)
     with stored("graph", network.name, identity, make, "exporting to ONNX") as folder:
         model = onnx.load(folder / _GRAPH)
     _set_weights(model, module)
@@ -71,16 +72,15 @@ def _identity(network: Network, module: torch.nn.Module, size: int | None) -> di
     return {**packages, "network": plain.dumps(), "layers": digest, "size": "any" if size is None else str(size)}
 
 
-def _export(source: SessionSource, size: int | None, folder: Path) -> None:
+def _export(module: torch.nn.Module, channels: int, size: int | None, folder: Path) -> None:
     """Export for a size, or for all (None), and leave out the weights."""
-    assert source.module is not None
-    module = source.module()
+    module = copy.deepcopy(module)
     state = module.state_dict()
     random = torch.Generator().manual_seed(0)
     for tensor in state.values():  # equal weights, such as biases of 0, would be written once for all
         tensor.copy_(torch.randn(tensor.shape, generator=random))
     file = folder / _GRAPH
-    write_onnx(module, file, channels=source.channels, size=size or _EXAMPLE, dynamic_size=size is None)
+    write_onnx(module, file, channels=channels, size=size or _EXAMPLE, dynamic_size=size is None)
     model = onnx.load(file)
     for tensor in model.graph.initializer:
         if tensor.name in state:
