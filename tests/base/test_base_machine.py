@@ -38,7 +38,7 @@ def test_threads_are_all_cores_unless_given() -> None:
     assert check_threads(1) == 1
     for count in (0, -1, cores() + 1):
         with pytest.raises(
-            CompoundNetError, match=rf"threads must be 1 to {cores()}, the cores of this machine, got {count}"
+            CompoundNetError, match=rf"threads must be 1 to {cores()}, the cores that this process may use, got {count}"
         ):
             check_threads(count)
 

@@ -323,7 +323,7 @@ def test_images_of_another_size_than_it_was_compiled_for(net: nn.ConvNet) -> Non
     ("options", "message"),
     [
         ({"backend": "onxruntime"}, "no backend named 'onxruntime'; did you mean onnxruntime"),
-        ({"threads": 4096}, r"threads must be 1 to \d+, the cores of this machine, got 4096"),
+        ({"threads": 4096}, r"threads must be 1 to \d+, the cores that this process may use, got 4096"),
         ({"threads": 0}, "threads must be 1"),
         ({"batch": 0}, "batch must be at least 1"),
         ({"size": 16}, "size must be at least 32 px, got 16"),

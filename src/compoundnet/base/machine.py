@@ -37,7 +37,7 @@ def cores() -> int:
 def check_threads(threads: int | None) -> int:
     """Return `threads`, or all cores if it is None. Raises CompoundNetError if there are fewer cores."""
     if threads is not None and not 1 <= threads <= cores():
-        raise CompoundNetError(f"threads must be 1 to {cores()}, the cores of this machine, got {threads}")
+        raise CompoundNetError(f"threads must be 1 to {cores()}, the cores that this process may use, got {threads}")
     return threads or cores()
 
 
