@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 # Rewritten when pyproject.toml changes; the last line of the install, so that a broken one is done again.
 READY := $(VENV)/.installed
 
+# Tests start hundreds of processes, and each would compile the package where no bytecode is written.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-slow check docs bench study fuzz hostile chaos mutants clean
 
 $(READY): pyproject.toml

@@ -24,7 +24,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> str:
     test = data.split("test")
     wrong = tuple(WrongImage(test.image_name(index), index, "dark", "light", 0.9) for index in range(5))
     answer = Answer(
-        best, "best", "best.onnx", True, 0.7, 6.6, 16 * 10**6, 1.0, None, HeldOut(0.75, 0.7, 18, "a teacher"), True,
+        best, "best", "best.onnx", True, 0.7, 6.6, 16 * 10**6, 1.0, None, 0,
+        HeldOut(0.75, 0.7, 18, "a teacher"), True,
         Result("efficientnet-lite0", "greys", 0.8, 30), (0.6, 0.9), wrong,
     )  # fmt: skip
     rungs = (

@@ -5,11 +5,19 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
-from compoundnet.base import Notify, format_bytes, ignore, scratch_folder, write_whole
+from compoundnet.base import (
+    CompoundNetError,
+    Notify,
+    format_bytes,
+    ignore,
+    make_folder,
+    scratch_folder,
+    write_whole,
+)
 from compoundnet.data import Dataset, Split
 from compoundnet.data.dataset import UNKNOWN
 from compoundnet.fit.candidates import FLOAT, Candidate
@@ -52,6 +60,11 @@ class _Form(NamedTuple):
     latency: float
     drop: float | None
 
+    @property
+    def float32_layers(self) -> int:
+        """The layers of int8 that stay in float32 for the accuracy."""
+        return 0 if self.export.floor is None else len(self.export.floor.float32_layers)
+
 
 def file_of(target: Path, form: str) -> Path:
     """Return the deployed file beside a model folder."""
@@ -64,7 +77,8 @@ def deploy(
     """Write a model as the answer if its final form meets the budget; return None and what it misses otherwise.
 
     Of the precisions that meet it and lose no more accuracy than `max_drop`, float32 is taken; the fastest if an
-    accuracy suffices, and the candidate's own where float32 is too large or too slow.
+    accuracy suffices, and the candidate's own where float32 is too large or too slow. Where int8 loses more, the layers
+    that lose most stay in float32.
 
     Args:
         judged: How the model was chosen.
@@ -76,11 +90,12 @@ def deploy(
     file = file_of(target, state.format)
     with scratch_folder(target) as scratch:
         model = make(scratch / target.name)
+        forms = _Forms(model, judged.held, state, dataset, scratch)
         found, missed = dict[Candidate, _Form](), list[str]()
         for candidate in _ways(judged.screened.candidate, state):
             if found and state.limits.min_accuracy is None:
                 break
-            form = _form(candidate, model, judged, state, dataset, scratch)
+            form = forms.measure(candidate)
             excess = _excess(form, state)
             if excess is None:
                 found[candidate] = form
@@ -94,7 +109,7 @@ def deploy(
     return (
         Answer(
             chosen, str(target), str(file), judged.fine_tuned, judged.screened.accuracy or 0.0, form.latency,
-            form.export.bytes, form.export.agreement, form.drop, judged.held_out, judged.on_all,
+            form.export.bytes, form.export.agreement, form.drop, form.float32_layers, judged.held_out, judged.on_all,
         ),
         "",
     )  # fmt: skip
@@ -107,38 +122,61 @@ def _ways(own: Candidate, state: Fit) -> list[Candidate]:
     return [own, *(own.in_precision(precision, backend) for backend, precision in other_ways(state.format))]
 
 
-def _form(
-    candidate: Candidate, model: ModelFolder, judged: Judged, state: Fit, dataset: Dataset, scratch: Path
-) -> _Form:
-    kind = file_precision(candidate.precision)
-    folder = scratch / kind
-    file = folder / f"model{FORMATS[state.format].suffix}"
-    if not folder.exists():
-        folder.mkdir()
-        calibrate = calibration_images(dataset.split("train"), folder) if kind != FLOAT else None
-        written = export(model, file, format=state.format, precision=kind, calibrate=calibrate)
-        write_whole(folder / "export.json", msgspec.json.encode(written))
-    written = msgspec.json.decode((folder / "export.json").read_bytes(), type=Export)
-    run = session(file, backend=candidate.backend or None, precision=candidate.precision, threads=state.threads)
-    image = noise(model.preprocess.size)
-    latency = time_calls({"": lambda: run(image)})[""].median
-    if candidate.precision == FLOAT:
-        return _Form(written, latency, None)
-    images = Dataset("held-out training images", {judged.held.name: judged.held})
-    exported = scratch / FLOAT / file.name
-    before = evaluate(exported if exported.exists() else model, images, split=judged.held.name)
-    after = evaluate(
-        file, images, split=judged.held.name, backend=candidate.backend or None, precision=candidate.precision
-    )
-    return _Form(written, latency, before.result.top1 - after.result.top1)
+class _Forms:
+    """The files of a model in the precisions that are tried: what runs in several backends is exported once."""
+
+    def __init__(self, model: ModelFolder, held: Split, state: Fit, dataset: Dataset, scratch: Path) -> None:
+        self._model, self._state, self._train, self._scratch = model, state, dataset.split("train"), scratch
+        self._held = Dataset("held-out training images", {held.name: held})
+        self._exports: dict[str, Export] = {}
+        # Whether layers in float32 help is asked once, for classifiers of one class an image.
+        self._floor_tried = dataset.multilabel
+
+    def measure(self, candidate: Candidate) -> _Form:
+        kind = file_precision(candidate.precision)
+        if kind not in self._exports:
+            self._exports[kind] = self._export(kind)
+        form = self._measured(candidate, kind)
+        limit = self._state.limits.max_drop
+        if kind == FLOAT or self._floor_tried or form.drop is None or form.drop <= limit:
+            return form
+        self._floor_tried = True
+        try:
+            self._exports[kind] = self._export(kind, max_drop=limit, data=self._held)
+        except CompoundNetError:  # no choice of layers suffices; the file of before is still there
+            return form
+        return self._measured(candidate, kind)
+
+    def _file(self, kind: str) -> Path:
+        return self._scratch / kind / f"model{FORMATS[self._state.format].suffix}"
+
+    def _export(self, kind: str, **floor: Any) -> Export:
+        file = self._file(kind)
+        folder = make_folder(file.parent)
+        images = calibration_images(self._train, folder) if kind != FLOAT else None
+        return export(self._model, file, format=self._state.format, precision=kind, calibrate=images, **floor)
+
+    def _measured(self, candidate: Candidate, kind: str) -> _Form:
+        file, backend, precision = self._file(kind), candidate.backend or None, candidate.precision
+        run = session(file, backend=backend, precision=precision, threads=self._state.threads)
+        image = noise(self._model.preprocess.size)
+        latency = time_calls({"": lambda: run(image)})[""].median
+        if candidate.precision == FLOAT:
+            return _Form(self._exports[kind], latency, None)
+        (split,) = self._held.splits
+        whole = self._file(FLOAT) if FLOAT in self._exports else self._model
+        before = evaluate(whole, self._held, split=split)
+        after = evaluate(file, self._held, split=split, backend=backend, precision=precision)
+        return _Form(self._exports[kind], latency, before.result.top1 - after.result.top1)
 
 
 def _excess(form: _Form, state: Fit) -> str | None:
     limits = state.limits
+    kept = f" with {form.float32_layers} layers in float32" if form.float32_layers else ""
     if limits.max_latency is not None and form.latency > limits.max_latency:
-        return f"takes {form.latency:.3g} ms"
+        return f"takes {form.latency:.3g} ms{kept}"
     if limits.max_size is not None and form.export.bytes > limits.max_size:
-        return f"its file has {format_bytes(form.export.bytes)}"
+        return f"its file has {format_bytes(form.export.bytes)}{kept}"
     if form.drop is not None and form.drop > limits.max_drop:
         return f"loses {100 * form.drop:.1f} points of accuracy, more than --max-drop {100 * limits.max_drop:g}%"
     return None

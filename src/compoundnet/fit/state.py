@@ -66,6 +66,7 @@ class Answer(msgspec.Struct, frozen=True):
         size_bytes: Of the deployed file.
         agreement: Fraction of the images of the comparison of the deployed file with torch that have the same class.
         drop: Of a reduced precision, the fraction of the held-out images that float32 classifies correctly more.
+        float32_layers: Of int8, the number of layers that stay in float32 for the accuracy.
         held_out: Of a fine-tuned network, what the held-out images say.
         on_all: Whether the network was then trained once more, on all training images.
         result: The accuracy of the deployed file on the test images; None if there are none, or before the end.
@@ -83,6 +84,7 @@ class Answer(msgspec.Struct, frozen=True):
     size_bytes: int
     agreement: float | None
     drop: float | None = None
+    float32_layers: int = 0
     held_out: HeldOut | None = None
     on_all: bool = False
     result: Result | None = None

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compoundnet.base import CompoundNetError, Notify
+from compoundnet.data.dataset import Dataset
 from compoundnet.data.lookup import open_dataset
 from compoundnet.data.model_classes import match_classes
 from compoundnet.models import ExportedModel
@@ -66,19 +67,19 @@ class LabelledImages:
     """Preprocessed images with the number of the model's class: those of the test split, if the data has one.
 
     Args:
-        data: As `compoundnet.data.open_dataset` takes it.
+        data: As `compoundnet.data.open_dataset` takes it, or an opened data set.
         described: The model.
 
     Raises:
         CompoundNetError: There is no such data, or its classes are not those of the model.
     """
 
-    def __init__(self, data: str | os.PathLike[str], described: ExportedModel) -> None:
+    def __init__(self, data: str | os.PathLike[str] | Dataset, described: ExportedModel) -> None:
         if described.postprocess.multilabel:
             raise CompoundNetError(
                 f"{described.name} gives several labels an image; max-drop is for one class an image"
             )
-        dataset = open_dataset(data, test_fraction=0)
+        dataset = data if isinstance(data, Dataset) else open_dataset(data, test_fraction=0)
         self._split, self._how = dataset.split(dataset.evaluation), described.preprocess
         self._classes = match_classes(described, self._split)[self._split.labels]
         size = len(self) * 3 * 4 * self._how.size**2

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from compoundnet.base import CompoundNetError, Notify, check_output_file, followed, ignore, scratch_folder
-from compoundnet.data import find_images
+from compoundnet.data import Dataset, find_images
 from compoundnet.models import ExportedModel, Model, ModelFolder, Postprocess, Preprocess, load, open_folder
 from compoundnet.models.checkpoints import check_values
 from compoundnet.models.exported import is_exported
@@ -104,7 +104,7 @@ def export(
     precision: str = "float32",
     calibrate: Paths | None = None,
     max_drop: float | None = None,
-    data: str | os.PathLike[str] | None = None,
+    data: str | os.PathLike[str] | Dataset | None = None,
     images: Paths | None = None,
     preprocess: Preprocess | None = None,
     labels: Sequence[str] | None = None,
@@ -129,7 +129,8 @@ def export(
         calibrate: Images, or folders of them, for the calibration of int8: some hundreds, similar to those in use.
         max_drop: The largest loss of accuracy by int8 on `data`, as a fraction of its images: the layers that lose most
             stay in float32.
-        data: Labelled images for `max_drop`, as `compoundnet.data.open_dataset` takes them: the test split, or all.
+        data: Labelled images for `max_drop`, as `compoundnet.data.open_dataset` takes them, or an opened data set: the
+            test split, or all.
         images: The images for the comparison, besides noise; by default those of `calibrate`, or generated ones.
         preprocess: Replaces that of the model; for a ConvNet the authors' preprocessing by default.
         labels: Replace those of the model; for a ConvNet none by default.
