@@ -75,4 +75,3 @@ def test_a_drop_that_holds_or_that_nothing_meets(
     assert answer is None
     assert "points of accuracy, more than --max-drop 10%" in excess
     assert not (tmp_path / "fails").exists() and not (tmp_path / "fails.onnx").exists()
-
