@@ -24,7 +24,12 @@ _HEAVY = (
     "matplotlib.figure",
     "onnxscript",
     "optuna",
+    "PIL.Image",
     "pytorch_grad_cam",
+    "rich.markdown",
+    "rich.progress",
+    "rich.table",
+    "safetensors.torch",
     "scipy.optimize",
     "scipy.stats",
     "sklearn.datasets",
@@ -32,6 +37,7 @@ _HEAVY = (
     "torch.onnx",
     "torch.utils.data",
     "torchvision.datasets",
+    "typer.rich_utils",
 )
 _SECONDS = 300
 
