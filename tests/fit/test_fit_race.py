@@ -73,6 +73,16 @@ def test_the_same_command_does_nothing_twice(
     assert after.answer == before.answer and after.rungs == before.rungs
 
 
+def test_a_trained_model_is_named_by_its_candidate(raced: tuple[Path, Fit, list[str], list[str], list[str]]) -> None:
+    folder, found, _, notes, _ = raced
+    assert found.plan is not None
+    winner = found.rungs[-1].results[0][0]
+    starts, place = {key(winner): open_folder(winner.model)}, folder / "best.fit" / "trainings"
+    made = Trainings(images(), place, starts, frozenset(), 1, time.time() + 1000, length=found.plan.length)
+    assert made.place(winner).exists()
+    assert made.finish(winner, notes.append).name == f"{winner}, fine-tuned"
+
+
 def test_a_training_pauses_and_goes_on(
     raced: tuple[Path, Fit, list[str], list[str], list[str]], tmp_path: Path
 ) -> None:

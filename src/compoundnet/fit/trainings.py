@@ -140,7 +140,7 @@ class Trainings(NamedTuple):
             TimeIsUpError: The time would be over before that.
             InterruptedRunError: This process was asked to stop; a checkpoint is saved.
         """
-        return self._trained(self.task(candidate, teacher), self.place(candidate, named), notify)
+        return self._trained(candidate, self.task(candidate, teacher), self.place(candidate, named), notify)
 
     def finish_on_all(
         self,
@@ -164,18 +164,20 @@ class Trainings(NamedTuple):
         recipe = task.recipe.replace(minival=0, select="last")
         whole = self.dataset.read_with(task.train.reading).split("train")
         task = msgspec.structs.replace(task, recipe=recipe, train=whole, held=None, notes=())
-        found = self._trained(task, place.with_name(f"{place.name}-all"), notify, calibrated=False)
+        found = self._trained(candidate, task, place.with_name(f"{place.name}-all"), notify, calibrated=False)
         if found.postprocess != judged.postprocess:
             judged.postprocess.save(found.folder / POSTPROCESS)
-        return read_folder(found.folder)
+        return read_folder(found.folder, found.name)
 
-    def _trained(self, task: Task, place: Path, notify: Notify, *, calibrated: bool = True) -> ModelFolder:
+    def _trained(
+        self, candidate: Candidate, task: Task, place: Path, notify: Notify, *, calibrated: bool = True
+    ) -> ModelFolder:
         if not place.exists():
             watcher = _Bounded(self.until, _Lines(notify))
             with self._threads():
                 resume = run_folder(place).exists()
                 train(task, place, resume=resume, calibrated=calibrated, watcher=watcher, loggers=[])
-        return read_folder(place)
+        return read_folder(place, f"{candidate}, fine-tuned")
 
     @contextlib.contextmanager
     def _engine(self, candidate: Candidate, watcher: Watcher) -> Iterator[Engine]:
