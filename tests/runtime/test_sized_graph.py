@@ -14,8 +14,11 @@ from onnx import numpy_helper
 from random_net import random_net
 
 from compoundnet import arch
+from compoundnet.models import Preprocess
+from compoundnet.models.exported import open_exported
 from compoundnet.nn import ConvNet
-from compoundnet.runtime import session, sized_graph
+from compoundnet.runtime import export, session, sized_graph
+from compoundnet.runtime.exports import formats
 from compoundnet.runtime.onnx_graph import write_onnx
 from compoundnet.runtime.session_source import find_source
 
@@ -99,6 +102,35 @@ def test_other_weights_need_no_other_export(
     other = network.replace(num_classes=5)
     sized_graph.write_sized(find_source(trained(other), 64), tmp_path / "other.onnx")
     assert len(exports) == 2, "another network is another graph"
+
+
+def test_exported_files_share_the_graph_of_their_network(
+    tmp_path: Path, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At any size, if a graph of all sizes is there; each file has its own weights and metadata."""
+    exports: list[str] = []
+
+    def counted(net: torch.nn.Module, path: Path, **given: Any) -> None:
+        exports.append(path.name)
+        write_onnx(net, path, **given)
+
+    for module in (sized_graph, formats):
+        monkeypatch.setattr(module, "write_onnx", counted)
+    network, images = shallow("efficientnet-b0"), np.random.default_rng(0).standard_normal((1, 3, 48, 48), np.float32)
+    source = find_source(trained(network), 64)
+    sized_graph.write_sized(dataclasses.replace(source, many_sizes=True), tmp_path / "first.onnx")
+    for seed, labels in enumerate(("abcd", "efgh")):
+        net = trained(network, seed)
+        how = Preprocess.authors(48)
+        assert export(net, tmp_path / "net.onnx", preprocess=how, labels=labels).difference < 1e-4  # type: ignore[operator]
+        assert open_exported(tmp_path / "net.onnx").labels == tuple(labels)
+        expected = net(torch.from_numpy(images)).detach().numpy()
+        found = session(tmp_path / "net.onnx", threads=1)(images)
+        assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
+    assert len(exports) == 1
+    export(net, tmp_path / "net.onnx", preprocess=how, dynamic_batch=True)
+    export(net, tmp_path / "net.onnx", preprocess=how, opset=13)
+    assert len(exports) == 3, "these graphs are others"
 
 
 def test_a_network_that_was_changed_by_hand_has_a_graph_of_its_own(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -20,11 +21,11 @@ from onnx import numpy_helper
 from compoundnet.arch import Network, cost
 from compoundnet.base.machine import installed_version
 from compoundnet.nn.units import StochasticDepth
-from compoundnet.runtime.cache import stored
+from compoundnet.runtime.cache import location, stored
 from compoundnet.runtime.onnx_graph import write_onnx
 from compoundnet.runtime.session_source import SessionSource
 
-_GRAPH = "graph.onnx"
+_KIND, _GRAPH = "graph", "graph.onnx"
 # Side of the image with which a graph for all sizes is exported: the last map has more than one pixel, since sides of
 # one would be taken for constant.
 _EXAMPLE = 224
@@ -32,28 +33,44 @@ _EXAMPLE = 224
 _MOST_BYTES = 2**30
 
 
-def write_sized(source: SessionSource, file: Path) -> None:
+def write_sized(
+    source: SessionSource, file: Path, *, properties: Mapping[str, str] | None = None, one_file: bool = False
+) -> None:
     """Write the graph of a source that is no exported file, at its size, for one image at a time.
 
     Args:
         source: The source.
-        file: The ONNX file to write; weights of more than 2 GB go into weights.bin beside it.
+        file: The ONNX file to write.
+        properties: The file's metadata.
+        one_file: Whether weights of more than 2 GB are an error; otherwise they go into weights.bin beside the file.
+
+    Raises:
+        CompoundNetError: The weights do not fit one file.
     """
     network = source.network
     assert source.module is not None and source.size is not None
     module = source.module()
     if network is None or source.identity is None or 4 * cost(network).params > _MOST_BYTES:
-        write_onnx(module, file, channels=source.channels, size=source.size, one_file=False)
+        write_onnx(
+            module,
+            file,
+            channels=source.channels,
+            size=source.size,
+            properties=properties,
+            one_file=one_file,
+        )
         return
-    size = None if source.many_sizes else source.size
+    any_size = _identity(network, module, None)
+    size = None if source.many_sizes or location(_KIND, network.name, any_size).exists() else source.size
     make, identity = partial(_export, module, source.channels, size), _identity(network, module, size)
-    with stored("graph", network.name, identity, make, "exporting to ONNX") as folder:
+    with stored(_KIND, network.name, identity, make, "exporting to ONNX") as folder:
         model = onnx.load(folder / _GRAPH)
     _set_weights(model, module)
     if size is None:
         for axis, length in enumerate((1, source.channels, source.size, source.size)):
             model.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = length
         model = _with_explicit_padding(model)
+    onnx.helper.set_model_props(model, dict(properties or {}))
     onnx.save_model(model, file)
 
 
