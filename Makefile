@@ -38,7 +38,7 @@ test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 
 test-slow: $(READY)
-	$(BIN)/pytest -m slow
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -m slow
 
 # `CIFAR=path/to/cifar10.zip make bench` fine-tunes too (bench_training.py says what is in it); without, that is left out.
 bench: $(READY)

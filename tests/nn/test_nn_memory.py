@@ -28,8 +28,12 @@ def test_inference(name: str, batch: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["efficientnet-b0", "efficientnet-b3", "resnet-18", "efficientnet-lite0", "mobilenet-v4-conv-small"]
-)
+    "name",
+    [
+        "efficientnet-b0", pytest.param("efficientnet-b3", marks=pytest.mark.slow), "resnet-18", "efficientnet-lite0",
+        "mobilenet-v4-conv-small",
+    ],
+)  # fmt: skip
 def test_training_step(name: str) -> None:
     network = arch.network(name)
     net = cn.build(network)

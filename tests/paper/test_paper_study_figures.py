@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from pathlib import Path
 
@@ -19,6 +20,11 @@ def figure(name: str, results: paper.Results | None = None) -> paper.Figure:
     made = paper.reproduce(name, results)
     assert isinstance(made, paper.Figure)
     return made
+
+
+@functools.cache
+def without_study(name: str) -> paper.Figure:
+    return figure(name)
 
 
 @pytest.mark.parametrize("name", ["figure3", "figure4"])
@@ -51,7 +57,7 @@ def test_figure8_shows_table7_as_measured_and_as_printed() -> None:
 
 @pytest.mark.parametrize("name", ["figure3", "figure4", "figure7", "figure8"])
 def test_without_a_study_the_claim_needs_data_and_says_which_command_makes_it(name: str) -> None:
-    made = figure(name)
+    made = without_study(name)
     assert made.verdict == "needs data"
     assert f"--figure {STUDIED.get(name, 8)}" in made.reason
     assert made.claim
@@ -66,7 +72,7 @@ def test_a_study_is_drawn_and_judges_the_claim(name: str, tmp_path: Path) -> Non
     own = [point for point in made.points if "measured in" in point]
     assert {point["line"] for point in own} == {line.name for line in search.lines.lines}
     assert all(0.5 < point["top1_low"] <= point["top1"] <= point["top1_high"] < 1 for point in own)
-    alone = Image.open(io.BytesIO(figure(name).png))
+    alone = Image.open(io.BytesIO(without_study(name).png))
     assert Image.open(io.BytesIO(made.png)).height > alone.height
 
 

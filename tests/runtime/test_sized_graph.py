@@ -74,10 +74,12 @@ def test_it_is_the_graph_of_an_export_at_the_size(
 @pytest.mark.parametrize(
     ("name", "many_sizes"),
     [
-        ("efficientnet-b0", True), ("efficientnet-lite0", False), ("resnet-18", False),
+        ("efficientnet-b0", True),
         ("mobilenet-v4-conv-small", False),
+        pytest.param("efficientnet-lite0", False, marks=pytest.mark.slow),
+        pytest.param("resnet-18", False, marks=pytest.mark.slow),
     ],
-)  # fmt: skip
+)
 def test_other_weights_need_no_other_export(
     name: str, many_sizes: bool, tmp_path: Path, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
