@@ -9,8 +9,12 @@ import numpy as np
 import pytest
 from command import run
 from outlier_model import images, write_outlier_model
+from random_net import random_net, reduced
 
 from compoundnet import arch, base, models, runtime
+from compoundnet.runtime.exports.comparison import runner
+from compoundnet.runtime.exports.quantise import OnnxQuantiser
+from compoundnet.runtime.onnx_graph import write_onnx
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +55,20 @@ def test_the_sensitive_layer_goes_back_to_float32(
     assert {path.suffix for path in tmp_path.iterdir()} == ({".onnx"} if suffix == ".onnx" else {".xml", ".bin"})
 
 
+@pytest.mark.parametrize("name", ["efficientnet-b0", "mobilenet-v2"])
+def test_with_all_layers_in_float32_nothing_is_int8(name: str, tmp_path: Path) -> None:
+    """Activations, means and squeeze-excitation go with the layer before them, those of the first layers too."""
+    net = random_net(reduced(name)).eval()
+    write_onnx(net.fuse(), tmp_path / "float32.onnx", channels=3, size=32)
+    random = np.random.default_rng(0)
+    pixels = random.standard_normal((4, 3, 32, 32), dtype=np.float32)
+    quantiser = OnnxQuantiser(tmp_path / "float32.onnx", pixels, {})
+    quantiser.write(tmp_path / "none.onnx", quantiser.layers)
+    quantiser.write(tmp_path / "all.onnx")
+    whole, none, all_int8 = (runner(tmp_path / f"{kind}.onnx")(pixels[:1]) for kind in ("float32", "none", "all"))
+    assert np.abs(none - whole).max() <= 1e-5 * np.abs(whole).max() < np.abs(all_int8 - whole).max()
+
+
 def test_a_drop_that_holds_leaves_all_layers_in_int8(model: models.ModelFolder, data: Path, tmp_path: Path) -> None:
     done = runtime.export(model, tmp_path / "a.onnx", precision="int8", calibrate=data, max_drop=0.99, data=data)
     assert done.floor is not None
@@ -60,8 +78,6 @@ def test_a_drop_that_holds_leaves_all_layers_in_int8(model: models.ModelFolder, 
 def test_a_drop_that_nothing_meets_is_told_with_the_best_and_nothing_is_written(
     model: models.ModelFolder, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from compoundnet.runtime.exports.quantise import OnnxQuantiser
-
     whole = OnnxQuantiser.write
 
     def all_in_int8(quantiser: OnnxQuantiser, file: Path, float32: object = ()) -> None:
