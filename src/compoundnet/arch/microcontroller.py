@@ -3,15 +3,17 @@
 Counted as TensorFlow Lite for Microcontrollers plans its arena: norms are folded, ReLU and ReLU6 are part of the layer
 before, every other operation writes a tensor of its own, and a tensor lives from the operation that writes it to the
 last one that reads it. SiLU is two operations there (LOGISTIC, MUL), so that at its end three tensors live. A depthwise
-convolution does not work in place. The runtime's own structures and the code are not included. It is the head of the
-arena that the package tflite-micro reports for exported int8 files (tests/runtime/test_export_microcontroller.py).
+convolution does not work in place. Convolutions and pools have TensorFlow's padding alone there, so that symmetric
+padding, where it is another, is a copy first (PAD), as in ResNet's strided layers. The runtime's own structures and the
+code are not included. It is the head of the arena that the package tflite-micro reports for exported int8 files
+(tests/runtime/test_export_microcontroller.py).
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
 
-from compoundnet.arch.layers import Group
+from compoundnet.arch.layers import Group, Layer, same_padding
 from compoundnet.arch.segments import segments
 from compoundnet.arch.spec import Network
 
@@ -21,8 +23,8 @@ _BIAS, _SCALE = 4, 4
 
 def sram(network: Network) -> int:
     """Return the bytes of the int8 tensors that live at the worst operation, for one image."""
-    split = network.activation == "silu"
-    return max(_peak(run.group, split) for run in segments(network))
+    split, symmetric = network.activation == "silu", network.padding == "symmetric"
+    return max(_peak(run.group, split, symmetric) for run in segments(network))
 
 
 def flash(network: Network) -> int:
@@ -31,8 +33,9 @@ def flash(network: Network) -> int:
 
 
 @lru_cache(maxsize=8192)
-def _peak(group: Group, split: bool) -> int:
-    """Live bytes at the worst operation of a group; `split`: the activation is two operations."""
+def _peak(group: Group, split: bool, symmetric: bool) -> int:
+    """Live bytes at the worst operation of a group; `split`: the activation is two operations; `symmetric`: padding
+    is."""
     first = group.layers[0]
     sizes = {-1: first.in_channels * first.in_size**2}
     held = {-1: -1}  # the tensor that holds the output of a layer: its own, or that of the layer it is folded into
@@ -49,14 +52,28 @@ def _peak(group: Group, split: bool) -> int:
             gate = -2 - index  # the output of LOGISTIC
             sizes[gate] = layer.outputs
             operations += [(inputs, gate), ((*inputs, gate), index)]
-        else:
-            operations.append((inputs, index))
+            continue
+        copy = _padded(layer) if symmetric else 0
+        if copy:
+            padded = -2 - index
+            sizes[padded] = copy
+            operations.append((inputs, padded))
+            inputs = (padded,)
+        operations.append((inputs, index))
     last_read = {tensor: step for step, (read, _) in enumerate(operations) for tensor in read}
     written = {-1: -1} | {tensor: step for step, (_, tensor) in enumerate(operations)}
     return max(
         sum(size for tensor, size in sizes.items() if written[tensor] <= step <= last_read.get(tensor, written[tensor]))
         for step in range(len(operations))
     )
+
+
+def _padded(layer: Layer) -> int:
+    """Elements of the copy with symmetric padding; 0 where TensorFlow's is the same."""
+    half = layer.kernel // 2
+    if layer.kind not in ("conv", "maxpool") or same_padding(layer.in_size, layer.kernel, layer.stride) == (half, half):
+        return 0
+    return layer.in_channels * (layer.in_size + 2 * half) ** 2
 
 
 @lru_cache(maxsize=8192)
