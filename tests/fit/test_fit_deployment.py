@@ -49,6 +49,7 @@ def test_the_layers_that_lose_most_stay_in_float32(
     answer, excess = deploy(judged, copied(model), state(0.1), dataset, tmp_path / "best")
     assert answer is not None, excess
     assert answer.float32_layers >= 1
+    assert f"in int8, probe, {answer.float32_layers} layers in float32 for --max-drop" in answer.text()
     assert answer.drop is not None and answer.drop <= 0.1
     predictor = runtime.Predictor(tmp_path / "best.onnx", top=1, threads=1)
     right = [

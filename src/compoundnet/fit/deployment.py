@@ -129,18 +129,20 @@ class _Forms:
         self._model, self._state, self._train, self._scratch = model, state, dataset.split("train"), scratch
         self._held = Dataset("held-out training images", {held.name: held})
         self._exports: dict[str, Export] = {}
-        # Whether layers in float32 help is asked once, for classifiers of one class an image.
-        self._floor_tried = dataset.multilabel
+        # Whether the int8 file stays as it is: others were measured on it, or layers in float32 were tried. Those are
+        # for classifiers of one class an image.
+        self._settled = dataset.multilabel
 
     def measure(self, candidate: Candidate) -> _Form:
         kind = file_precision(candidate.precision)
         if kind not in self._exports:
             self._exports[kind] = self._export(kind)
         form = self._measured(candidate, kind)
-        limit = self._state.limits.max_drop
-        if kind == FLOAT or self._floor_tried or form.drop is None or form.drop <= limit:
+        if kind == FLOAT or form.drop is None:
             return form
-        self._floor_tried = True
+        limit, settled, self._settled = self._state.limits.max_drop, self._settled, True
+        if settled or form.drop <= limit:
+            return form
         try:
             self._exports[kind] = self._export(kind, max_drop=limit, data=self._held)
         except CompoundNetError:  # no choice of layers suffices; the file of before is still there

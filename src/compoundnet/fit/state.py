@@ -102,6 +102,8 @@ class Answer(msgspec.Struct, frozen=True):
                 f" {100 * self.interval[0]:.1f} to {100 * self.interval[1]:.1f}), "
             )
         how = "fine-tuned" if self.fine_tuned else "probe"
+        if self.float32_layers:
+            how += f", {self.float32_layers} layers in float32 for --max-drop"
         judged = f"{self.cross_validated:.1%} cross-validated, "
         if self.held_out is not None:
             judged = f"{self.held_out.accuracy:.1%} of {self.held_out.images:,} held-out training images, "
