@@ -181,8 +181,11 @@ def add(x: Tensor, shortcut: Tensor) -> Tensor:
 def initialise(module: nn.Module) -> None:
     """Give every layer below `module` the authors' initial weights.
 
-    As in efficientnet_model.py: conv_kernel_initializer, dense_kernel_initializer.
+    As in efficientnet_model.py: conv_kernel_initializer, dense_kernel_initializer. Weights on the meta device hold no
+    numbers, and are left as they are: to draw them there, torch would import its compiler, which takes seconds.
     """
+    if any(weights.is_meta for weights in module.parameters()):
+        return
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             # N(0, sqrt(2 / fan_out)); a depthwise kernel has one output per group, so its fan_out is kernel^2.
