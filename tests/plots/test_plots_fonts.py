@@ -15,7 +15,7 @@ from PIL import Image
 
 from compoundnet.explain.pages import Panel, draw_page
 from compoundnet.plots import fonts
-from compoundnet.plots.canvas import canvas, encode
+from compoundnet.plots.canvas import canvas, encode_png
 from compoundnet.train.training_plots import draw_confusion
 
 SCISSORS = ("翘头剪", "直剪")  # yolov5#6522
@@ -91,6 +91,6 @@ def test_latin_plots_are_the_same_with_and_without_fonts_of_the_machine(font: Pa
     def drawn(texts: tuple[str, ...]) -> bytes:
         with canvas(2, texts) as surface:
             surface.subplots().set_title("cats")
-            return encode(surface, "")[1]
+            return encode_png(surface, "")
 
     assert Image.open(io.BytesIO(drawn(()))).tobytes() == Image.open(io.BytesIO(drawn(SCISSORS))).tobytes()

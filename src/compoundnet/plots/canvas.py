@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -75,12 +75,13 @@ class Plot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @contextmanager
-def canvas(height: float, texts: Iterable[str] = ()) -> Iterator[Canvas]:
+def canvas(height: float, texts: Iterable[str] = (), margins: Mapping[str, float] | None = None) -> Iterator[Canvas]:
     """Yield a drawing surface of the common width in the common style.
 
     Args:
         height: In inches.
         texts: Texts of the plot in any script, such as the names of classes.
+        margins: As `Figure.subplots_adjust` takes them; by default those that the texts need.
     """
     import matplotlib as mpl  # noqa: PLC0415  takes half a second, and only drawing needs it
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
@@ -92,7 +93,9 @@ def canvas(height: float, texts: Iterable[str] = ()) -> Iterator[Canvas]:
     finder.setLevel(logging.ERROR)
     try:
         with mpl.rc_context({**_STYLE, "font.family": families(texts)}):
-            figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
+            figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout=None if margins else "constrained")
+            if margins:
+                figure.subplots_adjust(**margins)
             FigureCanvasAgg(figure)  # no window, no display
             yield figure
     finally:
@@ -101,10 +104,17 @@ def canvas(height: float, texts: Iterable[str] = ()) -> Iterator[Canvas]:
 
 def encode(figure: Canvas, description: str) -> tuple[bytes, bytes]:
     """Return (SVG, PNG). The description becomes the alternative text; no date is written."""
-    svg, png = io.BytesIO(), io.BytesIO()
+    png, svg = encode_png(figure, description), io.BytesIO()
+    figure.set_layout_engine("none")  # found for the PNG; to find it again would take as long as to draw
     figure.savefig(svg, format="svg", metadata={"Date": None, "Description": description, "Creator": None})
+    return svg.getvalue(), png
+
+
+def encode_png(figure: Canvas, description: str) -> bytes:
+    """Return the figure as PNG, with the description as its text; no date is written."""
+    png = io.BytesIO()
     figure.savefig(png, format="png", metadata={"Description": description, "Software": None})
-    return svg.getvalue(), png.getvalue()
+    return png.getvalue()
 
 
 def log_axis(axes: Axes, name: Literal["x", "y"], amounts: Sequence[float], text: Callable[[float], str]) -> None:
