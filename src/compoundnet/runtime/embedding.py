@@ -235,7 +235,7 @@ class Embedder:
 
         identity = {"weights": self._weights, "network": self._network.dumps(), "size": str(size)}
         name = f"{model.name} without classifier"
-        source = SessionSource(name, 3, size, self._network, identity, module=module, many_sizes=True)
+        source = SessionSource(name, 3, size, self._network, identity, module=module)
         return open_session(source, self._backend, threads, self._device, self._precision)
 
     @cached_property

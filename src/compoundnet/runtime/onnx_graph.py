@@ -1,5 +1,6 @@
-"""Export of a torch module to an ONNX graph with torch's exporter: default operators only, SAME padding inside Conv,
-GlobalAveragePool for means over a map, and the lowest versions of opset and IR that are asked for."""
+"""Export of a torch module to an ONNX graph: default operators only, SAME padding inside Conv, GlobalAveragePool for
+means over a map, and the lowest versions of opset and IR that are asked for. A ConvNet is written by network_graph, any
+other module, and a ConvNet with operations of a user's, by torch's exporter."""
 
 from __future__ import annotations
 
@@ -18,6 +19,9 @@ from compoundnet import __version__
 from compoundnet.base import CompoundNetError
 from compoundnet.nn import ConvNet
 from compoundnet.nn.units import ConvNorm
+from compoundnet.runtime.graph_operations import InputShape, UnknownOperationError
+from compoundnet.runtime.network_graph import network_graph
+from compoundnet.runtime.session_source import SessionSource
 
 # The opset that torch's exporter writes, with IR version 8: read by ONNX Runtime from 1.14 and OpenVINO from 2023 on.
 # Nothing newer is of use to these networks. ONNX Runtime needs 1.5 to 2 times as long for the operator Swish of opset
@@ -65,10 +69,17 @@ def write_onnx(
         assert isinstance(net, ConvNet)
         net = WithFeatures(net)
     outputs = [OUTPUT, FEATURES] if features else [OUTPUT]
-    model = _exported(Half(net) if half else net, outputs, channels, size, dynamic_batch, dynamic_size)
-    _simplify(model)
+    shape = InputShape(channels, size, dynamic_batch, dynamic_size)
+    try:
+        if not isinstance(net, ConvNet | WithFeatures):
+            raise UnknownOperationError("of another package")
+        model = network_graph(net, (INPUT, outputs), shape, half=half, opset=OPSET)
+    except UnknownOperationError:
+        model = _exported(Half(net) if half else net, outputs, shape)
+        _simplify(model)
+        _strip(model)
+    model.producer_name, model.producer_version = "compoundnet", __version__
     _set_opset(model, opset)
-    _strip(model)
     model.metadata_props.update(properties or {})
     size_of_weights = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
     if size_of_weights <= _ONE_FILE:
@@ -80,6 +91,15 @@ def write_onnx(
         )
     else:
         ir.save(model, path, external_data=_EXTERNAL)
+
+
+def write_source(source: SessionSource, path: Path) -> None:
+    """Write the graph of a source that is no exported file, at its size, for one image at a time.
+
+    Weights of more than 2 GB go into weights.bin beside the file.
+    """
+    assert source.module is not None and source.size is not None
+    write_onnx(source.module(), path, channels=source.channels, size=source.size, one_file=False)
 
 
 class Half(nn.Module):
@@ -106,15 +126,12 @@ class WithFeatures(nn.Module):
         return self.net.forward_head(features), features
 
 
-def _exported(
-    net: nn.Module, outputs: list[str], channels: int, size: int, dynamic_batch: bool, dynamic_size: bool
-) -> ir.Model:
+def _exported(net: nn.Module, outputs: list[str], shape: InputShape) -> ir.Model:
     same: list[str] = []
-    if dynamic_size:
+    if shape.dynamic_size:
         net, same = _without_same(net)
-    dynamic = {0: "batch"} if dynamic_batch else {}
-    dynamic |= {2: "height", 3: "width"} if dynamic_size else {}
-    example = torch.zeros(2 if dynamic_batch else 1, channels, size, size)
+    dynamic = {axis: name for axis, name in enumerate(shape.dims) if isinstance(name, str)}
+    example = torch.zeros(2 if shape.dynamic_batch else 1, shape.channels, shape.size, shape.size)
     with warnings.catch_warnings(), torch.inference_mode(False), torch.enable_grad():
         warnings.simplefilter("ignore")  # a warning of the exporter about its future
         program = torch.onnx.export(
@@ -222,7 +239,7 @@ def _attributes(operator: str, opset: int) -> dict[str, object]:
 
 def _strip(model: ir.Model) -> None:
     """Remove the debugging notes of the exporter, which are as long as the graph and name files of this machine."""
-    model.producer_name, model.producer_version, model.doc_string = "compoundnet", __version__, None
+    model.doc_string = None
     model.metadata_props.clear()
     model.graph.metadata_props.clear()
     values: list[Any] = [*model.graph.inputs, *model.graph.initializers.values()]

@@ -46,7 +46,6 @@ class SessionSource:
         postprocess: What the logits mean; None if that is unknown, and then an image has one class.
         preprocess: How an image becomes its input; None if that is unknown.
         tuning: The record of `compoundnet models tune`; None if there is none.
-        many_sizes: Whether the network will be compiled for other sizes too, so that it is exported once for all.
     """
 
     name: str
@@ -60,7 +59,6 @@ class SessionSource:
     postprocess: Postprocess | None = None
     preprocess: Preprocess | None = None
     tuning: Tuning | None = None
-    many_sizes: bool = False
 
     @property
     def precision(self) -> str:

@@ -167,9 +167,9 @@ def _graph(source: SessionSource, scratch: Path) -> onnx.ModelProto:
     from compoundnet.runtime.onnx_preprocess import load_graph  # noqa: PLC0415  as above
 
     if source.exported is None:
-        from compoundnet.runtime.sized_graph import write_sized  # noqa: PLC0415  imports torch
+        from compoundnet.runtime.onnx_graph import write_source  # noqa: PLC0415  imports torch
 
-        write_sized(source, scratch)
+        write_source(source, scratch)
         return onnx.load(scratch, load_external_data=False)
     model = load_graph(source.exported)
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1

@@ -156,7 +156,7 @@ def _graph(source: SessionSource, scratch: Path) -> openvino.Model:
         shape[0] = 1
         graph.reshape(shape)
         return graph
-    from compoundnet.runtime.sized_graph import write_sized  # noqa: PLC0415  imports torch
+    from compoundnet.runtime.onnx_graph import write_source  # noqa: PLC0415  imports torch
 
-    write_sized(source, scratch)
+    write_source(source, scratch)
     return read_graph(scratch)

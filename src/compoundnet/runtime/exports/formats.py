@@ -21,8 +21,6 @@ from compoundnet.runtime.exports.quantise import OnnxQuantiser
 from compoundnet.runtime.exports.torch_archive import write_archive
 from compoundnet.runtime.onnx_graph import OPSET, write_onnx
 from compoundnet.runtime.onnx_preprocess import add_preprocessing
-from compoundnet.runtime.session_source import find_source
-from compoundnet.runtime.sized_graph import write_sized
 
 # Returns the images for calibration anew, each float32[C, H, W].
 Images = Callable[[], Iterable[NDArray[np.float32]]]
@@ -87,12 +85,6 @@ def _quantise_onnx(source: Source, folder: Path) -> OnnxQuantiser:
 
 def _write_graph(source: Source, file: Path) -> None:
     described = source.described
-    dynamic = described.dynamic_batch or described.dynamic_size
-    if not dynamic and not described.features and described.precision != "float16" and source.opset == OPSET:
-        # The graph is kept without its weights, so that the next model of this network is written in a moment.
-        sized = find_source(source.net, described.preprocess.size)
-        write_sized(sized, file, properties=described.properties(), one_file=True)
-        return
     write_onnx(
         source.net.fuse(),
         file,
