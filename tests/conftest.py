@@ -6,9 +6,11 @@ import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import postgresql
 import pytest
+from sqlalchemy import Engine, event
 from torchlib import share_torchlib
 
 
@@ -35,6 +37,16 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COMPOUNDNET_CACHE", str(folder))
         yield folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _unsynced_databases() -> None:
+    """SQLite waits for the disk at each of thousands of commits, which only a power failure needs; a kill does not."""
+
+    @event.listens_for(Engine, "connect")
+    def unsync(connection: Any, _: object) -> None:
+        if type(connection).__module__.startswith("sqlite3"):
+            connection.execute("PRAGMA synchronous = OFF")
 
 
 @pytest.fixture

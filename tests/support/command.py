@@ -22,7 +22,8 @@ from typing import Any
 _HEAVY = (
     "lightning_fabric",
     "matplotlib.figure",
-    "onnxscript",
+    "onnx",
+    "onnx_ir",
     "optuna",
     "PIL.Image",
     "pytorch_grad_cam",
@@ -34,7 +35,6 @@ _HEAVY = (
     "scipy.stats",
     "sklearn.datasets",
     "torch.export",
-    "torch.onnx",
     "torch.utils.data",
     "torchvision.datasets",
     "typer.rich_utils",

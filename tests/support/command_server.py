@@ -23,8 +23,6 @@ import traceback
 import warnings
 from typing import Any, NoReturn
 
-from torchlib import make_torchlib
-
 
 def main() -> None:
     # Lightning imports it where it is installed, and with it transformers and huggingface_hub.
@@ -34,7 +32,6 @@ def main() -> None:
             importlib.import_module(library)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what it starts with `&` ignore it
     assert "huggingface_hub" not in sys.modules, "reads the environment, which each command has of its own"
-    make_torchlib()
     gc.freeze()  # or the first collection of each process would copy all of it
     while line := sys.stdin.readline():
         asked = json.loads(line)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import sys
 
 _TABLE = "torch.onnx._internal.exporter._registration"
@@ -16,10 +15,3 @@ def share_torchlib() -> None:
     library = sys.modules[_TABLE].onnxscript_apis
     if not hasattr(library.get_torchlib_ops, "cache_info"):
         library.get_torchlib_ops = functools.cache(library.get_torchlib_ops)
-
-
-def make_torchlib() -> None:
-    """Make the table, for all processes that are forked from this one."""
-    importlib.import_module(_TABLE)
-    share_torchlib()
-    sys.modules[_TABLE].onnxscript_apis.get_torchlib_ops()
