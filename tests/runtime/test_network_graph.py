@@ -141,6 +141,13 @@ def test_the_forms_of_its_ends(fields: dict[str, Any], tmp_path: Path, monkeypat
     assert [dim.dim_value for dim in logits.type.tensor_type.shape.dim] == list(shape)
 
 
+class Gate(torch.nn.Module):
+    """A product whose first factor is the smaller one."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mean((2, 3), keepdim=True) * x
+
+
 class Negative(ConvNet):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return -super().forward(x)
@@ -192,10 +199,23 @@ def replaced(place: str, module: torch.nn.Module) -> Callable[[ConvNet], ConvNet
         hooked_layer,
         replaced("head.act", torch.nn.GELU()),
         replaced("head.act", torch.nn.Identity()),
+        replaced("stem.act", Gate()),
+        lambda net: net.to(memory_format=torch.channels_last),
         replaced("head.act", torch.nn.Conv2d(32, 32, 3, padding="same", padding_mode="reflect")),
         replaced("classifier", torch.nn.Sequential(torch.nn.Linear(32, 5), torch.nn.ReLU(), torch.nn.Linear(5, 2))),
     ],
-    ids=["derived", "flat", "hook", "hook of a layer", "gelu", "identity", "padding", "classifier"],
+    ids=[
+        "derived",
+        "flat",
+        "hook",
+        "hook of a layer",
+        "gelu",
+        "identity",
+        "gate",
+        "channels last",
+        "padding",
+        "classifier",
+    ],
 )
 @pytest.mark.parametrize("dynamic_size", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_what_a_user_put_in_is_in_the_graph(

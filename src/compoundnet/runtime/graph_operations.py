@@ -143,10 +143,10 @@ class Value:
         return self.then("Flatten", shape=self.shape[:2])
 
     def __add__(self, other: Value) -> Value:
-        return self.then("Add", other)
+        return self.then("Add", other, shape=np.broadcast_shapes(self.shape, other.shape))
 
     def __mul__(self, other: Value) -> Value:
-        return self.then("Mul", other)
+        return self.then("Mul", other, shape=np.broadcast_shapes(self.shape, other.shape))
 
     def then(self, kind: str, *others: Value | ir.Value, shape: Sides | None = None, **attributes: Any) -> Value:
         """Return the output of a node that reads this value and others."""
