@@ -214,6 +214,28 @@ def test_openvino_compiles_once(net: nn.ConvNet, empty_cache: Path, monkeypatch:
     assert len(entries(empty_cache)) == 1
 
 
+class Negative(nn.ConvNet):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return -super().forward(x)
+
+
+def test_a_network_that_was_changed_by_hand_is_no_entry_of_the_plain_one(empty_cache: Path) -> None:
+    """Another activation, a hook, a derived class: neither the description nor the weights say anything of them."""
+    network = small_network()
+    plain, quiet, hooked = (random_net(network) for _ in range(3))
+    quiet.get_submodule("head").act = torch.nn.Identity()
+    hooked.register_forward_hook(lambda _module, _given, logits: 2 * logits)
+    derived = Negative(network)
+    derived.load_state_dict(plain.state_dict())
+    batch = images(1, 3, 64, 64)
+    found = [runtime.session(net, backend="onnxruntime", threads=1)(batch) for net in (plain, quiet, hooked)]
+    found.append(runtime.session(derived.eval(), backend="onnxruntime", threads=1)(batch))
+    for net, given in zip((plain, quiet, hooked, derived), found, strict=True):
+        assert difference(given, logits(net, batch)) < 1e-5
+    assert len({given.tobytes() for given in found}) == 4
+    assert len(entries(empty_cache)) == 2, "what a hook or a derived class computes is not known, and not kept"
+
+
 def test_other_weights_sizes_and_versions_are_other_entries(net: nn.ConvNet, monkeypatch: pytest.MonkeyPatch) -> None:
     other = random_net(net.spec, seed=1)
     found = [find_source(given, size).identified("torch") for given, size in ((net, None), (other, None), (net, 32))]
