@@ -11,6 +11,10 @@ from compoundnet.fit.race import RungStudy
 from compoundnet.fit.race_plan import ENTRANTS, RacePlan, estimate_all, plan_in_time, plan_race, promise
 from compoundnet.fit.trainings import EPOCHS, Trainings
 
+# An epoch on 1,000 images, each of which takes three times as long to train on as to evaluate, over one on 800 of them
+# with the evaluation on the others.
+ON_ALL = 3000 / (3 * 800 + 200)
+
 
 def candidate(number: int) -> Candidate:
     return Candidate("m", 32 + number, "float32", 1, 1, 1, 1)
@@ -34,8 +38,8 @@ def test_a_race_is_as_large_as_the_time_allows(seconds: float, counts: list[int]
 def test_what_takes_too_long_does_not_start_and_workers_share_the_work() -> None:
     plan = plan_race([(candidate(0), 1000.0), (candidate(1), 10.0)], 50)
     assert plan is not None and plan.entrants == (candidate(1),)
-    # A race of 44 s alone takes 50: it starts twice. With the training on all images, 5 s more are needed to write it.
-    for final, longest in ((0.0, 44.0), (1.0, (50 - 6 - 5) / 2.25)):
+    # A race of 44 s alone takes 50: it starts twice. With the training on all images, 3 s more are needed to write it.
+    for final, longest in ((0.0, 44.0), (1.0, (50 - 6 - 3) / (1 + ON_ALL))):
         for cost, first in ((longest, 0), (longest + 0.01, 1)):
             plan = plan_race([(candidate(0), cost), (candidate(1), 1.0)], 50, final=final)
             assert plan is not None and plan.entrants[0] == candidate(first), (final, cost)
@@ -53,7 +57,7 @@ def test_a_plan_weighs_a_better_candidate_against_a_longer_schedule() -> None:
     ample = planned(1000)
     assert ample is not None
     assert (ample.entrants, ample.length, ample.final) == ((good, fast), 1.0, 1.0)
-    # 100 s of the good one on the others, and 125 s on all images, are too long; of the fast one they are not.
+    # 100 s of the good one on the others, and 115 s on all images, are too long; of the fast one they are not.
     short = planned(100, (0.80, 0.60))
     assert short is not None
     assert short.entrants[0] == good and short.final < 1
@@ -100,15 +104,17 @@ def test_the_seconds_of_a_race_by_hand() -> None:
 
 def test_a_race_takes_all_of_the_time_that_there_is_and_no_more() -> None:
     assert race(1, 16) is not None and race(1, 15.9) is None
-    # With the training on all images: a quarter more of them, and 5 s to write it.
-    assert race(1, 16 + 12.5 + 5, final=1.0) is not None and race(1, 16 + 12.5 + 4.9, final=1.0) is None
-    assert race(1, 16 + 6.25 + 5, final=0.5) is not None and race(1, 16 + 6.25 + 4.9, final=0.5) is None
+    # With the training on all images: 10 s times ON_ALL, and 3 s to write it.
+    for final in (1.0, 0.5):
+        needed = 16 + 10 * ON_ALL * final + 3
+        assert race(1, needed + 0.01, final=final) is not None and race(1, needed - 0.01, final=final) is None
     three = race(3, 1e4)
     assert three is not None
     exact, short = race(3, three.seconds), race(3, three.seconds - 0.1)
     assert exact is not None and short is not None and (len(exact.entrants), len(short.entrants)) == (3, 2)
-    for final, more in ((1.0, 12.5 + 5), (0.5, 6.25 + 5)):
-        exact, short = race(3, three.seconds + more, final=final), race(3, three.seconds + more - 0.1, final=final)
+    for final in (1.0, 0.5):
+        needed = three.seconds + 10 * ON_ALL * final + 3
+        exact, short = race(3, needed + 0.01, final=final), race(3, needed - 0.01, final=final)
         assert exact is not None and short is not None and (len(exact.entrants), len(short.entrants)) == (3, 2)
 
 
@@ -130,11 +136,13 @@ def test_a_plan_in_words() -> None:
     assert one.text().startswith("1 candidate: 1 for 100% of the epochs, about ") and "all images" not in one.text()
 
 
-def test_a_fifth_of_the_time_is_kept_in_reserve() -> None:
+def test_a_fifth_of_the_time_is_kept_in_reserve_unless_nothing_fits_the_rest() -> None:
     costs = [(candidate(0), 10.0)]
-    # The shortest schedule is 0.3 of the usual one: 3 s, and two starts.
-    assert plan_in_time(costs, [0.5], 9 / 0.8 + 0.01, 1) is not None
-    assert plan_in_time(costs, [0.5], 9 / 0.8 - 0.01, 1) is None
+    # Half of the usual schedule takes 5 s, the shortest, 0.3 of it, 3 s; and two starts.
+    for left, length in ((11 / 0.8 + 0.01, 0.5), (11 / 0.8 - 0.01, 0.3), (9 / 0.8 - 0.01, 0.3), (9.01, 0.3)):
+        plan = plan_in_time(costs, [0.5], left, 1)
+        assert plan is not None and (plan.length, plan.final) == (length, 0), left
+    assert plan_in_time(costs, [0.5], 8.99, 1) is None
 
 
 @pytest.mark.parametrize(

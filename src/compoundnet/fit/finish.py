@@ -17,7 +17,7 @@ from compoundnet.base.units import format_duration
 from compoundnet.data import Dataset, Split
 from compoundnet.fit.candidates import Candidate
 from compoundnet.fit.deployment import Judged, copied, deploy
-from compoundnet.fit.race_plan import ALL, LENGTHS, WRITING
+from compoundnet.fit.race_plan import ALL, HELD_OUT_LOSES, LENGTHS, WRITING
 from compoundnet.fit.screen import Screened, probe_of
 from compoundnet.fit.starts import StartingModels
 from compoundnet.fit.state import Fit, HeldOut
@@ -200,10 +200,10 @@ class Finish:
         return trainings.finish_on_all(candidate, model, self._notify, teacher=teacher, named=named)
 
     def _length_on_all(self, candidate: Candidate, longer: int = 1) -> float | None:
-        """The longest schedule on all images that there is time for, not shorter than that of the race."""
-        for length in LENGTHS:
+        """The longest schedule on all images that there is time for, if it loses less than holding images out does."""
+        for length, loses in LENGTHS.items():
             needed = ALL * longer * length * self._seconds[candidate] + WRITING
-            if length >= self._trainings.length and needed <= self._left:
+            if needed <= self._left and loses < LENGTHS[self._trainings.length] + HELD_OUT_LOSES:
                 return length
         return None
 

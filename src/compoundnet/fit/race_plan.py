@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from compoundnet.base.units import format_duration
 from compoundnet.fit.candidates import Candidate
-from compoundnet.fit.trainings import EPOCHS, Trainings
+from compoundnet.fit.trainings import EPOCHS, HELD_OUT, Trainings
 
 # The part of a rung that goes on, and the epochs of the first rung at the least: the first epoch of a fine-tuning
 # trains the classifier alone.
@@ -22,15 +22,16 @@ _START = 3.0
 # that training without the held-out images loses: about what Lite0 showed at 96 and 192 px on 10 and 100 images a class
 # of CIFAR-10, in one or two runs each.
 LENGTHS = {1.0: 0.0, 0.7: 0.006, 0.5: 0.012, 0.3: 0.03}
-_HELD_OUT_LOSES = 0.02
+HELD_OUT_LOSES = 0.02
 # What is left of the difference between two probes after fine-tuning (Lite0 at 64 to 128 px, 100 images a class).
 _LEFT = 0.35
 # The accuracy that twice as many candidates gain, and the part of a shorter schedule's loss that choosing by it costs.
 # Neither is measured: they prefer a race that lasts long enough to tell candidates apart.
 _CHOICE, _MISTAKEN = 0.003, 0.5
-# How many more images there are to train on if none is held out; seconds to write a model; and what is planned of a
+# The time of an epoch on all images, over that of one on those that are not held out with its evaluation on the others
+# (an image takes three times as long to train on as to evaluate); seconds to write a model; and what is planned of a
 # time, since estimates are not exact.
-ALL, WRITING = 1.25, 5.0
+ALL, WRITING = 3 / (3 * (1 - HELD_OUT) + HELD_OUT), 3.0
 _PLANNED = 0.8
 
 
@@ -125,12 +126,14 @@ def plan_in_time(
         if length <= final or not final
     ]
     fitting = [plan for plan in plans if plan is not None]
-    return max(fitting, key=lambda plan: promise(plan, probes[plan.entrants[0]]), default=None)
+    if not fitting:  # the shortest without a reserve: the time would be left over
+        return plan_race(costs, left, workers, min(LENGTHS))
+    return max(fitting, key=lambda plan: promise(plan, probes[plan.entrants[0]]))
 
 
 def promise(plan: RacePlan, accuracy: float) -> float:
     """Return what a race promises, as an accuracy up to a constant; that of its best candidate's probe is given."""
-    loses = LENGTHS[plan.final] if plan.final else LENGTHS[plan.length] + _HELD_OUT_LOSES
+    loses = LENGTHS[plan.final] if plan.final else LENGTHS[plan.length] + HELD_OUT_LOSES
     chosen = _CHOICE * math.log2(len(plan.entrants)) - _MISTAKEN * LENGTHS[plan.length]
     return _LEFT * accuracy - loses + chosen
 
