@@ -41,7 +41,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _unsynced_databases() -> None:
-    """SQLite waits for the disk at each of thousands of commits, which only a power failure needs; a kill does not."""
+    """SQLite waits for the disk at each of thousands of commits, which protects from power failures, not from kills."""
 
     @event.listens_for(Engine, "connect")
     def unsync(connection: Any, _: object) -> None:

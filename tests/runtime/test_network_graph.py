@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -226,6 +227,16 @@ def test_what_a_user_put_in_is_in_the_graph(
     net = change(fused(network.replace(head=arch.Head(channels=32))))
     write_onnx(net, tmp_path / "net.onnx", channels=3, size=64, dynamic_size=dynamic_size)
     assert_same(net, tmp_path / "net.onnx", 64, 80 if dynamic_size else 64)
+
+
+def test_that_the_exporter_writes_it_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    net = fused(small_network())
+    with caplog.at_level(logging.INFO):
+        write_onnx(net, tmp_path / "plain.onnx", channels=3, size=64)
+        assert not caplog.records
+        write_onnx(doubled(net), tmp_path / "hooked.onnx", channels=3, size=64)
+    said = [record.message for record in caplog.records if record.name.startswith("compoundnet")]
+    assert len(said) == 1 and "torch's exporter writes the ONNX graph, which takes seconds" in said[0]
 
 
 def test_a_choice_that_depends_on_the_image_is_refused_by_the_exporter(tmp_path: Path) -> None:

@@ -188,7 +188,7 @@ class Finish:
         longer = LONGER if lesson is not None else 1
         length = self._length_on_all(candidate, longer)
         if length is None:
-            needed = ALL * longer * self._trainings.length * self._seconds[candidate] + WRITING
+            needed = self._needed_on_all(candidate, longer * self._trainings.length)
             self._say(
                 "training once more on all images, the held-out ones too, would take about"
                 f" {format_duration(needed)}, and {format_duration(self._left)} are left"
@@ -202,10 +202,14 @@ class Finish:
     def _length_on_all(self, candidate: Candidate, longer: int = 1) -> float | None:
         """The longest schedule on all images that there is time for, if it loses less than holding images out does."""
         for length, loses in LENGTHS.items():
-            needed = ALL * longer * length * self._seconds[candidate] + WRITING
+            needed = self._needed_on_all(candidate, longer * length)
             if needed <= self._left and loses < LENGTHS[self._trainings.length] + HELD_OUT_LOSES:
                 return length
         return None
+
+    def _needed_on_all(self, candidate: Candidate, length: float) -> float:
+        """Seconds of a training on all images."""
+        return ALL * length * self._seconds[candidate] + WRITING
 
     @property
     def _left(self) -> float:

@@ -28,9 +28,9 @@ _LEFT = 0.35
 # The accuracy that twice as many candidates gain, and the part of a shorter schedule's loss that choosing by it costs.
 # Neither is measured: they prefer a race that lasts long enough to tell candidates apart.
 _CHOICE, _MISTAKEN = 0.003, 0.5
-# The time of an epoch on all images, over that of one on those that are not held out with its evaluation on the others
-# (an image takes three times as long to train on as to evaluate); seconds to write a model; and what is planned of a
-# time, since estimates are not exact.
+# The time of an epoch on all images divided by that of an epoch with images held out, on which it is evaluated (an
+# image takes three times as long to train on as to evaluate); seconds to write a model; and what is planned of a time,
+# since estimates are not exact.
 ALL, WRITING = 3 / (3 * (1 - HELD_OUT) + HELD_OUT), 3.0
 _PLANNED = 0.8
 

@@ -1,7 +1,7 @@
 """The operations of a ConvNet as nodes of an ONNX graph.
 
-A Value stands for a tensor while the network runs: torch hands it what its own functions are asked for, and a node is
-written instead. That touches nothing outside of the run, so other threads may run networks meanwhile.
+While the network runs, a Value stands in for each tensor: torch passes the calls of its functions to the Value, which
+adds a node to the graph. No global state changes, so other threads may run networks at the same time.
 """
 
 from __future__ import annotations
@@ -90,17 +90,17 @@ class Nodes:
         return self.weights[name]
 
     def converted(self, given: Value, half: bool) -> Value:
-        """Return a value in float16 or in float32; nothing is to be done where all is in float32."""
+        """Return a value in float16 or in float32; unchanged if the whole graph is in float32."""
         if not self._half:
             return given
         return self.add("Cast", [given.value], given.shape, to=int(ir.DataType.FLOAT16 if half else ir.DataType.FLOAT))
 
 
 class Value:
-    """Stands for a tensor of a network in eval mode with gradients on, and writes what is done to it.
+    """A stand-in for a tensor of a network in eval mode with gradients on; operations on it add nodes.
 
     Attributes:
-        nodes: Where that is written.
+        nodes: The graph that nodes are added to.
         value: The output of a node, or the input of the graph.
         shape: As of a tensor; of an example where the graph is for any size.
         pads: Zeros on the left, right, top and bottom, which are left to the convolution that follows.

@@ -1,8 +1,8 @@
-"""The ONNX graph of a ConvNet, written by running it on a value that writes what is done to it.
+"""The ONNX graph of a ConvNet, recorded by running the network on a stand-in for its input.
 
-torch's exporter takes seconds for a network, which it traces three times; a ConvNet has a dozen kinds of operations,
-each of which is one or two of ONNX. A network with any other operation, which a user has put in, is left to the
-exporter. Both give the same nodes and weights, but for biases that are all 0, which the exporter leaves out.
+torch's exporter traces a network three times, which takes seconds; a ConvNet has a dozen kinds of operations, each of
+which is one or two of ONNX. A network to which a user has added any other operation is left to the exporter. Both give
+the same nodes and weights, except that the exporter leaves out biases that are all 0.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ def network_graph(
     images = ir.Value(name=given, type=_FLOAT, shape=ir.Shape(shape.dims))
     example = Value(nodes, images, (1, shape.channels, shape.size, shape.size))
     try:
-        with torch.inference_mode(False), torch.enable_grad():  # in place, operations would have other names
+        with torch.inference_mode(False), torch.enable_grad():  # without gradients, networks use in-place forms
             found = net(nodes.converted(example, half))
     except Exception as error:  # a user's code may do anything with what stands for a tensor
-        raise UnknownOperationError(str(error)) from error
+        raise UnknownOperationError(f"an operation of its own ({error})") from error
     made = found if isinstance(found, tuple) else (found,)
     if any(not isinstance(one, Value) or one.padded or one is example for one in made):
         raise UnknownOperationError("an output that no operation makes")

@@ -1,10 +1,11 @@
 """Export of a torch module to an ONNX graph: default operators only, SAME padding inside Conv, GlobalAveragePool for
-means over a map, and the lowest versions of opset and IR that are asked for. A ConvNet is written by network_graph, any
-other module, and a ConvNet with operations of a user's, by torch's exporter."""
+means over a map, and the lowest versions of opset and IR that are asked for. network_graph
+writes a ConvNet; torch's exporter any other module, and a ConvNet to which a user has added operations."""
 
 from __future__ import annotations
 
 import copy
+import logging
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +24,7 @@ from compoundnet.runtime.graph_operations import InputShape, UnknownOperationErr
 from compoundnet.runtime.network_graph import network_graph
 from compoundnet.runtime.session_source import SessionSource
 
+_LOG = logging.getLogger(__name__)
 # The opset that torch's exporter writes, with IR version 8: read by ONNX Runtime from 1.14 and OpenVINO from 2023 on.
 # Nothing newer is of use to these networks. ONNX Runtime needs 1.5 to 2 times as long for the operator Swish of opset
 # 24 as for Sigmoid and Mul, which it fuses (docs/performance.md).
@@ -70,14 +72,7 @@ def write_onnx(
         net = WithFeatures(net)
     outputs = [OUTPUT, FEATURES] if features else [OUTPUT]
     shape = InputShape(channels, size, dynamic_batch, dynamic_size)
-    try:
-        if not isinstance(net, ConvNet | WithFeatures):
-            raise UnknownOperationError("of another package")
-        model = network_graph(net, (INPUT, outputs), shape, half=half, opset=OPSET)
-    except UnknownOperationError:
-        model = _exported(Half(net) if half else net, outputs, shape)
-        _simplify(model)
-        _strip(model)
+    model = _graph(net, outputs, shape, half)
     model.producer_name, model.producer_version = "compoundnet", __version__
     _set_opset(model, opset)
     model.metadata_props.update(properties or {})
@@ -124,6 +119,18 @@ class WithFeatures(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         features = self.net.forward_features(x)
         return self.net.forward_head(features), features
+
+
+def _graph(net: nn.Module, outputs: list[str], shape: InputShape, half: bool) -> ir.Model:
+    if isinstance(net, ConvNet | WithFeatures):
+        try:
+            return network_graph(net, (INPUT, outputs), shape, half=half, opset=OPSET)
+        except UnknownOperationError as error:
+            _LOG.info("torch's exporter writes the ONNX graph, which takes seconds: the network has %s", error)
+    model = _exported(Half(net) if half else net, outputs, shape)
+    _simplify(model)
+    _strip(model)
+    return model
 
 
 def _exported(net: nn.Module, outputs: list[str], shape: InputShape) -> ir.Model:
