@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compoundnet.arch.layers import same_padding
+from compoundnet.nn.small_maps import convolve_small, is_slow_to_train
 
 Sides = tuple[int, ...]  # height and width
 
@@ -46,9 +47,18 @@ class ConvNorm(nn.Module):
         if self._foldable(x):
             x = self._convolve(x, *folded(self.conv, self.norm))  # type: ignore[arg-type]  # a BatchNorm2d: foldable
         else:
-            x = self._convolve(x, self.conv.weight, self.conv.bias) if self.pad_same else self.conv(x)
-            x = self.norm(x)
+            x = self.norm(self._convolve_apart(x))
         return x if self.act is None else self.act(x)
+
+    def _convolve_apart(self, x: Tensor) -> Tensor:
+        """The convolution with its own weight, which the norm is not folded into."""
+        if self.pad_same:
+            return self._convolve(x, self.conv.weight, self.conv.bias)
+        plain = self.conv.bias is None and not _is_hooked(self.conv) and not is_tracing()
+        if plain and is_slow_to_train(self.conv, x):
+            return convolve_small(self.conv, x)
+        found: Tensor = self.conv(x)
+        return found
 
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         conv = self.conv
@@ -62,8 +72,8 @@ class ConvNorm(nn.Module):
             and not self.norm.training
             and may_overwrite(x)
             and not torch.compiler.is_compiling()
-            and not (self.conv._forward_hooks or self.conv._forward_pre_hooks)
-            and not (self.norm._forward_hooks or self.norm._forward_pre_hooks)
+            and not _is_hooked(self.conv)
+            and not _is_hooked(self.norm)
         )
 
     def fuse(self) -> None:
@@ -73,6 +83,10 @@ class ConvNorm(nn.Module):
             self.conv.weight = nn.Parameter(weight.detach())
             self.conv.bias = nn.Parameter(bias.detach())
             self.norm = nn.Identity()
+
+
+def _is_hooked(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 def folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
