@@ -16,7 +16,7 @@ from PIL import Image
 
 import compoundnet as cn
 from compoundnet.base import CompoundNetError
-from compoundnet.fit import Fit, Limits, Screened, find_candidates, finding, fit, read_fit, screen, screen_run
+from compoundnet.fit import Fit, Limits, Screened, find_candidates, fit, read_fit, screen, screen_run, steps
 from compoundnet.fit.deployment import Judged, deploy
 from compoundnet.fit.front_plot import answer_of, pareto
 from compoundnet.fit.report import what_more_brings
@@ -150,7 +150,7 @@ def test_a_final_form_that_misses_its_budget_is_replaced(
             return None, "takes 9 ms"
         return deploy(judged, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(finding, "deploy", too_slow)
+    monkeypatch.setattr(steps, "deploy", too_slow)
     result = fit(images(), tmp_path / "best", models=models)
     assert result.answer is not None and result.answer.candidate != best.candidate
     assert result.notes == (

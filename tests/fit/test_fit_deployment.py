@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from outlier_model import LABELS, images, write_outlier_model
@@ -11,11 +13,12 @@ from outlier_model import LABELS, images, write_outlier_model
 from compoundnet import runtime
 from compoundnet.data import Dataset, Split
 from compoundnet.data.sources import Arrays
-from compoundnet.fit import Limits, Screened
+from compoundnet.fit import Limits, Screened, deployment
 from compoundnet.fit.candidates import Candidate
 from compoundnet.fit.deployment import Judged, copied, deploy
-from compoundnet.fit.state import Fit
+from compoundnet.fit.state import Answer, Fit
 from compoundnet.models import ModelFolder
+from compoundnet.runtime.timing.rounds import Latency
 
 
 @pytest.fixture(scope="module")
@@ -76,3 +79,50 @@ def test_a_drop_that_holds_or_that_nothing_meets(
     assert answer is None
     assert "points of accuracy, more than --max-drop 10%" in excess
     assert not (tmp_path / "fails").exists() and not (tmp_path / "fails.onnx").exists()
+
+
+def test_what_is_slow_because_the_machine_is_does_not_miss_its_budget(
+    model: ModelFolder, dataset: Dataset, judged: Judged, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file takes 10 ms, and the network of the screen, which took 2 ms then, 4 or 2 ms beside it."""
+    own = msgspec.structs.replace(judged.screened.candidate, precision="float32")
+    screened = judged._replace(screened=Screened(own, 2.0, 0.9))
+
+    def deployed(before: float, target: Path) -> tuple[Answer | None, str]:
+        def timed(calls: dict[str, Callable[[], object]]) -> dict[str, Latency]:
+            for call in calls.values():
+                call()
+            took = {"": 10.0, "before": before}
+            return {name: Latency(ms, ms, ms, ms, ms, 0.0, 1) for name, ms in took.items() if name in calls}
+
+        monkeypatch.setattr(deployment, "time_calls", timed)
+        return deploy(screened, copied(model), state(0.9, max_latency=6), dataset, target)
+
+    answer, _ = deployed(4.0, tmp_path / "slower")
+    assert answer is not None and (answer.latency, answer.slower) == (5.0, 2.0)
+    assert "5 ms (10 now, as this machine is 2.00 times slower than when it was screened)" in answer.text()
+    answer, excess = deployed(2.0, tmp_path / "as before")
+    assert answer is None and excess.startswith("takes 10 ms")
+
+
+def test_layers_are_not_looked_for_when_the_time_is_up(
+    model: ModelFolder, dataset: Dataset, judged: Judged, tmp_path: Path
+) -> None:
+    answer, excess = deploy(judged, copied(model), state(0.1), dataset, tmp_path / "late", until=0.0)
+    assert answer is None
+    assert excess.endswith("more than --max-drop 10%, and there is no time to look for layers that stay in float32")
+
+
+def test_a_drop_of_exactly_what_is_allowed() -> None:
+    drop = 0.745 - 0.735
+    assert drop > 0.01, "floats hold it inexactly"
+    assert not deployment._drops(drop, 0.01) and deployment._drops(0.0101, 0.01)
+
+
+def test_few_held_out_images_do_not_judge_a_precision(
+    model: ModelFolder, dataset: Dataset, judged: Judged, tmp_path: Path
+) -> None:
+    held = dataset.split("train").subset(np.arange(2))
+    answer, _ = deploy(judged._replace(held=held), copied(model), state(0.99), dataset, tmp_path / "best")
+    assert answer is not None and answer.drop is not None
+    assert answer.drop not in (0.0, 0.5, 1.0) and answer.drop * len(dataset.split("train")) % 1 < 1e-6

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -11,11 +11,21 @@ import pytest
 from grey_images import images, write_models
 
 from compoundnet.data import Dataset
-from compoundnet.fit import Fit, deployment, finding, fit, read_fit, trainings
+from compoundnet.fit import Fit, deployment, finish, fit, read_fit, steps, trainings
 from compoundnet.fit.trainings import Trainings, key
 from compoundnet.models import open_folder
 from compoundnet.train import Watcher, evaluate
 from compoundnet.train.interruptions import InterruptedRunError
+
+
+@pytest.fixture(scope="module", autouse=True)
+def race_of_few_images() -> Iterator[None]:
+    """Race although only 18 images are held out, and for ten epochs."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (steps, finish):
+            patch.setattr(module, "LEAST_HELD_OUT", 18)
+        patch.setattr(trainings, "LEAST_STEPS", 1)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +40,7 @@ def raced(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Fit, list[str
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(deployment, "evaluate", counting)
-        patch.setattr(finding, "_SCREEN", 1.0)  # or a busy machine would go on screening in the second call
+        patch.setattr(steps, "_SCREEN", 1.0)  # or a busy machine would go on screening in the second call
         found = fit(images(), folder / "best", models=models, seconds=300, notify=notes.append)
     return folder, found, models, notes, evaluated
 
@@ -66,7 +76,7 @@ def test_the_same_command_does_nothing_twice(
 
     monkeypatch.setattr(Trainings, "train_until", again)
     monkeypatch.setattr(Trainings, "estimate", again)
-    monkeypatch.setattr(Trainings, "finish_on_all", again)
+    monkeypatch.setattr(Trainings, "on_all", again)
     monkeypatch.setattr(deployment, "export", again)
     monkeypatch.setattr(deployment, "evaluate", again)
     after = fit(images(), folder / "best", models=models, seconds=300)

@@ -18,15 +18,15 @@ from postgresql import PASSWORD, USER
 from compoundnet.fit import Fit, Rung, fit, read_fit
 from compoundnet.fit.race import run_race
 from compoundnet.fit.race_plan import plan_race
-from compoundnet.fit.trainings import Trainings, key
+from compoundnet.fit.trainings import LEAST_HELD_OUT, Trainings, key
 from compoundnet.models import open_folder
 
 pytestmark = pytest.mark.slow
 
 
-def write_photos(folder: Path) -> Path:
+def write_photos(folder: Path, count: int = 90) -> Path:
     """The training images as PNG files in a folder for each class."""
-    train = images().split("train")
+    train = images(count).split("train")
     for index in range(len(train)):
         place = folder / CLASSES[int(train.labels[index])]
         place.mkdir(parents=True, exist_ok=True)
@@ -38,7 +38,7 @@ def test_two_workers_find_what_one_finds(tmp_path: Path) -> None:
     models = write_models(tmp_path)
     found = fit(images(), tmp_path / "best", models=models)
     entrants = [one.candidate for one in found.ranking]
-    plan = plan_race([(one, 1.0) for one in entrants], 1000)
+    plan = plan_race([(one, 1.0) for one in entrants], 1000, len(entrants))
     assert plan is not None
     rungs: dict[int, list[Rung]] = {1: [], 2: []}
     for workers, done in rungs.items():
@@ -77,7 +77,8 @@ def test_a_killed_fit_goes_on_where_it_was(tmp_path: Path) -> None:
 
 def test_another_machine_joins_the_race_on_a_server(tmp_path: Path, server: str) -> None:
     """Two processes with folders of their own, which share the images and PostgreSQL alone."""
-    models, photos = write_models(tmp_path), write_photos(tmp_path / "photos")
+    # With fewer there would be one candidate alone.
+    models, photos = write_models(tmp_path), write_photos(tmp_path / "photos", 5 * LEAST_HELD_OUT + 1)
     url = f"postgresql://{USER}:{quote(PASSWORD, safe='')}@{server}/postgres"
     candidates = [word for model in models for word in ("--candidate", model)]
     program = [sys.executable, "-m", "compoundnet", "fit"]

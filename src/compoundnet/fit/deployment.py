@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import math
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,14 +26,18 @@ from compoundnet.data.dataset import UNKNOWN
 from compoundnet.fit.candidates import FLOAT, Candidate
 from compoundnet.fit.screen import Screened
 from compoundnet.fit.state import Answer, Fit, HeldOut, WrongImage
+from compoundnet.fit.trainings import LEAST_HELD_OUT
 from compoundnet.fit.ways import calibration_images, file_precision, noise, other_ways, time_calls
 from compoundnet.models import ModelFolder, read_folder
-from compoundnet.runtime import Export, export, session
+from compoundnet.runtime import Embedder, Export, export, session
 from compoundnet.runtime.exports.formats import FORMATS
+from compoundnet.runtime.session_source import Run
 from compoundnet.train import SingleLabelReport, evaluate
 from compoundnet.train.evaluation.evaluation_report import wilson
 from compoundnet.train.results import write_result
 
+# How often a file that misses its limit is timed again, unless it takes more than so many times the limit.
+_AGAIN, _HOPELESS = 3, 1.1
 # The wrong predictions that the report shows.
 _MISTAKES = 12
 
@@ -41,7 +47,8 @@ class Judged(NamedTuple):
 
     Attributes:
         screened: The candidate, with what the screen says of it.
-        held: The held-out training images, by which a reduced precision is compared with float32.
+        held: The held-out training images, by which a reduced precision is compared with float32; where they are few,
+            all training images are.
         fine_tuned: Whether all of the network was trained.
         held_out: Of a fine-tuned network, what the held-out images say.
         on_all: Whether it was trained once more, on all training images.
@@ -55,11 +62,14 @@ class Judged(NamedTuple):
 
 
 class _Form(NamedTuple):
-    """A file in one precision, and what was measured of it."""
+    """A file in one precision, and what was measured of it; `searched` is false if there was no time to look for layers
+    that stay in float32."""
 
     export: Export
     latency: float
+    slower: float
     drop: float | None
+    searched: bool = True
 
     @property
     def float32_layers(self) -> int:
@@ -73,7 +83,12 @@ def file_of(target: Path, form: str) -> Path:
 
 
 def deploy(
-    judged: Judged, make: Callable[[Path], ModelFolder], state: Fit, dataset: Dataset, target: Path
+    judged: Judged,
+    make: Callable[[Path], ModelFolder],
+    state: Fit,
+    dataset: Dataset,
+    target: Path,
+    until: float = math.inf,
 ) -> tuple[Answer | None, str]:
     """Write a model as the answer if its final form meets the budget; return None and what it misses otherwise.
 
@@ -87,11 +102,12 @@ def deploy(
         state: The state of the fit.
         dataset: The data.
         target: The model folder of the answer; the deployed file gets its name and the suffix of the format.
+        until: The time, by `time.time`, after which layers that stay in float32 are not looked for.
     """
     file = file_of(target, state.format)
     with scratch_folder(target) as scratch:
         model = make(scratch / target.name)
-        forms = _Forms(model, judged.held, state, dataset, scratch)
+        forms = _Forms(model, judged, state, dataset, scratch, until)
         found, missed = dict[Candidate, _Form](), list[str]()
         for candidate in _ways(judged.screened.candidate, state):
             if found and state.limits.min_accuracy is None:
@@ -111,6 +127,7 @@ def deploy(
         Answer(
             chosen, str(target), str(file), judged.fine_tuned, judged.screened.accuracy or 0.0, form.latency,
             form.export.bytes, form.export.agreement, form.drop, form.float32_layers, judged.held_out, judged.on_all,
+            slower=form.slower,
         ),
         "",
     )  # fmt: skip
@@ -126,9 +143,14 @@ def _ways(own: Candidate, state: Fit) -> list[Candidate]:
 class _Forms:
     """The files of a model in the precisions that are tried: what runs in several backends is exported once."""
 
-    def __init__(self, model: ModelFolder, held: Split, state: Fit, dataset: Dataset, scratch: Path) -> None:
+    def __init__(
+        self, model: ModelFolder, judged: Judged, state: Fit, dataset: Dataset, scratch: Path, until: float
+    ) -> None:
         self._model, self._state, self._train, self._scratch = model, state, dataset.split("train"), scratch
-        self._held = Dataset("held-out training images", {held.name: held})
+        self._screened, self._until = judged.screened, until
+        # One of few images would decide.
+        judges = judged.held if len(judged.held) >= LEAST_HELD_OUT else self._train
+        self._held = Dataset("training images", {judges.name: judges})
         self._exports: dict[str, Export] = {}
         # Whether the int8 file stays as it is: others were measured on it, or layers in float32 were tried. Those are
         # for classifiers of one class an image.
@@ -142,8 +164,10 @@ class _Forms:
         if kind == FLOAT or form.drop is None:
             return form
         limit, settled, self._settled = self._state.limits.max_drop, self._settled, True
-        if settled or form.drop <= limit:
+        if settled or not _drops(form.drop, limit):
             return form
+        if time.time() > self._until:
+            return form._replace(searched=False)
         try:
             self._exports[kind] = self._export(kind, max_drop=limit, data=self._held)
         except CompoundNetError:  # no choice of layers suffices; the file of before is still there
@@ -162,13 +186,32 @@ class _Forms:
     def _measured(self, candidate: Candidate, kind: str) -> _Form:
         file, backend, precision = self._file(kind), candidate.backend or None, candidate.precision
         run = session(file, backend=backend, precision=precision, threads=self._state.threads)
-        image = noise(self._model.preprocess.size)
-        latency = time_calls({"": lambda: run(image)})[""].median
+        latency, slower = self._timed(run)
         if candidate.precision == FLOAT:
-            return _Form(self._exports[kind], latency, None)
+            return _Form(self._exports[kind], latency, slower, None)
         (split,) = self._held.splits
         after = evaluate(file, self._held, split=split, backend=backend, precision=precision)
-        return _Form(self._exports[kind], latency, self._float32_accuracy - after.result.top1)
+        return _Form(self._exports[kind], latency, slower, self._float32_accuracy - after.result.top1)
+
+    def _timed(self, run: Run) -> tuple[float, float]:
+        """Milliseconds of one image, and how many times slower the machine is than when the candidate was screened.
+        That is looked at only if the limit is missed: then the network of the screen is timed beside the file, and what
+        both take longer is not the file's."""
+        image, limit = noise(self._model.preprocess.size), self._state.limits.max_latency
+        latency = time_calls({"": lambda: run(image)})[""].median
+        before = self._screened.latency
+        if limit is None or latency <= limit or before is None:
+            return latency, 1.0
+        before /= self._state.ratios.get(self._screened.candidate.way, 1.0)
+        same = Embedder(self._model).open(self._state.threads)
+        found = []
+        for _ in range(_AGAIN):
+            timed = time_calls({"": lambda: run(image), "before": lambda: same(image)})
+            slower = max(1.0, timed["before"].median / before)
+            found.append((timed[""].median / slower, slower))
+            if found[-1][0] <= limit or found[-1][0] > _HOPELESS * limit:
+                break
+        return min(found)
 
     @functools.cached_property
     def _float32_accuracy(self) -> float:
@@ -185,9 +228,15 @@ def _excess(form: _Form, state: Fit) -> str | None:
         return f"takes {form.latency:.3g} ms{kept}"
     if limits.max_size is not None and form.export.bytes > limits.max_size:
         return f"its file has {format_bytes(form.export.bytes)}{kept}"
-    if form.drop is not None and form.drop > limits.max_drop:
-        return f"loses {100 * form.drop:.1f} points of accuracy, more than --max-drop {100 * limits.max_drop:g}%"
+    if form.drop is not None and _drops(form.drop, limits.max_drop):
+        lost = f"loses {100 * form.drop:.1f} points of accuracy, more than --max-drop {100 * limits.max_drop:g}%"
+        return lost if form.searched else f"{lost}, and there is no time to look for layers that stay in float32"
     return None
+
+
+def _drops(drop: float, limit: float) -> bool:
+    """Whether an accuracy drops by more than is allowed; both are fractions, which floats hold inexactly."""
+    return drop > limit + 1e-9
 
 
 def _move(scratch: Path, precision: str, file: Path, target: Path) -> None:

@@ -17,17 +17,19 @@ from compoundnet.base.units import format_duration
 from compoundnet.data import Dataset, Split
 from compoundnet.fit.candidates import Candidate
 from compoundnet.fit.deployment import Judged, copied, deploy
-from compoundnet.fit.race_plan import ALL, HELD_OUT_LOSES, LENGTHS, WRITING
+from compoundnet.fit.race_plan import ALL, WRITING, length_on_all
 from compoundnet.fit.screen import Screened, probe_of
 from compoundnet.fit.starts import StartingModels
 from compoundnet.fit.state import Fit, HeldOut
-from compoundnet.fit.trainings import LONGER, TimeIsUpError, Trainings, key
+from compoundnet.fit.trainings import LEAST_HELD_OUT, Lesson, TimeIsUpError, Trainings, key
 from compoundnet.models import ModelFolder, read_folder
 from compoundnet.runtime import features
 from compoundnet.train import SingleLabelReport, Task, evaluate, fit_probe, train
 
 # The probe stays only if it is better with this confidence: fine-tuning is better on average.
 _CONFIDENCE = 0.95
+# What is planned of the time that is left: a training that is not over in time is lost.
+_PLANNED = 0.85
 
 
 class HeldOutComparison(NamedTuple):
@@ -45,12 +47,11 @@ class HeldOutComparison(NamedTuple):
         return bool(stats.binomtest(only_probe, only_probe + only_tuned).pvalue > 1 - _CONFIDENCE)
 
 
-class _Lesson(NamedTuple):
-    """A student that is better for its teacher: both, the teacher's name in the training's, and the comparison."""
+class _Taught(NamedTuple):
+    """A student that is better for its lesson, and what the held-out images say of it."""
 
     student: ModelFolder
-    teacher: ModelFolder
-    named: str
+    lesson: Lesson
     held: HeldOut
 
 
@@ -64,6 +65,7 @@ class Finish:
         starts: The models of the candidates.
         target: The model folder of the answer.
         seconds: The time that each candidate's training of the usual length takes, as estimated.
+        deadline: The time, by `time.time`, at which an answer is wanted.
         notify: Called with a line for each choice.
     """
 
@@ -75,10 +77,11 @@ class Finish:
         starts: StartingModels,
         target: Path,
         seconds: dict[Candidate, float],
+        deadline: float,
         notify: Notify,
     ) -> None:
         self._state, self._dataset, self._trainings, self._starts = state, dataset, trainings, starts
-        self._target, self._seconds, self._notify = target, seconds, notify
+        self._target, self._seconds, self._deadline, self._notify = target, seconds, deadline, notify
 
     def run(self, winners: Sequence[Candidate]) -> Fit:
         """Return the state with the answer: of the first winner that meets the budget in its final form and is not
@@ -101,22 +104,22 @@ class Finish:
         found = HeldOutComparison(right_by_network(model, task.held), self._right_by_probe(task))
         held = HeldOut(float(found.tuned.mean()), float(found.probed.mean()), len(task.held))
         said = f"{candidate}, fine-tuned: {held.accuracy:.1%} of {held.images:,} held-out training images right"
-        if not found.better(self._length_on_all(candidate) is not None):
+        if not found.better(self._epochs_on_all(candidate) is not None):
             self._say(f"{said}, the probe {held.probe:.1%}, so the probe stays")
             return False
         self._say(f"{said}, the probe {held.probe:.1%}")
-        lesson: _Lesson | None = None
+        taught: _Taught | None = None
         try:
-            lesson = self._taught(candidate, task, found.tuned, held)
+            taught = self._taught(candidate, model, task, found.tuned, held)
         except TimeIsUpError as error:
             self._say(f"distillation: {error}; it is left out")
-        if lesson is not None:
-            model, held = lesson.student, lesson.held
+        if taught is not None:
+            model, held = taught.student, taught.held
         if self._is_answer(candidate, held, on_all=True):
             return False  # of an earlier call, in which it was trained for as long as there was time for
         on_all = None
         try:
-            on_all = self._on_all(candidate, model, lesson)
+            on_all = self._on_all(candidate, model, None if taught is None else taught.lesson)
         except TimeIsUpError as error:
             self._say(f"training on all images: {error}; the network that was trained on the others is the answer")
         return not self._deployed(candidate, on_all or model, task.held, held, on_all is not None)
@@ -126,7 +129,7 @@ class Finish:
             return True  # of an earlier call
         (one,) = (one for one in self._state.screened if one.candidate == candidate)
         judged = Judged(one, held, fine_tuned=True, held_out=found, on_all=on_all)
-        answer, excess = deploy(judged, copied(model), self._state, self._dataset, self._target)
+        answer, excess = deploy(judged, copied(model), self._state, self._dataset, self._target, self._deadline)
         if answer is None:
             self._say(f"{candidate} is fine-tuned, but {excess} in its final form; the next takes its place")
             return False
@@ -140,31 +143,39 @@ class Finish:
             return False
         return (key(answer.candidate), answer.held_out, answer.on_all) == (key(candidate), held, on_all)
 
-    def _taught(self, candidate: Candidate, task: Task, right: NDArray[np.bool_], held: HeldOut) -> _Lesson | None:
-        """Train the winner with a teacher and for longer, if there is one and time, and take it if it is better."""
+    def _taught(
+        self, candidate: Candidate, model: ModelFolder, task: Task, right: NDArray[np.bool_], held: HeldOut
+    ) -> _Taught | None:
+        """Train the winner further with a teacher, if there is one and time, and take it if it is better."""
         teacher = self._teacher(candidate)
         if teacher is None:
             return None
-        needed, left = (1 + ALL) * LONGER * self._seconds[candidate] * self._trainings.length + WRITING, self._left
+        if held.images < LEAST_HELD_OUT:
+            self._say(
+                f"no distillation from {teacher.candidate}: {held.images} held-out images do not tell whether it helps"
+            )
+            return None
+        whole = self._trainings.length * self._seconds[candidate]
+        needed, left = (1 + ALL) * whole + WRITING, self._left
         if needed > left:
             self._say(
                 f"no distillation from {teacher.candidate}: it would take about {format_duration(needed)}, and"
                 f" {format_duration(left)} are left"
             )
             return None
-        model = self._teacher_model(teacher.candidate, task.train)
-        student = self._trainings.finish(candidate, self._notify, teacher=model, named=key(teacher.candidate))
+        lesson = Lesson(self._teacher_model(teacher.candidate, task.train), key(teacher.candidate))
+        student = self._trainings.taught(candidate, model, lesson, self._notify)
         assert task.held is not None
         taught = right_by_network(student, task.held)
         better = int(taught.sum()) > int(right.sum())
         self._say(
-            f"distilled from {teacher.candidate} and trained {LONGER} times as long: {taught.mean():.1%} of the"
-            f" held-out images right, {right.mean():.1%} without, so it is {'' if better else 'not '}taken"
+            f"distilled from {teacher.candidate} for as long again: {taught.mean():.1%} of the held-out images right,"
+            f" {right.mean():.1%} before, so it is {'' if better else 'not '}taken"
         )
         if not better:
             return None
         found = msgspec.structs.replace(held, accuracy=float(taught.mean()), teacher=str(teacher.candidate))
-        return _Lesson(student, model, key(teacher.candidate), found)
+        return _Taught(student, lesson, found)
 
     def _teacher(self, candidate: Candidate) -> Screened | None:
         """The most accurate probe that was judged, in or beyond the budget, if it is better than the winner's."""
@@ -183,33 +194,21 @@ class Finish:
         dataset = msgspec.structs.replace(self._dataset, splits={"train": others})
         return train(probe_of(teacher, dataset, self._starts(teacher)), place, loggers=[]).model
 
-    def _on_all(self, candidate: Candidate, model: ModelFolder, lesson: _Lesson | None) -> ModelFolder | None:
-        """Train once more on all images, for as long as there is time for."""
-        longer = LONGER if lesson is not None else 1
-        length = self._length_on_all(candidate, longer)
-        if length is None:
-            needed = self._needed_on_all(candidate, longer * self._trainings.length)
+    def _on_all(self, candidate: Candidate, model: ModelFolder, lesson: Lesson | None) -> ModelFolder | None:
+        """Train the network further on all images, for as long as there is time for."""
+        epochs = self._epochs_on_all(candidate)
+        if epochs is None:
             self._say(
-                "training once more on all images, the held-out ones too, would take about"
-                f" {format_duration(needed)}, and {format_duration(self._left)} are left"
+                f"{format_duration(self._left)} are left, too short to go on with all images, the held-out ones too"
             )
             return None
-        teacher, named = (lesson.teacher, lesson.named) if lesson is not None else (None, "")
-        trainings = self._trainings._replace(length=length)
-        self._say(f"training on all images, the held-out ones too, for {longer * trainings.epochs(candidate)} epochs")
-        return trainings.finish_on_all(candidate, model, self._notify, teacher=teacher, named=named)
+        self._say(f"going on with all images, the held-out ones too, for {epochs} epochs")
+        return self._trainings.on_all(candidate, model, epochs, self._notify, lesson)
 
-    def _length_on_all(self, candidate: Candidate, longer: int = 1) -> float | None:
-        """The longest schedule on all images that there is time for, if it loses less than holding images out does."""
-        for length, loses in LENGTHS.items():
-            needed = self._needed_on_all(candidate, longer * length)
-            if needed <= self._left and loses < LENGTHS[self._trainings.length] + HELD_OUT_LOSES:
-                return length
-        return None
-
-    def _needed_on_all(self, candidate: Candidate, length: float) -> float:
-        """Seconds of a training on all images."""
-        return ALL * length * self._seconds[candidate] + WRITING
+    def _epochs_on_all(self, candidate: Candidate) -> int | None:
+        """For how many epochs there is time; None if for too few."""
+        length = length_on_all(self._seconds[candidate], _PLANNED * self._left)
+        return None if length is None else max(1, int(length * self._trainings.usual(candidate)))
 
     @property
     def _left(self) -> float:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 
 import msgspec
+import numpy as np
 
 from compoundnet.arch import cost
 from compoundnet.base import CompoundNetError, Notify, Progress
@@ -67,7 +68,8 @@ class ScreenRun:
         self._progress, self._notify = progress, notify
         self._known = {one.candidate: one for one in state.screened if one.accuracy is not None}
         self._found: list[Screened] = []
-        self._rates: dict[str, float] = {}  # milliseconds of a multiply-add
+        # For each shape of a model the multiply-adds that were timed in float32, with the milliseconds.
+        self._timed: dict[str, dict[int, float]] = {}
         self._left, self._stopped = 0, False
 
     def run(self) -> Fit:
@@ -86,7 +88,9 @@ class ScreenRun:
                 f"no model at hand fits {limits.text()}: the smallest is {least}, whose {least.exceeds(limits)}"
             )
         slow: list[Candidate] = []
-        for candidate in fitting:
+        while fitting:
+            candidate = self._next(fitting)
+            fitting.remove(candidate)
             self._one(candidate)
             slow.append(candidate)
             # Another precision has to be exported, which takes a while: a first answer goes before.
@@ -103,6 +107,13 @@ class ScreenRun:
             self._notify(f"{self._left} candidates are not screened; the same command goes on")
         return self._updated()
 
+    def _next(self, candidates: list[Candidate]) -> Candidate:
+        """The most promising; until there is an answer, the most promising of those that are not predicted too slow."""
+        limit = self._state.limits.max_latency
+        if self._state.answer is not None or limit is None:
+            return candidates[0]
+        return next((one for one in candidates if self._predicted(one) <= limit), candidates[0])
+
     def _fits(self) -> list[Screened]:
         return [one for one in self._found if one.fits]
 
@@ -116,11 +127,12 @@ class ScreenRun:
         # Whatever the time: an answer first.
         return self._stopped or (late and self._state.answer is not None)
 
-    def _one(self, candidate: Candidate) -> None:
+    def _one(self, candidate: Candidate, *, late: bool = False) -> None:
+        """Screen a candidate, if there is time; with `late` also if there is none."""
         limit = self._state.limits.max_latency
         if candidate in self._known:
             one = self._known[candidate].under(limit)
-        elif self._time_is_up:
+        elif self._time_is_up and not late:
             self._left += 1
             return
         elif limit is not None and (predicted := self._predicted(candidate)) > _HOPELESS * limit:
@@ -133,7 +145,7 @@ class ScreenRun:
             one = screened
         if one.latency is not None:
             ratio = self._state.ratios.get(candidate.way, 1.0)
-            self._rates[candidate.model] = one.latency / ratio / candidate.macs
+            self._timed.setdefault(candidate.shape, {})[candidate.macs] = one.latency / ratio
         self._found.append(one)
         self._state = self._updated()
         self._keep(self._state)
@@ -158,25 +170,36 @@ class ScreenRun:
         return one
 
     def _predicted(self, candidate: Candidate) -> float:
-        """Milliseconds, by another resolution of the model; 0 if none was timed."""
-        return self._rates.get(candidate.model, 0.0) * candidate.macs * self._state.ratios.get(candidate.way, 1.0)
+        """Milliseconds, by other resolutions of the model; 0 if none was timed."""
+        timed = self._timed.get(candidate.shape, {})
+        if not timed:
+            return 0.0
+        # Between two that were timed on the line through them, since some of a small network's time is not that of its
+        # multiply-adds; beyond them in proportion to the nearest.
+        known, macs = sorted(timed), candidate.macs
+        nearest = min(max(macs, known[0]), known[-1])
+        float32 = float(np.interp(nearest, known, [timed[one] for one in known])) * macs / nearest
+        return float32 * self._state.ratios.get(candidate.way, 1.0)
 
     def _faster(self, candidates: list[Candidate]) -> None:
         """Screen those that are too slow in the way in which they may be fast enough, and empty the list."""
-        limit = self._state.limits.max_latency
+        limit, owed = self._state.limits.max_latency, False
         while candidates:
             candidate = candidates.pop(0)
             one = next((one for one in self._found if one.candidate == candidate), None)
-            if limit is None or one is None or candidate.precision != FLOAT or one.fits or self._time_is_up:
+            late = self._time_is_up and not owed
+            if limit is None or one is None or candidate.precision != FLOAT or one.fits or late:
                 continue
             slow = one.latency if one.latency is not None else self._predicted(candidate)
             if slow > _FASTEST * limit:
                 continue
             if not self._state.ratios and other_ways(self._state.format):
                 self._compare(candidate)
+                owed = True  # one candidate, or comparing was for nothing
             faster = faster_way(candidate, slow, limit, self._state.ratios)
             if faster is not None:
-                self._one(faster)
+                self._one(faster, late=owed)
+                owed = False
 
     def _compare(self, candidate: Candidate) -> None:
         model, state = self._starts(candidate), self._state
@@ -188,9 +211,11 @@ class ScreenRun:
     def _narrower(self, limit: float) -> list[Candidate]:
         """Networks scaled down until they are predicted to meet the limit of latency."""
         name = min(self._starts.opened, key=lambda name: cost(self._starts.opened[name].network).params)
-        if name not in self._rates:
+        timed = self._timed.get(name)
+        if not timed:
             return []
-        bounded = msgspec.structs.replace(self._state.limits, max_macs=limit / self._rates[name])
+        least = min(timed)
+        bounded = msgspec.structs.replace(self._state.limits, max_macs=limit * least / timed[least])
         if self._state.limits.max_macs is not None:
             bounded = bounded.within(self._state.limits)
         return scaled_candidates(self._starts.opened, self._chosen, len(self._dataset.classes), bounded)

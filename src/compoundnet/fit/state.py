@@ -65,7 +65,8 @@ class Answer(msgspec.Struct, frozen=True):
         latency: Milliseconds of one image of the deployed file, the median.
         size_bytes: Of the deployed file.
         agreement: Fraction of the images of the comparison of the deployed file with torch that have the same class.
-        drop: Of a reduced precision, the fraction of the held-out images that float32 classifies correctly more.
+        drop: Of a reduced precision, the fraction of the held-out images, or of all training images where those are
+            few, that float32 classifies correctly more.
         float32_layers: Of int8, the number of layers that stay in float32 for the accuracy.
         held_out: Of a fine-tuned network, what the held-out images say.
         on_all: Whether the network was then trained once more, on all training images.
@@ -73,6 +74,8 @@ class Answer(msgspec.Struct, frozen=True):
         interval: Its 95 % interval.
         mistakes: The wrong predictions of the highest probability on the test images.
         several_labels: Whether an image may have several labels, or none.
+        slower: How many times slower the machine was at the end than when the candidate was screened, by which the
+            latency is corrected; 1 if it met the limit as it was measured.
     """
 
     candidate: Candidate
@@ -91,6 +94,7 @@ class Answer(msgspec.Struct, frozen=True):
     interval: tuple[float, float] | None = None
     mistakes: tuple[WrongImage, ...] = ()
     several_labels: bool = False
+    slower: float = 1.0
 
     def text(self) -> str:
         """Return the answer in a sentence."""
@@ -107,7 +111,11 @@ class Answer(msgspec.Struct, frozen=True):
         judged = f"{self.cross_validated:.1%} cross-validated, "
         if self.held_out is not None:
             judged = f"{self.held_out.accuracy:.1%} of {self.held_out.images:,} held-out training images, "
-        return f"{self.candidate}, {how}: {accuracy}{judged}{self.latency:.3g} ms, {format_bytes(self.size_bytes)}"
+        latency = f"{self.latency:.3g} ms"
+        if self.slower > 1:
+            now = self.latency * self.slower
+            latency += f" ({now:.3g} now, as this machine is {self.slower:.2f} times slower than when it was screened)"
+        return f"{self.candidate}, {how}: {accuracy}{judged}{latency}, {format_bytes(self.size_bytes)}"
 
 
 class Rung(msgspec.Struct, frozen=True):

@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 
 # Images that are decoded to measure how long it takes.
 _DECODED = 8
-# Images for a forward pass that is timed on a CPU; a GPU needs a whole batch to be busy.
-_TIMED = 8
+# Images of a side for a forward pass that is timed on a CPU; a GPU needs a whole batch to be busy.
+_TIMED, _SIDE = 8, 224
+# Of its passes the first also sets up, and the median of the others counts.
+_PASSES = 4
 # A step takes about three times the forward pass (the backward pass computes gradients of inputs and of weights).
 _STEP = 3
 # The part of the memory that `checkpointing` needs (docs/training.md).
@@ -240,14 +242,18 @@ def _durations(
     began = time.perf_counter()
     Decoder(task.train, task.transform, task.augment, recipe.seed)[Request(0, few)]
     decoding = (time.perf_counter() - began) / len(few)
-    count = part if fabric.device.type == "cuda" else min(part, _TIMED)
+    # Few small images would take nearly as long as a batch.
+    timed = round(_TIMED * max(1.0, (_SIDE / task.preprocess.size) ** 2))
+    count = part if fabric.device.type == "cuda" else min(part, timed)
     images = torch.zeros(count, 3, task.preprocess.size, task.preprocess.size, device=fabric.device)
     images = images.contiguous(memory_format=torch.channels_last)
     with torch.inference_mode(), fabric.autocast():
-        for _ in range(2):  # the first pass also sets up
+        passes = []
+        for _ in range(_PASSES):
             began = time.perf_counter()
             net(images).sum().item()  # waits for a GPU
-    forward = (time.perf_counter() - began) / count
+            passes.append(time.perf_counter() - began)
+    forward = float(np.median(passes[1:])) / count
 
     how = recipe.distillation
     taught = _teaching(teacher) if teacher is not None else 0.0

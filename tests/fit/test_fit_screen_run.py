@@ -1,0 +1,88 @@
+"""The order of the screen: a first answer soon, and the other ways to compute what is too slow."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from compoundnet.fit import Candidate, Limits, Screened, screen_run
+from compoundnet.fit.screen_run import ScreenRun
+from compoundnet.fit.state import Fit
+
+UNUSED: Any = None
+
+
+def candidate(resolution: int) -> Candidate:
+    return Candidate("m", resolution, "float32", 1, resolution**2, 1, 1)
+
+
+class Starts:
+    """The model of every candidate, of which nothing is asked."""
+
+    def __init__(self) -> None:
+        self.opened: dict[str, object] = {}
+
+    def __call__(self, candidate: Candidate) -> None:
+        pass
+
+
+def screen_of(
+    limits: Limits, answer: object = None, until: float | None = None, first: Callable[..., Fit] = UNUSED
+) -> Any:
+    state = Fit("greys", "", "", limits, 1, "", answer=answer)  # type: ignore[arg-type]
+    return ScreenRun(state, UNUSED, Starts(), {"m": 64}, until, first, lambda *_: None, print, print)  # type: ignore[arg-type]
+
+
+def test_until_there_is_an_answer_what_is_predicted_to_fit_comes_first() -> None:
+    candidates = [candidate(side) for side in (64, 48, 32)]
+    run = screen_of(Limits(max_latency=1.0))
+    assert run._next(candidates) == candidate(64), "nothing is known yet"
+    run._timed["m"] = {40**2: 1.0}
+    assert run._next(candidates) == candidate(32)
+    assert run._next(candidates[:2]) == candidate(64), "none fits"
+    assert screen_of(Limits(max_latency=1.0), answer="one")._next(candidates) == candidate(64)
+    assert screen_of(Limits())._next(candidates) == candidate(64)
+
+
+def test_the_time_of_a_resolution_by_others() -> None:
+    """At 32 px half of the time is not that of the multiply-adds."""
+    run = screen_of(Limits(max_latency=1.0))
+    assert run._predicted(candidate(48)) == 0.0
+    run._timed["m"] = {64**2: 5.0, 32**2: 2.0}
+    assert run._predicted(candidate(48)) == pytest.approx(2.0 + 3.0 * (48**2 - 32**2) / (64**2 - 32**2))
+    assert run._predicted(candidate(64)) == 5.0
+    assert run._predicted(candidate(128)) == pytest.approx(4 * 5.0)
+    assert run._predicted(candidate(16)) == pytest.approx(2.0 / 4)
+    run._state = msgspec.structs.replace(run._state, ratios={" int8": 0.5})
+    assert run._predicted(candidate(64).in_precision("int8")) == pytest.approx(2.5)
+
+
+def test_the_ways_are_compared_for_one_candidate_at_the_least(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the time is up after comparing, one candidate in a faster way is screened all the same, and no other."""
+    asked: list[Candidate] = []
+
+    def screened(one: Candidate, *_: object, **__: object) -> Screened:
+        asked.append(one)
+        return Screened(one, 1.0, 0.5)
+
+    monkeypatch.setattr(screen_run, "screen", screened)
+    run = screen_of(Limits(max_latency=1.0), answer="one", until=time.monotonic() + 1000)
+
+    def compared(*_: object) -> dict[str, float]:
+        run._until = time.monotonic() - 1
+        return {" int8": 0.5}
+
+    monkeypatch.setattr(screen_run, "compare_ways", compared)
+    slow = [candidate(64), candidate(48)]
+    run._found = [Screened(one, 1.5, dropped="more than 1 ms") for one in slow]
+    run._faster(list(slow))
+    assert asked == [candidate(64).in_precision("int8")]
+    again = screen_of(Limits(max_latency=1.0), answer="one", until=time.monotonic() - 1)
+    again._state = msgspec.structs.replace(again._state, ratios={" int8": 0.5})
+    again._found = run._found[:2]
+    again._faster(list(slow))
+    assert len(asked) == 1, "nothing was compared"

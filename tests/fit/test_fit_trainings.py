@@ -1,0 +1,85 @@
+"""The trainings of a fit: how long they are, and how a winner goes on."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from grey_images import images, write_models
+
+from compoundnet.fit import Candidate, trainings
+from compoundnet.fit.candidates import measured
+from compoundnet.fit.trainings import EPOCHS, EPOCHS_SCALED, LEAST_STEPS, Lesson, TimeIsUpError, Trainings, key
+from compoundnet.models import load, open_folder
+from compoundnet.train import Task, train
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_models(tmp_path_factory.mktemp("models"))[0]
+
+
+@pytest.fixture
+def candidate(model: str) -> Candidate:
+    return measured(model, open_folder(model).network, 32, 3)
+
+
+@pytest.fixture
+def made(model: str, candidate: Candidate, tmp_path: Path) -> Trainings:
+    """Trainings of 3 epochs on 72 of 90 images, at 3 steps an epoch."""
+    starts = {key(candidate): open_folder(model)}
+    return Trainings(images(), tmp_path, starts, frozenset(), 1, time.time() + 1000, length=0.1)
+
+
+def test_few_images_are_seen_more_often(made: Trainings, candidate: Candidate) -> None:
+    assert made.images == 72
+    assert made.usual(candidate) == 34 and 34 * 3 >= LEAST_STEPS > 33 * 3
+    many = made._replace(dataset=images(1000))
+    assert many.usual(candidate) == EPOCHS
+    assert many._replace(fresh=frozenset([key(candidate)])).usual(candidate) == EPOCHS_SCALED
+    assert made.epochs(candidate) == 3
+
+
+def test_a_winner_goes_on_from_where_it_was(
+    made: Trainings, candidate: Candidate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Task] = []
+
+    def watched(task: Task, *arguments: object, **options: object) -> object:
+        asked.append(task)
+        return train(task, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(trainings, "train", watched)
+    model = made.finish(candidate, print)
+    found = made.on_all(candidate, model, 2, print)
+    first, then = asked
+    assert (len(first.train), len(then.train)) == (72, 90) and then.held is None
+    assert then.start is not None and then.start.folder == model.folder
+    assert (then.recipe.epochs, then.recipe.frozen_epochs, then.recipe.warmup_epochs) == (2, 0, 0)
+    assert then.recipe.lr == pytest.approx(0.3 * first.recipe.lr)
+    assert found.postprocess == model.postprocess
+    before, after = (load(one).state_dict()["classifier.weight"] for one in (model, found))
+    assert 0 < float((after - before).norm()) < float(before.norm())
+    # A later call has another time left, and keeps the length.
+    assert made.on_all(candidate, model, 5, print).folder == found.folder and len(asked) == 2
+    # With a teacher it is another network.
+    taught = made.on_all(candidate, model, 5, print, Lesson(model, "itself"))
+    assert taught.folder != found.folder and asked[-1].teacher is not None
+
+
+def test_what_was_begun_on_all_images_keeps_its_length(
+    made: Trainings, candidate: Candidate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = made.finish(candidate, print)
+    with pytest.raises(TimeIsUpError, match="the time was up after step 1"):
+        made._replace(until=time.time() - 1).on_all(candidate, model, 2, print)
+    assert made.on_all(candidate, model, 7, print).folder.name.endswith("-all-2")
+
+
+def test_a_student_goes_on_for_as_long_again(made: Trainings, candidate: Candidate) -> None:
+    model = made.finish(candidate, print)
+    student = made.taught(candidate, model, Lesson(model, "itself"), print)
+    assert student.folder.name == f"{made.place(candidate).name}-taught-itself"
+    before, after = (load(one).state_dict()["classifier.weight"] for one in (model, student))
+    assert 0 < float((after - before).norm()) < float(before.norm())
