@@ -49,7 +49,7 @@ def state(max_drop: float, **limits: float) -> Fit:
 def test_the_layers_that_lose_most_stay_in_float32(
     model: ModelFolder, dataset: Dataset, judged: Judged, tmp_path: Path
 ) -> None:
-    answer, excess = deploy(judged, copied(model), state(0.1), dataset, tmp_path / "best")
+    answer, excess = deploy(judged, copied(model, 32), state(0.1), dataset, tmp_path / "best")
     assert answer is not None, excess
     assert answer.float32_layers >= 1
     assert f"in int8, probe, {answer.float32_layers} layers in float32 for --max-drop" in answer.text()
@@ -60,7 +60,7 @@ def test_the_layers_that_lose_most_stay_in_float32(
         for image, label in zip(images(), dataset.split("train").labels, strict=True)
     ]
     assert np.mean(right) == pytest.approx(1 - answer.drop)
-    answer, excess = deploy(judged, copied(model), state(0.1, max_size=1000), dataset, tmp_path / "other")
+    answer, excess = deploy(judged, copied(model, 32), state(0.1, max_size=1000), dataset, tmp_path / "other")
     assert answer is None
     assert excess.startswith("as int8 its file has ") and excess.endswith(" layers in float32")
 
@@ -68,14 +68,14 @@ def test_the_layers_that_lose_most_stay_in_float32(
 def test_a_drop_that_holds_or_that_nothing_meets(
     model: ModelFolder, dataset: Dataset, judged: Judged, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer, _ = deploy(judged, copied(model), state(0.99), dataset, tmp_path / "holds")
+    answer, _ = deploy(judged, copied(model, 32), state(0.99), dataset, tmp_path / "holds")
     assert answer is not None and answer.float32_layers == 0
 
     from compoundnet.runtime.exports.quantise import OnnxQuantiser
 
     whole = OnnxQuantiser.write
     monkeypatch.setattr(OnnxQuantiser, "write", lambda quantiser, file, float32=(): whole(quantiser, file))
-    answer, excess = deploy(judged, copied(model), state(0.1), dataset, tmp_path / "fails")
+    answer, excess = deploy(judged, copied(model, 32), state(0.1), dataset, tmp_path / "fails")
     assert answer is None
     assert "points of accuracy, more than --max-drop 10%" in excess
     assert not (tmp_path / "fails").exists() and not (tmp_path / "fails.onnx").exists()
@@ -96,7 +96,7 @@ def test_what_is_slow_because_the_machine_is_does_not_miss_its_budget(
             return {name: Latency(ms, ms, ms, ms, ms, 0.0, 1) for name, ms in took.items() if name in calls}
 
         monkeypatch.setattr(deployment, "time_calls", timed)
-        return deploy(screened, copied(model), state(0.9, max_latency=6), dataset, target)
+        return deploy(screened, copied(model, 32), state(0.9, max_latency=6), dataset, target)
 
     answer, _ = deployed(4.0, tmp_path / "slower")
     assert answer is not None and (answer.latency, answer.slower) == (5.0, 2.0)
@@ -108,7 +108,7 @@ def test_what_is_slow_because_the_machine_is_does_not_miss_its_budget(
 def test_layers_are_not_looked_for_when_the_time_is_up(
     model: ModelFolder, dataset: Dataset, judged: Judged, tmp_path: Path
 ) -> None:
-    answer, excess = deploy(judged, copied(model), state(0.1), dataset, tmp_path / "late", until=0.0)
+    answer, excess = deploy(judged, copied(model, 32), state(0.1), dataset, tmp_path / "late", until=0.0)
     assert answer is None
     assert excess.endswith("more than --max-drop 10%, and there is no time to look for layers that stay in float32")
 
@@ -123,6 +123,6 @@ def test_few_held_out_images_do_not_judge_a_precision(
     model: ModelFolder, dataset: Dataset, judged: Judged, tmp_path: Path
 ) -> None:
     held = dataset.split("train").subset(np.arange(2))
-    answer, _ = deploy(judged._replace(held=held), copied(model), state(0.99), dataset, tmp_path / "best")
+    answer, _ = deploy(judged._replace(held=held), copied(model, 32), state(0.99), dataset, tmp_path / "best")
     assert answer is not None and answer.drop is not None
     assert answer.drop not in (0.0, 0.5, 1.0) and answer.drop * len(dataset.split("train")) % 1 < 1e-6

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
+import msgspec
 import pytest
 
 from compoundnet.fit import Candidate, Screened
@@ -135,6 +136,9 @@ def test_where_images_do_not_tell_the_largest_comes_first() -> None:
     assert [one.candidate.macs for one in found] == [30, 20, 10, 40]
     assert [one.accuracy for one in found] == [0.5, 0.5, 0.5, 0.449]
     assert [one.candidate.macs for one in largest_of_equal(ranked, 10_000)] == [10, 20, 30, 40]
+    narrow = msgspec.structs.replace(ranked[2].candidate, width=0.5)
+    ranked[2] = msgspec.structs.replace(ranked[2], candidate=narrow)
+    assert [one.candidate.macs for one in largest_of_equal(ranked, 100)] == [20, 10, 30, 40]
 
 
 def test_the_most_expensive_may_be_the_one_that_goes_on() -> None:

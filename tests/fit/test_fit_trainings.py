@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 from grey_images import images, write_models
 
-from compoundnet.fit import Candidate, trainings
+from compoundnet.data import Dataset
+from compoundnet.fit import Candidate, Fit, Limits, Screened, finish, trainings
 from compoundnet.fit.candidates import measured
+from compoundnet.fit.deployment import Judged
+from compoundnet.fit.finish import Finish
+from compoundnet.fit.state import Answer, HeldOut
 from compoundnet.fit.trainings import EPOCHS, EPOCHS_SCALED, LEAST_STEPS, Lesson, TimeIsUpError, Trainings, key
-from compoundnet.models import load, open_folder
-from compoundnet.train import Task, train
+from compoundnet.models import ModelFolder, load, open_folder
+from compoundnet.train import Task, evaluate, train
 
 
 @pytest.fixture(scope="module")
@@ -83,3 +89,46 @@ def test_a_student_goes_on_for_as_long_again(made: Trainings, candidate: Candida
     assert student.folder.name == f"{made.place(candidate).name}-taught-itself"
     before, after = (load(one).state_dict()["classifier.weight"] for one in (model, student))
     assert 0 < float((after - before).norm()) < float(before.norm())
+
+
+@pytest.mark.parametrize(("probe", "deployed"), [(0.0, [64, 48, 32]), (0.99, [])])
+def test_what_misses_its_budget_is_tried_at_lower_resolutions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, probe: float, deployed: list[int]
+) -> None:
+    """A network of 64 px, whose lower resolutions fit, 48 px not in its final form; and none if the probe is better."""
+    start = open_folder(write_models(tmp_path)[1])
+    sides = {side: measured("large", start.network, side, 3) for side in (64, 48, 32)}
+    other = measured("other", start.network, 48, 3)
+    starts = {key(sides[64]): start}
+    trainings = Trainings(images(), tmp_path / "trainings", starts, frozenset(), 1, time.time() + 1000, length=0.1)
+    model = trainings.finish(sides[64], print)
+    state = Fit("greys", "", "", Limits(), 1, "")
+    screened = tuple(Screened(one, 1.0, 0.5) for one in (*sides.values(), other))
+    state = msgspec.structs.replace(state, screened=screened)
+    asked: list[Judged] = []
+
+    def deploy(judged: Judged, make: Callable[[Path], ModelFolder], *_: object) -> tuple[Answer | None, str]:
+        asked.append(judged)
+        side = judged.screened.candidate.resolution
+        made = make(tmp_path / f"made-{side}")
+        assert made.preprocess.size == side
+        if side != 32:
+            return None, "takes 9 ms"
+        return Answer(judged.screened.candidate, "best", "best.onnx", True, 0.5, 1.0, 1, None), ""
+
+    monkeypatch.setattr(finish, "deploy", deploy)
+    said: list[str] = []
+    made = Finish(state, images(), trainings, None, tmp_path / "best", {}, 0.0, said.append)  # type: ignore[arg-type]
+    held = images().split("test")
+    missed = Judged(screened[0], held, fine_tuned=True, held_out=HeldOut(0.9, probe, len(held)), on_all=True)
+    if probe == 0.0:
+        assert not made._deployed(missed, model, 0.0)
+    assert made._deployed_lower(missed, model, model) == bool(deployed)
+    assert [judged.screened.candidate.resolution for judged in asked] == deployed
+    if not deployed:
+        assert said[-1].startswith("trained at 64 px, at 48 px ") and said[-1].endswith("so it is not taken")
+        return
+    answer = made._state.answer
+    assert answer is not None and answer.candidate == sides[32]
+    right = evaluate(tmp_path / "made-32", Dataset("held", {held.name: held}), split=held.name).result.top1
+    assert asked[-1].held_out == HeldOut(right, 0.0, len(held)) and asked[-1].on_all

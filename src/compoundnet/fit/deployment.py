@@ -29,6 +29,7 @@ from compoundnet.fit.state import Answer, Fit, HeldOut, WrongImage
 from compoundnet.fit.trainings import LEAST_HELD_OUT
 from compoundnet.fit.ways import calibration_images, file_precision, noise, other_ways, time_calls
 from compoundnet.models import ModelFolder, read_folder
+from compoundnet.models.folder import PREPROCESS
 from compoundnet.runtime import Embedder, Export, export, session
 from compoundnet.runtime.exports.formats import FORMATS
 from compoundnet.runtime.session_source import Run
@@ -289,11 +290,12 @@ def _mistakes(report: object, split: Split) -> tuple[WrongImage, ...]:
     )  # fmt: skip
 
 
-def copied(source: ModelFolder) -> Callable[[Path], ModelFolder]:
-    """Return a function that writes a copy of a model folder, and returns the model."""
+def copied(source: ModelFolder, resolution: int) -> Callable[[Path], ModelFolder]:
+    """Return a function that writes a copy of a model folder, for images of a side in pixels, and returns the model."""
 
     def copy(folder: Path) -> ModelFolder:
         shutil.copytree(source.folder, folder)
+        msgspec.structs.replace(source.preprocess, size=resolution).save(folder / PREPROCESS)
         return read_folder(folder)
 
     return copy

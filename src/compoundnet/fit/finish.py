@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from compoundnet.base import Notify
+from compoundnet.base import Notify, scratch_folder
 from compoundnet.base.units import format_duration
 from compoundnet.data import Dataset, Split
 from compoundnet.fit.candidates import Candidate
@@ -122,19 +122,49 @@ class Finish:
             on_all = self._on_all(candidate, model, None if taught is None else taught.lesson)
         except TimeIsUpError as error:
             self._say(f"training on all images: {error}; the network that was trained on the others is the answer")
-        return not self._deployed(candidate, on_all or model, task.held, held, on_all is not None)
-
-    def _deployed(self, candidate: Candidate, model: ModelFolder, held: Split, found: HeldOut, on_all: bool) -> bool:
-        if self._is_answer(candidate, found, on_all=on_all):
-            return True  # of an earlier call
         (one,) = (one for one in self._state.screened if one.candidate == candidate)
-        judged = Judged(one, held, fine_tuned=True, held_out=found, on_all=on_all)
-        answer, excess = deploy(judged, copied(model), self._state, self._dataset, self._target, self._deadline)
+        judged = Judged(one, task.held, fine_tuned=True, held_out=held, on_all=on_all is not None)
+        if self._deployed(judged, on_all or model, self._deadline):
+            return False
+        if self._deployed_lower(judged, model, on_all or model):
+            return False
+        self._say(f"{candidate}: the next takes its place")
+        return True
+
+    def _deployed(self, judged: Judged, model: ModelFolder, until: float) -> bool:
+        candidate, found = judged.screened.candidate, judged.held_out
+        assert found is not None
+        if self._is_answer(candidate, found, on_all=judged.on_all):
+            return True  # of an earlier call
+        make = copied(model, candidate.resolution)
+        answer, excess = deploy(judged, make, self._state, self._dataset, self._target, until)
         if answer is None:
-            self._say(f"{candidate} is fine-tuned, but {excess} in its final form; the next takes its place")
+            self._say(f"{candidate} is fine-tuned, but {excess} in its final form")
             return False
         self._state = msgspec.structs.replace(self._state, answer=answer, finished=False)
         return True
+
+    def _deployed_lower(self, missed: Judged, model: ModelFolder, final: ModelFolder) -> bool:
+        """Deploy a network that misses its budget at a lower resolution that fits, the highest that does, if more of
+        the held-out images are right there than with the probe. `model` has not seen these, `final` may have."""
+        candidate, found = missed.screened.candidate, missed.held_out
+        assert found is not None
+        lower = [one for one in self._state.ranking if one.candidate.shape == candidate.shape]
+        lower = [one for one in lower if one.candidate.resolution < candidate.resolution]
+        for one in sorted(lower, key=lambda one: -one.candidate.resolution):
+            side = one.candidate.resolution
+            with scratch_folder(self._trainings.folder / "lower") as scratch:
+                right = right_by_network(copied(model, side)(scratch / "model"), missed.held)
+            said = f"trained at {candidate.resolution} px, at {side} px {right.mean():.1%} of the held-out images right"
+            if right.mean() <= found.probe:
+                self._say(f"{said}, the probe {found.probe:.1%}, so it is not taken")
+                return False
+            self._say(f"{said}, the probe {found.probe:.1%}")
+            held = msgspec.structs.replace(found, accuracy=float(right.mean()))
+            # A search for layers has been made, and the time is over.
+            if self._deployed(missed._replace(screened=one, held_out=held), final, until=0.0):
+                return True
+        return False
 
     def _is_answer(self, candidate: Candidate, held: HeldOut, *, on_all: bool) -> bool:
         """Whether the answer so far is this network, in whatever precision, trained as now."""

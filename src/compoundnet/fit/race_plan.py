@@ -168,7 +168,7 @@ def _loses(length: float) -> float:
 
 def largest_of_equal(ranked: Sequence[Screened], images: int) -> list[Screened]:
     """Return what the screen ranked with its order changed where its images do not tell: of the candidates within one
-    standard error of the best, the one with the most multiply-adds first.
+    standard error of the best, the one with the most multiply-adds first, and those with inherited weights last.
 
     Args:
         ranked: The candidates, the best first.
@@ -177,7 +177,7 @@ def largest_of_equal(ranked: Sequence[Screened], images: int) -> list[Screened]:
     best = ranked[0].accuracy or 0.0
     least = best - math.sqrt(best * (1 - best) / images)
     equal = [one for one in ranked if (one.accuracy or 0.0) >= least]
-    largest = sorted(equal, key=lambda one: -one.candidate.macs)
+    largest = sorted(equal, key=lambda one: (one.candidate.scaled, -one.candidate.macs))
     return [*(msgspec.structs.replace(one, accuracy=best) for one in largest), *ranked[len(equal) :]]
 
 

@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _NETWORK, _WEIGHTS, _LABELS = "network.toml", "weights.safetensors", "labels.txt"
-_PREPROCESS, POSTPROCESS = "preprocess.toml", "postprocess.toml"
+PREPROCESS, POSTPROCESS = "preprocess.toml", "postprocess.toml"
 _README, _CHECKSUMS = "README.md", "SHA256SUMS"
-_NEEDED = (_NETWORK, _WEIGHTS, _PREPROCESS)
+_NEEDED = (_NETWORK, _WEIGHTS, PREPROCESS)
 _EXTRAS = ("recipe.toml", "log.csv", "curves.png", "result.json", TUNING_FILE, INT8_FILE)
 _FILES = frozenset((*_NEEDED, _LABELS, POSTPROCESS, _README, _CHECKSUMS, *_EXTRAS))
 
@@ -62,7 +62,7 @@ def read_folder(folder: str | os.PathLike[str], name: str | None = None) -> Mode
             "a model folder of a weights file"
         )
     network = Network.load(path / _NETWORK)
-    preprocess = Preprocess.load(path / _PREPROCESS)
+    preprocess = Preprocess.load(path / PREPROCESS)
     postprocess = Postprocess.load(path / POSTPROCESS) if (path / POSTPROCESS).exists() else Postprocess()
     labels = read_labels(path / _LABELS, network.num_classes) if (path / _LABELS).exists() else None
     postprocess.check_classes(network.num_classes, str(path / POSTPROCESS))
@@ -153,7 +153,7 @@ def _write_files(
     }
     weights = folder / _WEIGHTS
     network.save(folder / _NETWORK)
-    preprocess.save(folder / _PREPROCESS)
+    preprocess.save(folder / PREPROCESS)
     try:
         save_file(tensors, weights, metadata={"format": "pt"})
     except SafetensorError as error:  # the error that it raises for a full disk
