@@ -77,8 +77,8 @@ def test_a_killed_fit_goes_on_where_it_was(tmp_path: Path) -> None:
 
 def test_another_machine_joins_the_race_on_a_server(tmp_path: Path, server: str) -> None:
     """Two processes with folders of their own, which share the images and PostgreSQL alone."""
-    # With fewer there would be one candidate alone.
-    models, photos = write_models(tmp_path), write_photos(tmp_path / "photos", 5 * LEAST_HELD_OUT + 1)
+    # A fifth is the test split, and a fifth of the others is held out; with fewer there would be one candidate alone.
+    models, photos = write_models(tmp_path), write_photos(tmp_path / "photos", 7 * LEAST_HELD_OUT)
     url = f"postgresql://{USER}:{quote(PASSWORD, safe='')}@{server}/postgres"
     candidates = [word for model in models for word in ("--candidate", model)]
     program = [sys.executable, "-m", "compoundnet", "fit"]
