@@ -204,8 +204,7 @@ class _Forms:
         if limit is None or latency <= limit or before is None:
             return latency, 1.0
         before /= self._state.ratios.get(self._screened.candidate.way, 1.0)
-        same = Embedder(self._model).open(self._state.threads)
-        found = []
+        same, found = self._embedder, []
         for _ in range(_AGAIN):
             timed = time_calls({"": lambda: run(image), "before": lambda: same(image)})
             slower = max(1.0, timed["before"].median / before)
@@ -213,6 +212,11 @@ class _Forms:
             if found[-1][0] <= limit or found[-1][0] > _HOPELESS * limit:
                 break
         return min(found)
+
+    @functools.cached_property
+    def _embedder(self) -> Run:
+        """The network as the screen timed it."""
+        return Embedder(self._model).open(self._state.threads)
 
     @functools.cached_property
     def _float32_accuracy(self) -> float:

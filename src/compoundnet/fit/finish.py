@@ -226,7 +226,7 @@ class Finish:
 
     def _on_all(self, candidate: Candidate, model: ModelFolder, lesson: Lesson | None) -> ModelFolder | None:
         """Train the network further on all images, for as long as there is time for."""
-        epochs = self._epochs_on_all(candidate)
+        epochs = self._trainings.begun_on_all(candidate, lesson) or self._epochs_on_all(candidate)
         if epochs is None:
             self._say(
                 f"{format_duration(self._left)} are left, too short to go on with all images, the held-out ones too"

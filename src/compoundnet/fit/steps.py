@@ -256,6 +256,17 @@ class Steps:
         limit = state.limits.max_latency
         safe = [one for one in state.ranking if limit is None or (one.latency or 0.0) <= _SAFE * limit]
         ranked = list({key(one.candidate): one for one in reversed(safe or state.ranking)}.values())[::-1]
+        close = len({key(one.candidate) for one in state.ranking}) - len(ranked)
+        if close:
+            self._notify(
+                f"{close} candidate{'s' * (close != 1)} within {1 - _SAFE:.0%} of --max-latency"
+                f" {'are' if close != 1 else 'is'} not fine-tuned: the deployed file might miss it"
+            )
+        if self._few:
+            self._notify(
+                f"fewer than {LEAST_HELD_OUT} training images can be held out, too few to choose between fine-tuned"
+                " candidates, so one is trained alone"
+            )
         if not self._few or state.limits.min_accuracy is not None:
             return ranked
         return largest_of_equal(ranked, len(self._dataset.split("train")))

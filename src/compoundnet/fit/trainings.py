@@ -29,6 +29,7 @@ from compoundnet.train.interruptions import DivergedError
 from compoundnet.train.logs import Logs
 from compoundnet.train.recipe_parts import Distillation
 from compoundnet.train.run import run_folder
+from compoundnet.train.schedule import steps_of_epoch
 
 # The fraction of the training images on which trainings, and the probe, are compared.
 HELD_OUT = 0.2
@@ -107,7 +108,7 @@ class Trainings(NamedTuple):
     def usual(self, candidate: Candidate) -> int:
         """Return the usual length of the schedule in epochs."""
         epochs = EPOCHS_SCALED if key(candidate) in self.fresh else EPOCHS
-        return max(epochs, math.ceil(LEAST_STEPS / _steps(find_recipe(_RECIPE).replace(epochs=1), self.images)))
+        return max(epochs, math.ceil(LEAST_STEPS / _epoch_steps(find_recipe(_RECIPE), self.images)))
 
     def epochs(self, candidate: Candidate) -> int:
         """Return the length of the schedule in epochs."""
@@ -146,7 +147,7 @@ class Trainings(NamedTuple):
             InterruptedRunError: This process was asked to stop; a checkpoint is saved.
         """
         began = time.monotonic()
-        steps = _steps(self.task(candidate).recipe, self.images)
+        steps = self.epochs(candidate) * _epoch_steps(self.task(candidate).recipe, self.images)
         with self._engine(candidate, _Bounded(self.until, steps, watcher or Watcher())) as engine:
             engine.resume()
             engine.stop_after(epochs * engine.epoch_steps)
@@ -182,7 +183,7 @@ class Trainings(NamedTuple):
         """
         recipe = _going_on(self._recipe(candidate, self.epochs(candidate)))
         task = self._task(recipe, model, lesson.teacher)
-        return self._trained(candidate, task, lesson.place(self.place(candidate)), notify)
+        return self._trained(candidate, task, self._place_taught(candidate, lesson), notify)
 
     def on_all(
         self, candidate: Candidate, model: ModelFolder, epochs: int, notify: Notify, lesson: Lesson | None = None
@@ -196,8 +197,8 @@ class Trainings(NamedTuple):
             notify: Called with what training has to say.
             lesson: The teacher, if it had one.
         """
-        place = self.place(candidate) if lesson is None else lesson.place(self.place(candidate))
-        epochs = self._begun_on_all(place) or epochs
+        place = self._place_taught(candidate, lesson)
+        epochs = self.begun_on_all(candidate, lesson) or epochs
         recipe = _going_on(self._recipe(candidate, epochs))
         task = self._task(recipe, model, None if lesson is None else lesson.teacher)
         whole = self.dataset.read_with(task.train.reading).split("train")
@@ -208,17 +209,22 @@ class Trainings(NamedTuple):
             model.postprocess.save(found.folder / POSTPROCESS)
         return read_folder(found.folder, found.name)
 
-    @staticmethod
-    def _begun_on_all(place: Path) -> int | None:
-        """The epochs of a training on all images that was begun before; None if there was none."""
+    def begun_on_all(self, candidate: Candidate, lesson: Lesson | None = None) -> int | None:
+        """Return the epochs of a training on all images that was begun before; None if there was none."""
+        place = self._place_taught(candidate, lesson)
         begun = sorted(place.parent.glob(f"{place.name}{_ALL}*"))
         return int(begun[0].name.removeprefix(f"{place.name}{_ALL}").partition(".")[0]) if begun else None
+
+    def _place_taught(self, candidate: Candidate, lesson: Lesson | None) -> Path:
+        place = self.place(candidate)
+        return place if lesson is None else lesson.place(place)
 
     def _trained(
         self, candidate: Candidate, task: Task, place: Path, notify: Notify, *, calibrated: bool = True
     ) -> ModelFolder:
         if not place.exists():
-            watcher = _Bounded(self.until, _steps(task.recipe, len(task.train)), _Lines(notify))
+            steps = round(task.recipe.epochs * _epoch_steps(task.recipe, len(task.train)))
+            watcher = _Bounded(self.until, steps, _Lines(notify))
             with self._threads():
                 resume = run_folder(place).exists()
                 train(task, place, resume=resume, calibrated=calibrated, watcher=watcher, loggers=[])
@@ -254,9 +260,8 @@ def recipe_of(resolution: int, epochs: int, *, fresh: bool) -> Recipe:
     return recipe
 
 
-def _steps(recipe: Recipe, images: int) -> int:
-    """The steps of a training."""
-    return math.ceil(recipe.epochs * math.ceil(images / recipe.batch))
+def _epoch_steps(recipe: Recipe, images: int) -> int:
+    return steps_of_epoch(images, recipe, 1, recipe.batch)
 
 
 def _going_on(recipe: Recipe) -> Recipe:
@@ -285,11 +290,17 @@ class _Bounded(Watcher):
 
     def __init__(self, until: float, steps: int, watcher: Watcher) -> None:
         self._until, self._steps, self._watcher = until, steps, watcher
+        self._said = False
 
     def stepped(self, step: int, loss: float) -> None:
         self._watcher.stepped(step, loss)
-        if time.time() > self._until and step < _NEARLY * self._steps:
+        if time.time() <= self._until:
+            return
+        if step < _NEARLY * self._steps:
             raise TimeIsUpError(f"the time was up after step {step}")
+        if not self._said:
+            self._watcher.notify(f"the time is up after step {step} of {self._steps}, so near the end that it goes on")
+            self._said = True
 
     def epoch_ended(self, epoch: Epoch) -> None:
         self._watcher.epoch_ended(epoch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -248,12 +249,7 @@ def _durations(
     images = torch.zeros(count, 3, task.preprocess.size, task.preprocess.size, device=fabric.device)
     images = images.contiguous(memory_format=torch.channels_last)
     with torch.inference_mode(), fabric.autocast():
-        passes = []
-        for _ in range(_PASSES):
-            began = time.perf_counter()
-            net(images).sum().item()  # waits for a GPU
-            passes.append(time.perf_counter() - began)
-    forward = float(np.median(passes[1:])) / count
+        forward = _seconds_of(lambda: net(images).sum().item()) / count  # item() waits for a GPU
 
     how = recipe.distillation
     taught = _teaching(teacher) if teacher is not None else 0.0
@@ -281,7 +277,14 @@ def _durations(
 def _teaching(teacher: Teacher) -> float:
     """Return the seconds that the teacher takes for an image."""
     few = torch.zeros(_TIMED, 3, teacher.preprocess.size, teacher.preprocess.size, device=teacher.device)
-    for _ in range(2):  # as above
+    return _seconds_of(lambda: teacher.teach(few).logits.sum().item()) / _TIMED
+
+
+def _seconds_of(run: Callable[[], object]) -> float:
+    """Return the seconds that a pass takes."""
+    passes = []
+    for _ in range(_PASSES):
         began = time.perf_counter()
-        teacher.teach(few).logits.sum().item()
-    return (time.perf_counter() - began) / _TIMED
+        run()
+        passes.append(time.perf_counter() - began)
+    return float(np.median(passes[1:]))
