@@ -264,8 +264,8 @@ class Steps:
             )
         if self._few:
             self._notify(
-                f"fewer than {LEAST_HELD_OUT} training images can be held out, too few to choose between fine-tuned"
-                " candidates, so one is trained alone"
+                f"{round(HELD_OUT * len(self._dataset.split('train')))} held-out training images are too few to choose"
+                " between fine-tuned candidates, so one is trained alone"
             )
         if not self._few or state.limits.min_accuracy is not None:
             return ranked
