@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import msgspec
 import numpy as np
@@ -13,11 +15,14 @@ from outlier_model import LABELS, images, write_outlier_model
 from compoundnet import runtime
 from compoundnet.data import Dataset, Split
 from compoundnet.data.sources import Arrays
-from compoundnet.fit import Limits, Screened, deployment
+from compoundnet.fit import Limits, Screened, forms
 from compoundnet.fit.candidates import Candidate
-from compoundnet.fit.deployment import Judged, copied, deploy
+from compoundnet.fit.deployment import copied, deploy
+from compoundnet.fit.forms import Form, Judged, excess_of
+from compoundnet.fit.limits import drops
 from compoundnet.fit.state import Answer, Fit
 from compoundnet.models import ModelFolder
+from compoundnet.runtime import Export
 from compoundnet.runtime.timing.rounds import Latency
 
 
@@ -38,11 +43,14 @@ def dataset(model: ModelFolder) -> Dataset:
 @pytest.fixture
 def judged(model: ModelFolder, dataset: Dataset) -> Judged:
     """A candidate whose float32 was too large, so that only int8 is tried."""
-    candidate = Candidate(str(model.folder), 32, "int8", 10**6, 10**5, 10**5, 10**5)
-    return Judged(Screened(candidate, 1.0, 0.9), dataset.split("train"))
+    return Judged(Screened(candidate(str(model.folder)), 1.0, 0.9), dataset.split("train"))
 
 
-def state(max_drop: float, **limits: float) -> Fit:
+def candidate(model: str = "m") -> Candidate:
+    return Candidate(model, 32, "int8", 10**6, 10**5, 10**5, 10**5)
+
+
+def state(max_drop: float | None, **limits: float) -> Fit:
     return Fit("outliers", "", "", Limits(max_drop=max_drop, **limits), 1, "")  # type: ignore[arg-type]
 
 
@@ -52,7 +60,7 @@ def test_the_layers_that_lose_most_stay_in_float32(
     answer, excess = deploy(judged, copied(model, 32), state(0.1), dataset, tmp_path / "best")
     assert answer is not None, excess
     assert answer.float32_layers >= 1
-    assert f"in int8, probe, {answer.float32_layers} layers in float32 for --max-drop" in answer.text()
+    assert f"in int8, probe, {answer.float32_layers} layers in float32: " in answer.text()
     assert answer.drop is not None and answer.drop <= 0.1
     predictor = runtime.Predictor(tmp_path / "best.onnx", top=1, threads=1)
     right = [
@@ -95,7 +103,7 @@ def test_what_is_slow_because_the_machine_is_does_not_miss_its_budget(
             took = {"": 10.0, "before": before}
             return {name: Latency(ms, ms, ms, ms, ms, 0.0, 1) for name, ms in took.items() if name in calls}
 
-        monkeypatch.setattr(deployment, "time_calls", timed)
+        monkeypatch.setattr(forms, "time_calls", timed)
         return deploy(screened, copied(model, 32), state(0.9, max_latency=6), dataset, target)
 
     answer, _ = deployed(4.0, tmp_path / "slower")
@@ -113,10 +121,64 @@ def test_layers_are_not_looked_for_when_the_time_is_up(
     assert excess.endswith("more than --max-drop 10%, and there is no time to look for layers that stay in float32")
 
 
+@pytest.mark.parametrize(("instead", "taken"), [(0.0, True), (0.9, False)])
+def test_without_a_bound_int8_is_weighed_against_what_would_be_the_answer(
+    model: ModelFolder, dataset: Dataset, judged: Judged, tmp_path: Path, instead: float, taken: bool
+) -> None:
+    judged = judged._replace(instead=instead)
+    answer, excess = deploy(judged, copied(model, 32), state(None), dataset, tmp_path / "best", until=0.0)
+    assert (answer is not None) == taken
+    if answer is None:
+        assert excess.startswith("as int8 loses ") and excess.endswith("where another has 90.0%")
+        return
+    assert answer.drop is not None and answer.drop > 0.1 and answer.float32_layers == 0
+    lost = f"{100 * answer.drop:.1f} points lost in int8 (no time to look for layers that stay in float32), "
+    assert f"90.0% cross-validated, {lost}" in answer.text()
+
+
+def test_a_precision_that_is_only_faster_must_not_lose_a_point() -> None:
+    form = Form("int8", export=cast(Export, SimpleNamespace(bytes=10, floor=None)), latency=1.0, slower=1.0, drop=0.02)
+    chosen = Judged(Screened(candidate(), 1.0, 0.9), cast(Split, None), instead=0.5)
+    limits = Limits(min_accuracy=0.5)
+    assert excess_of(form, chosen, limits, optional=False) is None
+    assert excess_of(form, chosen, limits, optional=True) == "loses 2.0 points of accuracy, more than 1%"
+    bounded = excess_of(form, chosen, Limits(max_drop=0.015), optional=False)
+    assert bounded == "loses 2.0 points of accuracy, more than --max-drop 1.5%"
+    # A point is as good as float32, whatever comes next.
+    little = form._replace(drop=0.01)
+    assert excess_of(little, chosen._replace(instead=0.899), Limits(), optional=False) is None
+    assert excess_of(form, chosen._replace(instead=0.881), Limits(), optional=False) == (
+        "loses 2.0 points of accuracy, which leaves 88.0%, where another has 88.1%"
+    )
+
+
+@pytest.mark.parametrize("max_drop", [None, 0.1])
+def test_where_layers_in_float32_cost_too_much_the_file_without_them_is_taken(
+    model: ModelFolder, dataset: Dataset, judged: Judged, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    max_drop: float | None,
+) -> None:  # fmt: skip
+    """Unless a bound says that it loses too much."""
+    monkeypatch.setattr(forms, "LITTLE", 0.1)
+    whole, _ = deploy(judged, copied(model, 32), state(0.99), dataset, tmp_path / "whole")
+    mixed, _ = deploy(judged, copied(model, 32), state(max_drop), dataset, tmp_path / "mixed")
+    assert whole is not None and mixed is not None and mixed.float32_layers > 0
+    assert mixed.drop is not None and mixed.drop <= 0.1
+    monkeypatch.setattr(forms, "_costs", lambda form, _: "takes 9 ms" if form.float32_layers else None)
+    answer, excess = deploy(judged, copied(model, 32), state(max_drop), dataset, tmp_path / "plain")
+    if max_drop is not None:
+        assert answer is None and excess == "as int8 takes 9 ms"
+        return
+    assert answer is not None, excess
+    assert (answer.float32_layers, answer.size_bytes) == (0, whole.size_bytes) != (0, mixed.size_bytes)
+    assert (tmp_path / "plain.onnx").stat().st_size == whole.size_bytes
+    answer, _ = deploy(judged, copied(model, 32), state(max_drop), dataset, tmp_path / "mixed", until=0.0)
+    assert answer is not None and not answer.layers_sought
+
+
 def test_a_drop_of_exactly_what_is_allowed() -> None:
     drop = 0.745 - 0.735
     assert drop > 0.01, "floats hold it inexactly"
-    assert not deployment._drops(drop, 0.01) and deployment._drops(0.0101, 0.01)
+    assert not drops(drop, 0.01) and drops(0.0101, 0.01)
 
 
 def test_few_held_out_images_do_not_judge_a_precision(

@@ -109,7 +109,7 @@ def test_fractions_have_limits() -> None:
     for drop in (-0.1, 1, 1.5):
         with pytest.raises(CompoundNetError, match="max_drop must be a fraction from 0 to below 1"):
             Limits(max_drop=drop)
-    assert Limits(max_drop=0, min_accuracy=0.5).max_drop == 0 and Limits().max_drop == 0.01
+    assert Limits(max_drop=0, min_accuracy=0.5).max_drop == 0 and Limits().max_drop is None
 
 
 def test_a_budget_in_words() -> None:

@@ -11,7 +11,7 @@ import pytest
 from grey_images import images, write_models
 
 from compoundnet.data import Dataset
-from compoundnet.fit import Fit, deployment, finish, fit, read_fit, steps, trainings
+from compoundnet.fit import Fit, deployment, entry, finish, fit, forms, read_fit, steps, trainings
 from compoundnet.fit.trainings import Trainings, key
 from compoundnet.models import open_folder
 from compoundnet.train import Watcher, evaluate
@@ -22,7 +22,7 @@ from compoundnet.train.interruptions import InterruptedRunError
 def race_of_few_images() -> Iterator[None]:
     """Race although only 18 images are held out, and for ten epochs."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (steps, finish):
+        for module in (entry, finish):
             patch.setattr(module, "LEAST_HELD_OUT", 18)
         patch.setattr(trainings, "LEAST_STEPS", 1)
         yield
@@ -39,7 +39,8 @@ def raced(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Fit, list[str
         return evaluate(model, data, **options)  # type: ignore[arg-type]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(deployment, "evaluate", counting)
+        for module in (deployment, forms):
+            patch.setattr(module, "evaluate", counting)
         patch.setattr(steps, "_SCREEN", 1.0)  # or a busy machine would go on screening in the second call
         found = fit(images(), folder / "best", models=models, seconds=300, notify=notes.append)
     return folder, found, models, notes, evaluated
@@ -77,7 +78,7 @@ def test_the_same_command_does_nothing_twice(
     monkeypatch.setattr(Trainings, "train_until", again)
     monkeypatch.setattr(Trainings, "estimate", again)
     monkeypatch.setattr(Trainings, "on_all", again)
-    monkeypatch.setattr(deployment, "export", again)
+    monkeypatch.setattr(forms, "export", again)
     monkeypatch.setattr(deployment, "evaluate", again)
     after = fit(images(), folder / "best", models=models, seconds=300)
     assert after.answer == before.answer and after.rungs == before.rungs
@@ -88,7 +89,10 @@ def test_a_trained_model_is_named_by_its_candidate(raced: tuple[Path, Fit, list[
     assert found.plan is not None
     winner = found.rungs[-1].results[0][0]
     starts, place = {key(winner): open_folder(winner.model)}, folder / "best.fit" / "trainings"
-    made = Trainings(images(), place, starts, frozenset(), 1, time.time() + 1000, length=found.plan.length)
+    made = Trainings(
+        images(), place, starts, frozenset(), 1, time.time() + 1000, length=found.plan.length,
+        held_out=found.plan.held_out,
+    )  # fmt: skip
     assert made.place(winner).exists()
     assert made.finish(winner, notes.append).name == f"{winner}, fine-tuned"
 

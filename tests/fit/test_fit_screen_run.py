@@ -63,7 +63,7 @@ def test_the_time_of_a_resolution_by_others() -> None:
 
 def test_the_ways_are_compared_for_one_candidate_at_the_least(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the time is up after comparing, one candidate in a faster way is screened all the same, and no other."""
-    asked: list[Candidate] = []
+    asked, sides = list[Candidate](), list[int]()
 
     def screened(one: Candidate, *_: object, **__: object) -> Screened:
         asked.append(one)
@@ -72,17 +72,19 @@ def test_the_ways_are_compared_for_one_candidate_at_the_least(monkeypatch: pytes
     monkeypatch.setattr(screen_run, "screen", screened)
     run = screen_of(Limits(max_latency=1.0), answer="one", until=time.monotonic() + 1000)
 
-    def compared(*_: object) -> dict[str, float]:
+    def compared(_: object, side: int, *__: object) -> dict[str, float]:
+        sides.append(side)
         run._until = time.monotonic() - 1
         return {" int8": 0.5}
 
     monkeypatch.setattr(screen_run, "compare_ways", compared)
-    slow = [candidate(64), candidate(48)]
-    run._found = [Screened(one, 1.5, dropped="more than 1 ms") for one in slow]
+    slow = [candidate(64), candidate(48), candidate(128)]
+    run._found = [Screened(one, ms, dropped="more than 1 ms") for one, ms in zip(slow, (1.9, 1.5, 5.0), strict=True)]
     run._faster(list(slow))
     assert asked == [candidate(64).in_precision("int8")]
+    assert sides == [48], "the nearest to where another way meets the limit"
     again = screen_of(Limits(max_latency=1.0), answer="one", until=time.monotonic() - 1)
     again._state = msgspec.structs.replace(again._state, ratios={" int8": 0.5})
-    again._found = run._found[:2]
+    again._found = run._found[:3]
     again._faster(list(slow))
     assert len(asked) == 1, "nothing was compared"

@@ -46,7 +46,7 @@ def test_two_workers_find_what_one_finds(tmp_path: Path) -> None:
         trainings = Trainings(images(), tmp_path / f"{workers}", starts, frozenset(), 1, time.time() + 1000)
         run_race(
             plan, trainings, tmp_path / f"race-{workers}", name="best", workers=workers, storage=None,
-            notify=print, done=done.append,
+            larger=True, notify=print, done=done.append,
         )  # fmt: skip
     assert rungs[1] == rungs[2]
 

@@ -75,7 +75,10 @@ def fit(
         float | None,
         typer.Option(metavar="P", help="Find the fastest that reaches this accuracy, such as 0.95."),
     ] = None,
-    max_drop: Annotated[str, typer.Option(metavar="P%", help=MAX_DROP_HELP)] = "1%",
+    max_drop: Annotated[
+        str | None,
+        typer.Option(metavar="P%", help=MAX_DROP_HELP, show_default="any, if what else fits is worse"),
+    ] = None,
     models: Annotated[
         list[str] | None,
         typer.Option(
@@ -91,7 +94,7 @@ def fit(
         typer.Option(
             "--time",
             metavar="TIME",
-            help="The time for all of it, such as 30min: a third to screen, the rest to fine-tune the best.",
+            help="The time for all of it, such as 30min: a sixth to screen, the rest to fine-tune the best.",
             show_default="screen all, no fine-tuning",
         ),
     ] = None,
@@ -137,7 +140,7 @@ def fit(
         max_sram=None if max_sram is None else parse_bytes(max_sram),
         max_flash=None if max_flash is None else parse_bytes(max_flash),
         min_accuracy=min_accuracy,
-        max_drop=_fraction(max_drop),
+        max_drop=None if max_drop is None else _fraction(max_drop),
     )
     if target is not None:
         limits = limits.within(fitting.read_device(target))

@@ -147,7 +147,7 @@ def find_candidates(
     found = []
     for name, model in models.items():
         for resolution in resolutions_of(model):
-            candidate = _in_fitting_precision(measured(name, model.network, resolution, classes), limits)
+            candidate = in_fitting_precision(measured(name, model.network, resolution, classes), limits)
             found.append((abs(math.log(resolution / chosen[name])), candidate.macs, candidate))
     listed = [candidate for *_, candidate in sorted(found, key=lambda one: one[:2])]
     if not any(wide_enough(candidate, chosen) for candidate in listed if candidate.exceeds(limits) is None):
@@ -216,10 +216,11 @@ def _largest_width(
 def _shaped(
     name: str, base: Network, resolution: int, classes: int, limits: Limits, width: float, depth: float
 ) -> Candidate:
-    return _in_fitting_precision(measured(name, base, resolution, classes, width, depth), limits)
+    return in_fitting_precision(measured(name, base, resolution, classes, width, depth), limits)
 
 
-def _in_fitting_precision(candidate: Candidate, limits: Limits) -> Candidate:
+def in_fitting_precision(candidate: Candidate, limits: Limits) -> Candidate:
+    """Return a candidate in int8 where it would be too large in float32, or is for a microcontroller."""
     too_large = limits.max_size is not None and candidate.size_bytes > limits.max_size
     return candidate.in_precision("int8") if too_large or limits.microcontroller else candidate
 

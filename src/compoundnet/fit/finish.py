@@ -15,9 +15,10 @@ from scipy import stats
 from compoundnet.base import Notify, scratch_folder
 from compoundnet.base.units import format_duration
 from compoundnet.data import Dataset, Split
-from compoundnet.fit.candidates import Candidate
-from compoundnet.fit.deployment import Judged, copied, deploy
-from compoundnet.fit.race_plan import ALL, WRITING, length_on_all
+from compoundnet.fit.candidates import Candidate, in_fitting_precision, measured, resolutions_of
+from compoundnet.fit.deployment import copied, deploy
+from compoundnet.fit.forms import Judged
+from compoundnet.fit.race_plan import LONGEST, WRITING, length_on_all, on_all_by
 from compoundnet.fit.screen import Screened, probe_of
 from compoundnet.fit.starts import StartingModels
 from compoundnet.fit.state import Fit, HeldOut
@@ -123,7 +124,7 @@ class Finish:
         except TimeIsUpError as error:
             self._say(f"training on all images: {error}; the network that was trained on the others is the answer")
         (one,) = (one for one in self._state.screened if one.candidate == candidate)
-        judged = Judged(one, task.held, fine_tuned=True, held_out=held, on_all=on_all is not None)
+        judged = Judged(one, task.held, fine_tuned=True, held_out=held, on_all=on_all is not None, instead=held.probe)
         if self._deployed(judged, on_all or model, self._deadline):
             return False
         if self._deployed_lower(judged, model, on_all or model):
@@ -147,11 +148,15 @@ class Finish:
     def _deployed_lower(self, missed: Judged, model: ModelFolder, final: ModelFolder) -> bool:
         """Deploy a network that misses its budget at a lower resolution that fits, the highest that does, if more of
         the held-out images are right there than with the probe. `model` has not seen these, `final` may have."""
-        candidate, found = missed.screened.candidate, missed.held_out
+        candidate, found, tried = missed.screened.candidate, missed.held_out, False
         assert found is not None
-        lower = [one for one in self._state.ranking if one.candidate.shape == candidate.shape]
-        lower = [one for one in lower if one.candidate.resolution < candidate.resolution]
-        for one in sorted(lower, key=lambda one: -one.candidate.resolution):
+        if self._state.limits.max_latency is None:
+            return False  # no resolution makes a file smaller
+        for one in self._lower(missed.screened):
+            if tried and time.time() > self._deadline:
+                self._say(f"the time is up, so {candidate} is not tried at still lower resolutions")
+                return False
+            tried = True
             side = one.candidate.resolution
             with scratch_folder(self._trainings.folder / "lower") as scratch:
                 right = right_by_network(copied(model, side)(scratch / "model"), missed.held)
@@ -161,10 +166,22 @@ class Finish:
                 return False
             self._say(f"{said}, the probe {found.probe:.1%}")
             held = msgspec.structs.replace(found, accuracy=float(right.mean()))
-            # A search for layers has been made, and the time is over.
-            if self._deployed(missed._replace(screened=one, held_out=held), final, until=0.0):
+            if self._deployed(missed._replace(screened=one, held_out=held), final, self._deadline):
                 return True
         return False
+
+    def _lower(self, missed: Screened) -> list[Screened]:
+        """A candidate at lower resolutions, the highest first, in the precision of the screen or in any that fits."""
+        candidate, classes = missed.candidate, len(self._dataset.classes)
+        base = self._starts.opened[candidate.model]
+        known = {(one.candidate.shape, one.candidate.resolution): one for one in self._state.ranking}
+
+        def at(side: int) -> Screened:
+            own = measured(candidate.model, base.network, side, classes, candidate.width, candidate.depth)
+            return Screened(in_fitting_precision(own, self._state.limits), accuracy=missed.accuracy)
+
+        lower = [side for side in resolutions_of(base) if side < candidate.resolution]
+        return [known.get((candidate.shape, side)) or at(side) for side in reversed(lower)]
 
     def _is_answer(self, candidate: Candidate, held: HeldOut, *, on_all: bool) -> bool:
         """Whether the answer so far is this network, in whatever precision, trained as now."""
@@ -185,12 +202,13 @@ class Finish:
                 f"no distillation from {teacher.candidate}: {held.images} held-out images do not tell whether it helps"
             )
             return None
-        whole = self._trainings.length * self._seconds[candidate]
-        needed, left = (1 + ALL) * whole + WRITING, self._left
+        # Training longer on all images is known to help, so that it goes before.
+        on_all = LONGEST * on_all_by(self._trainings.held_out) / _PLANNED
+        needed, left = (self._trainings.length + on_all) * self._seconds[candidate] + WRITING, self._left
         if needed > left:
             self._say(
-                f"no distillation from {teacher.candidate}: it would take about {format_duration(needed)}, and"
-                f" {format_duration(left)} are left"
+                f"no distillation from {teacher.candidate}: with training on all images, it would take about"
+                f" {format_duration(needed)}, and {format_duration(left)} are left"
             )
             return None
         lesson = Lesson(self._teacher_model(teacher.candidate, task.train), key(teacher.candidate))
@@ -237,7 +255,7 @@ class Finish:
 
     def _epochs_on_all(self, candidate: Candidate) -> int | None:
         """For how many epochs there is time; None if for too few."""
-        length = length_on_all(self._seconds[candidate], _PLANNED * self._left)
+        length = length_on_all(self._seconds[candidate], self._trainings.held_out, _PLANNED * self._left)
         return None if length is None else max(1, int(length * self._trainings.usual(candidate)))
 
     @property

@@ -10,8 +10,8 @@ import msgspec
 from compoundnet.base import CompoundNetError, format_bytes, format_count, parse_bytes, parse_count, parse_duration
 from compoundnet.base.values import read_toml
 
-# Accuracy that a reduced precision may lose, a fraction.
-MAX_DROP = 0.01
+# The accuracy, a fraction, that int8 may lose and still be as good as float32, unless `max_drop` says.
+LITTLE = 0.01
 _BOUNDS = ("max_latency", "max_size", "max_macs", "max_params", "max_memory", "max_sram", "max_flash")
 
 
@@ -27,7 +27,8 @@ class Limits(msgspec.Struct, frozen=True):
         max_sram: Bytes of int8 activations on a microcontroller.
         max_flash: Bytes of int8 weights on a microcontroller.
         min_accuracy: The fraction that suffices: the cheapest that reaches it is the answer.
-        max_drop: The fraction of the images by which a reduced precision may be less accurate than float32.
+        max_drop: The fraction of the images by which a reduced precision may be less accurate than float32. None: any,
+            if what would be the answer otherwise is less accurate.
         device: The name of the device whose profile gave bounds; "" if none did.
     """
 
@@ -39,7 +40,7 @@ class Limits(msgspec.Struct, frozen=True):
     max_sram: float | None = None
     max_flash: float | None = None
     min_accuracy: float | None = None
-    max_drop: float = MAX_DROP
+    max_drop: float | None = None
     device: str = ""
 
     def __post_init__(self) -> None:
@@ -49,7 +50,7 @@ class Limits(msgspec.Struct, frozen=True):
                 raise CompoundNetError(f"{name} must be a number above 0, got {value}")
         if self.min_accuracy is not None and not 0 < self.min_accuracy < 1:
             raise CompoundNetError(f"min_accuracy must be a fraction between 0 and 1, got {self.min_accuracy:g}")
-        if not 0 <= self.max_drop < 1:
+        if self.max_drop is not None and not 0 <= self.max_drop < 1:
             raise CompoundNetError(f"max_drop must be a fraction from 0 to below 1, got {self.max_drop:g}")
 
     @property
@@ -150,3 +151,8 @@ def _quantity(profile: DeviceProfile, name: str, parse: object) -> dict[str, flo
         return {}
     assert callable(parse)
     return {name: float(parse(value) if isinstance(value, str) else value)}
+
+
+def drops(drop: float, limit: float) -> bool:
+    """Return whether an accuracy drops by more than is allowed; both are fractions, which floats hold inexactly."""
+    return drop > limit + 1e-9

@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial
 
 from compoundnet.base import CompoundNetError, Notify
 from compoundnet.fit.candidates import Candidate
-from compoundnet.fit.race_plan import LEAST_EPOCHS, RacePlan
+from compoundnet.fit.race_plan import LEAST_EPOCHS, RacePlan, equals_by_size
 from compoundnet.fit.state import Rung
 from compoundnet.fit.trainings import TimeIsUpError, Trainings, key
 from compoundnet.train import InterruptedRunError, Watcher
@@ -52,11 +52,15 @@ class RungStudy(PointList, frozen=True, forbid_unknown_fields=True, tag_field="k
     Attributes:
         candidates: The candidates, one for each trial.
         epochs: The epochs after which each is judged.
+        length: The length of their schedules as a fraction of the usual one.
+        held_out: The fraction of the training images that is held out.
         last: Whether no rung follows.
     """
 
     candidates: tuple[Candidate, ...]
     epochs: tuple[int, ...]
+    length: float
+    held_out: float
     last: bool
 
     def params(self) -> list[dict[str, float]]:
@@ -68,7 +72,9 @@ class RungJudge:
     """Trains the candidate of a trial as far as the rung goes."""
 
     def __init__(self, trainings: Trainings, opened: OpenedStudy[RungStudy], watcher: Watcher | None = None) -> None:
-        self._trainings, self._opened, self._watcher = trainings, opened, watcher
+        settings = opened.settings
+        self._trainings = trainings._replace(length=settings.length, held_out=settings.held_out)
+        self._opened, self._watcher = opened, watcher
 
     def values(self, trial: optuna.Trial) -> Sequence[float]:
         """Return the accuracy on the held-out images. An interrupted training is continued."""
@@ -94,6 +100,7 @@ def run_race(
     name: str,
     workers: int,
     storage: str | None,
+    larger: bool,
     notify: Notify,
     done: Callable[[Rung], object],
 ) -> Raced:
@@ -106,6 +113,7 @@ def run_race(
         name: The name of the fit, of which those of the studies on a server are made.
         workers: The number of trainings at a time.
         storage: A PostgreSQL URL, for workers on many machines.
+        larger: Whether the larger of two candidates goes on that the held-out images do not tell apart.
         notify: Called with a line for each training that is finished.
         done: Called with each rung that is finished.
 
@@ -120,7 +128,7 @@ def run_race(
         going = going[:count]
         epochs = tuple(_epochs(trainings, candidate, part) for candidate in going)
         last = place == len(plan.rungs) - 1
-        settings = RungStudy(tuple(going), epochs, last)
+        settings = RungStudy(tuple(going), epochs, trainings.length, trainings.held_out, last)
         digest = hashlib.sha256(msgspec.json.encode(settings)).hexdigest()[:8]
         study = folder / f"{_prefix(name)}{place + 1}-{digest}"
         opened = create_study(settings, data_identity(trainings.dataset), study, storage)
@@ -135,8 +143,11 @@ def run_race(
             new = (end - before[candidate]) / trainings.epochs(candidate)
             planned += new * plan.length * costs[candidate]
             before[candidate] = end
-        # Of equally good ones that which the screen preferred.
+        # Of equally good ones that which the screen preferred, or the larger.
         going = sorted(going, key=lambda candidate: -scores[candidate])
+        if larger:
+            equal, rest = equals_by_size({one: scores[one] for one in going}, trainings.held_images)
+            going = equal + rest
         done(Rung(max(epochs), max(map(trainings.epochs, going)), tuple((one, scores[one]) for one in going)))
     return Raced(going, taken / planned if planned else 1.0)
 

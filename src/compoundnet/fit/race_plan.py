@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -23,16 +23,18 @@ ENTRANTS = 9
 # Seconds of making a session and the first batches, once for each training of a rung.
 _START = 3.0
 # Lengths of a schedule that are tried, as fractions of the usual one.
-LENGTHS = (1.0, 0.7, 0.5, 0.3)
-# The accuracy that a schedule of some length loses to the usual one: about what Lite0 showed at 64, 96 and 192 px on 10
-# and 100 images a class of CIFAR-10, in one or two runs each; and what training without the held-out images loses.
-_LOSES = {0.3: 0.04, 0.5: 0.02, 0.7: 0.01, 1.0: 0.0, 2.0: -0.012}
-_HELD_OUT_LOSES = 0.02
+LENGTHS = (1.0, 0.85, 0.7, 0.6, 0.5, 0.4, 0.3)
+# The accuracy that a schedule of some length loses to the usual one, and that training without the held-out images
+# loses, as a fraction of these. Lite0 at 64 px on 100 images a class of CIFAR-10: 71.8, 73.0 and 74.3 % after 8, 10 and
+# 20 epochs on all; 70.7 % after 8 with a tenth held out, 71.1 and 62.7 % after 10 and 3 with a fifth. The loss
+# at 0.5 and 0.7 is what 96 and 192 px showed, in one or two runs each.
+_LOSES = {0.3: 0.08, 0.5: 0.03, 0.7: 0.015, 1.0: 0.0, 2.0: -0.013}
+_HELD_OUT_LOSES = 0.1
 # The winner goes on from where the race ended, now on all images. Half of the usual length at the least, since less
 # disturbs more than it teaches, and twice as much at the most. What it learned in the race counts half. Lite0 at 64 px
 # on 100 images a class: 71.1 % after ten epochs with images held out; then 70.2, 70.8, 72.2 and 73.8 % after 2, 3, 5
 # and 10 epochs on all; from the start on all, 73.0 % after 10 and 74.3 % after 20.
-_SHORTEST, _LONGEST, _COUNTS = 0.5, 2.0, 0.5
+_SHORTEST, LONGEST, _COUNTS = 0.5, 2.0, 0.5
 # What is left of the difference between two probes after fine-tuning, and what twice the multiply-adds gain besides.
 # Lite0 on 100 images a class with a fifth held out: 71.1, 77.4 and 80.8 % at 64, 96 and 128 px (10, 10 and 5 epochs),
 # where the probes have 59, 68.5 and 70.2 %.
@@ -40,11 +42,10 @@ _LEFT, _LARGER = 0.5, 0.02
 # The accuracy that twice as many candidates gain, and the part of a shorter schedule's loss that choosing by it costs.
 # Neither is measured: they prefer a race that lasts long enough to tell candidates apart.
 _CHOICE, _MISTAKEN = 0.003, 0.5
-# The time of an epoch on all images divided by that of an epoch with images held out, on which it is evaluated (an
-# image takes three times as long to train on as to evaluate); seconds to write a model; and what is planned of a time,
-# since estimates are not exact.
-ALL, WRITING = 3 / (3 * (1 - HELD_OUT) + HELD_OUT), 3.0
-_PLANNED = 0.8
+# How many times as long an image takes to train on as to evaluate.
+_TRAINING = 3
+# Seconds to write a model; and what is planned of a time, since estimates are not exact.
+WRITING, _PLANNED = 3.0, 0.8
 
 
 class RacePlan(NamedTuple):
@@ -57,6 +58,7 @@ class RacePlan(NamedTuple):
         seconds: About how long it takes.
         length: The length of the schedule as a fraction of the usual one.
         final: That of the training of the winner on all images that is expected; 0 if there is no time for it.
+        held_out: The fraction of the training images that is held out.
     """
 
     entrants: tuple[Candidate, ...]
@@ -65,27 +67,38 @@ class RacePlan(NamedTuple):
     seconds: float
     length: float
     final: float
+    held_out: float = HELD_OUT
 
     def text(self) -> str:
         """Return the plan in words."""
         steps = ", ".join(f"{count} for {part:.0%} of the epochs" for count, part in self.rungs)
         plural = "s" if len(self.entrants) != 1 else ""
         then = ", then the best goes on with all images" if self.final else ""
-        return f"{len(self.entrants)} candidate{plural}: {steps}, about {format_duration(self.seconds)}{then}"
+        held = f"{self.held_out:.0%} of the images held out"
+        return f"{len(self.entrants)} candidate{plural}, {held}: {steps}, about {format_duration(self.seconds)}{then}"
 
 
 def plan_race(
-    costs: Sequence[tuple[Candidate, float]], available: float, count: int, workers: int = 1, length: float = 1.0
+    costs: Sequence[tuple[Candidate, float]],
+    available: float,
+    count: int,
+    workers: int = 1,
+    length: float = 1.0,
+    alone: float = HELD_OUT,
 ) -> RacePlan | None:
     """Return a race of so many candidates that fits the time; None if there is none.
 
     Args:
-        costs: The candidates in the order of the screen, each with the seconds of its training of the usual length.
+        costs: The candidates in the order of the screen, each with the seconds of its training of the usual length with
+            a fifth of the images held out.
         available: The seconds that there are. What the race leaves is for the winner.
         count: The number of candidates that start: the first of those that can be trained in the time.
         workers: The number of trainings at a time.
         length: The length of the schedule as a fraction of the usual one.
+        alone: The fraction of the images that is held out where one candidate is trained alone.
     """
+    held_out = alone if count == 1 else HELD_OUT
+    costs = [(candidate, cost * _epoch(held_out) / _epoch(HELD_OUT)) for candidate, cost in costs]
     entrants = [(candidate, cost) for candidate, cost in costs if length * cost + 2 * _START <= available][:count]
     if len(entrants) < count:
         return None
@@ -100,17 +113,29 @@ def plan_race(
         done = part
     if total > available:
         return None
-    return RacePlan(candidates, whole, rungs, total, length, length_on_all(max(whole), available - total) or 0.0)
+    final = length_on_all(max(whole), held_out, available - total) or 0.0
+    return RacePlan(candidates, whole, rungs, total, length, final, held_out)
 
 
-def length_on_all(cost: float, left: float) -> float | None:
+def on_all_by(held_out: float) -> float:
+    """Return the time of an epoch on all images divided by that of one with a fraction held out and evaluated."""
+    return 1 / _epoch(held_out)
+
+
+def _epoch(held_out: float) -> float:
+    """The time of an epoch with a fraction held out and evaluated, divided by that of one on all images."""
+    return 1 - held_out + held_out / _TRAINING
+
+
+def length_on_all(cost: float, held_out: float, left: float) -> float | None:
     """Return for how long the winner can go on with all images, as a fraction of the usual length; None if not at all.
 
     Args:
         cost: The seconds of its training of the usual length.
+        held_out: The fraction of the images that was held out of that.
         left: The seconds that there are.
     """
-    length = min(_LONGEST, (left - WRITING) / (ALL * cost))
+    length = min(LONGEST, (left - WRITING) / (on_all_by(held_out) * cost))
     return length if length >= _SHORTEST else None
 
 
@@ -130,6 +155,7 @@ def plan_in_time(
     left: float,
     workers: int,
     most: int = ENTRANTS,
+    alone: float = HELD_OUT,
 ) -> RacePlan | None:
     """Return the race that promises the most, what its winner gains afterwards on all images included.
 
@@ -142,22 +168,24 @@ def plan_in_time(
         left: The seconds that there are.
         workers: The number of trainings at a time.
         most: Candidates at the most.
+        alone: As for `plan_race`.
     """
     probes = {candidate: accuracy for (candidate, _), accuracy in zip(costs, accuracies, strict=True)}
     plans = [
-        plan_race(costs, _PLANNED * left, count, workers, length)
+        plan_race(costs, _PLANNED * left, count, workers, length, alone)
         for length in LENGTHS
         for count in range(min(most, len(costs)), 0, -1)
     ]
     fitting = [plan for plan in plans if plan is not None]
     if not fitting:  # the shortest without a reserve: the time would be left over
-        return plan_race(costs, left, 1, workers, min(LENGTHS))
+        return plan_race(costs, left, 1, workers, min(LENGTHS), alone)
     return max(fitting, key=lambda plan: promise(plan, probes[plan.entrants[0]]))
 
 
 def promise(plan: RacePlan, accuracy: float) -> float:
     """Return what a race promises, as an accuracy up to a constant; that of its best candidate's probe is given."""
-    loses = _loses(_COUNTS * plan.length + plan.final) if plan.final else _loses(plan.length) + _HELD_OUT_LOSES
+    held_out = _HELD_OUT_LOSES * plan.held_out
+    loses = _loses(_COUNTS * plan.length + plan.final) if plan.final else _loses(plan.length) + held_out
     chosen = _CHOICE * math.log2(len(plan.entrants)) - _MISTAKEN * _loses(plan.length)
     return _LEFT * accuracy + _LARGER * math.log2(plan.entrants[0].macs) - loses + chosen
 
@@ -174,11 +202,30 @@ def largest_of_equal(ranked: Sequence[Screened], images: int) -> list[Screened]:
         ranked: The candidates, the best first.
         images: The images that their probes were judged on.
     """
-    best = ranked[0].accuracy or 0.0
+    screened = {one.candidate: one for one in ranked}
+    equal, rest = equals_by_size({one.candidate: one.accuracy or 0.0 for one in ranked}, images)
+    best = ranked[0].accuracy
+    return [
+        *(msgspec.structs.replace(screened[one], accuracy=best) for one in equal),
+        *(screened[one] for one in rest),
+    ]
+
+
+def equals_by_size(scores: Mapping[Candidate, float], images: int) -> tuple[list[Candidate], list[Candidate]]:
+    """Return the candidates that images do not tell from the best, being within one standard error of it, and the rest.
+
+    Of these, that with the most multiply-adds comes first, which has more to gain from further training; those with
+    inherited weights, which have more to learn, come last.
+
+    Args:
+        scores: The accuracy of each, a fraction, the best first.
+        images: The images that they were judged on.
+    """
+    best = max(scores.values())
     least = best - math.sqrt(best * (1 - best) / images)
-    equal = [one for one in ranked if (one.accuracy or 0.0) >= least]
-    largest = sorted(equal, key=lambda one: (one.candidate.scaled, -one.candidate.macs))
-    return [*(msgspec.structs.replace(one, accuracy=best) for one in largest), *ranked[len(equal) :]]
+    equal = [one for one, score in scores.items() if score >= least]
+    rest = [one for one in scores if one not in equal]
+    return sorted(equal, key=lambda one: (one.scaled, -one.macs)), rest
 
 
 def estimate_all(trainings: Trainings, entrants: Sequence[Candidate]) -> list[tuple[Candidate, float]]:

@@ -31,6 +31,8 @@ _HOPELESS = 1.5
 MORE = 1.1
 # No way to compute a network is so many times as fast as the first.
 _FASTEST = 4
+# How many times over the limit the network is whose ways are compared: where another way meets it.
+_BETWEEN = 1.6
 # How many of what exceeds the budget by little are judged.
 _BEYOND = 2
 
@@ -184,22 +186,30 @@ class ScreenRun:
     def _faster(self, candidates: list[Candidate]) -> None:
         """Screen those that are too slow in the way in which they may be fast enough, and empty the list."""
         limit, owed = self._state.limits.max_latency, False
-        while candidates:
-            candidate = candidates.pop(0)
-            one = next((one for one in self._found if one.candidate == candidate), None)
-            late = self._time_is_up and not owed
-            if limit is None or one is None or candidate.precision != FLOAT or one.fits or late:
-                continue
-            slow = one.latency if one.latency is not None else self._predicted(candidate)
-            if slow > _FASTEST * limit:
-                continue
+        if limit is None:
+            return
+        middle, slow = _BETWEEN * limit, self._slow(candidates, limit)
+        candidates.clear()
+        for candidate, latency in slow.items():
+            if self._time_is_up and not owed:
+                break
             if not self._state.ratios and other_ways(self._state.format):
-                self._compare(candidate)
+                self._compare(min(slow, key=lambda one: abs(math.log(slow[one] / middle))))
                 owed = True  # one candidate, or comparing was for nothing
-            faster = faster_way(candidate, slow, limit, self._state.ratios)
+            faster = faster_way(candidate, latency, limit, self._state.ratios)
             if faster is not None:
                 self._one(faster, late=owed)
                 owed = False
+
+    def _slow(self, candidates: list[Candidate], limit: float) -> dict[Candidate, float]:
+        """The milliseconds in float32 of those that are too slow in it, but might not be in another way."""
+        found = {one.candidate: one for one in self._found if not one.fits}
+        times = {
+            candidate: latency if (latency := found[candidate].latency) is not None else self._predicted(candidate)
+            for candidate in candidates
+            if candidate in found and candidate.precision == FLOAT
+        }
+        return {candidate: latency for candidate, latency in times.items() if 0 < latency <= _FASTEST * limit}
 
     def _compare(self, candidate: Candidate) -> None:
         model, state = self._starts(candidate), self._state

@@ -9,7 +9,7 @@ import msgspec
 
 from compoundnet.base import CompoundNetError, format_bytes
 from compoundnet.fit.candidates import Candidate
-from compoundnet.fit.limits import Limits
+from compoundnet.fit.limits import LITTLE, Limits, drops
 from compoundnet.fit.race_plan import RacePlan
 from compoundnet.fit.screen import Screened
 from compoundnet.train import Result
@@ -61,7 +61,7 @@ class Answer(msgspec.Struct, frozen=True):
         file: The deployed file.
         fine_tuned: Whether all of the network was trained; otherwise it is a probe.
         cross_validated: Of the probe, accuracy on the training images, each judged by a classifier that was not fitted
-            to it.
+            to it. Of a network that was trained at a higher resolution, that of its probe there if it was not judged.
         latency: Milliseconds of one image of the deployed file, the median.
         size_bytes: Of the deployed file.
         agreement: Fraction of the images of the comparison of the deployed file with torch that have the same class.
@@ -74,6 +74,7 @@ class Answer(msgspec.Struct, frozen=True):
         interval: Its 95 % interval.
         mistakes: The wrong predictions of the highest probability on the test images.
         several_labels: Whether an image may have several labels, or none.
+        layers_sought: Whether there was time to look for layers that lose less in float32, if int8 loses much.
         slower: How many times slower the machine was at the end than when the candidate was screened, by which the
             latency is corrected; 1 if it met the limit as it was measured.
     """
@@ -95,6 +96,13 @@ class Answer(msgspec.Struct, frozen=True):
     mistakes: tuple[WrongImage, ...] = ()
     several_labels: bool = False
     slower: float = 1.0
+    layers_sought: bool = True
+
+    def kept(self, limits: Limits) -> float:
+        """Return the cross-validated accuracy less what its precision loses of it, unless that is little."""
+        little = LITTLE if limits.max_drop is None else limits.max_drop
+        lost = self.drop if self.drop is not None and drops(self.drop, little) else 0.0
+        return self.cross_validated - lost
 
     def text(self) -> str:
         """Return the answer in a sentence."""
@@ -107,10 +115,13 @@ class Answer(msgspec.Struct, frozen=True):
             )
         how = "fine-tuned" if self.fine_tuned else "probe"
         if self.float32_layers:
-            how += f", {self.float32_layers} layers in float32 for --max-drop"
+            how += f", {self.float32_layers} layers in float32"
         judged = f"{self.cross_validated:.1%} cross-validated, "
         if self.held_out is not None:
             judged = f"{self.held_out.accuracy:.1%} of {self.held_out.images:,} held-out training images, "
+        if self.drop is not None and self.drop > 0:
+            late = "" if self.layers_sought else " (no time to look for layers that stay in float32)"
+            judged += f"{100 * self.drop:.1f} points lost in {self.candidate.precision}{late}, "
         latency = f"{self.latency:.3g} ms"
         if self.slower > 1:
             now = self.latency * self.slower
@@ -124,7 +135,7 @@ class Rung(msgspec.Struct, frozen=True):
     Attributes:
         epochs: The epochs after which they were judged.
         of: The epochs of the whole schedule.
-        results: Each candidate with its accuracy on the held-out training images, the best first.
+        results: Each candidate with its accuracy on the held-out training images, in the order in which they go on.
     """
 
     epochs: int

@@ -16,24 +16,19 @@ from compoundnet.base.units import format_duration
 from compoundnet.data import Dataset
 from compoundnet.data.holdout import hold_out
 from compoundnet.fit.candidates import FLOAT, Candidate
-from compoundnet.fit.deployment import Judged, deploy, judge_on_test
+from compoundnet.fit.deployment import deploy, judge_on_test
+from compoundnet.fit.entry import Entry, NoRaceError
 from compoundnet.fit.finish import Finish
+from compoundnet.fit.forms import Judged
 from compoundnet.fit.images import identity_of
+from compoundnet.fit.limits import Limits
 from compoundnet.fit.race import fresh_keys, run_race
-from compoundnet.fit.race_plan import (
-    ENTRANTS,
-    LENGTHS,
-    RacePlan,
-    estimate_all,
-    largest_of_equal,
-    plan_in_time,
-)
 from compoundnet.fit.report import write_fit_report
 from compoundnet.fit.screen import Screened, probe_of
 from compoundnet.fit.screen_run import ScreenRun
 from compoundnet.fit.starts import StartingModels, is_from_scratch
-from compoundnet.fit.state import FIT_FILE, Fit, Rung, fit_folder
-from compoundnet.fit.trainings import HELD_OUT, LEAST_HELD_OUT, TimeIsUpError, Trainings, key
+from compoundnet.fit.state import FIT_FILE, Answer, Fit, Rung, fit_folder
+from compoundnet.fit.trainings import HELD_OUT, TimeIsUpError, Trainings, key
 from compoundnet.models import ModelFolder
 from compoundnet.train import InterruptedRunError, find_recipe, plan_task, train
 
@@ -41,10 +36,8 @@ from compoundnet.train import InterruptedRunError, find_recipe, plan_task, train
 _SCREEN = 1 / 6
 # Seconds to write and export an answer, before it was measured.
 _DEPLOYMENT = 8.0
-# How many times as long it takes in int8, where layers are sought that stay in float32.
-_INT8 = 4
-# The part of the limit of latency within which a candidate is trained, unless none is.
-_SAFE = 0.97
+# How many times as long it takes in int8, and where layers must be sought that stay in float32.
+_INT8, _SOUGHT = 2, 5
 # How the note begins that says why there is no better answer.
 STAYS = "the answer is"
 # Asked before the race starts, with what it is about to do.
@@ -136,9 +129,9 @@ class Steps:
         images = 0 if self._dataset.evaluation == "train" else len(self._dataset.split(self._dataset.evaluation))
         best = state.ranking[0]
         assert state.answer is not None and best.latency is not None
-        first, last = (
-            _INT8 if candidate.precision == "int8" else 1 for candidate in (state.answer.candidate, best.candidate)
-        )
+        int8 = _SOUGHT if state.limits.max_drop is not None else _INT8
+        last = int8 if best.candidate.precision == "int8" else 1
+        first = _INT8 if state.answer.candidate.precision == "int8" else 1  # which is not sought in
         return last / first * self._deployment + images * best.latency / 1e3
 
     def _unchanged(self, state: Fit) -> Fit:
@@ -151,7 +144,7 @@ class Steps:
 
     def _first(self, state: Fit, one: Screened) -> Fit:
         """A first answer, of a candidate that was just screened."""
-        answer, excess = self._probe(one, state, until=0.0)  # a search for layers would take too long
+        answer, excess = self._probe(one, state, 0.0, until=0.0)  # a search for layers would take too long
         if answer is None:
             self._notify(f"{one.candidate} {excess} in its final form")
             return state
@@ -159,12 +152,13 @@ class Steps:
         self._keep(answer, report=True)
         return answer
 
-    def _probe(self, one: Screened, state: Fit, until: float) -> tuple[Fit | None, str]:
-        """The state with a probe as its answer; or None, and by what it misses its budget."""
+    def _probe(self, one: Screened, state: Fit, instead: float, until: float) -> tuple[Fit | None, str]:
+        """The state with a probe as its answer; or None, and by what it misses its budget. `instead` is the accuracy
+        that int8 must keep."""
         began = time.monotonic()
         made = partial(_probed, one.candidate, self._dataset, self._starts(one.candidate))
         _, held = hold_out(self._dataset.split("train"), HELD_OUT, 0)
-        answer, excess = deploy(Judged(one, held), made, state, self._dataset, self._target, until)
+        answer, excess = deploy(Judged(one, held, instead=instead), made, state, self._dataset, self._target, until)
         self._deployment = time.monotonic() - began
         return (None if answer is None else msgspec.structs.replace(state, answer=answer, finished=False)), excess
 
@@ -179,19 +173,40 @@ class Steps:
             state = state.noted(text)
         missed: list[str] = []
         for one in state.ranking:
-            if state.answer is not None and _same(state.answer.candidate, one.candidate):
+            answer = state.answer
+            if answer is not None and self._is_last(state.limits, answer, one):
                 return state
-            if state.answer is not None and time.time() > self._deadline:
+            same = answer is not None and _same(answer.candidate, one.candidate)
+            if answer is not None and same and answer.layers_sought:
+                continue
+            if answer is not None and time.time() > self._deadline:
+                if same:  # the answer says that there was no time for it
+                    return state
                 text = f"the time is up, so the first answer stays, though {one.candidate} ranks higher"
                 self._notify(text)
                 return state.noted(text)
-            found, excess = self._probe(one, state, self._deadline)
-            if found is not None:
+            enough = wanted if wanted is not None and (one.accuracy or 0.0) >= wanted else 0.0
+            instead = enough if answer is None or wanted is not None else answer.kept(state.limits)
+            found, excess = self._probe(one, state, instead, self._deadline)
+            if found is None:
+                missed.append(f"{one.candidate} ranks higher, but {excess} in its final form")
+                self._notify(missed[-1])
+                state = state.noted(missed[-1])
+            elif wanted is not None:
                 return found
-            missed.append(f"{one.candidate} was the best, but {excess} in its final form; the next takes its place")
-            self._notify(missed[-1])
-            state = state.noted(missed[-1])
-        raise CompoundNetError(f"nothing fits {state.limits.text()} in its final form: {missed[0]}")
+            else:
+                state = found
+        if state.answer is None:
+            raise CompoundNetError(f"nothing fits {state.limits.text()} in its final form: {missed[0]}")
+        return state
+
+    @staticmethod
+    def _is_last(limits: Limits, answer: Answer, one: Screened) -> bool:
+        """Whether no candidate from this one on can take the place of an answer."""
+        same = _same(answer.candidate, one.candidate)
+        if limits.min_accuracy is not None:  # the order is that of cost
+            return same and answer.layers_sought
+        return not same and (one.accuracy or 0.0) <= answer.kept(limits)
 
     def _improved(self, state: Fit, left: float) -> Fit:
         """Race the candidates, and let the winner take the place of the probe."""
@@ -199,7 +214,7 @@ class Steps:
         if not self._dataset.multilabel:
             try:
                 return self._raced(state, left)
-            except _NoRaceError as error:
+            except NoRaceError as error:
                 reason = str(error)
                 state = error.state
         how = "fine-tuned network of before" if state.answer is not None and state.answer.fine_tuned else "probe"
@@ -208,35 +223,38 @@ class Steps:
         return state.noted(text)
 
     def _raced(self, state: Fit, left: float) -> Fit:
+        assert self._seconds is not None
         if left <= 0:
-            raise _NoRaceError(state, "the time is up")
-        promising = self._promising(state)[: 2 * ENTRANTS]
+            raise NoRaceError(state, "the time is up")
+        entry = Entry(self._dataset, self._starts, self._seconds, self._workers, self._notify)
+        promising = entry.promising(state)
         entrants = [one.candidate for one in promising]
         trainings = trainings_of(
             self._dataset, self._folder, self._starts, entrants, self._workers, time.time() + left, self._seed
         )
-        plan = self._planned(state, trainings, promising)
-        left = trainings.until - time.time()
-        about = f"fine-tuning {plan.text()}; {format_duration(left)} of --time are left"
-        self._notify(about)
-        if not self._confirm(about):
-            raise _NoRaceError(state, "fine-tuning was not confirmed")
-        state = msgspec.structs.replace(state, plan=plan, seconds=self._seconds)
-        trainings = trainings._replace(length=plan.length)
-        rungs: list[Rung] = []
-
-        def done(rung: Rung) -> None:
-            nonlocal state
-            rungs.append(rung)
-            state = msgspec.structs.replace(state, rungs=tuple(rungs))
-            self._keep(state)
-            time_left = format_duration(max(0.0, trainings.until - time.time()))
-            self._notify(f"rung {len(rungs)} of {len(plan.rungs)} is done; {time_left} are left")
-
         try:
+            plan = entry.planned(state, trainings, promising)
+            left = trainings.until - time.time()
+            about = f"fine-tuning {plan.text()}; {format_duration(left)} of --time are left"
+            self._notify(about)
+            if not self._confirm(about):
+                raise NoRaceError(state, "fine-tuning was not confirmed")
+            state = msgspec.structs.replace(state, plan=plan, seconds=self._seconds)
+            self._keep(state)  # or it would be planned anew after a kill
+            trainings = trainings._replace(length=plan.length, held_out=plan.held_out)
+            rungs: list[Rung] = []
+
+            def done(rung: Rung) -> None:
+                nonlocal state
+                rungs.append(rung)
+                state = msgspec.structs.replace(state, rungs=tuple(rungs))
+                self._keep(state)
+                time_left = format_duration(max(0.0, trainings.until - time.time()))
+                self._notify(f"rung {len(rungs)} of {len(plan.rungs)} is done; {time_left} are left")
+
             raced = run_race(
                 plan, trainings, self._folder / "race", name=self._target.name, workers=self._workers,
-                storage=self._storage, notify=self._notify, done=done,
+                storage=self._storage, larger=state.limits.min_accuracy is None, notify=self._notify, done=done,
             )  # fmt: skip
             ranked = dict.fromkeys(one for rung in reversed(rungs) for one, _ in rung.results)
             costs = {one: raced.pace * cost for one, cost in zip(plan.entrants, plan.costs, strict=True)}
@@ -246,69 +264,7 @@ class Steps:
             return finish.run(list(ranked))
         except (TimeIsUpError, InterruptedRunError, KeyboardInterrupt) as error:
             why = str(error) if isinstance(error, TimeIsUpError) else "fine-tuning was stopped"
-            raise _NoRaceError(state, f"{why}; the same command goes on") from error
-
-    def _promising(self, state: Fit) -> list[Screened]:
-        """The candidates, each in the precision in which it ranks highest, in the order in which they would race.
-
-        What is close to the limit of latency may miss it in the end, when it has been trained.
-        """
-        limit = state.limits.max_latency
-        safe = [one for one in state.ranking if limit is None or (one.latency or 0.0) <= _SAFE * limit]
-        ranked = list({key(one.candidate): one for one in reversed(safe or state.ranking)}.values())[::-1]
-        close = len({key(one.candidate) for one in state.ranking}) - len(ranked)
-        if close:
-            self._notify(
-                f"{close} candidate{'s' * (close != 1)} within {1 - _SAFE:.0%} of --max-latency"
-                f" {'are' if close != 1 else 'is'} not fine-tuned: the deployed file might miss it"
-            )
-        if self._few:
-            self._notify(
-                f"{round(HELD_OUT * len(self._dataset.split('train')))} held-out training images are too few to choose"
-                " between fine-tuned candidates, so one is trained alone"
-            )
-        if not self._few or state.limits.min_accuracy is not None:
-            return ranked
-        return largest_of_equal(ranked, len(self._dataset.split("train")))
-
-    @property
-    def _few(self) -> bool:
-        """Whether the held-out images are too few to choose between candidates."""
-        return HELD_OUT * len(self._dataset.split("train")) < LEAST_HELD_OUT
-
-    def _planned(self, state: Fit, trainings: Trainings, promising: Sequence[Screened]) -> RacePlan:
-        """The race of an earlier call, so that this one goes on with its trainings, or a new one."""
-        assert self._seconds is not None and state.answer is not None
-        # One that was planned for more time may not end in this, unless it has ended.
-        suits = self._seconds == state.seconds or (self._seconds < state.seconds and state.answer.fine_tuned)
-        entrants = [one.candidate for one in promising]
-        if state.plan is not None and suits and set(state.plan.entrants) <= set(entrants):
-            return state.plan
-        try:
-            costs = estimate_all(trainings, entrants)
-        except CompoundNetError as error:  # too few images to hold some out
-            raise _NoRaceError(state, str(error)) from error
-        left = trainings.until - time.time()
-        # Where an accuracy suffices, the order is that of cost.
-        equal = state.limits.min_accuracy is not None
-        accuracies = [0.0 if equal else one.accuracy or 0.0 for one in promising]
-        plan = plan_in_time(costs, accuracies, left, self._workers, 1 if self._few else ENTRANTS)
-        if plan is None:
-            least = min(cost for _, cost in costs)
-            raise _NoRaceError(
-                state,
-                f"fine-tuning would take at least {format_duration(min(LENGTHS) * least)}, and"
-                f" {format_duration(max(0.0, left))} are left of --time",
-            )
-        return plan
-
-
-class _NoRaceError(Exception):
-    """Why there is no fine-tuned answer; `state` is that of the fit so far."""
-
-    def __init__(self, state: Fit, reason: str) -> None:
-        super().__init__(reason)
-        self.state = state
+            raise NoRaceError(state, f"{why}; the same command goes on") from error
 
 
 def _same(one: Candidate, other: Candidate) -> bool:

@@ -31,8 +31,9 @@ from compoundnet.train.recipe_parts import Distillation
 from compoundnet.train.run import run_folder
 from compoundnet.train.schedule import steps_of_epoch
 
-# The fraction of the training images on which trainings, and the probe, are compared.
-HELD_OUT = 0.2
+# The fraction of the training images on which trainings, and the probe, are compared; and that where one candidate is
+# trained alone, which is compared with the probe only.
+HELD_OUT, _ALONE = 0.2, 0.1
 # With fewer held-out images the difference between two trainings is chance: one of 20 is five points.
 LEAST_HELD_OUT = 100
 # Epochs of a training from pretrained weights, and of one from inherited or new weights, which have more to learn; and
@@ -88,6 +89,7 @@ class Trainings(NamedTuple):
         until: The time, by `time.time`, at which trainings end.
         seed: Of the trainings.
         length: The length of the schedule as a fraction of the usual one, for a short time.
+        held_out: The fraction of the training images that is held out.
     """
 
     dataset: Dataset
@@ -98,12 +100,18 @@ class Trainings(NamedTuple):
     until: float
     seed: int = 0
     length: float = 1.0
+    held_out: float = HELD_OUT
 
     @property
     def images(self) -> int:
         """The images that a training of the race sees: those that are not held out."""
         whole = len(self.dataset.split("train"))
-        return whole - round(HELD_OUT * whole)
+        return whole - round(self.held_out * whole)
+
+    @property
+    def held_images(self) -> int:
+        """The images that are held out."""
+        return len(self.dataset.split("train")) - self.images
 
     def usual(self, candidate: Candidate) -> int:
         """Return the usual length of the schedule in epochs."""
@@ -120,11 +128,13 @@ class Trainings(NamedTuple):
 
     def place(self, candidate: Candidate) -> Path:
         """Return the model folder of a training, whether it exists or not."""
-        return self.folder / f"{key(candidate)}-{self.epochs(candidate)}-epochs-seed-{self.seed}"
+        schedule = f"{self.epochs(candidate)}-epochs-{round(100 * self.held_out)}-percent-held-out"
+        return self.folder / f"{key(candidate)}-{schedule}-seed-{self.seed}"
 
     def _recipe(self, candidate: Candidate, epochs: int) -> Recipe:
         fresh = key(candidate) in self.fresh
-        return recipe_of(candidate.resolution, epochs, fresh=fresh).replace(seed=self.seed)
+        recipe = recipe_of(candidate.resolution, epochs, fresh=fresh)
+        return recipe.replace(minival=self.held_out, seed=self.seed)
 
     def _task(self, recipe: Recipe, start: ModelFolder, teacher: ModelFolder | None = None) -> Task:
         if teacher is not None:
@@ -243,6 +253,14 @@ class Trainings(NamedTuple):
         return torch_threads(self.threads)
 
 
+def held_out_alone(images: int) -> float:
+    """Return the fraction of so many images that is held out where one candidate is trained alone: a tenth, unless a
+    fifth would be enough to tell and a tenth would not."""
+    tells = HELD_OUT * images >= LEAST_HELD_OUT
+    few = _ALONE * images < (LEAST_HELD_OUT if tells else 1)
+    return HELD_OUT if few else _ALONE
+
+
 def recipe_of(resolution: int, epochs: int, *, fresh: bool) -> Recipe:
     """Return the recipe of a fine-tuning.
 
@@ -252,9 +270,7 @@ def recipe_of(resolution: int, epochs: int, *, fresh: bool) -> Recipe:
         fresh: Whether the weights are inherited or new: then batch norms learn their statistics, and all layers at one
             rate.
     """
-    recipe = find_recipe(_RECIPE).replace(
-        resolution=resolution, minival=HELD_OUT, epochs=epochs, save_minutes=1.0, keep=1
-    )
+    recipe = find_recipe(_RECIPE).replace(resolution=resolution, epochs=epochs, save_minutes=1.0, keep=1)
     if fresh:
         recipe = recipe.replace(norm="train", norm_momentum=0.1, layer_decay=1.0, frozen_epochs=0, lr=2e-3)
     return recipe

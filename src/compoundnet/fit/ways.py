@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -68,8 +68,15 @@ def file_precision(precision: str) -> str:
     return _INT8 if precision == _INT8 else FLOAT
 
 
-def compare_ways(model: ModelFolder, resolution: int, dataset: Dataset, form: str, threads: int) -> dict[str, float]:
-    """Return the time of a model's network in each of `other_ways`, as a fraction of that in float32.
+def compare_ways(
+    model: ModelFolder,
+    resolution: int,
+    dataset: Dataset,
+    form: str,
+    threads: int,
+    ways: Sequence[tuple[str, str]] | None = None,
+) -> dict[str, float]:
+    """Return the time of a model's network in other ways, as a fraction of that in float32.
 
     Args:
         model: The model.
@@ -77,6 +84,7 @@ def compare_ways(model: ModelFolder, resolution: int, dataset: Dataset, form: st
         dataset: The data, whose training images calibrate.
         form: The format of the file.
         threads: Threads of the network.
+        ways: Pairs of backend and precision; all of `other_ways` by default.
 
     Returns:
         The fraction by backend and precision, as `Candidate.way` writes them.
@@ -85,7 +93,7 @@ def compare_ways(model: ModelFolder, resolution: int, dataset: Dataset, form: st
     image, calls = noise(resolution), dict[str, Callable[[], object]]()
     files: dict[str, Path] = {}
     with tempfile.TemporaryDirectory() as scratch:
-        for backend, precision in (("", FLOAT), *other_ways(form)):
+        for backend, precision in (("", FLOAT), *(other_ways(form) if ways is None else ways)):
             kind = file_precision(precision)
             if kind not in files:
                 files[kind] = Path(scratch) / f"{kind}{FORMATS[form].suffix}"

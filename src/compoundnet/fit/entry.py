@@ -1,0 +1,152 @@
+"""The entry to a race: which candidates may start, and the plan that fits the time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+from compoundnet.base import CompoundNetError, Notify
+from compoundnet.base.units import format_duration
+from compoundnet.data import Dataset
+from compoundnet.fit.candidates import Candidate
+from compoundnet.fit.race_plan import ENTRANTS, LENGTHS, RacePlan, estimate_all, largest_of_equal, plan_in_time
+from compoundnet.fit.screen import Screened
+from compoundnet.fit.starts import StartingModels
+from compoundnet.fit.state import Fit
+from compoundnet.fit.trainings import HELD_OUT, LEAST_HELD_OUT, Trainings, held_out_alone, key
+from compoundnet.fit.ways import compare_ways
+
+# The part of the limit of latency within which a candidate is trained, unless none is.
+_SAFE = 0.97
+# The candidates of which some start.
+_MOST = 2 * ENTRANTS
+
+
+class NoRaceError(Exception):
+    """Why there is no fine-tuned answer; `state` is that of the fit so far."""
+
+    def __init__(self, state: Fit, reason: str) -> None:
+        super().__init__(reason)
+        self.state = state
+
+
+class Entry:
+    """Chooses the entrants of a race.
+
+    Args:
+        dataset: The data.
+        starts: The models of the candidates.
+        seconds: The time for all of the fit.
+        workers: The number of fine-tunings at a time.
+        notify: Called with a line for each choice.
+    """
+
+    def __init__(self, dataset: Dataset, starts: StartingModels, seconds: float, workers: int, notify: Notify) -> None:
+        self._dataset, self._starts, self._seconds, self._workers = dataset, starts, seconds, workers
+        self._notify = notify
+
+    def promising(self, state: Fit) -> list[Screened]:
+        """The candidates, each in the precision in which it ranks highest, in the order in which they would race.
+
+        What is close to the limit of latency may miss it in the end, when it has been trained.
+        """
+        ranked = list({key(one.candidate): one for one in reversed(self._safe(state))}.values())[::-1]
+        close = len({key(one.candidate) for one in state.ranking}) - len(ranked)
+        if close:
+            self._notify(
+                f"{close} candidate{'s' * (close != 1)} within {1 - _SAFE:.0%} of --max-latency"
+                f" {'are' if close != 1 else 'is'} not fine-tuned: the deployed file might miss it"
+            )
+        if self._few:
+            self._notify(
+                f"{round(HELD_OUT * len(self._dataset.split('train')))} held-out training images are too few to choose"
+                " between fine-tuned candidates, so one is trained alone"
+            )
+        if not self._few or state.limits.min_accuracy is not None:
+            return ranked[:_MOST]
+        return largest_of_equal(ranked, len(self._dataset.split("train")))[:_MOST]
+
+    @staticmethod
+    def _safe(state: Fit) -> list[Screened]:
+        """What is not close to the limit of latency, or all that fits if nothing is."""
+        limit = state.limits.max_latency
+        safe = [one for one in state.ranking if limit is None or (one.latency or 0.0) <= _SAFE * limit]
+        return safe or state.ranking
+
+    @property
+    def _few(self) -> bool:
+        """Whether the held-out images are too few to choose between candidates."""
+        return HELD_OUT * len(self._dataset.split("train")) < LEAST_HELD_OUT
+
+    def planned(self, state: Fit, trainings: Trainings, promising: Sequence[Screened]) -> RacePlan:
+        """The race of an earlier call, so that this one goes on with its trainings, or a new one.
+
+        An entrant in another precision than float32 is timed in it before, since its latency was only predicted.
+
+        Raises:
+            NoRaceError: There is no time for one, no candidate is fast enough, or the images are too few.
+        """
+        assert state.answer is not None
+        # One that was planned for more time may not end in this, unless it has ended.
+        suits = self._seconds == state.seconds or (self._seconds < state.seconds and state.answer.fine_tuned)
+        entrants = [one.candidate for one in promising]
+        if state.plan is not None and suits and set(state.plan.entrants) <= set(entrants):
+            return state.plan
+        try:
+            costs = dict(estimate_all(trainings, entrants))
+        except CompoundNetError as error:  # too few images to hold some out
+            raise NoRaceError(state, str(error)) from error
+        timed: set[Candidate] = set()
+        while promising:
+            plan = self._in_time(state, trainings, promising, costs)
+            entering = set(plan.entrants) - timed
+            predicted = [one for one in promising if one.candidate in entering and _is_predicted(one, state)]
+            if not predicted:
+                return plan
+            timed.add(predicted[0].candidate)
+            if not self._is_fast(predicted[0], state, alone=len(promising) == 1):
+                promising = [one for one in promising if one is not predicted[0]]
+        raise NoRaceError(state, "every candidate takes longer than --max-latency when it is timed in its precision")
+
+    def _in_time(
+        self, state: Fit, trainings: Trainings, promising: Sequence[Screened], costs: Mapping[Candidate, float]
+    ) -> RacePlan:
+        left, images = trainings.until - time.time(), len(self._dataset.split("train"))
+        # Where an accuracy suffices, the order is that of cost.
+        equal = state.limits.min_accuracy is not None
+        accuracies = [0.0 if equal else one.accuracy or 0.0 for one in promising]
+        costed = [(one.candidate, costs[one.candidate]) for one in promising]
+        most = 1 if self._few else ENTRANTS
+        plan = plan_in_time(costed, accuracies, left, self._workers, most, held_out_alone(images))
+        if plan is not None:
+            return plan
+        least = min(cost for _, cost in costed)
+        raise NoRaceError(
+            state,
+            f"fine-tuning would take at least {format_duration(min(LENGTHS) * least)}, and"
+            f" {format_duration(max(0.0, left))} are left of --time",
+        )
+
+    def _is_fast(self, one: Screened, state: Fit, *, alone: bool) -> bool:
+        """Whether a candidate meets the limit of latency, timed in its way; not closely, unless none else is left."""
+        candidate, limit = one.candidate, state.limits.max_latency
+        assert one.latency is not None and limit is not None
+        way = (candidate.backend, candidate.precision)
+        model, side = self._starts(candidate), candidate.resolution
+        try:
+            (ratio,) = compare_ways(model, side, self._dataset, state.format, state.threads, [way]).values()
+        except CompoundNetError as error:
+            self._notify(f"{candidate} is not fine-tuned: {error}")
+            return False
+        latency = one.latency / state.ratios[candidate.way] * ratio
+        fast = latency <= (limit if alone else _SAFE * limit)
+        self._notify(
+            f"{candidate} timed: {latency:.3g} ms, {ratio:.2f} times the time in float32"
+            f"{'' if fast else ', so it is not fine-tuned'}"
+        )
+        return fast
+
+
+def _is_predicted(one: Screened, state: Fit) -> bool:
+    """Whether the latency of a candidate is that in float32 on ONNX Runtime times a ratio."""
+    return state.limits.max_latency is not None and state.format == "onnx" and one.candidate.way in state.ratios

@@ -1,0 +1,115 @@
+"""Which probe is the answer: int8 may lose so much of the best one that another is better."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from grey_images import images
+
+from compoundnet.base import CompoundNetError
+from compoundnet.fit import Candidate, Limits, Screened
+from compoundnet.fit.state import Answer, Fit
+from compoundnet.fit.steps import Steps
+
+UNUSED: Any = None
+
+
+def candidate(side: int) -> Candidate:
+    return Candidate("m", side, "int8", 1, side**2, 1, 1)
+
+
+# The best first, by the accuracy in float32.
+SCREENED = tuple(Screened(candidate(side), side / 10, side / 100) for side in (80, 79, 76, 50))
+
+
+def answer(side: int, drop: float | None, *, sought: bool = True) -> Answer:
+    return Answer(candidate(side), "best", "best.onnx", False, side / 100, 1.0, 1, None, drop, layers_sought=sought)
+
+
+class Probes(Steps):
+    """Steps whose probes lose a known accuracy in int8, or miss their budget where none is known."""
+
+    def __init__(self, folder: Path, drops: dict[int, float], seconds: float | None) -> None:
+        self.said: list[str] = []
+        super().__init__(
+            images(), folder / "best", UNUSED, time.monotonic(), seconds, 1, None, 0, UNUSED, UNUSED, self.said.append
+        )  # fmt: skip
+        self.drops, self.asked = drops, list[tuple[int, float]]()
+
+    def _probe(self, one: Screened, state: Fit, instead: float, until: float) -> tuple[Fit | None, str]:
+        side = one.candidate.resolution
+        self.asked.append((side, instead))
+        if side not in self.drops:
+            return None, "takes 9 ms"
+        assert until == (math.inf if self._seconds is None else self._deadline)
+        return msgspec.structs.replace(state, answer=answer(side, self.drops[side])), ""
+
+
+def best(
+    folder: Path,
+    first: Answer | None,
+    drops: dict[int, float],
+    limits: Limits | None = None,
+    seconds: float | None = None,
+) -> tuple[Answer | None, Probes, Fit]:
+    steps = Probes(folder, drops, seconds)
+    state = steps._best_probe(Fit("greys", "", "", limits or Limits(), 1, "", screened=SCREENED, answer=first))
+    return state.answer, steps, state
+
+
+@pytest.mark.parametrize("drop", [None, -0.02, 0.01])
+def test_the_best_probe_stays_if_it_loses_little(tmp_path: Path, drop: float | None) -> None:
+    first = answer(80, drop)
+    found, steps, _ = best(tmp_path, first, {})
+    assert found == first and not steps.asked
+
+
+def test_a_first_answer_gives_way_to_a_better_one(tmp_path: Path) -> None:
+    found, steps, _ = best(tmp_path, answer(76, 0.0), {80: 0.01})
+    assert found == answer(80, 0.01) and steps.asked == [(80, 0.76)]
+
+
+def test_layers_are_looked_for_that_there_was_no_time_for(tmp_path: Path) -> None:
+    found, steps, _ = best(tmp_path, answer(80, 0.1, sought=False), {80: 0.005})
+    assert found == answer(80, 0.005) and steps.asked == [(80, 0.8 - 0.1)]
+
+
+def test_what_int8_leaves_is_compared_with_the_others(tmp_path: Path) -> None:
+    """The best keeps 70 %, the next 77 %, which the third cannot reach."""
+    found, steps, _ = best(tmp_path, answer(80, 0.1), {79: 0.02, 76: 0.0})
+    assert found == answer(79, 0.02) and steps.asked == [(79, 0.8 - 0.1)]
+    # What the user allows is not looked at.
+    found, steps, _ = best(tmp_path, answer(80, 0.1), {}, Limits(max_drop=0.15))
+    assert found == answer(80, 0.1) and not steps.asked
+
+
+def test_without_an_answer_the_first_that_fits_is_taken(tmp_path: Path) -> None:
+    found, steps, state = best(tmp_path, None, {79: 0.0})
+    assert found == answer(79, 0.0) and steps.asked == [(80, 0.0), (79, 0.0)]
+    assert state.notes == ("m at 80 px in int8 ranks higher, but takes 9 ms in its final form",) == tuple(steps.said)
+    with pytest.raises(CompoundNetError, match="nothing fits no limits in its final form: m at 80 px in int8 ranks"):
+        best(tmp_path, None, {})
+
+
+def test_where_an_accuracy_suffices_the_cheapest_that_keeps_it_is_taken(tmp_path: Path) -> None:
+    limits = Limits(min_accuracy=0.77)
+    found, steps, _ = best(tmp_path, answer(76, 0.0), {80: 0.01}, limits)
+    assert steps.asked == [(79, 0.77), (80, 0.77)], "the fastest first"
+    assert found == answer(80, 0.01)
+    found, steps, _ = best(tmp_path, answer(79, 0.0), {80: 0.0}, limits)
+    assert found == answer(79, 0.0) and not steps.asked
+
+
+def test_when_the_time_is_up_the_first_answer_stays(tmp_path: Path) -> None:
+    late = {"seconds": -1.0}
+    found, steps, _ = best(tmp_path, answer(76, 0.0), {80: 0.0}, **late)  # type: ignore[arg-type]
+    assert found == answer(76, 0.0) and not steps.asked
+    assert steps.said == ["the time is up, so the first answer stays, though m at 80 px in int8 ranks higher"]
+    unsought = answer(80, 0.1, sought=False)
+    found, steps, state = best(tmp_path, unsought, {80: 0.0}, **late)  # type: ignore[arg-type]
+    assert found == unsought and not steps.asked and not state.notes

@@ -1,0 +1,106 @@
+"""Entrants of a race in another precision than float32: each is timed in it before it is trained."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from grey_images import images
+
+from compoundnet.base import CompoundNetError
+from compoundnet.fit import Candidate, Limits, Screened, entry
+from compoundnet.fit.entry import Entry, NoRaceError
+from compoundnet.fit.race_plan import RacePlan
+from compoundnet.fit.state import Fit
+from compoundnet.fit.trainings import Trainings
+
+
+def candidate(resolution: int, precision: str = "int8", backend: str = "") -> Candidate:
+    return Candidate("m", resolution, precision, 1, resolution**2, 1, 1, backend=backend)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, list[tuple[str, str]]]]:
+    """The resolutions and ways that were timed; int8 takes 0.9, 0.55 and 0.4 of the time at 64, 48 and 32 px."""
+    found: list[tuple[int, list[tuple[str, str]]]] = []
+
+    def compare_ways(
+        model: object, side: int, data: object, form: str, threads: int, ways: list[tuple[str, str]]
+    ) -> dict[str, float]:
+        found.append((side, ways))
+        if side == 96:
+            raise CompoundNetError("it cannot be exported")
+        return {"the way": {64: 0.9, 48: 0.55, 32: 0.4}[side]}
+
+    monkeypatch.setattr(entry, "compare_ways", compare_ways)
+    monkeypatch.setattr(entry, "estimate_all", lambda _, entrants: [(one, 1.0) for one in entrants])
+    return found
+
+
+def planned(
+    screened: list[Screened],
+    limits: Limits,
+    folder: Path,
+    form: str = "onnx",
+    ratios: dict[str, float] | None = None,
+) -> tuple[RacePlan, list[str]]:
+    said: list[str] = []
+    chosen = Entry(images(), lambda _: None, 100.0, 1, said.append)  # type: ignore[arg-type]
+    state: Any = Fit(
+        "greys", "", "", limits, 1, "", form, ratios or {" int8": 0.5}, tuple(screened), answer="one"  # type: ignore[arg-type]
+    )  # fmt: skip
+    trainings = Trainings(images(), folder, {}, frozenset(), 1, time.time() + 100)
+    return chosen.planned(state, trainings, screened), said
+
+
+# Each takes 10 ms in float32, and was predicted to take half in int8.
+SCREENED = [Screened(candidate(side), 5.0, 0.5) for side in (96, 64, 48, 32)]
+
+
+def test_what_is_slower_than_predicted_does_not_start(
+    asked: list[tuple[int, list[tuple[str, str]]]], tmp_path: Path
+) -> None:
+    plan, said = planned(SCREENED, Limits(max_latency=6.0), tmp_path)
+    assert plan.entrants == (candidate(48),)
+    assert asked == [(side, [("", "int8")]) for side in (96, 64, 48)]
+    assert said == [
+        "m at 96 px in int8 is not fine-tuned: it cannot be exported",
+        "m at 64 px in int8 timed: 9 ms, 0.90 times the time in float32, so it is not fine-tuned",
+        "m at 48 px in int8 timed: 5.5 ms, 0.55 times the time in float32",
+    ]
+
+
+def test_what_is_close_to_the_limit_starts_if_nothing_else_is_left(
+    asked: list[tuple[int, list[tuple[str, str]]]], tmp_path: Path
+) -> None:
+    plan, _ = planned(SCREENED[2:], Limits(max_latency=5.6), tmp_path)
+    assert plan.entrants == (candidate(32),)
+    plan, _ = planned(SCREENED[2:3], Limits(max_latency=5.6), tmp_path)
+    assert plan.entrants == (candidate(48),)
+    with pytest.raises(NoRaceError, match="every candidate takes longer than --max-latency when it is timed") as error:
+        planned(SCREENED[2:3], Limits(max_latency=5.4), tmp_path)
+    assert error.value.state.screened == tuple(SCREENED[2:3]), "they fit all the same, as probes"
+
+
+def test_a_way_on_another_backend(asked: list[tuple[int, list[tuple[str, str]]]], tmp_path: Path) -> None:
+    one = Screened(candidate(48, "bfloat16", "openvino"), 4.0, 0.5)
+    plan, said = planned([one], Limits(max_latency=6.0), tmp_path, ratios={"openvino bfloat16": 0.4})
+    assert plan.entrants == (one.candidate,) and asked == [(48, [("openvino", "bfloat16")])]
+    assert said == ["m at 48 px in bfloat16 on openvino timed: 5.5 ms, 0.55 times the time in float32"]
+
+
+@pytest.mark.parametrize(
+    ("one", "limits", "form"),
+    [
+        (candidate(48, "float32"), Limits(max_latency=6.0), "onnx"),  # timed by the screen
+        (candidate(48), Limits(max_size=1e6), "onnx"),  # no limit of latency
+        (candidate(48), Limits(max_latency=6.0), "openvino"),  # the screen timed ONNX Runtime
+    ],
+)
+def test_what_need_not_be_timed(
+    asked: list[tuple[int, list[tuple[str, str]]]], tmp_path: Path, one: Candidate, limits: Limits, form: str
+) -> None:
+    plan, said = planned([Screened(one, 5.0, 0.5)], limits, tmp_path, form)
+    assert plan.entrants == (one,) and not said and not asked
