@@ -23,7 +23,7 @@ _MORE = 1.1
 _THUMBNAIL = 160
 # What `--max-...` is called for people, and the unit that the option takes.
 _BOUNDS = {
-    "max_latency": ("time", "ms", 1.0), "max_size": ("file", "kB", 1e3), "max_macs": ("multiply-adds", "k", 1e3),
+    "max_latency": ("latency", "ms", 1.0), "max_size": ("file", "kB", 1e3), "max_macs": ("multiply-adds", "k", 1e3),
     "max_params": ("parameters", "k", 1e3), "max_memory": ("memory", "kB", 1e3), "max_sram": ("SRAM", "kB", 1e3),
     "max_flash": ("flash", "kB", 1e3),
 }  # fmt: skip
