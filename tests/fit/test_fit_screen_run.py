@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from compoundnet.base import CompoundNetError
 from compoundnet.fit import Candidate, Limits, Screened, screen_run
 from compoundnet.fit.screen_run import ScreenRun
 from compoundnet.fit.state import Fit
@@ -88,3 +89,19 @@ def test_the_ways_are_compared_for_one_candidate_at_the_least(monkeypatch: pytes
     again._found = run._found[:3]
     again._faster(list(slow))
     assert len(asked) == 1, "nothing was compared"
+
+
+def test_what_comes_nearest_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing fits, the lowest resolution had only been predicted to be too slow."""
+    monkeypatch.setattr(screen_run, "screen", lambda one, *_, **__: Screened(one, 0.5, dropped="more than 0.1 ms"))
+    run = screen_of(Limits(max_latency=0.1))
+    run._found = [
+        Screened(candidate(64), 2.0, dropped="more than 0.1 ms"),
+        Screened(candidate(48)),
+        Screened(candidate(32)),
+    ]
+    run._timed["m"] = {64**2: 2.0}
+    run._time_fastest()
+    assert run._found[-1] == Screened(candidate(32), 0.5, dropped="more than 0.1 ms") and len(run._found) == 3
+    with pytest.raises(CompoundNetError, match="the fastest that was timed, m at 32 px, takes"):
+        run._raise_too_slow()
