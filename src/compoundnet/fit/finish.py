@@ -18,7 +18,7 @@ from compoundnet.data import Dataset, Split
 from compoundnet.fit.candidates import Candidate, in_fitting_precision, measured, resolutions_of
 from compoundnet.fit.deployment import copied, deploy
 from compoundnet.fit.forms import Judged
-from compoundnet.fit.race_plan import LONGEST, WRITING, length_on_all, on_all_by
+from compoundnet.fit.race_plan import LONGEST, WRITING, epoch_by, length_on_all
 from compoundnet.fit.screen import Screened, probe_of
 from compoundnet.fit.starts import StartingModels
 from compoundnet.fit.state import Fit, HeldOut
@@ -203,7 +203,7 @@ class Finish:
             )
             return None
         # Training longer on all images is known to help, so that it goes before.
-        on_all = LONGEST * on_all_by(self._trainings.held_out) / _PLANNED
+        on_all = LONGEST / epoch_by(self._trainings.held_out) / _PLANNED
         needed, left = (self._trainings.length + on_all) * self._seconds[candidate] + WRITING, self._left
         if needed > left:
             self._say(

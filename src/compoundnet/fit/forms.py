@@ -95,6 +95,7 @@ class Forms:
         self._settled = dataset.multilabel
 
     def measure(self, candidate: Candidate) -> Form:
+        """Return the form of a candidate's precision; of int8 that with layers in float32 where it loses too much."""
         precision, began = file_precision(candidate.precision), time.monotonic()
         if precision not in self._exports:
             self._exports[precision] = self._export(precision, precision)

@@ -26,8 +26,8 @@ _START = 3.0
 LENGTHS = (1.0, 0.85, 0.7, 0.6, 0.5, 0.4, 0.3)
 # The accuracy that a schedule of some length loses to the usual one, and that training without the held-out images
 # loses, as a fraction of these. Lite0 at 64 px on 100 images a class of CIFAR-10: 71.8, 73.0 and 74.3 % after 8, 10 and
-# 20 epochs on all; 70.7 % after 8 with a tenth held out, 71.1 and 62.7 % after 10 and 3 with a fifth. The loss
-# at 0.5 and 0.7 is what 96 and 192 px showed, in one or two runs each.
+# 20 epochs on all; 70.7 % after 8 with a tenth held out, 71.1 and 62.7 % after 10 and 3 with a fifth. The loss at 0.5
+# and 0.7 is what 96 and 192 px showed, in one or two runs each.
 _LOSES = {0.3: 0.08, 0.5: 0.03, 0.7: 0.015, 1.0: 0.0, 2.0: -0.013}
 _HELD_OUT_LOSES = 0.1
 # The winner goes on from where the race ended, now on all images. Half of the usual length at the least, since less
@@ -98,7 +98,7 @@ def plan_race(
         alone: The fraction of the images that is held out where one candidate is trained alone.
     """
     held_out = alone if count == 1 else HELD_OUT
-    costs = [(candidate, cost * _epoch(held_out) / _epoch(HELD_OUT)) for candidate, cost in costs]
+    costs = [(candidate, cost * epoch_by(held_out) / epoch_by(HELD_OUT)) for candidate, cost in costs]
     entrants = [(candidate, cost) for candidate, cost in costs if length * cost + 2 * _START <= available][:count]
     if len(entrants) < count:
         return None
@@ -117,13 +117,8 @@ def plan_race(
     return RacePlan(candidates, whole, rungs, total, length, final, held_out)
 
 
-def on_all_by(held_out: float) -> float:
-    """Return the time of an epoch on all images divided by that of one with a fraction held out and evaluated."""
-    return 1 / _epoch(held_out)
-
-
-def _epoch(held_out: float) -> float:
-    """The time of an epoch with a fraction held out and evaluated, divided by that of one on all images."""
+def epoch_by(held_out: float) -> float:
+    """Return the time of an epoch with a fraction held out and evaluated, divided by that of one on all images."""
     return 1 - held_out + held_out / _TRAINING
 
 
@@ -135,7 +130,7 @@ def length_on_all(cost: float, held_out: float, left: float) -> float | None:
         held_out: The fraction of the images that was held out of that.
         left: The seconds that there are.
     """
-    length = min(LONGEST, (left - WRITING) / (on_all_by(held_out) * cost))
+    length = min(LONGEST, (left - WRITING) * epoch_by(held_out) / cost)
     return length if length >= _SHORTEST else None
 
 
