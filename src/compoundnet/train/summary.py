@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -28,9 +29,10 @@ if TYPE_CHECKING:
 _DECODED = 8
 # Images of a side for a forward pass that is timed on a CPU; a GPU needs a whole batch to be busy.
 _TIMED, _SIDE = 8, 224
-# Of its passes the first also sets up, and the median of the others counts.
-_PASSES = 4
-# A step takes about three times the forward pass (the backward pass computes gradients of inputs and of weights).
+# Of its passes the first also sets up, and the median of the others counts. Where a pass takes long, there are fewer.
+_PASSES, _LONG = 4, 2.0
+# On a GPU a step takes about three times the forward pass (the backward pass computes gradients of inputs and of
+# weights); on a CPU up to five times (Lite0 at 64 to 192 px: 3.4 to 4.8), so that it is timed.
 _STEP = 3
 # The part of the memory that `checkpointing` needs (docs/training.md).
 _CHECKPOINTING = 0.38
@@ -250,6 +252,11 @@ def _durations(
     images = images.contiguous(memory_format=torch.channels_last)
     with torch.inference_mode(), fabric.autocast():
         forward = _seconds_of(lambda: net(images).sum().item()) / count  # item() waits for a GPU
+    stepping = _STEP * forward
+    if fabric.device.type == "cpu":
+        trained = copy.deepcopy(net).requires_grad_(True)
+        with fabric.autocast():
+            stepping = _seconds_of(lambda: trained(images).sum().backward()) / count
 
     how = recipe.distillation
     taught = _teaching(teacher) if teacher is not None else 0.0
@@ -263,7 +270,7 @@ def _durations(
 
     in_step = part * recipe.accumulate
     frozen_step = in_step * per_image(forward * smaller + with_each)
-    step = in_step * per_image(_STEP * forward * smaller + with_each)
+    step = in_step * per_image(stepping * smaller + with_each)
     share = per_image(forward) / fabric.world_size
     evaluation = share * len(task.held) if task.held is not None else 0.0
     test = share * len(task.test) if task.test is not None else 0.0
@@ -282,9 +289,9 @@ def _teaching(teacher: Teacher) -> float:
 
 def _seconds_of(run: Callable[[], object]) -> float:
     """Return the seconds that a pass takes."""
-    passes = []
-    for _ in range(_PASSES):
+    passes: list[float] = []
+    while len(passes) < _PASSES and sum(passes) < _LONG:
         began = time.perf_counter()
         run()
         passes.append(time.perf_counter() - began)
-    return float(np.median(passes[1:]))
+    return float(np.median(passes[1:] or passes))
