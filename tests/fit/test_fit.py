@@ -148,13 +148,13 @@ def test_a_final_form_that_misses_its_budget_is_replaced(
 
     def too_slow(judged: Judged, *arguments: object) -> object:
         if judged.screened.candidate == best.candidate:
-            return None, "takes 9 ms"
+            return None, "it takes 9 ms"
         return deploy(judged, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(steps, "deploy", too_slow)
     result = fit(images(), tmp_path / "best", models=models)
     assert result.answer is not None and result.answer.candidate != best.candidate
-    assert result.notes == (f"{best.candidate} ranks higher, but takes 9 ms in its final form",)
+    assert result.notes == (f"{best.candidate} ranks higher, but in its final form it takes 9 ms",)
 
 
 def test_a_tenth_more_admits_the_slower_and_who_missed_the_limit_in_the_end(found: tuple[Path, Fit, list[str]]) -> None:

@@ -45,7 +45,7 @@ class Probes(Steps):
         side = one.candidate.resolution
         self.asked.append((side, instead))
         if side not in self.drops:
-            return None, "takes 9 ms"
+            return None, "it takes 9 ms"
         assert until == (math.inf if self._seconds is None else self._deadline)
         return msgspec.structs.replace(state, answer=answer(side, self.drops[side])), ""
 
@@ -91,8 +91,9 @@ def test_what_int8_leaves_is_compared_with_the_others(tmp_path: Path) -> None:
 def test_without_an_answer_the_first_that_fits_is_taken(tmp_path: Path) -> None:
     found, steps, state = best(tmp_path, None, {79: 0.0})
     assert found == answer(79, 0.0) and steps.asked == [(80, 0.0), (79, 0.0)]
-    assert state.notes == ("m at 80 px in int8 ranks higher, but takes 9 ms in its final form",) == tuple(steps.said)
-    with pytest.raises(CompoundNetError, match="nothing fits no limits in its final form: m at 80 px in int8 ranks"):
+    missed = "m at 80 px in int8: in its final form it takes 9 ms"
+    assert state.notes == (missed,) == tuple(steps.said)
+    with pytest.raises(CompoundNetError, match=f"nothing fits no limits: {missed}"):
         best(tmp_path, None, {})
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 import numpy as np
@@ -13,6 +13,7 @@ import pytest
 from outlier_model import LABELS, images, write_outlier_model
 
 from compoundnet import runtime
+from compoundnet.base import CompoundNetError
 from compoundnet.data import Dataset, Split
 from compoundnet.data.sources import Arrays
 from compoundnet.fit import Limits, Screened, forms
@@ -70,7 +71,7 @@ def test_the_layers_that_lose_most_stay_in_float32(
     assert np.mean(right) == pytest.approx(1 - answer.drop)
     answer, excess = deploy(judged, copied(model, 32), state(0.1, max_size=1000), dataset, tmp_path / "other")
     assert answer is None
-    assert excess.startswith("as int8 its file has ") and excess.endswith(" layers in float32")
+    assert excess.startswith("it has ") and excess.endswith(" layers in float32")
 
 
 def test_a_drop_that_holds_or_that_nothing_meets(
@@ -110,7 +111,7 @@ def test_what_is_slow_because_the_machine_is_does_not_miss_its_budget(
     assert answer is not None and (answer.latency, answer.slower) == (5.0, 2.0)
     assert "5 ms (10 now, as this machine is 2.00 times slower than when it was screened)" in answer.text()
     answer, excess = deployed(2.0, tmp_path / "as before")
-    assert answer is None and excess.startswith("takes 10 ms")
+    assert answer is None and excess.startswith("it takes 10 ms")
 
 
 def test_layers_are_not_looked_for_when_the_time_is_up(
@@ -129,10 +130,10 @@ def test_without_a_bound_int8_is_weighed_against_what_would_be_the_answer(
     answer, excess = deploy(judged, copied(model, 32), state(None), dataset, tmp_path / "best", until=0.0)
     assert (answer is not None) == taken
     if answer is None:
-        assert excess.startswith("as int8 loses ") and excess.endswith("where another has 90.0%")
+        assert excess.startswith("it loses ") and excess.endswith("where another has 90.0%")
         return
     assert answer.drop is not None and answer.drop > 0.1 and answer.float32_layers == 0
-    lost = f"{100 * answer.drop:.1f} points lost in int8 (no time to look for layers that stay in float32), "
+    lost = f"{100 * answer.drop:.1f} points lost in int8 (there is no time to look for layers that stay in float32), "
     assert f"90.0% cross-validated, {lost}" in answer.text()
 
 
@@ -153,6 +154,26 @@ def test_a_precision_that_is_only_faster_must_not_lose_a_point() -> None:
 
 
 @pytest.mark.parametrize("max_drop", [None, 0.1])
+def test_where_no_layers_are_enough_it_is_said(
+    model: ModelFolder, dataset: Dataset, judged: Judged, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    max_drop: float | None,
+) -> None:  # fmt: skip
+    def refused(*arguments: Any, **options: Any) -> Any:
+        if "max_drop" in options:
+            raise CompoundNetError("int8 loses more")
+        return exported(*arguments, **options)
+
+    exported = runtime.export
+    monkeypatch.setattr(forms, "export", refused)
+    answer, excess = deploy(judged, copied(model, 32), state(max_drop), dataset, tmp_path / "best")
+    said = "no choice of layers that stay in float32 is enough"
+    if max_drop is not None:
+        assert answer is None and excess.endswith(f"more than --max-drop 10%, and {said}")
+    else:
+        assert answer is not None and answer.layers_sought and f"lost in int8 ({said})" in answer.text()
+
+
+@pytest.mark.parametrize("max_drop", [None, 0.1])
 def test_where_layers_in_float32_cost_too_much_the_file_without_them_is_taken(
     model: ModelFolder, dataset: Dataset, judged: Judged, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     max_drop: float | None,
@@ -166,11 +187,12 @@ def test_where_layers_in_float32_cost_too_much_the_file_without_them_is_taken(
     monkeypatch.setattr(forms, "_costs", lambda form, _: "takes 9 ms" if form.float32_layers else None)
     answer, excess = deploy(judged, copied(model, 32), state(max_drop), dataset, tmp_path / "plain")
     if max_drop is not None:
-        assert answer is None and excess == "as int8 takes 9 ms"
+        assert answer is None and excess == "it takes 9 ms"
         return
     assert answer is not None, excess
     assert (answer.float32_layers, answer.size_bytes) == (0, whole.size_bytes) != (0, mixed.size_bytes)
     assert (tmp_path / "plain.onnx").stat().st_size == whole.size_bytes
+    assert answer.no_layers == "the file takes 9 ms" and "lost in int8 (the file takes 9 ms)" in answer.text()
     answer, _ = deploy(judged, copied(model, 32), state(max_drop), dataset, tmp_path / "mixed", until=0.0)
     assert answer is not None and not answer.layers_sought
 

@@ -95,7 +95,7 @@ def test_a_student_goes_on_for_as_long_again(made: Trainings, candidate: Candida
 @pytest.mark.parametrize(
     ("probe", "limits", "seconds", "deployed", "said"),
     [
-        (0.0, Limits(max_latency=5), 1000.0, [48, 32], "takes 9 ms in its final form"),
+        (0.0, Limits(max_latency=5), 1000.0, [48, 32], "in its final form it takes 9 ms"),
         (0.99, Limits(max_latency=5), 1000.0, [], "so it is not taken"),
         (0.0, Limits(max_latency=5), -1.0, [48], "so m at 64 px in int8 is not tried at still lower resolutions"),
         (0.0, Limits(max_size=10**6), 1000.0, [], ""),  # a file has the same size at each
@@ -125,7 +125,7 @@ def test_what_misses_its_budget_is_tried_at_lower_resolutions(
         made = make(tmp_path / f"made-{side}")
         assert made.preprocess.size == side and until == deadline
         if side != 32:
-            return None, "takes 9 ms"
+            return None, "it takes 9 ms"
         return Answer(judged.screened.candidate, "best", "best.onnx", True, 0.5, 1.0, 1, None), ""
 
     monkeypatch.setattr(finish, "deploy", deploy)

@@ -71,7 +71,8 @@ def deploy(
             if excess is None:
                 found[candidate] = form
             else:
-                missed.append(excess if candidate.way == f" {FLOAT}" else f"as {candidate.way.strip()} {excess}")
+                how = "" if candidate == judged.screened.candidate else f"in {candidate.way.strip()} "
+                missed.append(f"{how}it {excess}")
         if not found:
             return None, "; ".join(missed)
         chosen = min(found, key=lambda candidate: found[candidate].latency)
@@ -81,7 +82,7 @@ def deploy(
         Answer(
             chosen, str(target), str(file), judged.fine_tuned, judged.screened.accuracy or 0.0, form.latency,
             form.export.bytes, form.export.agreement, form.drop, form.float32_layers, judged.held_out, judged.on_all,
-            slower=form.slower, layers_sought=form.searched,
+            slower=form.slower, layers_sought=form.searched, no_layers=form.no_layers,
         ),
         "",
     )  # fmt: skip

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
+import msgspec
+
 from compoundnet.base import CompoundNetError, Notify
 from compoundnet.base.units import format_duration
 from compoundnet.data import Dataset
@@ -14,7 +16,7 @@ from compoundnet.fit.screen import Screened
 from compoundnet.fit.starts import StartingModels
 from compoundnet.fit.state import Fit
 from compoundnet.fit.trainings import HELD_OUT, LEAST_HELD_OUT, Trainings, held_out_alone, key
-from compoundnet.fit.ways import compare_ways
+from compoundnet.fit.ways import compare_ways, faster_way
 
 # The part of the limit of latency within which a candidate is trained, unless none is.
 _SAFE = 0.97
@@ -62,6 +64,8 @@ class Entry:
                 f"{round(HELD_OUT * len(self._dataset.split('train')))} held-out training images are too few to choose"
                 " between fine-tuned candidates, so one is trained alone"
             )
+        if len(ranked) > _MOST:
+            self._notify(f"of {len(ranked)} candidates that fit, the {_MOST} that rank highest may be fine-tuned")
         if not self._few or state.limits.min_accuracy is not None:
             return ranked[:_MOST]
         return largest_of_equal(ranked, len(self._dataset.split("train")))[:_MOST]
@@ -78,10 +82,11 @@ class Entry:
         """Whether the held-out images are too few to choose between candidates."""
         return HELD_OUT * len(self._dataset.split("train")) < LEAST_HELD_OUT
 
-    def planned(self, state: Fit, trainings: Trainings, promising: Sequence[Screened]) -> RacePlan:
+    def planned(self, state: Fit, trainings: Trainings, promising: Sequence[Screened]) -> tuple[Fit, RacePlan]:
         """The race of an earlier call, so that this one goes on with its trainings, or a new one.
 
-        An entrant in another precision than float32 is timed in it before, since its latency was only predicted.
+        An entrant in another way than the screen's is timed in it before, since its latency was only predicted. If it
+        is too slow, it may enter in a faster way, which is then among the candidates of the state.
 
         Raises:
             NoRaceError: There is no time for one, no candidate is fast enough, or the images are too few.
@@ -91,7 +96,7 @@ class Entry:
         suits = self._seconds == state.seconds or (self._seconds < state.seconds and state.answer.fine_tuned)
         entrants = [one.candidate for one in promising]
         if state.plan is not None and suits and set(state.plan.entrants) <= set(entrants):
-            return state.plan
+            return state, state.plan
         try:
             costs = dict(estimate_all(trainings, entrants))
         except CompoundNetError as error:  # too few images to hold some out
@@ -102,10 +107,20 @@ class Entry:
             entering = set(plan.entrants) - timed
             predicted = [one for one in promising if one.candidate in entering and _is_predicted(one, state)]
             if not predicted:
-                return plan
-            timed.add(predicted[0].candidate)
-            if not self._is_fast(predicted[0], state, alone=len(promising) == 1):
-                promising = [one for one in promising if one is not predicted[0]]
+                return state, plan
+            entrant = predicted[0]
+            timed.add(entrant.candidate)
+            if self._is_fast(entrant, state, alone=len(promising) == 1):
+                continue
+            faster = _in_faster_way(entrant, state)
+            rest = [one for one in promising if one is not entrant]
+            if faster is not None:
+                self._notify(f"{faster.candidate} is timed in its place")
+                costs[faster.candidate] = costs[entrant.candidate]
+                rest.insert(promising.index(entrant), faster)
+                others = [one for one in state.screened if one.candidate != faster.candidate]
+                state = msgspec.structs.replace(state, screened=(*others, faster))
+            promising = rest
         raise NoRaceError(state, "every candidate takes longer than --max-latency when it is timed in its precision")
 
     def _in_time(
@@ -149,4 +164,16 @@ class Entry:
 
 def _is_predicted(one: Screened, state: Fit) -> bool:
     """Whether the latency of a candidate is that in float32 on ONNX Runtime times a ratio."""
-    return state.limits.max_latency is not None and state.format == "onnx" and one.candidate.way in state.ratios
+    return state.limits.max_latency is not None and one.candidate.way in state.ratios
+
+
+def _in_faster_way(one: Screened, state: Fit) -> Screened | None:
+    """A candidate in the next way that is predicted to be faster than its own, and to meet the limit of latency."""
+    limit, ratios, candidate = state.limits.max_latency, state.ratios, one.candidate
+    assert one.latency is not None and limit is not None
+    as_screened = one.latency / ratios[candidate.way]
+    faster = {way: ratio for way, ratio in ratios.items() if ratio < ratios[candidate.way]}
+    found = faster_way(candidate, as_screened, _SAFE * limit, faster)
+    if found is None or found.exceeds(state.limits) is not None:
+        return None
+    return msgspec.structs.replace(one, candidate=found, latency=as_screened * ratios[found.way], seconds=0.0)

@@ -145,12 +145,14 @@ def _begin(dataset: Dataset, limits: Limits, threads: int, form: str, folder: Pa
     if (before.identity, before.processor, before.threads) != (new.identity, new.processor, new.threads):
         notify(f"{folder} holds results of other images, or of another machine; starting anew")
         return new
+    if before.format != form:
+        notify(f"{folder} holds latencies in the format {before.format}; candidates are timed anew")
+        return new
     kept = tuple(one for one in before.screened if one.accuracy is not None)
     if kept:
         notify(f"going on: {len(kept)} candidates are screened already")
     new = msgspec.structs.replace(new, screened=kept, ratios=before.ratios)
-    same = before.limits == limits and before.format == form
-    answer = before.answer if same else None
+    answer = before.answer if before.limits == limits else None
     if answer is not None and Path(answer.model).exists() and Path(answer.file).exists():
         return msgspec.structs.replace(
                 new, answer=answer, finished=before.finished, plan=before.plan, seconds=before.seconds,

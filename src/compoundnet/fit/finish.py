@@ -140,7 +140,7 @@ class Finish:
         make = copied(model, candidate.resolution)
         answer, excess = deploy(judged, make, self._state, self._dataset, self._target, until)
         if answer is None:
-            self._say(f"{candidate} is fine-tuned, but {excess} in its final form")
+            self._say(f"{candidate} is fine-tuned, but in its final form {excess}")
             return False
         self._state = msgspec.structs.replace(self._state, answer=answer, finished=False)
         return True

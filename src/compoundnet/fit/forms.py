@@ -56,8 +56,17 @@ class Judged(NamedTuple):
 
 
 class Form(NamedTuple):
-    """A file in one precision, in a folder of the scratch, and what was measured of it; `searched` is false if there
-    was no time to look for layers that stay in float32."""
+    """A file in one precision, in a folder of the scratch, and what was measured of it.
+
+    Attributes:
+        folder: The folder.
+        export: The export.
+        latency: Milliseconds of one image.
+        slower: How many times slower the machine is than when the candidate was screened.
+        drop: The accuracy that a reduced precision loses; None in float32.
+        searched: Whether there was time to look for layers that stay in float32, or no need to.
+        no_layers: Why none stay in float32, though int8 loses much; "" if some do, or none is needed.
+    """
 
     folder: str
     export: Export
@@ -65,6 +74,7 @@ class Form(NamedTuple):
     slower: float
     drop: float | None
     searched: bool = True
+    no_layers: str = ""
 
     @property
     def float32_layers(self) -> int:
@@ -110,14 +120,14 @@ class Forms:
         # Without a bound the file is good for something as it is; with one, all would have been for nothing.
         search = _SEARCH * exporting if limits.max_drop is None else 0.0
         if time.time() + search > self._until:
-            return form._replace(searched=False)
+            return form._replace(searched=False, no_layers="there is no time to look for layers that stay in float32")
         try:
             self._exports[_MIXED] = self._export(_MIXED, precision, max_drop=least, data=self._held)
-        except CompoundNetError:  # no choice of layers suffices
-            return form
+        except CompoundNetError:
+            return form._replace(no_layers="no choice of layers that stay in float32 is enough")
         mixed = self._measured(candidate, _MIXED)
-        if limits.max_drop is None and _costs(mixed, limits):
-            return form
+        if limits.max_drop is None and (excess := _costs(mixed, limits)) is not None:
+            return form._replace(no_layers=f"the file {excess}")
         self._folders[precision] = _MIXED
         return mixed
 
@@ -193,7 +203,7 @@ def excess_of(form: Form, judged: Judged, limits: Limits, *, optional: bool) -> 
     if not drops(form.drop, bound):
         return None
     lost = f"{lost}, more than {'--max-drop ' if limits.max_drop is not None else ''}{100 * bound:g}%"
-    return lost if form.searched else f"{lost}, and there is no time to look for layers that stay in float32"
+    return f"{lost}, and {form.no_layers}" if form.no_layers else lost
 
 
 def _costs(form: Form, limits: Limits) -> str | None:
@@ -201,7 +211,7 @@ def _costs(form: Form, limits: Limits) -> str | None:
     if _is_slow(form, limits):
         return f"takes {form.latency:.3g} ms{form.kept}"
     if limits.max_size is not None and form.export.bytes > limits.max_size:
-        return f"its file has {format_bytes(form.export.bytes)}{form.kept}"
+        return f"has {format_bytes(form.export.bytes)}{form.kept}"
     return None
 
 

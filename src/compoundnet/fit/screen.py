@@ -79,7 +79,7 @@ def screen(
         model: The model that it starts from, opened.
         limits: The budget.
         threads: Threads of the network that is timed; features are computed on all cores.
-        ratios: The time of each other way to compute it, as a fraction of that in float32 on the first backend.
+        ratios: The time of each other way to compute it, as a fraction of that in float32 on ONNX Runtime.
         reach: A candidate is judged up to this times the limit of latency.
         progress: Called with the number of images whose features are computed.
         notify: Called with a line for each image that cannot be read.

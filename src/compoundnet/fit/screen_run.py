@@ -23,7 +23,7 @@ from compoundnet.fit.candidates import (
 from compoundnet.fit.screen import Screened, screen
 from compoundnet.fit.starts import StartingModels
 from compoundnet.fit.state import Fit
-from compoundnet.fit.ways import compare_ways, faster_way, other_ways
+from compoundnet.fit.ways import SCREENED, compare_ways, faster_way, other_ways
 
 # A candidate is not timed if another resolution of its model predicts more than this times the limit.
 _HOPELESS = 1.5
@@ -89,6 +89,8 @@ class ScreenRun:
             raise CompoundNetError(
                 f"no model at hand fits {limits.text()}: the smallest is {least}, whose {least.exceeds(limits)}"
             )
+        if limits.max_latency is not None and self._state.format != SCREENED and not self._state.ratios:
+            self._compare(self._next(fitting))
         slow: list[Candidate] = []
         while fitting:
             candidate = self._next(fitting)
@@ -202,7 +204,8 @@ class ScreenRun:
             if not self._state.ratios and other_ways(self._state.format):
                 self._compare(min(slow, key=lambda one: abs(math.log(slow[one] / middle))))
                 owed = True  # one candidate, or comparing was for nothing
-            faster = faster_way(candidate, latency, limit, self._state.ratios)
+            as_screened = latency / self._state.ratios.get(candidate.way, 1.0)
+            faster = faster_way(candidate, as_screened, limit, self._state.ratios)
             if faster is not None:
                 self._one(faster, late=owed)
                 owed = False

@@ -75,6 +75,7 @@ class Answer(msgspec.Struct, frozen=True):
         mistakes: The wrong predictions of the highest probability on the test images.
         several_labels: Whether an image may have several labels, or none.
         layers_sought: Whether there was time to look for layers that lose less in float32, if int8 loses much.
+        no_layers: Why none stay in float32, though int8 loses much; "" otherwise.
         slower: How many times slower the machine was at the end than when the candidate was screened, by which the
             latency is corrected; 1 if it met the limit as it was measured.
     """
@@ -97,6 +98,7 @@ class Answer(msgspec.Struct, frozen=True):
     several_labels: bool = False
     slower: float = 1.0
     layers_sought: bool = True
+    no_layers: str = ""
 
     def kept(self, limits: Limits) -> float:
         """Return the cross-validated accuracy less what its precision loses of it, unless that is little."""
@@ -120,8 +122,8 @@ class Answer(msgspec.Struct, frozen=True):
         if self.held_out is not None:
             judged = f"{self.held_out.accuracy:.1%} of {self.held_out.images:,} held-out training images, "
         if self.drop is not None and self.drop > 0:
-            late = "" if self.layers_sought else " (no time to look for layers that stay in float32)"
-            judged += f"{100 * self.drop:.1f} points lost in {self.candidate.precision}{late}, "
+            why = f" ({self.no_layers})" if self.no_layers else ""
+            judged += f"{100 * self.drop:.1f} points lost in {self.candidate.precision}{why}, "
         latency = f"{self.latency:.3g} ms"
         if self.slower > 1:
             now = self.latency * self.slower

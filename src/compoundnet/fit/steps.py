@@ -23,6 +23,7 @@ from compoundnet.fit.forms import Judged
 from compoundnet.fit.images import identity_of
 from compoundnet.fit.limits import Limits
 from compoundnet.fit.race import fresh_keys, run_race
+from compoundnet.fit.race_plan import LONGEST
 from compoundnet.fit.report import write_fit_report
 from compoundnet.fit.screen import Screened, probe_of
 from compoundnet.fit.screen_run import ScreenRun
@@ -36,6 +37,8 @@ from compoundnet.train import InterruptedRunError, find_recipe, plan_task, train
 _SCREEN = 1 / 6
 # Seconds to write and export an answer, before it was measured.
 _DEPLOYMENT = 8.0
+# The part of the time that is worth a word if it is left over.
+_MUCH = 0.2
 # How many times as long it takes in int8, and where layers must be sought that stay in float32.
 _INT8, _SOUGHT = 2, 5
 # How the note begins that says why there is no better answer.
@@ -113,7 +116,7 @@ class Steps:
         if self._seconds is not None:
             self._keep(state, report=True)
             state = self._improved(state, self._deadline - time.time() - self._end(state))
-        state = self._best_probe(state)
+        state = self._unused(self._best_probe(state))
         self._keep(state)
         state = self._unchanged(judge_on_test(state, self._dataset, self._notify))
         self._keep(state, report=True)
@@ -134,6 +137,20 @@ class Steps:
         first = _INT8 if state.answer.candidate.precision == "int8" else 1  # which is not sought in
         return last / first * self._deployment + images * best.latency / 1e3
 
+    def _unused(self, state: Fit) -> Fit:
+        """Say so if a fine-tuned network leaves much of the time; a probe that stays says why it does."""
+        left = self._deadline - time.time()
+        if state.finished or state.answer is None or not state.answer.fine_tuned:
+            return state
+        if self._seconds is None or left < _MUCH * self._seconds:
+            return state
+        text = (
+            f"{format_duration(left)} of --time are left over: a network is trained for {1 + LONGEST:g} times the usual"
+            " length at the most"
+        )
+        self._notify(text)
+        return state.noted(text)
+
     def _unchanged(self, state: Fit) -> Fit:
         """Say so if the images were changed meanwhile."""
         if identity_of(self._dataset) == state.identity:
@@ -146,7 +163,7 @@ class Steps:
         """A first answer, of a candidate that was just screened."""
         answer, excess = self._probe(one, state, 0.0, until=0.0)  # a search for layers would take too long
         if answer is None:
-            self._notify(f"{one.candidate} {excess} in its final form")
+            self._notify(f"{one.candidate}: in its final form {excess}")
             return state
         self._notify(f"a first answer after {time.monotonic() - self._began:.0f} s: {answer.answer.text()}")  # type: ignore[union-attr]
         self._keep(answer, report=True)
@@ -189,7 +206,8 @@ class Steps:
             instead = enough if answer is None or wanted is not None else answer.kept(state.limits)
             found, excess = self._probe(one, state, instead, self._deadline)
             if found is None:
-                missed.append(f"{one.candidate} ranks higher, but {excess} in its final form")
+                higher = " ranks higher, but" if answer is not None else ":"
+                missed.append(f"{one.candidate}{higher} in its final form {excess}")
                 self._notify(missed[-1])
                 state = state.noted(missed[-1])
             elif wanted is not None:
@@ -197,7 +215,7 @@ class Steps:
             else:
                 state = found
         if state.answer is None:
-            raise CompoundNetError(f"nothing fits {state.limits.text()} in its final form: {missed[0]}")
+            raise CompoundNetError(f"nothing fits {state.limits.text()}: {missed[0]}")
         return state
 
     @staticmethod
@@ -233,7 +251,7 @@ class Steps:
             self._dataset, self._folder, self._starts, entrants, self._workers, time.time() + left, self._seed
         )
         try:
-            plan = entry.planned(state, trainings, promising)
+            state, plan = entry.planned(state, trainings, promising)
             left = trainings.until - time.time()
             about = f"fine-tuning {plan.text()}; {format_duration(left)} of --time are left"
             self._notify(about)

@@ -15,7 +15,7 @@ from compoundnet.base.images import UnreadableImageError
 from compoundnet.data import Dataset, Split
 from compoundnet.fit.candidates import FLOAT, Candidate
 from compoundnet.models import ModelFolder
-from compoundnet.runtime import export, session
+from compoundnet.runtime import Embedder, export, session
 from compoundnet.runtime.backends.precisions import runnable
 from compoundnet.runtime.exports.formats import FORMATS
 from compoundnet.runtime.timing.rounds import Latency, time_rounds
@@ -28,6 +28,8 @@ _STEADY, _REPEATS = 0.2, 5
 # Images that calibrate int8: some for the file by which only the time is compared, and enough for that of the answer.
 _FEW, _ENOUGH = 8, 200
 _INT8 = "int8"
+# The format whose first way, ONNX Runtime in float32, is that in which the screen times candidates.
+SCREENED = "onnx"
 
 
 def other_ways(form: str) -> list[tuple[str, str]]:
@@ -76,7 +78,7 @@ def compare_ways(
     threads: int,
     ways: Sequence[tuple[str, str]] | None = None,
 ) -> dict[str, float]:
-    """Return the time of a model's network in other ways, as a fraction of that in float32.
+    """Return the time of a model's network in the ways of a format, as a fraction of that of the screen.
 
     Args:
         model: The model.
@@ -84,7 +86,7 @@ def compare_ways(
         dataset: The data, whose training images calibrate.
         form: The format of the file.
         threads: Threads of the network.
-        ways: Pairs of backend and precision; all of `other_ways` by default.
+        ways: Pairs of backend and precision; by default all, but ONNX Runtime in float32, which the screen times.
 
     Returns:
         The fraction by backend and precision, as `Candidate.way` writes them.
@@ -93,7 +95,8 @@ def compare_ways(
     image, calls = noise(resolution), dict[str, Callable[[], object]]()
     files: dict[str, Path] = {}
     with tempfile.TemporaryDirectory() as scratch:
-        for backend, precision in (("", FLOAT), *(other_ways(form) if ways is None else ways)):
+        calls[""] = functools.partial(Embedder(model, preprocess=preprocess).open(threads), image)
+        for backend, precision in _timed_ways(form) if ways is None else ways:
             kind = file_precision(precision)
             if kind not in files:
                 files[kind] = Path(scratch) / f"{kind}{FORMATS[form].suffix}"
@@ -102,8 +105,12 @@ def compare_ways(
             run = session(files[kind], backend=backend or None, precision=precision, threads=threads)
             calls[f"{backend} {precision}"] = functools.partial(run, image)
         timed = time_calls(calls)
-    whole = timed[f" {FLOAT}"].median
-    return {way: found.median / whole for way, found in timed.items() if way != f" {FLOAT}"}
+    screened = timed.pop("").median
+    return {way: found.median / screened for way, found in timed.items()}
+
+
+def _timed_ways(form: str) -> list[tuple[str, str]]:
+    return other_ways(form) if form == SCREENED else [("", FLOAT), *other_ways(form)]
 
 
 def time_calls(calls: Mapping[str, Callable[[], object]]) -> dict[str, Latency]:
@@ -132,12 +139,12 @@ def faster_way(candidate: Candidate, latency: float, limit: float, ratios: dict[
 
     Args:
         candidate: The candidate in float32.
-        latency: Its milliseconds.
+        latency: The milliseconds of its network, as the screen times it.
         limit: The limit.
         ratios: From `compare_ways`.
     """
     for way, ratio in ratios.items():
-        if latency * ratio <= limit:
+        if way != candidate.way and latency * ratio <= limit:
             backend, _, precision = way.partition(" ")
             return candidate.in_precision(precision, backend)
     return None

@@ -1,0 +1,62 @@
+"""fit --format: a format that ONNX Runtime does not run has latencies of its own, by ratios to those of the screen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from grey_images import images, write_models
+
+from compoundnet.fit import Fit, Limits, fit, screen, screen_run
+from compoundnet.fit.ways import compare_ways, other_ways
+from compoundnet.models import open_folder
+from compoundnet.runtime.exports.formats import FORMATS
+from compoundnet.runtime.timing.rounds import Latency
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """See `write_models`."""
+    return write_models(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory, models: list[str]) -> tuple[Path, Fit]:
+    output = tmp_path_factory.mktemp("fit") / "best"
+    return output, fit(images(), output, Limits(max_latency=1000), models=models, format="torch")
+
+
+@pytest.mark.parametrize("form", ["onnx", "openvino", "torch"])
+def test_the_ways_that_are_compared(models: list[str], form: str) -> None:
+    """ONNX Runtime in float32 is that of the screen; each other way has a ratio, the first of another format too."""
+    ratios = compare_ways(open_folder(models[0]), 32, images(), form, 1)
+    own = [] if form == "onnx" else [("", "float32")]
+    assert list(ratios) == [f"{backend} {precision}" for backend, precision in [*own, *other_ways(form)]]
+    assert all(ratio > 0 for ratio in ratios.values())
+
+
+def test_the_answer_is_a_file_of_the_format(found: tuple[Path, Fit]) -> None:
+    output, result = found
+    answer = result.answer
+    assert answer is not None and answer.file == f"{output}{FORMATS['torch'].suffix}" and Path(answer.file).exists()
+    assert result.ratios[" float32"] > 0
+
+
+@pytest.mark.parametrize(("form", "latency"), [("torch", 6.0), ("onnx", 2.0)])
+def test_latencies_are_those_of_the_format(
+    models: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, latency: float
+) -> None:
+    """Each network takes 2 ms on ONNX Runtime, in which the screen times it, and three times as long in the format."""
+    monkeypatch.setattr(screen, "time_calls", lambda _: {"": Latency(2.0, 2.0, 2.0, 2.0, 2.0, 0.0, 1)})
+    monkeypatch.setattr(screen_run, "compare_ways", lambda *_: {" float32": 3.0})
+    result = fit(images(), tmp_path / "best", Limits(max_latency=1000), models=models, format=form)
+    assert {one.latency for one in result.screened} == {latency}
+
+
+def test_another_format_is_timed_anew(found: tuple[Path, Fit], models: list[str]) -> None:
+    output, before = found
+    said: list[str] = []
+    after = fit(images(), output, Limits(max_latency=1000), models=models, notify=said.append)
+    assert f"{output}.fit holds latencies in the format torch; candidates are timed anew" in said
+    assert after.answer is not None and after.answer.file == f"{output}.onnx"
+    assert len(after.screened) == len(before.screened) and after.ratios == {}
