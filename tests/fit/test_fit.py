@@ -177,8 +177,10 @@ def test_int8_where_the_size_binds(tmp_path: Path, models: list[str]) -> None:
 
 
 def test_what_is_refused(tmp_path: Path, models: list[str]) -> None:
-    with pytest.raises(CompoundNetError, match="no model at hand fits at most 100 parameters: the smallest is"):
+    smallest = "nothing fits at most 100 parameters: the smallest network that can be tried is .*small of width 0.1"
+    with pytest.raises(CompoundNetError, match=smallest):
         fit(images(), tmp_path / "a", Limits(max_params=100), models=models)
+    assert not list(tmp_path.iterdir()), "nothing is left of it"
     with pytest.raises(CompoundNetError, match=r"nothing fits at most 1e-06 ms an image: the fastest .* takes"):
         fit(images(), tmp_path / "b", Limits(max_latency=1e-6), models=models)
     with pytest.raises(CompoundNetError, match="no pretrained model is at hand"):

@@ -48,6 +48,11 @@ def test_a_budget_is_multiplied_and_told_in_words(tmp_path: Path) -> None:
         ('name = "a"\n', "holds no bound"),
         ('name = "a"\nmax_latency = "5ms"\n', "the field ns_per_mac, which predicts it"),
         ('name = "a"\nmax_latency = "5ms"\nns_per_mac = 0.0\n', "ns_per_mac must be above 0"),
+        (
+            'name = "a"\nmax_latency = "5 apples"\nns_per_mac = 1.0\n',
+            r"toml: max_latency: '5 apples' is not a time",
+        ),
+        ('name = "a"\nmax_flash = "1 apple"\n', r"device\.toml: max_flash: '1 apple' is not a size"),
         ('name = "a"\nmax_flsh = "1MB"\n', "max_flsh"),
         ('name = "a"\nmax_flash = "much"\n', "is not a size"),
     ],

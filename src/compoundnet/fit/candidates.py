@@ -179,7 +179,7 @@ def scaled_candidates(
         classes: The classes of the data.
         limits: The budget; its latency is not looked at, so it may be given as multiply-adds.
     """
-    name = min(models, key=lambda name: cost(models[name].network).params)
+    name = _smallest_model(models)
     base = models[name].network
     found: list[Candidate] = []
     for resolution in dict.fromkeys(_steps_down(resolutions_of(models[name]), chosen[name])):
@@ -188,6 +188,19 @@ def scaled_candidates(
             if width is not None:
                 found.append(_shaped(name, base, resolution, classes, limits, width, depth))
     return list(dict.fromkeys(candidate for candidate in found if candidate.scaled))
+
+
+def smallest_candidate(
+    models: Mapping[str, ModelFolder], chosen: Mapping[str, int], classes: int, limits: Limits
+) -> Candidate:
+    """Return the smallest network that `scaled_candidates` would return within any budget; arguments as there."""
+    name = _smallest_model(models)
+    side = min(_steps_down(resolutions_of(models[name]), chosen[name]))
+    return _shaped(name, models[name].network, side, classes, limits, _LEAST_WIDTH, min(_DEPTHS))
+
+
+def _smallest_model(models: Mapping[str, ModelFolder]) -> str:
+    return min(models, key=lambda name: cost(models[name].network).params)
 
 
 def _steps_down(resolutions: list[int], chosen: int) -> Iterator[int]:

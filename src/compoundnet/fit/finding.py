@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import shutil
 import time
 from collections.abc import Sequence
 from importlib import metadata
@@ -86,6 +87,10 @@ def fit(
             ).run(state)  # fmt: skip
     except Timeout as error:
         raise CompoundNetError(f"another process writes {target}; wait for it, or give another output (-o)") from error
+    except CompoundNetError:
+        if {path.name for path in folder.iterdir()} <= {"lock"}:  # it was refused before it found anything
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def join_fit(

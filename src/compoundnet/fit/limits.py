@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 
 import msgspec
 
@@ -125,9 +126,9 @@ def read_device(path: str | os.PathLike[str]) -> Limits:
     profile = read_toml(path, DeviceProfile)
     bounds: dict[str, float] = {}
     for name in ("max_size", "max_memory", "max_sram", "max_flash"):
-        bounds |= _quantity(profile, name, parse_bytes)
+        bounds |= _quantity(path, name, getattr(profile, name), parse_bytes)
     for name in ("max_macs", "max_params"):
-        bounds |= _quantity(profile, name, parse_count)
+        bounds |= _quantity(path, name, getattr(profile, name), parse_count)
     if profile.max_latency is not None:
         if profile.ns_per_mac is None:
             raise CompoundNetError(
@@ -136,7 +137,8 @@ def read_device(path: str | os.PathLike[str]) -> Limits:
             )
         if not profile.ns_per_mac > 0:
             raise CompoundNetError(f"{path}: ns_per_mac must be above 0, got {profile.ns_per_mac:g}")
-        macs = parse_duration(profile.max_latency) * 1e6 / profile.ns_per_mac
+        (latency,) = _quantity(path, "max_latency", profile.max_latency, parse_duration).values()
+        macs = latency * 1e6 / profile.ns_per_mac
         bounds["max_macs"] = min(macs, bounds.get("max_macs", macs))
     if not bounds:
         raise CompoundNetError(
@@ -145,12 +147,14 @@ def read_device(path: str | os.PathLike[str]) -> Limits:
     return Limits(**bounds, device=profile.name)
 
 
-def _quantity(profile: DeviceProfile, name: str, parse: object) -> dict[str, float]:
-    value = getattr(profile, name)
+def _quantity(path: object, name: str, value: str | float | None, parse: Callable[[str], float]) -> dict[str, float]:
+    """Return a field of a device profile by its name, or nothing if it is left out."""
     if value is None:
         return {}
-    assert callable(parse)
-    return {name: float(parse(value) if isinstance(value, str) else value)}
+    try:
+        return {name: float(parse(value) if isinstance(value, str) else value)}
+    except CompoundNetError as error:
+        raise CompoundNetError(f"{path}: {name}: {error}") from error
 
 
 def drops(drop: float, limit: float) -> bool:

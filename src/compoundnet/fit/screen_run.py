@@ -18,6 +18,7 @@ from compoundnet.fit.candidates import (
     find_candidates,
     measured,
     scaled_candidates,
+    smallest_candidate,
     wide_enough,
 )
 from compoundnet.fit.screen import Screened, screen
@@ -85,9 +86,10 @@ class ScreenRun:
         over = [Screened(candidate, dropped=excess) for candidate, excess in candidates if excess is not None]
         fitting = [candidate for candidate, excess in candidates if excess is None]
         if not fitting:
-            least = min(candidates, key=lambda pair: (pair[0].params, pair[0].macs))[0]
+            least = smallest_candidate(self._starts.opened, self._chosen, classes, limits)
             raise CompoundNetError(
-                f"no model at hand fits {limits.text()}: the smallest is {least}, whose {least.exceeds(limits)}"
+                f"nothing fits {limits.text()}: the smallest network that can be tried is {least}, whose"
+                f" {least.exceeds(limits)}"
             )
         if limits.max_latency is not None and self._state.format != SCREENED and not self._state.ratios:
             self._compare(self._next(fitting))
