@@ -12,6 +12,7 @@ from grey_images import images, write_models
 
 from compoundnet.data import Dataset
 from compoundnet.fit import Fit, deployment, entry, finish, fit, forms, read_fit, steps, trainings
+from compoundnet.fit.in_time import TimeIsUpError
 from compoundnet.fit.trainings import Trainings, key
 from compoundnet.models import open_folder
 from compoundnet.train import Watcher, evaluate
@@ -115,7 +116,7 @@ def test_a_training_pauses_and_goes_on(
     assert first > 0 and steps[0] == first + 1, "it went on from its checkpoint"
     steps = []
     assert made.train_until(one, 4, Counting()).accuracy == later.accuracy and steps == []
-    with pytest.raises(trainings.TimeIsUpError, match="the time was up after step"):
+    with pytest.raises(TimeIsUpError, match="the time was up after step"):
         made._replace(until=time.time() - 1).train_until(one, 6)
     whole = Trainings(images(), tmp_path / "at once", made.starts, frozenset(), 1, time.time() + 1000)
     assert whole.train_until(one, 4).accuracy == later.accuracy, "a pause changes nothing"

@@ -15,9 +15,10 @@ from compoundnet.fit import Candidate, Fit, Limits, Screened, finish, trainings
 from compoundnet.fit.candidates import measured
 from compoundnet.fit.finish import Finish
 from compoundnet.fit.forms import Judged
+from compoundnet.fit.in_time import TimeIsUpError
 from compoundnet.fit.starts import StartingModels
 from compoundnet.fit.state import Answer, HeldOut
-from compoundnet.fit.trainings import EPOCHS, EPOCHS_SCALED, LEAST_STEPS, Lesson, TimeIsUpError, Trainings, key
+from compoundnet.fit.trainings import EPOCHS, EPOCHS_SCALED, LEAST_STEPS, Lesson, Trainings, key
 from compoundnet.models import ModelFolder, load, open_folder
 from compoundnet.train import Task, evaluate, train
 

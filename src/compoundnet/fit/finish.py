@@ -18,11 +18,12 @@ from compoundnet.data import Dataset, Split
 from compoundnet.fit.candidates import Candidate, in_fitting_precision, measured, resolutions_of
 from compoundnet.fit.deployment import copied, deploy
 from compoundnet.fit.forms import Judged
+from compoundnet.fit.in_time import TimeIsUpError
 from compoundnet.fit.race_plan import LONGEST, WRITING, epoch_by, length_on_all
 from compoundnet.fit.screen import Screened, probe_of
 from compoundnet.fit.starts import StartingModels
 from compoundnet.fit.state import Fit, HeldOut
-from compoundnet.fit.trainings import LEAST_HELD_OUT, Lesson, TimeIsUpError, Trainings, key
+from compoundnet.fit.trainings import LEAST_HELD_OUT, Lesson, Trainings, key
 from compoundnet.models import ModelFolder, read_folder
 from compoundnet.runtime import features
 from compoundnet.train import SingleLabelReport, Task, evaluate, fit_probe, train

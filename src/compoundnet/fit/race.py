@@ -19,9 +19,10 @@ from optuna.trial import FrozenTrial
 
 from compoundnet.base import CompoundNetError, Notify
 from compoundnet.fit.candidates import Candidate
+from compoundnet.fit.in_time import TimeIsUpError
 from compoundnet.fit.race_plan import LEAST_EPOCHS, RacePlan, equals_by_size
 from compoundnet.fit.state import Rung
-from compoundnet.fit.trainings import TimeIsUpError, Trainings, key
+from compoundnet.fit.trainings import Trainings, key
 from compoundnet.train import InterruptedRunError, Watcher
 from compoundnet.trials.database import StudyDatabase
 from compoundnet.trials.local_workers import work_together
@@ -81,14 +82,17 @@ class RungJudge:
         settings, number = self._opened.settings, position(trial)
         found = self._trainings.train_until(settings.candidates[number], settings.epochs[number], self._watcher)
         trial.set_user_attr("seconds", found.seconds)
+        trial.set_user_attr("epochs", found.epochs)
         return (found.accuracy,)
 
     def describe(self, trial: FrozenTrial) -> str:
         """Return a one-line description of a finished trial."""
         settings, number = self._opened.settings, position(trial)
+        had, planned = trial.user_attrs["epochs"], settings.epochs[number]
+        epochs = f"{planned}" if had == planned else f"{had:.3g} of {planned}"
         return (
-            f"{settings.candidates[number]}, {settings.epochs[number]} epochs: {trial.values[0]:.1%} of the held-out"
-            f" images, {trial.user_attrs.get('seconds', 0.0):.0f} s"
+            f"{settings.candidates[number]}, {epochs} epochs: {trial.values[0]:.1%} of the held-out images,"
+            f" {trial.user_attrs['seconds']:.0f} s"
         )
 
 
@@ -123,7 +127,7 @@ def run_race(
         CompoundNetError: The storage cannot be used, or every worker has failed.
     """
     going, costs = list(plan.entrants), dict(zip(plan.entrants, plan.costs, strict=True))
-    before, planned, taken = dict.fromkeys(going, 0), 0.0, 0.0
+    before, planned, taken = dict.fromkeys(going, 0.0), 0.0, 0.0
     for place, (count, part) in enumerate(plan.rungs):
         going = going[:count]
         epochs = tuple(_epochs(trainings, candidate, part) for candidate in going)
@@ -138,8 +142,9 @@ def run_race(
         finally:
             opened.close()
         scores = {settings.candidates[position(trial)]: trial.values[0] for trial in trials}
-        taken += sum(trial.user_attrs.get("seconds", 0.0) for trial in trials)
-        for candidate, end in zip(going, epochs, strict=True):
+        had = {settings.candidates[position(trial)]: trial.user_attrs["epochs"] for trial in trials}
+        taken += sum(trial.user_attrs["seconds"] for trial in trials)
+        for candidate, end in had.items():
             new = (end - before[candidate]) / trainings.epochs(candidate)
             planned += new * plan.length * costs[candidate]
             before[candidate] = end
@@ -148,7 +153,7 @@ def run_race(
         if larger:
             equal, rest = equals_by_size({one: scores[one] for one in going}, trainings.held_images)
             going = equal + rest
-        done(Rung(max(epochs), max(map(trainings.epochs, going)), tuple((one, scores[one]) for one in going)))
+        done(Rung(max(had.values()), max(map(trainings.epochs, going)), tuple((one, scores[one]) for one in going)))
     return Raced(going, taken / planned if planned else 1.0)
 
 

@@ -54,7 +54,7 @@ def write_fit_report(found: Fit, path: str | os.PathLike[str], dataset: Dataset 
         rows=[_row(one, found) for one in found.screened],
         rungs=[
             {
-                "epochs": rung.epochs,
+                "epochs": f"{rung.epochs:.3g}",
                 "of": rung.of,
                 "rows": [(str(one), f"{100 * score:.1f}") for one, score in rung.results],
             }

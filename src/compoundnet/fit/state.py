@@ -135,12 +135,12 @@ class Rung(msgspec.Struct, frozen=True):
     """A rung of the race: candidates that were fine-tuned for as many epochs.
 
     Attributes:
-        epochs: The epochs after which they were judged.
+        epochs: The epochs after which they were judged: fewer than planned if the time would not have sufficed.
         of: The epochs of the whole schedule.
         results: Each candidate with its accuracy on the held-out training images, in the order in which they go on.
     """
 
-    epochs: int
+    epochs: float
     of: int
     results: tuple[tuple[Candidate, float], ...]
 

@@ -21,6 +21,7 @@ from compoundnet.fit.entry import Entry, NoRaceError
 from compoundnet.fit.finish import Finish
 from compoundnet.fit.forms import Judged
 from compoundnet.fit.images import identity_of
+from compoundnet.fit.in_time import TimeIsUpError
 from compoundnet.fit.limits import Limits
 from compoundnet.fit.race import fresh_keys, run_race
 from compoundnet.fit.race_plan import LONGEST
@@ -29,7 +30,7 @@ from compoundnet.fit.screen import Screened, probe_of
 from compoundnet.fit.screen_run import ScreenRun
 from compoundnet.fit.starts import StartingModels, is_from_scratch
 from compoundnet.fit.state import FIT_FILE, Answer, Fit, Rung, fit_folder
-from compoundnet.fit.trainings import HELD_OUT, TimeIsUpError, Trainings, key
+from compoundnet.fit.trainings import HELD_OUT, Trainings, key
 from compoundnet.models import ModelFolder
 from compoundnet.train import InterruptedRunError, find_recipe, plan_task, train
 

@@ -16,10 +16,11 @@ from typing import NamedTuple
 
 import msgspec
 
-from compoundnet.base import CompoundNetError, Notify
+from compoundnet.base import Notify
 from compoundnet.base.machine import torch_threads
 from compoundnet.data import Dataset
 from compoundnet.fit.candidates import FLOAT, Candidate
+from compoundnet.fit.in_time import InTime, train_in_time
 from compoundnet.models import ModelFolder, read_folder
 from compoundnet.models.folder import POSTPROCESS
 from compoundnet.train import Epoch, Hardware, Recipe, Task, Watcher, find_recipe, launch, plan_task, train
@@ -29,7 +30,7 @@ from compoundnet.train.interruptions import DivergedError
 from compoundnet.train.logs import Logs
 from compoundnet.train.recipe_parts import Distillation
 from compoundnet.train.run import run_folder
-from compoundnet.train.schedule import steps_of_epoch
+from compoundnet.train.schedule import frozen_steps, steps_of_epoch, total_steps
 
 # The fraction of the training images on which trainings, and the probe, are compared; and that where one candidate is
 # trained alone, which is compared with the probe only.
@@ -49,12 +50,6 @@ _FEW_RATE = 0.5
 _RECIPE, _ALL = "finetune", "-all-"
 # The learning rate of a training that goes on with a trained network, as a fraction of that from the start.
 _GOING_ON = 0.3
-# The part of a training's steps after which it is finished although the time is up.
-_NEARLY = 0.9
-
-
-class TimeIsUpError(CompoundNetError):
-    """A training was ended because the time is up. It goes on from its checkpoint."""
 
 
 class Trained(msgspec.Struct, frozen=True):
@@ -64,10 +59,12 @@ class Trained(msgspec.Struct, frozen=True):
         accuracy: Fraction of the held-out images that is classified correctly; the mean per class if training is
             balanced; 0 if training diverged.
         seconds: What these epochs took now.
+        epochs: How many it has had: fewer than were planned if the time would not have sufficed.
     """
 
     accuracy: float
     seconds: float
+    epochs: float
 
 
 class Lesson(NamedTuple):
@@ -150,7 +147,7 @@ class Trainings(NamedTuple):
 
     def estimate(self, candidate: Candidate) -> float:
         """Return about how many seconds the whole training of a candidate takes, from a few images that are timed."""
-        with self._engine(candidate, Watcher()) as engine:
+        with self._engine(self.task(candidate), self.place(candidate), Watcher()) as engine:
             seconds = engine.summary().seconds
         assert seconds is not None
         return seconds.total
@@ -158,22 +155,29 @@ class Trainings(NamedTuple):
     def train_until(self, candidate: Candidate, epochs: int, watcher: Watcher | None = None) -> Trained:
         """Train a candidate until it has had so many epochs, and save a checkpoint.
 
+        One that is trained to its end gets fewer where the time would not suffice; see `train_in_time`.
+
         Raises:
             TimeIsUpError: The time would be over before that.
             InterruptedRunError: This process was asked to stop; a checkpoint is saved.
         """
-        began = time.monotonic()
-        steps = self.epochs(candidate) * _epoch_steps(self.task(candidate).recipe, self.images)
-        with self._engine(candidate, _Bounded(self.until, steps, watcher or Watcher())) as engine:
-            engine.resume()
-            engine.stop_after(epochs * engine.epoch_steps)
-            try:
-                engine.run()
-            except DivergedError:
-                return Trained(0.0, time.monotonic() - began)
-            # A training that has gone further already is judged by what it was after these epochs.
-            row = next(row for row in reversed(engine.history) if row.epoch <= epochs)
-        return Trained(held_score(row, self.task(candidate).recipe), time.monotonic() - began)
+        began, place, seen = time.monotonic(), self.place(candidate), watcher or Watcher()
+        last = epochs == self.epochs(candidate)
+
+        def train_on(task: Task) -> Trained:
+            with self._engine(task, place, self._in_time(task, seen, shorten=last)) as engine:
+                engine.resume()
+                engine.stop_after(epochs * engine.epoch_steps)
+                try:
+                    engine.run()
+                except DivergedError:
+                    return Trained(0.0, time.monotonic() - began, epochs)
+                # A training that has gone further already is judged by what it was after these epochs.
+                row = next(row for row in reversed(engine.history) if row.epoch <= epochs)
+            return Trained(held_score(row, task.recipe), time.monotonic() - began, row.step / engine.epoch_steps)
+
+        task = self.task(candidate)
+        return train_in_time(place, task, _epoch_steps(task.recipe, self.images), train_on, seen.notify)
 
     def finish(self, candidate: Candidate, notify: Notify) -> ModelFolder:
         """Train a candidate to the end, or go on with that, and return the model, with its temperature fitted.
@@ -238,18 +242,25 @@ class Trainings(NamedTuple):
     def _trained(
         self, candidate: Candidate, task: Task, place: Path, notify: Notify, *, calibrated: bool = True
     ) -> ModelFolder:
+        def train_on(task: Task) -> None:
+            watcher = self._in_time(task, _Lines(notify))
+            resume = run_folder(place).exists()
+            train(task, place, resume=resume, calibrated=calibrated, watcher=watcher, loggers=[])
+
         if not place.exists():
-            steps = round(task.recipe.epochs * _epoch_steps(task.recipe, len(task.train)))
-            watcher = _Bounded(self.until, steps, _Lines(notify))
             with self._threads():
-                resume = run_folder(place).exists()
-                train(task, place, resume=resume, calibrated=calibrated, watcher=watcher, loggers=[])
+                train_in_time(place, task, _epoch_steps(task.recipe, len(task.train)), train_on, notify)
         return read_folder(place, f"{candidate}, fine-tuned")
 
+    def _in_time(self, task: Task, watcher: Watcher, *, shorten: bool = True) -> InTime:
+        """Pass the events of a task on, and end it in time."""
+        each = _epoch_steps(task.recipe, len(task.train))
+        steps, frozen = total_steps(task.recipe, each), frozen_steps(task.recipe, each)
+        return InTime(self.until, steps, frozen, watcher, shorten=shorten)
+
     @contextlib.contextmanager
-    def _engine(self, candidate: Candidate, watcher: Watcher) -> Iterator[Engine]:
-        task = self.task(candidate)
-        folder = run_folder(self.place(candidate))
+    def _engine(self, task: Task, place: Path, watcher: Watcher) -> Iterator[Engine]:
+        folder = run_folder(place)
         fabric = launch(Hardware(devices=1), task.recipe)
         with self._threads():
             checkpoints = Checkpoints(folder / "checkpoints", task.recipe.keep)
@@ -304,31 +315,6 @@ def held_score(epoch: Epoch, recipe: Recipe) -> float:
     found = epoch.held_mean_per_class if balanced else epoch.held_top1
     assert found is not None
     return found
-
-
-class _Bounded(Watcher):
-    """Passes events on, and ends a training when the time is up; it loses what it did since its checkpoint. One that is
-    nearly over is finished."""
-
-    def __init__(self, until: float, steps: int, watcher: Watcher) -> None:
-        self._until, self._steps, self._watcher = until, steps, watcher
-        self._said = False
-
-    def stepped(self, step: int, loss: float) -> None:
-        self._watcher.stepped(step, loss)
-        if time.time() <= self._until:
-            return
-        if step < _NEARLY * self._steps:
-            raise TimeIsUpError(f"the time was up after step {step}")
-        if not self._said:
-            self._watcher.notify(f"the time is up after step {step} of {self._steps}, so near the end that it goes on")
-            self._said = True
-
-    def epoch_ended(self, epoch: Epoch) -> None:
-        self._watcher.epoch_ended(epoch)
-
-    def notify(self, text: str) -> None:
-        self._watcher.notify(text)
 
 
 class _Lines(Watcher):
