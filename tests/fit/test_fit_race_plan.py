@@ -173,8 +173,9 @@ def test_a_plan_in_words() -> None:
     assert plan.text().startswith(
         f"3 candidates, 20% of the images held out: {first}, 1 for 100% of the epochs, about "
     )
-    assert plan.text().endswith(", then the best goes on with all images")
-    assert one.text().startswith("1 candidate, 10% of the images held out: 1 for 100% of the epochs, about ")
+    assert plan.text().endswith("; then the best goes on with all images")
+    alone = f"{one.entrants[0]} alone, 10% of the images held out, 100% of the usual epochs, about "
+    assert one.text().startswith(alone)
     assert "all images" not in one.text()
 
 

@@ -72,10 +72,12 @@ class RacePlan(NamedTuple):
     def text(self) -> str:
         """Return the plan in words."""
         steps = ", ".join(f"{count} for {part:.0%} of the epochs" for count, part in self.rungs)
-        plural = "s" if len(self.entrants) != 1 else ""
-        then = ", then the best goes on with all images" if self.final else ""
         held = f"{self.held_out:.0%} of the images held out"
-        return f"{len(self.entrants)} candidate{plural}, {held}: {steps}, about {format_duration(self.seconds)}{then}"
+        then = "; then the best goes on with all images" if self.final else ""
+        what = f"{len(self.entrants)} candidates, {held}: {steps}"
+        if len(self.entrants) == 1:
+            what = f"{self.entrants[0]} alone, {held}, {self.length:.0%} of the usual epochs"
+        return f"{what}, about {format_duration(self.seconds)}{then}"
 
 
 def plan_race(
