@@ -19,7 +19,7 @@ from compoundnet.fit.candidates import Candidate, in_fitting_precision, measured
 from compoundnet.fit.deployment import copied, deploy
 from compoundnet.fit.forms import Judged
 from compoundnet.fit.in_time import TimeIsUpError
-from compoundnet.fit.race_plan import LONGEST, WRITING, epoch_by, length_on_all
+from compoundnet.fit.race_plan import LONGEST, PLANNED, WRITING, epoch_by, length_on_all
 from compoundnet.fit.screen import Screened, probe_of
 from compoundnet.fit.starts import StartingModels
 from compoundnet.fit.state import Fit, HeldOut
@@ -30,8 +30,6 @@ from compoundnet.train import SingleLabelReport, Task, evaluate, fit_probe, trai
 
 # The probe stays only if it is better with this confidence: fine-tuning is better on average.
 _CONFIDENCE = 0.95
-# What is planned of the time that is left: a training that is not over in time is lost.
-_PLANNED = 0.85
 
 
 class HeldOutComparison(NamedTuple):
@@ -204,7 +202,7 @@ class Finish:
             )
             return None
         # Training longer on all images is known to help, so that it goes before.
-        on_all = LONGEST / epoch_by(self._trainings.held_out) / _PLANNED
+        on_all = LONGEST / epoch_by(self._trainings.held_out) / PLANNED
         needed, left = (self._trainings.length + on_all) * self._seconds[candidate] + WRITING, self._left
         if needed > left:
             self._say(
@@ -256,7 +254,7 @@ class Finish:
 
     def _epochs_on_all(self, candidate: Candidate) -> int | None:
         """For how many epochs there is time; None if for too few."""
-        length = length_on_all(self._seconds[candidate], self._trainings.held_out, _PLANNED * self._left)
+        length = length_on_all(self._seconds[candidate], self._trainings.held_out, PLANNED * self._left)
         return None if length is None else max(1, int(length * self._trainings.usual(candidate)))
 
     @property

@@ -24,7 +24,6 @@ from compoundnet.fit.images import identity_of
 from compoundnet.fit.in_time import TimeIsUpError
 from compoundnet.fit.limits import Limits
 from compoundnet.fit.race import fresh_keys, run_race
-from compoundnet.fit.race_plan import LONGEST
 from compoundnet.fit.report import write_fit_report
 from compoundnet.fit.screen import Screened, probe_of
 from compoundnet.fit.screen_run import ScreenRun
@@ -139,16 +138,13 @@ class Steps:
         return last / first * self._deployment + images * best.latency / 1e3
 
     def _unused(self, state: Fit) -> Fit:
-        """Say so if a fine-tuned network leaves much of the time; a probe that stays says why it does."""
+        """Say so if a fine-tuned network leaves much of the time; why a probe stays is said before."""
         left = self._deadline - time.time()
         if state.finished or state.answer is None or not state.answer.fine_tuned:
             return state
         if self._seconds is None or left < _MUCH * self._seconds:
             return state
-        text = (
-            f"{format_duration(left)} of --time are left over: a network is trained for {1 + LONGEST:g} times the usual"
-            " length at the most"
-        )
+        text = f"{format_duration(left)} of --time are left over"
         self._notify(text)
         return state.noted(text)
 
