@@ -37,7 +37,8 @@ class Probes(Steps):
     def __init__(self, folder: Path, drops: dict[int, float], seconds: float | None) -> None:
         self.said: list[str] = []
         super().__init__(
-            images(), folder / "best", UNUSED, time.monotonic(), seconds, 1, None, 0, UNUSED, UNUSED, self.said.append
+            images(), folder / "best", folder, UNUSED, time.monotonic(), seconds, 1, None, 0, UNUSED, UNUSED,
+            self.said.append,
         )  # fmt: skip
         self.drops, self.asked = drops, list[tuple[int, float]]()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from grey_images import images, write_models
 from compoundnet.data import Dataset
 from compoundnet.fit import Fit, deployment, entry, finish, fit, forms, read_fit, steps, trainings
 from compoundnet.fit.in_time import TimeIsUpError
+from compoundnet.fit.state import work_folder
 from compoundnet.fit.trainings import Trainings, key
 from compoundnet.models import open_folder
 from compoundnet.train import Watcher, evaluate
@@ -85,11 +87,27 @@ def test_the_same_command_does_nothing_twice(
     assert after.answer == before.answer and after.rungs == before.rungs
 
 
+def test_other_images_are_trained_on_anew(
+    raced: tuple[Path, Fit, list[str], list[str], list[str]], tmp_path: Path
+) -> None:
+    """As many of the same names; the trainings of the first ones are kept, in case the folder was a mistake."""
+    folder, before, models, _, _ = raced
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    said: list[str] = []
+    after = fit(images(seed=5), tmp_path / "best", models=models, seconds=300, notify=said.append)
+    assert any("holds results of other images" in line for line in said)
+    assert after.plan is not None and any(" epochs: " in line for line in said)
+    winner, winners = after.rungs[-1].results[0][0], before.rungs[-1].results[0][0]
+    for found, best in ((before, winners), (after, winner)):
+        names = [path.name for path in (work_folder(tmp_path / "best", found.identity) / "trainings").iterdir()]
+        assert any(name.startswith(key(best)) for name in names)
+
+
 def test_a_trained_model_is_named_by_its_candidate(raced: tuple[Path, Fit, list[str], list[str], list[str]]) -> None:
     folder, found, _, notes, _ = raced
     assert found.plan is not None
     winner = found.rungs[-1].results[0][0]
-    starts, place = {key(winner): open_folder(winner.model)}, folder / "best.fit" / "trainings"
+    starts, place = {key(winner): open_folder(winner.model)}, work_folder(folder / "best", found.identity) / "trainings"
     made = Trainings(
         images(), place, starts, frozenset(), 1, time.time() + 1000, length=found.plan.length,
         held_out=found.plan.held_out,

@@ -242,7 +242,7 @@ def test_one_training_of_each_model_is_timed() -> None:
 
 
 def test_settings_of_a_rung_are_its_candidates() -> None:
-    study = RungStudy((candidate(0), candidate(1)), (2, 3), 1.0, 0.2, last=False)
+    study = RungStudy("images", (candidate(0), candidate(1)), (2, 3), 1.0, 0.2, last=False)
     assert study.trials() == 2 and study.params()[1] == {"candidate": 1.0, "epochs": 3.0}
 
 
@@ -257,6 +257,6 @@ def test_what_is_held_out_of_one_alone(images: int, expected: float) -> None:
 def test_a_rung_is_trained_by_the_schedule_of_its_race(tmp_path: Path) -> None:
     """A worker of another machine knows neither the length nor what is held out."""
     theirs = Trainings(cast(Dataset, None), tmp_path, {}, frozenset(), 1, 0.0)
-    opened = SimpleNamespace(settings=RungStudy((candidate(0),), (2,), 0.7, 0.1, last=True))
+    opened = SimpleNamespace(settings=RungStudy("images", (candidate(0),), (2,), 0.7, 0.1, last=True))
     found = RungJudge(theirs, cast(OpenedStudy[RungStudy], opened))._trainings
     assert (found.length, found.held_out) == (0.7, 0.1)

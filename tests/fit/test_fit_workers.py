@@ -45,8 +45,8 @@ def test_two_workers_find_what_one_finds(tmp_path: Path) -> None:
         starts = {key(one): open_folder(one.model) for one in entrants}
         trainings = Trainings(images(), tmp_path / f"{workers}", starts, frozenset(), 1, time.time() + 1000)
         run_race(
-            plan, trainings, tmp_path / f"race-{workers}", name="best", workers=workers, storage=None,
-            larger=True, notify=print, done=done.append,
+            plan, trainings, tmp_path / f"race-{workers}", images="greys", name="best", workers=workers,
+            storage=None, larger=True, notify=print, done=done.append,
         )  # fmt: skip
     assert rungs[1] == rungs[2]
 

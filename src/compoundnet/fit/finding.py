@@ -22,7 +22,7 @@ from compoundnet.fit.images import identity_of
 from compoundnet.fit.limits import Limits
 from compoundnet.fit.race import join_race
 from compoundnet.fit.starts import StartingModels, open_models
-from compoundnet.fit.state import FIT_FILE, Fit, fit_folder, read_fit
+from compoundnet.fit.state import FIT_FILE, Fit, fit_folder, read_fit, work_folder
 from compoundnet.fit.steps import STAYS, Confirm, Steps, trainings_of
 from compoundnet.fit.trainings import Trainings
 from compoundnet.fit.ways import check_format
@@ -81,9 +81,10 @@ def fit(
     try:
         with FileLock(make_folder(folder) / "lock", blocking=False):
             state = _begin(dataset, limits, threads, format, folder, notify)
-            starts = StartingModels(open_models(models, folder, notify), dataset.split("train"), folder / "inherited")
+            work = work_folder(target, state.identity)
+            starts = StartingModels(open_models(models, folder, notify), dataset.split("train"), work / "inherited")
             return Steps(
-                dataset, target, starts, began, seconds, workers, storage, seed, confirm, progress, notify
+                dataset, target, work, starts, began, seconds, workers, storage, seed, confirm, progress, notify
             ).run(state)  # fmt: skip
     except Timeout as error:
         raise CompoundNetError(f"another process writes {target}; wait for it, or give another output (-o)") from error
@@ -117,10 +118,11 @@ def join_fit(
     """
     dataset, target = _checked(data), Path(output)
     folder = make_folder(fit_folder(target))
-    starts = StartingModels(open_models(models, folder, notify), dataset.split("train"), folder / "inherited")
+    work = work_folder(target, identity_of(dataset))
+    starts = StartingModels(open_models(models, folder, notify), dataset.split("train"), work / "inherited")
 
     def trainings(candidates: Sequence[Candidate]) -> Trainings:
-        return trainings_of(dataset, folder, starts, candidates, 1, float("inf"), seed)
+        return trainings_of(dataset, work, starts, candidates, 1, float("inf"), seed)
 
     return join_race(trainings, storage, target.name, notify)
 

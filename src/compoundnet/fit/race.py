@@ -51,6 +51,7 @@ class RungStudy(PointList, frozen=True, forbid_unknown_fields=True, tag_field="k
     """Settings of the study of a rung.
 
     Attributes:
+        images: The identity of the images.
         candidates: The candidates, one for each trial.
         epochs: The epochs after which each is judged.
         length: The length of their schedules as a fraction of the usual one.
@@ -58,6 +59,7 @@ class RungStudy(PointList, frozen=True, forbid_unknown_fields=True, tag_field="k
         last: Whether no rung follows.
     """
 
+    images: str
     candidates: tuple[Candidate, ...]
     epochs: tuple[int, ...]
     length: float
@@ -101,6 +103,7 @@ def run_race(
     trainings: Trainings,
     folder: Path,
     *,
+    images: str,
     name: str,
     workers: int,
     storage: str | None,
@@ -114,6 +117,7 @@ def run_race(
         plan: The race.
         trainings: The trainings.
         folder: Where the studies are kept; a study on a server leaves its settings here.
+        images: The identity of the images.
         name: The name of the fit, of which those of the studies on a server are made.
         workers: The number of trainings at a time.
         storage: A PostgreSQL URL, for workers on many machines.
@@ -132,7 +136,7 @@ def run_race(
         going = going[:count]
         epochs = tuple(_epochs(trainings, candidate, part) for candidate in going)
         last = place == len(plan.rungs) - 1
-        settings = RungStudy(tuple(going), epochs, trainings.length, trainings.held_out, last)
+        settings = RungStudy(images, tuple(going), epochs, trainings.length, trainings.held_out, last)
         digest = hashlib.sha256(msgspec.json.encode(settings)).hexdigest()[:8]
         study = folder / f"{_prefix(name)}{place + 1}-{digest}"
         opened = create_study(settings, data_identity(trainings.dataset), study, storage)

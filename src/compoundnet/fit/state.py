@@ -210,6 +210,14 @@ def fit_folder(target: Path) -> Path:
     return target.with_name(f"{target.name}.fit")
 
 
+def work_folder(target: Path, identity: str) -> Path:
+    """Return the folder of what is made of the images of an identity alone: trainings, races, inherited weights.
+
+    A fit of other images into the same output does not find them.
+    """
+    return fit_folder(target) / f"images-{identity}"
+
+
 def read_fit(folder: str | os.PathLike[str]) -> Fit:
     """Read the results in a folder that `fit` wrote. Raises CompoundNetError if there are none."""
     file = Path(folder) / FIT_FILE

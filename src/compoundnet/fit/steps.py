@@ -56,7 +56,7 @@ def trainings_of(
     until: float,
     seed: int,
 ) -> Trainings:
-    """Return the fine-tunings of candidates, kept in a folder of the fit."""
+    """Return the fine-tunings of candidates, kept in the `work_folder` of a fit."""
     fresh = fresh_keys(candidates, lambda one: is_from_scratch(starts.opened[one.model]))
     models = {key(one): starts(one) for one in candidates}
     each = max(1, default_threads() // workers)
@@ -69,6 +69,7 @@ class Steps:
     Args:
         dataset: The data.
         target: The model folder of the answer.
+        work: The folder of what is made of these images alone, from `work_folder`.
         starts: The models of the candidates.
         began: When it began, by `time.monotonic`.
         seconds: The time for all of it; None: all candidates are screened, and none is fine-tuned.
@@ -84,6 +85,7 @@ class Steps:
         self,
         dataset: Dataset,
         target: Path,
+        work: Path,
         starts: StartingModels,
         began: float,
         seconds: float | None,
@@ -94,7 +96,7 @@ class Steps:
         progress: Progress,
         notify: Notify,
     ) -> None:
-        self._dataset, self._target, self._folder = dataset, target, fit_folder(target)
+        self._dataset, self._target, self._folder, self._work = dataset, target, fit_folder(target), work
         self._starts, self._began, self._seconds = starts, began, seconds
         self._workers, self._storage, self._seed = workers, storage, seed
         self._deadline = math.inf if seconds is None else time.time() + began + seconds - time.monotonic()
@@ -118,7 +120,7 @@ class Steps:
             state = self._improved(state, self._deadline - time.time() - self._end(state))
         state = self._unused(self._best_probe(state))
         self._keep(state)
-        state = self._unchanged(judge_on_test(state, self._dataset, self._notify))
+        state = self._unchanged(self._judged(state))
         self._keep(state, report=True)
         return state
 
@@ -136,6 +138,15 @@ class Steps:
         last = int8 if best.candidate.precision == "int8" else 1
         first = _INT8 if state.answer.candidate.precision == "int8" else 1  # which is not sought in
         return last / first * self._deployment + images * best.latency / 1e3
+
+    def _judged(self, state: Fit) -> Fit:
+        """Judge the answer on the test images. One that cannot be read costs no more than that."""
+        try:
+            return judge_on_test(state, self._dataset, self._notify)
+        except CompoundNetError as error:
+            text = f"the answer is not judged on the test images: {error}"
+            self._notify(text)
+            return state.noted(text)
 
     def _unused(self, state: Fit) -> Fit:
         """Say so if a fine-tuned network leaves much of the time; why a probe stays is said before."""
@@ -245,7 +256,7 @@ class Steps:
         promising = entry.promising(state)
         entrants = [one.candidate for one in promising]
         trainings = trainings_of(
-            self._dataset, self._folder, self._starts, entrants, self._workers, time.time() + left, self._seed
+            self._dataset, self._work, self._starts, entrants, self._workers, time.time() + left, self._seed
         )
         try:
             state, plan = entry.planned(state, trainings, promising)
@@ -268,8 +279,9 @@ class Steps:
                 self._notify(f"rung {len(rungs)} of {len(plan.rungs)} is done; {time_left} are left")
 
             raced = run_race(
-                plan, trainings, self._folder / "race", name=self._target.name, workers=self._workers,
-                storage=self._storage, larger=state.limits.min_accuracy is None, notify=self._notify, done=done,
+                plan, trainings, self._work / "race", images=state.identity, name=self._target.name,
+                workers=self._workers, storage=self._storage, larger=state.limits.min_accuracy is None,
+                notify=self._notify, done=done,
             )  # fmt: skip
             ranked = dict.fromkeys(one for rung in reversed(rungs) for one, _ in rung.results)
             costs = {one: raced.pace * cost for one, cost in zip(plan.entrants, plan.costs, strict=True)}
