@@ -107,6 +107,22 @@ def test_what_is_slower_than_predicted_starts_in_a_faster_way(
     ]
 
 
+def test_a_later_call_goes_on_in_the_faster_way(asked: list[tuple[int, list[tuple[str, str]]]], tmp_path: Path) -> None:
+    """Its screen knows the candidate in the way that was predicted alone."""
+    ratios, other = {" int8": 0.5, "openvino int8": 0.45}, candidate(64).in_precision("int8", "openvino")
+    plan = RacePlan((other,), (1.0,), ((1, 1.0),), 1.0, 1.0, 0.0)
+    state: Any = Fit(
+        "greys", "", "", Limits(max_latency=6.0), 1, "", "onnx", ratios, tuple(SCREENED), answer="one", plan=plan,  # type: ignore[arg-type]
+        seconds=100.0,
+    )  # fmt: skip
+    chosen = Entry(images(), lambda _: None, 100.0, 1, print)  # type: ignore[arg-type]
+    trainings = Trainings(images(), tmp_path, {}, frozenset(), 1, time.time() + 100)
+    state, again = chosen.planned(state, trainings, SCREENED)
+    assert again == plan and not asked
+    assert state.screened == (*SCREENED, Screened(other, 4.5, 0.5))
+    assert chosen.planned(state, trainings, SCREENED)[0] == state
+
+
 @pytest.mark.parametrize("ratio", [0.51, 0.5, 0.45])
 def test_a_way_that_is_no_faster_or_too_slow_is_not_tried(
     asked: list[tuple[int, list[tuple[str, str]]]], tmp_path: Path, ratio: float

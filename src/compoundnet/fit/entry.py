@@ -94,11 +94,13 @@ class Entry:
         assert state.answer is not None
         # One that was planned for more time may not end in this, unless it has ended.
         suits = self._seconds == state.seconds or (self._seconds < state.seconds and state.answer.fine_tuned)
-        entrants = [one.candidate for one in promising]
-        if state.plan is not None and suits and set(state.plan.entrants) <= set(entrants):
-            return state, state.plan
+        by_key, before = {key(one.candidate): one for one in promising}, state.plan
+        if before is not None and suits and {key(one) for one in before.entrants} <= set(by_key):
+            for candidate in before.entrants:  # one may have entered in a faster way than that of the screen
+                state = _with(state, _in_way(by_key[key(candidate)], candidate, state))
+            return state, before
         try:
-            costs = dict(estimate_all(trainings, entrants))
+            costs = dict(estimate_all(trainings, [one.candidate for one in promising]))
         except CompoundNetError as error:  # too few images to hold some out
             raise NoRaceError(state, str(error)) from error
         timed: set[Candidate] = set()
@@ -118,8 +120,7 @@ class Entry:
                 self._notify(f"{faster.candidate} is timed in its place")
                 costs[faster.candidate] = costs[entrant.candidate]
                 rest.insert(promising.index(entrant), faster)
-                others = [one for one in state.screened if one.candidate != faster.candidate]
-                state = msgspec.structs.replace(state, screened=(*others, faster))
+                state = _with(state, faster)
             promising = rest
         raise NoRaceError(state, "every candidate takes longer than --max-latency when it is timed in its precision")
 
@@ -176,4 +177,17 @@ def _in_faster_way(one: Screened, state: Fit) -> Screened | None:
     found = faster_way(candidate, as_screened, _SAFE * limit, faster)
     if found is None or found.exceeds(state.limits) is not None:
         return None
-    return msgspec.structs.replace(one, candidate=found, latency=as_screened * ratios[found.way], seconds=0.0)
+    return _in_way(one, found, state)
+
+
+def _in_way(one: Screened, candidate: Candidate, state: Fit) -> Screened:
+    """What the screen says of a candidate, in the way of another of the same network."""
+    assert one.latency is not None
+    ratio = state.ratios.get(candidate.way, 1.0) / state.ratios.get(one.candidate.way, 1.0)
+    return msgspec.structs.replace(one, candidate=candidate, latency=ratio * one.latency)
+
+
+def _with(state: Fit, one: Screened) -> Fit:
+    """The state with a candidate among those that were screened."""
+    known = any(other.candidate == one.candidate for other in state.screened)
+    return state if known else msgspec.structs.replace(state, screened=(*state.screened, one))

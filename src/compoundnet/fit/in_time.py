@@ -72,7 +72,7 @@ class InTime(Watcher):
         left = self._steps - epoch.step
         if not self._shorten or frozen or steps <= 0 or left <= 0:
             return
-        possible = max(0.0, self._until - now) * steps / (now - since)
+        possible = max(0.0, self._until - now) * steps / max(1e-6, now - since)
         if possible < _SLACK * left:
             raise _TooLongError(epoch.step + int(_SLACK * possible))
 
@@ -80,7 +80,7 @@ class InTime(Watcher):
         self._watcher.notify(text)
 
 
-def shortened(place: Path, task: Task) -> Task:
+def _shortened(place: Path, task: Task) -> Task:
     """Return the task of a training in a folder, of the length to which it was shortened, if it was."""
     kept = _length_file(place)
     return task if not kept.exists() else _of_length(task, float(kept.read_text()))
@@ -100,7 +100,7 @@ def train_in_time(place: Path, task: Task, epoch_steps: int, train: Callable[[Ta
         notify: Called with a line for each time that it is shortened.
     """
     while True:
-        now = shortened(place, task)
+        now = _shortened(place, task)
         try:
             return train(now)
         except _TooLongError as error:
