@@ -133,6 +133,22 @@ def test_a_way_that_is_no_faster_or_too_slow_is_not_tried(
     assert plan.entrants == (candidate(32),) and [side for side, _ in asked] == [64, 32]
 
 
+@pytest.mark.parametrize(
+    ("ratios", "expected"),
+    [({}, [32]), ({" int8": 0.98}, [32]), ({" int8": 0.7}, [48, 32]), ({" float32": 2.0, "x int8": 1.9}, [48, 32])],
+)
+def test_what_is_close_to_the_limit_starts_if_another_way_is_faster(
+    ratios: dict[str, float], expected: list[int]
+) -> None:
+    """It is deployed in that, if it misses the limit in float32."""
+    said: list[str] = []
+    close, fast = Screened(candidate(48, "float32"), 0.99, 0.6), Screened(candidate(32, "float32"), 0.5, 0.5)
+    state = Fit("greys", "", "", Limits(max_latency=1.0), 1, "", "onnx", ratios, (close, fast))
+    chosen = Entry(images(), lambda _: None, 100.0, 1, said.append)  # type: ignore[arg-type]
+    assert sorted((one.candidate.resolution for one in chosen.promising(state)), reverse=True) == expected
+    assert any("within 3% of --max-latency is not fine-tuned" in line for line in said) == (expected == [32])
+
+
 def test_many_candidates(tmp_path: Path) -> None:
     said: list[str] = []
     screened = tuple(Screened(candidate(side, "float32"), 1.0, side / 100) for side in range(30, 60))

@@ -10,7 +10,7 @@ import msgspec
 from compoundnet.base import CompoundNetError, Notify
 from compoundnet.base.units import format_duration
 from compoundnet.data import Dataset
-from compoundnet.fit.candidates import Candidate
+from compoundnet.fit.candidates import FLOAT, Candidate
 from compoundnet.fit.race_plan import ENTRANTS, LENGTHS, RacePlan, estimate_all, largest_of_equal, plan_in_time
 from compoundnet.fit.screen import Screened
 from compoundnet.fit.starts import StartingModels
@@ -72,9 +72,20 @@ class Entry:
 
     @staticmethod
     def _safe(state: Fit) -> list[Screened]:
-        """What is not close to the limit of latency, or all that fits if nothing is."""
+        """What is not close to the limit of latency in the fastest way in which it may be deployed, or all that fits if
+        nothing is."""
         limit = state.limits.max_latency
-        safe = [one for one in state.ranking if limit is None or (one.latency or 0.0) <= _SAFE * limit]
+        if limit is None:
+            return state.ranking
+        # What is screened in float32 is deployed in another way if it misses the limit in that.
+        float32 = f" {FLOAT}"
+        whole = state.ratios.get(float32, 1.0)
+        fastest = min([whole, *state.ratios.values()]) / whole
+        safe = [
+            one
+            for one in state.ranking
+            if (fastest if one.candidate.way == float32 else 1.0) * (one.latency or 0.0) <= _SAFE * limit
+        ]
         return safe or state.ranking
 
     @property
