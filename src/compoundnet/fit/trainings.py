@@ -44,7 +44,8 @@ EPOCHS, EPOCHS_SCALED = 10, 30
 LEAST_STEPS = 100
 # The learning rate where images are so few, as a fraction of the usual one. The same images: 50.4 and 48.8 % after 40
 # epochs at the usual rate, 51.9 and 51.7 % at half of it; after 100 epochs 50.8 and 50.4, 53.4 and 52.1, and 53.4 and
-# 52.0 % at a quarter. 100 images a class have 72.6 and 72.0 % after ten epochs at the usual rate and half of it.
+# 52.0 % at a quarter. At 32 px 41.4 and 39.1, 40.9 and 38.8 %; at 112 px 60.1 and 64.5 % for the first set. 100 images
+# a class at 64 px have 72.6 and 72.0 % after ten epochs at the usual rate and half of it.
 _FEW_RATE = 0.5
 # What all are trained by, and how the folder of a training on all images is named, before its epochs.
 _RECIPE, _ALL = "finetune", "-all-"
