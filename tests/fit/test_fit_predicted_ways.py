@@ -69,8 +69,8 @@ def test_what_is_slower_than_predicted_does_not_start(
     assert asked == [(side, [("", "int8")]) for side in (96, 64, 48)]
     assert said == [
         "m at 96 px in int8 is not fine-tuned: it cannot be exported",
-        "m at 64 px in int8 timed: 9 ms, 0.90 times the time in float32, so it is not fine-tuned",
-        "m at 48 px in int8 timed: 5.5 ms, 0.55 times the time in float32",
+        "m at 64 px in int8 timed: 9 ms, 0.90 times that of the screen, so it is not fine-tuned",
+        "m at 48 px in int8 timed: 5.5 ms, 0.55 times that of the screen",
     ]
 
 
@@ -90,7 +90,7 @@ def test_a_way_on_another_backend(asked: list[tuple[int, list[tuple[str, str]]]]
     one = Screened(candidate(48, "bfloat16", "openvino"), 4.0, 0.5)
     plan, said = planned([one], Limits(max_latency=6.0), tmp_path, ratios={"openvino bfloat16": 0.4})
     assert plan.entrants == (one.candidate,) and asked == [(48, [("openvino", "bfloat16")])]
-    assert said == ["m at 48 px in bfloat16 on openvino timed: 5.5 ms, 0.55 times the time in float32"]
+    assert said == ["m at 48 px in bfloat16 on openvino timed: 5.5 ms, 0.55 times that of the screen"]
 
 
 def test_what_is_slower_than_predicted_starts_in_a_faster_way(
@@ -101,9 +101,9 @@ def test_what_is_slower_than_predicted_starts_in_a_faster_way(
     plan, said = planned(SCREENED[1:], Limits(max_latency=6.0), tmp_path, ratios=ratios)
     assert plan.entrants == (other,) and asked == [(64, [("", "int8")]), (64, [("openvino", "int8")])]
     assert said == [
-        "m at 64 px in int8 timed: 9 ms, 0.90 times the time in float32, so it is not fine-tuned",
+        "m at 64 px in int8 timed: 9 ms, 0.90 times that of the screen, so it is not fine-tuned",
         "m at 64 px in int8 on openvino is timed in its place",
-        "m at 64 px in int8 on openvino timed: 4.5 ms, 0.45 times the time in float32",
+        "m at 64 px in int8 on openvino timed: 4.5 ms, 0.45 times that of the screen",
     ]
 
 

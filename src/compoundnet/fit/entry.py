@@ -168,7 +168,7 @@ class Entry:
         latency = one.latency / state.ratios[candidate.way] * ratio
         fast = latency <= (limit if alone else _SAFE * limit)
         self._notify(
-            f"{candidate} timed: {latency:.3g} ms, {ratio:.2f} times the time in float32"
+            f"{candidate} timed: {latency:.3g} ms, {ratio:.2f} times that of the screen"
             f"{'' if fast else ', so it is not fine-tuned'}"
         )
         return fast
