@@ -139,7 +139,6 @@ def trained(cell: Cell, data: Any, scratch: Path, name: str, *, resolution: int,
     from compoundnet.train.engine import Engine
     from compoundnet.train.logs import Logs
     from compoundnet.train.run import run_folder
-    from compoundnet.train.schedule import frozen_steps, total_steps
 
     ends, place = time.time() + cell.seconds, scratch / "trained"
     recipe = find_recipe("finetune" if "start" in what else "quick").replace(resolution=resolution, seed=cell.seed)
@@ -153,8 +152,7 @@ def trained(cell: Cell, data: Any, scratch: Path, name: str, *, resolution: int,
     epochs = max(1, min(MOST_EPOCHS, int(possible)))
 
     def train_on(task: Any) -> Any:
-        steps, frozen = total_steps(task.recipe, each), frozen_steps(task.recipe, each)
-        watcher = InTime(until, steps, frozen, Watcher())
+        watcher = InTime.of_task(until, task, each, Watcher())
         return task.recipe.epochs, train(task, place, resume=run_folder(place).exists(), watcher=watcher, loggers=[])
 
     task = plan_task(recipe.replace(epochs=epochs), data, **what)

@@ -11,6 +11,7 @@ import msgspec
 
 from compoundnet.base import CompoundNetError, Notify, write_whole
 from compoundnet.train import Epoch, Task, Watcher
+from compoundnet.train.schedule import frozen_steps, total_steps
 
 # The part of a training's steps after which it is finished although the time is up.
 _NEARLY = 0.9
@@ -50,6 +51,12 @@ class InTime(Watcher):
         self._until, self._steps, self._frozen, self._watcher = until, steps, frozen, watcher
         self._shorten, self._said = shorten, False
         self._step, self._at = 0, 0.0
+
+    @classmethod
+    def of_task(cls, until: float, task: Task, epoch_steps: int, watcher: Watcher, *, shorten: bool = True) -> InTime:
+        """Return the watcher of a task with so many steps an epoch; the other arguments as for the class."""
+        steps, frozen = total_steps(task.recipe, epoch_steps), frozen_steps(task.recipe, epoch_steps)
+        return cls(until, steps, frozen, watcher, shorten=shorten)
 
     def started(self, step: int, steps: int, batch: int) -> None:
         self._step, self._at = step, time.time()

@@ -30,7 +30,7 @@ from compoundnet.train.interruptions import DivergedError
 from compoundnet.train.logs import Logs
 from compoundnet.train.recipe_parts import Distillation
 from compoundnet.train.run import run_folder
-from compoundnet.train.schedule import frozen_steps, steps_of_epoch, total_steps
+from compoundnet.train.schedule import steps_of_epoch
 
 # The fraction of the training images on which trainings, and the probe, are compared; and that where one candidate is
 # trained alone, which is compared with the probe only.
@@ -178,7 +178,7 @@ class Trainings(NamedTuple):
             return Trained(held_score(row, task.recipe), time.monotonic() - began, row.step / engine.epoch_steps)
 
         task = self.task(candidate)
-        return train_in_time(place, task, _epoch_steps(task.recipe, self.images), train_on, seen.notify)
+        return train_in_time(place, task, _task_steps(task), train_on, seen.notify)
 
     def finish(self, candidate: Candidate, notify: Notify) -> ModelFolder:
         """Train a candidate to the end, or go on with that, and return the model, with its temperature fitted.
@@ -250,14 +250,12 @@ class Trainings(NamedTuple):
 
         if not place.exists():
             with self._threads():
-                train_in_time(place, task, _epoch_steps(task.recipe, len(task.train)), train_on, notify)
+                train_in_time(place, task, _task_steps(task), train_on, notify)
         return read_folder(place, f"{candidate}, fine-tuned")
 
     def _in_time(self, task: Task, watcher: Watcher, *, shorten: bool = True) -> InTime:
         """Pass the events of a task on, and end it in time."""
-        each = _epoch_steps(task.recipe, len(task.train))
-        steps, frozen = total_steps(task.recipe, each), frozen_steps(task.recipe, each)
-        return InTime(self.until, steps, frozen, watcher, shorten=shorten)
+        return InTime.of_task(self.until, task, _task_steps(task), watcher, shorten=shorten)
 
     @contextlib.contextmanager
     def _engine(self, task: Task, place: Path, watcher: Watcher) -> Iterator[Engine]:
@@ -296,6 +294,10 @@ def recipe_of(resolution: int, epochs: int, *, fresh: bool) -> Recipe:
 
 def _epoch_steps(recipe: Recipe, images: int) -> int:
     return steps_of_epoch(images, recipe, 1, recipe.batch)
+
+
+def _task_steps(task: Task) -> int:
+    return _epoch_steps(task.recipe, len(task.train))
 
 
 def _going_on(recipe: Recipe) -> Recipe:
