@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import pytest
 import sweep_once
+from scipy import sparse
 from small_train import class_folders, small_dataset, small_network
 
 import compoundnet.search.sweep
@@ -154,7 +154,7 @@ def test_the_data_sets_metric_decides(
     """Of 30 held-out images the first point has more right, the second more of the rare classes."""
     confusions = iter([[[26, 0, 0], [2, 0, 0], [2, 0, 0]], [[20, 3, 3], [0, 2, 0], [0, 0, 2]]])
     monkeypatch.setattr(
-        "compoundnet.search.sweep.trainings.count", lambda *_, **__: Counts(np.array(next(confusions)), 0, 0.0)
+        "compoundnet.search.sweep.trainings.count", lambda *_, **__: Counts(sparse.csr_array(next(confusions)), 0, 0.0)
     )
     judged = msgspec.structs.replace(data(), metric=metric)
     grid = SweepGrid(lrs=(0.1, 0.2), decay_ratios=(0.0,), held_out=0.2)

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 from small_train import CLASSES, small_dataset, small_network
 
 from compoundnet.base import CompoundNetError
@@ -41,10 +42,10 @@ def test_figures_by_hand() -> None:
     confusion = np.zeros((7, 7), np.int64)
     confusion[0, :2] = 6, 2
     confusion[3, 3] = 2
-    counts = Counts(confusion, in_top5=9, loss=0.0)
+    counts = Counts(sparse.csr_array(confusion), in_top5=9, loss=0.0)
     assert (counts.count, counts.top1, counts.top5) == (10, 0.8, 0.9)
     assert counts.mean_per_class == (0.75 + 1.0) / 2  # the classes without images do not count
-    assert Counts(confusion[:4, :4], 10, 0.0).top5 is None
+    assert Counts(sparse.csr_array(confusion[:4, :4]), 10, 0.0).top5 is None
 
 
 def test_every_image_is_counted_as_the_network_says(tmp_path: Path) -> None:

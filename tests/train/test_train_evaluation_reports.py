@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import tracemalloc
 from pathlib import Path
 
 import msgspec
@@ -23,6 +24,7 @@ from compoundnet.explain import Explainer
 from compoundnet.models import ModelFolder, Postprocess, Preprocess, load, write_folder
 from compoundnet.nn import build
 from compoundnet.train import Evaluation, Watcher, evaluate, fit_temperature, plan_task, train
+from compoundnet.train.counts import counts_of_logits
 from compoundnet.train.evaluation.calibration import BINS, calibration_bins, calibration_error
 from compoundnet.train.evaluation.evaluation_report import wilson
 from compoundnet.train.evaluation.mistakes import mistakes_sheet
@@ -80,7 +82,8 @@ def test_figures_of_classes_are_those_of_scikit_learn() -> None:
     assert found.means() == pytest.approx(
         {"recall": recall[present].mean(), "precision": precision[present].mean(), "f1": f1[present].mean()}
     )
-    np.testing.assert_array_equal(found.counts.confusion, metrics.confusion_matrix(labels, predicted, labels=range(7)))
+    matrix = metrics.confusion_matrix(labels, predicted, labels=range(7))
+    np.testing.assert_array_equal(found.counts.confusion.toarray(), matrix)
     assert found.counts.top5 == pytest.approx(metrics.top_k_accuracy_score(labels, logits, k=5, labels=range(7)))
     assert found.counts.loss == pytest.approx(metrics.log_loss(labels, special.softmax(logits, 1), labels=range(7)))
 
@@ -99,6 +102,25 @@ def test_the_json_document_of_a_thousand_classes_is_small() -> None:
     values = image_values(torch.from_numpy(random.normal(0, 1, (5000, 1000))), torch.from_numpy(truth), 1.0).numpy()
     fields = single_label_report(values, tuple(map(str, range(1000))), 1.0).fields()
     assert len(msgspec.json.encode(fields["confusion"])) < 100_000  # all cells: 2 MB
+
+
+def test_the_memory_of_a_report_is_that_of_its_images() -> None:
+    """All pairs of ImageNet-21k's 21,843 classes take 3.8 GB."""
+    labels, truth = tuple(map(str, range(21_843))), np.array([21_842, 21_842, 0])
+    logits = np.zeros((3, len(labels)), np.float32)
+    logits[[0, 1, 2], [21_842, 7, 0]] = 5
+    values = image_values(torch.from_numpy(logits), torch.from_numpy(truth), 1.0).numpy()
+    tracemalloc.start()
+    try:
+        found = single_label_report(values, labels, 1.0)
+        fields, counts = found.fields(), counts_of_logits(logits, truth)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 50e6
+    assert (found.counts.top1, counts.top1, found.counts.count) == (2 / 3, 2 / 3, 3)
+    assert fields["confusion"] == {"labels": ["0", "7", "21842"], "cells": [[0, 0, 1], [2, 1, 1], [2, 2, 1]]}
+    assert [(score.label, score.most_confused) for score in found.classes] == [("0", None), ("21842", "7")]
 
 
 def test_equal_logits_are_ranked_by_number() -> None:

@@ -54,7 +54,8 @@ class Evaluation(msgspec.Struct, frozen=True, eq=False):
     @property
     def confusion(self) -> NDArray[np.int64]:
         """int64[true class, predicted class], in the model's order. Raises CompoundNetError for several labels."""
-        return self._single.counts.confusion
+        found: NDArray[np.int64] = self._single.counts.confusion.toarray()
+        return found
 
     @property
     def _single(self) -> SingleLabelReport:
@@ -89,12 +90,14 @@ class Evaluation(msgspec.Struct, frozen=True, eq=False):
         """Write the confusion matrix as a CSV file: a row for each true class, a column for each predicted one."""
         report = self._single
         with csv_file(path, [("true class", str), *((report.labels[place], int) for place in report.present)]) as write:
-            for place in report.present:
-                write([report.labels[place], *self.confusion[place, report.present].tolist()])
+            for place, row in zip(report.present, report.matrix, strict=True):
+                write([report.labels[place], *row.tolist()])
 
     def draw_confusion(self) -> bytes:
         """Draw the confusion matrix as PNG; each row is normalised to fractions of its true class."""
-        return draw_confusion(self.confusion, self.report.labels, f"{self.result.network} on {self.result.dataset}")
+        report, result = self._single, self.result
+        labels = tuple(report.labels[place] for place in report.present)
+        return draw_confusion(report.matrix, labels, f"{result.network} on {result.dataset}")
 
 
 def evaluate(

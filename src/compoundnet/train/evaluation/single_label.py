@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import PurePath
 
@@ -9,11 +10,12 @@ import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import sparse
 from torch import Tensor
 
 from compoundnet.base import CompoundNetError
 from compoundnet.base.table_files import Columns
-from compoundnet.train.counts import Counts
+from compoundnet.train.counts import Counts, confusion_of
 from compoundnet.train.evaluation.calibration import Calibration, calibration_bins, calibration_error
 from compoundnet.train.evaluation.evaluation_report import Cells, Mistake, WilsonInterval, wilson
 
@@ -128,11 +130,12 @@ class SingleLabelReport(msgspec.Struct, frozen=True, eq=False):
         present = self.present
         if 2 <= len(present) <= _PRINTED:
             names = [self.labels[number] for number in present]
-            matrix = self.counts.confusion[np.ix_(present, present)]
             found.append(
                 Cells(
                     ("true, then predicted", *(f">{name}" for name in names)),
-                    tuple((name, *(f"{count:,}" for count in row)) for name, row in zip(names, matrix, strict=True)),
+                    tuple(
+                        (name, *(f"{count:,}" for count in row)) for name, row in zip(names, self.matrix, strict=True)
+                    ),
                 )
             )
         return found
@@ -142,11 +145,16 @@ class SingleLabelReport(msgspec.Struct, frozen=True, eq=False):
         """The classes with images or predictions, in the model's order: those of a confusion matrix."""
         return np.flatnonzero(self.counts.confusion.sum(1) + self.counts.confusion.sum(0))
 
+    @property
+    def matrix(self) -> NDArray[np.int64]:
+        """int64[true class, predicted class] of the classes that are `present`."""
+        found: NDArray[np.int64] = self.counts.confusion[np.ix_(self.present, self.present)].toarray()
+        return found
+
     def fields(self) -> dict[str, object]:
         present = self.present
-        matrix = self.counts.confusion[np.ix_(present, present)]
-        true, predicted = np.nonzero(matrix)
-        cells = np.stack([true, predicted, matrix[true, predicted]], 1)
+        found = self.counts.confusion[np.ix_(present, present)].sorted_indices().tocoo()
+        cells = np.stack([found.row, found.col, found.data], 1)
         return {
             "top1_interval": [self.interval.low, self.interval.high],
             **{f"mean_{name}": value for name, value in self.means().items() if name != "recall"},
@@ -225,8 +233,7 @@ def single_label_report(values: NDArray[np.float64], labels: tuple[str, ...], te
         raise CompoundNetError("there are no images to evaluate")
     column = dict(zip(_COLUMNS, values.T, strict=True))
     truth, predicted, rank = (column[name].astype(np.int64) for name in ("truth", "predicted", "rank"))
-    classes = len(labels)
-    confusion = np.bincount(truth * classes + predicted, minlength=classes * classes).reshape(classes, classes)
+    confusion = confusion_of(truth, predicted, len(labels))
     counts = Counts(confusion, int((rank <= Counts.TOP).sum()), float(column["loss"].mean()))
     right = truth == predicted
     bins = calibration_bins(column["probability"], right)
@@ -245,16 +252,16 @@ def single_label_report(values: NDArray[np.float64], labels: tuple[str, ...], te
     )
 
 
-def class_scores(confusion: NDArray[np.int64], labels: tuple[str, ...]) -> tuple[ClassScore, ...]:
+def class_scores(confusion: sparse.csr_array, labels: tuple[str, ...]) -> tuple[ClassScore, ...]:
     """Return the scores of the classes with images, from int64[true class, predicted class]."""
     scores = []
-    predicted = confusion.sum(0)
-    for number, row in enumerate(confusion):
-        if row.sum():
-            wrong = row.copy()
-            wrong[number] = 0
+    counts, predicted, rights = confusion.sum(1), confusion.sum(0), confusion.diagonal()
+    for number, (start, end) in enumerate(itertools.pairwise(confusion.indptr)):
+        if start < end:
+            columns = confusion.indices[start:end]
+            wrong = np.where(columns == number, 0, confusion.data[start:end])
             worst = int(wrong.argmax())
-            right, count = int(row[number]), int(row.sum())
+            right, count = int(rights[number]), int(counts[number])
             scores.append(
                 ClassScore(
                     label=labels[number],
@@ -263,7 +270,7 @@ def class_scores(confusion: NDArray[np.int64], labels: tuple[str, ...]) -> tuple
                     precision=right / int(predicted[number]) if predicted[number] else None,
                     recall=right / count,
                     f1=2 * right / (count + int(predicted[number])),
-                    most_confused=labels[worst] if wrong[worst] else None,
+                    most_confused=labels[columns[worst]] if wrong[worst] else None,
                     times=int(wrong[worst]),
                 )
             )
