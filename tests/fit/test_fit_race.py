@@ -80,7 +80,7 @@ def test_the_same_command_does_nothing_twice(
 
     monkeypatch.setattr(Trainings, "train_until", again)
     monkeypatch.setattr(Trainings, "estimate", again)
-    monkeypatch.setattr(Trainings, "on_all", again)
+    monkeypatch.setattr(trainings, "train", again)
     monkeypatch.setattr(forms, "export", again)
     monkeypatch.setattr(deployment, "evaluate", again)
     after = fit(images(), folder / "best", models=models, seconds=300)

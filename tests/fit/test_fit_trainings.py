@@ -136,7 +136,7 @@ def test_what_misses_its_budget_is_tried_at_lower_resolutions(
     held = images().split("test")
     in_int8 = msgspec.structs.replace(screened[0], candidate=wide.in_precision("int8"))
     missed = Judged(in_int8, held, fine_tuned=True, held_out=HeldOut(0.9, probe, len(held)), on_all=True)
-    assert made._deployed_lower(missed, model, model) == (32 in deployed)
+    assert (made._deployed_lower(missed, model, model) is not None) == (32 in deployed)
     assert [judged.screened.candidate.resolution for judged in asked] == deployed
     assert any(line.endswith(said) for line in lines) or not said
     if 48 in deployed:  # in any precision that fits, and with the probe that there is

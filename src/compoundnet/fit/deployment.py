@@ -82,7 +82,7 @@ def deploy(
         Answer(
             chosen, str(target), str(file), judged.fine_tuned, judged.screened.accuracy or 0.0, form.latency,
             form.export.bytes, form.export.agreement, form.drop, form.float32_layers, judged.held_out, judged.on_all,
-            slower=form.slower, layers_sought=form.searched, no_layers=form.no_layers,
+            slower=form.slower, layers_sought=form.searched, no_layers=form.no_layers, averaged=judged.averaged,
         ),
         "",
     )  # fmt: skip

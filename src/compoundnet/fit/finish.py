@@ -55,6 +55,22 @@ class _Taught(NamedTuple):
     held: HeldOut
 
 
+class Winner(NamedTuple):
+    """The network that became the answer.
+
+    Attributes:
+        candidate: The candidate that was trained.
+        judged: What was deployed: the candidate, perhaps at a lower resolution or in another precision.
+        model: The network, trained on all images.
+        lesson: Its teacher, if it had one.
+    """
+
+    candidate: Candidate
+    judged: Judged
+    model: ModelFolder
+    lesson: Lesson | None
+
+
 class Finish:
     """Makes the answer of the winners of a race.
 
@@ -67,6 +83,9 @@ class Finish:
         seconds: The time that each candidate's training of the usual length takes, as estimated.
         deadline: The time, by `time.time`, at which an answer is wanted.
         notify: Called with a line for each choice.
+
+    Attributes:
+        winner: After `run`, the network that is the answer, if it was trained on all images.
     """
 
     def __init__(
@@ -82,6 +101,7 @@ class Finish:
     ) -> None:
         self._state, self._dataset, self._trainings, self._starts = state, dataset, trainings, starts
         self._target, self._seconds, self._deadline, self._notify = target, seconds, deadline, notify
+        self.winner: Winner | None = None
 
     def run(self, winners: Sequence[Candidate]) -> Fit:
         """Return the state with the answer: of the first winner that meets the budget in its final form and is not
@@ -115,46 +135,47 @@ class Finish:
             self._say(f"distillation: {error}; it is left out")
         if taught is not None:
             model, held = taught.student, taught.held
-        if self._is_answer(candidate, held, on_all=True):
-            return False  # of an earlier call, in which it was trained for as long as there was time for
-        on_all = None
+        on_all, lesson = None, None if taught is None else taught.lesson
         try:
-            on_all = self._on_all(candidate, model, None if taught is None else taught.lesson)
+            on_all = self._on_all(candidate, model, lesson, said=self._is_answer(candidate, held, on_all=True))
         except TimeIsUpError as error:
             self._say(f"training on all images: {error}; the network that was trained on the others is the answer")
         (one,) = (one for one in self._state.screened if one.candidate == candidate)
         judged = Judged(one, task.held, fine_tuned=True, held_out=held, on_all=on_all is not None, instead=held.probe)
-        if self._deployed(judged, on_all or model, self._deadline):
-            return False
-        if self._deployed_lower(judged, model, on_all or model):
-            return False
-        self._say(f"{candidate}: the next takes its place")
-        return True
+        final = on_all or model
+        deployed = self._deployed(judged, final, self._deadline) or self._deployed_lower(judged, model, final)
+        if deployed is None:
+            self._say(f"{candidate}: the next takes its place")
+            return True
+        if on_all is not None:
+            self.winner = Winner(candidate, deployed, on_all, lesson)
+        return False
 
-    def _deployed(self, judged: Judged, model: ModelFolder, until: float) -> bool:
+    def _deployed(self, judged: Judged, model: ModelFolder, until: float) -> Judged | None:
+        """Deploy a network, and return what it was deployed as; None if its final form misses the budget."""
         candidate, found = judged.screened.candidate, judged.held_out
         assert found is not None
         if self._is_answer(candidate, found, on_all=judged.on_all):
-            return True  # of an earlier call
+            return judged  # of an earlier call
         make = copied(model, candidate.resolution)
         answer, excess = deploy(judged, make, self._state, self._dataset, self._target, until)
         if answer is None:
             self._say(f"{candidate} is fine-tuned, but in its final form {excess}")
-            return False
+            return None
         self._state = msgspec.structs.replace(self._state, answer=answer, finished=False)
-        return True
+        return judged
 
-    def _deployed_lower(self, missed: Judged, model: ModelFolder, final: ModelFolder) -> bool:
+    def _deployed_lower(self, missed: Judged, model: ModelFolder, final: ModelFolder) -> Judged | None:
         """Deploy a network that misses its budget at a lower resolution that fits, the highest that does, if more of
         the held-out images are right there than with the probe. `model` has not seen these, `final` may have."""
         candidate, found, tried = missed.screened.candidate, missed.held_out, False
         assert found is not None
         if self._state.limits.max_latency is None:
-            return False  # no resolution makes a file smaller
+            return None  # no resolution makes a file smaller
         for one in self._lower(missed.screened):
             if tried and time.time() > self._deadline:
                 self._say(f"the time is up, so {candidate} is not tried at still lower resolutions")
-                return False
+                return None
             tried = True
             side = one.candidate.resolution
             with scratch_folder(self._trainings.folder / "lower") as scratch:
@@ -162,12 +183,13 @@ class Finish:
             said = f"trained at {candidate.resolution} px, at {side} px {right.mean():.1%} of the held-out images right"
             if right.mean() <= found.probe:
                 self._say(f"{said}, the probe {found.probe:.1%}, so it is not taken")
-                return False
+                return None
             self._say(f"{said}, the probe {found.probe:.1%}")
             held = msgspec.structs.replace(found, accuracy=float(right.mean()))
-            if self._deployed(missed._replace(screened=one, held_out=held), final, self._deadline):
-                return True
-        return False
+            deployed = self._deployed(missed._replace(screened=one, held_out=held), final, self._deadline)
+            if deployed is not None:
+                return deployed
+        return None
 
     def _lower(self, missed: Screened) -> list[Screened]:
         """A candidate at lower resolutions, the highest first, in the precision of the screen or in any that fits."""
@@ -241,15 +263,18 @@ class Finish:
         dataset = msgspec.structs.replace(self._dataset, splits={"train": others})
         return train(probe_of(teacher, dataset, self._starts(teacher)), place, loggers=[]).model
 
-    def _on_all(self, candidate: Candidate, model: ModelFolder, lesson: Lesson | None) -> ModelFolder | None:
-        """Train the network further on all images, for as long as there is time for."""
+    def _on_all(
+        self, candidate: Candidate, model: ModelFolder, lesson: Lesson | None, *, said: bool
+    ) -> ModelFolder | None:
+        """Train the network further on all images, for as long as there is time for. `said`: by an earlier call."""
         epochs = self._trainings.begun_on_all(candidate, lesson) or self._epochs_on_all(candidate)
         if epochs is None:
             self._say(
                 f"{format_duration(self._left)} are left, too short to go on with all images, the held-out ones too"
             )
             return None
-        self._say(f"going on with all images, the held-out ones too, for {epochs} epochs")
+        if not said:
+            self._say(f"going on with all images, the held-out ones too, for {epochs} epochs")
         return self._trainings.on_all(candidate, model, epochs, self._notify, lesson)
 
     def _epochs_on_all(self, candidate: Candidate) -> int | None:

@@ -39,6 +39,7 @@ class Judged(NamedTuple):
         fine_tuned: Whether all of the network was trained.
         held_out: Of a fine-tuned network, what the held-out images say.
         on_all: Whether it was trained once more, on all training images.
+        averaged: The number of such trainings whose weights are averaged.
         instead: The accuracy, judged alike, of what is the answer if this is not: of another probe, or of the probe.
     """
 
@@ -47,6 +48,7 @@ class Judged(NamedTuple):
     fine_tuned: bool = False
     held_out: HeldOut | None = None
     on_all: bool = False
+    averaged: int = 1
     instead: float = 0.0
 
     @property

@@ -91,9 +91,9 @@ class RungJudge:
         """Return a one-line description of a finished trial."""
         settings, number = self._opened.settings, position(trial)
         had, planned = trial.user_attrs["epochs"], settings.epochs[number]
-        epochs = f"{planned}" if had == planned else f"{had:.3g} of {planned}"
+        epochs = f"{planned} epochs" if had == planned else f"{had:.3g} of {planned} epochs, each longer than planned"
         return (
-            f"{settings.candidates[number]}, {epochs} epochs: {trial.values[0]:.1%} of the held-out images,"
+            f"{settings.candidates[number]}, {epochs}: {trial.values[0]:.1%} of the held-out images,"
             f" {trial.user_attrs['seconds']:.0f} s"
         )
 

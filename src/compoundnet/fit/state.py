@@ -76,6 +76,7 @@ class Answer(msgspec.Struct, frozen=True):
         several_labels: Whether an image may have several labels, or none.
         layers_sought: Whether there was time to look for layers that lose less in float32, if int8 loses much.
         no_layers: Why none stay in float32, though int8 loses much; "" otherwise.
+        averaged: The number of trainings on all training images, each with another seed, whose weights are averaged.
         slower: How many times slower the machine was at the end than when the candidate was screened, by which the
             latency is corrected; 1 if it met the limit as it was measured.
     """
@@ -99,6 +100,7 @@ class Answer(msgspec.Struct, frozen=True):
     slower: float = 1.0
     layers_sought: bool = True
     no_layers: str = ""
+    averaged: int = 1
 
     def kept(self, limits: Limits) -> float:
         """Return the cross-validated accuracy less what its precision loses of it, unless that is little."""
@@ -116,6 +118,8 @@ class Answer(msgspec.Struct, frozen=True):
                 f" {100 * self.interval[0]:.1f} to {100 * self.interval[1]:.1f}), "
             )
         how = "fine-tuned" if self.fine_tuned else "probe"
+        if self.averaged > 1:
+            how += f", {self.averaged} trainings averaged"
         if self.float32_layers:
             how += f", {self.float32_layers} layers in float32"
         judged = f"{self.cross_validated:.1%} cross-validated, "

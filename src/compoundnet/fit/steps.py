@@ -15,6 +15,7 @@ from compoundnet.base.machine import default_threads
 from compoundnet.base.units import format_duration
 from compoundnet.data import Dataset
 from compoundnet.data.holdout import hold_out
+from compoundnet.fit.averaging import Averaging
 from compoundnet.fit.candidates import FLOAT, Candidate
 from compoundnet.fit.deployment import deploy, judge_on_test
 from compoundnet.fit.entry import Entry, NoRaceError
@@ -29,7 +30,7 @@ from compoundnet.fit.screen import Screened, probe_of
 from compoundnet.fit.screen_run import ScreenRun
 from compoundnet.fit.starts import StartingModels, is_from_scratch
 from compoundnet.fit.state import FIT_FILE, Answer, Fit, Rung, fit_folder
-from compoundnet.fit.trainings import HELD_OUT, Trainings, key
+from compoundnet.fit.trainings import FEW_IMAGES, HELD_OUT, Trainings, key
 from compoundnet.models import ModelFolder
 from compoundnet.train import InterruptedRunError, find_recipe, plan_task, train
 
@@ -261,6 +262,9 @@ class Steps:
         try:
             state, plan = entry.planned(state, trainings, promising)
             left = trainings.until - time.time()
+            if trainings.is_of_few(plan.entrants[0]):
+                self._notify(FEW_IMAGES)
+                state = state.noted(FEW_IMAGES)
             about = f"fine-tuning {plan.text()}; {format_duration(left)} of --time are left"
             self._notify(about)
             if not self._confirm(about):
@@ -274,6 +278,8 @@ class Steps:
                 nonlocal state
                 rungs.append(rung)
                 state = msgspec.structs.replace(state, rungs=tuple(rungs))
+                if len(rungs) == len(plan.rungs) and rung.epochs < rung.of:
+                    state = state.noted(f"epochs took longer than planned: {rung.epochs:.3g} of {rung.of} were trained")
                 self._keep(state)
                 time_left = format_duration(max(0.0, trainings.until - time.time()))
                 self._notify(f"rung {len(rungs)} of {len(plan.rungs)} is done; {time_left} are left")
@@ -288,7 +294,14 @@ class Steps:
             finish = Finish(
                 state, self._dataset, trainings, self._starts, self._target, costs, self._deadline, self._notify
             )
-            return finish.run(list(ranked))
+            state = finish.run(list(ranked))
+            if finish.winner is None:
+                return state
+            self._keep(state, report=True)  # what follows may take long
+            seconds = costs[finish.winner.candidate]
+            return Averaging(state, self._dataset, trainings, self._target, seconds, self._deadline, self._notify).run(
+                finish.winner
+            )
         except (TimeIsUpError, InterruptedRunError, KeyboardInterrupt) as error:
             why = str(error) if isinstance(error, TimeIsUpError) else "fine-tuning was stopped"
             raise NoRaceError(state, f"{why}; the same command goes on") from error

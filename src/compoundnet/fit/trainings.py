@@ -47,8 +47,13 @@ LEAST_STEPS = 100
 # 52.0 % at a quarter. At 32 px 41.4 and 39.1, 40.9 and 38.8 %; at 112 px 60.1 and 64.5 % for the first set. 100 images
 # a class at 64 px have 72.6 and 72.0 % after ten epochs at the usual rate and half of it.
 _FEW_RATE = 0.5
-# What all are trained by, and how the folder of a training on all images is named, before its epochs.
-_RECIPE, _ALL = "finetune", "-all-"
+FEW_IMAGES = (
+    f"the images are few, so that trainings have {LEAST_STEPS} steps at the least, at {_FEW_RATE:g} times the usual"
+    " learning rate"
+)
+# What all are trained by; how the folder of a training on all images is named, before its epochs, and before that the
+# number of one from the start.
+_RECIPE, _ALL, _AGAIN = "finetune", "-all-", "-again-"
 # The learning rate of a training that goes on with a trained network, as a fraction of that from the start.
 _GOING_ON = 0.3
 
@@ -120,6 +125,10 @@ class Trainings(NamedTuple):
         epochs = EPOCHS_SCALED if key(candidate) in self.fresh else EPOCHS
         return max(epochs, math.ceil(LEAST_STEPS / _epoch_steps(find_recipe(_RECIPE), self.images)))
 
+    def is_of_few(self, candidate: Candidate) -> bool:
+        """Return whether its images are so few that a candidate is trained for more epochs, at a lower rate."""
+        return key(candidate) not in self.fresh and self.usual(candidate) > EPOCHS
+
     def epochs(self, candidate: Candidate) -> int:
         """Return the length of the schedule in epochs."""
         return round(self.length * self.usual(candidate))
@@ -134,9 +143,8 @@ class Trainings(NamedTuple):
         return self.folder / f"{key(candidate)}-{schedule}-seed-{self.seed}"
 
     def _recipe(self, candidate: Candidate, epochs: int) -> Recipe:
-        fresh = key(candidate) in self.fresh
-        recipe = recipe_of(candidate.resolution, epochs, fresh=fresh)
-        if not fresh and self.usual(candidate) > EPOCHS:
+        recipe = recipe_of(candidate.resolution, epochs, fresh=key(candidate) in self.fresh)
+        if self.is_of_few(candidate):
             recipe = recipe.replace(lr=_FEW_RATE * recipe.lr)
         return recipe.replace(minival=self.held_out, seed=self.seed)
 
@@ -218,23 +226,61 @@ class Trainings(NamedTuple):
             notify: Called with what training has to say.
             lesson: The teacher, if it had one.
         """
-        place = self._place_taught(candidate, lesson)
         epochs = self.begun_on_all(candidate, lesson) or epochs
-        recipe = _going_on(self._recipe(candidate, epochs))
-        task = self._task(recipe, model, None if lesson is None else lesson.teacher)
+        task = self._task(_going_on(self._recipe(candidate, epochs)), model, None if lesson is None else lesson.teacher)
+        return self._on_all(candidate, task, self._place_of_all(candidate, lesson), model, notify)
+
+    def again(
+        self,
+        candidate: Candidate,
+        number: int,
+        model: ModelFolder,
+        epochs: int,
+        notify: Notify,
+        lesson: Lesson | None = None,
+    ) -> ModelFolder:
+        """Train a candidate once more from its start, on all images and with another seed; as `on_all`.
+
+        Args:
+            candidate: The candidate.
+            number: Which of these trainings it is, from 1, which decides its seed.
+            model: The network of before, whose temperature the result gets.
+            epochs: For how long. A training that was begun before keeps its length.
+            notify: Called with what training has to say.
+            lesson: The teacher, if the network of before had one.
+        """
+        epochs = self.begun_on_all(candidate, lesson, number) or epochs
+        recipe = self._recipe(candidate, epochs).replace(seed=self.seed + number)
+        task = self._task(recipe, self.starts[key(candidate)], None if lesson is None else lesson.teacher)
+        return self._on_all(candidate, task, self._place_of_all(candidate, lesson, number), model, notify)
+
+    def begun_on_all(self, candidate: Candidate, lesson: Lesson | None = None, number: int = 0) -> int | None:
+        """Return the epochs of a training on all images that was begun before; None if there was none.
+
+        Args:
+            candidate: The candidate.
+            lesson: Its teacher.
+            number: Of a training from the start; 0 for that which went on.
+        """
+        place = self._place_of_all(candidate, lesson, number)
+        begun = sorted(place.parent.glob(f"{place.name}{_ALL}*"))
+        return int(begun[0].name.removeprefix(f"{place.name}{_ALL}").partition(".")[0]) if begun else None
+
+    def _on_all(self, candidate: Candidate, task: Task, place: Path, model: ModelFolder, notify: Notify) -> ModelFolder:
+        """Train on all images by a task that holds some out; the result gets the temperature of the model."""
         whole = self.dataset.read_with(task.train.reading).split("train")
         recipe = task.recipe.replace(minival=0, select="last")
         task = msgspec.structs.replace(task, recipe=recipe, train=whole, held=None, notes=())
-        found = self._trained(candidate, task, place.with_name(f"{place.name}{_ALL}{epochs}"), notify, calibrated=False)
+        place = place.with_name(f"{place.name}{_ALL}{recipe.epochs:.0f}")
+        found = self._trained(candidate, task, place, notify, calibrated=False)
         if found.postprocess != model.postprocess:
             model.postprocess.save(found.folder / POSTPROCESS)
         return read_folder(found.folder, found.name)
 
-    def begun_on_all(self, candidate: Candidate, lesson: Lesson | None = None) -> int | None:
-        """Return the epochs of a training on all images that was begun before; None if there was none."""
+    def _place_of_all(self, candidate: Candidate, lesson: Lesson | None, number: int = 0) -> Path:
+        """The folder of a training on all images, without its epochs."""
         place = self._place_taught(candidate, lesson)
-        begun = sorted(place.parent.glob(f"{place.name}{_ALL}*"))
-        return int(begun[0].name.removeprefix(f"{place.name}{_ALL}").partition(".")[0]) if begun else None
+        return place.with_name(f"{place.name}{_AGAIN}{number}") if number else place
 
     def _place_taught(self, candidate: Candidate, lesson: Lesson | None) -> Path:
         place = self.place(candidate)

@@ -1,0 +1,158 @@
+"""The average: a winner is trained again with other seeds while there is time, and the weights of all are averaged.
+
+Fine-tunings of one pretrained network end so close together that the network with the mean of their weights is more
+accurate than each, and costs no more than one (Wortsman et al., "Model soups: averaging weights of multiple fine-tuned
+models improves accuracy without increasing inference time", ICML 2022).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import torch
+
+from compoundnet.base import Notify
+from compoundnet.data import Dataset
+from compoundnet.fit.deployment import copied, deploy
+from compoundnet.fit.finish import Winner, right_by_network
+from compoundnet.fit.in_time import TimeIsUpError
+from compoundnet.fit.race_plan import PLANNED, length_on_all
+from compoundnet.fit.state import Fit
+from compoundnet.fit.trainings import LEAST_HELD_OUT, Trainings, key
+from compoundnet.models import ModelFolder, load, read_folder, write_folder
+from compoundnet.train.evaluation.evaluation_report import wilson
+
+# How many are averaged at the most, and how long each of them is at the least, as a fraction of the usual length.
+# Lite0 on CIFAR-10, the mean of three trainings, and the average of two and of three: 10 images a class, 61.5, 63.4 and
+# 63.5 % (96 px, 30 epochs), 51.2, 52.8 and 52.7 % (64 px, 60 epochs, other images), 41.5, 42.8 and 43.0 % (32 px, 60
+# epochs), 38.5, 38.1 and 38.6 % (32 px, the other images); 100 a class, 69.2, 70.4 and 71.0 % (48 px, 15 epochs). Of
+# six of 20 epochs at 32 px 42.0, where they have 41.0 in the mean; two of 5 epochs at 48 px gain nothing.
+MOST, _SHORTEST = 5, 1.0
+
+
+class Averaging:
+    """Averages the answer with further trainings of the same candidate.
+
+    Args:
+        state: The state of the fit, with the winner as its answer.
+        dataset: The data.
+        trainings: The trainings.
+        target: The model folder of the answer.
+        seconds: The time that the winner's training of the usual length takes, as estimated.
+        deadline: The time, by `time.time`, at which an answer is wanted.
+        notify: Called with a line for each choice.
+    """
+
+    def __init__(
+        self,
+        state: Fit,
+        dataset: Dataset,
+        trainings: Trainings,
+        target: Path,
+        seconds: float,
+        deadline: float,
+        notify: Notify,
+    ) -> None:
+        self._state, self._dataset, self._trainings, self._target = state, dataset, trainings, target
+        self._seconds, self._deadline, self._notify = seconds, deadline, notify
+
+    def run(self, winner: Winner) -> Fit:
+        """Return the state with the average as its answer, or with that of before if there is no time for one.
+
+        Networks with inherited or new weights are not averaged: they end far from one another.
+
+        Raises:
+            InterruptedRunError: This process was asked to stop.
+        """
+        answer = self._state.answer
+        assert answer is not None
+        if key(winner.candidate) in self._trainings.fresh:
+            return self._state
+        members = self._members(winner)
+        if len(members) > answer.averaged:
+            self._deploy(winner, members)
+        return self._state
+
+    def _members(self, winner: Winner) -> list[ModelFolder]:
+        """The network, and as many further trainings as there is time for, those of an earlier call first."""
+        members = [winner.model]
+        for number in range(1, MOST):
+            begun = self._trainings.begun_on_all(winner.candidate, winner.lesson, number)
+            epochs = begun or self._epochs(winner)
+            if epochs is None:
+                break
+            if begun is None:
+                self._say(f"training it once more, on all images from the start, for {epochs} epochs, to average both")
+            try:
+                member = self._trainings.again(
+                    winner.candidate, number, winner.model, epochs, self._notify, winner.lesson
+                )
+            except TimeIsUpError as error:
+                self._say(f"training it once more: {error}; it is left out")
+                break
+            members.append(member)
+        return members
+
+    def _epochs(self, winner: Winner) -> int | None:
+        """For how many epochs there is time; None if for too few."""
+        left = PLANNED * (self._trainings.until - time.time())
+        length = length_on_all(self._seconds, self._trainings.held_out, left)
+        if length is None or length < _SHORTEST:
+            return None
+        return int(length * self._trainings.usual(winner.candidate))
+
+    def _deploy(self, winner: Winner, members: Sequence[ModelFolder]) -> None:
+        """Let the average take the place of the answer, unless the trainings went different ways."""
+        place = self._trainings.folder / f"average-of-{members[-1].folder.name}"
+        average = read_folder(place) if place.exists() else averaged(members, place)
+        held = winner.judged.held  # which all have been trained on by now
+        seen = held if len(held) >= LEAST_HELD_OUT else self._dataset.split("train")
+        before, now = (right_by_network(model, seen).mean() for model in (winner.model, average))
+        said = (
+            f"the average of {len(members)} trainings has {now:.1%} of {len(seen):,} training images right, one"
+            f" {before:.1%}"
+        )
+        taken = now >= wilson(round(before * len(seen)), len(seen)).low
+        self._say(f"{said}, so it is {'' if taken else 'not '}taken")
+        if not taken:
+            return
+        judged = winner.judged._replace(averaged=len(members))
+        make = copied(average, judged.screened.candidate.resolution)
+        answer, excess = deploy(judged, make, self._state, self._dataset, self._target, self._deadline)
+        if answer is None:
+            self._say(f"the average: in its final form {excess}, so that one training stays")
+            return
+        self._state = msgspec.structs.replace(self._state, answer=answer, finished=False)
+
+    def _say(self, text: str) -> None:
+        self._notify(text)
+        self._state = self._state.noted(text)
+
+
+def averaged(members: Sequence[ModelFolder], folder: Path) -> ModelFolder:
+    """Write the network whose weights are the mean of those of some trainings of it, and return the model.
+
+    Args:
+        members: The trainings; what is not weights comes from the first.
+        folder: The model folder to write.
+    """
+    first, states = members[0], [load(one).state_dict() for one in members]
+    mean = {
+        name: torch.stack([state[name].double() for state in states]).mean(0).float()
+        if tensor.is_floating_point()
+        else tensor
+        for name, tensor in states[0].items()
+    }
+    readme = (first.folder / "README.md").read_text(encoding="utf-8")
+    readme += (
+        f"\nThe weights are the mean of those of {len(members)} such trainings from different seeds; log.csv and"
+        " curves.png are of the first.\n"
+    )
+    extras = {name: (first.folder / name).read_bytes() for name in ("recipe.toml", "log.csv", "curves.png")}
+    return write_folder(
+        folder, first.network, mean, first.preprocess, labels=first.labels, postprocess=first.postprocess,
+        readme=readme, extras=extras,
+    )  # fmt: skip
