@@ -13,15 +13,17 @@ import torch
 from grey_images import images, write_models
 
 from compoundnet.data import Dataset
-from compoundnet.fit import Candidate, Fit, Limits, Screened, averaging
+from compoundnet.fit import Candidate, Fit, Limits, Screened, averaging, fit, read_fit
+from compoundnet.fit import trainings as trainings_module
 from compoundnet.fit.averaging import MOST, Averaging, averaged
 from compoundnet.fit.candidates import measured
-from compoundnet.fit.finish import Winner
+from compoundnet.fit.finish import HeldOutComparison, Winner
 from compoundnet.fit.forms import Judged
 from compoundnet.fit.in_time import TimeIsUpError
 from compoundnet.fit.state import Answer, HeldOut
 from compoundnet.fit.trainings import Trainings, key
 from compoundnet.models import ModelFolder, load, open_folder
+from compoundnet.train.interruptions import InterruptedRunError
 
 
 @pytest.fixture
@@ -186,3 +188,33 @@ def test_the_time_may_be_up_before_another_training_ends(
     found, said = average(winner, trainings, 1.0)
     assert found.answer is not None and found.answer.averaged == 2 and len(deployed) == 1
     assert "training it once more: the time was up after step 1; it is left out" in said
+
+
+def test_a_stop_leaves_one_training_and_the_same_command_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network is taken whatever the probe, since these images are too few to tell."""
+    monkeypatch.setattr(trainings_module, "LEAST_STEPS", 1)
+    monkeypatch.setattr(averaging, "MOST", 2)
+    monkeypatch.setattr(HeldOutComparison, "better", lambda *_: True)
+    models, said = write_models(tmp_path)[:1], list[str]()
+
+    def run() -> Answer:
+        found = fit(images(), tmp_path / "best", models=models, seconds=300, notify=said.append)
+        assert found.finished and found.answer is not None and found == read_fit(tmp_path / "best.fit")
+        return found.answer
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainings, "again", stopped)
+        before = run()
+    assert (before.fine_tuned, before.on_all, before.averaged) == (True, True, 1)
+    assert any("fine-tuned network of before: fine-tuning was stopped" in line for line in said)
+    after = run()
+    assert (after.candidate, after.held_out, after.averaged) == (before.candidate, before.held_out, 2)
+    assert "mean of those of 2 such trainings" in (tmp_path / "best" / "README.md").read_text()
+    assert "2 trainings averaged" in (tmp_path / "best.fit" / "report.html").read_text()
+
+
+def stopped(*_: object) -> ModelFolder:
+    """Ctrl-C while it is trained."""
+    raise InterruptedRunError("stopped")
