@@ -212,7 +212,7 @@ def test_a_stop_leaves_one_training_and_the_same_command_goes_on(
     after = run()
     assert (after.candidate, after.held_out, after.averaged) == (before.candidate, before.held_out, 2)
     assert "mean of those of 2 such trainings" in (tmp_path / "best" / "README.md").read_text()
-    assert "2 trainings averaged" in (tmp_path / "best.fit" / "report.html").read_text()
+    assert "averaged over 2 such trainings" in (tmp_path / "best.fit" / "report.html").read_text()
 
 
 def stopped(*_: object) -> ModelFolder:
