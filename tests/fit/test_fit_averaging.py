@@ -123,12 +123,13 @@ def test_it_is_done_as_often_as_there_is_time_for(
     assert (asked, deployed, said) == ([], [], []) and found.answer == answer_of(winner)
     found, said = average(winner, trainings, 700.0)
     epochs = asked[0][1]
-    assert 34 <= epochs < 2 * 34 and f"for {epochs} epochs, to average both" in said[0]
+    assert 34 <= epochs < 2 * 34 and f"for {epochs} epochs, to average the weights" in said[0]
     asked.clear()
     average(winner, trainings, 1.0)
     assert asked == [(number, 2 * 34) for number in range(1, MOST)]
     asked.clear()
-    found, _ = average(winner, trainings._replace(fresh=frozenset([key(winner.candidate)])), 1.0)
+    found, said = average(winner, trainings._replace(fresh=frozenset([key(winner.candidate)])), 1.0)
+    assert said == ["there is time for more trainings, but inherited or new weights are not averaged"]
     assert asked == [] and found.answer == answer_of(winner), "networks with inherited weights"
 
 

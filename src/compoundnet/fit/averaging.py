@@ -21,7 +21,7 @@ from compoundnet.fit.finish import Winner, right_by_network
 from compoundnet.fit.in_time import TimeIsUpError
 from compoundnet.fit.race_plan import PLANNED, length_on_all
 from compoundnet.fit.state import Fit
-from compoundnet.fit.trainings import LEAST_HELD_OUT, Trainings, key
+from compoundnet.fit.trainings import Trainings, key
 from compoundnet.models import ModelFolder, load, read_folder, write_folder
 from compoundnet.train.evaluation.evaluation_report import wilson
 
@@ -70,6 +70,8 @@ class Averaging:
         answer = self._state.answer
         assert answer is not None
         if key(winner.candidate) in self._trainings.fresh:
+            if self._epochs(winner) is not None:
+                self._say("there is time for more trainings, but inherited or new weights are not averaged")
             return self._state
         members = self._members(winner)
         if len(members) > answer.averaged:
@@ -85,7 +87,9 @@ class Averaging:
             if epochs is None:
                 break
             if begun is None:
-                self._say(f"training it once more, on all images from the start, for {epochs} epochs, to average both")
+                self._say(
+                    f"training it once more, on all images from the start, for {epochs} epochs, to average the weights"
+                )
             try:
                 member = self._trainings.again(
                     winner.candidate, number, winner.model, epochs, self._notify, winner.lesson
@@ -108,8 +112,7 @@ class Averaging:
         """Let the average take the place of the answer, unless the trainings went different ways."""
         place = self._trainings.folder / f"average-of-{members[-1].folder.name}"
         average = read_folder(place) if place.exists() else averaged(members, place)
-        held = winner.judged.held  # which all have been trained on by now
-        seen = held if len(held) >= LEAST_HELD_OUT else self._dataset.split("train")
+        seen = winner.judged.judges(self._dataset.split("train"))  # held out once, but all are trained on them by now
         before, now = (right_by_network(model, seen).mean() for model in (winner.model, average))
         said = (
             f"the average of {len(members)} trainings has {now:.1%} of {len(seen):,} training images right, one"

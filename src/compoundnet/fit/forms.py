@@ -51,6 +51,10 @@ class Judged(NamedTuple):
     averaged: int = 1
     instead: float = 0.0
 
+    def judges(self, train: Split) -> Split:
+        """Return the held-out images, or all training images where those are so few that one would decide."""
+        return self.held if len(self.held) >= LEAST_HELD_OUT else train
+
     @property
     def accuracy(self) -> float:
         """In float32: on the held-out images, or of a probe cross-validated."""
@@ -97,8 +101,7 @@ class Forms:
     ) -> None:
         self._model, self._state, self._train, self._scratch = model, state, dataset.split("train"), scratch
         self._judged, self._until = judged, until
-        # One of few images would decide.
-        judges = judged.held if len(judged.held) >= LEAST_HELD_OUT else self._train
+        judges = judged.judges(self._train)
         self._held = Dataset("training images", {judges.name: judges})
         # By folder; and the folder of a precision, if it is not named like it.
         self._exports, self._folders = dict[str, Export](), dict[str, str]()
