@@ -37,7 +37,6 @@ SETS = {"many": [100] * 10, "few": [10] * 10, "unequal": [300, 200, 140, 100, 70
 BUDGETS = (1.0, 0.33, 0.1)
 WAYS = ("fit", "largest", "lite0", "probe")
 LITE0 = "efficientnet-lite0"
-SIDES = (224, 192, 160, 128, 112, 96, 80, 64, 48, 32)
 MOST_EPOCHS, OVER = 20, 1.5
 
 
@@ -56,19 +55,21 @@ def latency(model: Any, resolution: int) -> float:
     """Milliseconds of one image on one thread, the median."""
     import msgspec
 
-    from compoundnet.fit.ways import noise, time_calls
+    from compoundnet.fit.ways import network_latency
     from compoundnet.models import open_folder
     from compoundnet.runtime import Embedder
 
     opened = open_folder(model)
-    run = Embedder(opened, preprocess=msgspec.structs.replace(opened.preprocess, size=resolution)).open(1)
-    image = noise(resolution)
-    return time_calls({"": lambda: run(image)})[""].median
+    return network_latency(Embedder(opened, preprocess=msgspec.structs.replace(opened.preprocess, size=resolution)), 1)
 
 
 def largest_side(limit: float) -> int | None:
-    """The largest resolution at which Lite0 is predicted to fit, and measured to."""
-    return next((side for side in SIDES if latency(LITE0, side) <= limit), None)
+    """The largest resolution at which Lite0 fits, of those that `fit` tries."""
+    from compoundnet.fit.candidates import resolutions_of
+    from compoundnet.models import open_folder
+
+    sides = reversed(resolutions_of(open_folder(LITE0)))
+    return next((side for side in sides if latency(LITE0, side) <= limit), None)
 
 
 def run_fit(cell: Cell, data: Any, scratch: Path) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def test_the_answer_is_a_model_folder_and_a_file_that_are_measured(found: tuple[
 
 def test_every_candidate_has_a_result_or_a_reason(found: tuple[Path, Fit, list[str]]) -> None:
     _, result, notes = found
-    assert [one.candidate.resolution for one in result.screened] == [32, 64, 48, 32]
+    assert [one.candidate.resolution for one in result.screened] == [32, 64, 56, 48, 40, 32]
     assert all(one.accuracy is not None and one.latency is not None for one in result.screened)
     assert [note for note in notes if "cross-validated probe" in note] == [str(one) for one in result.screened]
     latencies = [one.latency or 0 for one in pareto(result)]
@@ -73,6 +73,10 @@ def test_the_answer_is_shown_as_it_is_computed(found: tuple[Path, Fit, list[str]
     # One that was deployed in a precision which was not screened.
     assert answer_of(msgspec.structs.replace(fit, answer=answer)) == slow
     assert answer_of(msgspec.structs.replace(fit, answer=None)) is None
+    # One that was raised to a resolution at which it was not screened.
+    raised = msgspec.structs.replace(fit.answer, candidate=msgspec.structs.replace(slow.candidate, resolution=72))
+    found_at = answer_of(msgspec.structs.replace(fit, answer=raised))
+    assert found_at == Screened(raised.candidate, raised.latency, raised.cross_validated)
 
 
 def test_it_goes_on_where_it_stopped(
@@ -87,7 +91,7 @@ def test_it_goes_on_where_it_stopped(
     notes: list[str] = []
     after = fit(images(), output, Limits(max_latency=1000), models=models, notify=notes.append)
     assert after.screened == before.screened
-    assert "going on: 4 candidates are screened already" in notes
+    assert "going on: 6 candidates are screened already" in notes
     with pytest.raises(AssertionError, match="screened again"):  # other images
         fit(images(seed=5), output, models=models, notify=notes.append)
     assert any("holds results of other images" in note for note in notes)
@@ -105,7 +109,7 @@ def test_ctrl_c_leaves_the_best_so_far(tmp_path: Path, models: list[str], monkey
     monkeypatch.setattr(screen_run, "screen", interrupted)
     notes: list[str] = []
     result = fit(images(), tmp_path / "best", models=models, notify=notes.append)
-    assert result.answer is not None and result.left == 3
+    assert result.answer is not None and result.left == 5
     assert "stopped; finishing with the best so far" in notes
     assert (tmp_path / "best.onnx").exists()
     assert read_fit(tmp_path / "best.fit") == result
@@ -115,7 +119,7 @@ def test_ctrl_c_leaves_the_best_so_far(tmp_path: Path, models: list[str], monkey
 def test_the_budget_decides(models: list[str]) -> None:
     opened, chosen = {name: open_folder(name) for name in models}, dict.fromkeys(models, 64)
     free = find_candidates(opened, chosen, 3, Limits())
-    assert [excess for _, excess in free] == [None] * 4
+    assert [excess for _, excess in free] == [None] * 6
     macs = sorted(candidate.macs for candidate, _ in free)
     some = find_candidates(opened, chosen, 3, Limits(max_macs=macs[0]))
     assert [excess is None for candidate, excess in some if not candidate.scaled].count(True) == 2

@@ -17,8 +17,9 @@ from compoundnet.fit import Candidate, Fit, Limits, Screened, averaging, fit, re
 from compoundnet.fit import trainings as trainings_module
 from compoundnet.fit.averaging import MOST, Averaging, averaged
 from compoundnet.fit.candidates import measured
-from compoundnet.fit.finish import HeldOutComparison, Winner
+from compoundnet.fit.finish import Winner
 from compoundnet.fit.forms import Judged
+from compoundnet.fit.held_out import HeldOutComparison
 from compoundnet.fit.in_time import TimeIsUpError
 from compoundnet.fit.state import Answer, HeldOut
 from compoundnet.fit.trainings import Trainings, key

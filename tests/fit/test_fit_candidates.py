@@ -76,18 +76,18 @@ def test_what_exceeds_the_budget_is_named(name: str, says: str) -> None:
 
 
 def test_resolutions_go_up_to_that_of_the_model(lite: ModelFolder, small: ModelFolder) -> None:
-    assert resolutions_of(lite) == [32, 48, 64, 80, 96, 112, 128, 160, 192, 224]
+    assert resolutions_of(lite) == [32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224]
     assert resolutions_of(small) == [32]
     large = msgspec.structs.replace(lite, preprocess=msgspec.structs.replace(lite.preprocess, size=600))
-    assert resolutions_of(large)[9:] == [224, 260, 300, 380, 456, 528, 600]
+    assert resolutions_of(large)[11:] == [224, 260, 300, 380, 456, 528, 600]
     preprocess = msgspec.structs.replace(lite.preprocess, size=100)
-    assert resolutions_of(msgspec.structs.replace(lite, preprocess=preprocess)) == [32, 48, 64, 80, 96, 100]
+    assert resolutions_of(msgspec.structs.replace(lite, preprocess=preprocess)) == [32, 40, 48, 56, 64, 80, 96, 100]
 
 
 def test_the_resolution_of_the_images_comes_first_then_the_nearest(lite: ModelFolder) -> None:
     found = find_candidates({LITE: lite}, {LITE: 96}, 10, Limits())
     assert [candidate.resolution for candidate, _ in found][:5] == [96, 112, 80, 128, 64]
-    assert all(excess is None for _, excess in found) and len(found) == 10
+    assert all(excess is None for _, excess in found) and len(found) == 12
     with pytest.raises(CompoundNetError, match="no pretrained model is at hand"):
         find_candidates({}, {}, 10, Limits())
 

@@ -11,7 +11,6 @@ from compoundnet.fit import Fit, Limits, fit, screen, screen_run
 from compoundnet.fit.ways import compare_ways, other_ways
 from compoundnet.models import open_folder
 from compoundnet.runtime.exports.formats import FORMATS
-from compoundnet.runtime.timing.rounds import Latency
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +46,7 @@ def test_latencies_are_those_of_the_format(
     models: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, latency: float
 ) -> None:
     """Each network takes 2 ms on ONNX Runtime, in which the screen times it, and three times as long in the format."""
-    monkeypatch.setattr(screen, "time_calls", lambda _: {"": Latency(2.0, 2.0, 2.0, 2.0, 2.0, 0.0, 1)})
+    monkeypatch.setattr(screen, "network_latency", lambda *_: 2.0)
     monkeypatch.setattr(screen_run, "compare_ways", lambda *_: {" float32": 3.0})
     result = fit(images(), tmp_path / "best", Limits(max_latency=1000), models=models, format=form)
     assert {one.latency for one in result.screened} == {latency}

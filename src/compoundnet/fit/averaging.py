@@ -17,7 +17,8 @@ import torch
 from compoundnet.base import Notify
 from compoundnet.data import Dataset
 from compoundnet.fit.deployment import copied, deploy
-from compoundnet.fit.finish import Winner, right_by_network
+from compoundnet.fit.finish import Winner
+from compoundnet.fit.held_out import right_by_network
 from compoundnet.fit.in_time import TimeIsUpError
 from compoundnet.fit.race_plan import PLANNED, length_on_all
 from compoundnet.fit.state import Fit

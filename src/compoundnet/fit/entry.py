@@ -11,6 +11,7 @@ from compoundnet.base import CompoundNetError, Notify
 from compoundnet.base.units import format_duration
 from compoundnet.data import Dataset
 from compoundnet.fit.candidates import FLOAT, Candidate
+from compoundnet.fit.limits import SAFE
 from compoundnet.fit.race_plan import ENTRANTS, LENGTHS, RacePlan, estimate_all, largest_of_equal, plan_in_time
 from compoundnet.fit.screen import Screened
 from compoundnet.fit.starts import StartingModels
@@ -18,8 +19,6 @@ from compoundnet.fit.state import Fit
 from compoundnet.fit.trainings import HELD_OUT, LEAST_HELD_OUT, Trainings, held_out_alone, key
 from compoundnet.fit.ways import compare_ways, faster_way
 
-# The part of the limit of latency within which a candidate is trained, unless none is.
-_SAFE = 0.97
 # The candidates of which some start.
 _MOST = 2 * ENTRANTS
 
@@ -56,7 +55,7 @@ class Entry:
         close = len({key(one.candidate) for one in state.ranking}) - len(ranked)
         if close:
             self._notify(
-                f"{close} candidate{'s' * (close != 1)} within {1 - _SAFE:.0%} of --max-latency"
+                f"{close} candidate{'s' * (close != 1)} within {1 - SAFE:.0%} of --max-latency"
                 f" {'are' if close != 1 else 'is'} not fine-tuned: the deployed file might miss it"
             )
         if self._few:
@@ -84,7 +83,7 @@ class Entry:
         safe = [
             one
             for one in state.ranking
-            if (fastest if one.candidate.way == float32 else 1.0) * (one.latency or 0.0) <= _SAFE * limit
+            if (fastest if one.candidate.way == float32 else 1.0) * (one.latency or 0.0) <= SAFE * limit
         ]
         return safe or state.ranking
 
@@ -166,7 +165,7 @@ class Entry:
             self._notify(f"{candidate} is not fine-tuned: {error}")
             return False
         latency = one.latency / state.ratios[candidate.way] * ratio
-        fast = latency <= (limit if alone else _SAFE * limit)
+        fast = latency <= (limit if alone else SAFE * limit)
         self._notify(
             f"{candidate} timed: {latency:.3g} ms, {ratio:.2f} times that of the screen"
             f"{'' if fast else ', so it is not fine-tuned'}"
@@ -185,7 +184,7 @@ def _in_faster_way(one: Screened, state: Fit) -> Screened | None:
     assert one.latency is not None and limit is not None
     as_screened = one.latency / ratios[candidate.way]
     faster = {way: ratio for way, ratio in ratios.items() if ratio < ratios[candidate.way]}
-    found = faster_way(candidate, as_screened, _SAFE * limit, faster)
+    found = faster_way(candidate, as_screened, SAFE * limit, faster)
     if found is None or found.exceeds(state.limits) is not None:
         return None
     return _in_way(one, found, state)

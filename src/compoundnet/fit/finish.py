@@ -10,7 +10,6 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from compoundnet.base import Notify, scratch_folder
 from compoundnet.base.units import format_duration
@@ -18,33 +17,17 @@ from compoundnet.data import Dataset, Split
 from compoundnet.fit.candidates import Candidate, in_fitting_precision, measured, resolutions_of
 from compoundnet.fit.deployment import copied, deploy
 from compoundnet.fit.forms import Judged
+from compoundnet.fit.held_out import HeldOutComparison, right_by_network
 from compoundnet.fit.in_time import TimeIsUpError
 from compoundnet.fit.race_plan import LONGEST, PLANNED, WRITING, epoch_by, length_on_all
+from compoundnet.fit.raising import raise_resolution
 from compoundnet.fit.screen import Screened, probe_of
 from compoundnet.fit.starts import StartingModels
 from compoundnet.fit.state import Fit, HeldOut
 from compoundnet.fit.trainings import LEAST_HELD_OUT, Lesson, Trainings, key
 from compoundnet.models import ModelFolder, read_folder
 from compoundnet.runtime import features
-from compoundnet.train import SingleLabelReport, Task, evaluate, fit_probe, train
-
-# The probe stays only if it is better with this confidence: fine-tuning is better on average.
-_CONFIDENCE = 0.95
-
-
-class HeldOutComparison(NamedTuple):
-    """Which held-out images the fine-tuned network and the probe get right, bool[N] each."""
-
-    tuned: NDArray[np.bool_]
-    probed: NDArray[np.bool_]
-
-    def better(self, on_all: bool) -> bool:
-        """Return whether the network is taken. One that will be trained on all images, as the probe is, is taken unless
-        the probe is better with 95 % confidence (McNemar's exact test); another if it is as good."""
-        only_probe, only_tuned = int((self.probed & ~self.tuned).sum()), int((self.tuned & ~self.probed).sum())
-        if only_tuned >= only_probe or not on_all:
-            return only_tuned >= only_probe
-        return bool(stats.binomtest(only_probe, only_probe + only_tuned).pvalue > 1 - _CONFIDENCE)
+from compoundnet.train import Task, fit_probe, train
 
 
 class _Taught(NamedTuple):
@@ -60,7 +43,7 @@ class Winner(NamedTuple):
 
     Attributes:
         candidate: The candidate that was trained.
-        judged: What was deployed: the candidate, perhaps at a lower resolution or in another precision.
+        judged: What was deployed: the candidate, perhaps at another resolution or in another precision.
         model: The network, trained on all images.
         lesson: Its teacher, if it had one.
     """
@@ -135,15 +118,14 @@ class Finish:
             self._say(f"distillation: {error}; it is left out")
         if taught is not None:
             model, held = taught.student, taught.held
+        judged = self._at_best_resolution(candidate, model, task.held, held)
         on_all, lesson = None, None if taught is None else taught.lesson
         try:
-            on_all = self._on_all(candidate, model, lesson, said=self._is_answer(candidate, held, on_all=True))
+            on_all = self._on_all(candidate, model, lesson, said=self._is_answer(judged._replace(on_all=True)))
         except TimeIsUpError as error:
             self._say(f"training on all images: {error}; the network that was trained on the others is the answer")
-        (one,) = (one for one in self._state.screened if one.candidate == candidate)
-        judged = Judged(one, task.held, fine_tuned=True, held_out=held, on_all=on_all is not None, instead=held.probe)
-        final = on_all or model
-        deployed = self._deployed(judged, final, self._deadline) or self._deployed_lower(judged, model, final)
+        judged, final = judged._replace(on_all=on_all is not None), on_all or model
+        deployed = self._deployed(judged, final) or self._deployed_lower(judged, candidate, model, final)
         if deployed is None:
             self._say(f"{candidate}: the next takes its place")
             return True
@@ -151,21 +133,36 @@ class Finish:
             self.winner = Winner(candidate, deployed, on_all, lesson)
         return False
 
-    def _deployed(self, judged: Judged, model: ModelFolder, until: float) -> Judged | None:
+    def _at_best_resolution(self, candidate: Candidate, model: ModelFolder, held: Split, found: HeldOut) -> Judged:
+        """How a network is judged, at the resolution that is best for it."""
+        (one,) = (one for one in self._state.screened if one.candidate == candidate)
+        judged = Judged(one, held, fine_tuned=True, held_out=found, instead=found.probe)
+        base = self._starts.opened[candidate.model].network
+        judges = judged.judges(self._dataset.split("train"))
+        raised = raise_resolution(one, model, base, held, judges, self._state, self._say)
+        if raised is None:
+            return judged
+        # What it loses in a reduced precision must not cost more than the resolution gains.
+        instead = max(found.probe, found.accuracy)
+        found = msgspec.structs.replace(found, accuracy=float(raised.right.mean()))
+        return judged._replace(screened=raised.screened, held_out=found, instead=instead)
+
+    def _deployed(self, judged: Judged, model: ModelFolder) -> Judged | None:
         """Deploy a network, and return what it was deployed as; None if its final form misses the budget."""
-        candidate, found = judged.screened.candidate, judged.held_out
-        assert found is not None
-        if self._is_answer(candidate, found, on_all=judged.on_all):
+        if self._is_answer(judged):
             return judged  # of an earlier call
+        candidate = judged.screened.candidate
         make = copied(model, candidate.resolution)
-        answer, excess = deploy(judged, make, self._state, self._dataset, self._target, until)
+        answer, excess = deploy(judged, make, self._state, self._dataset, self._target, self._deadline)
         if answer is None:
             self._say(f"{candidate} is fine-tuned, but in its final form {excess}")
             return None
         self._state = msgspec.structs.replace(self._state, answer=answer, finished=False)
         return judged
 
-    def _deployed_lower(self, missed: Judged, model: ModelFolder, final: ModelFolder) -> Judged | None:
+    def _deployed_lower(
+        self, missed: Judged, trained: Candidate, model: ModelFolder, final: ModelFolder
+    ) -> Judged | None:
         """Deploy a network that misses its budget at a lower resolution that fits, the highest that does, if more of
         the held-out images are right there than with the probe. `model` has not seen these, `final` may have."""
         candidate, found, tried = missed.screened.candidate, missed.held_out, False
@@ -180,13 +177,13 @@ class Finish:
             side = one.candidate.resolution
             with scratch_folder(self._trainings.folder / "lower") as scratch:
                 right = right_by_network(copied(model, side)(scratch / "model"), missed.held)
-            said = f"trained at {candidate.resolution} px, at {side} px {right.mean():.1%} of the held-out images right"
+            said = f"trained at {trained.resolution} px, at {side} px {right.mean():.1%} of the held-out images right"
             if right.mean() <= found.probe:
                 self._say(f"{said}, the probe {found.probe:.1%}, so it is not taken")
                 return None
             self._say(f"{said}, the probe {found.probe:.1%}")
             held = msgspec.structs.replace(found, accuracy=float(right.mean()))
-            deployed = self._deployed(missed._replace(screened=one, held_out=held), final, self._deadline)
+            deployed = self._deployed(missed._replace(screened=one, held_out=held, instead=found.probe), final)
             if deployed is not None:
                 return deployed
         return None
@@ -204,12 +201,13 @@ class Finish:
         lower = [side for side in resolutions_of(base) if side < candidate.resolution]
         return [known.get((candidate.shape, side)) or at(side) for side in reversed(lower)]
 
-    def _is_answer(self, candidate: Candidate, held: HeldOut, *, on_all: bool) -> bool:
+    def _is_answer(self, judged: Judged) -> bool:
         """Whether the answer so far is this network, in whatever precision, trained as now."""
         answer = self._state.answer
         if answer is None:
             return False
-        return (key(answer.candidate), answer.held_out, answer.on_all) == (key(candidate), held, on_all)
+        now = (key(judged.screened.candidate), judged.held_out, judged.on_all)
+        return (key(answer.candidate), answer.held_out, answer.on_all) == now
 
     def _taught(
         self, candidate: Candidate, model: ModelFolder, task: Task, right: NDArray[np.bool_], held: HeldOut
@@ -302,10 +300,3 @@ class Finish:
     def _say(self, text: str) -> None:
         self._notify(text)
         self._state = self._state.noted(text)
-
-
-def right_by_network(model: ModelFolder, held: Split) -> NDArray[np.bool_]:
-    """Return bool[N]: which held-out images a model classifies correctly."""
-    report = evaluate(model, Dataset("held-out training images", {held.name: held}), split=held.name).report
-    assert isinstance(report, SingleLabelReport)
-    return np.asarray(report.images.predicted == report.images.truth)

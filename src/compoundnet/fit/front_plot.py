@@ -85,12 +85,15 @@ def judged_of(found: Fit) -> list[Screened]:
 
 
 def answer_of(found: Fit) -> Screened | None:
-    """Return what was judged of the answer: as it is computed, or else in another way; None if there is neither."""
-    if found.answer is None:
+    """Return what was judged of the answer: as it is computed, or else in another way; of a resolution at which it was
+    not screened, its latency with the accuracy of the probe of that of training. None if there is no answer."""
+    answer = found.answer
+    if answer is None:
         return None
-    own = found.answer.candidate
+    own = answer.candidate
     answers = [one for one in judged_of(found) if one.candidate.in_precision("") == own.in_precision("")]
-    return min(answers, key=lambda one: one.candidate != own, default=None)
+    unscreened = Screened(own, answer.latency, answer.cross_validated)
+    return min(answers, key=lambda one: one.candidate != own, default=unscreened)
 
 
 def _line(one: Screened) -> str:

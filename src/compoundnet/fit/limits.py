@@ -13,6 +13,8 @@ from compoundnet.base.values import read_toml
 
 # The accuracy, a fraction, that int8 may lose and still be as good as float32, unless `max_drop` says.
 LITTLE = 0.01
+# The part of a limit of latency that a network may take before it is trained and exported: it may take longer then.
+SAFE = 0.97
 _BOUNDS = ("max_latency", "max_size", "max_macs", "max_params", "max_memory", "max_sram", "max_flash")
 
 

@@ -12,7 +12,7 @@ from compoundnet.base import Notify, Progress, ignore
 from compoundnet.data import Dataset
 from compoundnet.fit.candidates import Candidate
 from compoundnet.fit.limits import Limits
-from compoundnet.fit.ways import noise, time_calls
+from compoundnet.fit.ways import network_latency
 from compoundnet.models import ModelFolder
 from compoundnet.runtime import Embedder
 from compoundnet.train import Task, find_recipe, fit_probe, plan_task
@@ -90,9 +90,7 @@ def screen(
     began = time.monotonic()
     task = probe_of(candidate, dataset, model)
     embedder = Embedder(model, preprocess=task.preprocess)
-    run, image = embedder.open(threads), noise(candidate.resolution)
-    latency = time_calls({"": lambda: run(image)})[""].median
-    latency *= (ratios or {}).get(candidate.way, 1.0)
+    latency = network_latency(embedder, threads) * (ratios or {}).get(candidate.way, 1.0)
     limit = limits.max_latency
     dropped = _slow(limit) if limit is not None and latency > limit else None
     if limit is not None and latency > reach * limit:

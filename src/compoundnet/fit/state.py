@@ -61,7 +61,7 @@ class Answer(msgspec.Struct, frozen=True):
         file: The deployed file.
         fine_tuned: Whether all of the network was trained; otherwise it is a probe.
         cross_validated: Of the probe, accuracy on the training images, each judged by a classifier that was not fitted
-            to it. Of a network that was trained at a higher resolution, that of its probe there if it was not judged.
+            to it. Of a network that was trained at another resolution, that of its probe there if it was not judged.
         latency: Milliseconds of one image of the deployed file, the median.
         size_bytes: Of the deployed file.
         agreement: Fraction of the images of the comparison of the deployed file with torch that have the same class.

@@ -25,6 +25,7 @@ from compoundnet.fit.images import identity_of
 from compoundnet.fit.in_time import TimeIsUpError
 from compoundnet.fit.limits import Limits
 from compoundnet.fit.race import fresh_keys, run_race
+from compoundnet.fit.raising import HIGHEST
 from compoundnet.fit.report import write_fit_report
 from compoundnet.fit.screen import Screened, probe_of
 from compoundnet.fit.screen_run import ScreenRun
@@ -138,7 +139,8 @@ class Steps:
         int8 = _SOUGHT if state.limits.max_drop is not None else _INT8
         last = int8 if best.candidate.precision == "int8" else 1
         first = _INT8 if state.answer.candidate.precision == "int8" else 1  # which is not sought in
-        return last / first * self._deployment + images * best.latency / 1e3
+        slowest = min(HIGHEST**2 * best.latency, state.limits.max_latency or math.inf)
+        return last / first * self._deployment + images * slowest / 1e3
 
     def _judged(self, state: Fit) -> Fit:
         """Judge the answer on the test images. One that cannot be read costs no more than that."""

@@ -109,6 +109,12 @@ def compare_ways(
     return {way: found.median / screened for way, found in timed.items()}
 
 
+def network_latency(embedder: Embedder, threads: int) -> float:
+    """Return the milliseconds of one image in float32 on ONNX Runtime, the median: what the screen times."""
+    run, image = embedder.open(threads), noise(embedder.preprocess.size)
+    return time_calls({"": lambda: run(image)})[""].median
+
+
 def _timed_ways(form: str) -> list[tuple[str, str]]:
     return other_ways(form) if form == SCREENED else [("", FLOAT), *other_ways(form)]
 
