@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -14,6 +15,7 @@ from compoundnet.fit import Candidate, Screened
 from compoundnet.fit.race import RungJudge, RungStudy
 from compoundnet.fit.race_plan import (
     RacePlan,
+    by_promise,
     equals_by_size,
     estimate_all,
     largest_of_equal,
@@ -21,6 +23,7 @@ from compoundnet.fit.race_plan import (
     plan_in_time,
     plan_race,
     promise,
+    with_raise,
 )
 from compoundnet.fit.trainings import EPOCHS, Trainings, held_out_alone
 from compoundnet.trials.studies import OpenedStudy
@@ -132,6 +135,35 @@ def test_of_equal_probes_the_larger_network_is_preferred() -> None:
     small, large = Candidate("m", 32, "float32", 1, 100, 1, 1), Candidate("m", 64, "float32", 1, 400, 1, 1)
     one, other = (RacePlan((which,), (1.0,), ((1, 1.0),), 1.0, 1.0, 1.0, 0.1) for which in (small, large))
     assert promise(other, 0.7) - promise(one, 0.7) == pytest.approx(2 * 0.02)
+
+
+def test_what_can_be_raised_after_training_promises_more() -> None:
+    """Half of what the higher resolution promises beyond the own: of its probe, and of its multiply-adds."""
+
+    def screened(model: str, side: int, accuracy: float) -> Screened:
+        return Screened(Candidate(model, side, "float32", 1, side**2, 1, 1), 1.0, accuracy)
+
+    low, middle, high = screened("m", 96, 0.6), screened("m", 128, 0.64), screened("m", 129, 0.9)
+    other = screened("other", 120, 0.9)
+    found = with_raise([other, high, middle, low])
+    larger = 0.02 * math.log2((128 / 96) ** 2)
+    assert found[low.candidate] == pytest.approx(0.6 + 0.5 * (0.5 * 0.04 + larger) / 0.5), "129 px are too high"
+    larger = 0.02 * math.log2((129 / 128) ** 2)
+    assert found[middle.candidate] == pytest.approx(0.64 + 0.5 * (0.5 * 0.26 + larger) / 0.5)
+    assert (found[high.candidate], found[other.candidate]) == (0.9, 0.9)
+    worse = screened("m", 128, 0.3)
+    assert with_raise([low, worse])[low.candidate] == 0.6, "it need not be raised"
+
+
+def test_the_order_by_promise_counts_probe_size_and_raise() -> None:
+    def screened(model: str, side: int, macs: int, accuracy: float) -> Screened:
+        return Screened(Candidate(model, side, "float32", 1, macs, 1, 1), 1.0, accuracy)
+
+    one, larger = screened("a", 64, 100, 0.70), screened("b", 64, 400, 0.63)  # two doublings are worth eight points
+    low, high = screened("c", 48, 100, 0.69), screened("c", 64, 178, 0.72)
+    ranked = [high, one, low, larger]
+    assert by_promise(ranked) == [high, low, larger, one]
+    assert by_promise([one, larger, low]) == [larger, one, low], "without what it can be raised to"
 
 
 def test_where_images_do_not_tell_the_largest_comes_first() -> None:

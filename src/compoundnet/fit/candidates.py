@@ -18,6 +18,8 @@ FLOAT = "float32"
 # Sides of the input that are tried, up to that of the model. Small steps pay most where images are small: Lite0 on 100
 # images a class of CIFAR-10 has 59.0, 65.0, 68.4, 72.2 and 72.6 % at 32, 40, 48, 56 and 64 px after ten epochs.
 RESOLUTIONS = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 260, 300, 380, 456, 528, 600)
+# The highest resolution at which a network may be deployed, as a multiple of that of training.
+HIGHEST = 4 / 3
 # Bytes of a parameter in an exported file, and of the graph around the parameters; the finished file is measured.
 _BYTES = {"float32": 4.0, "int8": 1.06}
 _GRAPH = 120_000

@@ -12,7 +12,16 @@ from compoundnet.base.units import format_duration
 from compoundnet.data import Dataset
 from compoundnet.fit.candidates import FLOAT, Candidate
 from compoundnet.fit.limits import SAFE
-from compoundnet.fit.race_plan import ENTRANTS, LENGTHS, RacePlan, estimate_all, largest_of_equal, plan_in_time
+from compoundnet.fit.race_plan import (
+    ENTRANTS,
+    LENGTHS,
+    RacePlan,
+    by_promise,
+    estimate_all,
+    largest_of_equal,
+    plan_in_time,
+    with_raise,
+)
 from compoundnet.fit.screen import Screened
 from compoundnet.fit.starts import StartingModels
 from compoundnet.fit.state import Fit
@@ -138,9 +147,12 @@ class Entry:
         self, state: Fit, trainings: Trainings, promising: Sequence[Screened], costs: Mapping[Candidate, float]
     ) -> RacePlan:
         left, images = trainings.until - time.time(), len(self._dataset.split("train"))
-        # Where an accuracy suffices, the order is that of cost.
-        equal = state.limits.min_accuracy is not None
-        accuracies = [0.0 if equal else one.accuracy or 0.0 for one in promising]
+        if state.limits.min_accuracy is not None:  # the order is that of cost
+            accuracies = [0.0] * len(promising)
+        else:
+            raised = with_raise(promising)
+            promising = promising if self._few else by_promise(promising)
+            accuracies = [raised[one.candidate] for one in promising]
         costed = [(one.candidate, costs[one.candidate]) for one in promising]
         most = 1 if self._few else ENTRANTS
         plan = plan_in_time(costed, accuracies, left, self._workers, most, held_out_alone(images))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from compoundnet.base import Notify, scratch_folder
 from compoundnet.base.units import format_duration
 from compoundnet.data import Dataset, Split
-from compoundnet.fit.candidates import Candidate, in_fitting_precision, measured, resolutions_of
+from compoundnet.fit.candidates import FLOAT, Candidate, in_fitting_precision, measured, resolutions_of
 from compoundnet.fit.deployment import copied, deploy
 from compoundnet.fit.forms import Judged
 from compoundnet.fit.held_out import HeldOutComparison, right_by_network
@@ -28,6 +28,7 @@ from compoundnet.fit.trainings import LEAST_HELD_OUT, Lesson, Trainings, key
 from compoundnet.models import ModelFolder, read_folder
 from compoundnet.runtime import features
 from compoundnet.train import Task, fit_probe, train
+from compoundnet.train.evaluation.evaluation_report import wilson
 
 
 class _Taught(NamedTuple):
@@ -124,7 +125,8 @@ class Finish:
             on_all = self._on_all(candidate, model, lesson, said=self._is_answer(judged._replace(on_all=True)))
         except TimeIsUpError as error:
             self._say(f"training on all images: {error}; the network that was trained on the others is the answer")
-        judged, final = judged._replace(on_all=on_all is not None), on_all or model
+        judged = judged._replace(on_all=on_all is not None)
+        judged, final = judged._replace(instead=max(judged.instead, self._of_probe(judged))), on_all or model
         deployed = self._deployed(judged, final) or self._deployed_lower(judged, candidate, model, final)
         if deployed is None:
             self._say(f"{candidate}: the next takes its place")
@@ -136,16 +138,28 @@ class Finish:
     def _at_best_resolution(self, candidate: Candidate, model: ModelFolder, held: Split, found: HeldOut) -> Judged:
         """How a network is judged, at the resolution that is best for it."""
         (one,) = (one for one in self._state.screened if one.candidate == candidate)
-        judged = Judged(one, held, fine_tuned=True, held_out=found, instead=found.probe)
+        judged = Judged(one, held, fine_tuned=True, held_out=found)
         base = self._starts.opened[candidate.model].network
         judges = judged.judges(self._dataset.split("train"))
         raised = raise_resolution(one, model, base, held, judges, self._state, self._say)
         if raised is None:
             return judged
-        # What it loses in a reduced precision must not cost more than the resolution gains.
-        instead = max(found.probe, found.accuracy)
+        # If it is too slow there in float32, int8 must not cost more than the resolution gains.
+        instead = found.accuracy if candidate.precision == FLOAT else 0.0
         found = msgspec.structs.replace(found, accuracy=float(raised.right.mean()))
         return judged._replace(screened=raised.screened, held_out=found, instead=instead)
+
+    def _of_probe(self, judged: Judged) -> float:
+        """The accuracy on the held-out images that a network must keep in a reduced precision, or the probe stays.
+
+        That of the probe, which is in float32. A network that was trained on all images, or a probe that would lose in
+        a reduced precision too, leaves the probe in its place only if it is worse than its 95 % interval.
+        """
+        found = judged.held_out
+        assert found is not None
+        if not judged.on_all and self._state.ranking[0].candidate.precision == FLOAT:
+            return found.probe
+        return wilson(round(found.probe * found.images), found.images).low
 
     def _deployed(self, judged: Judged, model: ModelFolder) -> Judged | None:
         """Deploy a network, and return what it was deployed as; None if its final form misses the budget."""
@@ -183,7 +197,8 @@ class Finish:
                 return None
             self._say(f"{said}, the probe {found.probe:.1%}")
             held = msgspec.structs.replace(found, accuracy=float(right.mean()))
-            deployed = self._deployed(missed._replace(screened=one, held_out=held, instead=found.probe), final)
+            judged = missed._replace(screened=one, held_out=held, instead=self._of_probe(missed))
+            deployed = self._deployed(judged, final)
             if deployed is not None:
                 return deployed
         return None

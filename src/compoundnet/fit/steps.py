@@ -16,7 +16,7 @@ from compoundnet.base.units import format_duration
 from compoundnet.data import Dataset
 from compoundnet.data.holdout import hold_out
 from compoundnet.fit.averaging import Averaging
-from compoundnet.fit.candidates import FLOAT, Candidate
+from compoundnet.fit.candidates import FLOAT, HIGHEST, Candidate
 from compoundnet.fit.deployment import deploy, judge_on_test
 from compoundnet.fit.entry import Entry, NoRaceError
 from compoundnet.fit.finish import Finish
@@ -25,7 +25,6 @@ from compoundnet.fit.images import identity_of
 from compoundnet.fit.in_time import TimeIsUpError
 from compoundnet.fit.limits import Limits
 from compoundnet.fit.race import fresh_keys, run_race
-from compoundnet.fit.raising import HIGHEST
 from compoundnet.fit.report import write_fit_report
 from compoundnet.fit.screen import Screened, probe_of
 from compoundnet.fit.screen_run import ScreenRun
