@@ -8,7 +8,6 @@ measured.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import msgspec
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from compoundnet.arch import Network
 from compoundnet.base import Notify
 from compoundnet.data import Split
-from compoundnet.fit.candidates import HIGHEST, measured
+from compoundnet.fit.candidates import HIGHEST, Candidate, measured
 from compoundnet.fit.held_out import right_by_network
 from compoundnet.fit.limits import SAFE
 from compoundnet.fit.screen import Screened
@@ -78,7 +77,7 @@ def raise_resolution(
     if (before := _of_answer(trained, state.answer)) is not None:
         same = before.candidate.resolution == trained.candidate.resolution
         return None if same else Raised(before, right_by_network(_at(model, before.candidate.resolution), held))
-    fitting = list(_fitting(trained, model, base, state))
+    fitting = _fitting(trained, model, base, state)
     higher = [fitting[place] for place in _evenly(len(fitting))]
     if not higher:
         return None
@@ -108,27 +107,31 @@ def _of_answer(trained: Screened, answer: Answer | None) -> Screened | None:
     return Screened(answer.candidate, answer.latency, trained.accuracy)
 
 
-def _fitting(trained: Screened, model: ModelFolder, base: Network, state: Fit) -> Iterator[Screened]:
-    """The candidate at higher resolutions that meet the budget, the highest first. The highest that is fast enough is
-    timed; those below it are faster."""
-    own, limits = trained.candidate, state.limits
-    limit, pace = limits.max_latency, None if trained.latency is None else trained.latency / own.macs
-    timed = False
-    for side in reversed(range(own.resolution + _STEP, int(HIGHEST * own.resolution) + 1, _STEP)):
-        costs = measured(own.model, base, side, model.network.num_classes, own.width, own.depth)
-        one = costs.in_precision(own.precision, own.backend)
-        if one.exceeds(limits) is not None:
-            continue
-        latency = None if pace is None else pace * one.macs
-        if limit is not None and not timed:
-            if latency is not None and latency > _HOPEFUL * limit:
-                continue
-            embedder = Embedder(_at(model, side))
-            latency = network_latency(embedder, state.threads) * state.ratios.get(one.way, 1.0)
-            if latency > SAFE * limit:
-                continue
-            timed, pace = True, latency / one.macs
-        yield Screened(one, latency, trained.accuracy)
+def _fitting(trained: Screened, model: ModelFolder, base: Network, state: Fit) -> list[Screened]:
+    """The candidate at higher resolutions that meet the budget, the highest first."""
+    own = trained.candidate
+    sides = reversed(range(own.resolution + _STEP, int(HIGHEST * own.resolution) + 1, _STEP))
+    costed = [
+        measured(own.model, base, side, model.network.num_classes, own.width, own.depth).in_precision(
+            own.precision, own.backend
+        )
+        for side in sides
+    ]
+    within = [one for one in costed if one.exceeds(state.limits) is None]
+    limit = state.limits.max_latency
+    if limit is None or not within:
+        return [Screened(one, None, trained.accuracy) for one in within]
+
+    def timed(one: Candidate) -> float:
+        return network_latency(Embedder(_at(model, one.resolution)), state.threads) * state.ratios.get(one.way, 1.0)
+
+    # Timed now: the machine may be faster, or slower, than when the candidate was screened.
+    pace = timed(own) / own.macs
+    for place, one in enumerate(within):
+        if pace * one.macs <= _HOPEFUL * limit and (latency := timed(one)) <= SAFE * limit:
+            pace = latency / one.macs  # those below it are faster
+            return [Screened(lower, pace * lower.macs, trained.accuracy) for lower in within[place:]]
+    return []
 
 
 def _evenly(count: int) -> list[int]:
