@@ -136,12 +136,20 @@ def test_a_way_other_than_the_screens_is_predicted_by_its_ratio(
     assert timed == [48, 64], "3.2 ms, within the limit"
 
 
-@pytest.mark.parametrize(("side", "fine_tuned", "asked"), [(64, True, []), (48, True, []), (64, False, [48, 64])])
+@pytest.mark.parametrize(
+    ("side", "held_out", "asked"),
+    [
+        (64, HeldOut(1.0, 0.8, 30), []),
+        (48, HeldOut(1.0, 0.8, 30), []),
+        (64, HeldOut(0.9, 0.8, 30), [48, 64]),  # another network
+        (64, None, [48, 64]),  # a probe
+    ],
+)
 def test_an_answer_of_before_keeps_its_resolution(
-    trained: Screened, model: ModelFolder, timed: list[int], right: dict[int, int], side: int, fine_tuned: bool,
-    asked: list[int],
+    trained: Screened, model: ModelFolder, timed: list[int], right: dict[int, int], side: int,
+    held_out: HeldOut | None, asked: list[int],
 ) -> None:  # fmt: skip
-    answer = Answer(at(model, side), "best", "best.onnx", fine_tuned, 0.5, 6.0, 1, None)
+    answer = Answer(at(model, side), "best", "best.onnx", held_out is not None, 0.5, 6.0, 1, None, held_out=held_out)
     found, said = raised(trained, model, Limits(max_latency=100.0), answer)
     assert timed == asked and bool(said) == bool(asked)
     if not asked:

@@ -74,9 +74,8 @@ def raise_resolution(
     """
     if state.limits.min_accuracy is not None:  # the cheapest is wanted
         return None
-    if (before := _of_answer(trained, state.answer)) is not None:
-        same = before.candidate.resolution == trained.candidate.resolution
-        return None if same else Raised(before, right_by_network(_at(model, before.candidate.resolution), held))
+    if (before := _of_answer(trained, model, held, state.answer)) is not None:
+        return None if before.screened.candidate.resolution == trained.candidate.resolution else before
     fitting = _fitting(trained, model, base, state)
     higher = [fitting[place] for place in _evenly(len(fitting))]
     if not higher:
@@ -97,14 +96,17 @@ def raise_resolution(
     return Raised(one, right_by_network(_at(model, best), held))
 
 
-def _of_answer(trained: Screened, answer: Answer | None) -> Screened | None:
-    """The answer of an earlier call, if it is this network at some resolution."""
-    if answer is None or not answer.fine_tuned or answer.candidate.shape != trained.candidate.shape:
+def _of_answer(trained: Screened, model: ModelFolder, held: Split, answer: Answer | None) -> Raised | None:
+    """The answer of an earlier call, if it is this network at some resolution: as many held-out images are right."""
+    if answer is None or answer.held_out is None or answer.candidate.shape != trained.candidate.shape:
         return None
     own, found = trained.candidate.resolution, answer.candidate.resolution
     if not own <= found <= HIGHEST * own:
         return None
-    return Screened(answer.candidate, answer.latency, trained.accuracy)
+    right = right_by_network(_at(model, found), held)
+    if float(right.mean()) != answer.held_out.accuracy:
+        return None
+    return Raised(Screened(answer.candidate, answer.latency, trained.accuracy), right)
 
 
 def _fitting(trained: Screened, model: ModelFolder, base: Network, state: Fit) -> list[Screened]:
