@@ -9,7 +9,9 @@ import msgspec
 import numpy as np
 import pytest
 from grey_images import images, write_models
+from numpy.typing import NDArray
 
+from compoundnet.data import Split
 from compoundnet.fit import Fit, Limits, Screened, raising
 from compoundnet.fit.candidates import Candidate, measured
 from compoundnet.fit.finish import Finish
@@ -118,6 +120,22 @@ def test_of_equals_the_highest_is_taken_and_the_own_if_none_is_as_good(
     assert found is None and said[0].endswith("66.7% at 64 px are right, so that of training stays")
 
 
+def test_it_is_judged_on_a_thousand_images_at_the_most(
+    trained: Screened, model: ModelFolder, timed: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def right(_: ModelFolder, split: Split) -> NDArray[np.bool_]:
+        asked.append(len(split))
+        return np.asarray(np.arange(len(split)) % 2 == 0)
+
+    monkeypatch.setattr(raising, "right_by_network", right)
+    held, said, state = images(test=1200).split("test"), list[str](), Fit("greys", "", "", Limits(), 1, "")
+    found = raise_resolution(trained, model, model.network, held, held, state, said.append)
+    assert found is not None and len(found.right) == 1200
+    assert asked == [1000, 1000, 1000, 1200] and "of 1,000 held-out training images 50.0% at 48 px" in said[0]
+
+
 def test_other_bounds_hold_too(trained: Screened, model: ModelFolder, timed: list[int], right: dict[int, int]) -> None:
     found, _ = raised(trained, model, Limits(max_latency=100.0, max_macs=at(model, 56).macs))
     assert found is not None and timed == [48, 56]
@@ -177,6 +195,11 @@ def test_the_winner_is_deployed_at_it(
     assert judged.instead == 0, "which is lost at the other resolution too"
     made._state = msgspec.structs.replace(made._state, screened=(trained,))
     assert any("so 56 px are taken" in note for note in made._state.notes)
+    late = Finish(
+        state, images(), trainings._replace(until=time.time() - 1), starts, tmp_path / "best", {}, 0.0, lambda _: None
+    )
+    assert late._at_best_resolution(trained.candidate, model, held, HeldOut(0.9, 0.8, len(held))).screened == trained
+    assert late._state.notes == ("the time is up, so no higher resolution is tried",)
     right[48] = 90
     judged = made._at_best_resolution(trained.candidate, model, held, HeldOut(0.9, 0.8, len(held)))
     assert judged.screened == trained and (judged.held_out, judged.instead) == (HeldOut(0.9, 0.8, len(held)), 0.0)

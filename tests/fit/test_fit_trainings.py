@@ -142,6 +142,9 @@ def test_what_misses_its_budget_is_tried_at_lower_resolutions(
     assert any(line.endswith(said) for line in lines) or not said
     if deployed:  # in any precision that fits, and with the probe that there is
         assert asked[0].screened == Screened(measured("m", start.network, 56, 3), accuracy=0.5)
+    if probe:  # at the resolution of training it was taken before
+        assert made._deployed_lower(missed, measured("m", start.network, 56, 3), model, model) is None
+        assert [judged.screened.candidate.resolution for judged in asked] == [56]
     if 32 not in deployed:
         return
     answer = made._state.answer

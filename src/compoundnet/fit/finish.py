@@ -139,6 +139,9 @@ class Finish:
         """How a network is judged, at the resolution that is best for it."""
         (one,) = (one for one in self._state.screened if one.candidate == candidate)
         judged = Judged(one, held, fine_tuned=True, held_out=found)
+        if time.time() > self._trainings.until:
+            self._say("the time is up, so no higher resolution is tried")
+            return judged
         base = self._starts.opened[candidate.model].network
         judges = judged.judges(self._dataset.split("train"))
         raised = raise_resolution(one, model, base, held, judges, self._state, self._say)
@@ -192,7 +195,7 @@ class Finish:
             with scratch_folder(self._trainings.folder / "lower") as scratch:
                 right = right_by_network(copied(model, side)(scratch / "model"), missed.held)
             said = f"trained at {trained.resolution} px, at {side} px {right.mean():.1%} of the held-out images right"
-            if right.mean() <= found.probe:
+            if side < trained.resolution and right.mean() <= found.probe:  # at its own it was taken
                 self._say(f"{said}, the probe {found.probe:.1%}, so it is not taken")
                 return None
             self._say(f"{said}, the probe {found.probe:.1%}")

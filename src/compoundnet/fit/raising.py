@@ -31,6 +31,8 @@ from compoundnet.runtime import Embedder
 # at 96. Lite1 of 96 px, 81.8, 83.1 at 112 and 83.2 at 128; with 10 a class, of 112 px, 65.1, 66.5 at 128 and 67.3 at
 # 144. Of digits, Lite0 of 48 px, 93.9 and 86.4 at 56.
 _STEP, _JUDGED = 8, 3
+# The images on which each is judged, of more evenly spaced ones, so that it takes seconds.
+_ENOUGH = 1000
 # A resolution is not timed if it is predicted to take more than so many times the limit: a prediction by multiply-adds
 # is too high where part of the time is not theirs.
 _HOPEFUL = 1.25
@@ -81,13 +83,15 @@ def raise_resolution(
     if not higher:
         return None
     own = trained.candidate.resolution
+    images = f"{'held-out ' if judges is held else ''}training images"
+    if len(judges) > _ENOUGH:
+        judges = judges.subset(np.linspace(0, len(judges) - 1, _ENOUGH).astype(np.int64))
     sides = [own, *(one.candidate.resolution for one in higher)]
     scores = {side: int(right_by_network(_at(model, side), judges).sum()) for side in sides}
     best = max(scores, key=lambda side: (scores[side], side))
     shares = ", ".join(f"{scores[side] / len(judges):.1%} at {side} px" for side in sorted(scores))
     notify(
-        f"{trained.candidate} at higher resolutions that fit: of {len(judges):,}"
-        f" {'held-out ' if judges is held else ''}training images {shares} are right, so"
+        f"{trained.candidate} at higher resolutions that fit: of {len(judges):,} {images} {shares} are right, so"
         f" {'that of training stays' if best == own else f'{best} px are taken'}"
     )
     if best == own:
