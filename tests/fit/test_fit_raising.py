@@ -195,9 +195,7 @@ def test_the_winner_is_deployed_at_it(
     assert judged.instead == 0, "which is lost at the other resolution too"
     made._state = msgspec.structs.replace(made._state, screened=(trained,))
     assert any("so 56 px are taken" in note for note in made._state.notes)
-    late = Finish(
-        state, images(), trainings._replace(until=time.time() - 1), starts, tmp_path / "best", {}, 0.0, lambda _: None
-    )
+    late = Finish(state, images(), trainings, starts, tmp_path / "best", {}, time.time() - 1, lambda _: None)
     assert late._at_best_resolution(trained.candidate, model, held, HeldOut(0.9, 0.8, len(held))).screened == trained
     assert late._state.notes == ("the time is up, so no higher resolution is tried",)
     right[48] = 90

@@ -139,7 +139,7 @@ class Finish:
         """How a network is judged, at the resolution that is best for it."""
         (one,) = (one for one in self._state.screened if one.candidate == candidate)
         judged = Judged(one, held, fine_tuned=True, held_out=found)
-        if time.time() > self._trainings.until:
+        if time.time() > self._deadline:
             self._say("the time is up, so no higher resolution is tried")
             return judged
         base = self._starts.opened[candidate.model].network
