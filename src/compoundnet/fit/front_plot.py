@@ -64,9 +64,10 @@ def draw_front(found: Fit) -> tuple[bytes, bytes]:
         log_axis(axes, "x", [*(one.latency or 0.0 for one in judged), *([limit] if limit else [])], "{:g}".format)
         chosen = answer_of(found)
         if chosen is not None:
+            named = "the answer" + ("" if chosen in judged else ", by the probe where it was trained")
             axes.plot(
                 [chosen.latency or 0.0], [100 * (chosen.accuracy or 0.0)], "o", markersize=14,
-                markerfacecolor="none", markeredgecolor=OKABE_ITO["black"], label="the answer",
+                markerfacecolor="none", markeredgecolor=OKABE_ITO["black"], label=named,
             )  # fmt: skip
         # Below the axes, where it hides no point.
         surface.legend(fontsize=10, edgecolor="none", loc="outside lower left", ncols=2)
