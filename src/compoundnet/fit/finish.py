@@ -11,13 +11,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from compoundnet.base import Notify, scratch_folder
+from compoundnet.base import Notify
 from compoundnet.base.units import format_duration
 from compoundnet.data import Dataset, Split
 from compoundnet.fit.candidates import FLOAT, Candidate, in_fitting_precision, measured, resolutions_of
 from compoundnet.fit.deployment import copied, deploy
 from compoundnet.fit.forms import Judged
-from compoundnet.fit.held_out import HeldOutComparison, right_by_network
+from compoundnet.fit.held_out import HeldOutComparison, at_resolution, right_by_network
 from compoundnet.fit.in_time import TimeIsUpError
 from compoundnet.fit.race_plan import LONGEST, PLANNED, WRITING, epoch_by, length_on_all
 from compoundnet.fit.raising import raise_resolution
@@ -192,8 +192,7 @@ class Finish:
                 return None
             tried = True
             side = one.candidate.resolution
-            with scratch_folder(self._trainings.folder / "lower") as scratch:
-                right = right_by_network(copied(model, side)(scratch / "model"), missed.held)
+            right = right_by_network(at_resolution(model, side), missed.held)
             said = f"trained at {trained.resolution} px, at {side} px {right.mean():.1%} of the held-out images right"
             if side < trained.resolution and right.mean() <= found.probe:  # at its own it was taken
                 self._say(f"{said}, the probe {found.probe:.1%}, so it is not taken")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
@@ -36,3 +37,8 @@ def right_by_network(model: ModelFolder, images: Split) -> NDArray[np.bool_]:
     report = evaluate(model, Dataset("training images", {images.name: images}), split=images.name).report
     assert isinstance(report, SingleLabelReport)
     return np.asarray(report.images.predicted == report.images.truth)
+
+
+def at_resolution(model: ModelFolder, side: int) -> ModelFolder:
+    """Return a model for images of a side in pixels."""
+    return msgspec.structs.replace(model, preprocess=msgspec.structs.replace(model.preprocess, size=side))

@@ -189,7 +189,7 @@ def promise(plan: RacePlan, accuracy: float) -> float:
     held_out = _HELD_OUT_LOSES * plan.held_out
     loses = _loses(_COUNTS * plan.length + plan.final) if plan.final else _loses(plan.length) + held_out
     chosen = _CHOICE * math.log2(len(plan.entrants)) - _MISTAKEN * _loses(plan.length)
-    return _LEFT * accuracy + _LARGER * math.log2(plan.entrants[0].macs) - loses + chosen
+    return _worth(plan.entrants[0], accuracy) - loses + chosen
 
 
 def _loses(length: float) -> float:
@@ -208,20 +208,21 @@ def with_raise(ranked: Sequence[Screened]) -> dict[Candidate, float]:
             if other.candidate.shape == own.shape
             and own.resolution < other.candidate.resolution <= HIGHEST * own.resolution
         ]
-        gain = max((_worth(other) - _worth(one) for other in higher), default=0.0)
-        accuracies[own] = (one.accuracy or 0.0) + _RAISED * max(0.0, gain) / _LEFT
+        accuracy = one.accuracy or 0.0
+        gains = [_worth(other.candidate, other.accuracy or 0.0) - _worth(own, accuracy) for other in higher]
+        accuracies[own] = accuracy + _RAISED * max([0.0, *gains]) / _LEFT
     return accuracies
 
 
 def by_promise(ranked: Sequence[Screened]) -> list[Screened]:
     """Return candidates in the order of what they promise if all are trained for as many epochs, the best first."""
     raised = with_raise(ranked)
-    return sorted(ranked, key=lambda one: -_worth(msgspec.structs.replace(one, accuracy=raised[one.candidate])))
+    return sorted(ranked, key=lambda one: -_worth(one.candidate, raised[one.candidate]))
 
 
-def _worth(one: Screened) -> float:
-    """What a candidate promises when it is trained for the usual length, up to a constant."""
-    return _LEFT * (one.accuracy or 0.0) + _LARGER * math.log2(one.candidate.macs)
+def _worth(candidate: Candidate, accuracy: float) -> float:
+    """What a candidate promises by its probe and its size when it is trained for the usual length, up to a constant."""
+    return _LEFT * accuracy + _LARGER * math.log2(candidate.macs)
 
 
 def largest_of_equal(ranked: Sequence[Screened], images: int) -> list[Screened]:

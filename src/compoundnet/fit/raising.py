@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,7 +17,7 @@ from compoundnet.arch import Network
 from compoundnet.base import Notify
 from compoundnet.data import Split
 from compoundnet.fit.candidates import HIGHEST, Candidate, measured
-from compoundnet.fit.held_out import right_by_network
+from compoundnet.fit.held_out import at_resolution, right_by_network
 from compoundnet.fit.limits import SAFE
 from compoundnet.fit.screen import Screened
 from compoundnet.fit.state import Answer, Fit
@@ -87,7 +86,8 @@ def raise_resolution(
     if len(judges) > _ENOUGH:
         judges = judges.subset(np.linspace(0, len(judges) - 1, _ENOUGH).astype(np.int64))
     sides = [own, *(one.candidate.resolution for one in higher)]
-    scores = {side: int(right_by_network(_at(model, side), judges).sum()) for side in sides}
+    rights = {side: right_by_network(at_resolution(model, side), judges) for side in sides}
+    scores = {side: int(right.sum()) for side, right in rights.items()}
     best = max(scores, key=lambda side: (scores[side], side))
     shares = ", ".join(f"{scores[side] / len(judges):.1%} at {side} px" for side in sorted(scores))
     notify(
@@ -97,7 +97,7 @@ def raise_resolution(
     if best == own:
         return None
     (one,) = (one for one in higher if one.candidate.resolution == best)
-    return Raised(one, right_by_network(_at(model, best), held))
+    return Raised(one, rights[best] if judges is held else right_by_network(at_resolution(model, best), held))
 
 
 def _of_answer(trained: Screened, model: ModelFolder, held: Split, answer: Answer | None) -> Raised | None:
@@ -107,7 +107,7 @@ def _of_answer(trained: Screened, model: ModelFolder, held: Split, answer: Answe
     own, found = trained.candidate.resolution, answer.candidate.resolution
     if not own <= found <= HIGHEST * own:
         return None
-    right = right_by_network(_at(model, found), held)
+    right = right_by_network(at_resolution(model, found), held)
     if float(right.mean()) != answer.held_out.accuracy:
         return None
     return Raised(Screened(answer.candidate, answer.latency, trained.accuracy), right)
@@ -129,7 +129,8 @@ def _fitting(trained: Screened, model: ModelFolder, base: Network, state: Fit) -
         return [Screened(one, None, trained.accuracy) for one in within]
 
     def timed(one: Candidate) -> float:
-        return network_latency(Embedder(_at(model, one.resolution)), state.threads) * state.ratios.get(one.way, 1.0)
+        embedder = Embedder(at_resolution(model, one.resolution))
+        return network_latency(embedder, state.threads) * state.ratios.get(one.way, 1.0)
 
     # Timed now: the machine may be faster, or slower, than when the candidate was screened.
     pace = timed(own) / own.macs
@@ -143,8 +144,3 @@ def _fitting(trained: Screened, model: ModelFolder, base: Network, state: Fit) -
 def _evenly(count: int) -> list[int]:
     """Places in a list, from the first to the last, as many as are judged."""
     return sorted({round(place) for place in np.linspace(0, count - 1, min(_JUDGED, count))})
-
-
-def _at(model: ModelFolder, side: int) -> ModelFolder:
-    """A model for images of a side in pixels."""
-    return msgspec.structs.replace(model, preprocess=msgspec.structs.replace(model.preprocess, size=side))
