@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -95,6 +95,20 @@ def test_a_model_keeps_its_fit(tmp_path: Path) -> None:
     for sizes in ((120, 640), (300, 300)):
         task = plan_task(finetune(), sized(sizes), start=model(tmp_path / str(sizes), padded))
         assert task.preprocess == padded
+
+
+@pytest.mark.parametrize("fit", ["pad", "squash"])
+@pytest.mark.parametrize("crop", [1.0, 0.95])
+def test_a_model_that_does_not_crop_keeps_its_crop_at_another_resolution(
+    fit: Literal["pad", "squash"], crop: float, tmp_path: Path
+) -> None:
+    start = model(tmp_path / "start", Preprocess(224, crop, fit=fit))
+    for side in (128, 320):
+        for recipe in (finetune(f"resolution={side}"), finetune(f"resolution={side}", "crop=none")):
+            task = plan_task(recipe, sized((120, 640)), start=start)
+            assert (task.preprocess.size, task.preprocess.fit, task.preprocess.crop) == (side, fit, crop)
+    # Its images as centre squares: the authors' rule.
+    assert plan_task(finetune("fit=crop"), sized((300, 300)), start=start).preprocess.crop == 0.875
 
 
 @pytest.mark.parametrize("name", ["imagenet", "kornblith"])

@@ -113,11 +113,12 @@ def _crop(recipe: Recipe, base: Preprocess, fit: Fit, size: int, small: bool) ->
     Pad and squash are for images of which every part matters. Small images were cut out or reduced by someone, who left
     no margin around the object.
     """
-    rule = base.crop if size == base.size and fit == base.fit else Preprocess.authors(size).crop
     if isinstance(recipe.crop, float | int):
         return recipe.crop, []
-    if fit not in ("crop", base.fit):
-        return 1.0, []
+    if fit == "crop":
+        rule = base.crop if size == base.size and base.fit == "crop" else Preprocess.authors(size).crop
+    else:  # at any resolution: the authors' rule is one for centre squares
+        rule = base.crop if fit == base.fit else 1.0
     if recipe.crop == "auto" and small and rule < 1:
         return 1.0, [
             "crop 1: evaluation sees all of a square image, because small images have no margin to cut off"
