@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import threading
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -208,7 +209,7 @@ def test_suffixes_that_are_not_read_say_what_to_do(monkeypatch: pytest.MonkeyPat
     advice = images.unread_suffixes.__wrapped__()
     assert advice[".heic"] == "pip install 'compoundnet[heif]'"
     assert advice[".avif"] == "pip install --upgrade pillow"
-    assert advice[".cr2"] == "convert them to JPEG or PNG"
+    assert advice[".cr2"] == advice[".ico"] == "convert them to JPEG or PNG"
     assert ".jpg" not in advice
 
 
@@ -219,20 +220,46 @@ def test_in_memory_a_whole_image_is_read_as_a_file_is(tmp_path: Path) -> None:
     assert damage and Image.open(io.BytesIO(content)).size == (80, 60)
 
 
-def progressive(scans: int) -> bytes:
+def progressive(scans: int, before: bytes = b"") -> bytes:
     """A progressive JPEG whose last scan is repeated; each takes the decoder the time of all pixels."""
     content = io.BytesIO()
     Image.new("L", (64, 64), 128).save(content, "JPEG", progressive=True)
     whole = content.getvalue()
     start, own = whole.rindex(b"\xff\xda"), whole.count(b"\xff\xda")
-    return whole[:-2] + whole[start:-2] * (scans - own) + b"\xff\xd9" + b"\xff\xda" * 200  # what follows does not count
+    more = (before + whole[start:-2]) * (scans - own)
+    return whole[:-2] + more + b"\xff\xd9" + b"\xff\xda" * 200  # what follows does not count
 
 
-def test_a_jpeg_of_many_scans_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "many.jpg").write_bytes(progressive(101))
-    (tmp_path / "most.jpg").write_bytes(progressive(100))
+def preceded_by_tem(scans: int) -> bytes:
+    """The same with a marker that has no length before each scan."""
+    return progressive(scans, b"\xff\x01")
+
+
+def channel_by_channel(scans: int) -> bytes:
+    """A baseline JPEG whose scans hold one colour channel each, and hardly any data."""
+    content = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(content, "JPEG", subsampling=0)
+    header = content.getvalue()[: content.getvalue().index(b"\xff\xda")]
+    each = [b"\xff\xda\0\x08\x01" + bytes([number % 3 + 1]) + b"\0\0\x3f\0" + bytes(16) for number in range(scans)]
+    return header + b"".join(each) + b"\xff\xd9" + b"\xff\xda" * 200
+
+
+def one_of_several(scans: int) -> bytes:
+    """The same, followed by a second image, as cameras with two lenses write them (MPO)."""
+    content = io.BytesIO()
+    two = Image.new("RGB", (64, 64))
+    two.save(content, "MPO", save_all=True, append_images=[two], subsampling=0)
+    whole, plain = content.getvalue(), channel_by_channel(scans)
+    first = whole.index(b"\xff\xda")
+    return whole[:first] + plain[plain.index(b"\xff\xda") :] + whole[whole.index(b"\xff\xd9", first) + 2 :]
+
+
+@pytest.mark.parametrize("jpeg", [progressive, preceded_by_tem, channel_by_channel, one_of_several])
+def test_a_jpeg_of_many_scans_is_refused(tmp_path: Path, jpeg: Callable[[int], bytes]) -> None:
+    (tmp_path / "many.jpg").write_bytes(jpeg(101))
+    (tmp_path / "most.jpg").write_bytes(jpeg(100))
     assert images.read_image(tmp_path / "most.jpg").size == (64, 64)
     with pytest.raises(images.UnreadableImageError, match="it has 101 scans, and 100 is the limit"):
         images.read_image(tmp_path / "many.jpg")
     with pytest.raises(ValueError, match="101 scans"):
-        images.decode(progressive(101), images.Reading(allow_truncated=True))
+        images.decode(jpeg(101), images.Reading(allow_truncated=True))

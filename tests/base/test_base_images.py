@@ -1,6 +1,7 @@
 """Reading images: every kind a person has gives the colours it shows, and every bad one a reason."""
 
 import io
+import os
 import pickle
 import struct
 import subprocess
@@ -12,11 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from compoundnet.base import CompoundNetError, images
 
 Pixels = NDArray[np.uint8]
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
 
 
 @pytest.fixture
@@ -49,7 +51,7 @@ def grey_of(image: Pixels) -> Pixels:
     return image[..., 0]
 
 
-@pytest.mark.parametrize("ending", ["png", "bmp", "tif", "ppm", "webp", "tga", "jp2"])
+@pytest.mark.parametrize("ending", ["png", "bmp", "dib", "tif", "ppm", "webp", "tga", "jp2", "pcx", "qoi", "sgi"])
 def test_lossless_formats_give_the_same_pixels(tmp_path: Path, colours: Pixels, ending: str) -> None:
     options: dict[str, Any] = {"webp": {"lossless": True}, "jp2": {"irreversible": False}}.get(ending, {})
     path = saved(tmp_path, Image.fromarray(colours), f"image.{ending}", **options)
@@ -223,7 +225,37 @@ def test_files_that_are_no_images(tmp_path: Path) -> None:
 
 def test_postscript_is_not_handed_to_an_interpreter(tmp_path: Path) -> None:
     path = tmp_path / "program.eps"
-    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n")
+    path.write_bytes(EPS)
+    assert failure(path) == "is not an image in a format that can be read"
+
+
+def _iptc(inner: bytes) -> bytes:
+    """An IPTC file around an image of any format."""
+    fields = [(3, 20, b"\0\x0a"), (3, 30, b"\0\x0a"), (3, 60, b"\x01\0"), (3, 120, b"\x05"), (8, 10, inner)]
+    return b"".join(struct.pack(">BBBH", 0x1C, *place, len(value)) + value for *place, value in fields)
+
+
+def test_postscript_in_another_image_is_not_handed_to_an_interpreter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark, interpreter, path = tmp_path / "ran", tmp_path / "gs", tmp_path / "photo.jpg"
+    interpreter.write_text(f"#!/bin/sh\ntouch '{mark}'\n")
+    interpreter.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)  # what Pillow has found so far
+    path.write_bytes(_iptc(EPS))
+    with pytest.raises(OSError, match="cannot identify"), Image.open(path) as image:  # what the interpreter has written
+        image.load()
+    mark.unlink()
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
+    assert failure(path) == "is not an image in a format that can be read"
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(("ending", "kind"), [("ico", "ICO"), ("icns", "ICNS"), ("jpg", "BLP"), ("dds", "DDS")])
+def test_formats_that_wrap_or_unpack_without_a_limit_are_not_read(tmp_path: Path, ending: str, kind: str) -> None:
+    path = tmp_path / f"image.{ending}"
+    Image.new("RGB", (32, 32)).convert("P" if kind == "BLP" else "RGBA").save(path, kind)
     assert failure(path) == "is not an image in a format that can be read"
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import cast
 
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, JpegImagePlugin
 
 from compoundnet.base import limits
 
@@ -17,8 +17,8 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 # PIL refuses text and colour profiles that inflate to more than 1 MiB: neither is the image.
 _LARGE = 1 << 20
 _BLANK = 0.9
-# A marker of JPEG, but for stuffed zeros and restarts between the bytes of a scan.
-_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
+# A marker of JPEG that has a length, and the end of the image: all but stuffed zeros, TEM and restarts.
+_MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 
 
@@ -61,9 +61,10 @@ def is_blank(image: Image.Image) -> bool:
 def check_scans(image: Image.Image) -> Image.Image:
     """Return an opened image that is not decoded yet. Raises ValueError if it is a JPEG of more scans than the limit.
 
-    75 bytes of a scan keep the decoder busy for 40 ms if the image has 49 million pixels.
+    75 bytes of a scan keep the decoder busy for 40 ms if the image has 49 million pixels, in a progressive JPEG and in
+    one whose scans have a colour channel each.
     """
-    if image.info.get("progressive") and isinstance(image, ImageFile.ImageFile) and image.fp is not None:
+    if isinstance(image, JpegImagePlugin.JpegImageFile) and image.fp is not None:  # MPO is a kind of it
         place = image.fp.tell()
         image.fp.seek(0)
         scans = _scans(image.fp.read())
@@ -75,11 +76,14 @@ def check_scans(image: Image.Image) -> Image.Image:
 
 
 def _scans(jpeg: bytes) -> int:
-    """The number of scans of the first image of a JPEG file."""
+    """The number of scans of the first image of a JPEG file, or more while it is far below the limit."""
+    most = jpeg.count(b"\xff\xda")  # also of other images in the file and of what only looks so
+    if most <= limits.SCANS:
+        return most
     found, place = 0, 2
     while (marker := _MARKER.search(jpeg, place)) is not None and marker[0][1] != _END_OF_IMAGE:
         found += marker[0][1] == _START_OF_SCAN
-        # Two bytes of the length, which they count too, follow all markers but those that _MARKER leaves out.
+        # Two bytes of the length, which they count too, follow.
         place = marker.end() + int.from_bytes(jpeg[marker.end() : marker.end() + 2], "big")
     return found
 

@@ -27,10 +27,20 @@ from compoundnet.base.progress import ignore
 # An image before it is decoded: a file's bytes, or pixels uint8[H, W] or uint8[H, W, 3].
 Encoded = bytes | NDArray[np.uint8]
 
-# Formats that PIL opens but does not decode itself: it relies on Ghostscript, on Windows, or on nothing.
-_NOT_DECODED = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
-# Suffixes of images that no library here reads: JPEG XL, camera raw files, vector graphics, medical images.
-_OTHER_IMAGES = (".jxl", ".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2", ".svg", ".dcm")
+# The formats that are read, by PIL's names, in the order in which they are tried; TGA is last, because it has no
+# signature. PIL opens others, which wrap an image of any format, so that no limit holds for it and PostScript is
+# interpreted by Ghostscript (IPTC); whose header states another size than the image inside (BLP, ICNS, ICO); that
+# unpack without a limit (FITS); or that PIL hands to other programs (EPS, WMF).
+_FORMATS = (
+    "JPEG", "PNG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "JPEG2000", "AVIF", "HEIF", "PPM", "PCX", "PSD", "QOI", "SGI",
+    "SUN", "TGA",
+)  # fmt: skip
+# Suffixes of images that are not read: JPEG XL, camera raw files, vector graphics, medical and astronomical images,
+# icons, textures, animations.
+_OTHER_IMAGES = (
+    ".jxl", ".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2", ".svg", ".eps", ".wmf", ".emf", ".dcm",
+    ".fit", ".fits", ".cur", ".icns", ".ico", ".xbm", ".xpm", ".blp", ".dds", ".dcx", ".flc", ".fli",
+)  # fmt: skip
 _GET_HEIF = "pip install 'compoundnet[heif]'"
 _GET_AVIF = "pip install --upgrade pillow"
 _CONVERT = "convert them to JPEG or PNG"
@@ -93,14 +103,13 @@ class _UnknownImageError(UnidentifiedImageError):
 
 @cache
 def image_formats() -> tuple[str, ...]:
-    """PIL's names of the formats that can be read; JPEG is first, because PIL tries them in this order."""
+    """PIL's names of the formats that can be read in this installation, in the order in which they are tried."""
     Image.init()
     if importlib.util.find_spec("pillow_heif") is not None:
         from pillow_heif import register_heif_opener  # noqa: PLC0415  an extra
 
         register_heif_opener()
-    names = [name for name in Image.OPEN if name not in _NOT_DECODED]
-    return ("JPEG", *(name for name in names if name != "JPEG"))
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
 @cache
@@ -222,39 +231,37 @@ def _decoded(open_image: Callable[[], Image.Image], value_range: Range | None) -
         return to_rgb(image, value_range, again=open_image)
 
 
-def find_range_of_files(paths: Iterable[str | os.PathLike[str]]) -> FoundRange | None:
-    """Find the range of the images with more than 8 bits a value among files; None if there are none."""
-    files = [os.fspath(path) for path in paths]
+def find_range_of_files(images: Iterable[str | os.PathLike[str] | EncodedImage]) -> FoundRange | None:
+    """Find the range of those with more than 8 bits a value among files, or images in memory with names; None if there
+    are none."""
+    given = [image if isinstance(image, EncodedImage) else os.fspath(image) for image in images]
 
     def opened(number: int) -> Image.Image | None:
-        if problem_with(files[number], limits.IMAGE_BYTES) is not None:
+        image = given[number]
+        if isinstance(image, EncodedImage):
+            return _opened_or_none(lambda: image.content)
+        if problem_with(image, limits.IMAGE_BYTES) is not None:
             return None
         try:
-            return Image.open(files[number], formats=image_formats())
-        except Exception:
-            return _opened_or_none(files[number])
+            return Image.open(image, formats=image_formats())
+        except Exception:  # perhaps a PNG with large text before its pixels
+            return _opened_or_none(Path(image).read_bytes)
 
-    return find_range(files, opened)
+    return find_range((image.name if isinstance(image, EncodedImage) else image for image in given), opened)
 
 
-def _opened_or_none(file: str) -> Image.Image | None:
-    """The same for a PNG with large text before its pixels, or None: whoever reads the file reports why."""
+def _opened_or_none(read: Callable[[], Encoded]) -> Image.Image | None:
+    """Open what `read` returns; None for what cannot be read, since whoever reads it reports why, and for pixels."""
     try:
-        return open_encoded(Path(file).read_bytes())
+        encoded = read()
+        return open_encoded(encoded) if isinstance(encoded, bytes) else None
     except Exception:
         return None
 
 
 def find_range_in(encoded: bytes) -> FoundRange | None:
     """Find the range of one image with more than 8 bits a value; None for others."""
-
-    def opened(_: int) -> Image.Image | None:
-        try:
-            return open_encoded(encoded)
-        except Exception:  # whoever reads it reports it
-            return None
-
-    return find_range([""], opened)
+    return find_range([""], lambda _: _opened_or_none(lambda: encoded))
 
 
 def open_encoded(encoded: bytes) -> Image.Image:

@@ -30,5 +30,5 @@ SIDE = 4096
 BATCH = 1_000_000
 # The bytes of an image file.
 IMAGE_BYTES = 1 << 30
-# Scans of a progressive JPEG: each passes over all pixels, and may have a few bytes only. Encoders write about ten.
+# Scans of a JPEG: each may pass over all pixels, and have a few bytes only. Encoders write about ten.
 SCANS = 100
