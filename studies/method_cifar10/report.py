@@ -57,7 +57,7 @@ def write(output: Path, rows: Sequence[FinishedTraining], plan: Plan) -> None:
     table, verdict = _step_one(grid)
     write_whole(output / "step1.md", f"{verdict}\n\n{table.markdown()}".encode())
     _write_plot(output / "step1", draw_coefficients(grid))
-    first = _sample(grid[0][1])
+    first = grid[0][1].sample
     about = f"STEP 1 on CIFAR-10, {first.images:,} held-out images, {len(first.accuracies)} seeds. {verdict}"
     kept = FoundCoefficients(found.alpha, found.beta, found.gamma, plan.baseline, about)
     write_whole(output / "coefficients.toml", msgspec.toml.encode(kept))
@@ -105,8 +105,8 @@ def _grid(rows: Sequence[FinishedTraining], plan: Plan) -> list[tuple[Coefficien
                 (
                     point,
                     NetworkResult(
-                        point.label, position, network, (sum(sample.accuracies) / len(own),), sample, own[0].macs,
-                        own[0].params, len(own), 0,
+                        point.label, position, network, (sum(sample.accuracies) / len(own),), sample, sample,
+                        own[0].macs, own[0].params, len(own), 0,
                     ),
                 )
             )  # fmt: skip
@@ -115,11 +115,6 @@ def _grid(rows: Sequence[FinishedTraining], plan: Plan) -> list[tuple[Coefficien
 
 def _of(rows: Sequence[FinishedTraining], network: Network, recipe: Recipe) -> list[FinishedTraining]:
     return [row for row in rows if row.key == training_key(network, row.seed, recipe)]
-
-
-def _sample(result: NetworkResult) -> AccuracySample:
-    assert result.sample is not None
-    return result.sample
 
 
 def _tuning(tried: Sequence[FinishedTraining]) -> ReportTable:
@@ -145,17 +140,17 @@ def _step_one(grid: list[tuple[CoefficientPoint, NetworkResult]]) -> tuple[Repor
     rows = []
     for point, result in ranked:
         stages = point.network.stages
-        gap = None if result is best[1] else difference(_sample(result), _sample(best[1]))
+        gap = None if result is best[1] else difference(result.sample, best[1].sample)
         made = point.coefficients
         rows.append(
             (
                 f"{made.alpha:.3g}", f"{made.beta:.3g}", f"{made.gamma:.3g}", f"{point.network.resolution} px",
                 ", ".join(str(stage.repeats) for stage in stages), ", ".join(str(stage.channels) for stage in stages),
-                format_count(result.macs), format_count(result.params), percent(interval(_sample(result))),
+                format_count(result.macs), format_count(result.params), percent(interval(result.sample)),
                 in_points(gap), str(result.seeds),
             )
         )  # fmt: skip
-    level = [entry for entry in ranked[1:] if difference(_sample(best[1]), _sample(entry[1])).sign == 0]
+    level = [entry for entry in ranked[1:] if difference(best[1].sample, entry[1].sample).sign == 0]
     separable = "separable from all others" if not level else f"not separable from {len(level)} of {len(ranked) - 1}"
     verdict = f"The best, {describe(best[0].coefficients)}, is {separable} (95 % confidence)."
     headings = (">alpha", ">beta", ">gamma", ">input", "layers", "channels", ">FLOPs (multiply-adds)", ">parameters",

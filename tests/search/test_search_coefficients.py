@@ -101,6 +101,12 @@ def test_a_training_that_diverged_counts_as_nothing() -> None:
     search = small_search(seeds=2)
     study = study_of(search, {0: [0.9, 0.0], 1: [0.6, 0.62]})
     assert ranking(network_results(study))[0].point == search.points[1].label
+    assert "diverged" not in verdict(search, study)
+    half = study_of(search, {0: [0.9, 0.0], 1: [0.0, 0.0]})
+    said = verdict(search, half)
+    assert f"1 of 2 trainings of {search.points[0].label} diverged and counts with accuracy 0." in said
+    # Two trainings that diverged are two of the same accuracy, on as many images as the others.
+    assert [entry.sample.images for entry in network_results(half)] == [400, 400]
     with pytest.raises(CompoundNetError, match="every training diverged"):
         verdict(search, study_of(search, {0: [0.0, 0.0]}))
 

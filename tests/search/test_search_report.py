@@ -12,9 +12,9 @@ from small_search import small_search
 from small_train import small_network
 from told_study import told_study
 
-from compoundnet.arch import cost, network
-from compoundnet.base import CompoundNetError
-from compoundnet.search.coefficients.findings import verdict
+from compoundnet.arch import FoundCoefficients, cost, network
+from compoundnet.base import CompoundNetError, decode_toml
+from compoundnet.search.coefficients.findings import point_of, result, verdict
 from compoundnet.search.coefficients.grid import describe
 from compoundnet.search.network_plot import draw_network
 from compoundnet.search.network_results import NetworkResult, front, network_results, ranking
@@ -24,10 +24,12 @@ from compoundnet.trials.statistics import AccuracySample
 
 
 def entry(point: str, macs: int, *accuracies: float) -> NetworkResult:
-    value = sum(accuracies) / len(accuracies)
+    """An accuracy of 0 is that of a training that diverged."""
+    reached = tuple(value for value in accuracies if value)
     return NetworkResult(
-        point, 0, small_network(), (value,), AccuracySample(accuracies, 100), macs, 1, len(accuracies), 0
-    )
+        point, 0, small_network(), (sum(accuracies) / len(accuracies),), AccuracySample(accuracies, 100),
+        AccuracySample(reached, 100) if reached else None, macs, 1, len(accuracies), len(accuracies) - len(reached),
+    )  # fmt: skip
 
 
 def by_cost(job: TrainingJob) -> float:
@@ -44,6 +46,43 @@ def test_the_front_holds_what_nothing_beats_in_both() -> None:
         entry("e", 50, 0.5),
     ]
     assert [one.point for one in front(found)] == ["e", "c"]
+
+
+def test_a_network_that_diverged_is_not_on_the_front_however_cheap() -> None:
+    assert [one.point for one in front([entry("a", 100, 0.0), entry("b", 200, 0.4)])] == ["b"]
+    assert front([entry("a", 100, 0.0)]) == []
+
+
+def test_a_partly_diverged_point_is_ranked_drawn_and_listed_alike(tmp_path: Path) -> None:
+    """The cheapest point has 90 %, 90 % and a training that diverged, the others 85 % three times."""
+    search = small_search(seeds=3)
+    cheapest = min(search.points, key=lambda point: cost(point.network).macs)
+
+    def partly(job: TrainingJob) -> float:
+        return 0.85 if job.point != cheapest.label else -1.0 if job.seed == 2 else 0.9
+
+    opened = told_study(search, tmp_path / "study", partly)
+    found = find(opened)
+    write_report(opened, tmp_path / "report")
+    text = result(search, opened.counted())
+    opened.close()
+    last = found.ranking[-1]
+    assert (last.point, last.accuracy, last.diverged) == (cheapest.label, pytest.approx(0.6), 1)
+    row = found.table.rows[-1]
+    assert row[1] == cheapest.label and row[2].startswith("60.00%")
+    assert last in front(found.ranking) and front(found.ranking)[-1] == found.ranking[0]
+    note = f"1 of 3 trainings of {cheapest.label} diverged and counts with accuracy 0"
+    assert found.notes == (note,) and found.document()["notes"] == [note]
+    report = (tmp_path / "report" / "report.md").read_text()
+    assert note in report
+    best = found.ranking[0].point
+    assert f"Best: {best}." in (tmp_path / "report" / "coefficients.svg").read_text()
+    assert (
+        decode_toml(text, FoundCoefficients, "result.toml").coefficients
+        == point_of(search, found.ranking[0]).coefficients
+    )
+    rows = list(csv.DictReader((tmp_path / "report" / "ranking.csv").read_text().splitlines()))
+    assert [(row["diverged"], row["accuracy"]) for row in rows][-1] == ("1", str(last.accuracy))
 
 
 def test_of_equally_good_networks_the_cheaper_is_first() -> None:
@@ -119,6 +158,7 @@ def test_a_search_all_of_whose_trainings_diverged_is_told(tmp_path: Path) -> Non
     write_report(opened, tmp_path / "report")
     opened.close()
     assert "diverged" in (tmp_path / "report" / "report.md").read_text()
+    assert "The Pareto front is empty" in (tmp_path / "report" / "cost.svg").read_text()
 
 
 def test_a_report_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:

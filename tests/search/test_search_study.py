@@ -16,7 +16,7 @@ from told_study import Numbered, told_trials
 from compoundnet.arch import Coefficients, cost, known_rules, network, own_rule
 from compoundnet.base import CompoundNetError, decode_toml
 from compoundnet.search.kinds import decode
-from compoundnet.search.study.findings import result
+from compoundnet.search.study.findings import find, result
 from compoundnet.search.study.lines import (
     FigureNumber,
     StudyLine,
@@ -245,9 +245,12 @@ def test_costs_that_are_not_equal_are_said() -> None:
 
 def test_trainings_that_diverged_are_left_out_and_said() -> None:
     search = study(8, seeds=2)
-    summary = summarise(search, told_trials(search, lambda job: -1 if job.seed and "width" in job.point else 0.5))
+    trials = told_trials(search, lambda job: -1 if job.seed and "width" in job.point else 0.5)
+    summary = summarise(search, trials)
     assert [len(row.accuracies) for row in summary.rows] == [2, 1, 2, 2, 2]
     assert "1 training diverged and is left out." in summary.notes
+    width = next(row for row in find(search, trials).ranking if row.point.startswith("width"))
+    assert (width.accuracy, width.diverged) == (0.5, 1), "in the ranking of --json too"
 
 
 def test_the_table_has_every_network_before_any_is_finished() -> None:

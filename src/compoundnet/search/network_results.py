@@ -26,7 +26,9 @@ class NetworkResult(msgspec.Struct, frozen=True):
         point: A description of the network.
         position: The position of its first trial, which identifies its point in a list of points.
         values: The values of its trials, each averaged over the trials.
-        sample: Its accuracies without those of diverged trainings; None if all have diverged.
+        sample: Its accuracies, with 0 for each training that diverged. They decide its place in a ranking.
+        reached: Its accuracies without those of diverged trainings, which a scaling study compares; None if all have
+            diverged.
         macs: Multiply-adds of one image.
         params: Parameters.
         seeds: The number of trials, one for each seed.
@@ -37,7 +39,8 @@ class NetworkResult(msgspec.Struct, frozen=True):
     position: int
     network: Network
     values: tuple[float, ...]
-    sample: AccuracySample | None
+    sample: AccuracySample
+    reached: AccuracySample | None
     macs: int
     params: int
     seeds: int
@@ -45,13 +48,21 @@ class NetworkResult(msgspec.Struct, frozen=True):
 
     @property
     def accuracy(self) -> float:
-        """The mean accuracy over seeds; 0 if every training diverged."""
-        return mean(self.sample.accuracies) if self.sample is not None else 0.0
+        """The mean accuracy over seeds; a training that diverged counts as 0."""
+        return mean(self.sample.accuracies)
 
     @property
     def interval(self) -> Interval | None:
-        """The confidence interval of the accuracy."""
-        return interval(self.sample) if self.sample is not None else None
+        """The confidence interval of the accuracy; None if every training diverged."""
+        return interval(self.sample) if self.reached is not None else None
+
+    @property
+    def note(self) -> str:
+        """How many of its trainings diverged, in words; empty if none or all did, which its accuracy shows."""
+        if not self.diverged or self.reached is None:
+            return ""
+        counts = "count" if self.diverged > 1 else "counts"
+        return f"{self.diverged} of {self.seeds} trainings of {self.point} diverged and {counts} with accuracy 0"
 
 
 def network_results(trials: Sequence[FrozenTrial]) -> list[NetworkResult]:
@@ -68,12 +79,15 @@ def network_results(trials: Sequence[FrozenTrial]) -> list[NetworkResult]:
 
 def ranking(found: Sequence[NetworkResult]) -> list[NetworkResult]:
     """Return the networks in order of decreasing accuracy; among equally accurate ones the cheaper first."""
-    return sorted(found, key=lambda result: (-result.values[0], result.macs))
+    return sorted(found, key=lambda result: (-result.accuracy, result.macs))
 
 
 def front(found: Sequence[NetworkResult]) -> list[NetworkResult]:
-    """Return the Pareto front, the networks than which no cheaper one is as accurate, from the cheapest up."""
-    best, kept = -1.0, []
+    """Return the Pareto front, the networks than which no cheaper one is as accurate, from the cheapest up.
+
+    A network without a correct prediction, such as one whose training diverged, is never on it.
+    """
+    best, kept = 0.0, []
     for result in sorted(found, key=lambda result: (result.macs, -result.accuracy)):
         if result.accuracy > best:
             best = result.accuracy
@@ -101,24 +115,39 @@ def comma_separated(ranked: Sequence[NetworkResult]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
-        ["rank", "point", "network", "values", "accuracy", "low", "high", "macs", "params", "seeds", "pareto"]
+        [
+            "rank",
+            "point",
+            "network",
+            "values",
+            "accuracy",
+            "low",
+            "high",
+            "macs",
+            "params",
+            "seeds",
+            "diverged",
+            "pareto",
+        ]
     )
     for rank, result in enumerate(ranked, start=1):
         between = result.interval
         writer.writerow(
             [rank, result.point, result.network.name, " ".join(map(repr, result.values)), result.accuracy,
              *((between.low, between.high) if between else ("", "")), result.macs, result.params, result.seeds,
-             result in kept]
+             result.diverged, result in kept]
         )  # fmt: skip
     return text.getvalue()
 
 
 def _result(text: str, trials: list[FrozenTrial]) -> NetworkResult:
     outcomes = [outcome for trial in trials if (outcome := outcome_of(trial)) is not None]
-    accuracies = tuple(one.accuracy for one in outcomes if not one.diverged)
+    # An outcome of a diverged training has accuracy 0.
+    sample = AccuracySample(tuple(one.accuracy for one in outcomes), outcomes[0].count)
+    reached = tuple(one.accuracy for one in outcomes if not one.diverged)
     values = tuple(mean(column) for column in zip(*(trial.values for trial in trials), strict=True))
     return NetworkResult(
         trials[0].user_attrs["point"], position(trials[0]), Network.loads(text), values,
-        AccuracySample(accuracies, outcomes[0].count) if accuracies else None,
-        outcomes[0].macs, outcomes[0].params, len(trials), len(outcomes) - len(accuracies),
+        sample, AccuracySample(reached, sample.images) if reached else None,
+        outcomes[0].macs, outcomes[0].params, len(trials), len(outcomes) - len(reached),
     )  # fmt: skip

@@ -42,11 +42,14 @@ def draw_cost(ranked: Sequence[NetworkResult], title: str) -> tuple[bytes, bytes
     """Draw accuracy against multiply-adds of every network, with the Pareto front, labelled by ranks: (SVG, PNG)."""
     kept = front(ranked)
     dots = [(entry.macs, 100 * entry.accuracy) for entry in kept]
-    description = (
-        f"{title}: accuracy against multiply-adds of {len(ranked)} networks. The Pareto front has {len(kept)}, from"
-        f" {kept[0].accuracy:.1%} at {format_count(kept[0].macs)} to {kept[-1].accuracy:.1%} at"
-        f" {format_count(kept[-1].macs)}."
-    )
+    description = f"{title}: accuracy against multiply-adds of {len(ranked)} networks. The Pareto front "
+    if kept:
+        description += (
+            f"has {len(kept)}, from {kept[0].accuracy:.1%} at {format_count(kept[0].macs)} to"
+            f" {kept[-1].accuracy:.1%} at {format_count(kept[-1].macs)}."
+        )
+    else:
+        description += "is empty, because no network has an accuracy above 0."
     with canvas(height=5.2) as surface:
         axes = surface.add_subplot()
         axes.set_title("Accuracy against cost")
@@ -57,10 +60,11 @@ def draw_cost(ranked: Sequence[NetworkResult], title: str) -> tuple[bytes, bytes
             [entry.macs for entry in rest], [100 * entry.accuracy for entry in rest], color=OKABE_ITO["blue"],
             marker="s", markersize=5.5, linewidth=0, label="not on the front" if rest else None,
         )  # fmt: skip
-        axes.plot(
-            *zip(*dots, strict=True), color=OKABE_ITO["vermillion"], marker="o", markersize=7.5, linewidth=2,
-            drawstyle="steps-post", label="Pareto front",
-        )  # fmt: skip
+        if kept:
+            axes.plot(
+                *zip(*dots, strict=True), color=OKABE_ITO["vermillion"], marker="o", markersize=7.5, linewidth=2,
+                drawstyle="steps-post", label="Pareto front",
+            )  # fmt: skip
         log_axis(axes, "x", [entry.macs for entry in ranked], format_count)
         axes.margins(y=0.12)
         axes.legend(loc="lower right", frameon=False, fontsize=10.5)
@@ -72,7 +76,7 @@ def draw_cost(ranked: Sequence[NetworkResult], title: str) -> tuple[bytes, bytes
 
 def _steps(dots: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """The corners of the line through the front."""
-    corners = [dots[0]]
+    corners = list(dots[:1])
     for x, y in dots[1:]:
         corners += [(x, corners[-1][1]), (x, y)]
     return corners

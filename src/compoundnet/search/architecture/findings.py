@@ -44,7 +44,7 @@ def result(settings: ArchitectureSearch, trials: Sequence[FrozenTrial]) -> str:
         CompoundNetError: No network's training was completed.
     """
     found = ranking(settings, trials)
-    if not found or found[0].sample is None:
+    if not found or found[0].reached is None:
         raise CompoundNetError(
             f"none of the {settings.proposals} proposed networks was trained to its end, so there is no best one: give"
             " another recipe, or --pruner none"
@@ -63,8 +63,8 @@ def result(settings: ArchitectureSearch, trials: Sequence[FrozenTrial]) -> str:
 
 
 def _line(settings: ArchitectureSearch, result: NetworkResult) -> str:
-    images = result.sample.images if result.sample is not None else 0
     return (
-        f"{result.network.name}: accuracy {result.accuracy:.2%} of {images:,} images, {format_count(result.macs)}"
-        f" multiply-adds, {format_count(result.params)} parameters, reward {reward(settings, result):.4f}"
+        f"{result.network.name}: accuracy {result.accuracy:.2%} of {result.sample.images:,} images,"
+        f" {format_count(result.macs)} multiply-adds, {format_count(result.params)} parameters, reward"
+        f" {reward(settings, result):.4f}"
     )

@@ -16,7 +16,7 @@ from compoundnet.search.coefficients.settings import CoefficientSearch
 from compoundnet.search.findings import Findings, ReportFigure, ranked_findings
 from compoundnet.search.network_results import NetworkResult, network_results, ranking
 from compoundnet.search.plots import ranking_figures
-from compoundnet.trials.statistics import AccuracySample, difference, standard_error
+from compoundnet.trials.statistics import difference, standard_error
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -30,11 +30,11 @@ def find(settings: CoefficientSearch, trials: Sequence[FrozenTrial]) -> Findings
     ranked = ranking(network_results(trials))
     if not ranked:
         said = ""
-    elif all(result.sample is None for result in ranked):
+    elif all(result.reached is None for result in ranked):
         said = "Every training diverged, so there is nothing to rank."
     else:
         said = verdict(settings, trials)
-    notes = [point.note for point in settings.points if point.note]
+    notes = [one.note for one in (*settings.points, *ranked) if one.note]
     return ranked_findings(settings, trials, ranked, verdict=said, notes=notes)
 
 
@@ -60,12 +60,12 @@ def verdict(settings: CoefficientSearch, trials: Sequence[FrozenTrial]) -> str:
     if not ranked:
         raise CompoundNetError("no trial is finished yet, so there is nothing to rank")
     best, *others = ranked
-    if best.sample is None:
+    if best.reached is None:
         raise CompoundNetError(
             f"every training diverged, so there is nothing to rank; give a lower learning rate"
             f" (--set lr={settings.recipe.lr / 3:.2g}) and another output (-o)"
         )
-    level = [other for other in others if difference(_sample(best), _sample(other)).sign == 0]
+    level = [other for other in others if difference(best.sample, other.sample).sign == 0]
     if not others:
         return f"{best.point} with {_percent(best)} is the only point. {_noise(best)}"
     if not level:
@@ -76,7 +76,8 @@ def verdict(settings: CoefficientSearch, trials: Sequence[FrozenTrial]) -> str:
             f" others (95 % confidence); the next is {level[0].point} with {_percent(level[0])}. The difference may be"
             " noise."
         )
-    return " ".join(part for part in (text, _noise(best), _uneven(ranked)) if part)
+    diverged = f"{best.note}." if best.note else ""
+    return " ".join(part for part in (text, _noise(best), diverged, _uneven(ranked)) if part)
 
 
 def result(settings: CoefficientSearch, trials: Sequence[FrozenTrial]) -> str:
@@ -88,14 +89,8 @@ def result(settings: CoefficientSearch, trials: Sequence[FrozenTrial]) -> str:
     return msgspec.toml.encode(found).decode()
 
 
-def _sample(result: NetworkResult) -> AccuracySample:
-    """The accuracies, with 0 for diverged trainings."""
-    reached = result.sample or AccuracySample((0.0,), 1)
-    return AccuracySample((*reached.accuracies, *[0.0] * result.diverged), reached.images)
-
-
 def _percent(result: NetworkResult) -> str:
-    return f"{result.values[0]:.2%} ± {standard_error(_sample(result)):.2%}"
+    return f"{result.accuracy:.2%} ± {standard_error(result.sample):.2%}"
 
 
 def _uneven(ranked: list[NetworkResult]) -> str:
@@ -110,7 +105,7 @@ def _uneven(ranked: list[NetworkResult]) -> str:
 
 
 def _noise(best: NetworkResult) -> str:
-    judged = f"judged on {_sample(best).images:,} images"
+    judged = f"judged on {best.sample.images:,} images"
     if best.seeds == 1:
         return (
             f"± is the binomial standard error of one run {judged}; it excludes the variance between seeds, which"

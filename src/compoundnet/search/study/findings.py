@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 def find(settings: ScalingStudy, trials: Sequence[FrozenTrial]) -> Findings:
     """Return the findings of the counted trials."""
     summary = summarise(settings, trials)
+    # A study leaves diverged trainings out, here as in its table.
+    compared = [msgspec.structs.replace(one, sample=one.reached or one.sample) for one in network_results(trials)]
     found = Findings(
-        **progress_of(settings, trials), title=summary.title, ranking=tuple(ranking(network_results(trials))),
+        **progress_of(settings, trials), title=summary.title, ranking=tuple(ranking(compared)),
         table=study_table(summary.rows), files={"table.csv": comma_separated(summary.rows)},
         remarks=_remarks(summary), notes=(*summary.notes, f"Multipliers: {summary.source}."),
         summary=msgspec.to_builtins(summary),
@@ -33,7 +35,7 @@ def find(settings: ScalingStudy, trials: Sequence[FrozenTrial]) -> Findings:
 
 def figures(settings: ScalingStudy, trials: Sequence[FrozenTrial], findings: Findings) -> list[ReportFigure]:
     """Return the figure of the report: accuracy against cost, one curve for each line."""
-    if all(result.sample is None for result in findings.ranking):
+    if all(result.reached is None for result in findings.ranking):
         return []
     return [
         ReportFigure(

@@ -14,7 +14,7 @@ from compoundnet.search.findings import ReportTable
 from compoundnet.search.network_results import NetworkResult, network_results
 from compoundnet.search.study.lines import Multipliers, label
 from compoundnet.search.study.observations import CostedSample, Observation, first, second, second_on_curves
-from compoundnet.trials.statistics import CONFIDENCE, Interval, difference, percent, points
+from compoundnet.trials.statistics import CONFIDENCE, Interval, difference, interval, percent, points
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -79,20 +79,20 @@ def summarise(study: ScalingStudy, trials: Sequence[FrozenTrial]) -> StudySummar
 def _row(place: StudyNetwork, entry: NetworkResult | None, base: NetworkResult | None) -> StudyRow:
     network = place.network
     row = StudyRow(place.line or "baseline", place.multipliers, network.name, network.resolution, network.blocks)
-    if entry is None or entry.sample is None:
+    if entry is None or entry.reached is None:
         return row
     gain = None
-    if base is not None and base is not entry and base.sample is not None:
-        gain = difference(entry.sample, base.sample)
+    if base is not None and base is not entry and base.reached is not None:
+        gain = difference(entry.reached, base.reached)
     return msgspec.structs.replace(
-        row, macs=entry.macs, params=entry.params, accuracies=entry.sample.accuracies, accuracy=entry.interval,
-        gain=gain,
+        row, macs=entry.macs, params=entry.params, accuracies=entry.reached.accuracies,
+        accuracy=interval(entry.reached), gain=gain,
     )  # fmt: skip
 
 
 def _dots(study: ScalingStudy, line: str, found: dict[Any, NetworkResult]) -> list[CostedSample]:
     there = [found[place.network] for place in study.curve(line) if place.network in found]
-    return [CostedSample(entry.macs, entry.sample) for entry in there if entry.sample is not None]
+    return [CostedSample(entry.macs, entry.reached) for entry in there if entry.reached is not None]
 
 
 def _observe(
@@ -125,7 +125,7 @@ def _pairs(
     for ours, theirs in zip(lines[balanced], lines[rival], strict=False):
         both = [found.get(study.at(multipliers).network) for multipliers in (ours, theirs)]
         dots = [
-            CostedSample(entry.macs, entry.sample) for entry in both if entry is not None and entry.sample is not None
+            CostedSample(entry.macs, entry.reached) for entry in both if entry is not None and entry.reached is not None
         ]
         if len(dots) == 2:
             pairs.append((dots[0], dots[1]))
@@ -137,7 +137,7 @@ def _notes(study: ScalingStudy, found: list[NetworkResult], trials: Sequence[Fro
     done = len(trials)
     if done < study.trials():
         notes.append(f"Not finished: {done} of {study.trials()} trainings are.")
-    for count in {entry.sample.images for entry in found if entry.sample is not None}:
+    for count in {entry.reached.images for entry in found if entry.reached is not None}:
         notes.append(
             f"Accuracy is that on the {count:,} test images after the last epoch. The study describes how networks"
             " compare, and selects none."
