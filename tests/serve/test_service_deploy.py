@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from doc_blocks import blocks
 from typer.main import get_command
 
 from compoundnet.cli.main import app
@@ -48,6 +49,27 @@ def test_the_container_starts_the_service_without_torch() -> None:
     for step, text in steps:
         for name in text.split()[:-1] if step == "COPY" else []:
             assert (DEPLOY.parent / name).exists(), name
+
+
+def test_the_pod_of_the_documentation_can_read_its_token() -> None:
+    yaml: Any = pytest.importorskip("yaml")
+    (text,) = [it.text for it in blocks(DEPLOY.parent / "docs" / "service.md") if it.language == "yaml"]
+    pod = yaml.safe_load(text)["spec"]
+    (container,) = pod["containers"]
+    places = {it["name"]: it["mountPath"] for it in container["volumeMounts"]}
+    volumes = {it["name"]: it for it in pod["volumes"]}
+    assert volumes.keys() == places.keys()
+    given = dict(
+        line.partition(" ")[::2] for line in (DEPLOY / "Containerfile").read_text(encoding="utf-8").splitlines()
+    )
+    options = parsed([*json.loads(given["ENTRYPOINT"])[1:], *container["args"]])
+    assert options["token_file"].parent == Path(places["token"])
+    assert places["cache"] == given["ENV"].partition("=")[2]
+    assert container["ports"] == [{"containerPort": options["port"]}]
+    # Root owns secrets; Kubernetes lets the group read them, which `read_token` accepts.
+    assert volumes["token"]["secret"]["defaultMode"] == 0o400
+    assert pod["securityContext"]["runAsUser"] == pod["securityContext"]["fsGroup"] == int(given["USER"])
+    assert pod["terminationGracePeriodSeconds"] > float(options["timeout"].removesuffix("s"))
 
 
 def test_the_unit_starts_the_service_with_a_token_of_its_own() -> None:

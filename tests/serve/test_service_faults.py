@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import socket
 import struct
 import threading
@@ -302,6 +303,28 @@ def test_a_token_file_that_is_not_safe_is_refused(tmp_path: Path, content: str, 
     with pytest.raises(CompoundNetError, match=message) as caught:
         read_token(file)
     assert TOKEN not in str(caught.value)
+
+
+def test_a_token_that_the_system_gives_may_be_readable_by_its_group(tmp_path: Path, monkeypatch: Any) -> None:
+    file = tmp_path / "token"
+    file.write_text(TOKEN)
+    file.chmod(0o440)
+    as_root = os.geteuid() == 0
+    if as_root:
+        os.chown(file, 0, 54_321)
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    with pytest.raises(CompoundNetError, match=r"others can read the token \(mode 0440\)"):
+        read_token(file)
+    if as_root:  # a secret of Kubernetes: root's, and readable by a group of this process
+        os.chown(file, 0, os.getegid())
+        assert read_token(file).admits(f"Bearer {TOKEN}")
+        os.chown(file, 0, 54_321)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))  # a credential of systemd
+    assert read_token(file).admits(f"Bearer {TOKEN}")
+    for mode in (0o460, 0o444):
+        file.chmod(mode)
+        with pytest.raises(CompoundNetError, match="others can read the token"):
+            read_token(file)
 
 
 def test_a_token_admits_only_itself(tmp_path: Path) -> None:

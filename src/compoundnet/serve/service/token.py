@@ -39,7 +39,7 @@ class Token:
 
 
 def read_token(path: Path) -> Token:
-    """Read a token from a file that only its owner can read.
+    """Read a token from a file that only its owner can read, or that the system gives to this process alone.
 
     Raises:
         CompoundNetError: The file cannot be read, others can read or replace it, or it holds no token.
@@ -47,7 +47,8 @@ def read_token(path: Path) -> Token:
     content = read_file(path, _BYTES).strip()
     found = path.stat()
     if os.name == "posix":
-        if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        others = found.st_mode & (stat.S_IRWXG | stat.S_IRWXO)
+        if others and not (others == stat.S_IRGRP and _is_given(path, found)):
             raise CompoundNetError(
                 f"{path}: others can read the token (mode {stat.S_IMODE(found.st_mode):04o}); `chmod 600 {path}` leaves"
                 " it to its owner, and the token should be replaced"
@@ -65,6 +66,18 @@ def read_token(path: Path) -> Token:
             f"{path}: the token has {len(content)} characters, and {_SHORTEST} are the least; {_MAKE}"
         )
     return Token(content)
+
+
+def _is_given(path: Path, found: os.stat_result) -> bool:
+    """Whether a file that its group can read was given to this process.
+
+    systemd (254 and later) gives a service its credentials by an access control list, which shows as permission of the
+    group. Kubernetes gives a pod its secrets as files of root, readable by the pod's `fsGroup`.
+    """
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    if folder and path.resolve().is_relative_to(Path(folder).resolve()):
+        return True
+    return found.st_uid == 0 and found.st_gid in (os.getegid(), *os.getgroups())
 
 
 def check_address(host: str, token: Token | None) -> None:
