@@ -12,6 +12,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from service_server import Running, form, running
 from small_model import write_small_model
 
 from compoundnet.base import CompoundNetError
+from compoundnet.serve.service import service as limits
 from compoundnet.serve.service.batches import Batcher
 from compoundnet.serve.service.served_models import ServedModels, parse_models
 from compoundnet.serve.service.settings import ServiceSettings
@@ -89,6 +91,10 @@ def taken(service: Running) -> float:
     )
 
 
+def connections(service: Running) -> list[Any]:
+    return list(service.server.server_state.connections)
+
+
 def test_images_of_several_requests_run_together_and_more_than_the_queue_are_told_to_wait(
     model: Path, gate: Gate
 ) -> None:
@@ -146,6 +152,49 @@ def test_slow_clients_are_cut_off(model: Path) -> None:
         with socket.create_connection(("127.0.0.1", service.port), timeout=30) as silent:
             assert silent.recv(1) == b""
         assert time.monotonic() - begun < 30
+        assert service.predict(image()).status == 200
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        pytest.param(["/openapi.json"] * 1000, id="more answers than the buffers hold"),
+        pytest.param(["/openapi.json"] * 4, id="answers that the buffers hold"),
+        pytest.param(["/openapi.json"] * 3 + ["/last"], id="a connection that the client wants closed"),
+    ],
+)
+def test_clients_that_do_not_read_are_cut_off(model: Path, asked: list[str]) -> None:
+    with running({"small": model}, timeout=0.3) as service, socket.socket() as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        deaf.settimeout(30)
+        deaf.connect(("127.0.0.1", service.port))
+        until(lambda: connections(service))
+        (own,) = connections(service)
+        own.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2048)
+        close = {"/last": "Connection: close\r\n"}
+        lines = [
+            f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{service.port}\r\n{close.get(path, '')}\r\n" for path in asked
+        ]
+        with suppress(ConnectionError):  # cut off already
+            deaf.sendall("".join(lines).encode())
+        until(lambda: not connections(service))
+        assert own.transport.get_write_buffer_size() == 0
+        assert service.predict(image()).status == 200
+
+
+def test_connections_above_the_limit_are_answered_and_closed(model: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(limits, "_CONNECTIONS", 2)
+    with running({"small": model}) as service:
+        others = [socket.create_connection(("127.0.0.1", service.port), timeout=30) for _ in range(2)]
+        until(lambda: len(connections(service)) == 2)
+        with socket.create_connection(("127.0.0.1", service.port), timeout=30) as refused:
+            told = b"".join(iter(lambda: refused.recv(1 << 16), b""))
+        assert told.startswith(b"HTTP/1.1 503 ")
+        assert json.loads(told.partition(b"\r\n\r\n")[2]) == {"error": "there are 2 connections, the limit; try again"}
+        assert len(connections(service)) == 2
+        for other in others:
+            other.close()
+        until(lambda: not connections(service))
         assert service.predict(image()).status == 200
 
 

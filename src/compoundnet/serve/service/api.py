@@ -9,7 +9,7 @@ GET  /healthz, /readyz                whether the process lives, and whether it 
 An error is `{"error": "..."}`: 400 for a bad request, 401 without the token, 404 for what does not exist, 408 for a
 body that does not arrive in time, 413 for too many bytes or images, 415 for another kind of body, 422 if no image can
 be read, 429 with Retry-After if too many images wait, 500 for a fault of compoundnet, 503 while the service starts,
-stops, or does not answer in time.
+stops, has too many connections, or does not answer in time.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ _ERRORS = {
     415: "The body is of another kind.",
     429: "Too many images wait; try again after the seconds of Retry-After.",
     500: "A fault of the service.",
-    503: "The service starts, stops, or did not answer in time.",
+    503: "The service starts, stops, has too many connections, or did not answer in time.",
 }
 
 

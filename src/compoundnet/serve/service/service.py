@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable, Sequence
 from types import FrameType
 
+import msgspec
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -18,7 +19,7 @@ from compoundnet.serve.service.settings import ServiceSettings
 from compoundnet.serve.service.token import Token, check_address
 from compoundnet.serve.uploads import bombs_raise
 
-# Connections at a time; further ones are answered with 503 by uvicorn.
+# Connections at a time; further ones are answered with 503 and closed.
 _CONNECTIONS = 1000
 # Bytes of the headers of a request.
 _HEADERS = 16_384
@@ -102,7 +103,6 @@ def make_server(
         proxy_headers=False,
         ws="none",
         lifespan="on",
-        limit_concurrency=_CONNECTIONS,
         h11_max_incomplete_event_size=_HEADERS,
         timeout_keep_alive=max(1, round(settings.timeout)),
         timeout_graceful_shutdown=round(settings.timeout) + 1,
@@ -113,28 +113,51 @@ def make_server(
 
 
 def _connection(seconds: float) -> type[asyncio.Protocol]:
-    """HTTP connections that end if no request arrives within so many seconds, however slowly its headers come.
+    """HTTP connections that end if, for so many seconds, no request arrives, however slowly its headers come, or the
+    client does not take what was sent.
 
-    uvicorn has a limit for silence between requests only; the time of a body is limited by the service.
+    uvicorn has a limit for silence between requests only, and waits without one for a client that does not read. The
+    time from a request's headers to its answer is limited by the service.
     """
 
     class Connection(H11Protocol):
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
-            self._timer = self.loop.call_later(seconds, self._watch, None)
+            self._timer = self.loop.call_later(seconds, self._expire)
+            if len(self.connections) > _CONNECTIONS:
+                self._refuse()
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._timer.cancel()
             super().connection_lost(exc)
 
-        def _watch(self, before: object) -> None:
-            """Close it if the latest request is answered, and was the latest already when this was last called."""
-            latest = self.cycle
-            if self.transport.is_closing():
-                return
-            if latest is before and (latest is None or latest.response_complete):
+        def pause_writing(self) -> None:  # the client leaves more unread than the buffers hold
+            super().pause_writing()
+            self._restart()
+
+        def on_response_complete(self) -> None:
+            self._restart()
+            super().on_response_complete()
+
+        def _restart(self) -> None:
+            self._timer.cancel()
+            self._timer = self.loop.call_later(seconds, self._expire)
+
+        def _expire(self) -> None:
+            answering = self.cycle is not None and not self.cycle.response_complete
+            if answering and not self.flow.write_paused and not self.transport.is_closing():
+                self._restart()
+            else:  # a transport that closes waits for the client to read, too
                 self.transport.abort()
-                return
-            self._timer = self.loop.call_later(seconds, self._watch, latest)
+
+        def _refuse(self) -> None:
+            """Answer at once, whatever is asked, and close."""
+            content = msgspec.json.encode({"error": f"there are {_CONNECTIONS:,} connections, the limit; try again"})
+            head = (
+                "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\n"
+                f"Connection: close\r\nContent-Length: {len(content)}\r\n\r\n"
+            )
+            self.transport.write(head.encode() + content)
+            self.transport.close()
 
     return Connection
