@@ -148,6 +148,58 @@ def test_a_killed_process_leaves_the_old_one_and_scratch_that_can_be_removed(tmp
     assert list(tmp_path.iterdir()) == [target]
 
 
+# Each replaces `target`, and with it `target.bin`, by new ones.
+_REPLACEMENTS = {
+    "folder": "with whole_folder(target) as part: (part / 'content').write_bytes(b'new')",
+    "files": """with scratch_folder(target) as scratch:
+    moves = {}
+    for name in ('target.bin', 'target'):
+        (scratch / name).write_bytes(b'new')
+        moves[scratch / name] = target.parent / name
+    replace_together(scratch, moves)""",
+}
+# Stops right after the rename of that number, as a signal does.
+_STOPS = """
+import os
+def stopping(rename, left=[int(sys.argv[2])]):
+    def renamed(*paths, **folders):
+        rename(*paths, **folders)
+        left[0] -= 1
+        if left[0] == 0:
+            stop()
+    return renamed
+os.rename, os.replace = stopping(os.rename), stopping(os.replace)
+"""
+_INTERRUPTED = "def stop(): raise KeyboardInterrupt"
+_KILLED = "def stop(): os.kill(os.getpid(), 9)"
+
+
+@pytest.mark.parametrize("stop", [_INTERRUPTED, _KILLED], ids=["interrupted", "killed"])
+@pytest.mark.parametrize(("kind", "renames"), [("folder", 3), ("files", 5)])
+def test_between_two_renames_nothing_is_lost(tmp_path: Path, kind: str, renames: int, stop: str) -> None:
+    """Both the old and the new are in the scratch folder then, which is removed."""
+    names = ["target/content"] if kind == "folder" else ["target", "target.bin"]
+    for number in {1, 2, renames - 1, renames}:
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        for name in names:
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_bytes(b"old")
+        python(f"{stop}\n{_STOPS}\n{_REPLACEMENTS[kind]}", folder / "target", str(number)).communicate(timeout=60)
+        if stop == _KILLED:
+            write_whole(folder / "another", b"")
+            (folder / "another").unlink()
+        assert files_of(folder) == dict.fromkeys(names, b"old" if number < renames else b"new")
+
+
+def test_an_error_between_two_renames_puts_the_old_back(tmp_path: Path) -> None:
+    write_whole(tmp_path / "target" / "content", b"old")
+    with pytest.raises(UnwritableError), whole_folder(tmp_path / "target") as part:
+        part.rmdir()  # so that it cannot be renamed
+    assert files_of(tmp_path) == {"target/content": b"old"}
+    assert [path.name for path in tmp_path.iterdir()] == ["target"]
+
+
 def test_scratch_of_another_target_stays(tmp_path: Path) -> None:
     with scratch_folder(tmp_path / "target.v2") as other, scratch_folder(tmp_path / "target") as own:
         remove_scratch(tmp_path / "target")

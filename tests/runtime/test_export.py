@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -316,6 +317,25 @@ def test_one_over_the_limit_is_deleted_and_told(
         runtime.export(net, tmp_path / "net.onnx")
     assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]
     assert (tmp_path / "net.onnx").read_text() == "older"
+
+
+def test_an_interruption_leaves_an_old_graph_with_its_own_weights(
+    net: nn.ConvNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("net.xml", "net.bin"):
+        (tmp_path / name).write_text("older")
+    rename = os.rename
+
+    def stopping(source: Path, target: Path) -> None:
+        rename(source, target)
+        if target == tmp_path / "net.bin" and target.read_bytes() != b"older":
+            raise KeyboardInterrupt
+
+    for name in ("rename", "replace"):
+        monkeypatch.setattr(os, name, stopping)
+    with pytest.raises(KeyboardInterrupt):
+        runtime.export(net, tmp_path / "net.xml")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"net.xml": "older", "net.bin": "older"}
 
 
 @pytest.mark.parametrize(

@@ -4,18 +4,21 @@
   it, `.NAME.XXXXXXXX.part`; an interruption leaves the previous content.
 - Folders above an output are created.
 - A link is followed: what it points to is replaced, and the link stays. A device or a pipe is written to.
+- A folder, or several files, are replaced in several steps. Whatever comes between them, what was there before is put
+  back.
 - A scratch folder is locked while its process lives. Those of killed processes are removed by the next process that
-  writes into the same folder.
+  writes into the same folder, which puts back what they hold of a replacement that they did not finish.
 """
 
 from __future__ import annotations
 
 import errno
 import glob
+import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -28,9 +31,13 @@ try:
 except ImportError:  # Windows: scratch is removed by the functions below only
     fcntl = None  # type: ignore[assignment]
 
+_log = logging.getLogger(__name__)
+
 _SUFFIX = ".part"
 # The number of characters that tempfile.mkdtemp adds.
 _RANDOM = 8
+# A folder inside a scratch folder for what has been replaced.
+_REPLACED = ".replaced"
 
 
 class UnwritableError(CompoundNetError):
@@ -92,9 +99,57 @@ def scratch_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
         try:
             yield scratch
         finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+            _discard(scratch)
             if lock is not None:
                 os.close(lock)
+
+
+def replace_together(scratch: Path, moves: Mapping[Path, Path]) -> None:
+    """Give finished files and folders their final names, in this order.
+
+    What already has these names is moved into the scratch folder first. If an error or an interruption comes before
+    the last has its name, it is put back when the block of `scratch_folder` ends; after a kill, by the next process
+    that writes into the same folder.
+
+    Args:
+        scratch: The folder that `scratch_folder` yields.
+        moves: For each finished file or folder in it the new name, in the folder that holds `scratch`.
+
+    Raises:
+        OSError: One of them cannot be moved.
+    """
+    new, target = next(iter(moves.items()))
+    if len(moves) == 1 and new.is_file() and target.is_file():
+        new.replace(target)  # one step
+        return
+    held = _held(scratch)
+    held.mkdir()
+    # The last first: after a kill, a file that needs another is there only with that other.
+    for target in reversed(moves.values()):
+        if os.path.lexists(target):
+            target.rename(held / target.name)
+    for new, target in moves.items():
+        new.rename(target)
+    held.rename(scratch / _REPLACED)  # nothing is put back from now on
+
+
+def _held(scratch: Path) -> Path:
+    """The folder inside a scratch folder for what is being replaced. No target has so long a name."""
+    return scratch / scratch.name
+
+
+def _discard(scratch: Path) -> None:
+    """Remove a scratch folder; before that, put back what it holds of a replacement that was not finished."""
+    for old in sorted(_held(scratch).glob("*")):
+        target = scratch.parent / old.name
+        try:
+            if os.path.lexists(target):
+                target.rename(Path(tempfile.mkdtemp(dir=scratch), old.name))
+            old.rename(target)
+        except OSError as error:
+            _log.warning("%s could not be put back: %s; it is in %s", target, error.strerror or error, old)
+            return
+    shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _locked_folder(target: Path) -> tuple[Path, int | None]:
@@ -130,7 +185,7 @@ def _sweep(folder: Path) -> None:
     for leftover in _scratch_in(folder, "*"):
         lock = _lock(leftover)
         if lock is not None:
-            shutil.rmtree(leftover, ignore_errors=True)
+            _discard(leftover)
             os.close(lock)
 
 
@@ -180,15 +235,7 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         whole = scratch / target.name
         whole.mkdir()  # inside the scratch folder, which is private to its user
         yield whole
-        replaced = scratch / f"{target.name}.old"  # not the name of `whole`, whatever the target is called
-        if target.is_symlink() or target.exists():
-            target.rename(replaced)
-        try:
-            whole.rename(target)
-        except OSError:
-            if replaced.is_symlink() or replaced.exists():
-                replaced.rename(target)
-            raise
+        replace_together(scratch, {whole: target})
 
 
 def remove_scratch(target: str | os.PathLike[str]) -> None:
@@ -207,7 +254,7 @@ def remove_all_scratch(folder: str | os.PathLike[str]) -> None:
 
 def _remove(folder: Path, names: str) -> None:
     for leftover in _scratch_in(folder, names):
-        shutil.rmtree(leftover, ignore_errors=True)
+        _discard(leftover)
 
 
 def _scratch_in(folder: Path, names: str) -> list[Path]:

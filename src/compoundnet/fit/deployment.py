@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from compoundnet.base import Notify, ignore, scratch_folder, write_whole
+from compoundnet.base import Notify, ignore, replace_together, scratch_folder, write_whole
 from compoundnet.data import Dataset, Split
 from compoundnet.data.dataset import UNKNOWN
 from compoundnet.fit.candidates import FLOAT, Candidate
@@ -25,8 +25,8 @@ from compoundnet.train.results import write_result
 
 # The wrong predictions that the report shows.
 _MISTAKES = 12
-# Folders of the scratch, which no model folder is named like.
-_FORMS, _REPLACED = ".forms", ".replaced"
+# A folder of the scratch, which no model folder is named like.
+_FORMS = ".forms"
 
 
 def file_of(target: Path, form: str) -> Path:
@@ -97,12 +97,9 @@ def _ways(own: Candidate, state: Fit) -> list[Candidate]:
 
 def _move(scratch: Path, exported: Path, file: Path, target: Path) -> None:
     """Give folder and file their final names."""
-    if target.exists():
-        target.rename(scratch / _REPLACED)
-    (scratch / target.name).rename(target)
     parts = (part for part in exported.iterdir() if part.stem == "model")
-    for part in sorted(parts):  # .bin before .xml, so that a graph always has its weights
-        part.replace(file.with_suffix(part.suffix))
+    files = {part: file.with_suffix(part.suffix) for part in sorted(parts)}  # .bin before .xml, which needs it
+    replace_together(scratch, {scratch / target.name: target} | files)
 
 
 def judge_on_test(state: Fit, dataset: Dataset, notify: Notify = ignore) -> Fit:

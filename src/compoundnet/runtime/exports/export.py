@@ -12,7 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from compoundnet.base import CompoundNetError, Notify, check_output_file, followed, ignore, scratch_folder
+from compoundnet.base import (
+    CompoundNetError,
+    Notify,
+    check_output_file,
+    followed,
+    ignore,
+    replace_together,
+    scratch_folder,
+)
 from compoundnet.data import Dataset, find_images
 from compoundnet.models import ExportedModel, Model, ModelFolder, Postprocess, Preprocess, load, open_folder
 from compoundnet.models.checkpoints import check_values
@@ -320,12 +328,7 @@ def _move(file: Path, target: Path) -> int:
     """Move a file from its scratch folder, with the weights beside it, to its name; return their bytes."""
     parts = sorted(file.parent.iterdir())  # .bin before .xml, so that a visible graph always has its weights
     size = sum(inner.stat().st_size for part in parts for inner in (part, *part.rglob("*")) if inner.is_file())
-    if len(parts) > 1:  # an old graph must not be combined with new weights if this process is killed here
-        target.unlink(missing_ok=True)
-    if file.is_dir() and target.is_dir():
-        target.rename(file.parent / "old")
-    for part in parts:
-        part.replace(target.parent / part.name)
+    replace_together(file.parent, {part: target.parent / part.name for part in parts})
     return size
 
 
