@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import os
@@ -9,10 +10,13 @@ import socket
 import struct
 import threading
 import time
+import tracemalloc
+import weakref
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +27,12 @@ from page_server import served
 from PIL import Image
 from service_server import Running, form, running
 from small_model import write_small_model
+from starlette.requests import Request
 
 from compoundnet.base import CompoundNetError
 from compoundnet.serve.service import service as limits
 from compoundnet.serve.service.batches import Batcher
+from compoundnet.serve.service.bodies import BodyError, images_of
 from compoundnet.serve.service.served_models import ServedModels, parse_models
 from compoundnet.serve.service.settings import ServiceSettings
 from compoundnet.serve.service.token import check_address, read_token
@@ -136,6 +142,58 @@ def test_a_client_that_leaves_frees_its_place_and_is_not_run(model: Path, gate: 
         assert first.result(30).status == 200
         service.predict(image())
         assert gate.runs == [1, 1]
+
+
+def test_images_of_clients_that_have_left_are_freed_at_once() -> None:
+    running, decoding, go_on = threading.Event(), threading.Event(), threading.Event()
+    pixels = np.zeros((3, 8, 8), np.float32)
+
+    def run_model(_: str, batch: Any) -> Any:
+        running.set()
+        assert go_on.wait(30)
+        return np.zeros((len(batch), 2))
+
+    def slow() -> Any:
+        decoding.set()
+        assert go_on.wait(30)
+        return pixels
+
+    def undecoded() -> tuple[Any, weakref.ref[Any]]:
+        content = np.zeros(1000)  # as the bytes of a file, which cannot be referred to weakly
+        return partial(lambda _: pixels, content), weakref.ref(content)
+
+    batcher = Batcher(run_model, lambda _: False, batch=1, wait=0.0, ran=lambda *_: None, threads=1)
+    first = batcher.submit("a", lambda: pixels)
+    assert running.wait(30)
+    decoded = batcher.submit("a", lambda: pixels)
+    until(lambda: batcher.waiting == 1)
+    late = batcher.submit("a", slow)
+    assert decoding.wait(30)
+    decode, content = undecoded()
+    queued = batcher.submit("a", decode)
+    del decode
+    for one in (decoded, late, queued):
+        assert one.cancel()
+    assert (batcher.waiting, content()) == (0, None)
+    go_on.set()
+    assert first.result(30).shape == (2,)
+    assert batcher.submit("a", lambda: pixels).result(30).shape == (2,)
+    batcher.close()
+
+
+def test_a_body_of_a_million_images_is_refused_in_little_memory() -> None:
+    count = 200_000
+    body = b'{"images": [' + b",".join([b'{"data":""}'] * count) + b"]}"
+    asked = Request({"type": "http", "headers": [(b"content-type", b"application/json")]})
+    tracemalloc.start()
+    try:
+        with pytest.raises(BodyError, match="the request holds more than 64 images, the limit") as refused:
+            asyncio.run(images_of(asked, body, 64))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert refused.value.status == 413
+    assert peak < 100 * count
 
 
 def test_slow_clients_are_cut_off(model: Path) -> None:

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -61,14 +62,16 @@ class Batcher:
             threading.Thread(target=self._work, name="compoundnet-batches", daemon=True).start()
 
     def submit(self, model: str, decode: Callable[[], Pixels]) -> Future[Probabilities]:
-        """Decode an image in a thread and queue it. Cancelling the future takes it from the queue.
+        """Decode an image in a thread and queue it. Cancelling the future frees the image, unless it is in work.
 
         Args:
             model: The model's name.
             decode: Returns the image for that model; what it raises is the result of the future.
         """
         result: Future[Probabilities] = Future()
-        self._decoders.submit(self._decode, model, decode, result)
+        undecoded = [decode]  # the executor keeps what it was given until its turn comes, so that gives it up
+        result.add_done_callback(partial(self._forget, undecoded))
+        self._decoders.submit(self._decode, model, undecoded, result)
         return result
 
     @property
@@ -83,8 +86,16 @@ class Batcher:
             self._closed = True
             self._changed.notify_all()
 
-    def _decode(self, model: str, decode: Callable[[], Pixels], result: Future[Probabilities]) -> None:
-        if result.cancelled():  # its client has left
+    def _forget(self, undecoded: list[Callable[[], Pixels]], result: Future[Probabilities]) -> None:
+        if result.cancelled():  # its client has left, or it took too long
+            undecoded.clear()
+            with self._changed:
+                self._queue = deque(it for it in self._queue if it.result is not result)
+
+    def _decode(self, model: str, undecoded: list[Callable[[], Pixels]], result: Future[Probabilities]) -> None:
+        try:
+            decode = undecoded.pop()
+        except IndexError:
             return
         try:
             pixels = decode()
@@ -92,8 +103,9 @@ class Batcher:
             _settle(result, error)
             return
         with self._changed:
-            self._queue.append(_Waiting(model, pixels, time.monotonic(), result))
-            self._changed.notify()
+            if not result.cancelled():
+                self._queue.append(_Waiting(model, pixels, time.monotonic(), result))
+                self._changed.notify()
 
     def _work(self) -> None:
         while (batch := self._next()) is not None:
