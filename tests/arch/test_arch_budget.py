@@ -30,6 +30,82 @@ def test_no_larger_phi_fits(limit: float) -> None:
         ).replace(name=found.network.name, scaling=found.network.scaling)
 
 
+@pytest.mark.parametrize(("limit", "side"), [(300e6, 242), (400e6, 282), (700e6, 378)])
+def test_memory_that_does_not_grow_with_the_resolution_is_searched_to_the_largest_that_fits(
+    limit: float, side: int
+) -> None:
+    """B0 at batch 32 needs 416 MB at 224 px, where padding copies a map, and 399 MB at 282 px, where it does not."""
+    found = arch.plan(B0, max_memory=limit, batch=32)
+    alone = found.alternatives["resolution"]
+    assert alone is not None and alone.resolution == side and alone.memory_bytes <= limit
+    larger = (arch.scale(B0, resolution=pixels) for pixels in range(side + 1, 2 * side))
+    assert all(arch.inference_memory(one, batch=32) > limit for one in larger)
+    assert found.rule == "compound" and found.phi > 0 and found.binding == "memory"
+
+
+def test_the_rule_of_small_networks_stands_in_only_where_no_larger_network_fits() -> None:
+    limit = 400e6
+    assert arch.inference_memory(B0, batch=32) > limit
+    found = arch.plan(B0, max_memory=limit, batch=32)
+    assert found.rule == "compound" and found.resolution > 224
+    assert arch.plan(B0, max_memory=200e6, batch=32).rule == "tiny"
+
+
+@settings(max_examples=6, deadline=None)
+@given(
+    st.sampled_from(["efficientnet-b0", "efficientnet-lite0", "resnet-18"]),
+    st.sampled_from([arch.find_rule("compound"), arch.find_rule("fast"), arch.fast_scaling(1)]),
+    st.sampled_from(["memory", "training memory", "sram"]),
+    st.floats(-2, 2),
+)
+def test_no_larger_phi_fits_into_the_memory(name: str, rule: arch.ScalingRule, figure: str, doublings: float) -> None:
+    network = arch.network(name)
+
+    def used(phi: float) -> int:
+        value = arch.cost(arch.scale_by(network, rule, phi), batch=8)
+        known = {"memory": value.memory_bytes, "training memory": value.training_memory_bytes}
+        return (known | {"sram": value.sram_bytes})[figure]
+
+    limit = used(0) * 2**doublings
+    try:
+        found = arch.plan(
+            network, max_memory=None if figure == "sram" else limit, max_sram=limit if figure == "sram" else None,
+            batch=8, training=figure == "training memory", rule=rule,
+        )  # fmt: skip
+    except base.CompoundNetError as error:
+        assert "no network of" in str(error)  # the weights alone exceed the bound
+        start = rule.phi_range(network)[0]
+    else:
+        assert used(found.phi) <= limit and found.binding == figure
+        start = found.phi + 2e-4
+    assert all(used(start + 0.03 * step) > limit for step in range(60))
+
+
+def test_a_budget_of_exactly_the_baseline_is_the_baseline() -> None:
+    found = arch.plan(B0, max_macs=arch.cost(B0).macs)
+    assert (found.rule, found.phi, found.resolution) == ("compound", 0, 224)
+
+
+@pytest.mark.parametrize(
+    "rule", [arch.fast_scaling(1), arch.Coefficients(1.5, 1.05, 1.1), arch.Coefficients(1, 1.5, 1.05)]
+)
+def test_coefficients_that_reach_a_million_times_the_depth_or_width_are_planned(
+    rule: arch.ScalingRule | arch.Coefficients,
+) -> None:
+    found = arch.plan(B0, max_macs=1e9, rule=rule)
+    assert 0.8e9 < found.macs <= 1e9
+
+
+def test_each_row_has_its_network_which_json_leaves_out() -> None:
+    found = arch.plan(B0, max_macs=3e8)
+    rows = [found, *(row for row in found.alternatives.values() if row is not None)]
+    assert {row.network.rules.depth_rounding for row in rows} == {"nearest", "up"}
+    for row in rows:
+        assert (arch.cost(row.network).macs, row.network.resolution) == (row.macs, row.resolution)
+    told = found.facts()
+    assert "network" not in told and all("network" not in (row or {}) for row in told["alternatives"].values())
+
+
 def test_each_bound_can_bind() -> None:
     assert arch.plan(B0, max_macs=1e12, max_params=12e6).binding == "params"
     assert arch.plan(B0, max_macs=1e12, max_memory=100e6).binding == "memory"

@@ -11,8 +11,8 @@ from compoundnet import arch, base
 from compoundnet.arch.budget import smallest
 from compoundnet.arch.latency import FEATURES
 from compoundnet.runtime.backends.registry import Backend, find_backend
-from compoundnet.runtime.timing import latency_fit
-from compoundnet.runtime.timing.latency_bound import refine
+from compoundnet.runtime.timing import latency_bound, latency_fit, subjects
+from compoundnet.runtime.timing.latency_bound import refine, time_plan
 from compoundnet.runtime.timing.latency_fit import fit_latency, fitted_model
 from compoundnet.runtime.timing.rounds import Latency, summarise
 
@@ -118,3 +118,25 @@ def test_a_bound_that_nothing_meets_names_the_least_that_is_needed() -> None:
 def test_a_smallest_network_that_is_faster_than_predicted_is_found() -> None:
     floor = TRUE.milliseconds(smallest(B0))
     assert search(floor / 2, lambda ms: ms / 4)[1].median <= floor / 2
+
+
+def test_the_networks_of_the_rows_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rule for small networks rounds the depth to the nearest, not up as the baseline does."""
+    small = arch.scale(B0, width=0.25, resolution=64)
+    found = arch.plan(small, max_macs=1.2e6, rule="compound")
+    opened: list[arch.Network] = []
+
+    def of_network(network: arch.Network) -> subjects.TimedSubject:
+        opened.append(network)
+        return subjects.of_network(network)
+
+    monkeypatch.setattr(latency_bound, "of_network", of_network)
+    times = time_plan(found, backend="torch")
+    rows = {"compound": found, **found.alternatives}
+    assert list(times) == [way for way, row in rows.items() if row is not None]
+    macs = {way: arch.cost(network).macs for way, network in zip(times, opened, strict=True)}
+    assert macs == {way: row.macs for way, row in rows.items() if row is not None}
+    tiny = rows["tiny"]
+    assert tiny is not None
+    again = arch.scale(small, depth=tiny.depth, width=tiny.width, resolution=tiny.resolution)
+    assert arch.cost(again).macs > macs["tiny"]

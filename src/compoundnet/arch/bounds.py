@@ -29,6 +29,11 @@ class Bound(msgspec.Struct, frozen=True):
     limit: float
     of: Callable[[Network, Cost], float]
 
+    @property
+    def padded(self) -> bool:
+        """Whether the figure counts padded copies of maps, which even sides need and odd ones do not."""
+        return self.figure in ("memory", "training memory", "sram")
+
 
 def bounds_of(
     *,

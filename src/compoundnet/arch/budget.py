@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -12,13 +14,21 @@ from compoundnet.arch.costs import Cost, cost
 from compoundnet.arch.latency import LatencyModel
 from compoundnet.arch.memory import Precision
 from compoundnet.arch.scaling import scale
-from compoundnet.arch.scaling_rules import Coefficients, ScalingRule, find_rule, known_rules, scale_by
+from compoundnet.arch.scaling_rules import (
+    Coefficients,
+    ScalingRule,
+    find_rule,
+    known_rules,
+    scale_by,
+    scaled_resolution,
+)
 from compoundnet.arch.spec import MIN_RESOLUTION, Network
 from compoundnet.base.errors import CompoundNetError
 
 STEPS = 60
 # The figures of a rule that only shrinks need not fall evenly, so its exponents are searched in steps of this size.
 _PHI_STEP = 0.1
+_DECIMALS = 4  # of phi
 DIMENSIONS = ("depth", "width", "resolution")
 
 
@@ -26,6 +36,7 @@ class Alternative(msgspec.Struct, frozen=True):
     """The largest network of the same budget that is scaled in another way: one dimension alone, or another rule.
 
     Attributes:
+        network: The network.
         depth: Multiplier.
         width: Multiplier.
         resolution: Side of the input, pixels.
@@ -37,6 +48,7 @@ class Alternative(msgspec.Struct, frozen=True):
         flash_bytes: int8 weights on a microcontroller.
     """
 
+    network: Network
     depth: float
     width: float
     resolution: int
@@ -85,6 +97,59 @@ class Plan(msgspec.Struct, frozen=True):
     binding: str
     alternatives: dict[str, Alternative | None]
 
+    def facts(self) -> dict[str, Any]:
+        """Return all but the networks, for JSON."""
+        rows = {way: None if row is None else _facts(row) for way, row in self.alternatives.items()}
+        return _facts(self) | {"alternatives": rows}
+
+
+def _facts(row: Plan | Alternative) -> dict[str, Any]:
+    return {field: getattr(row, field) for field in row.__struct_fields__ if field != "network"}
+
+
+class _Budget(NamedTuple):
+    """The bounds, and how the memory of a network is counted."""
+
+    bounds: Sequence[Bound]
+    batch: int
+    training: bool
+    precision: Precision
+
+    def cost(self, candidate: Network) -> Cost:
+        return cost(candidate, batch=self.batch, precision=self.precision)
+
+    def exceeded(self, candidate: Network) -> Bound | None:
+        """Return the first bound that a network exceeds."""
+        return self._broken(candidate, self.cost(candidate))
+
+    def exceeded_without_copies(self, candidate: Network) -> Bound | None:
+        """Return the first bound that a network exceeds even if no padded copy of a map is counted.
+
+        Inference on torch copies maps for "same" padding alone, and a microcontroller for "symmetric" padding alone.
+        """
+        value = self.cost(candidate)
+        if any(bound.padded for bound in self.bounds):
+            other = self.cost(candidate.replace(padding="symmetric" if candidate.padding == "same" else "same"))
+            value = msgspec.structs.replace(
+                value,
+                memory_bytes=min(value.memory_bytes, other.memory_bytes),
+                training_memory_bytes=min(value.training_memory_bytes, other.training_memory_bytes),
+                sram_bytes=min(value.sram_bytes, other.sram_bytes),
+            )
+        return self._broken(candidate, value)
+
+    def _broken(self, candidate: Network, value: Cost) -> Bound | None:
+        return next((bound for bound in self.bounds if bound.of(candidate, value) > bound.limit), None)
+
+    def figures(self, candidate: Network) -> dict[str, Any]:
+        value = self.cost(candidate)
+        memory = value.training_memory_bytes if self.training else value.memory_bytes
+        return {
+            "network": candidate, "resolution": candidate.resolution, "params": value.params, "macs": value.macs,
+            "activations": value.activations, "memory_bytes": memory, "sram_bytes": value.sram_bytes,
+            "flash_bytes": value.flash_bytes,
+        }  # fmt: skip
+
 
 def plan(
     network: Network,
@@ -118,9 +183,9 @@ def plan(
         batch: Batch size for the memory figures.
         training: Whether to bound the memory of a training step instead of inference.
         precision: Of the memory figures.
-        rule: The rule that scales, its name, or coefficients of Eq. 3. By default "compound" if the baseline is within
-            the budget, and "tiny" if it is not: compound scaling gives small networks too little resolution to learn
-            from.
+        rule: The rule that scales, its name, or coefficients of Eq. 3. By default "compound" if that makes a network
+            within the budget that is no smaller than the baseline, and "tiny" if it does not: compound scaling gives
+            small networks too little resolution to learn from.
 
     Raises:
         CompoundNetError: no bound was given, or a bound is not a number above 0; or even the smallest network exceeds a
@@ -131,33 +196,27 @@ def plan(
         max_sram=max_sram, max_flash=max_flash, max_latency=max_latency, latency=latency, training=training,
     )  # fmt: skip
 
-    def measure(candidate: Network) -> Cost:
-        return cost(candidate, batch=batch, precision=precision)
+    budget = _Budget(bounds, batch, training, precision)
 
-    def exceeded(candidate: Network) -> Bound | None:
-        value = measure(candidate)
-        return next((bound for bound in bounds if bound.of(candidate, value) > bound.limit), None)
+    @cache
+    def largest_phi(asked: ScalingRule) -> tuple[float, Bound | None] | None:
+        return _largest_phi(network, asked, budget)
 
-    def figures(candidate: Network) -> dict[str, int]:
-        value = measure(candidate)
-        memory = value.training_memory_bytes if training else value.memory_bytes
-        return {
-            "resolution": candidate.resolution, "params": value.params, "macs": value.macs,
-            "activations": value.activations, "memory_bytes": memory, "sram_bytes": value.sram_bytes,
-            "flash_bytes": value.flash_bytes,
-        }  # fmt: skip
-
-    fits = exceeded(network) is None
-    chosen = find_rule(rule if rule is not None else "compound" if fits else "tiny")
-    least_of_all = smallest(network, chosen)
-    if (broken := exceeded(least_of_all)) is not None:
-        least = broken.of(least_of_all, measure(least_of_all))
+    if rule is None:
+        answer = largest_phi(find_rule("compound"))
+        rule = "compound" if answer is not None and answer[0] >= 0 else "tiny"
+    chosen = find_rule(rule)
+    answer = largest_phi(chosen)
+    if answer is None:
+        least = smallest(network, chosen)
+        broken = budget.exceeded(least)
+        assert broken is not None  # or it would be the answer
+        needed = broken.of(least, budget.cost(least))
         raise CompoundNetError(
             f"no network of {network.name} fits by the rule {chosen.name}: {broken.figure} of at most"
-            f" {_written(broken.limit)} was asked, and the smallest ({least_of_all.resolution} px) needs"
-            f" {_written(least)}"
+            f" {_written(broken.limit)} was asked, and the smallest ({least.resolution} px) needs {_written(needed)}"
         )
-    phi, blocked = _largest_phi(network, chosen, exceeded)
+    phi, blocked = answer
     if blocked is None and chosen.only_smaller:
         raise CompoundNetError(
             f"the rule {chosen.name} only makes networks smaller, and {network.name} is within the budget; use compound"
@@ -165,15 +224,15 @@ def plan(
         )
     if blocked is None:
         raise CompoundNetError(f"the given bounds do not limit {network.name}; give max_macs, the multiply-adds")
-    found = scale_by(network, chosen, phi)
     depth, width, _ = chosen.multipliers(phi)
-    alternatives = {dimension: _alone(network, dimension, exceeded, figures) for dimension in DIMENSIONS}
+    alternatives = {dimension: _alone(network, dimension, budget) for dimension in DIMENSIONS}
+    fits = budget.exceeded(network) is None
     for other in known_rules().values():
         if other.name != chosen.name and not (other.only_smaller and fits):
-            alternatives[other.name] = _by_rule(network, other, exceeded, figures)
+            alternatives[other.name] = _by_rule(network, other, largest_phi(other), budget)
     return Plan(
-        network=found, rule=chosen.name, phi=phi, depth=depth, width=width, binding=blocked.figure,
-        alternatives=alternatives, **figures(found),
+        rule=chosen.name, phi=phi, depth=depth, width=width, binding=blocked.figure, alternatives=alternatives,
+        **budget.figures(scale_by(network, chosen, phi)),
     )  # fmt: skip
 
 
@@ -189,72 +248,123 @@ def _written(value: float) -> str:
 
 
 def _largest(
-    build: Callable[[float], Network], exceeded: Callable[[Network], Bound | None], low: float, high: float
-) -> tuple[float, Bound | None]:
-    """Bisect for the largest value within the bounds, to four decimals, and the bound that the next one exceeds.
+    build: Callable[[float], Network],
+    pixels: Callable[[float], int],
+    budget: _Budget,
+    low: float,
+    high: float,
+    step: float = math.inf,
+) -> tuple[float, Bound | None] | None:
+    """Return the largest value within the budget, and the bound that the next one exceeds; None if no value is.
 
-    `low` must be within the bounds. Every figure grows with the value, since each rounding rule is monotone.
+    At one resolution every figure grows with the value, since each rounding rule is monotone. Memory does not grow
+    steadily with the resolution: before a strided convolution a map with an even side is copied to be padded, and one
+    with an odd side is not. So the value is first bisected by the figures without such copies, which grow, and then the
+    resolution falls pixel by pixel to the first that fits with them. If the strides multiply to s, a network of
+    m * s + 1 px has no copies, so that this takes at most s steps.
+
+    Args:
+        build: Makes the network of a value.
+        pixels: The resolution of that network, which does not fall as the value grows.
+        budget: The bounds.
+        low: The least value.
+        high: The largest value.
+        step: How far one step goes down from `high` before the bisection; given where the figures without copies need
+            not grow either.
     """
-    blocked = exceeded(build(high))
+
+    def with_copies(value: float) -> Bound | None:
+        return budget.exceeded(build(value))
+
+    def without_copies(value: float) -> Bound | None:
+        return budget.exceeded_without_copies(build(value))
+
+    blocked = with_copies(high)
     if blocked is None:
         return high, None
+    if without_copies(low) is not None:
+        return None
+    if (broken := without_copies(high)) is not None:
+        while high - step > low and (nearer := without_copies(high - step)) is not None:
+            high, broken = high - step, nearer
+        high, blocked = _bisected(without_copies, max(low, high - step), high, broken)
+    while True:
+        edge, below = _edge(pixels, low, high)
+        broken = with_copies(edge)
+        if broken is None:
+            break
+        if below is None:
+            return None
+        high, blocked = below, broken
+    if (broken := with_copies(high)) is not None:
+        high, blocked = _bisected(with_copies, edge, high, broken)
+    for short in (round(high, _DECIMALS), math.floor(high * 10**_DECIMALS) / 10**_DECIMALS):
+        if low <= short and pixels(short) == pixels(high) and with_copies(short) is None:
+            return short + 0.0, blocked  # never -0.0
+    return high, blocked
+
+
+def _bisected(
+    exceeded: Callable[[float], Bound | None], low: float, high: float, blocked: Bound
+) -> tuple[float, Bound]:
+    """Return the largest value that exceeds no bound, and the bound that the next one exceeds.
+
+    `low` exceeds no bound, and `high` exceeds `blocked`.
+    """
     for _ in range(STEPS):
         if high - low < 1e-7:
             break
         middle = (low + high) / 2
-        broken = exceeded(build(middle))
+        broken = exceeded(middle)
         if broken is None:
             low = middle
         else:
             high, blocked = middle, broken
-    short = math.floor(low * 1e4) / 1e4
-    return (short if exceeded(build(short)) is None else low), blocked
+    return low, blocked
 
 
-def _largest_phi(
-    network: Network, rule: ScalingRule, exceeded: Callable[[Network], Bound | None]
-) -> tuple[float, Bound | None]:
-    """Return the largest phi of a rule within the bounds, and the bound that the next one exceeds.
+def _edge(pixels: Callable[[float], int], low: float, high: float) -> tuple[float, float | None]:
+    """Return the least value from `low` on that has the resolution of `high`, and the largest below it, if any."""
+    if pixels(low) == pixels(high):
+        return low, None
+    below, edge = low, high
+    while below < (middle := (below + edge) / 2) < edge:
+        below, edge = (middle, edge) if pixels(middle) < pixels(high) else (below, middle)
+    return edge, below
 
-    The smallest network must be within the bounds.
-    """
+
+def _largest_phi(network: Network, rule: ScalingRule, budget: _Budget) -> tuple[float, Bound | None] | None:
+    """Return the largest phi of a rule within the budget, and the bound that the next exceeds; None if no phi is."""
     low, high = rule.phi_range(network)
-
-    def at_phi(phi: float) -> Network:
-        return scale_by(network, rule, phi)
-
-    if rule.only_smaller and exceeded(at_phi(high)) is not None:
-        while high - _PHI_STEP > low and exceeded(at_phi(high - _PHI_STEP)) is not None:
-            high -= _PHI_STEP
-        low = max(low, high - _PHI_STEP)
-    return _largest(at_phi, exceeded, low, high)
+    if budget.exceeded(network) is None:
+        low = 0.0
+    return _largest(
+        lambda phi: scale_by(network, rule, phi),
+        lambda phi: scaled_resolution(network, rule, phi),
+        budget, low, high, _PHI_STEP if rule.only_smaller else math.inf,
+    )  # fmt: skip
 
 
 def _by_rule(
-    network: Network,
-    rule: ScalingRule,
-    exceeded: Callable[[Network], Bound | None],
-    figures: Callable[[Network], dict[str, int]],
+    network: Network, rule: ScalingRule, answer: tuple[float, Bound | None] | None, budget: _Budget
 ) -> Alternative | None:
-    if exceeded(smallest(network, rule)) is not None:
+    if answer is None or answer[1] is None:
         return None
-    phi, blocked = _largest_phi(network, rule, exceeded)
-    if blocked is None:
-        return None
+    phi, _ = answer
     depth, width, _ = rule.multipliers(phi)
-    return Alternative(depth=depth, width=width, **figures(scale_by(network, rule, phi)))
+    return Alternative(depth=depth, width=width, **budget.figures(scale_by(network, rule, phi)))
 
 
-def _alone(
-    network: Network,
-    dimension: str,
-    exceeded: Callable[[Network], Bound | None],
-    figures: Callable[[Network], dict[str, int]],
-) -> Alternative | None:
+def _alone(network: Network, dimension: str, budget: _Budget) -> Alternative | None:
     if dimension == "resolution":
         low, high = math.log(MIN_RESOLUTION), math.log(1e5)
     else:
         low, high = math.log(1e-3), math.log(1e5)
+
+    def pixels(exponent: float) -> int:
+        if dimension != "resolution":
+            return network.resolution
+        return max(MIN_RESOLUTION, math.floor(math.exp(exponent)))
 
     def build(exponent: float) -> Network:
         value = math.exp(exponent)
@@ -262,16 +372,15 @@ def _alone(
             return scale(network, depth=value)
         if dimension == "width":
             return scale(network, width=value)
-        return scale(network, resolution=max(MIN_RESOLUTION, math.floor(value)))
+        return scale(network, resolution=pixels(exponent))
 
-    if exceeded(build(low)) is not None:
+    answer = _largest(build, pixels, budget, low, high)
+    if answer is None or answer[1] is None:
         return None
-    exponent, blocked = _largest(build, exceeded, low, high)
-    if blocked is None:
-        return None
-    found, multiplier = build(exponent), math.exp(exponent)
+    exponent, _ = answer
+    multiplier = math.exp(exponent)
     return Alternative(
         depth=multiplier if dimension == "depth" else 1.0,
         width=multiplier if dimension == "width" else 1.0,
-        **figures(found),
+        **budget.figures(build(exponent)),
     )

@@ -14,6 +14,8 @@ from compoundnet.base.errors import CompoundNetError
 
 # A resolution up to this value is a factor, above it a number of pixels. Figure 3 ends at 2.5.
 MAX_RESOLUTION_FACTOR = 8
+# Of depth and width.
+MAX_MULTIPLIER = 1e6
 
 
 def scale(
@@ -40,7 +42,7 @@ def scale(
     for label, value in (("depth", depth), ("width", width), ("resolution", resolution)):
         if not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
             raise CompoundNetError(f"{label} must be a number above 0, got {value}")
-    if depth > 1e6 or width > 1e6:
+    if depth > MAX_MULTIPLIER or width > MAX_MULTIPLIER:
         raise CompoundNetError(f"depth {depth:g} and width {width:g} must be at most a million")
     pixels = _resolution(network.resolution, resolution)
     rules = network.rules

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 import msgspec
 
-from compoundnet.arch.scaling import scale
+from compoundnet.arch.scaling import MAX_MULTIPLIER, scale
 from compoundnet.arch.spec import MIN_RESOLUTION, Network, Scaling
 from compoundnet.base.errors import CompoundNetError, did_you_mean
 from compoundnet.base.values import check
@@ -111,7 +111,7 @@ class ScalingRule(msgspec.Struct, frozen=True):
         raise NotImplementedError
 
     def phi_range(self, network: Network, /) -> tuple[float, float]:
-        """Return the lowest and the highest phi that give possible resolutions."""
+        """Return the lowest and the highest phi that give networks which `scale` can make."""
         raise NotImplementedError
 
 
@@ -124,11 +124,16 @@ class CoefficientRule(ScalingRule, frozen=True):
         return self.coefficients.multipliers(phi)
 
     def phi_range(self, network: Network, /) -> tuple[float, float]:
-        gamma = self.coefficients.gamma
-        if gamma == 1:
-            return -PHI_RANGE, PHI_RANGE
-        low, high = (math.log(side / network.resolution) / math.log(gamma) for side in (MIN_RESOLUTION, _MAX_PLANNED))
-        return max(-PHI_RANGE, math.ceil(low * 1e4) / 1e4), min(PHI_RANGE, high)
+        found = self.coefficients
+        low, high = -PHI_RANGE, PHI_RANGE
+        if found.gamma > 1:
+            low = max(low, math.log(MIN_RESOLUTION / network.resolution) / math.log(found.gamma))
+        most = (MAX_MULTIPLIER, MAX_MULTIPLIER, _MAX_PLANNED / network.resolution)
+        for factor, limit in zip((found.alpha, found.beta, found.gamma), most, strict=True):
+            if factor > 1:
+                high = min(high, math.log(limit) / math.log(factor))
+        # Rounded inwards: the powers of these exponents must not exceed what `scale` takes.
+        return math.ceil(low * 1e4) / 1e4, math.floor(high * 1e4) / 1e4
 
 
 class TinyRule(ScalingRule, frozen=True):
@@ -237,18 +242,24 @@ def scale_by(network: Network, rule: ScalingRule | Coefficients | str, phi: floa
     """
     rule = find_rule(rule)
     depth, width, factor = rule.multipliers(phi)
-    pixels = network.resolution * factor
-    if isinstance(rule, TinyRule):
-        pixels = max(pixels, MIN_RESOLUTION)
-        network = network.replace(rules=msgspec.structs.replace(network.rules, depth_rounding="nearest"))
-    if not MIN_RESOLUTION <= round(pixels) <= 1e6:
+    pixels = scaled_resolution(network, rule, phi)
+    if not MIN_RESOLUTION <= pixels <= 1e6:
         raise CompoundNetError(
-            f"phi {phi:g} gives a resolution of {pixels:.4g} px; it must lie between {MIN_RESOLUTION} and a million"
+            f"phi {phi:g} gives a resolution of {network.resolution * factor:.4g} px; it must lie between"
+            f" {MIN_RESOLUTION} and a million"
         )
+    if isinstance(rule, TinyRule):
+        network = network.replace(rules=msgspec.structs.replace(network.rules, depth_rounding="nearest"))
     label = "" if rule.name in ("compound", "coefficients") else f"{rule.name}-"
     named = f"{network.name}-{label}phi{phi:.4g}"
-    scaled = scale(network, depth=depth, width=width, resolution=round(pixels), name=named)
+    scaled = scale(network, depth=depth, width=width, resolution=pixels, name=named)
     return scaled.replace(scaling=Scaling(base=network.name, depth=depth, width=width, resolution=factor))
+
+
+def scaled_resolution(network: Network, rule: ScalingRule, phi: float) -> int:
+    """Return the side in pixels that a rule gives a network at this exponent, possible or not."""
+    pixels = round(network.resolution * rule.multipliers(phi)[2])
+    return max(pixels, MIN_RESOLUTION) if isinstance(rule, TinyRule) else pixels
 
 
 def compound(network: Network, phi: float, coefficients: Coefficients | None = None) -> Network:

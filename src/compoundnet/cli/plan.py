@@ -73,7 +73,7 @@ def plan(
 ) -> None:
     """Find the largest network that fits a budget (Eq. 2), by scaling NETWORK.
 
-    The default rule is compound, or tiny if NETWORK itself exceeds the budget.
+    The default rule is compound, or tiny if only networks smaller than NETWORK fit.
     """
     counts = {"max_macs": max_macs, "max_params": max_params, "max_activations": max_activations}
     sizes = {"max_memory": max_memory, "max_sram": max_sram, "max_flash": max_flash}
@@ -102,7 +102,7 @@ def plan(
         found = timed.plan
         timing = {"latency": timed.latency, "predicted": timed.predicted, **machine}
     if measure:
-        timing |= {"latencies": runtime.time_plan(base, found, **machine), **machine}
+        timing |= {"latencies": runtime.time_plan(found, **machine), **machine}
     if output is not None:
         found.network.save(output)
         note(f"wrote {output}")
@@ -112,8 +112,7 @@ def plan(
             " is the paper's"
         )
     if json:
-        fields = {field: getattr(found, field) for field in found.__struct_fields__ if field != "network"}
-        print_json({"name": found.network.name, **fields, **timing})
+        print_json({"name": found.network.name, **found.facts(), **timing})
         return
     microcontroller = max_sram is not None or max_flash is not None
     _print_plan(found, batch, training, microcontroller, timing.get("latencies"))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
 from compoundnet import arch, base
-from compoundnet.arch import Alternative, Cost, Network, StageCost
+from compoundnet.arch import Cost, Network, StageCost
 from compoundnet.base import CompoundNetError, parse_count
 
 
@@ -54,7 +55,7 @@ class ScaledNetwork(msgspec.Struct, frozen=True):
     command: str
     binding: str | None = None
     note: str = ""
-    alternatives: dict[str, Alternative | None] | None = None
+    alternatives: dict[str, dict[str, Any] | None] | None = None
 
 
 def baselines() -> dict[str, tuple[str, ...]]:
@@ -106,7 +107,7 @@ def planned(base: str, bounds: Mapping[str, str], rule: str | None) -> ScaledNet
     return msgspec.structs.replace(
         shown,
         binding=found.binding,
-        alternatives=found.alternatives,
+        alternatives=found.facts()["alternatives"],
         note=note if rule is None and found.rule == "tiny" else "",
     )
 

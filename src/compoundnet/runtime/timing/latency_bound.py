@@ -97,13 +97,10 @@ def plan_within(
     return TimedPlan(found, latency, model.milliseconds(found.network), backend, threads)
 
 
-def time_plan(
-    network: arch.Network, found: arch.Plan, *, backend: str = "onnxruntime", threads: int = 1
-) -> dict[str, Latency]:
+def time_plan(found: arch.Plan, *, backend: str = "onnxruntime", threads: int = 1) -> dict[str, Latency]:
     """Time the network of a plan and those of its alternatives in interleaved rounds, with random weights.
 
     Args:
-        network: The baseline of the plan.
         found: The plan.
         backend: The backend that runs them.
         threads: Threads of each network.
@@ -112,10 +109,8 @@ def time_plan(
         The latency of one image, in milliseconds, by the name of the rule or of the dimension.
     """
     runner, threads = find_backend(backend), check_threads(threads)
-    networks = {found.rule: found.network}
-    for way, row in found.alternatives.items():
-        if row is not None:
-            networks[way] = arch.scale(network, depth=row.depth, width=row.width, resolution=row.resolution)
+    rows = {found.rule: found, **found.alternatives}
+    networks = {way: row.network for way, row in rows.items() if row is not None}
     calls = {}
     for way, one in networks.items():
         source = of_network(one).source
