@@ -7,12 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from command import run
+from deep_images import RANGE, write_deep
 from PIL import Image
 from small_model import write_small_model
 
@@ -65,6 +67,37 @@ def test_processes_write_each_image_once(model: Path, shards: Path, tmp_path: Pa
         RANK="0", LOCAL_RANK="0", WORLD_SIZE="2", LOCAL_WORLD_SIZE="2",
     )  # fmt: skip
     assert "torchrun started 2 processes, which might choose differently" in refused.stderr
+
+
+@pytest.mark.parametrize("kind", ["folders", "tar files"])
+def test_shards_of_12_bit_images_have_one_range_that_is_said(kind: str, model: Path, tmp_path: Path) -> None:
+    """The same one, and so the same classes, as without shards, in each of several processes."""
+    images, given = write_deep(tmp_path / "deep"), tmp_path / "deep"
+    if kind == "tar files":
+        given = tmp_path / "tars"
+        given.mkdir()
+        for shard in sorted(images.iterdir()):
+            with tarfile.open(given / f"{shard.name}.tar", "w") as tar:
+                for file in sorted(shard.iterdir()):
+                    tar.add(file, f"{shard.name}/{file.name}")
+    said = "24 of 24 images examined have more than 8 bits a value and do not state their range: 0 to 4095 is assumed"
+    for rank in ("0", "1"):
+        done = run(
+            "predict", model, given, "-o", tmp_path / "out", "--threads", "1", "--json",
+            RANK=rank, LOCAL_RANK=rank, WORLD_SIZE="2", LOCAL_WORLD_SIZE="2",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert [note.startswith(said) for note in json.loads(done.stdout)["notes"]] == [True]
+        assert done.stderr.count(said) == (rank == "0")
+    single = json.loads(run("predict", model, images, "--threads", "1", "--json").stdout)
+    expected = {Path(one["path"]).relative_to(images): one["predictions"][0]["probability"] for one in single}
+    rows = [row for part in (tmp_path / "out").glob("*.parquet") for row in parquet.read_table(part).to_pylist()]
+    found = {Path(*Path(row["file"]).parts[-2:]): row["probability_1"] for row in rows}
+    assert found == pytest.approx(expected)
+    given_range = run("predict", model, given, "-o", tmp_path / "given", "--threads", "1", "--range", "0:4095")
+    assert "their range" not in given_range.stderr
+    written = json.loads((tmp_path / "given" / "predictions.json").read_text())
+    assert cn.models.Preprocess.loads(written["preprocess"]).range == RANGE
 
 
 def test_kill_9_loses_and_repeats_no_image(model: Path, shards: Path, tmp_path: Path) -> None:

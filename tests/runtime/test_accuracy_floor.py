@@ -5,13 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from command import run
+from deep_images import RANGE, write_deep
 from outlier_model import images, write_outlier_model
 from random_net import random_net, reduced
+from small_model import write_small_model
 
 from compoundnet import arch, base, models, runtime
+from compoundnet.runtime.exports.accuracy_floor import LabelledImages
 from compoundnet.runtime.exports.comparison import runner
 from compoundnet.runtime.exports.quantise import OnnxQuantiser
 from compoundnet.runtime.onnx_graph import write_onnx
@@ -67,6 +71,18 @@ def test_with_all_layers_in_float32_nothing_is_int8(name: str, tmp_path: Path) -
     quantiser.write(tmp_path / "all.onnx")
     whole, none, all_int8 = (runner(tmp_path / f"{kind}.onnx")(pixels[:1]) for kind in ("float32", "none", "all"))
     assert np.abs(none - whole).max() <= 1e-5 * np.abs(whole).max() < np.abs(all_int8 - whole).max()
+
+
+def test_images_of_12_bits_are_read_with_the_range_of_the_model(tmp_path: Path) -> None:
+    model = write_small_model(tmp_path / "model", labels=("dark", "light"))
+    how = msgspec.structs.replace(model.preprocess, range=RANGE)
+    folder, lines = write_deep(tmp_path / "deep"), list[str]()
+    for range_of_model in (RANGE, None):
+        model = msgspec.structs.replace(model, preprocess=msgspec.structs.replace(how, range=range_of_model))
+        read = LabelledImages(folder, model, lines.append)
+        expected = [how.pixels(file) for file in sorted(folder.rglob("*.png"))]
+        assert sorted(image.sum() for image, _ in read) == sorted(image.sum() for image in expected)
+    assert [line.split(": ")[1].split(" is")[0] for line in lines] == ["0 to 4095"]
 
 
 def test_a_drop_that_holds_leaves_all_layers_in_int8(model: models.ModelFolder, data: Path, tmp_path: Path) -> None:

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
+from deep_images import write_deep
 from numpy.typing import NDArray
 from random_net import random_net, small_network
 from small_model import write_small_model
+from typer.testing import CliRunner
 
 from compoundnet import base, models, runtime
-from compoundnet.base import machine
+from compoundnet.base import image_values, machine
+from compoundnet.cli.main import app
 from compoundnet.runtime.backends import precisions
 from compoundnet.runtime.backends.choices import LEAST_IMAGES
 from compoundnet.runtime.timing import fastest
@@ -130,8 +134,26 @@ def test_auto_takes_bfloat16_where_it_agrees_and_remembers_the_check(
     assert first.agreement is not None
     assert first.allowed == (first.agreement >= 0.99)
     assert session.precision == ("bfloat16" if first.allowed else "float32")
-    again = runtime.session(model, precision="auto", threads=1)
-    assert again.choice == session.choice
+    assert f"agreement with float32 on {LEAST_IMAGES} images: " in session.choice.text()
+    others = runtime.session(model, precision="auto", threads=1, images=lambda: images(2 * LEAST_IMAGES))
+    assert others.choice == msgspec.structs.replace(session.choice, checked_on="images given earlier")
+    assert f"agreement with float32 on {LEAST_IMAGES} images given earlier: " in others.choice.text()
+
+
+def test_precisions_are_compared_on_images_with_the_range_that_is_found(
+    model: models.ModelFolder, tmp_path: Path, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`predict --precision auto` reads the images of the comparison as those that it predicts."""
+    pytest.importorskip("openvino")
+    monkeypatch.setattr(precisions, "has_bfloat16", lambda: True)
+    monkeypatch.setattr(fastest, "time_rounds", timed(["openvino bfloat16"]))
+    monkeypatch.setattr(image_values, "_warned", set())
+    words = ["predict", str(model.folder), str(write_deep(tmp_path / "deep")), "--precision", "auto", "--threads", "1"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert "0 to 4095 is assumed" in done.stderr
+    assert "on 24 images" in done.stderr
+    assert "dark" not in image_values._warned  # an image was read as 0 to 65535
 
 
 def test_auto_in_memory_times_the_backends(monkeypatch: pytest.MonkeyPatch) -> None:

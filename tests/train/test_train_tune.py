@@ -7,13 +7,18 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from command import run
+from deep_images import RANGE, write_deep
 from PIL import Image
 from small_model import write_small_model
 
 from compoundnet import base, models, runtime, train
+from compoundnet.base import image_values
+from compoundnet.base.images import Reading
+from compoundnet.data import open_dataset
 from compoundnet.models.tuning import INT8_FILE, TUNING_FILE, Tuning
 from compoundnet.runtime.timing import fastest
 from compoundnet.runtime.timing.rounds import Latency, summarise
@@ -38,6 +43,38 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tuned(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, train.Tuned]:
     folder = write_small_model(tmp_path_factory.mktemp("models") / "small").folder
     return folder, train.tune(folder, photos, least_agreement=0.01, threads=1)
+
+
+@pytest.fixture(scope="module")
+def of_12_bits(tmp_path_factory: pytest.TempPathFactory) -> tuple[models.ModelFolder, Path]:
+    """A model with the range of 12 bits, and images of 12 bits in files of 16."""
+    folder = tmp_path_factory.mktemp("deep")
+    model = write_small_model(folder / "small")
+    how = msgspec.structs.replace(model.preprocess, range=RANGE)
+    how.save(model.folder / "preprocess.toml")
+    return models.read_folder(model.folder), write_deep(folder / "images", ("class 0", "class 1"), 50)
+
+
+def test_images_of_12_bits_are_read_with_the_range_of_the_model(
+    of_12_bits: tuple[models.ModelFolder, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those on which int8 is calibrated too."""
+    model, images = of_12_bits
+    monkeypatch.setattr(image_values, "_warned", set())
+    found = train.tune(model, images, threads=1)
+    assert (found.tuning.images, found.calibration) == (20, 80)
+    assert "dark" not in image_values._warned  # an image was read as 0 to 65535
+
+
+def test_evaluated_images_are_read_with_the_range_of_the_model(
+    of_12_bits: tuple[models.ModelFolder, Path],
+) -> None:
+    """By what looks at single ones of them afterwards too, such as the sheet of mistakes."""
+    model, images = of_12_bits
+    found = train.evaluate(model, images, threads=1)
+    assert found.split.reading.range == RANGE
+    other = open_dataset(images).read_with(Reading((0, 8190)))
+    assert train.evaluate(model, other, threads=1).split.reading.range == (0, 8190)
 
 
 def timed(fast: str) -> Callable[..., dict[str, Latency]]:

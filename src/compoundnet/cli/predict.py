@@ -80,6 +80,7 @@ def predict(
 
     from compoundnet.base.image_values import parse_range  # noqa: PLC0415  as above
     from compoundnet.data.image_sizes import cropped_off, file_sizes  # noqa: PLC0415  as above
+    from compoundnet.models import open_model  # noqa: PLC0415  as above
 
     # Large images are read without PIL's warning; PIL rejects those of twice that size itself.
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -98,14 +99,18 @@ def predict(
     for path in written:
         base.check_output_file(path)
     files = data.find_images(images, notify=note)
+    opened, given_range = open_model(model), parse_range(value_range)
+    if given_range is None:  # before the predictor, which reads some of the images for the precision auto
+        how, found_range = opened.preprocess.with_range_of(files)
+        if found_range is not None:
+            note(found_range)
+        given_range = how.range
     predictor = runtime.Predictor(
-        model, top=top, backend=backend, precision=precision, check_on=files, threads=threads, device=device,
-        unknown_below=unknown_below, allow_truncated=allow_truncated, value_range=parse_range(value_range),
+        opened, top=top, backend=backend, precision=precision, check_on=files, threads=threads, device=device,
+        unknown_below=unknown_below, allow_truncated=allow_truncated, value_range=given_range,
     )  # fmt: skip
     if predictor.session.choice is not None:
         note(predictor.session.choice.text())
-    if (text := predictor.find_range(files)) is not None:
-        note(text)
     if (text := cropped_off(predictor.model.preprocess, file_sizes(files))) is not None:
         note(text)
     if unknown_below and runtime.UNKNOWN_LABEL in (predictor.model.labels or ()):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +18,13 @@ from compoundnet.cli.progress import Display
 from compoundnet.runtime.backends.registry import AUTO
 
 if TYPE_CHECKING:
+    from compoundnet.base.image_values import Range
+    from compoundnet.base.images import EncodedImage
     from compoundnet.data.image_shards import ImageShard
     from compoundnet.runtime.prediction_parts import Place
+
+# The most shards among which the range of values is found, and images of tar files that are read for it.
+_RANGE_SHARDS, _RANGE_IMAGES = 16, 64
 
 
 def predict_shards(
@@ -31,10 +37,12 @@ def predict_shards(
     threads: int | None,
     device: str,
     json: bool,
+    value_range: Range | None,
     **options: Any,
 ) -> None:
     """Predict this process's shards of `paths`, and report; `options` are those of `Predictor`."""
     from compoundnet.data.image_shards import find_shards  # noqa: PLC0415  `--help` does not wait for PIL
+    from compoundnet.models import open_model  # noqa: PLC0415  as above
     from compoundnet.runtime.prediction_parts import predict_shards as predict  # noqa: PLC0415  as above
     from compoundnet.runtime.prediction_parts import process_place  # noqa: PLC0415  as above
 
@@ -47,9 +55,15 @@ def predict_shards(
     shards = place.share(everything)
     if place.launcher is not None:
         note(f"process {place.rank} of {place.world} ({place.launcher}): {len(shards):,} of {len(everything):,} shards")
+    opened, notes = open_model(model), list[str]()
+    if value_range is None:  # the same in every process, since each examines the same images
+        how, found_range = opened.preprocess.with_range_of(_range_images(everything))
+        value_range, notes = how.range, [] if found_range is None else [found_range]
+    for text in notes if place.rank == 0 else ():
+        note(text)
     predictor = runtime.Predictor(
-        model, precision=precision, check_on=_first_images(everything) if precision == AUTO else (),
-        threads=threads or _threads(place), device=_device(device, place), **options,
+        opened, precision=precision, check_on=_first_images(everything) if precision == AUTO else (),
+        threads=threads or _threads(place), device=_device(device, place), value_range=value_range, **options,
     )  # fmt: skip
     if predictor.session.choice is not None:
         note(predictor.session.choice.text())
@@ -69,7 +83,7 @@ def predict_shards(
         ran = {"backend": predictor.session.backend, "precision": predictor.session.precision}
         print_json(
             {"folder": str(folder), "process": msgspec.to_builtins(place), **ran, **msgspec.to_builtins(found)}
-            | {"images_per_second": rate}
+            | {"images_per_second": rate, "notes": notes}
         )
     note(
         f"wrote {_counted(found.written, 'part')} into {folder}: {_counted(found.images, 'image')}, {rate:,.1f} a"
@@ -81,6 +95,18 @@ def predict_shards(
         note(f"{_counted(found.failed, 'shard')} without a part, because the shard could not be read to its end")
     if found.failures or found.failed:
         raise typer.Exit(1)
+
+
+def _range_images(shards: Sequence[ImageShard]) -> Iterator[Path | EncodedImage]:
+    """Images among which the range of values is found, of shards spread evenly: all of folders and lists, of which few
+    are opened, and the first of tar files, which are in memory."""
+    from compoundnet.runtime.timing.agreement import spread  # noqa: PLC0415  as above
+
+    chosen = spread(shards, _RANGE_SHARDS)
+    for shard in chosen:
+        with suppress(base.CompoundNetError):  # a shard that cannot be read is reported when it is predicted
+            images = shard.images()
+            yield from islice(images, max(1, _RANGE_IMAGES // len(chosen))) if shard.kind == "tar" else images
 
 
 def _first_images(shards: Sequence[ImageShard]) -> list[Any]:

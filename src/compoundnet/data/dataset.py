@@ -238,6 +238,18 @@ class Dataset(msgspec.Struct, frozen=True, eq=False):
         splits = {name: msgspec.structs.replace(split, reading=reading) for name, split in self.splits.items()}
         return msgspec.structs.replace(self, splits=splits)
 
+    def with_range(self, value_range: Range | None) -> tuple[Dataset, str | None]:
+        """Return the same data set, read with one range for images with more than 8 bits a value, and a note for the
+        user if the range had to be found.
+
+        Args:
+            value_range: That of a model. The range that the data set is read with already goes before it, and one that
+                is found (`reading`) comes last.
+        """
+        now = next(iter(self.splits.values())).reading
+        reading, found = self.reading(value_range=now.range or value_range, allow_truncated=now.allow_truncated)
+        return self.read_with(reading), found
+
     @property
     def classes(self) -> tuple[str, ...]:
         """Class names by label; the same in every split."""

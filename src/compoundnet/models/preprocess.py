@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from compoundnet.base import Notify, TomlStruct, check, ignore, limits
-from compoundnet.base.images import Reading, find_range_of_files, read_image, to_rgb
+from compoundnet.base.images import EncodedImage, Reading, find_range_of_files, read_image, to_rgb
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -189,12 +189,15 @@ class Preprocess(TomlStruct, frozen=True, forbid_unknown_fields=True):
         padded.paste(resized, ((self.size - wide) // 2, (self.size - tall) // 2))
         return padded
 
-    def with_range_of(self, files: Iterable[str | os.PathLike[str]]) -> tuple[Preprocess, str | None]:
-        """Return this with one range for all files with more than 8 bits a value, and a note that says which.
+    def with_range_of(self, images: Iterable[str | os.PathLike[str] | EncodedImage]) -> tuple[Preprocess, str | None]:
+        """Return this with one range for all images with more than 8 bits a value, and a note that says which.
 
-        Nothing changes, and there is no note, if it has a range already or there are no such files.
+        Nothing changes, and there is no note, if it has a range already or there are no such images.
+
+        Args:
+            images: Files, or images in memory with names.
         """
-        found = find_range_of_files(files) if self.range is None else None
+        found = find_range_of_files(images) if self.range is None else None
         if found is None:
             return self, None
         return msgspec.structs.replace(self, range=(found.low, found.high)), str(found)

@@ -16,11 +16,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from compoundnet.base import CompoundNetError, Notify
+from compoundnet.base import CompoundNetError, Notify, ignore
 from compoundnet.data.dataset import Dataset
 from compoundnet.data.lookup import open_dataset
 from compoundnet.data.model_classes import match_classes
-from compoundnet.models import ExportedModel
+from compoundnet.models import Model
 from compoundnet.runtime.session_source import Run
 
 # Images on which the layers are compared, and runs that are timed.
@@ -69,17 +69,21 @@ class LabelledImages:
     Args:
         data: As `compoundnet.data.open_dataset` takes it, or an opened data set.
         described: The model.
+        notify: Called with a line if the range of the images' values had to be found.
 
     Raises:
         CompoundNetError: There is no such data, or its classes are not those of the model.
     """
 
-    def __init__(self, data: str | os.PathLike[str] | Dataset, described: ExportedModel) -> None:
+    def __init__(self, data: str | os.PathLike[str] | Dataset, described: Model, notify: Notify = ignore) -> None:
         if described.postprocess.multilabel:
             raise CompoundNetError(
                 f"{described.name} gives several labels an image; max-drop is for one class an image"
             )
         dataset = data if isinstance(data, Dataset) else open_dataset(data, test_fraction=0)
+        dataset, found_range = dataset.with_range(described.preprocess.range)
+        if found_range is not None:
+            notify(found_range)
         self._split, self._how = dataset.split(dataset.evaluation), described.preprocess
         self._classes = match_classes(described, self._split)[self._split.labels]
         size = len(self) * 3 * 4 * self._how.size**2

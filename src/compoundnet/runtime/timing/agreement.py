@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -21,6 +22,7 @@ from compoundnet.runtime.cache import location, stored
 from compoundnet.runtime.session_source import SessionSource
 from compoundnet.runtime.timing.fastest import way_identity
 
+_log = logging.getLogger(__name__)
 Item = TypeVar("Item")
 # Returns the images on which precisions are compared, float32[N, C, H, W].
 ProbeImages: TypeAlias = Callable[[], NDArray[np.float32]]
@@ -30,16 +32,18 @@ _BATCH = 8
 _RESULT = "agreement.json"
 
 
-class Agreement(msgspec.Struct, frozen=True):
+class Agreement(msgspec.Struct, frozen=True, omit_defaults=True):
     """The fraction of the images for which a way predicts what float32 predicts.
 
     Attributes:
         images: The number of images.
         shares: The fraction, 0 to 1, by the name of the way.
+        checked_on: The images, in words: those given now, or those of an earlier run.
     """
 
     images: int
     shares: dict[str, float]
+    checked_on: str = "images"
 
 
 def agreement_of(
@@ -53,7 +57,8 @@ def agreement_of(
         ways: The ways to compare with it.
         threads: Threads of the network.
         device: The device of torch.
-        images: Returns the images; called only if the cache lacks the agreement.
+        images: Returns the images; called only if the cache lacks the agreement, which is that of the images that were
+            given first, also if others are given later.
     """
     identity = way_identity(source, (reference, *ways), device)
     kept = identity is not None and location("agreement", source.name, identity).exists()
@@ -61,16 +66,21 @@ def agreement_of(
     if not kept and (pixels is None or len(pixels) < LEAST_IMAGES):
         return None
 
+    measured: list[Agreement] = []
+
     def make(folder: Path) -> None:
         compared = images() if pixels is None and images is not None else pixels
         if compared is None or len(compared) < LEAST_IMAGES:  # the cache's was damaged
             raise _TooFewImagesError
-        found = _measure(source, reference, ways, threads, device, compared)
-        (folder / _RESULT).write_bytes(msgspec.json.encode(found))
+        measured.append(_measure(source, reference, ways, threads, device, compared))
+        (folder / _RESULT).write_bytes(msgspec.json.encode(measured[0]))
 
     doing = f"comparing {', '.join(map(str, ways))} with {reference}"
     with suppress(_TooFewImagesError), stored("agreement", source.name, identity, make, doing) as folder:
-        return msgspec.json.decode((folder / _RESULT).read_bytes(), type=Agreement)
+        if measured:
+            return measured[0]
+        earlier = msgspec.json.decode((folder / _RESULT).read_bytes(), type=Agreement)
+        return msgspec.structs.replace(earlier, checked_on="images given earlier")
     return None
 
 
@@ -81,7 +91,13 @@ class _TooFewImagesError(Exception):
 def read_probe(
     preprocess: Preprocess, paths: Sequence[str | os.PathLike[str]], most: int = MOST_IMAGES
 ) -> NDArray[np.float32]:
-    """Return the pixels float32[N, 3, size, size] of files spread evenly over `paths`, those that can be read."""
+    """Return the pixels float32[N, 3, size, size] of files spread evenly over `paths`, those that can be read.
+
+    A range of values that had to be found for them is logged.
+    """
+    preprocess, found_range = preprocess.with_range_of(paths)
+    if found_range is not None:
+        _log.warning(found_range)
     found = []
     for path in spread(paths, most):
         with suppress(UnreadableImageError):

@@ -136,12 +136,10 @@ def evaluate(
     """
     opened = open_model(model)
     dataset = data if isinstance(data, Dataset) else open_for_evaluation(data, split)
+    dataset, found_range = dataset.with_range(opened.preprocess.range)
+    if found_range is not None:
+        _log.warning(found_range)
     images = dataset.split(split or dataset.evaluation)
-    if images.reading.range is None and opened.preprocess.range is None:
-        reading, found = dataset.reading(allow_truncated=images.reading.allow_truncated)
-        if found is not None:
-            _log.warning(found)
-            images = msgspec.structs.replace(images, reading=reading)
     if (images.labels == UNKNOWN).any():
         raise CompoundNetError(
             f"the classes of {dataset.name}'s {images.name} images are not published, so accuracy cannot be computed;"

@@ -91,7 +91,8 @@ def tune(
         device: A GPU whose precisions are measured too, such as cuda.
         workers: Decoding processes.
         progress: Called with the number of images that have just been measured.
-        notify: Called with one line for each precision that is left out.
+        notify: Called with one line for each precision that is left out, and if the range of the images' values had to
+            be found.
 
     Raises:
         CompoundNetError: The classes of the images are not those of the model, or the folder cannot be written. The
@@ -101,6 +102,9 @@ def tune(
         raise CompoundNetError(f"the least agreement must be above 0 and at most 1, got {least_agreement}")
     opened = open_folder(model)
     dataset = data if isinstance(data, Dataset) else open_dataset(data)
+    dataset, found_range = dataset.with_range(opened.preprocess.range)
+    if found_range is not None:
+        notify(found_range)
     measured, calibration = _divide(dataset, split or dataset.evaluation)
     if len(measured) < LEAST_IMAGES:
         raise CompoundNetError(
