@@ -83,6 +83,19 @@ def test_a_study_that_contradicts_the_claim_says_so(tmp_path: Path) -> None:
     assert "balanced is worse" in made.reason
 
 
+def test_a_study_of_too_few_networks_is_not_told_to_take_more_seeds() -> None:
+    """The documented study: all networks of Figure 4 have three seeds, and the balanced line has one network."""
+    documented = Path(__file__).resolve().parents[2] / "docs" / "studies" / "method-cifar10"
+    made = figure("figure4", paper.read_results(documented))
+    assert made.verdict == "needs data"
+    assert made.reason.endswith(
+        "Not tested: the lines (d=1, r=1) and (d=1.76, r=1.31) need two networks each, and a cost that both reach."
+    )
+    assert figure("figure3", paper.read_results(documented)).reason.endswith(
+        "More seeds or more test images may decide it."
+    )
+
+
 def test_an_unfinished_study_is_named(tmp_path: Path) -> None:
     figure_study(tmp_path / "mine", 3, finished=False)
     made = figure("figure3", paper.read_results(tmp_path))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
+
+import msgspec
 import pytest
 
 from compoundnet.search.study.observations import CostedSample, at_cost, first, second, second_on_curves
-from compoundnet.trials.statistics import AccuracySample
+from compoundnet.trials.statistics import AccuracySample, Interval, combination
 
 
 def dot(macs: int, accuracy: float, spread: float = 0.001) -> CostedSample:
@@ -62,21 +65,67 @@ def test_what_is_against_an_observation_is_listed() -> None:
     assert found.holds is False
     assert found.verdict == (
         "It does not hold here: a: 2 times the cost, less its start: scaling harms; b: gain for each doubling of cost,"
-        " first half less second: the gain grows."
+        " first half less second: the gain grows (98.3% confidence)."
     )
 
 
 def test_noise_one_seed_and_too_few_networks_leave_it_open() -> None:
     noise = first([("a", [dot(100, 0.5, 0.1), dot(200, 0.52, 0.1)]), ("b", [dot(100, 0.5), dot(200, 0.6)])])
-    assert noise.holds is None and noise.verdict.endswith("1 of 2 differences lie within noise.")
+    assert noise.holds is None and noise.verdict == (
+        "These trainings do not show whether it holds: 1 of 2 differences lie within noise. More seeds or more test"
+        " images may decide it."
+    )
     assert noise.findings[0].says == "no difference beyond noise"
     two = first([("a", [dot(100, 0.5), dot(200, 0.6)])])
     assert two.holds is None and two.verdict.startswith("Scaling helps here; three networks on a line")
     alone = CostedSample(100, AccuracySample((0.5,), 1000))
     single = first([("a", [alone, dot(200, 0.9)])])
-    assert single.holds is None and single.verdict.endswith("the noise of training is unknown with a single seed.")
+    assert single.holds is None and single.verdict.endswith("with a single seed. More seeds may decide it.")
     for nothing in ([], [("a", [dot(100, 0.5)])], [("a", [dot(100, 0.5), dot(100, 0.6)])]):
-        assert first(nothing).verdict == "Not tested: too few networks are finished."
+        assert first(nothing).verdict == "Not tested: no line has networks of two costs."
+        assert first(nothing, finished=False).verdict == "Not tested: too few networks are finished."
+
+
+def test_one_of_many_differences_on_the_wrong_side_is_not_enough() -> None:
+    """Beyond noise by itself, at 95 %, and not among six; of six that are beyond noise at 99.2 %, one is enough."""
+    good = [(name, [dot(100, 0.5), dot(200, 0.6)]) for name in "abcde"]
+    low, high = dot(100, 0.6, 0.01), dot(200, 0.52, 0.01)
+    alone = first([("f", [low, high])])
+    assert alone.holds is False and alone.verdict.endswith("scaling harms (95% confidence).")
+    many = first([*good, ("f", [low, high])])
+    assert many.findings[-1].difference.high < 0 and many.holds is None
+    assert many.verdict == (
+        "These trainings do not show whether it holds: 1 of 6 differences is on the wrong side, but not at the 99.2%"
+        " confidence that so many need. More seeds or more test images may decide it."
+    )
+    worse = first([*good, ("f", [low, dot(200, 0.4, 0.01)])])
+    assert worse.holds is False
+    assert worse.verdict.endswith("f: 2 times the cost, less its start: scaling harms (99.2% confidence).")
+
+
+def test_where_nothing_differs_few_studies_say_that_an_observation_fails() -> None:
+    """Of six comparisons at 95 % each, one in seven studies has one on the wrong side."""
+    draw = random.Random(0)
+
+    def network(macs: int) -> CostedSample:
+        return CostedSample(macs, AccuracySample(tuple(draw.gauss(0.6, 0.01) for _ in range(3)), 1000))
+
+    verdicts = [first([(name, [network(100), network(200)]) for name in "abcdef"]).holds for _ in range(100)]
+    assert sum(holds is False for holds in verdicts) <= 0.05 * len(verdicts)
+
+
+def test_a_network_at_two_budgets_is_one_sample() -> None:
+    """The nearest networks to two budgets can be the same: their noise does not average out."""
+    ours, theirs = dot(200, 0.62), dot(210, 0.6)
+    (once,) = second([("depth", [(ours, theirs)])], {"depth"}).findings
+    (twice,) = second([("depth", [(ours, theirs)] * 2)], {"depth"}).findings
+    assert twice.difference == once.difference
+    shared = dot(190, 0.6)
+    (half,) = second([("depth", [(ours, theirs), (shared, theirs)])], {"depth"}).findings
+    wanted = combination((0.5, ours.sample), (0.5, shared.sample), (-1.0, theirs.sample))
+    assert msgspec.structs.astuple(half.difference) == pytest.approx(msgspec.structs.astuple(wanted))
+    (same,) = second([("depth", [(ours, ours)])], {"depth"}).findings
+    assert same.difference == Interval(0, 0, 0, 0) and same.says == "no difference beyond noise"
 
 
 def test_the_balanced_networks_are_compared_at_each_budget() -> None:
@@ -115,6 +164,10 @@ def test_curves_without_a_common_cost_are_not_compared() -> None:
     for rival in ([dot(100, 0.5)], [dot(300, 0.5)], [dot(50, 0.5), dot(199, 0.6)], [dot(801, 0.5), dot(900, 0.6)]):
         assert second_on_curves(balanced, [("d1", rival)]).verdict.startswith("Not tested")
     assert second_on_curves(("d2", [dot(200, 0.6)]), [("d1", [dot(100, 0.5), dot(300, 0.6)])]).findings == ()
-    assert second_on_curves(balanced, []).verdict.startswith("Not tested")
+    few = second_on_curves(balanced, [("d1", [dot(300, 0.5)])])
+    assert few.verdict == "Not tested: the lines (d1) and (d2) need two networks each, and a cost that both reach."
+    unfinished = second_on_curves(balanced, [("d1", [dot(300, 0.5)])], finished=False)
+    assert unfinished.verdict == "Not tested: too few networks are finished."
+    assert second_on_curves(balanced, []).verdict == "Not tested: there is no other line to compare with."
     touching = second_on_curves(balanced, [("d1", [dot(50, 0.5), dot(200, 0.5)])])
     assert touching.holds and touching.findings[0].difference.mean == pytest.approx(0.1)

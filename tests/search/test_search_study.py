@@ -13,7 +13,7 @@ import pytest
 from small_train import small_network
 from told_study import Numbered, told_trials
 
-from compoundnet.arch import Coefficients, cost, known_rules, network, own_rule
+from compoundnet.arch import Coefficients, cost, fast_scaling, known_rules, network, own_rule
 from compoundnet.base import CompoundNetError, decode_toml
 from compoundnet.search.kinds import decode
 from compoundnet.search.study.findings import find, result
@@ -216,6 +216,48 @@ def test_a_rule_adds_a_line_of_the_same_costs_that_does_not_decide() -> None:
         "width", "depth", "resolution", "fast",
     ]  # fmt: skip
     assert second.findings[-1].difference.mean < 0
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_an_added_rule_decides_nothing_whatever_it_and_the_other_lines_scale(share: float) -> None:
+    """With a share of 1 it scales width alone; without a line of one dimension, all lines of one's own decide."""
+    base, rule = small_network(), fast_scaling(share)
+    several = StudyLines("t", "s", (StudyLine("both", ((1.5, 1.5, 1),)), StudyLine("balanced", ((1.4, 1.2, 1.3),))))
+    for lines in (paper_lines(8), several):
+        search = study(8, lines=with_rule(base, lines, rule))
+        assert decode(msgspec.json.encode(search)) == search
+
+        def accuracy(job: TrainingJob) -> float:
+            own = 0.3 if job.point.startswith(rule.name) else 0.1 if job.point.startswith(("com", "bal")) else 0.0
+            return 0.5 + own + 0.001 * job.seed
+
+        first, second = conclude(search, accuracy)
+        assert second.holds and second.findings[-1].what.startswith(f"balanced less {rule.name}")
+        assert second.findings[-1].difference.high < 0
+        assert not any(finding.what.startswith(rule.name) for finding in first.findings)
+
+
+def test_a_line_without_one_of_the_budgets_is_compared_at_its_own_cost() -> None:
+    """Depth reaches the second budget alone; it is not compared with the first."""
+    at = at_budgets(small_network(), paper_lines(8), (2, 8))
+    short = tuple(
+        msgspec.structs.replace(line, points=line.points[1:]) if line.name == "depth" else line for line in at.lines
+    )
+    search = study(8, lines=StudyLines(at.title, at.source, short))
+    trials = told_trials(search, curve(lambda doublings: 0.1 * doublings, balanced=0.03))
+    summary = summarise(search, trials)
+    gaps = {finding.what: finding.difference.mean for finding in summary.observations[1].findings}
+    whole = study(8, lines=at)
+    both = conclude(whole, curve(lambda doublings: 0.1 * doublings, balanced=0.03))[1].findings
+    assert gaps["balanced less depth"] == pytest.approx(0.03, abs=0.03)
+    assert gaps["balanced less width, mean over 2 budgets"] == pytest.approx(both[0].difference.mean, abs=0.002)
+    assert "depth has 1 point and compound has 2 points: those of nearest cost are compared." in summary.notes
+
+
+def test_a_network_that_is_nearest_to_two_budgets_is_said() -> None:
+    search = study(8, budgets=(1.5, 1.55))
+    notes = summarise(search, told_trials(search, curve(saturating))).notes
+    assert "depth: 2 points give 1 network after rounding." in notes
 
 
 def test_a_rule_that_cannot_be_a_line_is_refused() -> None:

@@ -61,7 +61,7 @@ def judge(number: int, studies: Sequence[StudyFolder]) -> tuple[Verdict, str]:
     where = f"Of {study.study.network.name} on {data_name(study.study)}, {_seeds(study)}: "
     if observation is None or observation.holds is None:
         verdict = observation.verdict if observation is not None else "it says nothing about this claim."
-        return "needs data", f"{where}{verdict} More seeds or more test images may decide it."
+        return "needs data", f"{where}{verdict}"
     return ("agrees" if observation.holds else "differs"), f"{where}{observation.verdict}"
 
 

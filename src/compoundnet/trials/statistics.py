@@ -75,8 +75,10 @@ def combination(*terms: tuple[float, AccuracySample], confidence: float = CONFID
     """Return the sum of weight times mean over independent samples, with Welch-Satterthwaite degrees of freedom.
 
     scipy computes Welch's interval for two samples of several seeds each; here there may be more samples, with weights
-    and with a single seed.
+    and with a single seed. The sum of no samples is 0, without noise.
     """
+    if not terms:
+        return Interval(0.0, 0.0, 0.0, 0.0)
     from scipy import stats  # noqa: PLC0415  slow to import, as above
 
     parts = [(weight**2 * _variance(sample)[0], _variance(sample)[1]) for weight, sample in terms]

@@ -22,11 +22,15 @@ Multipliers = tuple[float, float, float]
 _FINE = 1e-4
 
 
-class StudyLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The networks of one curve, as multipliers of the baseline, from the cheapest up."""
+class StudyLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The networks of one curve, as multipliers of the baseline, from the cheapest up.
+
+    `added`: whether it is the line of a scaling rule, on which no observation depends.
+    """
 
     name: str
     points: tuple[Multipliers, ...]
+    added: bool = False
 
     def __post_init__(self) -> None:
         check(len(self.points) >= 1, f"the line {self.name!r} holds no point")
@@ -80,7 +84,7 @@ def at_budgets(network: Network, lines: StudyLines, budgets: Sequence[float]) ->
 def with_rule(network: Network, lines: StudyLines, rule: ScalingRule) -> StudyLines:
     """Add the line of a scaling rule: for each point of the last line, the balanced one, the network nearest in cost.
 
-    Observation 2, which compares balanced scaling with single dimensions, does not depend on it.
+    The observations do not depend on it, whatever it scales.
 
     Raises:
         CompoundNetError: The rule only shrinks, or there is a line of its name.
@@ -96,7 +100,7 @@ def with_rule(network: Network, lines: StudyLines, rule: ScalingRule) -> StudyLi
 
     points = tuple(_nearest(network, at, cost(scaled(network, point)).macs) for point in balanced.points)
     source = f"{lines.source}; the line {rule.name}: {rule.source}, matched to the cost of the line {balanced.name}"
-    return StudyLines(lines.title, source, (*rivals, StudyLine(rule.name, points), balanced))
+    return StudyLines(lines.title, source, (*rivals, StudyLine(rule.name, points, added=True), balanced))
 
 
 def _direction(point: Multipliers) -> Callable[[float], Multipliers]:

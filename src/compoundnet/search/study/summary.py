@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from compoundnet.arch import cost
 from compoundnet.base import format_count
 from compoundnet.search.findings import ReportTable
 from compoundnet.search.network_results import NetworkResult, network_results
-from compoundnet.search.study.lines import Multipliers, label
+from compoundnet.search.study.lines import Multipliers, label, scaled
 from compoundnet.search.study.observations import CostedSample, Observation, first, second, second_on_curves
 from compoundnet.trials.statistics import CONFIDENCE, Interval, difference, interval, percent, points
 
@@ -71,7 +73,8 @@ def summarise(study: ScalingStudy, trials: Sequence[FrozenTrial]) -> StudySummar
     rows = tuple(_row(place, found.get(place.network), base) for place in study.places())
     curves = [(line.name, _dots(study, line.name, found)) for line in study.lines.lines]
     return StudySummary(
-        study.lines.title, study.lines.source, study.data, rows, _observe(study, curves, found),
+        study.lines.title, study.lines.source, study.data, rows,
+        _observe(study, curves, found, finished=len(trials) >= study.trials()),
         tuple(_notes(study, list(found.values()), trials)),
     )  # fmt: skip
 
@@ -96,34 +99,72 @@ def _dots(study: ScalingStudy, line: str, found: dict[Any, NetworkResult]) -> li
 
 
 def _observe(
-    study: ScalingStudy, curves: list[tuple[str, list[CostedSample]]], found: dict[Any, NetworkResult]
+    study: ScalingStudy, curves: list[tuple[str, list[CostedSample]]], found: dict[Any, NetworkResult], finished: bool
 ) -> tuple[Observation, ...]:
     """Figure 3 shows the first observation; Figures 4 and 8 show both, and their last line is the balanced one."""
     if study.figure == 3:
-        return (first([curve for curve in curves if curve[1]]),)
+        return (first([curve for curve in curves if curve[1]], finished=finished),)
     *rivals, balanced = curves
     if study.figure == 4:
-        return first([curve for curve in curves if curve[1]]), second_on_curves(balanced, rivals)
-    pairs = [(name, _pairs(study, balanced[0], name, found)) for name, _ in rivals]
-    alone = {line.name for line in study.lines.lines if all(_one_dimension(point) for point in line.points)}
+        own = first([curve for curve in curves if curve[1]], finished=finished)
+        return own, second_on_curves(balanced, rivals, finished=finished)
+    lines = study.lines.lines[:-1]
+    alone = {line.name for line in lines if not line.added and all(_one_dimension(point) for point in line.points)}
     # Lines of one's own may scale several dimensions each; then all of them are compared.
-    decisive = alone & {name for name, _ in rivals} or {name for name, _ in rivals}
-    return first([curve for curve in rivals if curve[1] and curve[0] in decisive]), second(pairs, decisive)
+    decisive = alone or {line.name for line in lines if not line.added}
+    budgets = _budgets(study)
+    pairs = [(line.name, _pairs(study, balanced[0], line.name, budgets, found)) for line in lines]
+    own = first([curve for curve in rivals if curve[1] and curve[0] in decisive], finished=finished)
+    return own, second(pairs, decisive, finished=finished)
 
 
 def _one_dimension(multipliers: Multipliers) -> bool:
     return sum(multiplier != 1 for multiplier in multipliers) <= 1
 
 
+def _budgets(study: ScalingStudy) -> list[dict[str, Multipliers]]:
+    """Return, for each point of the balanced line, the point of each line that is compared with it.
+
+    Lines of as many points are compared point by point. A line with more or fewer is compared by cost: each of its
+    points belongs to the balanced one whose cost is nearest, and of several the nearest is taken.
+    """
+    balanced = study.lines.lines[-1]
+    budgets = [{balanced.name: point} for point in balanced.points]
+    wanted = [_log_cost(study, point) for point in balanced.points]
+    for line in study.lines.lines[:-1]:
+        if len(line.points) == len(budgets):
+            for budget, point in zip(budgets, line.points, strict=True):
+                budget[line.name] = point
+            continue
+        nearest: dict[int, tuple[float, Multipliers]] = {}
+        for point in line.points:
+            own = _log_cost(study, point)
+            index = min(range(len(wanted)), key=lambda index, own=own: abs(wanted[index] - own))
+            distance = abs(wanted[index] - own)
+            if index not in nearest or distance < nearest[index][0]:
+                nearest[index] = distance, point
+        for index, (_, point) in nearest.items():
+            budgets[index][line.name] = point
+    return budgets
+
+
+def _log_cost(study: ScalingStudy, multipliers: Multipliers) -> float:
+    return math.log(cost(scaled(study.network, multipliers)).macs)
+
+
 def _pairs(
-    study: ScalingStudy, balanced: str, rival: str, found: dict[Any, NetworkResult]
+    study: ScalingStudy,
+    balanced: str,
+    rival: str,
+    budgets: Sequence[dict[str, Multipliers]],
+    found: dict[Any, NetworkResult],
 ) -> list[tuple[CostedSample, CostedSample]]:
-    """Return the pairs of networks of the same budget that are both finished, in the order of the points of the
-    lines."""
-    lines = {line.name: line.points for line in study.lines.lines}
+    """Return the pairs of networks of the same budget that are both finished, in the order of the balanced points."""
     pairs = []
-    for ours, theirs in zip(lines[balanced], lines[rival], strict=False):
-        both = [found.get(study.at(multipliers).network) for multipliers in (ours, theirs)]
+    for budget in budgets:
+        if rival not in budget:
+            continue
+        both = [found.get(study.at(budget[line]).network) for line in (balanced, rival)]
         dots = [
             CostedSample(entry.macs, entry.reached) for entry in both if entry is not None and entry.reached is not None
         ]
@@ -156,20 +197,36 @@ def _notes(study: ScalingStudy, found: list[NetworkResult], trials: Sequence[Fro
         left_out = "1 training diverged and is" if diverged == 1 else f"{diverged} trainings diverged and are"
         notes.append(f"{left_out} left out.")
     if study.figure == 8:
-        notes += _unequal(study, {entry.network: entry.macs for entry in found})
+        notes += _compared(study, {entry.network: entry.macs for entry in found})
     return notes
 
 
-def _unequal(study: ScalingStudy, macs: dict[Any, int]) -> list[str]:
-    """Return a note for each budget whose networks differ in cost."""
-    notes = []
-    for budget in zip(*(line.points for line in study.lines.lines), strict=False):
-        costs = {label(point): macs.get(study.at(point).network) for point in budget}
-        known = {name: cost for name, cost in costs.items() if cost is not None}
+def _compared(study: ScalingStudy, macs: dict[Any, int]) -> list[str]:
+    """Return notes on what Figure 8 compares: lines of other lengths, networks that stand for several budgets, and the
+    budgets whose networks differ in cost."""
+    notes, lines = [], study.lines.lines
+    for line in lines:
+        if len(line.points) != len(lines[-1].points):
+            notes.append(
+                f"{line.name} has {_count(len(line.points), 'point')} and {lines[-1].name} has"
+                f" {_count(len(lines[-1].points), 'point')}: those of nearest cost are compared."
+            )
+        different = len({study.at(point) for point in line.points})
+        if different < len(line.points):
+            networks = _count(different, "network")
+            notes.append(f"{line.name}: {_count(len(line.points), 'point')} give {networks} after rounding.")
+    for budget in _budgets(study):
+        points = [budget[line.name] for line in lines if line.name in budget]
+        costs = {label(point): macs.get(study.at(point).network) for point in points}
+        known = {name: count for name, count in costs.items() if count is not None}
         if known and max(known.values()) > _EQUAL * min(known.values()):
-            listed = ", ".join(f"{name} {format_count(cost)}" for name, cost in known.items())
+            listed = ", ".join(f"{name} {format_count(count)}" for name, count in known.items())
             notes.append(f"Costs of one budget differ: {listed} multiply-adds.")
     return notes
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def study_table(rows: Sequence[StudyRow]) -> ReportTable:

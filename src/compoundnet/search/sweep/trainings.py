@@ -20,7 +20,7 @@ from compoundnet.data import Dataset
 from compoundnet.models import ModelFolder
 from compoundnet.search.sweep.learning_rates import Sweep, SweepGrid, SweepPoint, at_point, published_grid
 from compoundnet.train.checkpoints import Checkpoints
-from compoundnet.train.counts import count
+from compoundnet.train.counts import Tolerance, count
 from compoundnet.train.engine import Engine
 from compoundnet.train.hardware import Hardware, launch, process_counts
 from compoundnet.train.identity import identity
@@ -134,7 +134,8 @@ class SweepJudge:
                 assert task.held is not None
                 net = engine.evaluable
                 net.load_state_dict(engine.weights)
-                counts = count(net, task.held, task.preprocess, fabric, workers=given.workers)
+                tolerance = Tolerance(recipe.max_bad, "held-out", engine.noted)
+                counts = count(net, task.held, task.preprocess, fabric, workers=given.workers, tolerance=tolerance)
                 score = counts.mean_per_class if given.dataset.metric == "mean_per_class" else counts.top1
             except DivergedError:
                 score = 0.0
