@@ -209,6 +209,7 @@ def test_the_models_are_described(service: Running) -> None:
         ("small", 7, False),
         ("tags", 7, True),
     ]
+    assert [(it["backend"], it["precision"]) for it in told] == [("torch", "float32")] * 2
     assert "labels" not in told[0]
     one = service.ask("/v1/models/small").json()
     assert one["labels"] == [f"class {index}" for index in range(7)]

@@ -345,6 +345,16 @@ def test_only_sessions_that_threads_may_share_run_images_one_by_one(model: Path,
     assert models["small"].session.threads == (2 if together else 1)
 
 
+def test_what_runs_a_model_and_why_is_said(model: Path, empty_cache: Path) -> None:
+    models = ServedModels({"cats": str(model)}, backend="torch", precision="auto", threads=1)
+    assert (models.describe("cats").backend, models.ways()) == (None, [])
+    models.open()
+    assert (models.describe("cats").backend, models.describe("cats").precision) == ("torch", "float32")
+    (said,) = models.ways()
+    assert said.startswith("cats: auto takes torch in float32 (torch float32 ")
+    assert said.endswith("; no other precision than float32 runs here")
+
+
 def test_sigterm_finishes_what_was_accepted_and_refuses_the_rest(model: Path, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text(TOKEN)
@@ -376,7 +386,8 @@ def test_sigterm_finishes_what_was_accepted_and_refuses_the_rest(model: Path, tm
     assert answer.startswith(b"HTTP/1.1 200")
     assert len(json.loads(answer.partition(b"\r\n\r\n")[2])["images"][0]["predictions"]) == 5
     assert stderr.splitlines() == [
-        f"m; {service.address}/openapi.json describes the API. Ctrl-C or SIGTERM stops it.",
+        "m runs on torch in float32",
+        f"{service.address}/openapi.json describes the API. Ctrl-C or SIGTERM stops it.",
         "Requests and the token are not encrypted: put a proxy with TLS in front of it on networks of others.",
     ]
 

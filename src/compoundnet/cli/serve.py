@@ -127,7 +127,9 @@ def _serve_api(
     def started(address: str) -> None:
         print(address)
         sys.stdout.flush()
-        note(f"{', '.join(models.names)}; {address}/openapi.json describes the API. Ctrl-C or SIGTERM stops it.")
+        for way in models.ways():
+            note(way)
+        note(f"{address}/openapi.json describes the API. Ctrl-C or SIGTERM stops it.")
         if host != _HOST:
             note("Requests and the token are not encrypted: put a proxy with TLS in front of it on networks of others.")
 

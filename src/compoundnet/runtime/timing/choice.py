@@ -48,7 +48,8 @@ def choose(
         reference = next(way for way in ways if way.precision == FLOAT32)
         found = agreement_of(source, reference, reduced, threads, device, images)
         if found is not None:
-            shares, count = {way: found.shares[str(way)] for way in reduced}, found.images
+            shares = {way: found.shares[str(way)] for way in reduced}
+            count, checked_on = found.images, found.checked_on
     candidates = tuple(
         TriedWay(
             way.backend.name,

@@ -28,6 +28,8 @@ class ModelAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
         classes: Number of classes.
         several_labels: Whether an image may have several labels, or none.
         input: What the model sees of an image, in words.
+        backend: The backend that runs it; None while the models are opened.
+        precision: The number type that it computes in; None while the models are opened.
         labels: The class names by index; None if the classes have no names, or in the list of all models.
     """
 
@@ -35,6 +37,8 @@ class ModelAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     classes: int
     several_labels: bool
     input: str
+    backend: str | None = None
+    precision: str | None = None
     labels: tuple[str, ...] | None = None
 
 
@@ -141,13 +145,24 @@ class ServedModels:
     def __getitem__(self, name: str) -> Predictor:
         return self._opened[name]
 
+    def ways(self) -> list[str]:
+        """Return for each open model what runs it, in one line, and if that was chosen by measurement, why."""
+        return [
+            f"{name} runs on {one.session.backend} in {one.session.precision}"
+            if one.session.choice is None
+            else msgspec.structs.replace(one.session.choice, network=name).text()
+            for name, one in self._opened.items()
+        ]
+
     def describe(self, name: str, *, labels: bool = False) -> ModelAnswer:
         """Return what clients may know about a model."""
-        model = self._found[name]
+        model, opened = self._found[name], self._opened.get(name)
         return ModelAnswer(
             name=name,
             classes=model.network.num_classes,
             several_labels=model.postprocess.multilabel,
             input=model.preprocess.describe(),
+            backend=None if opened is None else opened.session.backend,
+            precision=None if opened is None else opened.session.precision,
             labels=model.labels if labels else None,
         )
