@@ -100,6 +100,17 @@ def test_a_grid_has_its_models_before_the_dashes(model: Path, photos: Path, tmp_
         assert image.width == 1600
 
 
+def test_a_grid_says_which_of_its_images_are_truncated(model: Path, tmp_path: Path) -> None:
+    photo = write_noise(tmp_path, 1) / "0.png"
+    content = photo.read_bytes()
+    photo.write_bytes(content[: len(content) // 2])
+    done = run("explain", model, "--grid", "--allow-truncated", "-o", tmp_path / "out", "--json", "--", photo)
+    assert done.returncode == 0, done.stderr
+    line = f"{photo}: is truncated; used as far as it can be decoded"
+    assert json.loads(done.stdout)["damaged"] == [line]
+    assert line in done.stderr.splitlines() and "1 of 1 images are truncated" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

@@ -197,6 +197,35 @@ def test_models_of_other_classes_show_their_own(explainer: Explainer) -> None:
     assert "kind " in description
 
 
+def test_a_grid_names_damaged_files(explainer: Explainer, tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole.jpg", tmp_path / "cut.jpg"
+    noise(200, 200).save(whole)
+    content = whole.read_bytes()
+    cut.write_bytes(content[: len(content) // 2])
+    lenient = Explainer(
+        random_net(reduced("efficientnet-b0")), preprocess=explainer.preprocess, labels=LABELS, allow_truncated=True
+    )
+    told: list[str] = []
+    description = write_grid([lenient, lenient], [whole, cut], tmp_path / "out", damaged=told.append)
+    assert told == [f"{cut}: is truncated; used as far as it can be decoded"]
+    assert "cut.jpg, which is truncated: class" in description and "whole.jpg: class" in description
+
+
+def test_each_model_of_a_grid_reads_an_image_by_its_own_range(tmp_path: Path) -> None:
+    deep = tmp_path / "deep.png"
+    values = np.random.default_rng(0).integers(0, 4096, (64, 64)).astype(np.uint16)
+    Image.fromarray(values).save(deep)
+    net, how = random_net(reduced("efficientnet-b0")), models.Preprocess.authors(64)
+    narrow, wide = (Explainer(net, preprocess=how, labels=LABELS, value_range=(0, top)) for top in (4095, 65535))
+
+    def last_column(explainers: list[Explainer]) -> Image.Image:
+        page = grid(explainers, [deep], classes=["class 1"]).image
+        return page.crop((2 * page.width // 3, 0, *page.size))
+
+    beside, alone, other = (last_column(two) for two in ([narrow, wide], [wide, wide], [narrow, narrow]))
+    assert beside == alone != other
+
+
 def test_a_grid_that_does_not_fit_is_told(explainer: Explainer) -> None:
     with pytest.raises(CompoundNetError, match="at least one model and 1 to 50 images, got 0"):
         grid([explainer], [])

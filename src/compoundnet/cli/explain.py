@@ -92,12 +92,16 @@ def explain(
         if text is not None:
             note(text)
     if grid:
-        described = maps.write_grid(explainers, images, output, classes=classes)
+        damaged: list[str] = []
+        described = maps.write_grid(explainers, images, output, classes=classes, damaged=damaged.append)
+        for text in damaged:
+            note(text)
         if json:
-            print_json({"grid": str(output / maps.GRID_FILE), "description": described})
+            print_json({"grid": str(output / maps.GRID_FILE), "description": described, "damaged": damaged})
         else:
             show(described)
         note(f"wrote {output / maps.GRID_FILE}")
+        _note_damaged(len(damaged), len(images))
         return
     with Display("explaining", len(images)) as display:
         written = maps.write_maps(
@@ -109,14 +113,15 @@ def explain(
     else:
         _print_maps(written)
     note(f"wrote {', '.join(str(output / name) for name in [*written.sheets, maps.MAPS_FILE])}")
-    if written.damaged:
-        note(
-            f"{written.damaged} of {len(images)} images are truncated or damaged, and used as far as they can be"
-            " decoded"
-        )
+    _note_damaged(written.damaged, len(images))
     if written.failures:
         note(f"{written.failures} of {len(images)} images could not be read")
         raise typer.Exit(1)
+
+
+def _note_damaged(damaged: int, count: int) -> None:
+    if damaged:
+        note(f"{damaged} of {count} images are truncated or damaged, and used as far as they can be decoded")
 
 
 def _split(given: list[str], grid: bool) -> tuple[list[str], list[str]]:

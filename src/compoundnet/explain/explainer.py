@@ -136,7 +136,12 @@ class Explainer:
         """Return an image as this model receives it, upright 8-bit RGB; see `compoundnet.base.images.read_image`."""
         if isinstance(image, Image.Image):
             return to_rgb(image, self.preprocess.range)
-        return read_image(image, Reading(self.preprocess.range, self.allow_truncated), damaged=damaged)
+        return read_image(image, self.reading, damaged=damaged)
+
+    @property
+    def reading(self) -> Reading:
+        """How image files are read for this model."""
+        return Reading(self.preprocess.range, self.allow_truncated)
 
     def find_range(self, paths: Iterable[str | os.PathLike[str]]) -> str | None:
         """Use one range for all files with more than 8 bits a value, and return a note that says which.

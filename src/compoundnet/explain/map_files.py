@@ -135,8 +135,16 @@ def write_grid(
     folder: str | os.PathLike[str],
     *,
     classes: Sequence[str] | None = None,
+    damaged: Notify = ignore,
 ) -> str:
     """Write the paper's Figure 7 for these models and images as `grid.jpg`, and return its description.
+
+    Args:
+        explainers: The models.
+        images: Image files.
+        folder: The output folder, created if it does not exist.
+        classes: The class shown for each image, or one for all, as for `grid`.
+        damaged: Called with the damage of each image that is used as far as it can be decoded.
 
     Raises:
         CompoundNetError: As for `grid`, or if the folder cannot be written.
@@ -148,7 +156,7 @@ def write_grid(
             explainer.index(name)
     tell_illegible(explainers[0])
     output = make_folder(folder)
-    drawn = grid(explainers, images, classes=classes)
+    drawn = grid(explainers, images, classes=classes, damaged=damaged)
     write_whole(output / GRID_FILE, drawn.jpeg())
     return drawn.description
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from compoundnet.arch import Network
-from compoundnet.base import CompoundNetError
+from compoundnet.base import CompoundNetError, Notify, ignore
+from compoundnet.base.images import Reading
 from compoundnet.explain.explainer import Explainer, ImageSource
 from compoundnet.explain.maps import ClassMap, Explanation
 from compoundnet.explain.overlays import mark, overlay
@@ -82,6 +83,7 @@ def grid(
     method: str | None = None,
     backend: str | None = None,
     threads: int | None = None,
+    damaged: Notify = ignore,
 ) -> Page:
     """Draw the paper's Figure 7: a row for each image, a column for each model.
 
@@ -94,6 +96,8 @@ def grid(
         method: As for `Explainer`.
         backend: The backend of the models.
         threads: Threads of the models.
+        damaged: Called with the damage of each image file that is used as far as it can be decoded, which the page's
+            description names too.
     """
     if not models or not 0 < len(images) <= ROWS:
         raise CompoundNetError(f"a grid needs at least one model and 1 to {ROWS} images, got {len(images)} images")
@@ -111,11 +115,18 @@ def grid(
     width = PAGE // (len(explainers) + 1)
     rows, described = [], []
     for number, source in enumerate(images):
-        image = explainers[0].read(source)
+        damage: list[str] = []
+        pictures = _read_by_each(explainers, source, damage.append)
         wanted = None if classes is None else classes[number % len(classes)]
-        found = [one(image, classes=[name]) for one, name in _chosen(explainers, image, wanted)]
+        shown = zip(_chosen(explainers, pictures, wanted), pictures, strict=True)
+        found = [one(picture, classes=[name]) for (one, name), picture in shown]
         name = f"image {number + 1}" if isinstance(source, Image.Image) else Path(source).name
-        rows.append([_image_panel(image, name, width), *(_map_panel(one.image, one.maps[0], width) for one in found)])
+        rows.append(
+            [_image_panel(pictures[0], name, width), *(_map_panel(one.image, one.maps[0], width) for one in found)]
+        )
+        if damage:
+            damaged(f"{source}: {damage[0]}; used as far as it can be decoded")
+            name = f"{name}, which {damage[0]}"
         described.append(f"{name}: " + ", ".join(f"{_class(one.maps[0])} by {one.model}" for one in found))
     what = METHOD_NAMES[explainers[0].method]
     if len({one.method for one in explainers}) > 1:
@@ -140,12 +151,23 @@ def _scaling(network: Network) -> str:
     return " ".join(f"{letter}={value:.3g}" for letter, value in pairs if value != 1)
 
 
-def _chosen(explainers: Sequence[Explainer], image: Image.Image, wanted: str | None) -> Iterator[tuple[Explainer, str]]:
-    """Each model with the class that it shows for an image."""
+def _read_by_each(explainers: Sequence[Explainer], source: ImageSource, damaged: Notify) -> list[Image.Image]:
+    """The image as each model receives it: one of more than 8 bits a value is scaled by the range of the model."""
+    read: dict[Reading, Image.Image] = {}
+    for one in explainers:
+        if one.reading not in read:
+            read[one.reading] = one.read(source, damaged=damaged)
+    return [read[one.reading] for one in explainers]
+
+
+def _chosen(
+    explainers: Sequence[Explainer], pictures: Sequence[Image.Image], wanted: str | None
+) -> Iterator[tuple[Explainer, str]]:
+    """Each model with the class that it shows for an image, of which it receives its picture."""
     if wanted is None:
         together: defaultdict[str, float] = defaultdict(float)
-        for one in explainers:
-            for guess in one(image, top=_GUESSES, classes=[]).predictions:
+        for one, picture in zip(explainers, pictures, strict=True):
+            for guess in one(picture, top=_GUESSES, classes=[]).predictions:
                 together[guess.label] += guess.probability
     for one in explainers:
         if wanted is not None:
