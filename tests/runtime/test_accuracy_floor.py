@@ -12,9 +12,13 @@ from command import run
 from deep_images import RANGE, write_deep
 from outlier_model import images, write_outlier_model
 from random_net import random_net, reduced
+from sample_images import write_classes
 from small_model import write_small_model
 
-from compoundnet import arch, base, models, runtime
+from compoundnet import arch, base, models, runtime, train
+from compoundnet.data import Dataset, Split
+from compoundnet.data.dataset import UNKNOWN, Labels
+from compoundnet.data.sources import Arrays
 from compoundnet.runtime.exports.accuracy_floor import LabelledImages
 from compoundnet.runtime.exports.comparison import runner
 from compoundnet.runtime.exports.quantise import OnnxQuantiser
@@ -49,10 +53,10 @@ def test_the_sensitive_layer_goes_back_to_float32(
     floor = done.floor
     assert floor is not None
     assert 0 < len(floor.float32_layers) < floor.layers
-    assert floor.drop <= 0.1 < 1 - float(lines[0].split("accuracy ")[1].split("%")[0]) / 100
+    assert floor.drop <= 0.1 < 1 - float(lines[1].split("accuracy ")[1].split("%")[0]) / 100
     assert floor.float32_accuracy == 1.0
     assert floor.accuracy == pytest.approx(1 - floor.drop)
-    assert (floor.images, floor.files) == (60, len(lines) - 1)
+    assert (floor.images, floor.split, floor.files) == (60, "all", len(lines) - 2)
     predictor = runtime.Predictor(file, top=1, threads=1)
     right = [predictor(path).label == path.parent.name for path in sorted(data.rglob("*.png"))]
     assert np.mean(right) == pytest.approx(floor.accuracy)
@@ -82,7 +86,34 @@ def test_images_of_12_bits_are_read_with_the_range_of_the_model(tmp_path: Path) 
         read = LabelledImages(folder, model, lines.append)
         expected = [how.pixels(file) for file in sorted(folder.rglob("*.png"))]
         assert sorted(image.sum() for image, _ in read) == sorted(image.sum() for image in expected)
-    assert [line.split(": ")[1].split(" is")[0] for line in lines] == ["0 to 4095"]
+    assert ["0 to 4095 is assumed" in line for line in lines] == [False, False, True]  # what was understood, both times
+
+
+def test_the_images_are_those_of_a_split_that_is_named(tmp_path: Path) -> None:
+    model = write_small_model(tmp_path / "model", labels=("cat", "dog"))
+    for folders, name, count in (("train", "all", 4), ("train val", "val", 6), ("train val test", "test", 8)):
+        for place, split in enumerate(folders.split()):
+            write_classes(tmp_path / folders / split, 2 + place)
+        lines: list[str] = []
+        found = LabelledImages(tmp_path / folders, model, lines.append)
+        assert (found.name, len(found)) == (name, count)
+        assert [line.split(":")[0] for line in lines] == [folders]
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        (np.full(4, UNKNOWN), "the classes of pets's test images are not published, so accuracy cannot be computed"),
+        (np.eye(4, 2, dtype=np.bool_), "gives an image exactly one class, and these images have several labels each"),
+    ],
+)
+def test_labels_that_a_model_cannot_be_judged_by_are_refused(labels: Labels, told: str, tmp_path: Path) -> None:
+    model = write_small_model(tmp_path / "model", labels=("cat", "dog"))
+    split = Split("test", ("cat", "dog"), labels, Arrays("x", np.zeros((4, 8, 8, 3), np.uint8)))
+    with pytest.raises(base.CompoundNetError, match=told):
+        LabelledImages(Dataset("pets", {"test": split}), model)
+    with pytest.raises(base.CompoundNetError, match=told):
+        train.tune(model, Dataset("pets", {"test": split.subset(np.resize(np.arange(4), 40))}))
 
 
 def test_a_drop_that_holds_leaves_all_layers_in_int8(model: models.ModelFolder, data: Path, tmp_path: Path) -> None:

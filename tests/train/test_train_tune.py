@@ -77,6 +77,14 @@ def test_evaluated_images_are_read_with_the_range_of_the_model(
     assert train.evaluate(model, other, threads=1).split.reading.range == (0, 8190)
 
 
+def test_class_folders_of_a_model_of_several_labels_are_images_of_one_label(photos: Path, tmp_path: Path) -> None:
+    how = models.Postprocess(function="sigmoid")
+    model = write_small_model(tmp_path / "several", postprocess=how)
+    found = train.tune(model, photos, threads=1)
+    expected = train.evaluate(model, photos, precision="float32", threads=1).result
+    assert found.tuning.ways[0].accuracy == pytest.approx(expected.top1)
+
+
 def timed(fast: str) -> Callable[..., dict[str, Latency]]:
     def rounds(calls: Mapping[str, object], **_: object) -> dict[str, Latency]:
         return {name: summarise([1.0 if name == fast else 9.0]) for name in calls}

@@ -78,7 +78,7 @@ def export(
         typer.Option(
             "--data",  # spelled out, as in train
             metavar="DATA",
-            help="Labelled images for --max-drop: the test split if there is one, or all.",
+            help="Labelled images for --max-drop: the test split, else val, else all.",
         ),
     ] = None,
     images: Annotated[
@@ -142,8 +142,8 @@ def _text(done: Export) -> str:
 def _floor(floor: AccuracyFloor) -> list[str]:
     kept = len(floor.float32_layers)
     return [
-        f"accuracy on {floor.images:,} labelled images: {floor.accuracy:.2%}, in float32 {floor.float32_accuracy:.2%};"
-        f" a drop of {floor.drop:.2%} (at most {floor.max_drop:.2%})",
+        f"accuracy on {floor.images:,} labelled images ({floor.split}): {floor.accuracy:.2%}, in float32"
+        f" {floor.float32_accuracy:.2%}; a drop of {floor.drop:.2%} (at most {floor.max_drop:.2%})",
         f"{floor.layers - kept} of {floor.layers} layers are int8"
         + (f"; in float32, the most sensitive first: {', '.join(floor.float32_layers[:5])}" if kept else "")
         + (f" and {kept - 5} more" if kept > 5 else ""),

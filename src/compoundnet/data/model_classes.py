@@ -1,4 +1,4 @@
-"""The classes of a model among those of labelled images."""
+"""The classes of a model among those of labelled images, and whether the two can be compared."""
 
 from __future__ import annotations
 
@@ -8,9 +8,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compoundnet.base import CompoundNetError, did_you_mean
-from compoundnet.data.dataset import Split, shortened
+from compoundnet.data.dataset import UNKNOWN, Dataset, Split, shortened
 from compoundnet.data.names import class_name
 from compoundnet.models import Model
+
+
+def check_labelled(model: Model, dataset: Dataset, split: Split) -> None:
+    """Check that the predictions of a model can be judged by the labels of a split of a data set.
+
+    Raises:
+        CompoundNetError: the classes of the images are not published; or the images have several labels, and the model
+            predicts one class.
+    """
+    if (split.labels == UNKNOWN).any():
+        raise CompoundNetError(
+            f"the classes of {dataset.name}'s {split.name} images are not published, so accuracy cannot be computed;"
+            " `compoundnet evaluate` writes the file that the ImageNet server scores with --submission FILE"
+        )
+    if split.multilabel and not model.postprocess.multilabel:
+        raise CompoundNetError(
+            f"{model.name} gives an image exactly one class, and these images have several labels each: train a model"
+            " on such images, or take images of one class"
+        )
 
 
 def match_classes(model: Model, split: Split) -> NDArray[np.int64]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from compoundnet.base import CompoundNetError, Notify, ignore
 from compoundnet.data.dataset import Dataset
 from compoundnet.data.lookup import open_dataset
-from compoundnet.data.model_classes import match_classes
+from compoundnet.data.model_classes import check_labelled, match_classes
 from compoundnet.models import Model
 from compoundnet.runtime.session_source import Run
 
@@ -46,6 +46,7 @@ class AccuracyFloor(msgspec.Struct, frozen=True):
         accuracy: Of the file: the fraction of the images whose most probable class is right.
         float32_accuracy: Of the network in float32.
         images: The number of labelled images.
+        split: Which images of the data they are: test, val or all.
         layers: The number of layers that can be int8.
         float32_layers: The names of those that stay in float32, the most sensitive first.
         files: The number of files that were tried.
@@ -57,6 +58,7 @@ class AccuracyFloor(msgspec.Struct, frozen=True):
     accuracy: float
     float32_accuracy: float
     images: int
+    split: str
     layers: int
     float32_layers: tuple[str, ...]
     files: int
@@ -64,15 +66,21 @@ class AccuracyFloor(msgspec.Struct, frozen=True):
 
 
 class LabelledImages:
-    """Preprocessed images with the number of the model's class: those of the test split, if the data has one.
+    """Preprocessed images with the number of the model's class: of the test split, or of val if there is no test split,
+    or all if there is neither.
+
+    Attributes:
+        name: test, val or all.
 
     Args:
         data: As `compoundnet.data.open_dataset` takes it, or an opened data set.
         described: The model.
-        notify: Called with a line if the range of the images' values had to be found.
+        notify: Called with a line on what was understood of the data, and one if the range of the images' values had to
+            be found.
 
     Raises:
-        CompoundNetError: There is no such data, or its classes are not those of the model.
+        CompoundNetError: There is no such data; its classes are not those of the model, or not published; or the model
+            or the images have several labels.
     """
 
     def __init__(self, data: str | os.PathLike[str] | Dataset, described: Model, notify: Notify = ignore) -> None:
@@ -81,10 +89,14 @@ class LabelledImages:
                 f"{described.name} gives several labels an image; max-drop is for one class an image"
             )
         dataset = data if isinstance(data, Dataset) else open_dataset(data, test_fraction=0)
+        notify(dataset.text())
         dataset, found_range = dataset.with_range(described.preprocess.range)
         if found_range is not None:
             notify(found_range)
         self._split, self._how = dataset.split(dataset.evaluation), described.preprocess
+        check_labelled(described, dataset, self._split)
+        # Without test and validation images the training images are all that there are.
+        self.name = "all" if self._split.name == "train" else self._split.name
         self._classes = match_classes(described, self._split)[self._split.labels]
         size = len(self) * 3 * 4 * self._how.size**2
         self._kept = list(self._read()) if size <= _MEMORY else None
@@ -165,6 +177,7 @@ def meet_floor(
         accuracy=found[few],
         float32_accuracy=expected,
         images=len(images),
+        split=images.name,
         layers=total,
         float32_layers=ranked[:few],
         files=len(found),

@@ -138,7 +138,7 @@ def export(
         max_drop: The largest loss of accuracy by int8 on `data`, as a fraction of its images: the layers that lose most
             stay in float32.
         data: Labelled images for `max_drop`, as `compoundnet.data.open_dataset` takes them, or an opened data set: the
-            test split, or all.
+            test split, or val if there is no test split, or all if there is neither.
         images: The images for the comparison, besides noise; by default those of `calibrate`, or generated ones.
         preprocess: Replaces that of the model; for a ConvNet the authors' preprocessing by default.
         labels: Replace those of the model; for a ConvNet none by default.
@@ -179,7 +179,7 @@ def export(
     if channels != 3 and (calibration or shown):
         raise CompoundNetError(f"{described.name} reads {channels} channels; images are for models that read 3 (RGB)")
 
-    labelled = None if data is None else LabelledImages(data, described)
+    labelled = None if data is None else LabelledImages(data, described, notify)
 
     def calibration_images() -> Iterable[NDArray[np.float32]]:
         return (how.pixels(image) for image in read_images(calibration, how))

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from compoundnet.base import CompoundNetError, Notify, Progress, ignore
 from compoundnet.base.table_files import csv_file
 from compoundnet.data import Dataset, Split
-from compoundnet.data.dataset import UNKNOWN, shortened
+from compoundnet.data.dataset import shortened
 from compoundnet.data.lookup import open_for_evaluation
-from compoundnet.data.model_classes import match_classes
+from compoundnet.data.model_classes import check_labelled, match_classes
 from compoundnet.models import Model, open_model
 from compoundnet.train.counts import predict_images
 from compoundnet.train.evaluation.multi_label import MultiLabelReport, multi_label_report
@@ -132,7 +132,8 @@ def evaluate(
         notify: Called with one line if the classes are matched without their names, and with the choice of auto.
 
     Raises:
-        CompoundNetError: the data's classes are not among the model's, or the images' classes are not published.
+        CompoundNetError: the data's classes are not among the model's, or not published; or the images have several
+            labels, and the model predicts one class.
     """
     opened = open_model(model)
     dataset = data if isinstance(data, Dataset) else open_for_evaluation(data, split)
@@ -140,16 +141,7 @@ def evaluate(
     if found_range is not None:
         _log.warning(found_range)
     images = dataset.split(split or dataset.evaluation)
-    if (images.labels == UNKNOWN).any():
-        raise CompoundNetError(
-            f"the classes of {dataset.name}'s {images.name} images are not published, so accuracy cannot be computed;"
-            " write the file that the ImageNet server scores with --submission FILE"
-        )
-    if images.multilabel and not opened.postprocess.multilabel:
-        raise CompoundNetError(
-            f"{opened.name} gives an image exactly one class, and these images have several labels each: train a model"
-            " on such images, or evaluate it on images of one class"
-        )
+    check_labelled(opened, dataset, images)
     mapping = match_classes(opened, images)
     if opened.labels is None:
         notify(f"{opened.name} has no class names: the classes {shortened(images.classes)} are taken as its numbers")

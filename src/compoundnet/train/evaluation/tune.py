@@ -27,8 +27,7 @@ from compoundnet.base import (
 from compoundnet.base.images import UnreadableImageError
 from compoundnet.base.machine import check_threads
 from compoundnet.data import Dataset, Split, open_dataset
-from compoundnet.data.dataset import UNKNOWN
-from compoundnet.data.model_classes import match_classes
+from compoundnet.data.model_classes import check_labelled, match_classes
 from compoundnet.models import ModelFolder, Postprocess, open_folder
 from compoundnet.models.tuning import INT8_FILE, LEAST_AGREEMENT, TUNING_FILE, TunedWay, Tuning
 from compoundnet.models.weights_files import sha256_of
@@ -95,8 +94,9 @@ def tune(
             be found.
 
     Raises:
-        CompoundNetError: The classes of the images are not those of the model, or the folder cannot be written. The
-            folder is as before then.
+        CompoundNetError: The classes of the images are not those of the model, or not published; the images have
+            several labels, and the model predicts one class; or the folder cannot be written. The folder is as before
+            then.
     """
     if not 0 < least_agreement <= 1:
         raise CompoundNetError(f"the least agreement must be above 0 and at most 1, got {least_agreement}")
@@ -111,7 +111,10 @@ def tune(
             f"{dataset.name} has {len(measured)} {measured.name} images to measure, and {LEAST_IMAGES} are the least;"
             " without training images half of them calibrate int8"
         )
+    check_labelled(opened, dataset, measured)
     mapping = match_classes(opened, measured)
+    if opened.postprocess.multilabel:
+        measured = measured.with_several_labels()
     threads = check_threads(threads)
     record = opened.folder / TUNING_FILE
     check_output_file(record)
@@ -144,8 +147,6 @@ def tune(
 def _divide(dataset: Dataset, name: str) -> tuple[Split, Split]:
     """The images that are measured, and those on which int8 is calibrated."""
     measured = dataset.split(name)
-    if not measured.multilabel and (measured.labels == UNKNOWN).any():
-        raise CompoundNetError(f"the classes of the {name} images of {dataset.name} are not published")
     other = dataset.splits.get("train")
     if other is not None and name != "train":
         return measured, other
