@@ -6,8 +6,10 @@ import logging
 from pathlib import Path
 
 import pytest
+from lightning_fabric.accelerators import MPSAccelerator
 from small_train import small_dataset, small_network
 
+from compoundnet.base import CompoundNetError
 from compoundnet.train import Hardware, Watcher, find_recipe, launch, override, plan_task, train
 from compoundnet.train.hardware import precision_notes
 
@@ -28,6 +30,16 @@ def test_lightnings_advice_to_lower_the_precision_is_hidden_and_nothing_else(cap
         for logger in loggers:
             logger.removeHandler(caplog.handler)
     assert {record.getMessage() for record in caplog.records} == {"something else"}
+
+
+def test_what_runs_is_cuda_or_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Never Apple's GPU, which has no float64; Lightning takes it where it can."""
+    monkeypatch.setattr(MPSAccelerator, "is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    assert launch(Hardware()).device.type == "cpu"
+    with pytest.raises(CompoundNetError, match=r"^this machine has no GPU for CUDA: leave out --accelerator gpu"):
+        launch(Hardware(accelerator="gpu"))
 
 
 def test_fp16_on_a_cpu_is_bf16_and_said(tmp_path: Path) -> None:

@@ -216,7 +216,10 @@ Precision = Annotated[
 Devices = Annotated[
     int, typer.Option("--devices", min=0, metavar="N", help="GPUs, or processes on a CPU, per machine; 0: all GPUs.")
 ]
-Accelerator = Annotated[Literal["auto", "cpu", "gpu"], typer.Option("--accelerator", help="What to run on.")]
+Accelerator = Annotated[
+    Literal["auto", "cpu", "gpu"],
+    typer.Option("--accelerator", help="What to run on; auto: GPUs of CUDA, or the CPU."),
+]
 Decoders = Annotated[
     int | None,
     typer.Option(

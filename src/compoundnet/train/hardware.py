@@ -42,7 +42,8 @@ class Hardware(msgspec.Struct, frozen=True):
         nodes: Number of machines.
         strategy: "ddp": each process has all weights; "fsdp": each has a part of them; "auto": "ddp" if there are
             several processes.
-        accelerator: The type of device to run on.
+        accelerator: The type of device to run on: "gpu" is CUDA's (or ROCm's); "auto" is that, or the CPU where there
+            is none.
     """
 
     devices: int = 0
@@ -63,6 +64,7 @@ def launch(hardware: Hardware, recipe: Recipe | None = None) -> Fabric:
     """
     from lightning_fabric import Fabric  # noqa: PLC0415  slow; see the top
 
+    accelerator = _accelerator(hardware)
     devices, nodes = process_counts(hardware)
     processes = devices * nodes
     one = processes == 1 and hardware.strategy == "auto"
@@ -72,7 +74,7 @@ def launch(hardware: Hardware, recipe: Recipe | None = None) -> Fabric:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # warnings about counts and chosen plugins
             fabric = Fabric(
-                accelerator=hardware.accelerator,
+                accelerator=accelerator,
                 devices=devices,
                 num_nodes=nodes,
                 strategy="auto" if one else _strategy(hardware, recipe, processes),
@@ -84,6 +86,24 @@ def launch(hardware: Hardware, recipe: Recipe | None = None) -> Fabric:
     if fabric.world_size > 1:
         atexit.register(_leave)
     return fabric
+
+
+def _accelerator(hardware: Hardware) -> str:
+    """The accelerator by Lightning's name.
+
+    Lightning's own "auto" and "gpu" take Apple's MPS too, which lacks float64, in which values of images are added up.
+    """
+    import torch  # noqa: PLC0415  slow; see the top
+
+    if hardware.accelerator == "cpu":
+        return "cpu"
+    if torch.cuda.is_available():
+        return "cuda"
+    if hardware.accelerator == "gpu":
+        raise CompoundNetError(
+            "this machine has no GPU for CUDA: leave out --accelerator gpu (accelerator='gpu'), and the CPU is used"
+        )
+    return "cpu"
 
 
 def precision_notes(precision: str) -> list[str]:
