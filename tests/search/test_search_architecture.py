@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from compoundnet.base import CompoundNetError
 from compoundnet.search import run
 from compoundnet.search.architecture.findings import result, reward
 from compoundnet.search.architecture.objective import Objective
+from compoundnet.search.architecture.samplers import EvolutionSampler
 from compoundnet.search.architecture.settings import ArchitectureSearch
 from compoundnet.search.kinds import decode
 from compoundnet.search.network_results import network_results
@@ -166,6 +168,75 @@ def test_a_search_that_is_continued_ends_as_an_uninterrupted_one(
     assert [(trial.params, trial.value, trial.state) for trial in parted] == [
         (trial.params, trial.value, trial.state) for trial in whole.study.trials
     ]
+
+
+def test_a_search_that_is_interrupted_in_its_trials_ends_as_an_uninterrupted_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each interrupted trial is repeated with another number, after the pruner has judged its first epochs."""
+    recipe = override(find_recipe("proxy"), ["epochs=5", "batch=8"])
+    made = msgspec.structs.replace(search(proposals=9, pruning="hyperband"), recipe=recipe)
+    trainings = {"left": 1_000_000}
+
+    def measured(given: Network, *_: object, epoch_done: Any, **__: object) -> TrialOutcome:
+        costs = cost(given)
+        accuracies = [(epoch, epoch / 5 * (0.2 + costs.params % 97 / 200)) for epoch in range(1, 6)]
+        trainings["left"] -= 1
+        for epoch, accuracy in accuracies:
+            epoch_done(epoch, accuracy)
+            if epoch == 4 and trainings["left"] < 0:
+                raise CompoundNetError("interrupted")
+        return TrialOutcome(accuracies[-1][1], 100, costs.macs, costs.params, 0.1, tuple(accuracies))
+
+    monkeypatch.setattr(network_judge, "measure", measured)
+
+    def ended(opened: OpenedStudy[ArchitectureSearch]) -> list[tuple[Any, ...]]:
+        return [(trial.params, trial.values, trial.state) for trial in opened.counted()]
+
+    whole, parted = created(made, tmp_path / "whole"), created(made, tmp_path / "parted")
+    work(whole)
+    assert {state for *_, state in ended(whole)} == {TrialState.COMPLETE, TrialState.PRUNED}
+    for count in (1, 2, 1_000_000):
+        trainings["left"] = count
+        parted.study.pruner = made.pruner()  # that of another process
+        with contextlib.suppress(CompoundNetError):
+            work(parted)
+    assert TrialState.FAIL in {trial.state for trial in parted.study.trials}
+    assert ended(parted) == ended(whole)
+
+
+def test_samplers_learn_from_all_trials_of_hyperband(tmp_path: Path, trained: list[Network]) -> None:
+    made = search(proposals=6, pruning="hyperband", sampling="evolution")
+    opened = created(msgspec.structs.replace(made, recipe=made.recipe.replace(epochs=5)), tmp_path / "study")
+    seen: list[int] = []
+    learn = EvolutionSampler.drawer
+
+    def drawer(self: EvolutionSampler, picks: Any, rewards: Any) -> Any:
+        seen.append(len(picks))
+        return learn(self, picks, rewards)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EvolutionSampler, "drawer", drawer)
+        work(opened)
+    assert trained and seen == list(range(6))
+
+
+def test_a_failed_trial_does_not_compete_in_hyperband() -> None:
+    """Its position is repeated, and a value in it would count twice."""
+    study = optuna.create_study(direction="maximize", pruner=search(pruning="hyperband").pruner())
+    for state, value in ((TrialState.COMPLETE, 0.3), (TrialState.FAIL, 0.9)):
+        study.add_trial(
+            optuna.trial.create_trial(
+                state=state, value=value if state == TrialState.COMPLETE else None,
+                system_attrs={"completed_rung_0": value},
+            )
+        )  # fmt: skip
+    trial = study.ask()
+    trial.report(0.5, 1)
+    assert not trial.should_prune()
+    worse = study.ask()
+    worse.report(0.4, 1)
+    assert worse.should_prune()
 
 
 def test_the_winner_is_a_network(tmp_path: Path) -> None:

@@ -80,6 +80,23 @@ def test_the_trial_of_a_dead_worker_is_queued_again(opened: OpenedStudy[Coeffici
     assert found.number == again.number
 
 
+def test_a_trial_that_is_queued_again_is_judged_by_the_pruner_again(opened: OpenedStudy[CoefficientSearch]) -> None:
+    """Killed before it ended, it may have been about to be pruned."""
+    opened.study.pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=1)
+    for value in (0.9, 0.5):
+        step(opened)
+        trial = take(opened, None)
+        trial.report(value, 1)
+        assert trial.should_prune() == (value == 0.5)
+        if value == 0.9:
+            opened.study.tell(trial, value)
+    assert step(opened) == "waiting"
+    again = take(opened, None)
+    assert position(again) == 1
+    again.report(0.5, 1)
+    assert again.should_prune()
+
+
 def test_a_failed_position_comes_before_the_next_fresh_one(opened: OpenedStudy[CoefficientSearch]) -> None:
     with Presence(opened.database) as worker:
         for number in range(2):

@@ -27,6 +27,8 @@ DATABASE = "study.db"
 # In seconds: how long SQLite waits for the write of another process, the timeout of a connection to PostgreSQL, and the
 # time after which PostgreSQL releases the lock of a machine that has crashed.
 _BUSY, _CONNECT, _LOST = 120, 10, 60
+# The attributes in which optuna's successive halving, and so Hyperband, stores that it has judged a trial.
+_COMPLETED_RUNG = "completed_rung_"
 # "compoundn" in ASCII. Any number works as long as all workers use the same one.
 _LOCK_KEY = 0x636F6D706F756E64
 _log = logging.getLogger(__name__)
@@ -91,9 +93,13 @@ class StudyDatabase:
         _silently(optuna.storages.fail_stale_trials, study)
 
     def retry(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Queue a failed trial again with its parameters and attributes, as optuna does, but without its worker."""
+        """Queue a failed trial again with its parameters and attributes, as optuna does, but without its worker and
+        without what the pruner has judged: it is judged again."""
         trial = copy.deepcopy(trial)
         trial.user_attrs = {name: value for name, value in trial.user_attrs.items() if name != WORKER}
+        trial.system_attrs = {
+            name: value for name, value in trial.system_attrs.items() if not name.startswith(_COMPLETED_RUNG)
+        }
         self._retry(study, trial)
 
     def expect_heartbeat(self) -> None:

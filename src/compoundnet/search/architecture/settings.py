@@ -35,7 +35,7 @@ class ArchitectureSearch(msgspec.Struct, frozen=True, forbid_unknown_fields=True
         proposals: The number of trials. A network that is proposed again counts, with its earlier value.
         sampling: The sampler that proposes networks.
         pruning: "median" stops the training of a network whose reward is below the median at its epoch; "hyperband":
-            Li et al. 2018.
+            Li et al. 2018, with brackets by position.
         pareto: Two values, accuracy and multiply-adds, instead of the reward. The result is still the network with the
             best reward.
         seed: The seed of the sampler, and of the weights of every network.
@@ -88,14 +88,16 @@ class ArchitectureSearch(msgspec.Struct, frozen=True, forbid_unknown_fields=True
 
     def pruner(self) -> optuna.pruners.BasePruner:
         """Return the pruner."""
-        from optuna.pruners import HyperbandPruner, MedianPruner, NopPruner  # noqa: PLC0415  optuna, as above
+        from optuna.pruners import MedianPruner, NopPruner  # noqa: PLC0415  optuna, as above
+
+        from compoundnet.search.architecture.hyperband import PositionHyperband  # noqa: PLC0415  optuna, as above
 
         epochs = max(1, round(self.recipe.epochs))
         match self.pruning:
             case "median":
                 return MedianPruner(_STARTUP_TRIALS, n_warmup_steps=int(epochs * _WARMUP) + 1)
             case "hyperband":
-                return HyperbandPruner(min_resource=1, max_resource=epochs)
+                return PositionHyperband(epochs)
             case "none":
                 return NopPruner()
 

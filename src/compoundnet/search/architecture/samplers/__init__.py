@@ -24,7 +24,7 @@ def make_sampler(name: SamplerName, choices: Mapping[str, tuple[Value, ...]], *,
         case "reinforce":
             return ReinforceSampler(choices, seed=seed)
         case "evolution":
-            # At most a quarter of the trials are random networks.
+            # The first population is random: a quarter of the trials, but enough for tournaments.
             population = max(5, min(POPULATION, trials // 4))
             tournament = round(population * TOURNAMENT / POPULATION)
             return EvolutionSampler(choices, seed=seed, population=population, tournament=tournament)
