@@ -7,9 +7,10 @@ Programs differ in the entry that holds the weights (`state_dict`, `model`), in 
 
 from __future__ import annotations
 
+import bisect
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -178,15 +179,25 @@ def _prefixes(state: Mapping[str, Tensor]) -> list[str]:
         for stem in stems
         if name == stem or name.endswith(f".{stem}")
     }
-    covered = {prefix: sum(name.startswith(prefix) for name in state) for prefix in candidates}
+    names = sorted(state)  # a file decides how many names and candidates there are, so not all pairs are compared
+    covered = {prefix: _count_below(names, prefix) for prefix in candidates}
     most = max(covered.values(), default=0)
     if most < _LEAST_SHARE * len(state):  # a block of another network
         return []
-    outer = {one for one in candidates if not any(one != other and one.startswith(other) for other in candidates)}
+    outer: list[str] = []
+    for one in sorted(candidates):  # what begins with a candidate follows it
+        if not (outer and one.startswith(outer[-1])):
+            outer.append(one)
     averages = {one for one in candidates if _IS_AVERAGE.search(one) and covered[one] > 0.4 * most}
     return sorted((one for one in outer if covered[one] > 0.8 * most or one in averages), key=len) + sorted(
-        averages - outer, key=len
+        averages.difference(outer), key=len
     )
+
+
+def _count_below(names: Sequence[str], prefix: str) -> int:
+    """The number of names that begin with a prefix, of names in alphabetical order."""
+    first = bisect.bisect_left(names, prefix)
+    return bisect.bisect_right(names, prefix, first, key=lambda name: name[: len(prefix)]) - first
 
 
 def _wrapper(state: Mapping[str, Tensor]) -> str:
