@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import torch
 
 from compoundnet.base import CompoundNetError, decode_toml
 from compoundnet.data.augment import AutoAugment, RandAugment, TrivialAugment
@@ -163,7 +164,20 @@ def test_settings_are_typed_and_reach_into_parts() -> None:
         ("progressive.phases=3", "missing required field `resolution`"),
         ("distillation.view=half", "Invalid enum value 'half'"),
         ("distillation.weight=0", "the teacher would teach nothing"),
-        ("distillation.temperature=0", "temperature must be above 0, got 0"),
+        ("distillation.temperature=0", "temperature must be above 0 and finite, got 0"),
+        ("area=[0,1]", "area must rise from above 0 to at most 1, such as [0.08, 1], got [0.0, 1.0]"),
+        ("area=[0.5,1.5]", "area must rise from above 0 to at most 1"),
+        ("schedule.epochs=0", "epochs must be above 0 and finite, got 0.0"),
+        ("schedule.factor=20", "factor must be above 0 and at most 1, got 20.0"),
+        ("optimizer.decay=1", "decay must be from 0 to below 1, got 1.0"),
+        ("optimizer.momentum=-0.9", "momentum must be from 0 to below 1, got -0.9"),
+        ("optimizer.eps=-1", "eps must not be negative, nor infinite, got -1.0"),
+        ("epochs=inf", "epochs must be a finite number, got inf"),
+        ("warmup_epochs=inf", "warmup_epochs must be a finite number, got inf"),
+        ("minival=1.5", "minival must be a whole number of images, or a fraction below 1, got 1.5"),
+        ("seed=-1", "seed must be from 0 to below 2^63, got -1"),
+        ("seed=99999999999999999999", "seed must be from 0 to below 2^63"),
+        ("range=[4095,0]", "range must be two finite values that rise, such as [0, 4095], got [4095.0, 0.0]"),
     ],
 )
 def test_a_bad_setting_is_named(setting: str, message: str | None) -> None:
@@ -173,6 +187,26 @@ def test_a_bad_setting_is_named(setting: str, message: str | None) -> None:
     with pytest.raises(CompoundNetError) as caught:
         override(find_recipe("imagenet"), [setting])
     assert message.lower() in str(caught.value).lower()
+
+
+def test_optimisers_take_what_torch_takes() -> None:
+    """All of what `--set` accepts, and nothing else."""
+    kornblith, settings = find_recipe("kornblith"), ["optimizer.momentum=0"]
+    with pytest.raises(CompoundNetError, match="nesterov needs a momentum above 0"):
+        override(kornblith, settings)
+    weight = torch.nn.Linear(1, 1).requires_grad_()
+    plain = override(kornblith, [*settings, "optimizer.nesterov=false"]).optimizer
+    assert isinstance(plain, SGD)
+    torch.optim.SGD(weight.parameters(), 0.1, plain.momentum, nesterov=plain.nesterov)
+    for beta in (0.0, 0.5, 1.0, -0.1):
+        setting = ["optimizer.kind=adamw", f"optimizer.beta1={beta}"]
+        try:
+            torch.optim.AdamW(weight.parameters(), 0.1, (beta, 0.999))
+        except ValueError:
+            with pytest.raises(CompoundNetError, match="beta1 must be from 0 to below 1"):
+                override(kornblith, setting)
+        else:
+            assert override(kornblith, setting).optimizer == AdamW(beta1=beta)
 
 
 def test_none_is_a_word_where_a_field_has_it() -> None:

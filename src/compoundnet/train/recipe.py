@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from importlib import resources
 from typing import Any, Literal
@@ -23,6 +24,8 @@ from compoundnet.train.recipe_parts import (
     Staircase,
 )
 
+# What torch's generators take.
+_SEEDS = 2**63
 # What PyTorch, timm, Keras, Lightning, transformers and ultralytics call the fields.
 ELSEWHERE = {
     other: ours
@@ -154,7 +157,7 @@ class Recipe(RecipePart, frozen=True):
         keep: Number of checkpoints that are kept during training.
         keep_finished: Checkpoints that are kept when the model is written: "last" is what `--resume` with more epochs
             needs; "all" of the `keep`, or "none".
-        max_bad: Number of unreadable images tolerated in an epoch.
+        max_bad: Number of unreadable images tolerated in an epoch, among the held-out and among the test images.
         allow_truncated: Use truncated and damaged images as far as they can be decoded, instead of counting them as
             unreadable.
         range: The values that become black and white in images with more than 8 bits a value; None: what the files
@@ -224,6 +227,11 @@ class Recipe(RecipePart, frozen=True):
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            # Infinite minutes save no checkpoint by the clock.
+            infinite = isinstance(value, float) and not math.isfinite(value) and name != "save_minutes"
+            check(not infinite, f"{name} must be a finite number, got {value}")
         check(
             (self.epochs > 0) != (self.steps > 0) or (self.classifier == "probe" and self.epochs == self.steps == 0),
             "give either epochs or steps, above 0, and leave the other 0",
@@ -251,6 +259,18 @@ class Recipe(RecipePart, frozen=True):
             f"norm_momentum must be from 0 to 1, got {self.norm_momentum}",
         )
         check(self.minival == "auto" or self.minival >= 0, f"minival must not be negative, got {self.minival}")
+        check(
+            self.minival == "auto" or self.minival < 1 or self.minival == int(self.minival),
+            f"minival must be a whole number of images, or a fraction below 1, got {self.minival}",
+        )
+        check(
+            0 < self.area[0] <= self.area[1] <= 1,
+            f"area must rise from above 0 to at most 1, such as [0.08, 1], got {list(self.area)}",
+        )
+        check(0 <= self.seed < _SEEDS, f"seed must be from 0 to below 2^63, got {self.seed}")
+        if self.range is not None:
+            rises = self.range[0] < self.range[1] and all(map(math.isfinite, self.range))
+            check(rises, f"range must be two finite values that rise, such as [0, 4095], got {list(self.range)}")
         check(
             self.train_resolution is None or MIN_RESOLUTION <= self.train_resolution <= limits.SIDE,
             f"train_resolution must be at least {MIN_RESOLUTION} and at most {limits.SIDE:,} px, got"

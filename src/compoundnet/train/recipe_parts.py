@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import msgspec
@@ -19,6 +20,17 @@ class RecipePart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The base of all parts: frozen, and an unknown field is an error."""
 
 
+def _check_decays(optimizer: RecipePart, *names: str) -> None:
+    """Check the factors by which an optimiser's averages of the gradient fade."""
+    for name in names:
+        value = getattr(optimizer, name)
+        check(0 <= value < 1, f"{name} must be from 0 to below 1, got {value}")
+
+
+def _check_eps(eps: float) -> None:
+    check(0 <= eps < math.inf, f"eps must not be negative, nor infinite, got {eps}")
+
+
 class RMSProp(RecipePart, frozen=True, tag_field="kind", tag="rmsprop"):
     """TensorFlow's RMSProp: `eps` inside the root, mean square from ones, learning rate inside the momentum."""
 
@@ -26,12 +38,23 @@ class RMSProp(RecipePart, frozen=True, tag_field="kind", tag="rmsprop"):
     momentum: float = 0.9
     eps: float = 1e-3
 
+    def __post_init__(self) -> None:
+        _check_decays(self, "decay", "momentum")
+        _check_eps(self.eps)
+
 
 class SGD(RecipePart, frozen=True, tag_field="kind", tag="sgd"):
     """Stochastic gradient descent with momentum, Nesterov's by default."""
 
     momentum: float = 0.9
     nesterov: bool = True
+
+    def __post_init__(self) -> None:
+        _check_decays(self, "momentum")
+        check(
+            self.momentum > 0 or not self.nesterov,
+            "nesterov needs a momentum above 0: without momentum set nesterov = false too",
+        )
 
 
 class AdamW(RecipePart, frozen=True, tag_field="kind", tag="adamw"):
@@ -41,12 +64,20 @@ class AdamW(RecipePart, frozen=True, tag_field="kind", tag="adamw"):
     beta2: float = 0.999
     eps: float = 1e-8
 
+    def __post_init__(self) -> None:
+        _check_decays(self, "beta1", "beta2")
+        _check_eps(self.eps)
+
 
 class Staircase(RecipePart, frozen=True, tag_field="kind", tag="staircase"):
     """The learning rate is multiplied by `factor` every `epochs` epochs, counted from the first step."""
 
     factor: float = 0.97
     epochs: float = 2.4
+
+    def __post_init__(self) -> None:
+        check(0 < self.factor <= 1, f"factor must be above 0 and at most 1, got {self.factor}")
+        check(0 < self.epochs < math.inf, f"epochs must be above 0 and finite, got {self.epochs}")
 
 
 class Cosine(RecipePart, frozen=True, tag_field="kind", tag="cosine"):
@@ -115,6 +146,6 @@ class Distillation(RecipePart, frozen=True):
 
     def __post_init__(self) -> None:
         check(0 <= self.weight <= 1, f"weight must be from 0 to 1, got {self.weight}")
-        check(self.temperature > 0, f"temperature must be above 0, got {self.temperature}")
-        check(self.features >= 0, f"features must not be negative, got {self.features}")
+        check(0 < self.temperature < math.inf, f"temperature must be above 0 and finite, got {self.temperature}")
+        check(0 <= self.features < math.inf, f"features must not be negative, nor infinite, got {self.features}")
         check(self.weight > 0 or self.features > 0, "weight and features are both 0: the teacher would teach nothing")
