@@ -130,7 +130,13 @@ def test_an_image_of_more_than_8_bits_says_what_was_assumed(service: Running) ->
         (b'{"images": [{"data": "?"}]}', "application/json", "", 400, "the JSON must be"),
         (b"[" * 90_000, "application/json", "", 400, "the JSON must be"),
         (b"\xff\xfe", "application/json", "", 400, "the JSON must be"),
-        (b"a=b", "application/x-www-form-urlencoded", "", 415, "the body is application/x-www-form-urlencoded; send"),
+        (
+            b"a=b",
+            "application/x-www-form-urlencoded",
+            "",
+            415,
+            "the header Content-Type says application/x-www-form-urlencoded; say",
+        ),
         (b"x", "multipart/form-data", "", 400, "the form cannot be read: Missing boundary"),
         (b"x", "multipart/form-data; boundary=a", "", 400, "the form cannot be read"),
         (b"--a\r\n\r\nx", "multipart/form-data; boundary=a", "", 400, "the form cannot be read"),
@@ -152,6 +158,7 @@ def test_an_image_of_more_than_8_bits_says_what_was_assumed(service: Running) ->
         (b"x", "image/png", "top=0", 400, "top must be 1 to 7, the classes of the model, got '0'"),
         (b"x", "image/png", "top=8", 400, "top must be 1 to 7"),
         (b"x", "image/png", "top=%D9%A3", 400, "top must be 1 to 7"),
+        (b"x", "image/png", "modle=small", 400, "there is no parameter 'modle'; did you mean model?"),
         (b"x", "image/png", "model=smal", 404, "there is no model 'smal'; did you mean small?"),
         (b"x", "image/png", "model=" + quote("\x1b[31m"), 404, "there is no model '\\x1b[31m'; known: small, tags"),
         (b"x", "image/png", "model=" + "m" * 9000, 404, "there is no model 'mmm"),
@@ -215,8 +222,13 @@ def test_the_models_are_described(service: Running) -> None:
     assert one["labels"] == [f"class {index}" for index in range(7)]
     assert one["input"].endswith("resized to 32 px")
     assert service.ask("/v1/models/none").status == 404
-    assert service.ask("/nothing").status == 404
-    assert service.ask("/v1/predict").status == 405
+    for path in ("/nothing", "/v1/models/"):
+        answer = service.ask(path)
+        assert answer.status == 404
+        assert answer.json()["error"] == f"there is nothing at '{path}'; /openapi.json describes what there is"
+    answer = service.ask("/v1/predict")
+    assert (answer.status, answer.headers["allow"]) == (405, "POST")
+    assert answer.json()["error"] == "/v1/predict takes POST, not GET"
 
 
 def _references(value: Any) -> set[str]:

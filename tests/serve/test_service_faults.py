@@ -256,6 +256,37 @@ def test_connections_above_the_limit_are_answered_and_closed(model: Path, monkey
         assert service.predict(image()).status == 200
 
 
+@pytest.mark.parametrize(
+    ("parts", "status"),
+    [
+        pytest.param([b"nonsense\r\n\r\n"], 400, id="no HTTP"),
+        pytest.param([b"GET / HTTP/1.1\r\nHost: h\r\nA: ".ljust(16_385, b"a")], 400, id="long headers"),
+        pytest.param(
+            [b"GET /healthz HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n", b"nonsense\r\n"],
+            421,
+            id="a body that is malformed after the answer",
+        ),
+    ],
+)
+def test_what_is_not_http_is_no_fault_of_the_service(
+    model: Path, parts: list[bytes], status: int, empty_cache: Path
+) -> None:
+    with running({"small": model}) as service:
+        with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
+            connection.sendall(parts[0])
+            told = b""
+            while not told.endswith(b"}"):
+                told += (part := connection.recv(1 << 16))
+                assert part, told
+            assert told.startswith(f"HTTP/1.1 {status} ".encode())
+            assert list(json.loads(told.partition(b"\r\n\r\n")[2])) == ["error"]
+            for part in parts[1:]:
+                connection.sendall(part)
+            assert connection.recv(1) == b""
+        assert service.predict(image()).status == 200
+    assert not (empty_cache / "logs").exists()
+
+
 def png_bomb(side: int) -> bytes:
     """A PNG of side x side black pixels, in a few bytes."""
     rows = zlib.compressobj(9)

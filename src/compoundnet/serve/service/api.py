@@ -55,6 +55,7 @@ _log = logging.getLogger(__name__)
 _OPEN = ("/healthz", "/readyz")
 _LONGEST_RETRY = 60
 _UNKNOWN_MODEL = ""
+_PARAMETERS = ("model", "top")
 
 
 class ImageAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -136,6 +137,7 @@ class Service:
             exception_handlers={BodyError: _answered, HTTPException: _no_such_path, Exception: _broken},
             lifespan=self._lifespan,
         )
+        inner.router.redirect_slashes = False  # a client would have to send the images twice
         self.app: ASGIApp = Guard(_Locked(inner, token), hosts, guarded="/")
 
     @property
@@ -179,6 +181,7 @@ class Service:
         begun = time.monotonic()
         model, answer = _UNKNOWN_MODEL, problem("", 500)
         try:
+            _check_parameters(request)
             model = self._known(request.query_params.get("model") or self._models.names[0])
             answer = await self._answer(request, model)
         except BodyError as error:
@@ -308,6 +311,12 @@ async def _disconnected(request: Request) -> None:
         pass
 
 
+def _check_parameters(request: Request) -> None:
+    for name in request.query_params:
+        if name not in _PARAMETERS:
+            raise BodyError(400, f"there is no parameter {name[:100]!r}{did_you_mean(name[:100], _PARAMETERS)}")
+
+
 def _top(request: Request, predictor: Predictor) -> int | None:
     given = request.query_params.get("top")
     if given is None:
@@ -323,9 +332,15 @@ async def _answered(_: Request, error: Exception) -> Response:
     return problem(error.message, error.status)
 
 
-async def _no_such_path(_: Request, error: Exception) -> Response:
+async def _no_such_path(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return problem(error.detail, error.status_code)
+    path = request.url.path[:100]
+    if error.status_code != 405:
+        return problem(f"there is nothing at {path!r}; /openapi.json describes what there is", error.status_code)
+    allowed = ", ".join(sorted((error.headers or {})["Allow"].split(", ")))
+    answer = problem(f"{path} takes {allowed}, not {request.method[:100]}", 405)
+    answer.headers["Allow"] = allowed
+    return answer
 
 
 async def _broken(_: Request, error: Exception) -> Response:

@@ -96,7 +96,9 @@ async def images_of(request: Request, body: bytes, most: int) -> list[NamedImage
         found = [NamedImage(_UNNAMED, body)] if body else []
     else:
         raise BodyError(
-            415, f"the body is {kind[:100]}; send one image as it is, several as {_MULTIPART}, or base64 in {_JSON}"
+            415,
+            f"the header Content-Type says {kind[:100]}; say image/jpeg or the like for one image as it is,"
+            f" {_MULTIPART} for several, or {_JSON} for base64",
         )
     if not found:
         raise BodyError(400, "the request holds no image")

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable, Sequence
 from types import FrameType
 
+import h11
 import msgspec
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -21,7 +22,7 @@ from compoundnet.serve.uploads import bombs_raise
 
 # Connections at a time; further ones are answered with 503 and closed.
 _CONNECTIONS = 1000
-# Bytes of the headers of a request.
+# Bytes after which the headers of a request must have ended.
 _HEADERS = 16_384
 
 
@@ -125,7 +126,8 @@ def _connection(seconds: float) -> type[asyncio.Protocol]:
             super().connection_made(transport)
             self._timer = self.loop.call_later(seconds, self._expire)
             if len(self.connections) > _CONNECTIONS:
-                self._refuse()
+                self._send("503 Service Unavailable", f"there are {_CONNECTIONS:,} connections, the limit; try again")
+                self.transport.close()
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._timer.cancel()
@@ -150,14 +152,19 @@ def _connection(seconds: float) -> type[asyncio.Protocol]:
             else:  # a transport that closes waits for the client to read, too
                 self.transport.abort()
 
-        def _refuse(self) -> None:
-            """Answer at once, whatever is asked, and close."""
-            content = msgspec.json.encode({"error": f"there are {_CONNECTIONS:,} connections, the limit; try again"})
+        def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # says less
+            """uvicorn's is text, and raises an error if a body is found to be malformed after the answer."""
+            if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+                self._send("400 Bad Request", "this is not a request of HTTP/1.1, or its headers are too long")
+            self.transport.close()
+
+        def _send(self, status: str, message: str) -> None:
+            """Send an error before, or without, a request that the application could answer."""
+            content = msgspec.json.encode({"error": message})
             head = (
-                "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\n"
-                f"Connection: close\r\nContent-Length: {len(content)}\r\n\r\n"
+                f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n"
+                "Connection: close\r\n\r\n"
             )
             self.transport.write(head.encode() + content)
-            self.transport.close()
 
     return Connection
