@@ -12,8 +12,9 @@ from command import run
 from PIL import Image, PngImagePlugin
 from sample_images import write_image
 from small_model import write_small_model
-from small_train import small_network
+from small_train import class_folders, small_network
 
+from compoundnet.data import open_dataset
 from compoundnet.models import read_folder
 
 CLASSES = ("class 0", "class 1")
@@ -131,6 +132,19 @@ def test_training_uses_truncated_images_where_it_is_told_to(truncated: Path, tmp
     assert used.stderr.count(USED) >= 1
 
 
+def test_training_writes_its_model_though_a_test_image_cannot_be_read(tmp_path: Path) -> None:
+    small_network().save(tmp_path / "small.toml")
+    data = class_folders(tmp_path / "data", dict.fromkeys(CLASSES, 10))
+    bad = open_dataset(data).split("test").image_name(1)
+    (data / bad).write_bytes(b"")
+    done = run("train", data, "--network", tmp_path / "small.toml", *SMALL, "-o", tmp_path / "model", "--json")
+    assert done.returncode == 1
+    document = json.loads(done.stdout)
+    said = f"the test images were not evaluated: a test image cannot be read: {bad}: is empty."
+    assert document["result"] is None and document["notes"][-1].startswith(said) and done.stderr.count(said) == 1
+    assert read_folder(tmp_path / "model").labels == CLASSES
+
+
 def test_one_range_of_12_bit_images_is_found_said_and_kept(deep: Path, tmp_path: Path) -> None:
     small_network().save(tmp_path / "small.toml")
     made = tmp_path / "model"
@@ -143,6 +157,8 @@ def test_one_range_of_12_bit_images_is_found_said_and_kept(deep: Path, tmp_path:
     assert again.returncode == 0
     assert "range" not in again.stderr  # the model has one: nothing is guessed
     assert "range" not in run("evaluate", made, deep, "--split", "all", "--json").stderr
+    checked = run("data", "check", deep, "--json")
+    assert [said in note for note in json.loads(checked.stdout)["notes"]] == [False, True]
 
 
 def test_a_model_without_a_range_says_what_it_assumes(model: Path, deep: Path, tmp_path: Path) -> None:

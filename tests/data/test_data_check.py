@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from compoundnet.base import CompoundNetError
 from compoundnet.base.images import Reading
 from compoundnet.cli.data import app
+from compoundnet.data import check as check_module
 from compoundnet.data import image_facts as facts_module
 from compoundnet.data.check import DataCheck, Finding, check_data
 from compoundnet.data.copies import copies_across_splits
@@ -23,6 +24,7 @@ from compoundnet.data.dataset import Dataset
 from compoundnet.data.image_facts import image_facts, perceptual_hash
 from compoundnet.data.lookup import open_dataset
 from compoundnet.data.shards import write_shards
+from compoundnet.train import recipes
 
 
 def finding(check: DataCheck, kind: str) -> Finding:
@@ -50,37 +52,63 @@ def whole(folder: Path, splits: tuple[str, ...] = ("train", "test")) -> Path:
     return folder
 
 
-def broken(folder: Path) -> Path:
+def broken(folder: Path, empty: int = 0) -> Path:
+    """Two training images and a test image that cannot be read, and so many empty training images."""
     write_classes(folder / "train", 4)
     write_classes(folder / "test", 2)
     content = (folder / "train/cat/1.jpg").read_bytes()
     (folder / "train/cat/1.jpg").write_bytes(content[: len(content) - 100])
     (folder / "train/dog/2.jpg").write_bytes(b"<html>not found</html>")
     (folder / "test/dog/0.jpg").write_bytes(b"")
+    for number in range(empty):
+        (folder / f"train/cat/{100 + number}.jpg").touch()
     return folder
 
 
-def test_every_bad_image_is_named_with_its_reason_and_stops_training(tmp_path: Path) -> None:
+def test_every_bad_image_is_named_with_its_reason(tmp_path: Path) -> None:
     steps: list[int] = []
     check = check_data(open_dataset(broken(tmp_path)), progress=steps.append)
-    assert not check.trains
-    assert [found.level for found in check.findings][:3] == ["stop"] * 3
+    assert check.trains
+    assert [found.level for found in check.findings][:3] == ["warning"] * 3
     assert finding(check, "damaged images").examples[0][0].startswith("train/cat/1.jpg: cannot be decoded: ")
     assert finding(check, "unreadable images").examples == (
         ("train/dog/2.jpg: is not an image in a format that can be read",),
     )
     assert finding(check, "empty files").examples == (("test/dog/0.jpg: is empty",),)
-    assert "training stops at the first of them" in finding(check, "empty files").training
+    assert "left out and named, as training does with up to 10" in finding(check, "empty files").training
     assert sum(steps) == 12
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_training_stops_where_more_than_ten_of_a_split_cannot_be_read(tmp_path: Path, split: str) -> None:
+    whole(tmp_path)
+    for number in range(10):
+        (tmp_path / split / f"cat/{number}.png").write_bytes(b"")
+    other = "test" if split == "train" else "train"
+    (tmp_path / other / "dog/0.png").write_bytes(b"no image")
+    check = check_data(open_dataset(tmp_path))
+    assert check.trains and finding(check, "empty files").level == "warning"
+    (tmp_path / split / "dog/1.png").write_bytes(b"no image")
+    check = check_data(open_dataset(tmp_path))
+    assert not check.trains
+    for kind in ("empty files", "unreadable images"):
+        assert finding(check, kind).level == "stop"
+        assert "more than 10 images of an epoch" in finding(check, kind).training
+        assert "--set max_bad=N" in finding(check, kind).training
+
+
+def test_ten_is_what_the_included_recipes_tolerate() -> None:
+    assert {recipe.max_bad for recipe in recipes().values()} == {check_module._MOST_BAD}
 
 
 def test_damaged_images_only_warn_where_they_are_allowed(tmp_path: Path) -> None:
     whole(tmp_path)
     content = patches(tmp_path / "train/cat/0.jpg", 0, (300, 300)).read_bytes()
     (tmp_path / "train/cat/0.jpg").write_bytes(content[: len(content) * 2 // 3])
-    assert not check_data(open_dataset(tmp_path)).trains
+    refused = finding(check_data(open_dataset(tmp_path)), "damaged images")
+    assert refused.level == "warning" and "--allow-truncated takes damaged ones" in refused.training
     check = check_data(open_dataset(tmp_path).read_with(Reading(allow_truncated=True)))
-    assert check.trains
+    assert "taken as far as they can be decoded" in finding(check, "damaged images").training
     assert (finding(check, "damaged images").level, finding(check, "damaged images").count) == ("warning", 1)
 
 
@@ -203,15 +231,15 @@ def test_processes_find_what_threads_find(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_the_command_fails_where_training_would_stop(tmp_path: Path) -> None:
-    result = CliRunner().invoke(app, ["check", str(broken(tmp_path)), "--json"])
+    result = CliRunner().invoke(app, ["check", str(broken(tmp_path, empty=9)), "--json"])
     assert result.exit_code == 1
     document = json.loads(result.stdout)
-    assert (document["trains"], document["images"], document["near"]) == (False, 12, False)
+    assert (document["trains"], document["images"], document["near"]) == (False, 21, False)
     assert document["understanding"]["layout"] == "SPLIT/CLASS"
     assert {found["kind"]: found["level"] for found in document["findings"]}["empty files"] == "stop"
     shown = CliRunner().invoke(app, ["check", str(tmp_path)])
     assert shown.exit_code == 1
-    assert "error: 1 image has no bytes: training stops at the first of them" in shown.stdout
+    assert "error: 10 images have no bytes: training stops if more than 10 images" in shown.stdout
     assert "Training would stop: 3 errors" in shown.stdout
 
 
@@ -226,7 +254,7 @@ def test_the_command_says_what_was_understood_and_ends_well_with_warnings(tmp_pa
 
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_report_shows_the_images_and_fits_any_window(tmp_path: Path, width: int) -> None:
-    broken(tmp_path / "pets <&>")
+    broken(tmp_path / "pets <&>", empty=9)
     shutil.copy(tmp_path / "pets <&>/train/cat/0.jpg", tmp_path / "pets <&>/test/dog/copy.jpg")
     report = tmp_path / "report.html"
     result = CliRunner().invoke(app, ["check", str(tmp_path / "pets <&>"), "-o", str(report)])

@@ -133,6 +133,26 @@ def test_evaluation_never_skips(folder: Path) -> None:
         list(loader(split, Preprocess.authors(16), batch=2))
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_evaluation_leaves_out_what_it_is_told_to(folder: Path, workers: int) -> None:
+    names = names_of(open_dataset(folder).split("test"))
+    for name in (names[2], names[3], names[5]):
+        (folder / "test" / name).write_bytes(b"")
+    split, how, left_out = open_dataset(folder).split("test"), Preprocess.authors(16), list[str]()
+    batches = list(loader(split, how, batch=2, workers=workers, left_out=left_out.append))
+    assert left_out == [f"{name}: is empty" for name in (names[2], names[3], names[5])]
+    assert [batch.indices.tolist() for batch in batches[:3]] == [[0, 1], [], [4]]
+    assert torch.cat([batch.indices for batch in batches]).tolist() == [
+        index for index in range(len(names)) if index not in (2, 3, 5)
+    ]
+    for batch in batches:
+        assert len(batch.images) == len(batch.labels) == len(batch.indices)
+        for image, index in zip(batch.images, batch.indices.tolist(), strict=True):
+            assert np.array_equal(image.numpy(), how.pixels(folder / "test" / names[index]))
+    with pytest.raises(ValueError, match="left_out is for evaluation"):
+        loader(split, TRAINING, batch=2, left_out=left_out.append)
+
+
 def encoded(image: Image.Image, kind: str = "jpeg", **options: Any) -> bytes:
     written = io.BytesIO()
     image.save(written, kind, **options)

@@ -1,8 +1,8 @@
 """Trains the small network in a process of its own: `python train_once.py OUTPUT [OPTION ...] [KEY=VALUE ...]`.
 
-Options are --resume, --ddp, --fsdp, --gpu, and --worker: another process decodes the images. Under torchrun it takes
-part in the run; "{rank}" in OUTPUT is its number there. PAUSE seconds after each step leave time for a signal to
-arrive.
+Options are --resume, --ddp, --fsdp, --gpu, --worker: another process decodes the images, and --data=FOLDER. Under
+torchrun it takes part in the run; "{rank}" in OUTPUT is its number there. PAUSE seconds after each step leave time for
+a signal to arrive.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Literal
 import torch
 from small_train import small_dataset, small_network, small_recipe
 
+from compoundnet.data import open_dataset
 from compoundnet.train import Hardware, Watcher, launch, plan_task, train
 from compoundnet.train.interruptions import InterruptedRunError
 
@@ -35,7 +36,8 @@ def main() -> None:
     strategy: Literal["auto", "ddp", "fsdp"] = "fsdp" if "--fsdp" in rest else "ddp" if "--ddp" in rest else "auto"
     hardware = Hardware(accelerator="gpu" if "--gpu" in rest else "cpu", strategy=strategy)
     fabric = launch(hardware, recipe)
-    task = plan_task(recipe, small_dataset(), network=small_network())
+    data = next((word.removeprefix("--data=") for word in rest if word.startswith("--data=")), None)
+    task = plan_task(recipe, open_dataset(data) if data else small_dataset(), network=small_network())
     where, workers = Path(output.format(rank=fabric.global_rank)), int("--worker" in rest)
     try:
         train(task, where, fabric=fabric, workers=workers, resume="--resume" in rest, watcher=Slow())

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_train import small_dataset, small_network, small_recipe
+from small_train import class_folders, small_dataset, small_network, small_recipe
 
+from compoundnet.data import open_dataset
 from compoundnet.models import load
 from compoundnet.train import Hardware, launch, plan_task, train
 from compoundnet.train.counts import count
@@ -93,6 +94,22 @@ def test_one_two_and_three_processes_count_the_same(tmp_path: Path) -> None:
             results.append(found)
     assert results[0]["count"] == 31
     assert all(found == results[0] for found in results)
+
+
+@pytest.mark.parametrize("most", [2, 3])
+def test_processes_agree_on_what_cannot_be_read(tmp_path: Path, most: int) -> None:
+    """Each of two processes has fewer unreadable images than are tolerated; both together may have more."""
+    data = class_folders(tmp_path / "data", {"dark": 20, "light": 20})
+    test = open_dataset(data).split("test")
+    for index in (0, 2, 5):  # of the first process two, of the second one
+        (data / test.image_name(index)).write_bytes(b"")
+    settings = ["epochs=1", "minival=0", "select=last", "patience=0", f"max_bad={most}"]
+    torchrun(2, "train_once.py", tmp_path / "two", f"--data={data}", *settings)
+    assert (tmp_path / "two" / "weights.safetensors").exists()
+    result = tmp_path / "two" / "result.json"
+    assert result.exists() == (most == 3)
+    if most == 3:
+        assert json.loads(result.read_text())["count"] == 5
 
 
 @pytest.mark.parametrize("number", range(3))

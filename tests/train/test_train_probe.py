@@ -14,7 +14,7 @@ from small_train import CLASSES, small_dataset, small_network
 from torch.nn import functional as F
 
 import compoundnet as cn
-from compoundnet.base import CompoundNetError
+from compoundnet.base import CompoundNetError, ignore
 from compoundnet.data import Dataset, Split
 from compoundnet.data.sources import Arrays
 from compoundnet.models import ModelFolder, open_folder
@@ -122,7 +122,7 @@ def test_fine_tuning_starts_from_the_probe_and_resumes(tmp_path: Path, start: Mo
     recipe = override(find_recipe("finetune"), ["classifier=probe", "epochs=2", "batch=16", "frozen_epochs=0"])
     task = plan_task(recipe, small_dataset(), start=start)
     fabric = launch(Hardware(), recipe)
-    probe = probe_task(task, fabric, Watcher())
+    probe = probe_task(task, fabric, Watcher(), ignore)
     engine = Engine(task, fabric, Checkpoints(tmp_path / "checkpoints", 1), Logs(None))
     assert torch.equal(engine.evaluable.get_parameter("classifier.weight"), torch.from_numpy(probe.weight))
     assert torch.equal(engine.evaluable.get_parameter("classifier.bias"), torch.from_numpy(probe.bias))

@@ -223,15 +223,18 @@ def _train(recipe: Recipe, given: _Given, hardware: Hardware, json: bool) -> Non
         recipe, dataset, network=network, start=start, teacher=teacher, calibrated=given.calibrate
     )
     workers = given.workers if given.workers is not None else worker_count(len(task.train), training=True)
+    notes: list[str] = []
     if given.sweep:
-        recipe = _sweep(recipe, task, dataset, given, hardware, workers)
+        recipe, notes = _sweep(recipe, task, dataset, given, hardware, workers)
         task = training.plan_task(
             recipe, dataset, network=network, start=start, teacher=teacher, calibrated=given.calibrate
         )
     fabric = training.launch(hardware, recipe)
     first = fabric.is_global_zero
-    for text in (dataset.text(), copies_remark(dataset), *task.notes) if first else ():
-        if text is not None:
+    if first:
+        remarks = [*filter(None, [copies_remark(dataset)]), *task.notes]
+        notes += remarks
+        for text in (dataset.text(), *remarks):
             note(text)
     try:
         with TrainingDisplay(quiet=not first) as display:
@@ -250,11 +253,16 @@ def _train(recipe: Recipe, given: _Given, hardware: Hardware, json: bool) -> Non
             note(str(error))
         raise typer.Exit(STOPPED) from error
     if first:
-        _print_outcome(outcome, task, dataset, display.summary, given.output, json)
+        notes += display.notes
+        _print_outcome(outcome, task.recipe, dataset, display.summary, notes, given.output, json)
+        if task.test is not None and outcome.result is None:
+            raise typer.Exit(1)  # a note has said why they were not evaluated
 
 
-def _sweep(recipe: Recipe, task: Task, dataset: Dataset, given: _Given, hardware: Hardware, workers: int) -> Recipe:
-    """Return the recipe with the best learning rate and weight decay."""
+def _sweep(
+    recipe: Recipe, task: Task, dataset: Dataset, given: _Given, hardware: Hardware, workers: int
+) -> tuple[Recipe, list[str]]:
+    """Return the recipe with the best learning rate and weight decay, and the lines that were shown about them."""
     from compoundnet.search import sweep  # noqa: PLC0415  only --sweep needs it
     from compoundnet.train.run import check_output  # noqa: PLC0415  torch, as above
 
@@ -262,7 +270,7 @@ def _sweep(recipe: Recipe, task: Task, dataset: Dataset, given: _Given, hardware
     try:
         # The other processes of the final training also get here, after the sweep.
         with TrainingDisplay(quiet=not training.starts_as_first()) as display:
-            return sweep.sweep(
+            chosen = sweep.sweep(
                 recipe,
                 dataset,
                 given.output,
@@ -273,15 +281,22 @@ def _sweep(recipe: Recipe, task: Task, dataset: Dataset, given: _Given, hardware
                 accelerator=hardware.accelerator,
                 watcher=display,
             )
+            return chosen, display.notes
     except InterruptedRunError as error:
         note(str(error))
         raise typer.Exit(STOPPED) from error
 
 
 def _print_outcome(
-    outcome: Outcome, task: Task, dataset: Dataset, summary: RunSummary | None, output: Path, json: bool
+    outcome: Outcome,
+    recipe: Recipe,
+    dataset: Dataset,
+    summary: RunSummary | None,
+    notes: list[str],
+    output: Path,
+    json: bool,
 ) -> None:
-    network, recipe = outcome.model.network, task.recipe
+    network = outcome.model.network
     if json:
         print_json(
             {
@@ -291,7 +306,7 @@ def _print_outcome(
                 "recipe": recipe.fields(),
                 "data": dataset.facts(),
                 "summary": summary,
-                "notes": task.notes,
+                "notes": notes,
                 "result": None if outcome.result is None else result_fields(outcome.result),
                 "calibration": outcome.calibration,
                 "thresholds": outcome.thresholds,

@@ -21,6 +21,8 @@ from compoundnet.data.names import some
 Level = Literal["stop", "warning", "note"]
 
 _EXAMPLES = 20
+# `max_bad` of the included recipes: so many unreadable images of a split are left out of a training.
+_MOST_BAD = 10
 # A class of fewer training images than this is learned poorly, and its few held-out images do not show how poorly.
 _FEW = 10
 # The longer side is this many times the shorter: the centre square shows at most half of the image.
@@ -93,7 +95,7 @@ class DataCheck(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def trains(self) -> bool:
-        """Whether training would start and read every image."""
+        """Whether training by an included recipe would run to its end and measure its model."""
         return all(finding.level != "stop" for finding in self.findings)
 
     def fields(self) -> dict[str, Any]:
@@ -163,8 +165,13 @@ def check_data(
 
 def _unreadable(facts: Mapping[str, ImageFacts]) -> Iterable[Finding]:
     bad = [image for of in facts.values() for image in of.bad]
+    too_many = any(len(of.bad) > _MOST_BAD for of in facts.values())
     training = (
-        "training stops at the first of them: repair or remove them, or allow for N an epoch with --set max_bad=N"
+        f"training stops if more than {_MOST_BAD} images of an epoch or of those held out are unreadable, and does not"
+        " measure its model if more test images are: repair or remove them, or allow for N with --set max_bad=N"
+        if too_many
+        else f"left out and named, as training does with up to {_MOST_BAD} unreadable images of a split; evaluate stops"
+        " at one: repair or remove them"
     )
     for kind, name, one, many in (
         ("empty", "empty files", "has no bytes", "have no bytes"),
@@ -175,7 +182,7 @@ def _unreadable(facts: Mapping[str, ImageFacts]) -> Iterable[Finding]:
         if of_kind:
             yield Finding(
                 name,
-                "stop",
+                "stop" if too_many else "warning",
                 len(of_kind),
                 f"{_images(len(of_kind))} {one if len(of_kind) == 1 else many}",
                 training + ("; --allow-truncated takes damaged ones as far as they go" if kind == "damaged" else ""),

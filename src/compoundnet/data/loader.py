@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -40,9 +40,17 @@ class Loader:
         start_batch: The first batch of the iteration.
     """
 
-    def __init__(self, order: Order, workers: Workers, refused: _Refused, epoch: int, start_batch: int) -> None:
+    def __init__(
+        self,
+        order: Order,
+        workers: Workers,
+        refused: _Refused,
+        epoch: int,
+        start_batch: int,
+        left_out: Callable[[str], object] | None = None,
+    ) -> None:
         self.order, self.epoch, self.start_batch = order, epoch, start_batch
-        self._workers, self._refused = workers, refused
+        self._workers, self._refused, self._left_out = workers, refused, left_out
 
     def __repr__(self) -> str:
         order = self.order
@@ -59,7 +67,7 @@ class Loader:
         Both share the worker processes, which start with the first batch and end when the last such loader is deleted.
         Iterate over only one of them at a time.
         """
-        return Loader(self.order, self._workers, self._refused, epoch, start_batch)
+        return Loader(self.order, self._workers, self._refused, epoch, start_batch, self._left_out)
 
     def __len__(self) -> int:
         """Return the number of batches from `start_batch` to the end of the epoch."""
@@ -69,7 +77,10 @@ class Loader:
         requests = [Request(self.epoch, draws) for draws in self.order.indices(self.epoch, self.start_batch)]
         for batch, refused, damaged in self._workers.run(requests):
             for error in refused:
-                self._refused.add(self.epoch, error)
+                if self._left_out is not None:
+                    self._left_out(error)
+                else:
+                    self._refused.add(self.epoch, error)
             for damage in damaged:
                 self._refused.add_damaged(damage)
             if batch is None:
@@ -115,12 +126,29 @@ class _Refused:
         if len(self._errors) <= self._most:
             _log.warning("%s; skipped (%d of at most %d)", error, len(self._errors), self._most)
             return
-        what = f"more than {self._most} images cannot be read" if self._most else "an image cannot be read"
-        # A run that is resumed must find the same images, so it is not advised to remove any.
-        advice = "repair them, or allow for more with --set max_bad=N" if self._training else "repair or remove them"
-        if "truncated" in error:
-            advice += ", or take what is there of truncated ones with --allow-truncated"
-        raise CompoundNetError(f"{what}: {error}. `compoundnet data check` lists every such image; {advice}")
+        raise too_many_unreadable(self._most, error, training=self._training)
+
+
+def too_many_unreadable(most: int, error: str, *, training: bool, kind: str = "") -> CompoundNetError:
+    """Return the error for more than `most` unreadable images.
+
+    Args:
+        most: How many are tolerated.
+        error: The name of one, and why it cannot be read.
+        training: Whether it is a training that stops, which can tolerate more.
+        kind: Of the images, such as "held-out".
+    """
+    kind = f"{kind} " if kind else ""
+    what = f"more than {most:,} {kind}images" if most else f"{'a' if kind else 'an'} {kind}image"
+    # Where test images are chosen by a hash of the names, a removed image moves others from one split to the other. A
+    # training that is resumed would find other images, and an evaluation would measure images that were trained on.
+    advice = "repair them, or "
+    advice += "allow for more with --set max_bad=N" if training else "remove them if the data has its own test split"
+    if "truncated" in error:
+        advice += ", or take what is there of truncated ones with --allow-truncated"
+    return CompoundNetError(
+        f"{what} cannot be read: {error}. `compoundnet data check` lists every such image; {advice}"
+    )
 
 
 def loader(
@@ -141,6 +169,7 @@ def loader(
     balanced: bool = False,
     repeats: int = 1,
     max_bad: int = 0,
+    left_out: Callable[[str], object] | None = None,
     pin_memory: bool = False,
 ) -> Loader:
     """Load batches of `split`, each (images, labels, indices).
@@ -165,11 +194,14 @@ def loader(
         pieces: Number of batches of an epoch, of equal size up to one image, in place of `batch` and `drop_last`.
         balanced: Whether to draw every class equally often, see `balanced_order`. Only for training.
         max_bad: Unreadable images that this process tolerates in an epoch: each is named in the log, and the next
-            readable one takes its place. Only for training: evaluation counts every image.
+            readable one takes its place. Only for training.
+        left_out: Called with the name of each unreadable image and why; the image is then missing from its batch, which
+            may be empty. By default the first one is an error. Only for evaluation.
         pin_memory: Whether to put batches in page-locked memory, for an asynchronous copy to a GPU.
 
     Raises:
-        CompoundNetError: while iterating, when there are more than `max_bad` unreadable images.
+        CompoundNetError: while iterating, when there are more than `max_bad` unreadable images, unless they are left
+            out.
     """
     if workers is None:
         workers = worker_count(len(split), training=isinstance(transform, TrainingTransform))
@@ -177,6 +209,10 @@ def loader(
     if (max_bad or augment is not None or balanced or repeats > 1) and not training:
         raise ValueError(
             "max_bad, augment, balanced and repeats are for training: evaluation must count every image once, as it is"
+        )
+    if left_out is not None and training:
+        raise ValueError(
+            "left_out is for evaluation: in training, max_bad says how many unreadable images are tolerated"
         )
     order = Order(
         count=len(split),
@@ -192,7 +228,8 @@ def loader(
     )
     workers = _with_memory(workers, order, transform)
     refused = _Refused(max_bad, training)
-    return Loader(order, Workers(split, transform, augment, seed, workers, pin_memory), refused, epoch, start_batch)
+    decoded = Workers(split, transform, augment, seed, workers, pin_memory)
+    return Loader(order, decoded, refused, epoch, start_batch, left_out)
 
 
 def _with_memory(workers: int, order: Order, transform: TrainingTransform | Preprocess) -> int:

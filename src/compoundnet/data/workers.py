@@ -137,7 +137,8 @@ class _Queue:
 class Decoder(TorchDataset[Any]):
     """The data set passed to DataLoader, in which an item is a whole batch.
 
-    An unreadable image is replaced by the next readable one in the split's order.
+    In training an unreadable image is replaced by the next readable one in the split's order, in evaluation it is
+    missing from its batch.
     """
 
     def __init__(
@@ -146,6 +147,7 @@ class Decoder(TorchDataset[Any]):
         self._split, self._transform, self._seed = split, transform, seed
         self._augmentations: tuple[Augmentation | None, ...] = ()
         self._second: TrainingTransform | None = None
+        self._training = isinstance(transform, TrainingTransform)
         if isinstance(transform, TrainingTransform):
             self._augmentations = transform.augment if augment is None else augment, transform.jitter
             if transform.second:
@@ -158,8 +160,9 @@ class Decoder(TorchDataset[Any]):
         taken = request.draws % len(self._split)
         refused: list[str] = []
         damaged: list[str] = []
+        read = np.ones(len(request.draws), np.bool_)
         for place, draw in enumerate(request.draws):
-            for number in range(_TRIES):
+            for number in range(_TRIES if self._training else 1):
                 taken[place] = (draw + number) % len(self._split)
                 try:
                     self._decode(int(taken[place]), request.epoch, int(draw), damaged, images, seconds, place)
@@ -167,7 +170,11 @@ class Decoder(TorchDataset[Any]):
                 except UnreadableImageError as error:
                     refused.append(str(error))
             else:
-                return None, refused[-_TRIES:], damaged
+                if self._training:
+                    return None, refused[-_TRIES:], damaged
+                read[place] = False
+        if not read.all():
+            images, taken = images[torch.from_numpy(read)], taken[read]
         batch = images, torch.from_numpy(self._split.labels[taken]), torch.from_numpy(taken), seconds
         return batch, refused, damaged
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import msgspec
 import numpy as np
@@ -16,18 +16,46 @@ from scipy import sparse
 from torch import Tensor
 from torch.nn import functional as F
 
-from compoundnet.base import Progress, ignore
+from compoundnet.base import CompoundNetError, Notify, Progress, ignore
 from compoundnet.data import Split
-from compoundnet.data.loader import loader
+from compoundnet.data.loader import loader, too_many_unreadable
 from compoundnet.models import Preprocess
 from compoundnet.nn import ConvNet
-from compoundnet.train.processes import total
+from compoundnet.train.processes import gathered, total
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 # From images float32[N, 3, S, S] on the CPU to logits [N, classes] on any device.
 Predict = Callable[[Tensor], Tensor]
+# Unreadable images that are named in one line.
+_NAMED = 10
+
+
+class Tolerance(NamedTuple):
+    """The unreadable images that an evaluation during a training leaves out, so that they do not end it.
+
+    Attributes:
+        most: How many; more are an error. The recipe's `max_bad`.
+        kind: Of the images, such as "held-out".
+        notify: Called with one line that names them, if there are any.
+    """
+
+    most: int
+    kind: str
+    notify: Notify
+
+
+class Predicted(NamedTuple):
+    """Values of the images that can be read, the same on all processes.
+
+    Attributes:
+        values: float64[M, columns], in the order of the split.
+        numbers: int64[M], the images' numbers in the split.
+    """
+
+    values: NDArray[np.float64]
+    numbers: NDArray[np.int64]
 
 
 class Counts(msgspec.Struct, frozen=True, eq=False):
@@ -82,13 +110,14 @@ def count(
     batch: int = 64,
     workers: int | None = 0,
     progress: Progress = ignore,
+    tolerance: Tolerance | None = None,
 ) -> Counts:
-    """Count the predictions of a network on this process's device; see `predict_images`."""
-    found = predict_images(
+    """Count the predictions of a network on this process's device; see `predict_readable`."""
+    found = predict_readable(
         on_device(net, fabric), lambda logits, labels, _: _count_values(logits, labels), split, preprocess, fabric,
-        columns=3, batch=batch, workers=workers, progress=progress,
+        columns=3, batch=batch, workers=workers, progress=progress, tolerance=tolerance,
     )  # fmt: skip
-    return _counted(found, net.num_classes)
+    return _counted(found.values, net.num_classes)
 
 
 def counts_of_logits(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> Counts:
@@ -139,7 +168,6 @@ def on_device(net: ConvNet, fabric: Fabric) -> Predict:
     return predict
 
 
-@torch.inference_mode()
 def predict_images(
     predict: Predict,
     values: Callable[[Tensor, Tensor, Tensor], Tensor],
@@ -154,6 +182,31 @@ def predict_images(
 ) -> NDArray[np.float64]:
     """Predict every image of a split once, divided among the processes, and keep some values of each.
 
+    Args and returns as `predict_readable`, with a row for each image. Raises CompoundNetError at the first image that
+    cannot be read.
+    """
+    return predict_readable(
+        predict, values, split, preprocess, fabric,
+        columns=columns, batch=batch, workers=workers, progress=progress, tolerance=None,
+    ).values  # fmt: skip
+
+
+@torch.inference_mode()
+def predict_readable(
+    predict: Predict,
+    values: Callable[[Tensor, Tensor, Tensor], Tensor],
+    split: Split,
+    preprocess: Preprocess,
+    fabric: Fabric,
+    *,
+    columns: int,
+    tolerance: Tolerance | None,
+    batch: int = 64,
+    workers: int | None = 0,
+    progress: Progress = ignore,
+) -> Predicted:
+    """Predict every image of a split that can be read once, divided among the processes, and keep some values of each.
+
     Args:
         predict: From images float32[N, 3, S, S] on the CPU to logits [N, classes] on any device.
         values: From logits float32[N, classes], labels int64[N] and the images' numbers int64[N], on the process's
@@ -162,22 +215,46 @@ def predict_images(
         preprocess: The network's.
         fabric: The processes.
         columns: The number of values.
+        tolerance: How many unreadable images are left out; None: the first one is an error.
         batch: Images at a time on each process.
         workers: Decoding processes for each process; None chooses.
         progress: Called with the number of images that this process has just finished.
 
-    Returns:
-        float64[images, columns] in the order of the split, the same on all processes.
+    Raises:
+        CompoundNetError: There are more unreadable images than are tolerated, or only such. With a tolerance all
+            processes raise it.
     """
-    found = torch.zeros((len(split), columns), dtype=torch.float64, device=fabric.device)
+    errors: list[str] = []
+    # The last column counts the image as read.
+    found = torch.zeros((len(split), columns + 1), dtype=torch.float64, device=fabric.device)
     for images, labels, indices, _ in loader(
         split, preprocess, batch=batch, workers=workers, rank=fabric.global_rank, world=fabric.world_size,
-        pin_memory=fabric.device.type == "cuda",
+        pin_memory=fabric.device.type == "cuda", left_out=None if tolerance is None else errors.append,
     ):  # fmt: skip
+        if not len(labels):
+            continue
         logits = predict(images).to(fabric.device, torch.float32)
         numbers = indices.to(fabric.device)
-        found[numbers] = values(logits, labels.to(fabric.device), numbers).double()
+        found[numbers, :-1] = values(logits, labels.to(fabric.device), numbers).double()
+        found[numbers, -1] = 1
         progress(len(labels))
     # Each image is a row of zeros on all processes but one.
     array: NDArray[np.float64] = total(fabric, found).cpu().numpy()
-    return array
+    read = np.flatnonzero(array[:, -1])
+    if tolerance is not None and len(read) < len(split):
+        errors = sorted(gathered(fabric, errors))
+        if not len(read):
+            raise CompoundNetError(f"no {tolerance.kind} image can be read, such as {errors[0]}")
+        if len(errors) > tolerance.most:
+            raise too_many_unreadable(tolerance.most, errors[0], training=True, kind=tolerance.kind)
+        tolerance.notify(_left_out(errors, len(split), tolerance.kind))
+    return Predicted(array[read, :-1], read)
+
+
+def _left_out(errors: list[str], images: int, kind: str) -> str:
+    many = len(errors) != 1
+    more = f"; and {len(errors) - _NAMED:,} more" if len(errors) > _NAMED else ""
+    return (
+        f"{len(errors):,} of {images:,} {kind} images cannot be read and {'are' if many else 'is'} left out:"
+        f" {'; '.join(errors[:_NAMED])}{more}"
+    )

@@ -40,7 +40,7 @@ from compoundnet.train.processes import (
     total,
 )
 from compoundnet.train.schedule import check_norm, frozen_steps, learning_rate, steps_of_epoch, total_steps
-from compoundnet.train.status import Epoch, RunState, Watcher, random_seed
+from compoundnet.train.status import Epoch, Noted, RunState, Watcher, random_seed
 from compoundnet.train.step_values import StepValues, Wanted
 from compoundnet.train.summary import RunSummary, summarise
 from compoundnet.train.sync_norm import synchronise
@@ -65,6 +65,9 @@ class Engine:
         workers: Number of decoding processes for each process.
         watcher: Receives the events.
 
+    Attributes:
+        noted: The lines on images that its evaluations leave out.
+
     Raises:
         CompoundNetError: the recipe's batch does not suit the data or the number of processes.
     """
@@ -83,6 +86,7 @@ class Engine:
         self._task, self._recipe, self._fabric = task, recipe, fabric
         self._checkpoints, self._logs, self._workers = checkpoints, logs, workers
         self._watcher = (watcher or Watcher()) if fabric.is_global_zero else Watcher()
+        self.noted = Noted(self._watcher)
         self.epoch_steps = steps_of_epoch(len(task.train), recipe, fabric.world_size, task.asked_batch or recipe.batch)
         parts = self.epoch_steps * recipe.accumulate * fabric.world_size
         check_norm(task.network, recipe, len(task.train) // parts, fabric.world_size)
@@ -105,6 +109,11 @@ class Engine:
     def selected_step(self) -> int:
         """The step after which the weights are those that the recipe selects."""
         return self._state.best_step if self._recipe.select == "best" else self._state.step
+
+    @property
+    def step(self) -> int:
+        """The steps that have been taken."""
+        return self._state.step
 
     @property
     def history(self) -> list[Epoch]:
@@ -173,8 +182,8 @@ class Engine:
             while not self._done():
                 wanted = self._stretch(stop)
                 ended = self._at_an_end()
-                # Saved before the evaluation, which takes a while and may fail at an unreadable image; a run that
-                # resumes there evaluates first.
+                # Saved before the evaluation, which takes a while and may fail at unreadable images; a run that resumes
+                # there evaluates first.
                 if wanted.stop or wanted.save or (ended and self._save_after_epoch()):
                     self._save()
                 if wanted.stop:
@@ -191,7 +200,7 @@ class Engine:
         recipe, fabric = self._recipe, self._fabric
         net = self._task.make_net()
         if recipe.classifier == "probe":
-            set_classifier(net, probe_task(self._task, fabric, self._watcher))
+            set_classifier(net, probe_task(self._task, fabric, self._watcher, self.noted))
         self._sharded = is_sharded(fabric)
         if recipe.channels_last and not self._sharded:  # FSDP shards contiguous tensors only
             net = net.to(memory_format=torch.channels_last)
@@ -233,7 +242,7 @@ class Engine:
             return
         watcher.evaluation_started("the training images, by the teacher", len(self._task.train))
         kept = self._checkpoints.folder.parent / "teacher.safetensors"
-        self._batches.see_whole_images(kept, lambda images: watcher.evaluated(images * world))
+        self._batches.see_whole_images(kept, lambda images: watcher.evaluated(images * world), self.noted)
         watcher.evaluation_ended()
 
     def _stretch(self, stop: Stop) -> Wanted:
@@ -347,7 +356,7 @@ class Engine:
             watcher.evaluation_started("the held-out images", len(task.held))
             held = evaluate_held_out(
                 self.evaluable, task.held, task.preprocess, self._fabric, recipe,
-                workers=self._workers, progress=lambda images: watcher.evaluated(images * world),
+                workers=self._workers, progress=lambda images: watcher.evaluated(images * world), notify=self.noted,
             )  # fmt: skip
             watcher.evaluation_ended()
             state.evaluations_since_best += 1

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from compoundnet.train.counts import Counts, count
+from compoundnet.train.counts import Counts, Tolerance, count
 from compoundnet.train.several_labels import LabelPredictions, count_labels
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-    from compoundnet.base import Progress
+    from compoundnet.base import Notify, Progress
     from compoundnet.data import Split
     from compoundnet.models import Preprocess
     from compoundnet.nn import ConvNet
@@ -49,11 +49,19 @@ def evaluate_held_out(
     *,
     workers: int,
     progress: Progress,
+    notify: Notify,
 ) -> Counts | LabelPredictions:
-    """Evaluate the network on the held-out images, as many at a time as in training. All processes call it together."""
+    """Evaluate the network on the held-out images, as many at a time as in training. All processes call it together.
+
+    Up to `max_bad` unreadable images are left out, and named to `notify`.
+
+    Raises:
+        CompoundNetError: there are more unreadable images.
+    """
     batch = max(1, recipe.batch // fabric.world_size // recipe.accumulate)
+    tolerance = Tolerance(recipe.max_bad, "held-out", notify)
     counting = count_labels if held.multilabel else count
-    return counting(net, held, preprocess, fabric, batch=batch, workers=workers, progress=progress)
+    return counting(net, held, preprocess, fabric, batch=batch, workers=workers, progress=progress, tolerance=tolerance)
 
 
 def score(found: Counts | LabelPredictions, recipe: Recipe) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from compoundnet.base import Notify, Progress
+from compoundnet.base import CompoundNetError, Notify, Progress
 from compoundnet.base.machine import default_threads
 from compoundnet.data import Split
 from compoundnet.models import Postprocess
@@ -26,8 +26,14 @@ if TYPE_CHECKING:
     from compoundnet.nn import ConvNet
 
 
-def probe_task(task: Task, fabric: Fabric, watcher: Watcher) -> Probe:
+def probe_task(task: Task, fabric: Fabric, watcher: Watcher, notify: Notify) -> Probe:
     """Fit the probe of a task on the first process; all processes call it together and get the same.
+
+    Args:
+        task: The task.
+        fabric: The processes.
+        watcher: Receives the events.
+        notify: Called with a line for each training image that cannot be read, or is truncated.
 
     Raises:
         CompoundNetError: there are more unreadable images than the recipe tolerates.
@@ -36,7 +42,7 @@ def probe_task(task: Task, fabric: Fabric, watcher: Watcher) -> Probe:
 
     def fit() -> None:
         watcher.evaluation_started("the features of the training images", len(task.train))
-        vectors = _features(task, task.train, fabric, watcher.evaluated, watcher.notify, task.recipe.max_bad)
+        vectors = _features(task, task.train, fabric, watcher.evaluated, notify)
         watcher.evaluation_ended()
         readable = np.isfinite(vectors).all(axis=1)
         balance = task.recipe.balance
@@ -64,21 +70,29 @@ def set_classifier(net: ConvNet, probe: Probe) -> None:
 
 
 def test_probe(
-    task: Task, probe: Probe, fabric: Fabric, watcher: Watcher, postprocess: Postprocess
+    task: Task, probe: Probe, fabric: Fabric, watcher: Watcher, notify: Notify, postprocess: Postprocess
 ) -> Counts | LabelPredictions:
-    """Predict the test images of a task by their features; several labels an image with the postprocessing."""
+    """Predict the test images of a task by their features; several labels an image with the postprocessing.
+
+    Raises:
+        CompoundNetError: there are more unreadable images than the recipe tolerates, or only such.
+    """
     assert task.test is not None
     watcher.evaluation_started("the test images", len(task.test))
-    logits = probe.logits(_features(task, task.test, fabric, watcher.evaluated, watcher.notify, 0))
-    watcher.evaluation_ended()
+    try:
+        vectors = _features(task, task.test, fabric, watcher.evaluated, notify)
+    finally:
+        watcher.evaluation_ended()
+    readable = np.isfinite(vectors).all(axis=1)
+    if not readable.any():
+        raise CompoundNetError(f"none of the {len(task.test):,} test images can be read")
+    logits, labels = probe.logits(vectors[readable]), task.test.labels[readable]
     if task.multilabel:
-        return label_predictions(logits.astype(np.float64), task.test.labels, postprocess)
-    return counts_of_logits(logits, task.test.labels.astype(np.int64))
+        return label_predictions(logits.astype(np.float64), labels, postprocess)
+    return counts_of_logits(logits, labels.astype(np.int64))
 
 
-def _features(
-    task: Task, split: Split, fabric: Fabric, progress: Progress, notify: Notify, max_bad: int
-) -> NDArray[np.float32]:
+def _features(task: Task, split: Split, fabric: Fabric, progress: Progress, notify: Notify) -> NDArray[np.float32]:
     assert task.start is not None
     on_gpu = fabric.device.type == "cuda"
     return features(
@@ -87,7 +101,7 @@ def _features(
         preprocess=task.preprocess,
         threads=default_threads(),
         device=str(fabric.device) if on_gpu else "cpu",
-        max_bad=max_bad,
+        max_bad=task.recipe.max_bad,
         progress=progress,
         notify=notify,
     )

@@ -35,6 +35,11 @@ def total(fabric: Fabric, value: Tensor) -> Tensor:
     return summed
 
 
+def gathered(fabric: Fabric, lines: list[str]) -> list[str]:
+    """Return the lines of all processes. All processes call it together."""
+    return [line for process in range(fabric.world_size) for line in fabric.broadcast(lines, process)]
+
+
 def newest_checkpoint(checkpoints: Checkpoints, fabric: Fabric) -> dict[str, Any] | None:
     """Load the newest checkpoint, the same on all processes; None if there is none.
 

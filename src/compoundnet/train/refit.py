@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -36,7 +36,7 @@ def refit_task(task: Task) -> Task:
 def refit(
     task: Task, folder: Path, selected: int, epoch_steps: int, fabric: Fabric, *, workers: int, watcher: Watcher | None
 ) -> Engine:
-    """Train on all images, and return the finished run. It goes on where it was interrupted.
+    """Train on all images, and return the finished run, whose checkpoints stay. It goes on where it was interrupted.
 
     Args:
         task: The task with held-out images.
@@ -64,8 +64,13 @@ def refit(
         epochs = f"{length:.3g} epoch{'s' * (length != 1)}"
         watcher.notify(f"refit: training from the start on all {len(again.train):,} images, for {epochs}")
     engine.run()
-    checkpoints.finish(again.recipe.keep_finished)
     return engine
+
+
+def finish_refits(folder: Path, kept: Literal["last", "all", "none"]) -> None:
+    """Delete the checkpoints of the second training in a run's folder that are not to be kept."""
+    for place in folder.glob("refit-*"):
+        Checkpoints(place / "checkpoints", keep=1).finish(kept)
 
 
 def remove_refits(folder: Path, but: Path | None = None) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from compoundnet.base import CompoundNetError, Progress, make_folder
+from compoundnet.base import CompoundNetError, Notify, Progress, make_folder
 from compoundnet.base.machine import default_threads, torch_threads
 from compoundnet.data import Split
 from compoundnet.data.dataset import Labels
@@ -21,7 +21,7 @@ from compoundnet.data.loader import worker_count
 from compoundnet.models import ModelFolder, read_folder
 from compoundnet.models.folder import check_target
 from compoundnet.train.checkpoints import Checkpoints
-from compoundnet.train.counts import Counts, count
+from compoundnet.train.counts import Counts, Tolerance, count
 from compoundnet.train.engine import Engine
 from compoundnet.train.evaluation.calibration import (
     TemperatureFit,
@@ -37,7 +37,7 @@ from compoundnet.train.logs import Logs
 from compoundnet.train.model_output import Decided, make_postprocess, write_model
 from compoundnet.train.probe import probe_task, set_classifier, test_probe
 from compoundnet.train.processes import on_first
-from compoundnet.train.refit import refit, remove_refits
+from compoundnet.train.refit import finish_refits, refit, remove_refits
 from compoundnet.train.results import Result, make_result
 from compoundnet.train.several_labels import (
     LabelPredictions,
@@ -46,7 +46,7 @@ from compoundnet.train.several_labels import (
     fit_thresholds,
     label_predictions,
 )
-from compoundnet.train.status import Epoch, Watcher
+from compoundnet.train.status import Epoch, Noted, Watcher
 from compoundnet.train.task import Task
 
 if TYPE_CHECKING:
@@ -63,12 +63,13 @@ class Outcome(msgspec.Struct, frozen=True):
     Attributes:
         model: The model folder.
         history: The log.
-        result: The result on the test images; None if there are none.
+        result: The result on the test images; None if there are none, or too many of them cannot be read.
         calibration: The temperature that was fitted on the held-out images; None if none was.
         thresholds: Of several labels an image, the thresholds that were chosen on the held-out images; None if none
             were.
         probe: The probe, if the recipe has no steps and it is the result; else None.
         refit: The log of the second training, on all images; None if there was none.
+        notes: What the evaluations, and a probe, did about images that cannot be read; a line each.
     """
 
     model: ModelFolder
@@ -78,6 +79,7 @@ class Outcome(msgspec.Struct, frozen=True):
     thresholds: ThresholdFit | None = None
     probe: Probe | None = None
     refit: tuple[Epoch, ...] | None = None
+    notes: tuple[str, ...] = ()
 
 
 UNDECIDED = (
@@ -110,6 +112,9 @@ def train(
     """Train, evaluate once on the test images, and write the model folder `output`. All processes call it with the same
     arguments.
 
+    Held-out and test images that cannot be read, up to `max_bad` of each, are left out and named in the notes of the
+    outcome.
+
     Args:
         task: From `plan_task`.
         output: The model folder. Checkpoints and logs are in `run_folder(output)`.
@@ -125,8 +130,9 @@ def train(
     Raises:
         InterruptedRunError: the process was asked to stop; a checkpoint is saved.
         DivergedError: the loss or a weight is not finite.
-        CompoundNetError: the output exists, a checkpoint cannot be saved, or there are too many unreadable images. The
-            last good checkpoint stays.
+        CompoundNetError: the output exists, a checkpoint cannot be saved, or there are too many unreadable images
+            among those that are trained on or held out. The last good checkpoint stays. Of too many among the test
+            images a note tells, and there is no result.
     """
     output = Path(output)
     fabric = fabric or launch(Hardware(), task.recipe)
@@ -156,14 +162,20 @@ def train(
             made = _probed(task, fabric, events, str(output), calibrated=calibrated)
         if first:
             try:
-                write_model(task, output, *made, replace=resume or replace)
+                write_model(
+                    task, output, made.weights, made.history, made.result, made.decided, made.probe, made.refit,
+                    replace=resume or replace,
+                )  # fmt: skip
                 checkpoints.finish(task.recipe.keep_finished)
+                finish_refits(folder, task.recipe.keep_finished)
             except CompoundNetError as error:
                 raise CompoundNetError(
                     f"{error}. The training is kept: solve this, and --resume writes the model"
                 ) from error
     fabric.barrier()
-    return Outcome(read_folder(output), tuple(made.history), made.result, *made.decided, made.probe, made.refit)
+    return Outcome(
+        read_folder(output), tuple(made.history), made.result, *made.decided, made.probe, made.refit, made.notes
+    )
 
 
 class _Made(NamedTuple):
@@ -175,6 +187,7 @@ class _Made(NamedTuple):
     decided: Decided
     probe: Probe | None = None
     refit: tuple[Epoch, ...] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def _finished(
@@ -191,17 +204,20 @@ def _finished(
     """Evaluate a training that is at its last step, and train on all images if the recipe says so."""
     net, weights, history, again = engine.evaluable, engine.weights, engine.history, None
     net.load_state_dict(weights)
-    decided = _decide_held_out(task, net, fabric, workers, events, calibrated=calibrated)
+    notes = engine.noted.lines
+    decided = _decide_held_out(task, net, fabric, workers, events, engine.noted, calibrated=calibrated)
     if task.whole is not None:
         second = refit(task, folder, engine.selected_step, engine.epoch_steps, fabric, workers=workers, watcher=events)
         net, weights, again = second.evaluable, second.weights, tuple(second.history)
-    result = _test(task, net, fabric, workers, events, decided, model)
-    return _Made(weights, history, result, decided, refit=again)
+        notes += second.noted.lines
+    result = _test(task, net, fabric, workers, events, engine.noted, decided, model)
+    return _Made(weights, history, result, decided, refit=again, notes=tuple(notes))
 
 
 def _probed(task: Task, fabric: Fabric, events: Watcher, model: str, *, calibrated: bool) -> _Made:
     """Fit and evaluate a probe, which is calibrated on the images that each fold leaves out."""
-    probe = probe_task(task, fabric, events)
+    noted = Noted(events)
+    probe = probe_task(task, fabric, events, noted)
     net = task.make_net()
     set_classifier(net, probe)
     held = probe.held_out.astype(np.float64)
@@ -214,22 +230,26 @@ def _probed(task: Task, fabric: Fabric, events: Watcher, model: str, *, calibrat
     if task.test is not None:
 
         def test() -> None:
-            found = test_probe(task, probe, fabric, events, make_postprocess(task, *decided))
-            results.append(_result(task, found, decided, model))
+            with _without_result(noted):
+                found = test_probe(task, probe, fabric, events, noted, make_postprocess(task, *decided))
+                results.append(_result(task, found, decided, model))
 
         on_first(test, fabric)
-    return _Made(net.state_dict(), [], results[0] if results else None, decided, probe)
+    return _Made(net.state_dict(), [], results[0] if results else None, decided, probe, notes=tuple(noted.lines))
 
 
 def _decide_held_out(
-    task: Task, net: ConvNet, fabric: Fabric, workers: int, events: Watcher, *, calibrated: bool
+    task: Task, net: ConvNet, fabric: Fabric, workers: int, events: Watcher, notify: Notify, *, calibrated: bool
 ) -> Decided:
     """Decide on the held-out images, if there are any, and say so."""
     decided = Decided(None, None)
     if task.held is not None and (task.multilabel or calibrated):
         with _reported(events, "the held-out images", task.held, fabric) as progress:
-            logits = held_out_logits(net, task.held, task.preprocess, fabric, workers=workers, progress=progress)
-        decided = _decide(task, logits, task.held.labels, calibrated=calibrated)
+            found = held_out_logits(
+                net, task.held, task.preprocess, fabric,
+                workers=workers, progress=progress, tolerance=Tolerance(task.recipe.max_bad, "held-out", notify),
+            )  # fmt: skip
+        decided = _decide(task, found.values, task.held.labels[found.numbers], calibrated=calibrated)
     calibration, thresholds = decided
     if task.multilabel:
         events.notify(str(thresholds) if thresholds is not None else UNDECIDED)
@@ -249,20 +269,43 @@ def _decide(task: Task, logits: NDArray[np.float64], labels: Labels, *, calibrat
 
 
 def _test(
-    task: Task, net: ConvNet, fabric: Fabric, workers: int, events: Watcher, decided: Decided, model: str
+    task: Task,
+    net: ConvNet,
+    fabric: Fabric,
+    workers: int,
+    events: Watcher,
+    notify: Notify,
+    decided: Decided,
+    model: str,
 ) -> Result | None:
     """Evaluate once on the test images, if there are any."""
     if task.test is None:
         return None
-    with _reported(events, "the test images", task.test, fabric) as progress:
+    tolerance = Tolerance(task.recipe.max_bad, "test", notify)
+    with _without_result(notify), _reported(events, "the test images", task.test, fabric) as progress:
         if task.multilabel:
-            how = make_postprocess(task, *decided)
             found: Counts | LabelPredictions = count_labels(
-                net, task.test, task.preprocess, fabric, postprocess=how, workers=workers, progress=progress
-            )
+                net, task.test, task.preprocess, fabric, postprocess=make_postprocess(task, *decided),
+                workers=workers, progress=progress, tolerance=tolerance,
+            )  # fmt: skip
         else:
-            found = count(net, task.test, task.preprocess, fabric, workers=workers, progress=progress)
-    return _result(task, found, decided, model)
+            found = count(
+                net, task.test, task.preprocess, fabric, workers=workers, progress=progress, tolerance=tolerance
+            )
+        return _result(task, found, decided, model)
+    return None
+
+
+@contextlib.contextmanager
+def _without_result(notify: Notify) -> Iterator[None]:
+    """Let a training whose test images cannot be evaluated end with a model all the same."""
+    try:
+        yield
+    except CompoundNetError as error:
+        notify(
+            f"the test images were not evaluated: {error}. The model is written without a result; once they can be"
+            " read, `compoundnet evaluate` measures it"
+        )
 
 
 def _result(task: Task, found: Counts | LabelPredictions, decided: Decided, model: str) -> Result:
@@ -277,8 +320,10 @@ def _result(task: Task, found: Counts | LabelPredictions, decided: Decided, mode
 def _reported(events: Watcher, what: str, split: Split, fabric: Fabric) -> Iterator[Progress]:
     """Report an evaluation, which all processes do together."""
     events.evaluation_started(what, len(split))
-    yield lambda images: events.evaluated(images * fabric.world_size)
-    events.evaluation_ended()
+    try:
+        yield lambda images: events.evaluated(images * fabric.world_size)
+    finally:
+        events.evaluation_ended()
 
 
 def check_output(output: Path, *, resume: bool, replace: bool) -> None:

@@ -21,7 +21,7 @@ from compoundnet.data.dataset import Labels
 from compoundnet.data.names import some
 from compoundnet.models import Postprocess, Preprocess
 from compoundnet.nn import ConvNet
-from compoundnet.train.counts import on_device, predict_images
+from compoundnet.train.counts import Tolerance, on_device, predict_readable
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -100,13 +100,14 @@ def count_labels(
     batch: int = 64,
     workers: int | None = 0,
     progress: Progress = ignore,
+    tolerance: Tolerance | None = None,
 ) -> LabelPredictions:
-    """Predict the labels of a split with a network on this process's device; see `predict_images`."""
-    logits = predict_images(
+    """Predict the labels of a split with a network on this process's device; see `predict_readable`."""
+    found = predict_readable(
         on_device(net, fabric), lambda found, *_: found, split, preprocess, fabric,
-        columns=net.num_classes, batch=batch, workers=workers, progress=progress,
+        columns=net.num_classes, batch=batch, workers=workers, progress=progress, tolerance=tolerance,
     )  # fmt: skip
-    return label_predictions(logits, split.labels, postprocess)
+    return label_predictions(found.values, split.labels[found.numbers], postprocess)
 
 
 def label_predictions(logits: NDArray[np.float64], labels: Labels, postprocess: Postprocess) -> LabelPredictions:

@@ -70,6 +70,25 @@ class Watcher:
         """A line of text is to be shown to the user."""
 
 
+class Noted:
+    """Shows lines to the user, each once, and keeps them.
+
+    Args:
+        watcher: Shows them.
+
+    Attributes:
+        lines: The lines so far.
+    """
+
+    def __init__(self, watcher: Watcher) -> None:
+        self._watcher, self.lines = watcher, list[str]()
+
+    def __call__(self, text: str) -> None:
+        if text not in self.lines:
+            self.lines.append(text)
+            self._watcher.notify(text)
+
+
 @dataclasses.dataclass
 class RunState:
     """The part of a checkpoint that does not consist of tensors.

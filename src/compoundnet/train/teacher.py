@@ -20,7 +20,7 @@ from compoundnet.data.loader import normalise
 from compoundnet.data.model_classes import match_classes
 from compoundnet.models import ModelFolder, load
 from compoundnet.models.weights_files import sha256_of
-from compoundnet.train.counts import predict_images
+from compoundnet.train.counts import Tolerance, predict_readable
 from compoundnet.train.model_outputs import logits_function, open_outputs
 from compoundnet.train.processes import on_first
 
@@ -85,6 +85,7 @@ class Teacher:
         self._net = load(model).to(fabric.device, memory_format=torch.channels_last) if by_torch else None  # type: ignore[call-overload]
         self._logits = None if by_torch else logits_function(open_outputs(model, fabric, None, None, _BATCH))
         self._whole: Taught | None = None
+        self._unread = np.empty(0, np.int64)  # numbers of the images that it could not see
 
     def teach(self, images: Tensor) -> Taught:
         """Predict images float32[N, 3, S, S], normalised as `preprocess` says, on the device."""
@@ -107,24 +108,39 @@ class Teacher:
         """Normalise uint8[N, 3, S, S] on the device for `teach`."""
         return normalise(pixels.to(self._fabric.device, non_blocking=True), self.preprocess)
 
-    def see_whole_images(self, kept: Path, *, workers: int, progress: Progress = ignore) -> None:
+    def see_whole_images(
+        self, kept: Path, *, workers: int, tolerance: Tolerance | None = None, progress: Progress = ignore
+    ) -> None:
         """Predict every training image once, as in evaluation, or read it from the file `kept` if it is of the same
-        model and images. All processes call it together."""
+        model and images. All processes call it together.
+
+        Raises:
+            CompoundNetError: more images cannot be read than are tolerated.
+        """
         digest = self._digest()
         found = _read(kept, digest)
         if found is None:
-            found = self._predict_all(workers, progress)
-            on_first(lambda: _write(kept, digest, found), self._fabric)
+            found = self._predict_all(workers, tolerance, progress)
+            if not len(self._unread):  # an image that is repaired has to be seen
+                on_first(lambda: _write(kept, digest, found), self._fabric)
         self._whole = Taught(*(None if part is None else torch.from_numpy(part) for part in found))  # type: ignore[arg-type]
 
     def recall(self, indices: Tensor) -> Taught:
-        """Return what it said of these training images, int64[N]."""
+        """Return what it said of these training images, int64[N]. Raises CompoundNetError if it could not read one."""
         assert self._whole is not None
         logits, features = self._whole
         device = self._fabric.device
+        unread = np.intersect1d(indices.numpy(), self._unread)
+        if len(unread):
+            raise CompoundNetError(
+                f"{self._train.image_name(int(unread[0]))} can be read now, but could not be when the teacher looked at"
+                " the images; --resume lets it look again"
+            )
         return Taught(logits[indices].to(device), None if features is None else features[indices].to(device))
 
-    def _predict_all(self, workers: int, progress: Progress) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    def _predict_all(
+        self, workers: int, tolerance: Tolerance | None, progress: Progress
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         classes = len(self._classes)
         width = self._model.network.classifier_features if self._features else 0
 
@@ -132,10 +148,13 @@ class Teacher:
             logits, features = self.teach(images.to(self._fabric.device))
             return logits if features is None else torch.cat([logits, features], 1)
 
-        rows = predict_images(
+        found = predict_readable(
             both, lambda found, *_: found, self._train, self.preprocess, self._fabric, columns=classes + width,
-            batch=_BATCH, workers=workers, progress=progress,
-        ).astype(np.float32)  # fmt: skip
+            batch=_BATCH, workers=workers, progress=progress, tolerance=tolerance,
+        )  # fmt: skip
+        self._unread = np.setdiff1d(np.arange(len(self._train)), found.numbers)
+        rows = np.zeros((len(self._train), classes + width), np.float32)
+        rows[found.numbers] = found.values
         return rows[:, :classes], rows[:, classes:] if width else None
 
     def _digest(self) -> str:

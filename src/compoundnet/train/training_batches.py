@@ -12,13 +12,14 @@ from torch import Tensor
 
 from compoundnet.data.loader import loader, normalise
 from compoundnet.train.batch_augmentation import BatchMix, draw_mix, erase, one_hot
+from compoundnet.train.counts import Tolerance
 from compoundnet.train.schedule import phase_of
 from compoundnet.train.teacher import Teacher
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-    from compoundnet.base import Progress
+    from compoundnet.base import Notify, Progress
     from compoundnet.data.loader import Loader
     from compoundnet.data.workers import Batch
     from compoundnet.train.task import Task
@@ -69,10 +70,11 @@ class TrainingBatches:
         self._phase = -1
         self.enter_phase(0)
 
-    def see_whole_images(self, kept: Path, progress: Progress) -> None:
+    def see_whole_images(self, kept: Path, progress: Progress, notify: Notify) -> None:
         """Let the teacher see every image once, if that is how it teaches; see `Teacher.see_whole_images`."""
         if self.teacher is not None and not self._consistent:
-            self.teacher.see_whole_images(kept, workers=self._workers, progress=progress)
+            tolerance = Tolerance(self._task.recipe.max_bad, "training", notify)
+            self.teacher.see_whole_images(kept, workers=self._workers, progress=progress, tolerance=tolerance)
 
     def enter_phase(self, phase: int) -> None:
         """Go on in a phase, with a loader of its own if it is another one."""

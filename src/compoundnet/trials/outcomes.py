@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from compoundnet.train import Recipe, Task
     from compoundnet.train.checkpoints import Checkpoints
 
+_log = logging.getLogger(__name__)
 # The fraction of the training images that is held out if the recipe holds none out. The images are chosen with seed 0
 # for every seed of a trial, so that all trials are judged on the same images.
 HELD_OUT = 0.2
@@ -179,7 +181,7 @@ def plan(network: Network, dataset: Dataset, recipe: Recipe, seed: int) -> Task:
 def _train(
     task: Task, judged_on: JudgedOn, epoch_done: Callable[[int, float], None] | None, keep: Path | None
 ) -> TrialOutcome:
-    from compoundnet.train.counts import count  # noqa: PLC0415  imports torch, which settings and findings do not need
+    from compoundnet.train.counts import Tolerance, count  # noqa: PLC0415  imports torch, which settings and findings do not need
     from compoundnet.train.engine import Engine  # noqa: PLC0415
     from compoundnet.train.model_output import write_model  # noqa: PLC0415
 
@@ -195,7 +197,7 @@ def _train(
     judged = task.held if judged_on == "held" else task.test
     if judged is None:
         raise CompoundNetError(f"{task.dataset} has no test images with known classes to judge networks on")
-    started, costs = time.monotonic(), cost(task.network)
+    images, started, costs = len(judged), time.monotonic(), cost(task.network)
     fabric = launch(Hardware(devices=1), task.recipe)
     with torch_threads(1):
         engine = Engine(task, fabric, no_checkpoints(), Logs(None), watcher=EpochWatcher())
@@ -209,13 +211,20 @@ def _train(
             if judged_on == "held":
                 accuracy = epochs[-1][1]
             else:
-                counts = count(engine.evaluable, judged, task.preprocess, fabric, batch=task.recipe.batch)
-                accuracy, result = counts.top1, make_result(task.network.name, task.dataset, counts, str(keep or ""))
+                counts = count(
+                    engine.evaluable, judged, task.preprocess, fabric, batch=task.recipe.batch,
+                    tolerance=Tolerance(task.recipe.max_bad, "test", engine.noted),
+                )  # fmt: skip
+                images, accuracy, result = (
+                    counts.count,
+                    counts.top1,
+                    make_result(task.network.name, task.dataset, counts, str(keep or "")),
+                )
+            for text in engine.noted.lines:
+                _log.warning(text)
             if keep is not None:
                 write_model(task, keep, engine.weights, engine.history, result, replace=True)
-    return TrialOutcome(
-        accuracy, len(judged), costs.macs, costs.params, time.monotonic() - started, tuple(epochs), diverged
-    )
+    return TrialOutcome(accuracy, images, costs.macs, costs.params, time.monotonic() - started, tuple(epochs), diverged)
 
 
 def no_checkpoints() -> Checkpoints:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import optimize, special, stats
 
 from compoundnet.base import CompoundNetError, Progress, ignore
-from compoundnet.train.counts import on_device, predict_images
+from compoundnet.train.counts import Predicted, Tolerance, on_device, predict_readable
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -237,9 +237,10 @@ def held_out_logits(
     preprocess: Preprocess,
     fabric: Fabric,
     *,
+    tolerance: Tolerance,
     workers: int | None = 0,
     progress: Progress = ignore,
-) -> NDArray[np.float64]:
+) -> Predicted:
     """Return the logits float64[N, classes] of held-out images. All processes call it together, with the same result.
 
     Args:
@@ -247,16 +248,17 @@ def held_out_logits(
         held: Images that did not take part in training.
         preprocess: The network's.
         fabric: The processes.
+        tolerance: How many unreadable images are left out.
         workers: Decoding processes for each process.
         progress: Called with the number of images that this process has just finished.
 
     Raises:
-        CompoundNetError: a logit is not finite.
+        CompoundNetError: a logit is not finite, or there are more unreadable images than are tolerated.
     """
-    logits = predict_images(
+    found = predict_readable(
         on_device(net, fabric), lambda found, *_: found, held, preprocess, fabric,
-        columns=net.num_classes, workers=workers, progress=progress,
+        columns=net.num_classes, workers=workers, progress=progress, tolerance=tolerance,
     )  # fmt: skip
-    if not np.isfinite(logits).all():
+    if not np.isfinite(found.values).all():
         raise CompoundNetError("the network gives values that are not finite for held-out images")
-    return logits
+    return found
