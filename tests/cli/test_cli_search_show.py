@@ -92,6 +92,19 @@ def test_a_figure_that_is_no_study_and_budgets_elsewhere_are_wrong_usage(tmp_pat
         assert run("search", "study", "efficientnet-b0", "digits", *arguments, "-o", tmp_path / "s").returncode == 2
 
 
+def test_a_study_of_figure_8_on_a_server_is_said_to_keep_no_models(tmp_path: Path) -> None:
+    pytest.importorskip("psycopg")
+    url = "postgresql://me@127.0.0.1:1/nowhere"
+    small_network().save(tmp_path / "small.toml")
+    for figure, said in (("8", True), ("3", False)):
+        done = run(
+            "search", "study", tmp_path / "small.toml", "digits", "--figure", figure, "--storage", url, "-o",
+            tmp_path / "s",
+        )  # fmt: skip
+        assert done.returncode == 1
+        assert ("No trained network is kept as a model" in done.stderr.replace("\n", " ")) == said
+
+
 def test_budgets_that_cannot_be_read_say_what_was_expected(tmp_path: Path) -> None:
     done = run(
         "search", "study", "efficientnet-b0", "digits", "--figure", "8", "--budgets", "2;4", "-o", tmp_path / "s"

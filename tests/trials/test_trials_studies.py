@@ -11,11 +11,15 @@ import optuna
 import pytest
 from postgresql import PASSWORD, USER
 from small_search import small_search
-from small_train import small_dataset
+from small_train import small_dataset, small_network
 
 from compoundnet.base import CompoundNetError
 from compoundnet.search import open_study
 from compoundnet.search.kinds import decode
+from compoundnet.search.report import find, write_report
+from compoundnet.search.study.lines import FigureNumber, paper_lines
+from compoundnet.search.study.settings import NO_MODELS, ScalingStudy
+from compoundnet.train import find_recipe
 from compoundnet.trials.database import StudyDatabase
 from compoundnet.trials.outcomes import data_identity
 from compoundnet.trials.studies import create_study
@@ -145,6 +149,19 @@ def test_a_study_on_a_server_is_found_from_its_folder(
         open_study(url, "on-the-server")
     with pytest.raises(CompoundNetError, match="its study lies at postgresql://"):
         create_study(small_search(), DATA, folder)
+
+
+def test_figure_8_on_a_server_says_that_it_keeps_no_models(tmp_path: Path, server: str) -> None:
+    url = f"postgresql://{USER}:{quote(PASSWORD, safe='')}@{server}/postgres"
+    cases: list[tuple[FigureNumber, str | None, int]] = [(8, url, 1), (3, url, 0), (8, None, 0)]
+    for figure, place, notes in cases:
+        search = ScalingStudy(figure, small_network(), paper_lines(figure), "greys", find_recipe("quick"))
+        opened = create_study(search, DATA, tmp_path / f"figure{figure}-{notes}", place)
+        found = find(opened)
+        write_report(opened, tmp_path / "report")
+        opened.close()
+        assert found.notes.count(NO_MODELS) == found.document()["notes"].count(NO_MODELS) == notes
+        assert (tmp_path / "report" / "report.md").read_text().count(NO_MODELS) == notes
 
 
 @pytest.mark.parametrize("emptied", [b"", None])

@@ -27,6 +27,7 @@ from compoundnet.cli.options import (
     Yes,
     chosen_rule,
 )
+from compoundnet.cli.output import note
 from compoundnet.cli.search_start import lasting, start
 
 
@@ -65,8 +66,8 @@ def study(
 ) -> None:
     """Train a network scaled in the ways that a figure of the paper compares, and test the paper's observations.
 
-    All networks are trained alike and compared on the test images. Figure 8 keeps
-    its networks in STUDY/models, for `compoundnet explain`; --rule or --coefficients adds a line of that rule to it.
+    All networks are trained alike and compared on the test images. Figure 8 keeps its networks in STUDY/models,
+    for `compoundnet explain`, but not with --storage; --rule or --coefficients adds a line of that rule to it.
     To continue after an interruption, give the same command again.
     """
     known: dict[int, Any] = {3: 3, 4: 4, 8: 8}
@@ -87,6 +88,10 @@ def study(
     if added is not None:
         lines = search.with_rule(baseline, lines, added)
     settled = search.ScalingStudy(known[figure], baseline, lines, lasting(data), chosen, seeds, seed)
+    if figure == 8 and storage is not None:
+        from compoundnet.search.study.settings import NO_MODELS  # noqa: PLC0415  loads much that --help does not need
+
+        note(NO_MODELS)
     start(settled, dataset, output, storage=storage, workers=workers, yes=yes, json=json)
 
 

@@ -38,7 +38,8 @@ def activation_maps(name: str, results: Results) -> Figure:
         models = _models(study)
         if models:
             return _maps(name, printed, study, models)
-    why = "" if not studies else f"{studies[-1].folder} holds no model of each way of scaling yet. "
+    lacking = "holds no model of each way of scaling (with --storage none is kept). "
+    why = "" if not studies else f"{studies[-1].folder} {lacking}"
     return _missing(name, printed, why)
 
 

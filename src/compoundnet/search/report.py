@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from compoundnet.base import make_folder, write_whole
 from compoundnet.search.kinds import findings_of
+from compoundnet.search.study.settings import NO_MODELS, ScalingStudy
 
 if TYPE_CHECKING:
     from compoundnet.search.findings import Findings, ReportFigure
@@ -18,6 +21,9 @@ if TYPE_CHECKING:
 def find(opened: OpenedStudy[Search]) -> Findings:
     """Return the findings of a study so far."""
     found: Findings = findings_of(opened.settings).find(opened.settings, opened.counted())
+    search = opened.settings
+    if opened.database.folder is None and isinstance(search, ScalingStudy) and search.figure == 8:
+        return msgspec.structs.replace(found, notes=(*found.notes, NO_MODELS))
     return found
 
 
@@ -25,7 +31,7 @@ def write_report(opened: OpenedStudy[Search], folder: Path) -> None:
     """Write report.md, the tables, and the figures as SVG and PNG. No figures if no trial is
     finished."""
     wing, trials = findings_of(opened.settings), opened.counted()
-    findings = wing.find(opened.settings, trials)
+    findings = find(opened)
     figures = wing.figures(opened.settings, trials, findings) if findings.ranking else []
     make_folder(folder)
     for figure in figures:

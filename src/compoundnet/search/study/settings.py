@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     import optuna
 
 BASELINE = (1.0, 1.0, 1.0)
+# Said of a study of Figure 8 on a server.
+NO_MODELS = (
+    "No trained network is kept as a model, because the workers of a study on a server have no folder in common:"
+    " explain and Figure 7 need a study without --storage."
+)
 
 
 def _same(network: Network) -> Network:
