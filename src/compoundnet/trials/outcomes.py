@@ -215,11 +215,8 @@ def _train(
                     engine.evaluable, judged, task.preprocess, fabric, batch=task.recipe.batch,
                     tolerance=Tolerance(task.recipe.max_bad, "test", engine.noted),
                 )  # fmt: skip
-                images, accuracy, result = (
-                    counts.count,
-                    counts.top1,
-                    make_result(task.network.name, task.dataset, counts, str(keep or "")),
-                )
+                images, accuracy = counts.count, counts.top1
+                result = make_result(task.network.name, task.dataset, counts, str(keep or ""))
             for text in engine.noted.lines:
                 _log.warning(text)
             if keep is not None:
