@@ -100,7 +100,7 @@ def test_it_goes_on_where_it_stopped(
 def test_ctrl_c_leaves_the_best_so_far(tmp_path: Path, models: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
 
-    def interrupted(*arguments: object, **options: object) -> Screened:
+    def interrupted(*arguments: object, **options: object) -> tuple[Screened, tuple[str, ...]]:
         asked.append(arguments[0])
         if len(asked) == 2:
             raise KeyboardInterrupt
@@ -108,8 +108,9 @@ def test_ctrl_c_leaves_the_best_so_far(tmp_path: Path, models: list[str], monkey
 
     monkeypatch.setattr(screen_run, "screen", interrupted)
     notes: list[str] = []
-    result = fit(images(), tmp_path / "best", models=models, notify=notes.append)
-    assert result.answer is not None and result.left == 5
+    result = fit(images(), tmp_path / "best", models=models, seconds=300, notify=notes.append)
+    assert result.answer is not None and result.left == 5 and result.plan is None, "no race follows"
+    assert "the screen was stopped; the same command goes on" in result.notes
     assert "stopped; finishing with the best so far" in notes
     assert (tmp_path / "best.onnx").exists()
     assert read_fit(tmp_path / "best.fit") == result

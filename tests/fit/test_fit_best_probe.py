@@ -107,6 +107,20 @@ def test_where_an_accuracy_suffices_the_cheapest_that_keeps_it_is_taken(tmp_path
     assert found == answer(79, 0.0) and not steps.asked
 
 
+def test_a_first_answer_looks_for_layers_only_if_it_must_not_lose_much(tmp_path: Path) -> None:
+    untils: list[float] = []
+
+    class First(Probes):
+        def _probe(self, one: Screened, state: Fit, instead: float, until: float) -> tuple[Fit | None, str]:
+            untils.append(until)
+            return None, "it takes 9 ms"
+
+    steps = First(tmp_path, {}, 100.0)
+    for limits in (Limits(), Limits(max_drop=0.01)):
+        steps._first(Fit("greys", "", "", limits, 1, "", screened=SCREENED), SCREENED[0])
+    assert untils == [0.0, steps._deadline]
+
+
 def test_when_the_time_is_up_the_first_answer_stays(tmp_path: Path) -> None:
     late = {"seconds": -1.0}
     found, steps, _ = best(tmp_path, answer(76, 0.0), {80: 0.0}, **late)  # type: ignore[arg-type]

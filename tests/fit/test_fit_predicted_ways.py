@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from grey_images import images
 
@@ -49,7 +50,8 @@ def planned(
     said: list[str] = []
     chosen = Entry(images(), lambda _: None, 100.0, 1, said.append)  # type: ignore[arg-type]
     state: Any = Fit(
-        "greys", "", "", limits, 1, "", form, ratios or {" int8": 0.5}, tuple(screened), answer="one"  # type: ignore[arg-type]
+        "greys", "", "", limits, 1, "", form, ratios=ratios or {" int8": 0.5}, screened=tuple(screened),
+        answer="one",  # type: ignore[arg-type]
     )  # fmt: skip
     trainings = Trainings(images(), folder, {}, frozenset(), 1, time.time() + 100)
     state, plan = chosen.planned(state, trainings, screened)
@@ -112,8 +114,8 @@ def test_a_later_call_goes_on_in_the_faster_way(asked: list[tuple[int, list[tupl
     ratios, other = {" int8": 0.5, "openvino int8": 0.45}, candidate(64).in_precision("int8", "openvino")
     plan = RacePlan((other,), (1.0,), ((1, 1.0),), 1.0, 1.0, 0.0)
     state: Any = Fit(
-        "greys", "", "", Limits(max_latency=6.0), 1, "", "onnx", ratios, tuple(SCREENED), answer="one", plan=plan,  # type: ignore[arg-type]
-        seconds=100.0,
+        "greys", "", "", Limits(max_latency=6.0), 1, "", "onnx", ratios=ratios, screened=tuple(SCREENED), plan=plan,
+        seconds=100.0, answer="one",  # type: ignore[arg-type]
     )  # fmt: skip
     chosen = Entry(images(), lambda _: None, 100.0, 1, print)  # type: ignore[arg-type]
     trainings = Trainings(images(), tmp_path, {}, frozenset(), 1, time.time() + 100)
@@ -143,7 +145,7 @@ def test_what_is_close_to_the_limit_starts_if_another_way_is_faster(
     """It is deployed in that, if it misses the limit in float32."""
     said: list[str] = []
     close, fast = Screened(candidate(48, "float32"), 0.99, 0.6), Screened(candidate(32, "float32"), 0.5, 0.5)
-    state = Fit("greys", "", "", Limits(max_latency=1.0), 1, "", "onnx", ratios, (close, fast))
+    state = Fit("greys", "", "", Limits(max_latency=1.0), 1, "", "onnx", ratios=ratios, screened=(close, fast))
     chosen = Entry(images(), lambda _: None, 100.0, 1, said.append)  # type: ignore[arg-type]
     assert sorted((one.candidate.resolution for one in chosen.promising(state)), reverse=True) == expected
     assert any("within 3% of --max-latency is not fine-tuned" in line for line in said) == (expected == [32])
@@ -171,3 +173,17 @@ def test_what_need_not_be_timed(
 ) -> None:
     plan, said = planned([Screened(one, 5.0, 0.5)], limits, tmp_path, form)
     assert plan.entrants == (one,) and not said and not asked
+
+
+def test_where_a_probe_suffices_only_what_is_faster_may_race() -> None:
+    enough, fast, slow = (
+        Screened(candidate(side, "float32"), side / 10, accuracy)
+        for side, accuracy in ((48, 0.92), (32, 0.8), (96, 0.99))
+    )
+    chosen = Entry(images(600), lambda _: None, 100.0, 1, print)  # type: ignore[arg-type]
+    state = Fit("greys", "", "", Limits(min_accuracy=0.9), 1, "", screened=(enough, fast, slow))
+    assert chosen.promising(state) == [fast]
+    with pytest.raises(NoRaceError, match="as a probe, and nothing faster fits"):
+        chosen.promising(msgspec.structs.replace(state, screened=(enough, slow)))
+    none = msgspec.structs.replace(state, limits=Limits(min_accuracy=0.999))
+    assert chosen.promising(none) == [slow, enough, fast]

@@ -16,8 +16,10 @@ from compoundnet.fit.race import RungJudge, RungStudy
 from compoundnet.fit.race_plan import (
     RacePlan,
     by_promise,
+    cheaper_first,
     equals_by_size,
     estimate_all,
+    larger_first,
     largest_of_equal,
     length_on_all,
     plan_in_time,
@@ -273,8 +275,19 @@ def test_one_training_of_each_model_is_timed() -> None:
     assert found == [(small, 5.0), (large, pytest.approx(5.0 * 4 * 3)), (other, 5.0)] and timed == [small, other]
 
 
+def test_the_order_in_which_candidates_go_on() -> None:
+    """The larger of what 100 images do not tell apart; and where an accuracy suffices, the fastest that reaches it."""
+    small, middle, large = (msgspec.structs.replace(candidate(number), macs=1 + number) for number in (0, 1, 2))
+    scores = {small: 0.90, large: 0.89, middle: 0.5}
+    assert larger_first(scores, 100) == [large, small, middle]
+    assert larger_first(scores, 10**6) == [small, large, middle]
+    latencies = {small: 1.0, middle: 2.0, large: 3.0}
+    assert cheaper_first({small: 0.7, middle: 0.91, large: 0.99}, 0.9, latencies) == [middle, large, small]
+    assert cheaper_first({small: 0.7, middle: 0.8, large: 0.75}, 0.9, latencies) == [middle, large, small]
+
+
 def test_settings_of_a_rung_are_its_candidates() -> None:
-    study = RungStudy("images", (candidate(0), candidate(1)), (2, 3), 1.0, 0.2, last=False)
+    study = RungStudy("images", (), {}, (candidate(0), candidate(1)), (2, 3), 1.0, 0.2, 0, last=False)
     assert study.trials() == 2 and study.params()[1] == {"candidate": 1.0, "epochs": 3.0}
 
 
@@ -287,8 +300,8 @@ def test_what_is_held_out_of_one_alone(images: int, expected: float) -> None:
 
 
 def test_a_rung_is_trained_by_the_schedule_of_its_race(tmp_path: Path) -> None:
-    """A worker of another machine knows neither the length nor what is held out."""
+    """A worker of another machine knows neither the length nor the seed, nor what is held out."""
     theirs = Trainings(cast(Dataset, None), tmp_path, {}, frozenset(), 1, 0.0)
-    opened = SimpleNamespace(settings=RungStudy("images", (candidate(0),), (2,), 0.7, 0.1, last=True))
+    opened = SimpleNamespace(settings=RungStudy("images", (), {}, (candidate(0),), (2,), 0.7, 0.1, 5, last=True))
     found = RungJudge(theirs, cast(OpenedStudy[RungStudy], opened))._trainings
-    assert (found.length, found.held_out) == (0.7, 0.1)
+    assert (found.length, found.held_out, found.seed) == (0.7, 0.1, 5)

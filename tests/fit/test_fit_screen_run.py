@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from grey_images import images
 
 from compoundnet.base import CompoundNetError
 from compoundnet.fit import Candidate, Limits, Screened, screen_run
@@ -66,9 +67,9 @@ def test_the_ways_are_compared_for_one_candidate_at_the_least(monkeypatch: pytes
     """Where the time is up after comparing, one candidate in a faster way is screened all the same, and no other."""
     asked, sides = list[Candidate](), list[int]()
 
-    def screened(one: Candidate, *_: object, **__: object) -> Screened:
+    def screened(one: Candidate, *_: object, **__: object) -> tuple[Screened, tuple[str, ...]]:
         asked.append(one)
-        return Screened(one, 1.0, 0.5)
+        return Screened(one, 1.0, 0.5), ()
 
     monkeypatch.setattr(screen_run, "screen", screened)
     run = screen_of(Limits(max_latency=1.0), answer="one", until=time.monotonic() + 1000)
@@ -93,7 +94,7 @@ def test_the_ways_are_compared_for_one_candidate_at_the_least(monkeypatch: pytes
 
 def test_what_is_too_slow_in_another_format_is_tried_in_its_other_ways(monkeypatch: pytest.MonkeyPatch) -> None:
     """1.8 ms on ONNX Runtime are 3.6 in the format's first way and 0.9 in int8."""
-    monkeypatch.setattr(screen_run, "screen", lambda one, *_, **__: Screened(one, 0.9, 0.5))
+    monkeypatch.setattr(screen_run, "screen", lambda one, *_, **__: (Screened(one, 0.9, 0.5), ()))
     run = screen_of(Limits(max_latency=1.0), answer="one")
     ratios = {" float32": 2.0, " int8": 0.5}
     run._state = msgspec.structs.replace(run._state, format="torch", ratios=ratios)
@@ -104,7 +105,8 @@ def test_what_is_too_slow_in_another_format_is_tried_in_its_other_ways(monkeypat
 
 def test_what_comes_nearest_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nothing fits, the lowest resolution had only been predicted to be too slow."""
-    monkeypatch.setattr(screen_run, "screen", lambda one, *_, **__: Screened(one, 0.5, dropped="more than 0.1 ms"))
+    slow = "more than 0.1 ms"
+    monkeypatch.setattr(screen_run, "screen", lambda one, *_, **__: (Screened(one, 0.5, dropped=slow), ()))
     run = screen_of(Limits(max_latency=0.1))
     run._found = [
         Screened(candidate(64), 2.0, dropped="more than 0.1 ms"),
@@ -116,3 +118,19 @@ def test_what_comes_nearest_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run._found[-1] == Screened(candidate(32), 0.5, dropped="more than 0.1 ms") and len(run._found) == 3
     with pytest.raises(CompoundNetError, match="the fastest that was timed, m at 32 px, takes"):
         run._raise_too_slow()
+
+
+def test_how_fast_int8_is_is_measured_before_what_is_deployed_in_it_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """3 ms in float32 are 0.9 in int8, which the limit admits."""
+    small = candidate(64).in_precision("int8")
+    monkeypatch.setattr(screen_run, "find_candidates", lambda *_: [(small, None)])
+    monkeypatch.setattr(screen_run, "compare_ways", lambda *_: {" int8": 0.3})
+
+    def screened(one: Candidate, *_: object, **given: Any) -> tuple[Screened, tuple[str, ...]]:
+        return Screened(one, 3.0 * given["ratios"].get(one.way, 1.0), 0.5), ()
+
+    monkeypatch.setattr(screen_run, "screen", screened)
+    run = screen_of(Limits(max_latency=1.0), answer="one")
+    run._dataset, run._chosen = images(), {"m": 32}
+    (found,) = run.run().ranking
+    assert (found.candidate, found.latency) == (small, pytest.approx(0.9))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import signal
@@ -17,7 +18,7 @@ from postgresql import PASSWORD, USER
 
 from compoundnet.fit import Fit, Rung, fit, read_fit
 from compoundnet.fit.race import run_race
-from compoundnet.fit.race_plan import plan_race
+from compoundnet.fit.race_plan import larger_first, plan_race
 from compoundnet.fit.trainings import LEAST_HELD_OUT, Trainings, key
 from compoundnet.models import open_folder
 
@@ -45,8 +46,9 @@ def test_two_workers_find_what_one_finds(tmp_path: Path) -> None:
         starts = {key(one): open_folder(one.model) for one in entrants}
         trainings = Trainings(images(), tmp_path / f"{workers}", starts, frozenset(), 1, time.time() + 1000)
         run_race(
-            plan, trainings, tmp_path / f"race-{workers}", images="greys", name="best", workers=workers,
-            storage=None, larger=True, notify=print, done=done.append,
+            plan, trainings, tmp_path / f"race-{workers}", images="greys", unreadable=(),
+            weights=dict.fromkeys(models, ""), name="best", workers=workers, storage=None,
+            order=functools.partial(larger_first, images=trainings.held_images), notify=print, done=done.append,
         )  # fmt: skip
     assert rungs[1] == rungs[2]
 
@@ -63,7 +65,7 @@ def test_a_killed_fit_goes_on_where_it_was(tmp_path: Path) -> None:
         assert process.stderr is not None
         for line in process.stderr:
             lines.append(line)
-            if "of the held-out images" in line:  # the first training of the race is done
+            if "on the held-out images" in line:  # the first training of the race is done
                 break
         process.send_signal(signal.SIGKILL)
     before: Fit = read_fit(tmp_path / "best.fit")

@@ -149,7 +149,7 @@ def fit(
     note(dataset.text())
     if data == "join":
         assert storage is not None
-        finished = fitting.join_fit(dataset, output, storage, models=models or None, seed=seed, notify=note)
+        finished = fitting.join_fit(dataset, output, storage, models=models or None, notify=note)
         note(f"{finished} fine-tuning{'s' * (finished != 1)} finished by this worker; none is left")
         return
     if seconds is not None and not yes and not sys.stdin.isatty():

@@ -92,9 +92,7 @@ class Averaging:
                     f"training it once more, on all images from the start, for {epochs} epochs, to average the weights"
                 )
             try:
-                member = self._trainings.again(
-                    winner.candidate, number, winner.model, epochs, self._notify, winner.lesson
-                )
+                member = self._trainings.again(winner.candidate, number, winner.model, epochs, self._say, winner.lesson)
             except TimeIsUpError as error:
                 self._say(f"training it once more: {error}; it is left out")
                 break

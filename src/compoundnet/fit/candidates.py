@@ -182,7 +182,7 @@ def scaled_candidates(
         classes: The classes of the data.
         limits: The budget; its latency is not looked at, so it may be given as multiply-adds.
     """
-    name = _smallest_model(models)
+    name = smallest_model(models)
     base = models[name].network
     found: list[Candidate] = []
     for resolution in dict.fromkeys(_steps_down(resolutions_of(models[name]), chosen[name])):
@@ -197,12 +197,13 @@ def smallest_candidate(
     models: Mapping[str, ModelFolder], chosen: Mapping[str, int], classes: int, limits: Limits
 ) -> Candidate:
     """Return the smallest network that `scaled_candidates` would return within any budget; arguments as there."""
-    name = _smallest_model(models)
+    name = smallest_model(models)
     side = min(_steps_down(resolutions_of(models[name]), chosen[name]))
     return _shaped(name, models[name].network, side, classes, limits, _LEAST_WIDTH, min(_DEPTHS))
 
 
-def _smallest_model(models: Mapping[str, ModelFolder]) -> str:
+def smallest_model(models: Mapping[str, ModelFolder]) -> str:
+    """Return the name of the model with the fewest parameters."""
     return min(models, key=lambda name: cost(models[name].network).params)
 
 

@@ -58,7 +58,8 @@ class Entry:
     def promising(self, state: Fit) -> list[Screened]:
         """The candidates, each in the precision in which it ranks highest, in the order in which they would race.
 
-        What is close to the limit of latency may miss it in the end, when it has been trained.
+        What is close to the limit of latency may miss it in the end, when it has been trained. Where an accuracy
+        suffices and a probe reaches it, only what is faster than that may be better.
         """
         ranked = list({key(one.candidate): one for one in reversed(self._safe(state))}.values())[::-1]
         close = len({key(one.candidate) for one in state.ranking}) - len(ranked)
@@ -74,9 +75,22 @@ class Entry:
             )
         if len(ranked) > _MOST:
             self._notify(f"of {len(ranked)} candidates that fit, the {_MOST} that rank highest may be fine-tuned")
+        if state.limits.min_accuracy is not None:
+            ranked = self._faster_than_enough(state, ranked)
         if not self._few or state.limits.min_accuracy is not None:
             return ranked[:_MOST]
         return largest_of_equal(ranked, len(self._dataset.split("train")))[:_MOST]
+
+    @staticmethod
+    def _faster_than_enough(state: Fit, ranked: list[Screened]) -> list[Screened]:
+        best, wanted = state.ranking[0], state.limits.min_accuracy
+        assert wanted is not None
+        if (best.accuracy or 0.0) < wanted:
+            return ranked
+        faster = [one for one in ranked if (one.latency or 0.0) < (best.latency or 0.0)]
+        if not faster:
+            raise NoRaceError(state, f"{best.candidate} reaches {wanted:.1%} as a probe, and nothing faster fits")
+        return faster
 
     @staticmethod
     def _safe(state: Fit) -> list[Screened]:
@@ -147,7 +161,7 @@ class Entry:
         self, state: Fit, trainings: Trainings, promising: Sequence[Screened], costs: Mapping[Candidate, float]
     ) -> RacePlan:
         left, images = trainings.until - time.time(), len(self._dataset.split("train"))
-        if state.limits.min_accuracy is not None:  # the order is that of cost
+        if state.limits.min_accuracy is not None:  # their order alone counts
             accuracies = [0.0] * len(promising)
         else:
             raised = with_raise(promising)

@@ -17,16 +17,17 @@ from compoundnet.base import CompoundNetError, Notify, Progress, ignore, make_fo
 from compoundnet.base.machine import check_threads, processor
 from compoundnet.data import Dataset, open_dataset
 from compoundnet.data.classes import check_classes
-from compoundnet.fit.candidates import Candidate
-from compoundnet.fit.images import identity_of
+from compoundnet.fit.deployment import file_of
+from compoundnet.fit.images import identity_of, without
 from compoundnet.fit.limits import Limits
-from compoundnet.fit.race import join_race
+from compoundnet.fit.race import RungStudy, join_race
 from compoundnet.fit.starts import StartingModels, open_models
-from compoundnet.fit.state import FIT_FILE, Fit, fit_folder, read_fit, work_folder
-from compoundnet.fit.steps import STAYS, Confirm, Steps, trainings_of
+from compoundnet.fit.state import FIT_FILE, PASSING, Fit, fit_folder, read_fit, work_folder
+from compoundnet.fit.steps import Confirm, Steps, trainings_of
 from compoundnet.fit.trainings import Trainings
 from compoundnet.fit.ways import check_format
 from compoundnet.models.folder import check_target
+from compoundnet.models.weights_files import sha256_of
 
 
 def fit(
@@ -63,7 +64,7 @@ def fit(
         workers: The number of fine-tunings at a time.
         storage: A PostgreSQL URL for the race, so that `join_fit` can work on it on other machines.
         seed: The seed of the fine-tunings; all of them, and the probe, are judged on the same held-out images.
-        replace: Whether to replace an earlier result.
+        replace: Whether to start anew and replace an earlier result.
         confirm: Asked before the first fine-tuning, with what is about to be done and how long it takes.
         progress: Called with the number of images whose features are computed.
         notify: Called with a line for each candidate, and for each choice.
@@ -80,16 +81,28 @@ def fit(
     dataset = _checked(data)
     try:
         with FileLock(make_folder(folder) / "lock", blocking=False):
-            state = _begin(dataset, limits, threads, format, folder, notify)
-            work = work_folder(target, state.identity)
-            starts = StartingModels(open_models(models, folder, notify), dataset.split("train"), work / "inherited")
+            said: list[str] = []
+            opened = open_models(models, folder, said.append)
+            new = Fit(
+                dataset.name, dataset.text(), identity_of(dataset), limits, threads, processor(), format,
+                {name: sha256_of(model.weights) for name, model in opened.items()},
+                made_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+                version=metadata.version("compoundnet"),
+            )  # fmt: skip
+            work = work_folder(target, new.identity)
+            state = _begin(new, target, work, anew=replace, notify=notify)
+            for text in said:
+                notify(text)
+                state = state.noted(text)
+            starts = StartingModels(opened, dataset.split("train"), work / "inherited")
             return Steps(
                 dataset, target, work, starts, began, seconds, workers, storage, seed, confirm, progress, notify
             ).run(state)  # fmt: skip
     except Timeout as error:
         raise CompoundNetError(f"another process writes {target}; wait for it, or give another output (-o)") from error
     except CompoundNetError:
-        if {path.name for path in folder.iterdir()} <= {"lock"}:  # it was refused before it found anything
+        # Refused before it found anything; without a folder if that could not be made.
+        if folder.is_dir() and {path.name for path in folder.iterdir()} <= {"lock"}:
             shutil.rmtree(folder, ignore_errors=True)
         raise
 
@@ -100,7 +113,6 @@ def join_fit(
     storage: str,
     *,
     models: Sequence[str] | None = None,
-    seed: int = 0,
     notify: Notify = ignore,
 ) -> int:
     """Work on the fine-tunings of a fit that another process runs with the same storage and output's name.
@@ -110,19 +122,30 @@ def join_fit(
         output: The output of the fit; this process keeps its checkpoints in OUTPUT.fit.
         storage: The PostgreSQL URL.
         models: The models that the fit starts from; by default all at hand.
-        seed: The seed of the fine-tunings.
         notify: Called with a line for each fine-tuning that is finished here.
 
     Returns:
         The number of fine-tunings that were finished here.
+
+    Raises:
+        CompoundNetError: The images are other ones, a model that the fit starts from is not among those here or has
+            other weights, or the storage cannot be used.
     """
     dataset, target = _checked(data), Path(output)
     folder = make_folder(fit_folder(target))
     work = work_folder(target, identity_of(dataset))
     starts = StartingModels(open_models(models, folder, notify), dataset.split("train"), work / "inherited")
 
-    def trainings(candidates: Sequence[Candidate]) -> Trainings:
-        return trainings_of(dataset, work, starts, candidates, 1, float("inf"), seed)
+    def trainings(rung: RungStudy, until: float) -> Trainings:
+        for name, weights in rung.weights.items():
+            if name not in starts.opened:
+                raise CompoundNetError(
+                    f"the fit starts from {name}, which is not among the models here"
+                    f" ({', '.join(starts.opened)}): install or fetch it, or give it as --candidate"
+                )
+            if sha256_of(starts.opened[name].weights) != weights:
+                raise CompoundNetError(f"{name} has other weights here than where the fit was started: use the same")
+        return trainings_of(without(dataset, rung.unreadable), work, starts, rung.candidates, 1, until)
 
     return join_race(trainings, storage, target.name, notify)
 
@@ -135,14 +158,12 @@ def _checked(data: str | os.PathLike[str] | Dataset) -> Dataset:
     return dataset
 
 
-def _begin(dataset: Dataset, limits: Limits, threads: int, form: str, folder: Path, notify: Notify) -> Fit:
-    """The state of an earlier call with the same data and machine, or a new one."""
-    new = Fit(
-        dataset.name, dataset.text(), identity_of(dataset), limits, threads, processor(), form,
-        made_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        version=metadata.version("compoundnet"),
-    )  # fmt: skip
-    if not (folder / FIT_FILE).exists():
+def _begin(new: Fit, target: Path, work: Path, *, anew: bool, notify: Notify) -> Fit:
+    """The state of an earlier call with the same data and machine, as far as it is of the same models, or a new one."""
+    folder = fit_folder(target)
+    if anew:
+        shutil.rmtree(work, ignore_errors=True)
+    if anew or not (folder / FIT_FILE).exists():
         return new
     try:
         before = read_fit(folder)
@@ -152,18 +173,30 @@ def _begin(dataset: Dataset, limits: Limits, threads: int, form: str, folder: Pa
     if (before.identity, before.processor, before.threads) != (new.identity, new.processor, new.threads):
         notify(f"{folder} holds results of other images, or of another machine; starting anew")
         return new
-    if before.format != form:
+    if before.format != new.format:
         notify(f"{folder} holds latencies in the format {before.format}; candidates are timed anew")
+        return new
+    other = [name for name, weights in new.weights.items() if before.weights.get(name, weights) != weights]
+    if other:
+        notify(f"{', '.join(other)} had other weights before; starting anew")
+        shutil.rmtree(work, ignore_errors=True)
         return new
     kept = tuple(one for one in before.screened if one.accuracy is not None)
     if kept:
         notify(f"going on: {len(kept)} candidates are screened already")
-    new = msgspec.structs.replace(new, screened=kept, ratios=before.ratios)
-    answer = before.answer if before.limits == limits else None
-    if answer is not None and Path(answer.model).exists() and Path(answer.file).exists():
-        return msgspec.structs.replace(
-                new, answer=answer, finished=before.finished, plan=before.plan, seconds=before.seconds,
-                rungs=before.rungs,
-                notes=tuple(note for note in before.notes if not note.startswith(STAYS)),
-            )  # fmt: skip
-    return new
+    answer = before.answer
+    if answer is not None and answer.candidate.model not in new.weights:
+        notify(f"the answer of before is left out: {answer.candidate.model} is not among the models now")
+        answer = None
+    new = msgspec.structs.replace(
+        new, screened=kept, ratios=before.ratios, unreadable=before.unreadable,
+        weights={**before.weights, **new.weights},
+    )  # fmt: skip
+    file = file_of(target, new.format)
+    if answer is None or before.limits != new.limits or not (target.exists() and file.exists()):
+        return new
+    return msgspec.structs.replace(
+        new, answer=msgspec.structs.replace(answer, model=str(target), file=str(file)), finished=before.finished,
+        plan=before.plan, seconds=before.seconds, rungs=before.rungs,
+        notes=tuple(note for note in before.notes if not any(text in note for text in PASSING)),
+    )  # fmt: skip

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from compoundnet.base import Notify
+from compoundnet.base import CompoundNetError, Notify
 from compoundnet.base.units import format_duration
 from compoundnet.data import Dataset, Split
 from compoundnet.fit.candidates import FLOAT, Candidate, in_fitting_precision, measured, resolutions_of
@@ -27,7 +27,7 @@ from compoundnet.fit.state import Fit, HeldOut
 from compoundnet.fit.trainings import LEAST_HELD_OUT, Lesson, Trainings, key
 from compoundnet.models import ModelFolder, read_folder
 from compoundnet.runtime import features
-from compoundnet.train import Task, fit_probe, train
+from compoundnet.train import InterruptedRunError, Task, fit_probe, train
 from compoundnet.train.evaluation.evaluation_report import wilson
 
 
@@ -102,29 +102,41 @@ class Finish:
 
     def _is_too_large(self, candidate: Candidate) -> bool:
         """Train a winner to the end, decide, and deploy it; return whether its final form misses the budget."""
-        model = self._trainings.finish(candidate, self._notify)
+        model = self._trainings.finish(candidate, self._say)
         task = self._trainings.task(candidate)
         assert task.held is not None
         found = HeldOutComparison(right_by_network(model, task.held), self._right_by_probe(task))
         held = HeldOut(float(found.tuned.mean()), float(found.probed.mean()), len(task.held))
         said = f"{candidate}, fine-tuned: {held.accuracy:.1%} of {held.images:,} held-out training images right"
-        if not found.better(self._epochs_on_all(candidate) is not None):
-            self._say(f"{said}, the probe {held.probe:.1%}, so the probe stays")
+        if self._is_cheaper_probe(held) or not found.better(self._epochs_on_all(candidate) is not None):
+            self._say(f"{said}, the probe {held.probe:.1%}, so {self._before} stays")
             return False
         self._say(f"{said}, the probe {held.probe:.1%}")
         taught: _Taught | None = None
+        stopped = False
         try:
             taught = self._taught(candidate, model, task, found.tuned, held)
         except TimeIsUpError as error:
             self._say(f"distillation: {error}; it is left out")
+        except InterruptedRunError:
+            stopped = True
+            self._say("distillation was stopped, and is left out; the same command goes on")
         if taught is not None:
             model, held = taught.student, taught.held
         judged = self._at_best_resolution(candidate, model, task.held, held)
+        if self._is_worse(judged):
+            return False
         on_all, lesson = None, None if taught is None else taught.lesson
         try:
-            on_all = self._on_all(candidate, model, lesson, said=self._is_answer(judged._replace(on_all=True)))
+            if not stopped:
+                on_all = self._on_all(candidate, model, lesson, said=self._is_answer(judged._replace(on_all=True)))
         except TimeIsUpError as error:
             self._say(f"training on all images: {error}; the network that was trained on the others is the answer")
+        except InterruptedRunError:
+            self._say(
+                "training on all images was stopped; the network that was trained on the others is the answer, and the"
+                " same command goes on"
+            )
         judged = judged._replace(on_all=on_all is not None)
         judged, final = judged._replace(instead=max(judged.instead, self._of_probe(judged))), on_all or model
         deployed = self._deployed(judged, final) or self._deployed_lower(judged, candidate, model, final)
@@ -134,6 +146,29 @@ class Finish:
         if on_all is not None:
             self.winner = Winner(candidate, deployed, on_all, lesson)
         return False
+
+    @property
+    def _before(self) -> str:
+        answer = self._state.answer
+        return "the fine-tuned network of before" if answer is not None and answer.fine_tuned else "the probe"
+
+    def _is_cheaper_probe(self, held: HeldOut) -> bool:
+        """Whether a probe reaches the accuracy that suffices, and the network, which is faster, does not."""
+        enough, best = self._state.limits.min_accuracy, self._state.ranking[0]
+        return enough is not None and (best.accuracy or 0.0) >= enough > held.accuracy
+
+    def _is_worse(self, judged: Judged) -> bool:
+        """Whether the answer of an earlier race has more of the held-out images right than a network, which is said."""
+        answer, found = self._state.answer, judged.held_out
+        if answer is None or answer.held_out is None or found is None:
+            return False
+        if self._state.limits.min_accuracy is not None or answer.held_out.accuracy <= found.accuracy:
+            return False
+        self._say(
+            f"{self._before} stays: {answer.candidate} has {answer.held_out.accuracy:.1%} of the held-out images right,"
+            f" {judged.screened.candidate} {found.accuracy:.1%}"
+        )
+        return True
 
     def _at_best_resolution(self, candidate: Candidate, model: ModelFolder, held: Split, found: HeldOut) -> Judged:
         """How a network is judged, at the resolution that is best for it."""
@@ -247,8 +282,14 @@ class Finish:
                 f" {format_duration(needed)}, and {format_duration(left)} are left"
             )
             return None
-        lesson = Lesson(self._teacher_model(teacher.candidate, task.train), key(teacher.candidate))
-        student = self._trainings.taught(candidate, model, lesson, self._notify)
+        try:
+            lesson = Lesson(self._teacher_model(teacher.candidate, task.train), key(teacher.candidate))
+        except InterruptedRunError:
+            raise
+        except CompoundNetError as error:  # a class of which one image is left
+            self._say(f"no distillation from {teacher.candidate}: {error}")
+            return None
+        student = self._trainings.taught(candidate, model, lesson, self._say)
         assert task.held is not None
         taught = right_by_network(student, task.held)
         better = int(taught.sum()) > int(right.sum())
@@ -272,7 +313,8 @@ class Finish:
 
     def _teacher_model(self, teacher: Candidate, others: Split) -> ModelFolder:
         """The probe of a teacher, fitted to the images that are trained on alone: the others judge its student."""
-        place = self._trainings.folder / f"teacher-{key(teacher)}"
+        percent = round(100 * self._trainings.held_out)
+        place = self._trainings.folder / f"teacher-{key(teacher)}-{percent}-percent-held-out"
         if place.exists():
             return read_folder(place)
         dataset = msgspec.structs.replace(self._dataset, splits={"train": others})
@@ -290,7 +332,7 @@ class Finish:
             return None
         if not said:
             self._say(f"going on with all images, the held-out ones too, for {epochs} epochs")
-        return self._trainings.on_all(candidate, model, epochs, self._notify, lesson)
+        return self._trainings.on_all(candidate, model, epochs, self._say, lesson)
 
     def _epochs_on_all(self, candidate: Candidate) -> int | None:
         """For how many epochs there is time; None if for too few."""
@@ -310,9 +352,23 @@ class Finish:
             features(probe.start, split, preprocess=probe.preprocess, max_bad=probe.recipe.max_bad)
             for split in (task.train, task.held)
         )
-        readable = np.isfinite(rows).all(axis=1)
-        found = fit_probe(rows[readable], task.train.labels[readable], task.train.classes, balance=probe.recipe.balance)
-        return np.asarray(found.logits(others).argmax(axis=1) == task.held.labels)
+        # A probe needs two images of a class. The other classes it gets wrong.
+        labels, classes = task.train.labels, task.train.classes
+        known = np.flatnonzero(np.bincount(labels, minlength=len(classes)) >= 2)
+        if len(known) < len(classes):
+            self._say(
+                f"of {len(classes) - len(known)} classes fewer than two images are not held out: the probe that the"
+                " network is compared with does without them"
+            )
+        if len(known) < 2:
+            return np.zeros(len(task.held), bool)
+        place = np.full(len(classes), -1)
+        place[known] = np.arange(len(known))
+        used = place[labels] >= 0
+        found = fit_probe(
+            rows[used], place[labels[used]], [classes[number] for number in known], balance=probe.recipe.balance
+        )
+        return np.asarray(known[found.logits(others).argmax(axis=1)] == task.held.labels)
 
     def _say(self, text: str) -> None:
         self._notify(text)

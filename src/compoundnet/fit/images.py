@@ -1,10 +1,13 @@
-"""The identity of the images of a fit: what tells whether earlier results are of the same ones."""
+"""The images of a fit: which of them are used, and what tells whether earlier results are of the same ones."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
+
+import msgspec
+import numpy as np
 
 from compoundnet.data import Dataset, Split
 from compoundnet.data.sources import Files, TarMembers
@@ -23,6 +26,15 @@ def identity_of(dataset: Dataset) -> str:
             line = f"{split.image_name(index)}\t{split.label_text(index)}\t{state}\n"
             digest.update(line.encode(errors="surrogateescape"))
     return digest.hexdigest()[:24]
+
+
+def without(dataset: Dataset, names: Collection[str]) -> Dataset:
+    """Return a data set without the training images of these names."""
+    if not names:
+        return dataset
+    train = dataset.split("train")
+    kept = [index for index in range(len(train)) if train.image_name(index) not in names]
+    return msgspec.structs.replace(dataset, splits={**dataset.splits, "train": train.subset(np.array(kept, np.int64))})
 
 
 def _states(split: Split) -> Iterator[str]:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 import optuna
@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial
 from compoundnet.base import CompoundNetError, Notify
 from compoundnet.fit.candidates import Candidate
 from compoundnet.fit.in_time import TimeIsUpError
-from compoundnet.fit.race_plan import LEAST_EPOCHS, RacePlan, equals_by_size
+from compoundnet.fit.race_plan import LEAST_EPOCHS, RacePlan
 from compoundnet.fit.state import Rung
 from compoundnet.fit.trainings import Trainings, key
 from compoundnet.train import InterruptedRunError, Watcher
@@ -33,18 +33,8 @@ from compoundnet.trials.worker import work
 
 # Seconds between looks for the next rung, of a process that joins.
 _POLL = 2.0
-
-
-class Raced(NamedTuple):
-    """A race that is over.
-
-    Attributes:
-        winners: The candidates of the last rung, the best first.
-        pace: The seconds that the trainings took, as a fraction of those planned.
-    """
-
-    winners: list[Candidate]
-    pace: float
+# The attribute of a rung's study with the time, by `time.time`, at which its trainings end.
+_UNTIL = "until"
 
 
 class RungStudy(PointList, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="race"):
@@ -52,18 +42,24 @@ class RungStudy(PointList, frozen=True, forbid_unknown_fields=True, tag_field="k
 
     Attributes:
         images: The identity of the images.
+        unreadable: The training images that cannot be read, and are left out.
+        weights: The SHA-256 of the weights of each model that the candidates start from.
         candidates: The candidates, one for each trial.
         epochs: The epochs after which each is judged.
         length: The length of their schedules as a fraction of the usual one.
         held_out: The fraction of the training images that is held out.
+        seed: Of the trainings.
         last: Whether no rung follows.
     """
 
     images: str
+    unreadable: tuple[str, ...]
+    weights: dict[str, str]
     candidates: tuple[Candidate, ...]
     epochs: tuple[int, ...]
     length: float
     held_out: float
+    seed: int
     last: bool
 
     def params(self) -> list[dict[str, float]]:
@@ -76,7 +72,7 @@ class RungJudge:
 
     def __init__(self, trainings: Trainings, opened: OpenedStudy[RungStudy], watcher: Watcher | None = None) -> None:
         settings = opened.settings
-        self._trainings = trainings._replace(length=settings.length, held_out=settings.held_out)
+        self._trainings = trainings._replace(length=settings.length, held_out=settings.held_out, seed=settings.seed)
         self._opened, self._watcher = opened, watcher
 
     def values(self, trial: optuna.Trial) -> Sequence[float]:
@@ -84,6 +80,7 @@ class RungJudge:
         settings, number = self._opened.settings, position(trial)
         found = self._trainings.train_until(settings.candidates[number], settings.epochs[number], self._watcher)
         trial.set_user_attr("seconds", found.seconds)
+        trial.set_user_attr("epochs_now", found.epochs_now)
         trial.set_user_attr("epochs", found.epochs)
         return (found.accuracy,)
 
@@ -93,7 +90,7 @@ class RungJudge:
         had, planned = trial.user_attrs["epochs"], settings.epochs[number]
         epochs = f"{planned} epochs" if had == planned else f"{had:.3g} of {planned} epochs, each longer than planned"
         return (
-            f"{settings.candidates[number]}, {epochs}: {trial.values[0]:.1%} of the held-out images,"
+            f"{settings.candidates[number]}, {epochs}: {trial.values[0]:.1%} on the held-out images,"
             f" {trial.user_attrs['seconds']:.0f} s"
         )
 
@@ -104,26 +101,35 @@ def run_race(
     folder: Path,
     *,
     images: str,
+    unreadable: tuple[str, ...],
+    weights: Mapping[str, str],
     name: str,
     workers: int,
     storage: str | None,
-    larger: bool,
+    order: Callable[[Mapping[Candidate, float]], list[Candidate]],
     notify: Notify,
     done: Callable[[Rung], object],
-) -> Raced:
+) -> float:
     """Run a race, or go on with it.
+
+    The candidates of the last rung, in the order of their results, are the winners.
 
     Args:
         plan: The race.
         trainings: The trainings.
         folder: Where the studies are kept; a study on a server leaves its settings here.
         images: The identity of the images.
+        unreadable: The training images that are left out of the trainings' data.
+        weights: The SHA-256 of the weights of each model.
         name: The name of the fit, of which those of the studies on a server are made.
         workers: The number of trainings at a time.
         storage: A PostgreSQL URL, for workers on many machines.
-        larger: Whether the larger of two candidates goes on that the held-out images do not tell apart.
+        order: Returns candidates in the order in which they go on, by their accuracy on the held-out images.
         notify: Called with a line for each training that is finished.
         done: Called with each rung that is finished.
+
+    Returns:
+        The seconds that the trainings took now, as a fraction of those planned.
 
     Raises:
         TimeIsUpError: The time was up before the last rung was finished.
@@ -131,34 +137,38 @@ def run_race(
         CompoundNetError: The storage cannot be used, or every worker has failed.
     """
     going, costs = list(plan.entrants), dict(zip(plan.entrants, plan.costs, strict=True))
-    before, planned, taken = dict.fromkeys(going, 0.0), 0.0, 0.0
+    planned, taken = 0.0, 0.0
     for place, (count, part) in enumerate(plan.rungs):
         going = going[:count]
         epochs = tuple(_epochs(trainings, candidate, part) for candidate in going)
         last = place == len(plan.rungs) - 1
-        settings = RungStudy(images, tuple(going), epochs, trainings.length, trainings.held_out, last)
+        starting = {one.model: weights[one.model] for one in going}
+        settings = RungStudy(
+            images, unreadable, starting, tuple(going), epochs, trainings.length, trainings.held_out, trainings.seed,
+            last,
+        )  # fmt: skip
         digest = hashlib.sha256(msgspec.json.encode(settings)).hexdigest()[:8]
         study = folder / f"{_prefix(name)}{place + 1}-{digest}"
         opened = create_study(settings, data_identity(trainings.dataset), study, storage)
         try:
+            with opened.database.readable_errors():
+                opened.study.set_user_attr(_UNTIL, trainings.until)
             _work(opened, trainings, study, storage, min(workers, len(going)), notify)
             trials = opened.counted()
         finally:
             opened.close()
+        if len(trials) < len(going):  # others run the rest, on their machines
+            raise TimeIsUpError("the time was up before the race was over")
         scores = {settings.candidates[position(trial)]: trial.values[0] for trial in trials}
         had = {settings.candidates[position(trial)]: trial.user_attrs["epochs"] for trial in trials}
-        taken += sum(trial.user_attrs["seconds"] for trial in trials)
-        for candidate, end in had.items():
-            new = (end - before[candidate]) / trainings.epochs(candidate)
-            planned += new * plan.length * costs[candidate]
-            before[candidate] = end
-        # Of equally good ones that which the screen preferred, or the larger.
-        going = sorted(going, key=lambda candidate: -scores[candidate])
-        if larger:
-            equal, rest = equals_by_size({one: scores[one] for one in going}, trainings.held_images)
-            going = equal + rest
+        for trial in trials:
+            candidate = settings.candidates[position(trial)]
+            part_now = trial.user_attrs["epochs_now"] / trainings.epochs(candidate)
+            planned += part_now * plan.length * costs[candidate]
+            taken += trial.user_attrs["seconds"]
+        going = order({one: scores[one] for one in going})
         done(Rung(max(had.values()), max(map(trainings.epochs, going)), tuple((one, scores[one]) for one in going)))
-    return Raced(going, taken / planned if planned else 1.0)
+    return taken / planned if planned else 1.0
 
 
 def _epochs(trainings: Trainings, candidate: Candidate, part: float) -> int:
@@ -175,7 +185,7 @@ def _work(
 ) -> None:
     judge = RungJudge(trainings, opened)
     if workers == 1:
-        work(opened, judge, notify=notify)
+        work(opened, judge, notify=notify, go_on=lambda: time.time() <= trainings.until)
         return
     place = study.absolute() if storage is None else opened.database.secret_url()
     try:
@@ -205,11 +215,12 @@ def _decode(text: str, source: str) -> RungStudy:
         raise CompoundNetError(f"{source} is not the study of a fit: {error}") from error
 
 
-def join_race(trainings: Callable[[Sequence[Candidate]], Trainings], storage: str, name: str, notify: Notify) -> int:
-    """Work on the rungs of a fit that another process runs, as they appear, until the last one is finished.
+def join_race(trainings: Callable[[RungStudy, float], Trainings], storage: str, name: str, notify: Notify) -> int:
+    """Work on the rungs of a fit that another process runs, as they appear, until the last one is finished or the time
+    of the fit is up. Rungs whose time was up before are left alone: they are of earlier fits of the same name.
 
     Args:
-        trainings: Returns the trainings of candidates on this machine.
+        trainings: Returns the trainings of a rung on this machine, which end at a time.
         storage: The PostgreSQL URL.
         name: The name of the fit, that of its output.
         notify: Called with a line for each training that is finished here.
@@ -217,9 +228,9 @@ def join_race(trainings: Callable[[Sequence[Candidate]], Trainings], storage: st
     Returns:
         The number of trainings that were finished here.
     """
-    finished, seen = 0, set[str]()
+    finished, seen, end = 0, set[str](), math.inf
     notify(f"waiting for the trainings of {name}; Ctrl-C ends this worker")
-    while True:
+    while time.time() <= end:
         database = StudyDatabase(storage)
         with database.readable_errors():
             names = [one for one in optuna.get_all_study_names(database.storage) if one.startswith(_prefix(name))]
@@ -227,16 +238,30 @@ def join_race(trainings: Callable[[Sequence[Candidate]], Trainings], storage: st
         for study in sorted(set(names) - seen):
             opened = open_study(storage, _decode, study)
             try:
-                ours = trainings(opened.settings.candidates)
+                until = opened.study.user_attrs.get(_UNTIL, 0.0)  # of one that is just being made there is none yet
+                if time.time() > until:
+                    continue
+                end, ours = until, trainings(opened.settings, until)
                 if opened.data != data_identity(ours.dataset):
                     raise CompoundNetError(f"{ours.dataset.name} holds other images here than {study} was begun with")
-                finished += work(opened, RungJudge(ours, opened), notify=notify)
+                finished += _joined(opened, ours, notify)
                 if opened.settings.last:
                     return finished
             finally:
                 opened.close()
             seen.add(study)
         time.sleep(_POLL)
+    notify(f"the time of {name} is up")
+    return finished
+
+
+def _joined(opened: OpenedStudy[RungStudy], trainings: Trainings, notify: Notify) -> int:
+    """Work on a rung of another process until it is finished, or its time is up."""
+    try:
+        return work(opened, RungJudge(trainings, opened), notify=notify, go_on=lambda: time.time() <= trainings.until)
+    except TimeIsUpError as error:
+        notify(str(error))
+        return 0
 
 
 def fresh_keys(trainings: Sequence[Candidate], from_scratch: Callable[[Candidate], bool]) -> frozenset[str]:

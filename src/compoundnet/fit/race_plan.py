@@ -242,6 +242,29 @@ def largest_of_equal(ranked: Sequence[Screened], images: int) -> list[Screened]:
     ]
 
 
+def larger_first(scores: Mapping[Candidate, float], images: int) -> list[Candidate]:
+    """Return candidates in the order in which they go on: the best first, and of those that the images do not tell from
+    it the larger; arguments as for `equals_by_size`."""
+    ranked = sorted(scores, key=lambda one: -scores[one])  # of equally good ones that which the screen preferred
+    equal, rest = equals_by_size({one: scores[one] for one in ranked}, images)
+    return equal + rest
+
+
+def cheaper_first(
+    scores: Mapping[Candidate, float], enough: float, latencies: Mapping[Candidate, float]
+) -> list[Candidate]:
+    """Return candidates in the order in which they go on where an accuracy suffices.
+
+    Those that reach it come first, the fastest before the others; then the rest, the best first.
+
+    Args:
+        scores: The accuracy of each, a fraction.
+        enough: The accuracy that suffices.
+        latencies: Milliseconds of each.
+    """
+    return sorted(scores, key=lambda one: (0.0, latencies[one]) if scores[one] >= enough else (1.0, -scores[one]))
+
+
 def equals_by_size(scores: Mapping[Candidate, float], images: int) -> tuple[list[Candidate], list[Candidate]]:
     """Return the candidates that images do not tell from the best, being within one standard error of it, and the rest.
 

@@ -70,7 +70,7 @@ def screen(
     reach: float = 1.0,
     progress: Progress = ignore,
     notify: Notify = ignore,
-) -> Screened:
+) -> tuple[Screened, tuple[str, ...]]:
     """Time a candidate, and fit a probe if it is fast enough.
 
     Args:
@@ -84,6 +84,9 @@ def screen(
         progress: Called with the number of images whose features are computed.
         notify: Called with a line for each image that cannot be read.
 
+    Returns:
+        What was measured, and the names of the training images that cannot be read.
+
     Raises:
         CompoundNetError: Too many images cannot be read, or a class has fewer than two images.
     """
@@ -94,14 +97,15 @@ def screen(
     limit = limits.max_latency
     dropped = _slow(limit) if limit is not None and latency > limit else None
     if limit is not None and latency > reach * limit:
-        return Screened(candidate, latency, None, dropped, time.monotonic() - began)
+        return Screened(candidate, latency, None, dropped, time.monotonic() - began), ()
     vectors = embedder.of_split(task.train, max_bad=task.recipe.max_bad, progress=progress, notify=notify)
     readable = np.isfinite(vectors).all(axis=1)
     assert task.recipe.balance != "auto"
     probe = fit_probe(vectors[readable], task.train.labels[readable], task.train.classes, balance=task.recipe.balance)
     balanced = task.recipe.balance != "none" and probe.mean_per_class is not None
     accuracy = probe.mean_per_class if balanced else probe.accuracy
-    return Screened(candidate, latency, accuracy, dropped, time.monotonic() - began)
+    unreadable = tuple(task.train.image_name(index) for index in np.flatnonzero(~readable).tolist())
+    return Screened(candidate, latency, accuracy, dropped, time.monotonic() - began), unreadable
 
 
 def _slow(limit: float | None) -> str:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 import msgspec
 import numpy as np
 
-from compoundnet.arch import cost
 from compoundnet.base import CompoundNetError, Notify, Progress
 from compoundnet.data import Dataset
 from compoundnet.fit.candidates import (
@@ -19,8 +18,10 @@ from compoundnet.fit.candidates import (
     measured,
     scaled_candidates,
     smallest_candidate,
+    smallest_model,
     wide_enough,
 )
+from compoundnet.fit.images import without
 from compoundnet.fit.screen import Screened, screen
 from compoundnet.fit.starts import StartingModels
 from compoundnet.fit.state import Fit
@@ -52,6 +53,9 @@ class ScreenRun:
         keep: Called with the state after each candidate.
         progress: Called with the number of images whose features are computed.
         notify: Called with a line for each candidate.
+
+    Attributes:
+        stopped: Whether Ctrl-C ended the screen, after something fitted.
     """
 
     def __init__(
@@ -66,14 +70,15 @@ class ScreenRun:
         progress: Progress,
         notify: Notify,
     ) -> None:
-        self._state, self._dataset, self._starts, self._chosen = state, dataset, starts, chosen
+        self._state, self._starts, self._chosen = state, starts, chosen
+        self._dataset = without(dataset, state.unreadable)
         self._until, self._first, self._keep = until, first, keep
         self._progress, self._notify = progress, notify
         self._known = {one.candidate: one for one in state.screened if one.accuracy is not None}
         self._found: list[Screened] = []
         # For each shape of a model the multiply-adds that were timed in float32, with the milliseconds.
         self._timed: dict[str, dict[int, float]] = {}
-        self._left, self._stopped = 0, False
+        self._left, self.stopped = 0, False
 
     def run(self) -> Fit:
         """Screen, and return the state with all candidates and the reasons of those that were dropped.
@@ -91,7 +96,9 @@ class ScreenRun:
                 f"nothing fits {limits.text()}: the smallest network that can be tried is {least}, whose"
                 f" {least.exceeds(limits)}"
             )
-        if limits.max_latency is not None and self._state.format != SCREENED and not self._state.ratios:
+        # Latencies are those in float32 on ONNX Runtime: what is deployed in no such way needs the ratio beforehand.
+        other = self._state.format != SCREENED or any(one.precision != FLOAT for one in fitting)
+        if limits.max_latency is not None and other and not self._state.ratios:
             self._compare(self._next(fitting))
         slow: list[Candidate] = []
         while fitting:
@@ -133,7 +140,7 @@ class ScreenRun:
     def _time_is_up(self) -> bool:
         late = self._until is not None and time.monotonic() > self._until
         # Whatever the time: an answer first.
-        return self._stopped or (late and self._state.answer is not None)
+        return self.stopped or (late and self._state.answer is not None)
 
     def _one(self, candidate: Candidate, *, late: bool = False) -> None:
         """Screen a candidate, if there is time; with `late` also if there is none."""
@@ -167,7 +174,7 @@ class ScreenRun:
     def _screened(self, candidate: Candidate, reach: float) -> Screened | None:
         """The result of a candidate; None if Ctrl-C ended it."""
         try:
-            one = screen(
+            one, unreadable = screen(
                 candidate, self._dataset, self._starts(candidate), self._state.limits,
                 threads=self._state.threads, ratios=self._state.ratios, reach=reach,
                 progress=self._progress, notify=self._notify,
@@ -175,11 +182,23 @@ class ScreenRun:
         except KeyboardInterrupt:
             if not self._fits():
                 raise
-            self._stopped = True
+            self.stopped = True
             self._notify("stopped; finishing with the best so far")
             return None
         self._notify(str(one))
+        if unreadable:
+            self._leave_out(unreadable)
         return one
+
+    def _leave_out(self, unreadable: tuple[str, ...]) -> None:
+        """Go on without the training images that cannot be read."""
+        state, many = self._state, len(unreadable) > 1
+        text = (
+            f"{len(unreadable)} training image{'s' * many} cannot be read and {'are' if many else 'is'} left out:"
+            f" {', '.join(unreadable)}"
+        )
+        self._state = msgspec.structs.replace(state, unreadable=(*state.unreadable, *unreadable)).noted(text)
+        self._dataset = without(self._dataset, unreadable)
 
     def _predicted(self, candidate: Candidate) -> float:
         """Milliseconds, by other resolutions of the model; 0 if none was timed."""
@@ -231,7 +250,7 @@ class ScreenRun:
 
     def _narrower(self, limit: float) -> list[Candidate]:
         """Networks scaled down until they are predicted to meet the limit of latency."""
-        name = min(self._starts.opened, key=lambda name: cost(self._starts.opened[name].network).params)
+        name = smallest_model(self._starts.opened)
         timed = self._timed.get(name)
         if not timed:
             return []

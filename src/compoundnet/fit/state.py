@@ -15,14 +15,19 @@ from compoundnet.fit.screen import Screened
 from compoundnet.train import Result
 
 FIT_FILE = "fit.json"
+# How the note begins that says why there is no better answer.
+STAYS = "the answer is"
+# What is in the notes that are of one call alone, on its time and its end: the next has its own.
+PASSING = (
+    STAYS, "the time is up", "are left, too short", "of --time are left over", "the same command", "there is no time",
+)  # fmt: skip
 
 
 class HeldOut(msgspec.Struct, frozen=True):
     """What held-out training images say of a network that was fine-tuned on the others.
 
     Attributes:
-        accuracy: Fraction of the held-out images that it classifies correctly; the mean per class if training is
-            balanced.
+        accuracy: Fraction of the held-out images that it classifies correctly.
         probe: The same of the best probe, fitted to the other images.
         images: The number of held-out images.
         teacher: The candidate that taught it; "" if none did.
@@ -141,7 +146,8 @@ class Rung(msgspec.Struct, frozen=True):
     Attributes:
         epochs: The epochs after which they were judged: fewer than planned if the time would not have sufficed.
         of: The epochs of the whole schedule.
-        results: Each candidate with its accuracy on the held-out training images, in the order in which they go on.
+        results: Each candidate with its accuracy on the held-out training images (the mean per class if training is
+            balanced), in the order in which they go on.
     """
 
     epochs: float
@@ -160,6 +166,8 @@ class Fit(msgspec.Struct, frozen=True):
         threads: Threads of the network that is timed.
         processor: The machine.
         format: The format of the deployed file.
+        weights: The SHA-256 of the weights of each model that candidates start from, by its name.
+        unreadable: The training images that cannot be read, and are left out.
         ratios: The time of a reduced precision as a fraction of that of float32, as measured.
         screened: All candidates that were looked at.
         left: The number of candidates that were not screened.
@@ -180,6 +188,8 @@ class Fit(msgspec.Struct, frozen=True):
     threads: int
     processor: str
     format: str = "onnx"
+    weights: dict[str, str] = {}
+    unreadable: tuple[str, ...] = ()
     ratios: dict[str, float] = {}
     screened: tuple[Screened, ...] = ()
     left: int = 0

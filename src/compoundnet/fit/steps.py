@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -21,15 +21,16 @@ from compoundnet.fit.deployment import deploy, judge_on_test
 from compoundnet.fit.entry import Entry, NoRaceError
 from compoundnet.fit.finish import Finish
 from compoundnet.fit.forms import Judged
-from compoundnet.fit.images import identity_of
+from compoundnet.fit.images import identity_of, without
 from compoundnet.fit.in_time import TimeIsUpError
 from compoundnet.fit.limits import Limits
 from compoundnet.fit.race import fresh_keys, run_race
+from compoundnet.fit.race_plan import cheaper_first, larger_first
 from compoundnet.fit.report import write_fit_report
 from compoundnet.fit.screen import Screened, probe_of
 from compoundnet.fit.screen_run import ScreenRun
 from compoundnet.fit.starts import StartingModels, is_from_scratch
-from compoundnet.fit.state import FIT_FILE, Answer, Fit, Rung, fit_folder
+from compoundnet.fit.state import FIT_FILE, STAYS, Answer, Fit, Rung, fit_folder, read_fit
 from compoundnet.fit.trainings import FEW_IMAGES, HELD_OUT, Trainings, key
 from compoundnet.models import ModelFolder
 from compoundnet.train import InterruptedRunError, find_recipe, plan_task, train
@@ -44,8 +45,6 @@ _RAISING = 8.0
 _MUCH = 0.2
 # How many times as long it takes in int8, and where layers must be sought that stay in float32.
 _INT8, _SOUGHT = 2, 5
-# How the note begins that says why there is no better answer.
-STAYS = "the answer is"
 # Asked before the race starts, with what it is about to do.
 Confirm = Callable[[str], bool]
 
@@ -57,7 +56,7 @@ def trainings_of(
     candidates: Sequence[Candidate],
     workers: int,
     until: float,
-    seed: int,
+    seed: int = 0,
 ) -> Trainings:
     """Return the fine-tunings of candidates, kept in the `work_folder` of a fit."""
     fresh = fresh_keys(candidates, lambda one: is_from_scratch(starts.opened[one.model]))
@@ -104,21 +103,27 @@ class Steps:
         self._workers, self._storage, self._seed = workers, storage, seed
         self._deadline = math.inf if seconds is None else time.time() + began + seconds - time.monotonic()
         self._deployment = _DEPLOYMENT
+        # Whether fit.json holds an answer that is not of this budget: it stays until there is another.
+        self._replaces = False
         self._confirm, self._progress, self._notify = confirm, progress, notify
 
     def run(self, state: Fit) -> Fit:
         """Return the state with the answer, judged on the test images."""
+        self._replaces = state.answer is None and _has_answer(self._folder)
         chosen = {
             name: plan_task(find_recipe("probe"), self._dataset, start=model).preprocess.size
             for name, model in self._starts.opened.items()
         }
         until = None if self._seconds is None else self._began + _SCREEN * self._seconds
-        state = ScreenRun(
+        screen = ScreenRun(
             state, self._dataset, self._starts, chosen, until, self._first, self._keep, self._progress, self._notify
-        ).run()
+        )
+        state = screen.run()
         if state.answer is None:  # no candidate met its budget in its final form yet
             state = self._best_probe(state)
-        if self._seconds is not None:
+        if screen.stopped:
+            state = state.noted("the screen was stopped; the same command goes on")
+        elif self._seconds is not None:
             self._keep(state, report=True)
             state = self._improved(state, self._deadline - time.time() - self._end(state))
         state = self._unused(self._best_probe(state))
@@ -127,7 +132,13 @@ class Steps:
         self._keep(state, report=True)
         return state
 
+    def _readable(self, state: Fit) -> Dataset:
+        """The data without the training images that cannot be read, as far as the screen has found them."""
+        return without(self._dataset, state.unreadable)
+
     def _keep(self, state: Fit, *, report: bool = False) -> None:
+        if state.answer is None and self._replaces:
+            return
         write_whole(self._folder / FIT_FILE, msgspec.json.format(msgspec.json.encode(state), indent=2) + b"\n")
         if report:
             write_fit_report(state, self._folder / "report.html", self._dataset)
@@ -175,7 +186,9 @@ class Steps:
 
     def _first(self, state: Fit, one: Screened) -> Fit:
         """A first answer, of a candidate that was just screened."""
-        answer, excess = self._probe(one, state, 0.0, until=0.0)  # a search for layers would take too long
+        # A search for layers that stay in float32 would take too long, unless nothing is an answer without it.
+        until = 0.0 if state.limits.max_drop is None else self._deadline
+        answer, excess = self._probe(one, state, 0.0, until)
         if answer is None:
             self._notify(f"{one.candidate}: in its final form {excess}")
             return state
@@ -186,10 +199,10 @@ class Steps:
     def _probe(self, one: Screened, state: Fit, instead: float, until: float) -> tuple[Fit | None, str]:
         """The state with a probe as its answer; or None, and by what it misses its budget. `instead` is the accuracy
         that int8 must keep."""
-        began = time.monotonic()
-        made = partial(_probed, one.candidate, self._dataset, self._starts(one.candidate))
-        _, held = hold_out(self._dataset.split("train"), HELD_OUT, 0)
-        answer, excess = deploy(Judged(one, held, instead=instead), made, state, self._dataset, self._target, until)
+        began, dataset = time.monotonic(), self._readable(state)
+        made = partial(_probed, one.candidate, dataset, self._starts(one.candidate))
+        _, held = hold_out(dataset.split("train"), HELD_OUT, 0)
+        answer, excess = deploy(Judged(one, held, instead=instead), made, state, dataset, self._target, until)
         self._deployment = time.monotonic() - began
         return (None if answer is None else msgspec.structs.replace(state, answer=answer, finished=False)), excess
 
@@ -258,14 +271,22 @@ class Steps:
         assert self._seconds is not None
         if left <= 0:
             raise NoRaceError(state, "the time is up")
-        entry = Entry(self._dataset, self._starts, self._seconds, self._workers, self._notify)
+        dataset, said = self._readable(state), list[str]()
+
+        def say(text: str) -> None:
+            self._notify(text)
+            said.append(text)
+
+        entry = Entry(dataset, self._starts, self._seconds, self._workers, say)
         promising = entry.promising(state)
         entrants = [one.candidate for one in promising]
         trainings = trainings_of(
-            self._dataset, self._work, self._starts, entrants, self._workers, time.time() + left, self._seed
+            dataset, self._work, self._starts, entrants, self._workers, time.time() + left, self._seed
         )
         try:
             state, plan = entry.planned(state, trainings, promising)
+            for text in said:
+                state = state.noted(text)
             left = trainings.until - time.time()
             if trainings.is_of_few(plan.entrants[0]):
                 self._notify(FEW_IMAGES)
@@ -274,7 +295,8 @@ class Steps:
             self._notify(about)
             if not self._confirm(about):
                 raise NoRaceError(state, "fine-tuning was not confirmed")
-            state = msgspec.structs.replace(state, plan=plan, seconds=self._seconds)
+            if plan is not state.plan:  # one that goes on stays that of its time
+                state = msgspec.structs.replace(state, plan=plan, seconds=self._seconds)
             self._keep(state)  # or it would be planned anew after a kill
             trainings = trainings._replace(length=plan.length, held_out=plan.held_out)
             rungs: list[Rung] = []
@@ -289,27 +311,40 @@ class Steps:
                 time_left = format_duration(max(0.0, trainings.until - time.time()))
                 self._notify(f"rung {len(rungs)} of {len(plan.rungs)} is done; {time_left} are left")
 
-            raced = run_race(
-                plan, trainings, self._work / "race", images=state.identity, name=self._target.name,
-                workers=self._workers, storage=self._storage, larger=state.limits.min_accuracy is None,
-                notify=self._notify, done=done,
+            pace = run_race(
+                plan, trainings, self._work / "race", images=state.identity, unreadable=state.unreadable,
+                weights=state.weights, name=self._target.name, workers=self._workers, storage=self._storage,
+                order=partial(_in_order, state, trainings.held_images), notify=self._notify, done=done,
             )  # fmt: skip
             ranked = dict.fromkeys(one for rung in reversed(rungs) for one, _ in rung.results)
-            costs = {one: raced.pace * cost for one, cost in zip(plan.entrants, plan.costs, strict=True)}
-            finish = Finish(
-                state, self._dataset, trainings, self._starts, self._target, costs, self._deadline, self._notify
-            )
+            costs = {one: pace * cost for one, cost in zip(plan.entrants, plan.costs, strict=True)}
+            finish = Finish(state, dataset, trainings, self._starts, self._target, costs, self._deadline, self._notify)
             state = finish.run(list(ranked))
             if finish.winner is None:
                 return state
             self._keep(state, report=True)  # what follows may take long
             seconds = costs[finish.winner.candidate]
-            return Averaging(state, self._dataset, trainings, self._target, seconds, self._deadline, self._notify).run(
+            return Averaging(state, dataset, trainings, self._target, seconds, self._deadline, self._notify).run(
                 finish.winner
             )
         except (TimeIsUpError, InterruptedRunError, KeyboardInterrupt) as error:
             why = str(error) if isinstance(error, TimeIsUpError) else "fine-tuning was stopped"
             raise NoRaceError(state, f"{why}; the same command goes on") from error
+
+
+def _has_answer(folder: Path) -> bool:
+    try:
+        return read_fit(folder).answer is not None
+    except CompoundNetError:  # there is none, or it is damaged
+        return False
+
+
+def _in_order(state: Fit, images: int, scores: Mapping[Candidate, float]) -> list[Candidate]:
+    """Candidates of a race in the order in which they go on, by their accuracy on so many held-out images."""
+    enough = state.limits.min_accuracy
+    if enough is None:
+        return larger_first(scores, images)
+    return cheaper_first(scores, enough, {one.candidate: one.latency or 0.0 for one in state.screened})
 
 
 def _same(one: Candidate, other: Candidate) -> bool:

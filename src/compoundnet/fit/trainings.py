@@ -64,13 +64,15 @@ class Trained(msgspec.Struct, frozen=True):
     Attributes:
         accuracy: Fraction of the held-out images that is classified correctly; the mean per class if training is
             balanced; 0 if training diverged.
-        seconds: What these epochs took now.
+        seconds: What was trained now took.
         epochs: How many it has had: fewer than were planned if the time would not have sufficed.
+        epochs_now: How many of these were trained now, and not before a kill or in an earlier rung.
     """
 
     accuracy: float
     seconds: float
     epochs: float
+    epochs_now: float
 
 
 class Lesson(NamedTuple):
@@ -172,18 +174,23 @@ class Trainings(NamedTuple):
         """
         began, place, seen = time.monotonic(), self.place(candidate), watcher or Watcher()
         last = epochs == self.epochs(candidate)
+        first: list[int] = []  # the step at which it goes on now; again at a later one where it is shortened
 
         def train_on(task: Task) -> Trained:
             with self._engine(task, place, self._in_time(task, seen, shorten=last)) as engine:
                 engine.resume()
+                first.append(engine.step)
                 engine.stop_after(epochs * engine.epoch_steps)
                 try:
                     engine.run()
                 except DivergedError:
-                    return Trained(0.0, time.monotonic() - began, epochs)
+                    seconds = time.monotonic() - began
+                    return Trained(0.0, seconds, epochs, max(0.0, epochs - first[0] / engine.epoch_steps))
                 # A training that has gone further already is judged by what it was after these epochs.
                 row = next(row for row in reversed(engine.history) if row.epoch <= epochs)
-            return Trained(held_score(row, task.recipe), time.monotonic() - began, row.step / engine.epoch_steps)
+                now = max(0, row.step - first[0]) / engine.epoch_steps
+            seconds = time.monotonic() - began
+            return Trained(held_score(row, task.recipe), seconds, row.step / engine.epoch_steps, now)
 
         task = self.task(candidate)
         return train_in_time(place, task, _task_steps(task), train_on, seen.notify)

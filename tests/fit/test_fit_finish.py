@@ -1,0 +1,78 @@
+"""How a fit ends: what a stop leaves, and when the answer of before stays."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from grey_images import images, write_models
+
+from compoundnet.fit import Fit, Limits, Screened, fit, read_fit
+from compoundnet.fit import trainings as trainings_module
+from compoundnet.fit.candidates import measured
+from compoundnet.fit.finish import Finish
+from compoundnet.fit.forms import Judged
+from compoundnet.fit.held_out import HeldOutComparison
+from compoundnet.fit.state import Answer, HeldOut
+from compoundnet.fit.trainings import Trainings
+from compoundnet.models import ModelFolder, open_folder
+from compoundnet.train.interruptions import InterruptedRunError
+
+
+def test_a_stop_while_all_images_are_trained_on_leaves_the_network_of_the_race(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is deployed, and the same command goes on. The network is taken whatever the probe."""
+    monkeypatch.setattr(trainings_module, "LEAST_STEPS", 1)
+    monkeypatch.setattr(HeldOutComparison, "better", lambda *_: True)
+    models = write_models(tmp_path)[:1]
+
+    def stopped(*_: object) -> ModelFolder:
+        raise InterruptedRunError("stopped")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainings, "on_all", stopped)
+        found = fit(images(), tmp_path / "best", models=models, seconds=300)
+    assert found.answer is not None and found.finished and found == read_fit(tmp_path / "best.fit")
+    assert (found.answer.fine_tuned, found.answer.on_all, found.answer.averaged) == (True, False, 1)
+    assert any("training on all images was stopped" in note for note in found.notes)
+    after = fit(images(), tmp_path / "best", models=models, seconds=300)
+    assert after.answer is not None and after.answer.on_all
+    assert not any("was stopped" in note for note in after.notes)
+
+
+@pytest.fixture
+def one(tmp_path: Path) -> Screened:
+    model = write_models(tmp_path / "models")[0]
+    return Screened(measured(model, open_folder(model).network, 32, 3), 1.0, 0.92)
+
+
+def finish_of(one: Screened, limits: Limits, answer: Answer | None, said: list[str]) -> Finish:
+    state = Fit("greys", "", "", limits, 1, "", screened=(one,), answer=answer)
+    trainings = Trainings(images(), Path(), {}, frozenset(), 1, time.time() + 100)
+    return Finish(state, images(), trainings, None, Path("best"), {}, 0.0, said.append)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("earlier", "stays"), [(0.83, True), (0.82, False), (0.8, False)])
+def test_a_better_answer_of_an_earlier_race_stays(one: Screened, earlier: float, stays: bool) -> None:
+    said: list[str] = []
+    answer = Answer(one.candidate, "best", "best.onnx", True, 0.5, 1.0, 1, None, held_out=HeldOut(earlier, 0.5, 100))
+    judged = Judged(one, images().split("test"), fine_tuned=True, held_out=HeldOut(0.82, 0.5, 100))
+    assert finish_of(one, Limits(), answer, said)._is_worse(judged) == stays
+    assert (
+        said
+        == [
+            f"the fine-tuned network of before stays: {one.candidate} has 83.0% of the held-out images right,"
+            f" {one.candidate} 82.0%"
+        ][: int(stays)]
+    )
+    assert not finish_of(one, Limits(), None, said)._is_worse(judged)
+
+
+def test_where_an_accuracy_suffices_the_probe_that_reaches_it_stays(one: Screened) -> None:
+    """A faster network must reach it too; where no probe does, the better of both is the answer."""
+    made = finish_of(one, Limits(min_accuracy=0.9), None, [])
+    assert made._is_cheaper_probe(HeldOut(0.89, 0.92, 100)) and not made._is_cheaper_probe(HeldOut(0.9, 0.92, 100))
+    for limits in (Limits(), Limits(min_accuracy=0.95)):
+        assert not finish_of(one, limits, None, [])._is_cheaper_probe(HeldOut(0.89, 0.92, 100))

@@ -1,0 +1,72 @@
+"""Training images that a fit does without: damaged ones, and classes of which too few are not held out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from grey_images import CLASSES, images, write_models
+
+from compoundnet.data import Dataset, Split, open_dataset
+from compoundnet.data.sources import Arrays
+from compoundnet.fit import Fit, Limits, Screened, entry, finish, fit, trainings
+from compoundnet.fit.candidates import measured
+from compoundnet.fit.finish import Finish
+from compoundnet.fit.starts import StartingModels
+from compoundnet.fit.trainings import Trainings, key
+from compoundnet.models import open_folder
+
+
+@pytest.fixture
+def race_of_few_images(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for module in (entry, finish):
+        monkeypatch.setattr(module, "LEAST_HELD_OUT", 10)
+    monkeypatch.setattr(trainings, "LEAST_STEPS", 1)
+    yield
+
+
+def test_images_that_cannot_be_read_are_left_out_of_every_step(tmp_path: Path, race_of_few_images: None) -> None:
+    """Of the race, its held-out images and the probe too; and the same command goes on without them."""
+    whole, photos = images(60).split("train"), tmp_path / "photos"
+    for index in range(len(whole)):
+        place = photos / CLASSES[int(whole.labels[index])]
+        place.mkdir(parents=True, exist_ok=True)
+        whole.image(index).save(place / f"{index}.png")
+    data = open_dataset(photos, test_fraction=0)
+    train = data.split("train")
+    damaged = [train.image_name(index) for index in range(0, len(train), 6)]
+    for name in damaged:
+        (photos / name).write_bytes(b"no image")
+    data, said = open_dataset(photos, test_fraction=0), list[str]()
+    models = write_models(tmp_path)[:1]
+    found = fit(data, tmp_path / "best", models=models, seconds=300, notify=said.append)
+    assert found.rungs and found.finished and set(found.unreadable) == set(damaged)
+    assert any(f"{len(damaged)} training images cannot be read and are left out: " in note for note in found.notes)
+    again = fit(data, tmp_path / "best", models=models, seconds=300, notify=said.append)
+    assert again.unreadable == found.unreadable and again.answer == found.answer
+
+
+def test_a_class_of_which_one_image_is_not_held_out_is_unknown_to_the_probe(tmp_path: Path) -> None:
+    """It is compared with the network all the same."""
+    random, labels = np.random.default_rng(0), np.array([0] * 20 + [1] * 20 + [2] * 2, np.int64)
+    pixels = random.normal(60 + 70 * labels[:, None, None, None], 20, (42, 24, 24, 3)).clip(0, 255).astype(np.uint8)
+    data = Dataset("greys", {"train": Split("train", CLASSES, labels, Arrays("train", pixels))})
+    model = write_models(tmp_path)[0]
+    one, start = measured(model, open_folder(model).network, 32, 3), open_folder(model)
+    starts = StartingModels({model: start}, data.split("train"), tmp_path / "inherited")
+    state, said = Fit("greys", "", "", Limits(), 1, "", screened=(Screened(one, 1.0, 0.5),)), list[str]()
+    for held_out in (0.2, 0.3, 0.4, 0.5):
+        made = Trainings(data, tmp_path, {key(one): start}, frozenset(), 1, time.time() + 100, held_out=held_out)
+        task = made.task(one)
+        if np.bincount(task.train.labels, minlength=3)[2] == 1:
+            break
+    else:
+        pytest.fail("both images of the class are on one side")
+    assert task.held is not None
+    right = Finish(state, data, made, starts, tmp_path / "best", {}, 0.0, said.append)._right_by_probe(task)
+    assert right.shape == (len(task.held),) and not right[task.held.labels == 2].any()
+    assert right[task.held.labels != 2].mean() > 0.7
+    assert any("of 1 classes fewer than two images are not held out" in line for line in said)
