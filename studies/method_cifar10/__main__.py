@@ -80,7 +80,10 @@ def main() -> None:
     budgets = tuple(float(budget) for budget in args.budgets.split(","))
     plan = report.Plan(baseline, recipe, budgets, args.seeds, TRIED[:2] if args.smoke else TRIED)
     if args.report:
-        report.write(args.output, TrainingsFile(args.output).rows, plan)
+        done = TrainingsFile(args.output)
+        if not done.rows:
+            raise CompoundNetError(f"{done.path} has no finished trainings; -o is the folder of the study")
+        report.write(args.output, done.rows, plan)
         return
     workers = (4 if device.type == "cuda" else 0) if args.workers is None else args.workers
     with tempfile.TemporaryDirectory() as scratch:
@@ -120,12 +123,13 @@ def study(
             print(f"out of time, {left} networks are left; the same command goes on", flush=True)
 
     paper = points.lines(plan.baseline, plan.budgets, points.PAPER)
+    figure4 = list(_figure4(plan))  # here, so that budgets which it cannot meet are refused before any training
+    for merged in points.step_one(plan.baseline, plan.budgets).merged:
+        print(f"STEP 1: {merged}")
     train_missing([*_tunings(plan), *_networks(plan, paper)])
     found = report.coefficients(done.rows, plan)
-    if found is None:
-        print("STEP 1 is not finished, so Figure 8 has no line of its coefficients yet")
-    else:
-        train_missing([*_networks(plan, points.lines(plan.baseline, plan.budgets, found)), *_figure4(plan)])
+    if found is not None:
+        train_missing([*_networks(plan, points.lines(plan.baseline, plan.budgets, found)), *figure4])
     report.write(output, done.rows, plan)
 
 
@@ -137,7 +141,7 @@ def _tunings(plan: report.Plan) -> Iterator[Job]:
 def _networks(plan: report.Plan, compared: StudyLines) -> Iterator[Job]:
     """Return the networks of STEP 1 and of these lines."""
     listed = (point for line in compared.lines for point in line.points)
-    return _jobs("scale", plan, (BASE, *points.step_one(plan.baseline, plan.budgets), *listed))
+    return _jobs("scale", plan, (BASE, *points.step_one(plan.baseline, plan.budgets).points, *listed))
 
 
 def _figure4(plan: report.Plan) -> Iterator[Job]:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cache
+from typing import NamedTuple
 
 from compoundnet.arch import Coefficients, Network, cost, fast_scaling, scale
 from compoundnet.base import CompoundNetError
-from compoundnet.search.study.lines import Multipliers, StudyLine, StudyLines, scaled
+from compoundnet.search.study.lines import Multipliers, StudyLine, StudyLines, label, scaled
 
 # The largest difference of costs of one budget, as a fraction.
 TOLERANCE = 0.05
@@ -22,6 +23,13 @@ FAST = fast_scaling().coefficients
 # Depths of STEP 1, each another number of layers of the baseline, and factors of the resolution.
 DEPTHS = (1.0, 1.2, 1.3)
 RESOLUTIONS = (1.0, 1.1)
+
+
+class StepOne(NamedTuple):
+    """The points of STEP 1. `merged`: a sentence for each point that makes the network of an earlier one."""
+
+    points: tuple[Multipliers, ...]
+    merged: tuple[str, ...]
 
 
 @cache
@@ -74,7 +82,9 @@ def at_resolution(network: Network, macs: int) -> Multipliers:
 def compound_at(network: Network, coefficients: Coefficients, macs: int) -> Multipliers:
     """Return compound scaling by these coefficients to a cost: phi gives depth and resolution, and width the rest.
 
-    Of all phi, that whose cost is nearest to `macs` and whose width is nearest to the coefficients' own.
+    Of all layers and pixels that phi gives, those whose cost is nearest to `macs` and whose width is nearest to the
+    coefficients' own. They are judged at the smallest phi that gives them, not at the best: the finished trainings are
+    those of the networks that this gives.
     """
     best: tuple[float, Multipliers] | None = None
     tried = set()
@@ -98,19 +108,29 @@ def compound_at(network: Network, coefficients: Coefficients, macs: int) -> Mult
 
 
 @cache
-def step_one(network: Network, wanted: tuple[float, ...]) -> tuple[Multipliers, ...]:
+def step_one(network: Network, wanted: tuple[float, ...]) -> StepOne:
     """Return the points of STEP 1, at the lowest budget: the grid, the paper's direction, each dimension alone."""
     (depth_alone, macs), *_ = budgets(network, wanted)
-    found: dict[str, Multipliers] = {}
     size = network.resolution
     grid = [matched(network, depth, round(size * factor) / size, macs) for depth in DEPTHS for factor in RESOLUTIONS]
-    alone = (depth_alone, at_resolution(network, macs))
-    for point in (*grid, *alone, compound_at(network, PAPER, macs)):
-        if point is not None:
-            depth, width, factor = point
-            made = scale(network, depth=depth, width=width, resolution=round(factor * size))
-            found.setdefault(made.replace(name="network", scaling=None).dumps(), point)
-    return tuple(found.values())
+    listed = [
+        *(("the grid", point) for point in grid if point is not None),
+        ("depth alone", depth_alone),
+        ("resolution alone", at_resolution(network, macs)),
+        ("the paper's coefficients", compound_at(network, PAPER, macs)),
+    ]
+    found: dict[str, Multipliers] = {}
+    merged = []
+    for origin, point in listed:
+        depth, width, factor = point
+        made = scale(network, depth=depth, width=width, resolution=round(factor * size))
+        kept = found.setdefault(made.replace(name="network", scaling=None).dumps(), point)
+        if kept is not point:
+            merged.append(
+                f"{label(point)} ({origin}) makes the same network as {label(kept)}: the two are one row, labelled by"
+                " the latter."
+            )
+    return StepOne(tuple(found.values()), tuple(merged))
 
 
 @cache
@@ -165,6 +185,19 @@ def widths_on_four_baselines(network: Network, wanted: tuple[float, ...]) -> Stu
 def _widths(
     network: Network, depth: float, factor: float, at: Sequence[tuple[Multipliers, int]]
 ) -> tuple[Multipliers, ...]:
-    """Return the points of this depth and resolution at the budgets."""
-    found = [matched(network, depth, factor, macs) for _, macs in at]
-    return tuple(point for point in found if point is not None)
+    """Return the points of this depth and resolution at the budgets, one for each: lines are compared point by point.
+
+    Raises:
+        CompoundNetError: No width costs as much as a budget.
+    """
+    found = []
+    for _, macs in at:
+        point = matched(network, depth, factor, macs)
+        if point is None:
+            raise CompoundNetError(
+                f"no width at d={depth:.3g}, r={factor:.3g} costs {macs / cost(network).macs:.3g} times as much as the"
+                f" baseline within {TOLERANCE:.0%}; leave that budget out of --budgets, or take a baseline with a"
+                " smaller channel_divisor"
+            )
+        found.append(point)
+    return tuple(found)

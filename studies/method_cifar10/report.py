@@ -24,7 +24,7 @@ from compoundnet.trials.settings import as_toml
 from compoundnet.trials.statistics import AccuracySample, difference, interval, percent
 from compoundnet.trials.statistics import points as in_points
 from studies.method_cifar10 import points
-from studies.method_cifar10.trainings import FILE, FinishedTraining, training_key
+from studies.method_cifar10.trainings import FILE, FOLLOWED, FinishedTraining, training_key
 
 
 class Plan(NamedTuple):
@@ -46,26 +46,31 @@ class Plan(NamedTuple):
 
 
 def write(output: Path, rows: Sequence[FinishedTraining], plan: Plan) -> None:
-    """Write what the finished trainings show: tables in Markdown, plots, coefficients.toml, a folder a figure."""
+    """Write what the finished trainings show: tables in Markdown, plots, coefficients.toml, a folder a figure.
+
+    Without a training of each point of STEP 1 with this recipe, only the tuning is written, and a line says so.
+    """
+    found = coefficients(rows, plan)
+    compared: dict[FigureNumber, StudyLines] = {} if found is None else {
+        8: points.lines(plan.baseline, plan.budgets, found),
+        3: points.one_dimension(plan.baseline, plan.budgets),
+        4: points.widths_on_four_baselines(plan.baseline, plan.budgets),
+    }  # fmt: skip
     tried = [row for row in rows if row.stage == "tune"]
     if tried:
         write_whole(output / "tuning.md", _tuning(tried).markdown().encode())
-    found = coefficients(rows, plan)
     if found is None:
+        print(_lacking(rows, plan))
         return
     grid = _grid(rows, plan)
     table, verdict = _step_one(grid)
+    verdict = " ".join((verdict, *points.step_one(plan.baseline, plan.budgets).merged))
     write_whole(output / "step1.md", f"{verdict}\n\n{table.markdown()}".encode())
     _write_plot(output / "step1", draw_coefficients(grid))
     first = grid[0][1].sample
     about = f"STEP 1 on CIFAR-10, {first.images:,} held-out images, {len(first.accuracies)} seeds. {verdict}"
     kept = FoundCoefficients(found.alpha, found.beta, found.gamma, plan.baseline, about)
     write_whole(output / "coefficients.toml", msgspec.toml.encode(kept))
-    compared: dict[FigureNumber, StudyLines] = {
-        8: points.lines(plan.baseline, plan.budgets, found),
-        3: points.one_dimension(plan.baseline, plan.budgets),
-        4: points.widths_on_four_baselines(plan.baseline, plan.budgets),
-    }
     for figure, lines in compared.items():
         settings = ScalingStudy(figure, plan.baseline, lines, "cifar10", plan.recipe, plan.seeds)
         _write_figure(output / f"figure{figure}", settings, _trials(settings, rows))
@@ -87,7 +92,7 @@ def _write_figure(folder: Path, settings: ScalingStudy, trials: list[optuna.tria
 def coefficients(rows: Sequence[FinishedTraining], plan: Plan) -> Coefficients | None:
     """Return the coefficients of STEP 1's best point by held-out images; None until each point has a training."""
     grid = _grid(rows, plan)
-    if len(grid) < len(points.step_one(plan.baseline, plan.budgets)):
+    if len(grid) < len(points.step_one(plan.baseline, plan.budgets).points):
         return None
     return max(grid, key=lambda entry: entry[1].accuracy)[0].coefficients
 
@@ -95,7 +100,7 @@ def coefficients(rows: Sequence[FinishedTraining], plan: Plan) -> Coefficients |
 def _grid(rows: Sequence[FinishedTraining], plan: Plan) -> list[tuple[CoefficientPoint, NetworkResult]]:
     """Return the points of STEP 1 that have a training, judged on the held-out images."""
     grid = []
-    for position, multipliers in enumerate(points.step_one(plan.baseline, plan.budgets)):
+    for position, multipliers in enumerate(points.step_one(plan.baseline, plan.budgets).points):
         network = scaled(plan.baseline, multipliers)
         own = _of(rows, network, plan.recipe)
         if own:
@@ -111,6 +116,20 @@ def _grid(rows: Sequence[FinishedTraining], plan: Plan) -> list[tuple[Coefficien
                 )
             )  # fmt: skip
     return grid
+
+
+def _lacking(rows: Sequence[FinishedTraining], plan: Plan) -> str:
+    """Return a line on how many points of STEP 1 have trainings, and in what the recipe of the others differs."""
+    there, wanted = len(_grid(rows, plan)), len(points.step_one(plan.baseline, plan.budgets).points)
+    differing: set[str] = set()
+    for text in {row.recipe for row in rows if row.stage != "tune"}:
+        values = {name: getattr(decode_toml(text, Recipe, FILE), name) for name in FOLLOWED}
+        differing |= {f"{name}={value}" for name, value in values.items() if value != getattr(plan.recipe, name)}
+    others = f"; {FILE} has trainings with {', '.join(sorted(differing))} (--set)" if differing else ""
+    return (
+        f"STEP 1 has trainings with this recipe for {there} of its {wanted} networks, so its table, the coefficients"
+        f" and the figures are not written{others}"
+    )
 
 
 def _of(rows: Sequence[FinishedTraining], network: Network, recipe: Recipe) -> list[FinishedTraining]:

@@ -26,7 +26,7 @@ class FinishedTraining(msgspec.Struct, frozen=True):
     """One finished training, a line of the file.
 
     Attributes:
-        stage: "tune" or "scale".
+        stage: "tune", "scale" or "figure4".
         multipliers: (depth, width, resolution) of the baseline.
         network: The trained network, as TOML.
         seed: The seed.

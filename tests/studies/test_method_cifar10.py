@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -16,7 +17,8 @@ from compoundnet.search.study.folder import read_study
 from compoundnet.search.study.lines import scaled
 from compoundnet.train import find_recipe
 from compoundnet.train.recipe_parts import RMSProp
-from studies.method_cifar10 import points, smoke
+from studies.method_cifar10 import points, report, smoke
+from studies.method_cifar10.__main__ import main
 from studies.method_cifar10.resident import Images, Training, check_recipe, random_crops, resample, run
 from studies.method_cifar10.trainings import TrainingsFile
 
@@ -44,12 +46,43 @@ def test_all_lines_cost_the_same_at_each_budget(baseline: Network) -> None:
 
 
 def test_step_one_has_each_dimension_alone_and_different_networks(baseline: Network) -> None:
-    found = points.step_one(baseline, (2, 4))
+    found = points.step_one(baseline, (2, 4)).points
     networks = [scaled(baseline, point).replace(name="n", scaling=None) for point in found]
     assert len(set(networks)) == len(found) == 8
     lines = {line.name: line for line in points.lines(baseline, (2, 4), Coefficients()).lines}
     for name in ("width", "depth", "resolution", "compound, the paper's"):
         assert scaled(baseline, lines[name].points[0]).replace(name="n", scaling=None) in networks
+
+
+def test_step_one_says_which_of_its_points_are_one_network(baseline: Network) -> None:
+    (merged,) = points.step_one(baseline, (2, 4)).merged
+    paper, grid = (1.1034632473903743, 1.057, 1.09375), (1.2, 1.057, 1.09375)
+    assert points.compound_at(baseline, points.PAPER, points.budgets(baseline, (2, 4))[0][1]) == paper
+    assert merged.startswith("d=1.103, w=1.057, r=1.094 (the paper's coefficients) makes the same network as d=1.2, ")
+    assert scaled(baseline, paper).stages == scaled(baseline, grid).stages
+    assert cost(scaled(baseline, paper)).params == 289_722
+
+
+def test_a_budget_that_no_width_meets_is_refused(baseline: Network) -> None:
+    """Left out, it would pair the later budgets of width with the earlier ones of the other lines."""
+    coarse = baseline.replace(rules=msgspec.structs.replace(baseline.rules, channel_divisor=32))
+    with pytest.raises(CompoundNetError, match=r"no width at d=1, r=1 costs 1.* leave that budget out of"):
+        points.one_dimension(coarse, (2, 4))
+
+
+def test_a_report_says_what_it_lacks(
+    baseline: Network, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["method_cifar10", "--report", "-o", str(tmp_path)])
+    with pytest.raises(CompoundNetError, match=r"trainings\.jsonl has no finished trainings"):
+        main()
+    assert list(tmp_path.iterdir()) == []
+    documented = TrainingsFile(ROOT / "docs" / "studies" / "method-cifar10").rows
+    other = report.Plan(baseline, RECIPE.replace(precision="fp32"), (2, 4), 3, ())
+    report.write(tmp_path, documented, other)
+    told = capsys.readouterr().out
+    assert "STEP 1 has trainings with this recipe for 0 of its 8 networks" in told and "precision=bf16" in told
+    assert [path.name for path in tmp_path.iterdir()] == ["tuning.md"]
 
 
 def test_figure_4_widens_from_each_of_its_four_baselines(baseline: Network) -> None:
