@@ -166,6 +166,9 @@ def test_hidden_images_and_those_that_are_not_downloaded_are_named(tmp_path: Pat
         (("search.toml", "study.db", "plot.png"), "a search"),
         (("checkpoints/step-1.pt", "lock", "log.png"), "a training run"),
         (("figure5.png", "figure5.svg"), "reproduced tables and figures"),
+        (("figure5.png", "figure5.svg", "table1.json", "table1.md", "table1.csv"), "reproduced tables and figures"),
+        (("fit.json", "lock", "report.html", "images-1/dark.png"), "a fit"),
+        (("predictions.json", "shard-0.parquet", "shard-1.parquet"), "predictions"),
     ],
 )
 def test_what_this_program_wrote_is_never_a_class(tmp_path: Path, files: tuple[str, ...], what: str) -> None:
@@ -183,6 +186,38 @@ def test_what_this_program_wrote_is_never_a_class(tmp_path: Path, files: tuple[s
     assert len(notes) == 1 and "2 folders written by compoundnet" in notes[0]
     with pytest.raises(CompoundNetError, match="compoundnet wrote this folder"):
         open_dataset(tmp_path / "result")
+
+
+@pytest.mark.parametrize(("name", "what"), [("best.run", "a training run"), ("best.fit", "a fit")])
+def test_what_this_program_has_only_locked_is_never_a_class(tmp_path: Path, name: str, what: str) -> None:
+    """A run before its first checkpoint, and of a probe; a fit before its first answer."""
+    write_classes(tmp_path, 3)
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "lock").touch()
+    dataset = open_dataset(tmp_path)
+    assert dataset.classes == ("cat", "dog")
+    assert left_out(dataset)["written by compoundnet"] == (1, (f"{name}: {what}",))
+    with pytest.raises(CompoundNetError, match=f"compoundnet wrote this folder.*{what}"):
+        open_dataset(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "files"),
+    [
+        ("table", ["table1.jpg", "table2.jpg", "table3.jpg"]),
+        ("figure", ["figure1.png", "figure2.png", "figure10.png"]),
+        ("lion", ["predictions.json", "1.jpg", "2.jpg", "3.jpg"]),
+        ("best.run", ["1.jpg", "2.jpg", "3.jpg"]),
+    ],
+)
+def test_a_class_whose_files_are_named_like_ours_is_read(tmp_path: Path, name: str, files: list[str]) -> None:
+    write_classes(tmp_path, 3)
+    (tmp_path / name).mkdir()
+    for file in files:
+        (tmp_path / name / file).touch()
+    dataset = open_dataset(tmp_path)
+    assert name in dataset.classes and sum(map(len, dataset.splits.values())) == 9
+    assert "written by compoundnet" not in left_out(dataset)
 
 
 def test_maps_that_were_written_beside_the_images_are_not_images(tmp_path: Path) -> None:

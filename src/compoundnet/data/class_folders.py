@@ -46,7 +46,7 @@ def open_folder(root: Path, name: str, *, test_fraction: float, seed: int) -> Da
         CompoundNetError: there are no class folders, two folders for one split, a class without images, or a class that
             training does not know; the message names the folders.
     """
-    written = written_by_compoundnet([entry.name for entry in listed(root)])
+    written = written_by_compoundnet(root.resolve().name, [entry.name for entry in listed(root)])
     if written is not None:
         raise CompoundNetError(f"{root}: compoundnet wrote this folder ({written}); give a folder of images")
     reader = _Reader(root)

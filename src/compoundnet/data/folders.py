@@ -313,7 +313,7 @@ def holds_images(folder: str | os.PathLike[str]) -> bool:
 def _written(entry: os.DirEntry[str]) -> str | None:
     """What this program wrote into a folder, if it did."""
     try:
-        return written_by_compoundnet(os.listdir(entry.path))  # noqa: PTH208  names, for each folder of many
+        return written_by_compoundnet(entry.name, os.listdir(entry.path))  # noqa: PTH208  names, for each folder of many
     except OSError:
         return None  # reading it reports the error
 

@@ -63,7 +63,14 @@ _WRITTEN = (
     ("a search", ("search.toml",)),
     ("shards", ("shards.toml",)),
     ("a training run", ("checkpoints", "lock")),
+    ("a fit", ("fit.json", "lock")),
 )
+# Folders that are named after a model folder, and hold a lock before there is anything else.
+_LOCKED = {".run": "a training run", ".fit": "a fit"}
+# What `predict` writes for shards: this file, and tables.
+_PREDICTIONS, _PREDICTIONS_PART = "predictions.json", ".parquet"
+# What `reproduce` writes: a table as three files, a figure as two.
+_REPRODUCED = re.compile(r"table\d\.(json|md|csv)|figure\d\.(svg|png)")
 # Of class activation maps; `explain --grid` writes the grid alone.
 MAPS_FILE, _GRID = "maps.json", "grid.jpg"
 _MAP_FILE = re.compile(r".*\.(cam|gradcam)\.jpg|sheet(-\d+)?\.jpg|grid\.jpg|maps\.json")
@@ -132,12 +139,17 @@ def is_map_file(name: str) -> bool:
     return _MAP_FILE.fullmatch(name) is not None
 
 
-def written_by_compoundnet(entries: Collection[str]) -> str | None:
-    """Return what a folder is that this program wrote, by the names in it; None if it may be the user's."""
+def written_by_compoundnet(folder: str, entries: Collection[str]) -> str | None:
+    """Return what a folder is that this program wrote, by its name and those in it; None if it may be the user's."""
     found = next((what for what, files in _WRITTEN if all(file in entries for file in files)), None)
+    if found is None and "lock" in entries:
+        found = next((what for ending, what in _LOCKED.items() if folder.endswith(ending)), None)
     if found is not None or not entries:
         return found
-    if all(re.fullmatch(r"(figure|table)\d+(-\w+)?\.\w+", name) for name in entries):
+    if _PREDICTIONS in entries and all(name == _PREDICTIONS or name.endswith(_PREDICTIONS_PART) for name in entries):
+        return "predictions"
+    pictures = {name.removesuffix(".png") for name in entries if name.endswith(".png")}
+    if all(map(_REPRODUCED.fullmatch, entries)) and all(f"{name}.svg" in entries for name in pictures):
         return "reproduced tables and figures"
     maps = all(map(_MAP_FILE.fullmatch, entries)) and (MAPS_FILE in entries or set(entries) == {_GRID})
     return "class activation maps" if maps else None
