@@ -14,7 +14,7 @@ from small_search import small_search
 from small_train import small_dataset, small_network
 
 from compoundnet.base import CompoundNetError
-from compoundnet.search import open_study
+from compoundnet.search import Search, open_study
 from compoundnet.search.kinds import decode
 from compoundnet.search.report import find, write_report
 from compoundnet.search.study.lines import FigureNumber, paper_lines
@@ -22,7 +22,7 @@ from compoundnet.search.study.settings import NO_MODELS, ScalingStudy
 from compoundnet.train import find_recipe
 from compoundnet.trials.database import StudyDatabase
 from compoundnet.trials.outcomes import data_identity
-from compoundnet.trials.studies import create_study
+from compoundnet.trials.studies import OpenedStudy, create_study
 
 DATA = data_identity(small_dataset())
 
@@ -156,7 +156,7 @@ def test_figure_8_on_a_server_says_that_it_keeps_no_models(tmp_path: Path, serve
     cases: list[tuple[FigureNumber, str | None, int]] = [(8, url, 1), (3, url, 0), (8, None, 0)]
     for figure, place, notes in cases:
         search = ScalingStudy(figure, small_network(), paper_lines(figure), "greys", find_recipe("quick"))
-        opened = create_study(search, DATA, tmp_path / f"figure{figure}-{notes}", place)
+        opened: OpenedStudy[Search] = create_study(search, DATA, tmp_path / f"figure{figure}-{notes}", place)
         found = find(opened)
         write_report(opened, tmp_path / "report")
         opened.close()

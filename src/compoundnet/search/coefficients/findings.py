@@ -34,8 +34,8 @@ def find(settings: CoefficientSearch, trials: Sequence[FrozenTrial]) -> Findings
         said = "Every training diverged, so there is nothing to rank."
     else:
         said = verdict(settings, trials)
-    notes = [one.note for one in (*settings.points, *ranked) if one.note]
-    return ranked_findings(settings, trials, ranked, verdict=said, notes=notes)
+    notes = [point.note for point in settings.points] + [result.note for result in ranked]
+    return ranked_findings(settings, trials, ranked, verdict=said, notes=[note for note in notes if note])
 
 
 def figures(settings: CoefficientSearch, trials: Sequence[FrozenTrial], findings: Findings) -> list[ReportFigure]:

@@ -139,8 +139,9 @@ def _budgets(study: ScalingStudy) -> list[dict[str, Multipliers]]:
         nearest: dict[int, tuple[float, Multipliers]] = {}
         for point in line.points:
             own = _log_cost(study, point)
-            index = min(range(len(wanted)), key=lambda index, own=own: abs(wanted[index] - own))
-            distance = abs(wanted[index] - own)
+            distances = [abs(other - own) for other in wanted]
+            distance = min(distances)
+            index = distances.index(distance)
             if index not in nearest or distance < nearest[index][0]:
                 nearest[index] = distance, point
         for index, (_, point) in nearest.items():
