@@ -3,12 +3,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from sample_images import write_classes
+from sample_images import write_classes, write_image
 from split_names import names_of
 
 from compoundnet.base import CompoundNetError
 from compoundnet.data.dataset import Dataset
-from compoundnet.data.lookup import open_dataset
+from compoundnet.data.lookup import open_dataset, open_for_evaluation
 
 
 def image_list(folder: Path, *rows: str, header: str = "path,label,split") -> Path:
@@ -129,6 +129,21 @@ def test_usual_headings_are_known(tmp_path: Path, header: str) -> None:
     assert dataset.notes == ()
 
 
+@pytest.mark.parametrize("classes", [("disease", "healthy"), ("photo", "drawing"), ("kind", "type"), ("id", "name")])
+@pytest.mark.parametrize("delimiter", [",", "\t", " "])
+def test_a_row_with_an_image_is_no_heading_whatever_its_class(
+    tmp_path: Path, classes: tuple[str, str], delimiter: str
+) -> None:
+    files = [f"leaf{number}.jpg" for number in range(6)]
+    for number, file in enumerate(files):
+        write_image(tmp_path / file, number)
+    rows = [f"{file}{delimiter}{name}" for file, name in zip(files, classes * 3, strict=True)]
+    dataset = written(tmp_path, "\n".join(rows))
+    assert dataset.classes == tuple(sorted(classes))
+    assert len(dataset.split("train")) == 6
+    assert "The list has no headings: its first line is an image" in dataset.text()
+
+
 def test_a_heading_with_the_word_is_taken_where_there_is_one(tmp_path: Path) -> None:
     rows = [f"{path},{name},{20 + place},50%" for place, (path, name) in enumerate(CELLS)]
     dataset = written(tmp_path, "\n".join(["Image File Name,Finding Label,Age,Confidence", *rows]))
@@ -207,6 +222,28 @@ def test_an_image_that_is_listed_twice_counts_once(tmp_path: Path) -> None:
     assert "1 images are listed in two splits" in leaking.text()
 
 
+@pytest.mark.parametrize("split", ["test", "val"])
+def test_a_list_without_training_images_can_be_evaluated_on(tmp_path: Path, split: str) -> None:
+    rows = [f"cat/0.jpg,cat,{split}", f"dog/0.jpg,dog,{split}", f"dog/1.jpg,dog,{split}"]
+    dataset = opened(tmp_path, *rows)
+    assert (dataset.evaluation, list(dataset.splits), dataset.classes) == (split, [split], ("cat", "dog"))
+    assert dataset.notes == ("there are no training images: this data can only be evaluated on",)
+    whole = open_for_evaluation(tmp_path / "list.csv", "all").split("all")
+    assert (len(whole), whole.labels.tolist()) == (3, [0, 1, 1])
+    with pytest.raises(CompoundNetError, match="no split named 'train'"):
+        dataset.split("train")
+
+
+def test_a_list_of_which_only_the_test_images_are_here_can_be_evaluated_on(tmp_path: Path) -> None:
+    rows = ["elsewhere/0.jpg,cat,train", "elsewhere/1.jpg,dog,train", "cat/0.jpg,cat,test", "dog/0.jpg,dog,test"]
+    with pytest.raises(CompoundNetError, match="--allow-missing"):
+        opened(tmp_path, *rows)
+    dataset = open_dataset(tmp_path / "list.csv", allow_missing=True)
+    assert (list(dataset.splits), names_of(dataset.split("test"))) == (["test"], ["cat/0.jpg", "dog/0.jpg"])
+    assert "There are no training images: this data can only be evaluated on" in dataset.text()
+    assert "2 of 4 images that the list names do not exist" in dataset.text()
+
+
 @pytest.mark.parametrize(
     ("rows", "header", "message"),
     [
@@ -217,7 +254,6 @@ def test_an_image_that_is_listed_twice_counts_once(tmp_path: Path) -> None:
         (["cat/0.jpg,cat,more"], "path,label,split", "row 1: split must be train, val or test, got 'more'"),
         (["../cat/0.jpg,cat,train"], "path,label,split", "row 1: ../cat/0.jpg leads out of the list's folder"),
         (["cat/00.jpg,cat,train"], "path,label,split", "row 1: there is no file"),
-        (["cat/0.jpg,cat,test"], "path,label,split", "no row has the split 'train'"),
         (["cat/0.jpg,cat,train", "cat/1.jpg,cat,test"], "path,label,split", "only the class 'cat'"),
         (["cat/0.jpg,cat,train", "dog/0.jpg,dogs,test"], "path,label,split", "row 2: the class 'dogs' is not among"),
     ],

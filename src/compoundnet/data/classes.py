@@ -25,7 +25,13 @@ def with_test(
     notes: tuple[str, ...] = (),
     understanding: Understanding | None = None,
 ) -> Dataset:
-    """Make the data set; if it has neither test nor val, hold out a test split from the training images."""
+    """Make the data set; if it has neither test nor val, hold out a test split from the training images.
+
+    Without training images it can be used only for evaluation, and a note says so.
+    """
+    if "train" not in splits:
+        only = "there are no training images: this data can only be evaluated on"
+        return Dataset(name, splits, notes=(*notes, only), understanding=understanding)
     notes = (*notes, *alike_remarks(splits["train"].classes))
     if len(splits) > 1:
         check_classes(splits["train"], name)

@@ -74,7 +74,10 @@ def heading_key(heading: str) -> str:
 
 
 def known_headings(headings: Sequence[str]) -> int:
-    """Return how many of image and label are known by a heading."""
+    """Return how many of image and label are known by a heading; 0 for a row with an image file, which is data even if
+    its class is called `disease` or `photo`."""
+    if any(map(is_image_name, headings)):
+        return 0
     keys = {heading_key(heading) for heading in headings}
     return sum(bool(keys.intersection(known)) for known in (_IMAGE, _LABEL))
 

@@ -29,6 +29,8 @@ def open_list(
 ) -> Dataset:
     """Open a list of images. Paths are relative to its folder, or absolute; see `locate`.
 
+    A list without training images that exist can be used only for evaluation.
+
     Args:
         path: A text file (.csv, .tsv, .txt) or .parquet.
         test_fraction: Fraction of each class for a test split, if there is no split column.
@@ -62,7 +64,8 @@ def open_list(
     remarks += [*read.remarks, *repeated]
     kept, numbers = [kept[place] for place in places], read.labels[places]
     every = np.array([splits[row] for row in kept])
-    _check_classes(read.classes, numbers, every, kept, path)
+    if "train" in every:
+        _check_classes(read.classes, numbers, every, kept, path)
     source = Files(str(located.folder), Strings.of(filter(None, (located.names[row] for row in kept))))
     whole = Split("train", read.classes, numbers, source)
     divided = {name: whole.subset(np.flatnonzero(every == name), name) for name in SPLITS if name in every}
@@ -108,8 +111,6 @@ def _splits(table: ListTable, column: int | None, path: Path) -> list[str]:
         if split is None:
             raise CompoundNetError(f"{path}: row {row}: split must be train, val or test, got {value!r}")
         splits.append(split)
-    if "train" not in splits:
-        raise CompoundNetError(f"{path}: no row has the split 'train'")
     return splits
 
 

@@ -52,7 +52,7 @@ def read_table(path: Path) -> ListTable:
     if not body:
         raise CompoundNetError(f"{path}: is empty; expected the columns path, label and, where there are splits, split")
     first, headings = body[0], None
-    if known_headings(first) or not any(map(is_image_name, first)):
+    if not any(map(is_image_name, first)):
         headings, body = tuple(first), body[1:]
         if headings[0].startswith("#"):
             headings = (headings[0].lstrip("# "), *headings[1:])
