@@ -175,6 +175,43 @@ def test_metadata_that_unpack_to_gigabytes_are_refused(exported: Path, tmp_path:
         models.open_exported(file)
 
 
+def path_of_a_weight(source: Path) -> str:
+    return f"data/weights/{next(iter(config_of(source)['config'].values()))['path_name']}"
+
+
+def test_weights_that_unpack_to_more_than_the_file_are_refused(exported: Path, tmp_path: Path) -> None:
+    source, zeros = exported / "small.pt2", bytes(70 << 20)
+    file = rewritten(source, tmp_path / "bomb.pt2", {path_of_a_weight(source): zeros}, compressed=True)
+    with pytest.raises(base.CompoundNetError, match=r"unpacks to 73.* MB, more than its own size"):
+        runtime.session(file)
+
+
+def test_weights_that_are_all_in_one_entry_are_refused(exported: Path, tmp_path: Path) -> None:
+    """Each would be read and kept as a whole."""
+    source = exported / "small.pt2"
+    config = config_of(source)
+    for payload in config["config"].values():
+        payload["path_name"] = "shared"
+    changes = {"data/weights/shared": bytes(3 << 20), WEIGHTS: json.dumps(config).encode()}
+    assert len(config["config"]) * (3 << 20) > 64 << 20
+    file = rewritten(source, tmp_path / "shared.pt2", changes)
+    with pytest.raises(base.CompoundNetError, match="more than its own size"):
+        runtime.session(file)
+
+
+def test_pickled_weights_that_unpack_to_more_than_the_file_are_refused(exported: Path, tmp_path: Path) -> None:
+    content = io.BytesIO()
+    torch.save(random_net(small_network()).fuse().state_dict(), content)
+    packed = io.BytesIO()
+    with zipfile.ZipFile(content) as old, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+        new.writestr(f"{old.namelist()[0].partition('/')[0]}/data/999", bytes(70 << 20))
+    file = without_config(exported / "small.pt2", tmp_path / "older.pt2", packed.getvalue())
+    with pytest.raises(base.CompoundNetError, match="more than its own size"):
+        runtime.session(file)
+
+
 def in_initializer(model: onnx.ModelProto) -> Any:
     return model.graph.initializer[0]
 

@@ -18,6 +18,9 @@ MESSAGE_CHARACTERS = 4000
 LIST_BYTES = 1 << 30
 # The weights of a model; EfficientNet-L2 has 1.9 GB.
 WEIGHTS_BYTES = 8 << 30
+# How many times as large as their file the weights of Keras may be, which may be compressed: float32 that holds values
+# of 16 bits becomes half as large or a third. Files of torch are never compressed. Where this is less, METADATA_BYTES.
+UNPACKED = 4
 # Blocks of a network whose layers are listed or built; the deepest published ResNet has 400. Costs have no such limit:
 # they are a formula.
 BLOCKS = 2_000

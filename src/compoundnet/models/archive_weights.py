@@ -21,8 +21,9 @@ from torch import Tensor
 
 from compoundnet.base import CompoundNetError, limits
 from compoundnet.models.tensors import Shape, check_shapes
+from compoundnet.models.torch_files import ZIP
 from compoundnet.models.weights_files import damaged
-from compoundnet.models.zip_files import ZIP_ERRORS, entry_named, read_entry
+from compoundnet.models.zip_files import ZIP_ERRORS, check_unpacked, entry_named, read_entry
 
 _CONFIG = "data/weights/model_weights_config.json"
 # Weights as older versions of torch store them: a pickle, of which torch reads tensors only.
@@ -82,7 +83,10 @@ def _read(archive: zipfile.ZipFile, file: Path, expected: Mapping[str, Shape]) -
     shapes = {name: _shape(payload, name, file) for name, payload in config.items()}
     check_shapes(shapes, expected, wrong)
     folder = found.filename.removesuffix(_CONFIG.rpartition("/")[2])
-    return {name: _tensor(archive, folder, payload, name, file) for name, payload in config.items()}
+    stored = {entry.filename: entry for entry in archive.infolist()}
+    entries = {name: stored.get(folder + payload.path_name) for name, payload in config.items()}
+    check_unpacked(filter(None, entries.values()), file.stat().st_size, file)
+    return {name: _tensor(archive, entries[name], payload, name, file) for name, payload in config.items()}
 
 
 def _shape(payload: _Payload, name: str, file: Path) -> Shape:
@@ -94,11 +98,12 @@ def _shape(payload: _Payload, name: str, file: Path) -> Shape:
     return tuple(number.as_int for number in payload.tensor_meta.sizes)
 
 
-def _tensor(archive: zipfile.ZipFile, folder: str, payload: _Payload, name: str, file: Path) -> Tensor:
+def _tensor(
+    archive: zipfile.ZipFile, entry: zipfile.ZipInfo | None, payload: _Payload, name: str, file: Path
+) -> Tensor:
     meta = payload.tensor_meta
     assert meta is not None
     kind = _TYPES.get(meta.dtype)
-    entry = entry_named(archive, folder + payload.path_name)
     if kind is None or entry is None:
         problem = "is neither float16 nor float32" if entry is not None else f"lacks its entry {payload.path_name}"
         raise CompoundNetError(f"{file} is damaged: the weight {name} {problem}")
@@ -117,7 +122,12 @@ def _unpickled(archive: zipfile.ZipFile, file: Path) -> dict[str, Tensor]:
     entry = next((found for name in _PICKLED if (found := entry_named(archive, name)) is not None), None)
     if entry is None:
         raise CompoundNetError(f"{file} holds no weights; it is damaged, or torch.export did not write it")
+    check_unpacked([entry], file.stat().st_size, file)
     content = io.BytesIO(read_entry(archive, entry, limits.WEIGHTS_BYTES, file))
+    if content.getvalue().startswith(ZIP):
+        with zipfile.ZipFile(content) as inner:
+            check_unpacked(inner.infolist(), entry.file_size, file)
+        content.seek(0)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # warnings about pickle protocols

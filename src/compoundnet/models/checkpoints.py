@@ -18,13 +18,13 @@ import msgspec
 import torch
 from torch import Tensor
 
-from compoundnet.base import CompoundNetError, check_file, format_bytes, limits
+from compoundnet.base import CompoundNetError, check_file, limits
 from compoundnet.models.hub_folders import shards
 from compoundnet.models.layouts import LAYOUTS, bodies, stem_names
 from compoundnet.models.tensors import COUNTER
 from compoundnet.models.torch_files import PICKLE, ZIP, Record, array_of, read_torch
 from compoundnet.models.weights_files import damaged, read_safetensors, unreadable
-from compoundnet.models.zip_files import ZIP_ERRORS
+from compoundnet.models.zip_files import ZIP_ERRORS, check_unpacked
 
 # The entries of moving averages, and of the trained weights beside them, most specific first.
 _AVERAGED = (
@@ -258,15 +258,11 @@ def _check_zip(path: Path) -> None:
     """Name other zipped formats, of which torch says only that they are damaged."""
     try:
         with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            unpacked = sum(entry.file_size for entry in archive.infolist())
+            entries = archive.infolist()
     except (*ZIP_ERRORS, ValueError) as error:  # torch might read it all the same, to any size
         raise damaged(path, error) from error
-    if unpacked > max(limits.METADATA_BYTES, path.stat().st_size):  # torch stores tensors without compression
-        raise CompoundNetError(
-            f"{path} unpacks to {format_bytes(unpacked)}, more than its own size; it was not read. Save it again with"
-            " torch.save"
-        )
+    check_unpacked(entries, path.stat().st_size, path)
+    names = [entry.filename for entry in entries]
     if any(name.endswith("/constants.pkl") or "/code/" in name for name in names):
         raise CompoundNetError(
             f"{path} is a TorchScript archive, which holds code; nothing of it was run. Save the weights alone there:"

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from compoundnet import arch
 from compoundnet.arch import Network
-from compoundnet.base import CompoundNetError, check_file, limits, need
+from compoundnet.base import CompoundNetError, check_file, format_bytes, limits, need
 from compoundnet.models.keras_layers import FIRST, KerasLayer, flat_layers
 from compoundnet.models.layouts.keras import LAYOUT
 from compoundnet.models.zip_files import entry_named, read_entry
@@ -108,21 +108,21 @@ def _content(file: Any, path: Path, network: Network | None, model: Mapping[str,
     layers = list(flat_layers(model)) if model else []
     root = file.get("model_weights", file)  # a whole model stores its weights next to those of its optimiser
     if "layer_names" in root.attrs or "layer_names0" in root.attrs:  # split if there are many
-        return _named(root, path, layers)
+        return _named(root, layers, _Reader(path))
     if any(group in file for group in _NUMBERED):
         tensors: dict[str, _Array] = {}
-        rescalings = _numbered(file, path, network, model, tensors)
+        rescalings = _numbered(file, path, network, model, tensors, _Reader(path))
         return Content(tensors, rescalings, layers)
     raise CompoundNetError(f"{path} is an HDF5 file without Keras layers in it")
 
 
-def _named(root: Any, path: Path, layers: list[KerasLayer]) -> Content:
+def _named(root: Any, layers: list[KerasLayer], reader: _Reader) -> Content:
     """`stem_conv/stem_conv/kernel:0`: the layer's group, then the weight's name, in Keras 2 with a number."""
     tensors = {}
     for name, dataset in _datasets(root):
         *_, layer, weight = name.split("/")
         weight = weight.removesuffix(":0")
-        tensors[f"{layer}/{'kernel' if weight == 'depthwise_kernel' else weight}"] = _array(dataset, path)
+        tensors[f"{layer}/{'kernel' if weight == 'depthwise_kernel' else weight}"] = reader.array(dataset)
     inside = not any(
         name in root for name in (FIRST, f"{FIRST}_pad")
     )  # of a model inside, layers without weights are not shown
@@ -130,7 +130,12 @@ def _named(root: Any, path: Path, layers: list[KerasLayer]) -> Content:
 
 
 def _numbered(
-    container: Any, path: Path, network: Network | None, model: Mapping[str, Any], tensors: dict[str, _Array]
+    container: Any,
+    path: Path,
+    network: Network | None,
+    model: Mapping[str, Any],
+    tensors: dict[str, _Array],
+    reader: _Reader,
 ) -> int:
     """`conv2d_3/vars/0`: the layer's type and number, then the weight's number; in a model inside, below its own group.
 
@@ -145,7 +150,7 @@ def _numbered(
     rescalings = 0
     for layer in root:
         if layer in inner:
-            rescalings += _numbered(root[layer], path, network, stated.get(layer, {}), tensors)
+            rescalings += _numbered(root[layer], path, network, stated.get(layer, {}), tensors, reader)
             continue
         for name, dataset in _datasets(root[layer]):
             _, _, number = f"/{name}".partition("/vars/")
@@ -156,7 +161,7 @@ def _numbered(
                 raise CompoundNetError(
                     f"{path} holds two layers named {key.split('/', maxsplit=1)[0]}; rename one of them in Keras"
                 )
-            tensors[key] = _array(dataset, path)
+            tensors[key] = reader.array(dataset)
     if any(NORMALIZATION.fullmatch(layer) for layer in root):
         rescalings += sum(1 for layer in root if _RESCALING.fullmatch(layer))
     elif not model and any(_RESCALING.fullmatch(layer) for layer in root):
@@ -246,10 +251,27 @@ def _datasets(root: Any) -> list[tuple[str, Any]]:
     return found
 
 
-def _array(dataset: Any, path: Path) -> _Array:
-    """A dataset's content, if it is really in this file."""
-    if dataset.external or dataset.is_virtual or dataset.nbytes > path.stat().st_size:
-        raise CompoundNetError(f"{path}: {dataset.name} does not lie in the file itself; it was not read")
-    if dataset.dtype.kind not in "fiu":
-        raise CompoundNetError(f"{path}: {dataset.name} holds {dataset.dtype} instead of floating-point numbers")
-    return np.asarray(dataset)
+class _Reader:
+    """Reads the datasets of a file, in all not much more than the file can hold: HDF5 stores no values of a dataset
+    that nothing was written to, and both it and zip files may be compressed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._limit = max(limits.METADATA_BYTES, limits.UNPACKED * path.stat().st_size)
+        self._read = 0
+
+    def array(self, dataset: Any) -> _Array:
+        """A dataset's content, if it is really in this file."""
+        if dataset.external or dataset.is_virtual:
+            raise CompoundNetError(f"{self._path}: {dataset.name} does not lie in the file itself; it was not read")
+        if dataset.dtype.kind not in "fiu":
+            raise CompoundNetError(
+                f"{self._path}: {dataset.name} holds {dataset.dtype} instead of floating-point numbers"
+            )
+        self._read += dataset.nbytes
+        if self._read > self._limit:
+            raise CompoundNetError(
+                f"{self._path}: its weights unpack to more than {format_bytes(self._limit)}, which is far more than the"
+                f" file holds; {dataset.name} was not read. Save the model again with Keras"
+            )
+        return np.asarray(dataset)

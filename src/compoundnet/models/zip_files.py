@@ -5,9 +5,10 @@ from __future__ import annotations
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 
-from compoundnet.base import CompoundNetError, format_bytes
+from compoundnet.base import CompoundNetError, format_bytes, limits
 
 # What reading a damaged zip file raises: besides BadZipFile, which alone is documented, a RuntimeError for an encrypted
 # entry or a version that zipfile does not know, and errors of what it reads with.
@@ -19,6 +20,24 @@ def entry_named(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo | None:
     return next((entry for entry in archive.infolist() if entry.filename.partition("/")[2] == name), None) or next(
         (entry for entry in archive.infolist() if entry.filename == name), None
     )
+
+
+def check_unpacked(entries: Iterable[zipfile.ZipInfo], size: int, file: Path) -> None:
+    """Raise a CompoundNetError if entries of an archive of torch unpack to more than its size.
+
+    Torch compresses nothing. A small archive may be compressed all the same, by a program that packed it again.
+
+    Args:
+        entries: The entries that will be read, one as often as it will be.
+        size: The size of the archive in bytes.
+        file: The file, for messages.
+    """
+    unpacked = sum(entry.file_size for entry in entries)
+    if unpacked > max(limits.METADATA_BYTES, size):
+        raise CompoundNetError(
+            f"{file} unpacks to {format_bytes(unpacked)}, more than its own size; it was not read. Save it again with"
+            " torch"
+        )
 
 
 def read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, limit: int, file: Path) -> bytes:
