@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from compoundnet.base import CompoundNetError
-from compoundnet.train import Probe, fit_probe
+from compoundnet.train import Probe, fit_probe, logistic
 from compoundnet.train.logistic import STRENGTHS, assign_folds
 
 
@@ -49,6 +49,19 @@ def test_the_strength_is_that_of_the_lowest_loss_on_images_left_out() -> None:
     accuracy = (probe.held_out.argmax(axis=1) == labels).mean()
     assert probe.accuracy == pytest.approx(accuracy)
     assert probe.mean_per_class == pytest.approx(accuracy)  # of classes of equal size
+
+
+def test_the_mean_per_class_is_of_the_classes_that_are_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many images only some choose the strength: there may be none of a rare class among them."""
+    monkeypatch.setattr(logistic, "_MOST", 60)
+    features, labels = drawn((150, 150, *[2] * 20), 8)
+    probe = fit_probe(features, labels)
+    known = np.unique(probe.labels)
+    assert len(probe.labels) == 60 and 2 < len(known) < 22
+    right = probe.held_out.argmax(axis=1) == probe.labels
+    assert probe.mean_per_class == pytest.approx(np.mean([right[probe.labels == label].mean() for label in known]))
+    assert f" of the {len(known)} of 22 classes that are among the images judged in 2-fold" in str(probe)
+    assert "among" not in str(fit_probe(*drawn((20, 20), 8)))
 
 
 def test_what_is_left_out_was_not_fitted() -> None:

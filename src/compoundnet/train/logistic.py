@@ -48,7 +48,8 @@ class Probe(msgspec.Struct, frozen=True, eq=False):
         strength: The strength of regularisation.
         accuracy: Fraction of the images that are right when their fold is left out; of several labels an image the
             fraction with all labels right at a threshold of 0.5.
-        mean_per_class: Mean over the classes of that fraction; None for several labels an image.
+        mean_per_class: Mean of that fraction over the classes of `labels`, of rare ones perhaps not all; None for
+            several labels an image.
         folds: The number of folds.
         held_out: float32[M, classes], the logits of images when their fold is left out: of all, or of 10,000.
         labels: The labels of these images, as `fit_probe` was given them.
@@ -82,6 +83,9 @@ class Probe(msgspec.Struct, frozen=True, eq=False):
 
     def __str__(self) -> str:
         mean = "" if self.mean_per_class is None else f", mean per class {self.mean_per_class:.2%}"
+        judged, classes = len(np.unique(self.labels)), len(self.bias)
+        if mean and judged < classes:
+            mean += f" of the {judged:,} of {classes:,} classes that are among the images judged"
         what = "all labels right" if self.mean_per_class is None else "top-1"
         return (
             f"logistic regression with strength {self.strength:.3g}: {what} {self.accuracy:.2%}{mean} in"
@@ -151,7 +155,9 @@ def fit_probe(
         problem = _Problem.of(points, truth, several, balance)
         weight, bias = space.unprojected(*problem.parts(problem.solve(None, best, _FINE)))
     right = ((held_out > 0) == truth[judged]).all(1) if several else held_out.argmax(1) == truth[judged].argmax(1)
-    mean = None if several else float((right @ truth[judged].astype(np.int64) / truth[judged].sum(axis=0)).mean())
+    counts = truth[judged].sum(axis=0)
+    right_of_class = right @ truth[judged].astype(np.int64)
+    mean = None if several else float((right_of_class[counts > 0] / counts[counts > 0]).mean())
     return Probe(weight, bias, best, float(right.mean()), mean, folds, held_out, labels[judged], losses)
 
 
