@@ -98,3 +98,14 @@ def test_labels_that_do_not_fit_the_network_are_told(exported: Path, tmp_path: P
     onnx.save_model(model, tmp_path / "few.onnx")
     with pytest.raises(base.CompoundNetError, match="holds 1 labels, and the network has 10 classes"):
         models.open_exported(tmp_path / "few.onnx")
+
+
+@pytest.mark.parametrize("part", ["network", "preprocess", "postprocess"])
+def test_a_description_larger_than_any_is_refused(exported: Path, tmp_path: Path, part: str) -> None:
+    """64 MiB of empty tables take gigabytes and minutes."""
+    model = onnx.load(exported)
+    entry = next(entry for entry in model.metadata_props if entry.key == f"compoundnet.{part}")
+    entry.value = "".join(f"[a{number}]\n" for number in range(40_000))
+    onnx.save_model(model, tmp_path / "large.onnx")
+    with pytest.raises(base.CompoundNetError, match=rf"compoundnet\.{part}: is larger than 262 kB, the limit"):
+        models.open_exported(tmp_path / "large.onnx")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from typing import Any, Self, TypeVar
 
 import msgspec
@@ -14,6 +13,7 @@ from compoundnet.base.errors import CompoundNetError
 from compoundnet.base.files import write_whole
 from compoundnet.base.inputs import read_file
 from compoundnet.base.table_files import utf8
+from compoundnet.base.units import format_bytes
 
 Value = TypeVar("Value")
 
@@ -52,15 +52,6 @@ def read_toml(path: str | os.PathLike[str], kind: type[Value]) -> Value:
     return decode_toml(read_file(path, limits.TOML_BYTES), kind, str(path))
 
 
-def parse_toml(text: str, source: str) -> dict[str, Any]:
-    """Parse TOML text without a type. Raises CompoundNetError if it is no TOML, or is nested too deep."""
-    check_nesting(text, source)
-    try:
-        return tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise CompoundNetError(f"{source}: {error}") from error
-
-
 def check_nesting(text: str, source: str) -> None:
     """Raise a CompoundNetError if a TOML document is nested deeper, or has longer numbers, than any that is meant.
 
@@ -90,8 +81,11 @@ class TomlStruct(msgspec.Struct, frozen=True):
             source: The name of the document in error messages.
 
         Raises:
-            CompoundNetError: An unknown field, a wrong type or an impossible value; the message names the field.
+            CompoundNetError: An unknown field, a wrong type or an impossible value, and the message names the field; or
+                the text is longer than `limits.TOML_BYTES`.
         """
+        if len(text) > limits.TOML_BYTES:  # tables take hundreds of bytes each, also empty ones
+            raise CompoundNetError(f"{source}: is larger than {format_bytes(limits.TOML_BYTES)}, the limit")
         return decode_toml(text, cls, source)
 
     @classmethod
