@@ -19,7 +19,7 @@ from compoundnet.cli.data import app
 from compoundnet.data import check as check_module
 from compoundnet.data import image_facts as facts_module
 from compoundnet.data.check import DataCheck, Finding, check_data
-from compoundnet.data.copies import copies_across_splits
+from compoundnet.data.copies import Copies, copies_across_splits, exact_copies, near_copies
 from compoundnet.data.dataset import Dataset
 from compoundnet.data.image_facts import image_facts, perceptual_hash
 from compoundnet.data.lookup import open_dataset
@@ -145,6 +145,43 @@ def test_copies_are_counted_by_the_worst_that_they_do(tmp_path: Path) -> None:
     cheap = copies_across_splits(open_dataset(tmp_path))
     assert cheap is not None
     assert sorted(len(group.images) for group in cheap) == [2, 3]
+
+
+def test_groups_of_copies_are_sorted_without_comparing_them(tmp_path: Path) -> None:
+    """A data set of a million copies has as many groups: comparing each with each would take days."""
+
+    class Group(Copies, frozen=True, eq=False):
+        def __eq__(self, other: object) -> bool:
+            raise AssertionError("compared")
+
+        __hash__ = Copies.__hash__
+
+    dataset = open_dataset(whole(tmp_path))
+    pairs = [
+        *((("train", number), ("train", 12 + number)) for number in range(3)),  # a cat and a dog
+        *((("train", number), ("test", number)) for number in range(3, 7)),
+        *((("train", number), ("train", number + 1)) for number in range(7, 11, 2)),
+    ]
+    found = list(check_module._copies(dataset, [Group(pair) for pair in pairs], near=False))
+    assert {one.kind: one.count for one in found} == {
+        "copies in two classes": 6, "copies in two splits": 8, "copies": 4,
+    }  # fmt: skip
+
+
+def test_near_copies_bring_their_exact_copies_with_them(tmp_path: Path) -> None:
+    whole(tmp_path)
+    original = patches(tmp_path / "train/cat/large.png", 7000, (240, 180))
+    with Image.open(original) as image:
+        image.resize((120, 90)).save(tmp_path / "train/cat/small.png")
+    for copied, place in (("large", "train/cat/a"), ("large", "test/cat/b"), ("small", "train/cat/c")):
+        shutil.copy(tmp_path / f"train/cat/{copied}.png", tmp_path / f"{place}.png")
+    shutil.copy(tmp_path / "train/dog/0.png", tmp_path / "train/dog/other.png")
+    dataset = open_dataset(tmp_path)
+    facts = image_facts(dataset, near=True)
+    (group,) = near_copies(facts, exact_copies(facts))
+    assert [f"{split}/{dataset.splits[split].image_name(index)}" for split, index in group.images] == [
+        "train/cat/a.png", "train/cat/c.png", "train/cat/large.png", "train/cat/small.png", "test/cat/b.png",
+    ]  # fmt: skip
 
 
 def test_near_copies_are_resized_compressed_brightened_or_turned(tmp_path: Path) -> None:

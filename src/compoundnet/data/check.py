@@ -204,9 +204,9 @@ def _bad_examples(images: Sequence[BadImage]) -> tuple[tuple[str, ...], ...]:
 
 def _copies(dataset: Dataset, groups: Sequence[Copies], *, near: bool) -> Iterable[Finding]:
     """Each group once: by the worst that it does."""
-    two_classes = [group for group in groups if group.disagrees(dataset)]
-    leaks = [group for group in groups if len(group.splits) > 1 and group not in two_classes]
-    others = [group for group in groups if group not in two_classes and group not in leaks]
+    two_classes, leaks, others = list[Copies](), list[Copies](), list[Copies]()
+    for group in groups:
+        (two_classes if group.disagrees(dataset) else leaks if len(group.splits) > 1 else others).append(group)
     word = "near copies" if near else "copies"
     held = " and ".join(name for name in dataset.splits if name != "train") or "test"
     for kind, chosen, place, training in (

@@ -69,10 +69,12 @@ def near_copies(facts: Mapping[str, ImageFacts], exact: Iterable[Copies]) -> lis
     thumbs = np.concatenate([of.thumb for of in facts.values() if of.thumb is not None])
     number = {place: row for row, place in enumerate(places)}
     parent = np.arange(len(places))
-    stand_ins = {number[place]: number[group.images[0]] for group in exact for place in group.images}
-    usable = np.array(
-        [row for row in np.flatnonzero(thumbs.any(axis=1)).tolist() if stand_ins.get(row, row) == row], np.int64
-    )
+    alike: dict[int, list[int]] = {}  # by the row that stands for all
+    for group in exact:
+        same = [number[place] for place in group.images]
+        alike[same[0]] = same
+    represented = {row for rows in alike.values() for row in rows[1:]}
+    usable = np.array([row for row in np.flatnonzero(thumbs.any(axis=1)).tolist() if row not in represented], np.int64)
     for first, second in _close_pairs(hashes, thumbs, usable):
         a, b = _root(parent, first), _root(parent, second)
         parent[max(a, b)] = min(a, b)
@@ -82,8 +84,8 @@ def near_copies(facts: Mapping[str, ImageFacts], exact: Iterable[Copies]) -> lis
     groups = []
     for rows in members.values():
         if len(rows) > 1:
-            every = set(rows) | {row for row, first in stand_ins.items() if first in rows}
-            groups.append(Copies(tuple(places[row] for row in sorted(every)), near=True))
+            every = sorted(row for stand_in in rows for row in alike.get(stand_in, [stand_in]))
+            groups.append(Copies(tuple(places[row] for row in every), near=True))
     return groups
 
 
