@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import struct
+import tracemalloc
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -225,3 +226,34 @@ def test_a_range_that_is_none_says_what_one_is(given: str) -> None:
 def test_a_colour_profile_does_not_make_an_image_deep() -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     assert found([encoded(Image.new("RGB", (4, 4)), "PNG", icc_profile=profile)]) is None
+
+
+@pytest.mark.parametrize("values", [
+    np.arange(1 << 16).astype(np.uint16).reshape(64, 1024),
+    np.arange(1 << 16).astype(np.uint16).reshape(1, 1 << 16),
+    np.arange(-70_000, 70_000).astype(np.int32).reshape(70, 2000),
+    np.random.default_rng(0).normal(0, 3000, (99, 700, 3)).astype(np.float32),
+])  # fmt: skip
+@pytest.mark.parametrize("value_range", [(0.0, 4095.0), (100, 5000), (-0.3, 0.7), (0.0, 65535.0), (17.0, 17.0001)])
+def test_bands_are_scaled_as_the_whole_image(values: NDArray[Any], value_range: tuple[float, float]) -> None:
+    low, high = value_range
+    whole = np.rint((values.astype(np.float64) - low) * (255 / (high - low))).clip(0, 255).astype(np.uint8)
+    np.testing.assert_array_equal(image_values.eight_bits(values, value_range, None), whole)
+
+
+@pytest.mark.parametrize("kind", ["grey", "colour", "float"])
+def test_an_image_of_16_bits_takes_a_few_times_its_own_memory(kind: str) -> None:
+    """In float64, one of 50 megapixels took 3 GB."""
+    grey = np.random.default_rng(0).integers(0, 1 << 16, (800, 1000)).astype(np.uint16)
+    if kind == "float":
+        content = encoded(Image.fromarray(grey.astype(np.float32)), "TIFF")
+    else:
+        content = png(np.stack([grey] * 3, axis=-1) if kind == "colour" else grey)
+    with images.open_encoded(content) as image:
+        tracemalloc.start()
+        try:
+            images.to_rgb(image, (0, 65535), again=lambda: images.open_encoded(content))
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert peak < 4 * grey.nbytes * (3 if kind == "colour" else 1) + (8 << 20)

@@ -37,6 +37,8 @@ _SIXTEEN_BIT_COLOURS = frozenset({"RGB;16", "RGBA;16", "RGBX;16"})
 _GREY_AND_ALPHA = "LA;16B"
 # Images whose values are examined to find the range of a data set; more would take seconds.
 _EXAMINED = 256
+# Values that are scaled at a time.
+_BAND = 1 << 16
 
 
 class FoundRange(msgspec.Struct, frozen=True):
@@ -203,23 +205,27 @@ def deep_values(image: Image.Image, again: Callable[[], Image.Image | None] | No
     raw = _low_bytes(image)
     if raw == _GREY_AND_ALPHA:  # one decode gives both bytes of grey as red and green
         _decode_as(image, "RGBA")
-        grey = np.asarray(image)[..., :2].astype(np.uint16)
-        return grey[..., 0] * 256 + grey[..., 1]
+        both = np.asarray(image)
+        grey: NDArray[np.uint16] = both[..., 0].astype(np.uint16)
+        grey *= 256
+        grey += both[..., 1]
+        return grey
     if raw is not None:
         low = again() if again is not None else None
         assert low is not None
         with low:
             _decode_as(low, raw)
             image.load()
-            colours: NDArray[np.uint16] = np.asarray(image)[..., :3].astype(np.uint16) * 256
+            colours: NDArray[np.uint16] = np.asarray(image)[..., :3].astype(np.uint16)
+            colours *= 256
             colours += np.asarray(low)[..., :3]
             return colours
     image.load()
     if image.mode == "F":
-        return np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0, neginf=0)
-    values = np.asarray(image).astype(np.int64)
+        return np.nan_to_num(np.asarray(image), posinf=0, neginf=0)
+    values = np.asarray(image)
     if isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
-        values = int((stated_range(image) or _FULL)[1]) - values  # PIL inverts 8 bits only
+        values = int((stated_range(image) or _FULL)[1]) - values.astype(np.int64)  # PIL inverts 8 bits only
     return values
 
 
@@ -280,7 +286,11 @@ def eight_bits(values: NDArray[Any], value_range: Range | None, stated: Range | 
                 f"an image has values from {low:g} to {high:g}, which are scaled for this image alone; set `range` of"
                 " the preprocessing",
             )
-    scaled: NDArray[np.uint8] = np.rint((values - low) * (255 / (high - low or 1))).clip(0, 255).astype(np.uint8)
+    scaled = np.empty(values.shape, np.uint8)
+    rows = max(1, _BAND // max(1, values[:1].size))
+    for top in range(0, len(values), rows):  # a whole image in float64 would take eight times as much
+        band = values[top : top + rows].astype(np.float64)
+        scaled[top : top + rows] = np.rint((band - low) * (255 / (high - low or 1))).clip(0, 255)
     return scaled
 
 

@@ -325,8 +325,9 @@ def to_rgb(
     opened = image if isinstance(image, Image.Image) else _from_array(image)
     if is_deep(opened, colour=again is not None):
         stated = stated_range(opened)
-        values = deep_values(opened, again)
-        grey_or_colour = Image.fromarray(eight_bits(values, value_range, stated)).convert("RGB")
+        grey_or_colour = Image.fromarray(eight_bits(deep_values(opened, again), value_range, stated))
+        if grey_or_colour.mode != "RGB":
+            grey_or_colour = grey_or_colour.convert("RGB")
         turned = _TURNED.get(orientation(opened))
         return grey_or_colour if turned is None else grey_or_colour.transpose(turned)
     opened.load()
