@@ -61,6 +61,7 @@ def test_the_test_pictures_do_not_depend_on_the_seed_of_training(trained: Path) 
     document = json.loads(run(*arguments, cwd=trained).stdout)
     assert (document["network"], document["num_classes"]) == ("small", 2)
     assert (document["recipe"]["name"], document["recipe"]["seed"], document["recipe"]["lr"]) == ("quick", 5, 0.01)
+    assert document["notes"][-1].startswith("probabilities are not calibrated: no training images were held out")
     measured = document["result"]
     again = json.loads(run("evaluate", "./seed5", "data", "--json", cwd=trained).stdout)
     assert (again["top1"], again["count"]) == (measured["top1"], measured["count"])

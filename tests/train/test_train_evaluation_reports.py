@@ -281,6 +281,13 @@ def test_the_command_prints_and_writes_everything(tmp_path: Path) -> None:
     with Image.open(tmp_path / "sheet.jpg") as sheet:
         assert sheet.width == 1600
     assert (tmp_path / "c.csv").read_text().splitlines()[0] == "true class,dark,grey,light"
+    (opened.folder / "labels.txt").unlink()
+    for label, name in enumerate(CLASSES):
+        (tmp_path / "data" / name).rename(tmp_path / "data" / str(label))
+    nameless = run("evaluate", opened.folder, tmp_path / "data", "--split", "all", "--json")
+    notes = json.loads(nameless.stdout)["notes"]
+    assert len(notes) == 1 and notes[0].endswith(" has no class names: the classes 0, 1, 2 are taken as its numbers")
+    assert nameless.stderr.count(notes[0]) == 1
     refused = run("evaluate", opened.folder, tmp_path / "data", "--confusion", tmp_path / "c.txt")
     assert refused.returncode == 2
     assert ".png or .csv" in refused.stderr

@@ -173,6 +173,7 @@ def test_the_command(photos: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["tuning"]["least_agreement"] == 0.5
+    assert found["notes"] == []
     assert f"wrote precision.toml and int8.onnx into {model}" in done.stderr
     assert "INFO:" not in done.stderr
     shown = run("predict", model, photos / "test" / "class 0" / "0.png", "--precision", "float32")

@@ -116,7 +116,7 @@ def check(
         base.write_whole(output, check_page(found))
         note(f"wrote {output}")
     if json:
-        print_json(found.fields())
+        print_json(found.fields() | {"notes": [*dataset.notes, *filter(None, [found_range])]})
     else:
         _print_check(found)
     if not found.trains:

@@ -108,10 +108,10 @@ def evaluate(
     dataset = open_for_evaluation(
         data, split, download=download, allow_missing=allow_missing, labels=labels_per_image(several)
     )
-    found_range = dataset.reading(
+    reading, found_range = dataset.reading(
         value_range=parse_range(value_range) or opened.preprocess.range, allow_truncated=allow_truncated
     )
-    dataset = dataset.read_with(found_range[0])
+    dataset = dataset.read_with(reading)
     images = dataset.split(dataset.evaluation)
     fabric = train.launch(train.Hardware(devices, accelerator=accelerator))
     first = fabric.is_global_zero
@@ -130,19 +130,19 @@ def evaluate(
             found = train.evaluate(
                 opened, dataset,
                 fabric=fabric, backend=backend, precision=precision, threads=threads, batch=batch, workers=workers,
-                progress=progress,
-                notify=note if first else base.ignore,
+                progress=progress, notify=display.note,
             )  # fmt: skip
     if not first:
         return
     unseen = cropped_off(opened.preprocess, image_sizes(images))
-    notes = [text for text in (*found_range[1:], unseen) if text is not None]
-    for text in (dataset.text(), *notes):
+    found_out = [text for text in (found_range, unseen) if text is not None]
+    for text in (dataset.text(), *found_out):
         note(text)
+    notes = [*display.notes, *found_out]
     if submission is not None:
         base.write_whole(submission, content)
         if json:
-            print_json({"submission": str(submission), "lines": len(images)})
+            print_json({"submission": str(submission), "lines": len(images), "notes": notes})
         note(f"wrote {submission}: {len(images):,} lines")
         return
     if json:

@@ -58,6 +58,9 @@ class Display:
         total: Number of items; None if `start` is called later.
         unit: The counted items, in the plural.
         quiet: Whether to show neither progress nor notes.
+
+    Attributes:
+        notes: The lines that `note` has written.
     """
 
     def __init__(self, what: str, total: int | None = None, unit: str = "images", *, quiet: bool = False) -> None:
@@ -65,6 +68,7 @@ class Display:
         self._bar: Progress | None = None
         self._ended: threading.Event | None = None
         self._told = 0.0
+        self.notes: list[str] = []
         if total is not None:
             self.start(total)
 
@@ -132,6 +136,11 @@ class Display:
         else:
             note(text)
 
+    def note(self, text: str) -> None:
+        """Write a line that the result needs too, and keep it in `notes`."""
+        self.notes.append(text)
+        self.notify(text)
+
     def __enter__(self) -> Self:
         return self
 
@@ -169,6 +178,10 @@ class TrainingDisplay(Watcher):
     Time left is counted in the seconds that the summary estimates for what is left, times how much slower or faster the
     last seconds were than estimated: steps of the classifier alone, steps of the whole network and evaluations
     take different times.
+
+    Attributes:
+        summary: The summary; None before there is one.
+        notes: The lines that the run had shown to the user.
     """
 
     def __init__(self, *, quiet: bool) -> None:
@@ -176,6 +189,7 @@ class TrainingDisplay(Watcher):
         self._batch = self._steps = self._step = 0
         self._loss, self._slowness = "", 1.0
         self.summary: RunSummary | None = None
+        self.notes: list[str] = []
         self._images, self._pace = Speed(0), Speed(0)
 
     def planned(self, summary: RunSummary) -> None:
@@ -230,6 +244,7 @@ class TrainingDisplay(Watcher):
             self._show_steps()
 
     def notify(self, text: str) -> None:
+        self.notes.append(text)
         self._display.notify(text)
 
     def __enter__(self) -> Self:

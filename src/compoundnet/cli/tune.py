@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import msgspec
 import typer
 
 from compoundnet.cli.options import DataName, Decoders, Device, Json, SplitName, Threads, complete_model
@@ -51,10 +52,10 @@ def tune(
     with Display("measuring", len(dataset.split(chosen))) as display:
         found = train.tune(
             model, dataset, split=chosen, least_agreement=least_agreement, threads=threads, device=device,
-            workers=workers, progress=display.advance, notify=note,
+            workers=workers, progress=display.advance, notify=display.note,
         )  # fmt: skip
     if json:
-        print_json(found)
+        print_json(msgspec.structs.asdict(found) | {"notes": [*dataset.notes, *display.notes]})
     else:
         printed = table("backend", "precision", ">agreement", ">accuracy", ">ms", "used")
         for way, milliseconds in zip(found.tuning.ways, found.milliseconds, strict=True):
