@@ -12,6 +12,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from pyarrow import parquet  # type: ignore[import-untyped]
 from random_net import random_net, reduced
 from small_model import write_small_model
 from small_train import small_dataset
@@ -196,6 +197,53 @@ def test_a_file_of_other_features_is_refused(model: ModelFolder, tmp_path: Path)
         pass
     with (tmp_path / "a.csv").open(newline="") as file:
         assert next(csv.reader(file)) == ["file", "feature_0", "feature_1", "feature_2"]
+
+
+@pytest.fixture(scope="module")
+def written(model: ModelFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of the features of 50 images, as features.csv and features.parquet."""
+    folder, embedder = tmp_path_factory.mktemp("written"), Embedder(model)
+    rows = np.random.default_rng(0).normal(size=(50, embedder.width)).astype(np.float32)
+    for name in ("features.csv", "features.parquet"):
+        with feature_file(folder / name, embedder.width, embedder.identity()) as write:
+            for number, row in enumerate(rows):
+                write(f"{number}.png", row)
+    return folder
+
+
+def damage(file: Path, content: bytes, model: ModelFolder) -> str:
+    """What is said of a file of that content."""
+    file.write_bytes(content)
+    embedder = Embedder(model)
+    with pytest.raises(CompoundNetError) as caught:
+        list(read_features(file, embedder.width, embedder.identity()))
+    return str(caught.value).removeprefix(str(file))
+
+
+def test_a_truncated_csv_of_features_is_told(model: ModelFolder, written: Path, tmp_path: Path) -> None:
+    whole, file = (written / "features.csv").read_bytes(), tmp_path / "a.csv"
+    truncated = " ends in the middle of a line: it is truncated. Embed the images again"
+    assert damage(file, whole[:-3], model) == truncated  # the last number is shorter, and a number still
+    assert damage(file, whole[: whole.rindex(b",")], model) == truncated
+    width = Embedder(model).width
+    short = whole[: whole.rindex(b",")] + b"\n"
+    assert damage(file, short, model).startswith(f", line 51: has {width - 1} features, and {width} are expected.")
+    assert ", line 52: has 0 features" in damage(file, whole + b"\n", model)
+    assert ", line 51: is not what" in damage(file, short[:-1] + b",no number\n", model)
+    assert "does not hold the" in damage(file, b"", model)
+
+
+def test_a_damaged_parquet_file_of_features_is_told(model: ModelFolder, written: Path, tmp_path: Path) -> None:
+    whole, file = (written / "features.parquet").read_bytes(), tmp_path / "a.parquet"
+    assert "is not a Parquet file" in damage(file, whole[:-3], model)
+    assert " is damaged: " in damage(file, whole[:4] + bytes(200) + whole[204:], model)
+    table = parquet.read_table(written / "features.parquet")
+    for identity, says in ((b"{", "is not a file that"), (b"[]", "is not a file that"), (b"{}", "of other weights")):
+        parquet.write_table(table.replace_schema_metadata({b"compoundnet": identity}), file)
+        assert says in damage(file, file.read_bytes(), model)
+    names = table.select(["file"]).append_column("features", table["file"])
+    parquet.write_table(names.replace_schema_metadata(table.schema.metadata), file)
+    assert "does not hold the" in damage(file, file.read_bytes(), model)
 
 
 def test_the_nearest_are_those_of_the_same_direction() -> None:

@@ -9,12 +9,13 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from compoundnet.base import CompoundNetError, need
+from compoundnet.base import CompoundNetError, first_line, need
 from compoundnet.base.files import whole_file
 from compoundnet.base.table_files import csv_file, utf8
 
@@ -59,8 +60,7 @@ def feature_file(
     import pyarrow  # type: ignore[import-untyped]  # noqa: PLC0415  optional
     from pyarrow import parquet  # noqa: PLC0415
 
-    columns = [("file", pyarrow.string()), ("features", pyarrow.list_(pyarrow.float32(), width))]
-    schema = pyarrow.schema(columns, metadata={_IDENTITY: json.dumps(dict(identity)).encode()})
+    schema = _schema(width).with_metadata({_IDENTITY: json.dumps(dict(identity)).encode()})
     names: list[str] = []
     rows: list[NDArray[np.float32]] = []
     with whole_file(path) as scratch, parquet.ParquetWriter(scratch, schema) as writer:
@@ -80,6 +80,13 @@ def feature_file(
 
         yield write_row
         flush()
+
+
+def _schema(width: int) -> Any:
+    """The columns of a Parquet file of features."""
+    import pyarrow  # noqa: PLC0415  optional
+
+    return pyarrow.schema([("file", pyarrow.string()), ("features", pyarrow.list_(pyarrow.float32(), width))])
 
 
 def read_features(
@@ -105,6 +112,8 @@ def read_features(
 
 
 def _read_csv(file: Path, width: int) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    if not _ends_a_line(file):  # the last number may be cut off in the middle
+        raise CompoundNetError(f"{file} ends in the middle of a line: it is truncated. Embed the images again")
     with file.open(encoding="utf-8", newline="") as opened:
         rows = csv.reader(opened)
         try:
@@ -113,12 +122,26 @@ def _read_csv(file: Path, width: int) -> Iterator[tuple[str, NDArray[np.float32]
                 raise CompoundNetError(
                     f"{file} does not hold the {width} features an image that this model gives: embed the images again"
                 )
-            for name, *values in rows:
-                yield name, np.array(values, np.float32)
+            for row in rows:
+                if len(row) != width + 1:
+                    raise CompoundNetError(
+                        f"{file}, line {rows.line_num}: has {max(len(row) - 1, 0)} features, and {width} are expected."
+                        " The file is damaged: embed the images again"
+                    )
+                yield row[0], np.array(row[1:], np.float32)
         except (ValueError, csv.Error) as error:
             if isinstance(error, CompoundNetError):
                 raise
-            raise CompoundNetError(f"{file} is not a file that `compoundnet embed` wrote: {error}") from error
+            raise CompoundNetError(
+                f"{file}, line {rows.line_num}: is not what `compoundnet embed` writes: {first_line(error)}"
+            ) from error
+
+
+def _ends_a_line(file: Path) -> bool:
+    with file.open("rb") as opened:
+        size = opened.seek(0, os.SEEK_END)
+        opened.seek(max(0, size - 1))
+        return opened.read() in (b"\n", b"")
 
 
 def _read_parquet(file: Path, width: int, identity: Mapping[str, str]) -> Iterator[tuple[str, NDArray[np.float32]]]:
@@ -130,16 +153,21 @@ def _read_parquet(file: Path, width: int, identity: Mapping[str, str]) -> Iterat
         opened = parquet.ParquetFile(file)
     except (pyarrow.ArrowException, OSError) as error:
         raise CompoundNetError(f"{file} is not a Parquet file, or it is damaged") from error
-    recorded = (opened.schema_arrow.metadata or {}).get(_IDENTITY)
-    if recorded is None:
-        raise CompoundNetError(f"{file} is not a file that `compoundnet embed` wrote")
-    written = json.loads(recorded)
+    try:
+        written = msgspec.json.decode((opened.schema_arrow.metadata or {}).get(_IDENTITY, b""), type=dict[str, str])
+    except msgspec.DecodeError as error:
+        raise CompoundNetError(f"{file} is not a file that `compoundnet embed` wrote") from error
     for part, words in (("weights", "weights"), ("preprocess", "preprocessing")):
         if written.get(part) != identity[part]:
             raise CompoundNetError(f"{file} holds features of other {words} than this model's: embed the images again")
-    for batch in opened.iter_batches(_GROUP):
-        table = batch.column("features").flatten().to_numpy().reshape(-1, width)
-        yield from zip(batch.column("file").to_pylist(), table, strict=True)
+    if not opened.schema_arrow.equals(_schema(width)):
+        raise CompoundNetError(f"{file} does not hold the {width} features an image that this model gives")
+    try:
+        for batch in opened.iter_batches(_GROUP):
+            table = batch.column("features").flatten().to_numpy().reshape(-1, width)
+            yield from zip(batch.column("file").to_pylist(), table, strict=True)
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise CompoundNetError(f"{file} is damaged: {first_line(error)}. Embed the images again") from error
 
 
 class Nearest:
