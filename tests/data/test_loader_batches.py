@@ -149,8 +149,6 @@ def test_evaluation_leaves_out_what_it_is_told_to(folder: Path, workers: int) ->
         assert len(batch.images) == len(batch.labels) == len(batch.indices)
         for image, index in zip(batch.images, batch.indices.tolist(), strict=True):
             assert np.array_equal(image.numpy(), how.pixels(folder / "test" / names[index]))
-    with pytest.raises(ValueError, match="left_out is for evaluation"):
-        loader(split, TRAINING, batch=2, left_out=left_out.append)
 
 
 def encoded(image: Image.Image, kind: str = "jpeg", **options: Any) -> bytes:

@@ -341,8 +341,11 @@ def test_a_corrupt_image_is_named_and_skipped_up_to_the_limit(tmp_path: Path, ca
     task = plan_task(
         small_recipe("epochs=1", "minival=0", "select=last", "patience=0"), dataset, network=small_network()
     )
-    train(task, tmp_path / "model")
+    outcome = train(task, tmp_path / "model")
     assert all(path.name in caplog.text for path in bad)
+    (note,) = outcome.notes
+    assert note.startswith("2 of 32 training images cannot be read and are left out: dark/")
+    assert all(f"{path.parent.name}/{path.name}: " in note for path in bad)
     strict = small_recipe("epochs=1", "minival=0", "select=last", "patience=0", "max_bad=1")
     with pytest.raises(CompoundNetError, match=r"more than 1 images cannot be read: .*--set max_bad=N"):
         train(plan_task(strict, dataset, network=small_network()), tmp_path / "other")

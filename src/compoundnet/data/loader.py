@@ -79,7 +79,7 @@ class Loader:
             for error in refused:
                 if self._left_out is not None:
                     self._left_out(error)
-                else:
+                if self._left_out is None or self._refused.training:
                     self._refused.add(self.epoch, error)
             for damage in damaged:
                 self._refused.add_damaged(damage)
@@ -96,7 +96,7 @@ class _Refused:
     """
 
     def __init__(self, most: int, training: bool) -> None:
-        self._most, self._training = most, training
+        self._most, self.training = most, training
         self._epoch, self._errors = -1, set[str]()
         self._damaged, self._counted = set[str](), 0
 
@@ -126,7 +126,7 @@ class _Refused:
         if len(self._errors) <= self._most:
             _log.warning("%s; skipped (%d of at most %d)", error, len(self._errors), self._most)
             return
-        raise too_many_unreadable(self._most, error, training=self._training)
+        raise too_many_unreadable(self._most, error, training=self.training)
 
 
 def too_many_unreadable(most: int, error: str, *, training: bool, kind: str = "") -> CompoundNetError:
@@ -195,8 +195,8 @@ def loader(
         balanced: Whether to draw every class equally often, see `balanced_order`. Only for training.
         max_bad: Unreadable images that this process tolerates in an epoch: each is named in the log, and the next
             readable one takes its place. Only for training.
-        left_out: Called with the name of each unreadable image and why; the image is then missing from its batch, which
-            may be empty. By default the first one is an error. Only for evaluation.
+        left_out: Called with the name of each unreadable image and why. In evaluation the image is then missing from
+            its batch, which may be empty; by default the first one is an error.
         pin_memory: Whether to put batches in page-locked memory, for an asynchronous copy to a GPU.
 
     Raises:
@@ -209,10 +209,6 @@ def loader(
     if (max_bad or augment is not None or balanced or repeats > 1) and not training:
         raise ValueError(
             "max_bad, augment, balanced and repeats are for training: evaluation must count every image once, as it is"
-        )
-    if left_out is not None and training:
-        raise ValueError(
-            "left_out is for evaluation: in training, max_bad says how many unreadable images are tolerated"
         )
     order = Order(
         count=len(split),

@@ -315,5 +315,6 @@ def _check_bad(bad: int, most: int, error: UnreadableImageError) -> None:
     if bad > most:
         what = f"more than {most} images cannot be read" if most else "an image cannot be read"
         raise CompoundNetError(
-            f"{what}: {error}. `compoundnet data check` lists every such image; repair or remove them"
+            f"{what}: {error}. `compoundnet data check` lists every such image; repair them, or remove them and start"
+            " again"
         ) from error

@@ -247,11 +247,12 @@ def predict_readable(
             raise CompoundNetError(f"no {tolerance.kind} image can be read, such as {errors[0]}")
         if len(errors) > tolerance.most:
             raise too_many_unreadable(tolerance.most, errors[0], training=True, kind=tolerance.kind)
-        tolerance.notify(_left_out(errors, len(split), tolerance.kind))
+        tolerance.notify(left_out_text(errors, len(split), tolerance.kind))
     return Predicted(array[read, :-1], read)
 
 
-def _left_out(errors: list[str], images: int, kind: str) -> str:
+def left_out_text(errors: list[str], images: int, kind: str) -> str:
+    """Return one line on unreadable images of `images` images of a kind; each has its name and why in `errors`."""
     many = len(errors) != 1
     more = f"; and {len(errors) - _NAMED:,} more" if len(errors) > _NAMED else ""
     return (

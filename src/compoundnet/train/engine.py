@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from compoundnet.nn import ConvNet
 from compoundnet.train.average import Average
 from compoundnet.train.checkpoints import Checkpoints
+from compoundnet.train.counts import left_out_text
 from compoundnet.train.hardware import is_sharded, precision_notes
 from compoundnet.train.held_out import epoch_values, evaluate_held_out, score
 from compoundnet.train.identity import check_identity, going_on, identity
@@ -30,6 +31,7 @@ from compoundnet.train.losses import similarity_loss, teacher_loss
 from compoundnet.train.optimizer import make_optimizer, set_learning_rate
 from compoundnet.train.probe import probe_task, set_classifier
 from compoundnet.train.processes import (
+    gathered,
     load_network,
     load_optimizer,
     network_state,
@@ -66,7 +68,7 @@ class Engine:
         watcher: Receives the events.
 
     Attributes:
-        noted: The lines on images that its evaluations leave out.
+        noted: The lines on images that are left out because they cannot be read.
 
     Raises:
         CompoundNetError: the recipe's batch does not suit the data or the number of processes.
@@ -195,6 +197,9 @@ class Engine:
             # With the last evaluation, so that a run that goes on from here knows it.
             if self._unsaved:
                 self._save()
+            skipped = sorted(set(gathered(self._fabric, list(self._batches.skipped))))
+            if skipped:
+                self.noted(left_out_text(skipped, len(self._task.train), "training"))
 
     def _make_net(self) -> None:
         recipe, fabric = self._recipe, self._fabric

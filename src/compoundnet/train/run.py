@@ -69,7 +69,7 @@ class Outcome(msgspec.Struct, frozen=True):
             were.
         probe: The probe, if the recipe has no steps and it is the result; else None.
         refit: The log of the second training, on all images; None if there was none.
-        notes: What the evaluations, and a probe, did about images that cannot be read; a line each.
+        notes: The images that were left out because they cannot be read; a line for each kind of them.
     """
 
     model: ModelFolder

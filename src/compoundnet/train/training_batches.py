@@ -58,6 +58,7 @@ class TrainingBatches:
 
     Attributes:
         recipe: The recipe of the phase (`Recipe.phase`).
+        skipped: The images so far that this process could not read, so that others took their place: name and reason.
     """
 
     def __init__(self, task: Task, fabric: Fabric, *, epoch_steps: int, steps: int, workers: int) -> None:
@@ -67,6 +68,7 @@ class TrainingBatches:
         self.teacher = None
         if task.teacher is not None and how is not None:
             self.teacher = Teacher(task.teacher, task.train, fabric, features=how.features > 0)
+        self.skipped = set[str]()
         self._phase = -1
         self.enter_phase(0)
 
@@ -86,7 +88,7 @@ class TrainingBatches:
             task.train, task.transform_of(phase), batch=self.recipe.batch, augment=task.augment, seed=self.recipe.seed,
             workers=self._workers, rank=fabric.global_rank, world=fabric.world_size, max_bad=self.recipe.max_bad,
             pin_memory=fabric.device.type == "cuda", pieces=self._epoch_steps * self.recipe.accumulate,
-            balanced=self.recipe.balance == "sampler", repeats=self.recipe.repeats,
+            balanced=self.recipe.balance == "sampler", repeats=self.recipe.repeats, left_out=self.skipped.add,
         )  # fmt: skip
 
     def phase_of(self, step: int) -> int:
