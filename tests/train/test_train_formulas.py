@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_train import small_network
+from small_train import small_dataset, small_network, small_recipe
 
-from compoundnet.arch import network
+from compoundnet.arch import network, scale
 from compoundnet.base import CompoundNetError
 from compoundnet.nn import build
 from compoundnet.nn.units import StochasticDepth
-from compoundnet.train import find_recipe, override
+from compoundnet.train import find_recipe, override, plan_task, train
 from compoundnet.train.average import Average
 from compoundnet.train.optimizer import make_optimizer, parameter_groups, set_learning_rate
 from compoundnet.train.recipe_parts import Cosine
@@ -55,6 +55,14 @@ def test_batch_norm_on_one_pixel_needs_two_images() -> None:
     with pytest.raises(CompoundNetError, match=r"efficientnet-b0 has batch norm on a map of one pixel at 32 px"):
         check_norm(b0.replace(resolution=32), recipe.replace(norm="train"), images=1, world=1)
     check_norm(v4, recipe.replace(norm="train", sync_norm=True), images=1, world=2)
+
+
+def test_batch_norm_is_checked_at_the_smallest_training_images(tmp_path: Path) -> None:
+    narrow = scale(network("efficientnet-b0"), width=0.1, depth=0.1, resolution=64)
+    for setting in ("train_resolution=32", "progressive.resolution=[32,64]"):
+        task = plan_task(small_recipe("batch=1", setting), small_dataset(), network=narrow)
+        with pytest.raises(CompoundNetError, match="batch norm on a map of one pixel at 32 px"):
+            train(task, tmp_path / "model")
 
 
 def test_rmsprop_one_step_by_hand() -> None:

@@ -57,6 +57,17 @@ def test_a_finished_run_goes_on_and_says_what_the_learning_rate_does(tmp_path: P
     assert weights(tmp_path / "again") == weights(tmp_path / "model")
 
 
+def test_a_longer_progressive_run_says_that_it_goes_back_to_an_earlier_phase(tmp_path: Path) -> None:
+    said: list[str] = []
+    phases = ["progressive.resolution=[32,44]", "progressive.phases=4", *FEW]
+    run(tmp_path / "model", "epochs=1", *phases)
+    run(tmp_path / "model", "epochs=2", *phases, resume=True, said=said)
+    assert said[1] == (
+        "progressive learning goes back from phase 4 to phase 3 of 4, with the regularisation of that phase and"
+        " training images of 40 px instead of 44"
+    )
+
+
 class _KillAt(Watcher):
     def __init__(self, step: int) -> None:
         self._step = step

@@ -91,7 +91,8 @@ class Engine:
         self.noted = Noted(self._watcher)
         self.epoch_steps = steps_of_epoch(len(task.train), recipe, fabric.world_size, task.asked_batch or recipe.batch)
         parts = self.epoch_steps * recipe.accumulate * fabric.world_size
-        check_norm(task.network, recipe, len(task.train) // parts, fabric.world_size)
+        smallest = min(task.transform_of(phase).size for phase in range(recipe.phases))
+        check_norm(task.network.replace(resolution=smallest), recipe, len(task.train) // parts, fabric.world_size)
         self.steps = total_steps(recipe, self.epoch_steps)
         self._batches = TrainingBatches(task, fabric, epoch_steps=self.epoch_steps, steps=self.steps, workers=workers)
         self._until = self.steps

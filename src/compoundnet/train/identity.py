@@ -14,7 +14,7 @@ from torch import nn
 from compoundnet.base import CompoundNetError, plain_values
 from compoundnet.models.weights_files import sha256_of
 from compoundnet.train.recipe import Recipe, convert_fields
-from compoundnet.train.schedule import learning_rate, total_steps
+from compoundnet.train.schedule import learning_rate, phase_of, total_steps
 from compoundnet.train.task import Task
 
 # These do not change any weight, except by the images that may be missing.
@@ -174,7 +174,22 @@ def going_on(changes: Changes, recipe: Recipe, step: int, epoch_steps: int, done
             f" the learning rate was {last:.2g}, and follows the schedule of the new length from here on, from"
             f" {first:.2g} to {final:.2g}"
         )
+        lines += _other_phase(recipe, max(0, step - 1), before, step, steps)
     return lines
+
+
+def _other_phase(recipe: Recipe, last: int, before: int, step: int, steps: int) -> list[str]:
+    """What to tell about progressive learning if step number `step` of `steps` is in another phase than step `last` of
+    `before` was."""
+    was, now = phase_of(last, before, recipe.phases), phase_of(step, steps, recipe.phases)
+    if was == now:
+        return []
+    sizes = [recipe.phase(phase).train_resolution for phase in (was, now)]
+    return [
+        f"progressive learning {'goes back' if now < was else 'goes on'} from phase {was + 1} to phase {now + 1} of"
+        f" {recipe.phases}, with the regularisation of that phase and training images of {sizes[1]} px instead of"
+        f" {sizes[0]}"
+    ]
 
 
 def difference(found: str, expected: str) -> str | None:

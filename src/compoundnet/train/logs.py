@@ -31,8 +31,9 @@ _EVERY = 10
 class Logs:
     """Writes log.csv below `folder`, and reports to loggers.
 
-    A logger gets `loss` and `lr` every 10 steps, the epoch's values as `epoch/top1`, `epoch/held_top1` and so on, and
-    the recipe as its hyperparameters. A logger that raises an exception is dropped with a warning; training continues.
+    A logger gets `loss` and `lr` every 10 steps, the values of each `Epoch` as `epoch/loss`, `epoch/held_top1` and so
+    on, and the recipe as its hyperparameters. A logger that raises an exception is dropped with a warning; training
+    continues.
 
     Args:
         folder: The folder to write to; None writes nothing, as on every process except the first.
@@ -80,12 +81,9 @@ class Logs:
         if self._folder is None:
             return
         write_whole(self._folder / "log.csv", as_csv(history))
-        last = history[-1]
-        values = {
-            name: getattr(last, name)
-            for name in ("top1", "held_loss", "held_top1", "held_mean_per_class", "images_per_second")
-        }
-        self._report(last.step, {f"epoch/{name}": value for name, value in values.items() if value is not None})
+        values = msgspec.structs.asdict(history[-1])
+        _, step = values.pop("epoch"), values.pop("step")
+        self._report(step, {f"epoch/{name}": value for name, value in values.items() if value is not None})
 
     def _report(self, step: int, values: dict[str, float]) -> None:
         def report(logger: Logger) -> None:

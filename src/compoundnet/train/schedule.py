@@ -76,7 +76,7 @@ def check_norm(network: Network, recipe: Recipe, images: int, world: int) -> Non
     """Check that batch norm has more than one value for each channel: a map of one pixel needs two images.
 
     Args:
-        network: The network, at the resolution of training.
+        network: The network, at the smallest resolution of the training images.
         recipe: The recipe.
         images: The fewest images in a part of a step on one process.
         world: Number of processes.
