@@ -70,3 +70,28 @@ def test_a_class_of_which_one_image_is_not_held_out_is_unknown_to_the_probe(tmp_
     assert right.shape == (len(task.held),) and not right[task.held.labels == 2].any()
     assert right[task.held.labels != 2].mean() > 0.7
     assert any("of 1 classes fewer than two images are not held out" in line for line in said)
+
+
+def test_test_images_that_cannot_be_read_are_not_counted(tmp_path: Path) -> None:
+    """They are named, and the mistakes that the report shows are those images, not their neighbours."""
+    whole, photos = images(90, 30), tmp_path / "photos"
+    for name, split in whole.splits.items():
+        for index in range(len(split)):
+            # Some are of another class than their folder says.
+            label = (int(split.labels[index]) + (index % 10 == 9)) % 3
+            place = photos / name / CLASSES[label]
+            place.mkdir(parents=True, exist_ok=True)
+            split.image(index).save(place / f"{index:02}.png")
+    damaged = sorted((photos / "test").glob("*/*.png"))[::12]
+    for file in damaged:
+        file.write_bytes(b"no image")
+    data = open_dataset(photos)
+    found = fit(data, tmp_path / "best", models=write_models(tmp_path)[:1])
+    assert found.answer is not None and found.answer.result is not None
+    assert found.answer.result.count == 30 - len(damaged)
+    names = ", ".join(str(file.relative_to(photos / "test")) for file in damaged)
+    assert f"{len(damaged)} test images cannot be read and are left out: {names}" in found.notes
+    test = data.split("test")
+    assert found.answer.mistakes
+    for mistake in found.answer.mistakes:
+        assert test.image_name(mistake.index) == mistake.image and CLASSES[test.labels[mistake.index]] == mistake.truth

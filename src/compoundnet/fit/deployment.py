@@ -9,17 +9,18 @@ from pathlib import Path
 
 import msgspec
 
-from compoundnet.base import Notify, ignore, replace_together, scratch_folder, write_whole
+from compoundnet.base import CompoundNetError, Notify, ignore, replace_together, scratch_folder, write_whole
 from compoundnet.data import Dataset, Split
 from compoundnet.data.dataset import UNKNOWN
 from compoundnet.fit.candidates import FLOAT, Candidate
 from compoundnet.fit.forms import Form, Forms, Judged, excess_of
+from compoundnet.fit.images import left_out, unreadable, without
 from compoundnet.fit.state import Answer, Fit, WrongImage
 from compoundnet.fit.ways import other_ways
 from compoundnet.models import ModelFolder, read_folder
 from compoundnet.models.folder import PREPROCESS
 from compoundnet.runtime.exports.formats import FORMATS
-from compoundnet.train import SingleLabelReport, evaluate
+from compoundnet.train import Evaluation, SingleLabelReport, evaluate, find_recipe
 from compoundnet.train.evaluation.evaluation_report import wilson
 from compoundnet.train.results import write_result
 
@@ -105,6 +106,8 @@ def _move(scratch: Path, exported: Path, file: Path, target: Path) -> None:
 def judge_on_test(state: Fit, dataset: Dataset, notify: Notify = ignore) -> Fit:
     """Evaluate the deployed file of the answer on the test images, which nothing was judged on before.
 
+    Images that cannot be read are left out, as many as a training tolerates.
+
     Returns:
         The state with the result, the interval and the worst mistakes; the state unchanged if it was judged before.
     """
@@ -113,29 +116,43 @@ def judge_on_test(state: Fit, dataset: Dataset, notify: Notify = ignore) -> Fit:
         return state
     known = dataset.evaluation != "train" and not (dataset.split(dataset.evaluation).labels == UNKNOWN).any()
     if not known:
-        notify("there are no test images with known classes: the accuracy is that on held-out training images")
-        return msgspec.structs.replace(state, finished=True)
-    candidate = answer.candidate
-    found = evaluate(
-        answer.file, dataset, backend=candidate.backend or None, precision=candidate.precision, notify=notify
-    )
+        text = "there are no test images with known classes: the accuracy is that on training images"
+        notify(text)
+        return msgspec.structs.replace(state.noted(text), finished=True)
+    try:
+        found = _evaluated(answer, dataset, notify)
+    except CompoundNetError:
+        bad = unreadable(dataset.split(dataset.evaluation))
+        if not 0 < len(bad) <= find_recipe("probe").max_bad:
+            raise
+        text = left_out(bad, "test")
+        notify(text)
+        state, found = state.noted(text), _evaluated(answer, without(dataset, bad, dataset.evaluation), notify)
     result = msgspec.structs.replace(found.result, model=answer.file)
     bounds = wilson(round(result.top1 * result.count), result.count)
     write_whole(Path(answer.model) / "result.json", write_result(result))
     answer = msgspec.structs.replace(
-        answer, result=result, interval=(bounds.low, bounds.high), mistakes=_mistakes(found.report, found.split),
+        answer, result=result, interval=(bounds.low, bounds.high),
+        mistakes=_mistakes(found.report, found.split, dataset.split(dataset.evaluation)),
         several_labels=dataset.multilabel,
     )  # fmt: skip
     return msgspec.structs.replace(state, answer=answer, finished=True)
 
 
-def _mistakes(report: object, split: Split) -> tuple[WrongImage, ...]:
+def _evaluated(answer: Answer, dataset: Dataset, notify: Notify) -> Evaluation:
+    own = answer.candidate
+    return evaluate(answer.file, dataset, backend=own.backend or None, precision=own.precision, notify=notify)
+
+
+def _mistakes(report: object, judged: Split, whole: Split) -> tuple[WrongImage, ...]:
+    """The worst mistakes on the images that were judged, with their numbers among all of them."""
     if not isinstance(report, SingleLabelReport):
         return ()
     images, labels = report.images, report.labels
+    numbers = {whole.image_name(index): index for index in range(len(whole))}
     return tuple(
         WrongImage(
-            split.image_name(one.image), one.image, labels[images.truth[one.image]],
+            judged.image_name(one.image), numbers[judged.image_name(one.image)], labels[images.truth[one.image]],
             labels[images.predicted[one.image]], float(images.probability[one.image]),
         )
         for one in report.mistakes(_MISTAKES)

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from compoundnet.base.images import UnreadableImageError
 from compoundnet.data import Dataset, Split
 from compoundnet.data.sources import Files, TarMembers
 from compoundnet.runtime.feature_cache import image_digest
@@ -28,13 +29,30 @@ def identity_of(dataset: Dataset) -> str:
     return digest.hexdigest()[:24]
 
 
-def without(dataset: Dataset, names: Collection[str]) -> Dataset:
-    """Return a data set without the training images of these names."""
+def without(dataset: Dataset, names: Collection[str], part: str = "train") -> Dataset:
+    """Return a data set without the images of these names in a split."""
     if not names:
         return dataset
-    train = dataset.split("train")
-    kept = [index for index in range(len(train)) if train.image_name(index) not in names]
-    return msgspec.structs.replace(dataset, splits={**dataset.splits, "train": train.subset(np.array(kept, np.int64))})
+    split = dataset.split(part)
+    kept = [index for index in range(len(split)) if split.image_name(index) not in names]
+    return msgspec.structs.replace(dataset, splits={**dataset.splits, part: split.subset(np.array(kept, np.int64))})
+
+
+def unreadable(split: Split) -> tuple[str, ...]:
+    """Return the names of the images that cannot be read; each is decoded."""
+    found = []
+    for index in range(len(split)):
+        try:
+            split.image(index)
+        except UnreadableImageError:
+            found.append(split.image_name(index))
+    return tuple(found)
+
+
+def left_out(names: Collection[str], kind: str) -> str:
+    """Return a line that names images of a kind, such as "training", that cannot be read."""
+    what = f"{kind} image cannot be read and is" if len(names) == 1 else f"{kind} images cannot be read and are"
+    return f"{len(names)} {what} left out: {', '.join(names)}"
 
 
 def _states(split: Split) -> Iterator[str]:

@@ -21,7 +21,7 @@ from compoundnet.fit.candidates import (
     smallest_model,
     wide_enough,
 )
-from compoundnet.fit.images import without
+from compoundnet.fit.images import left_out, without
 from compoundnet.fit.screen import Screened, screen
 from compoundnet.fit.starts import StartingModels
 from compoundnet.fit.state import Fit
@@ -192,12 +192,8 @@ class ScreenRun:
 
     def _leave_out(self, unreadable: tuple[str, ...]) -> None:
         """Go on without the training images that cannot be read."""
-        state, many = self._state, len(unreadable) > 1
-        text = (
-            f"{len(unreadable)} training image{'s' * many} cannot be read and {'are' if many else 'is'} left out:"
-            f" {', '.join(unreadable)}"
-        )
-        self._state = msgspec.structs.replace(state, unreadable=(*state.unreadable, *unreadable)).noted(text)
+        state = msgspec.structs.replace(self._state, unreadable=(*self._state.unreadable, *unreadable))
+        self._state = state.noted(left_out(unreadable, "training"))
         self._dataset = without(self._dataset, unreadable)
 
     def _predicted(self, candidate: Candidate) -> float:
