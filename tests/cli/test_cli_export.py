@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from command import run
+from deep_images import write_deep
 from sample_images import write_noise
 from small_model import write_small_model
 
@@ -54,6 +55,22 @@ def test_json_is_the_report(model: Path, tmp_path: Path) -> None:
         False,
     )
     assert report["difference"] < report["limit"] == 1e-4
+
+
+def test_what_int8_is_calibrated_on_is_said(model: Path, tmp_path: Path) -> None:
+    """The number of images, those that are left out, and the range that was found for more than 8 bits a value."""
+    images = write_deep(tmp_path / "deep", ("dark",), 3)
+    (images / "raw.CR2").touch()
+    words = ("export", model, "--precision", "int8", "--calibrate", images)
+    left_out = "1 image is left out, because it cannot be read here: 1 .cr2 (convert them to JPEG or PNG)"
+    assumed = "3 of 3 images examined have more than 8 bits a value and do not state their range: 0 to 4095 is assumed"
+    done = run(*words, "-o", tmp_path / "a.onnx")
+    assert done.returncode == 0, done.stderr
+    assert "\ncalibrated on 3 images\n" in done.stdout
+    assert (done.stderr.count(left_out), done.stderr.count(assumed), done.stderr.count("\n")) == (1, 1, 2)
+    report = json.loads(run(*words, "-o", tmp_path / "b.onnx", "--json").stdout)
+    assert report["calibrated"] == 3
+    assert [note.split(";")[0].split(", because their values")[0] for note in report["notes"]] == [left_out, assumed]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 
 from compoundnet import runtime
@@ -92,6 +93,12 @@ def export(
     json: Json = False,
 ) -> None:
     """Write a model to one file that `predict` takes as a MODEL, and measure its difference from torch."""
+    notes: list[str] = []
+
+    def keep(text: str) -> None:
+        notes.append(text)
+        note(text)
+
     done = runtime.export(
         model,
         file,
@@ -106,10 +113,10 @@ def export(
         max_drop=None if max_drop is None else _fraction(max_drop),
         data=data,
         images=images,
-        notify=note,
+        notify=keep,
     )
     if json:
-        print_json(done)
+        print_json(msgspec.structs.asdict(done) | {"notes": notes})
     else:
         show(_text(done))
 
@@ -120,6 +127,7 @@ def _text(done: Export) -> str:
         f"wrote {done.file}: {done.format}{f' opset {done.opset}' if done.opset else ''}, {done.precision},"
         f" {format_bytes(done.bytes)}",
         f"input: {_input(done)}",
+        *([f"calibrated on {done.calibrated:,} image{'s' * (done.calibrated != 1)}"] if done.calibrated else []),
         "not run here: Core ML runs on macOS and iOS; input, output, layers and weights were compared with the network"
         if done.difference is None
         else f"largest difference from torch on noise and {images}: {done.difference:.2g} of the largest logit"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import msgspec
@@ -77,6 +77,7 @@ class Export(msgspec.Struct, frozen=True):
         probability_difference: The largest difference of a probability from preprocessing with this package; None
             without preprocessing in the file.
         floor: What `max_drop` led to; None without it.
+        calibrated: The number of images on which int8 was calibrated; 0 in another precision.
     """
 
     file: str
@@ -97,6 +98,7 @@ class Export(msgspec.Struct, frozen=True):
     with_preprocessing: bool = False
     probability_difference: float | None = None
     floor: AccuracyFloor | None = None
+    calibrated: int = 0
 
 
 def export(
@@ -143,7 +145,8 @@ def export(
         preprocess: Replaces that of the model; for a ConvNet the authors' preprocessing by default.
         labels: Replace those of the model; for a ConvNet none by default.
         postprocess: Replaces that of the model; for a ConvNet one class an image, by softmax, by default.
-        notify: Called with a line for each file that `max_drop` tries.
+        notify: Called with a line on images that are left out, on what was understood of `data`, on a range of values
+            that had to be found, and for each file that `max_drop` tries.
 
     Returns:
         The file, and its deviation from torch.
@@ -171,11 +174,14 @@ def export(
     request.check()
     _check_output(output, request.format)
     target = followed(output)
-    calibration = [] if calibrate is None else _find(calibrate)
-    shown = calibration if images is None else _find(images)
+    calibration = [] if calibrate is None else _find(calibrate, notify)
+    shown = calibration if images is None else _find(images, notify)
     net, described = _described(model, target, request, preprocess, labels, postprocess)
     request.check_network(described)
-    how, channels = described.preprocess, described.network.in_channels
+    how, found_range = described.preprocess.with_range_of(shown if images is None else chain(calibration, shown))
+    if found_range is not None:
+        notify(found_range)
+    channels = described.network.in_channels
     if channels != 3 and (calibration or shown):
         raise CompoundNetError(f"{described.name} reads {channels} channels; images are for models that read 3 (RGB)")
 
@@ -233,6 +239,7 @@ def export(
             with_preprocessing=with_preprocessing,
             probability_difference=apart,
             floor=floor,
+            calibrated=len(calibration),
         )
 
 
@@ -332,9 +339,9 @@ def _move(file: Path, target: Path) -> int:
     return size
 
 
-def _find(paths: Paths) -> Sequence[Path]:
+def _find(paths: Paths, notify: Notify) -> Sequence[Path]:
     listed = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     gone = [path for path in listed if not Path(path).exists()]
     if gone:
         raise CompoundNetError(f"{os.fspath(gone[0])}: there is no such folder or image")
-    return find_images(listed)
+    return find_images(listed, notify=notify)
