@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+import torch
 from command import run
 from deep_images import RANGE, write_deep
 from PIL import Image
@@ -22,6 +23,7 @@ from compoundnet.data import open_dataset
 from compoundnet.models.tuning import INT8_FILE, TUNING_FILE, Tuning
 from compoundnet.runtime.timing import fastest
 from compoundnet.runtime.timing.rounds import Latency, summarise
+from compoundnet.train.teacher import Teacher
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +118,18 @@ def test_sessions_run_what_agrees(
     assert "28 images of photos, test" in session.choice.text()
     assert runtime.session(folder, precision="float32", threads=1).precision == "float32"
     assert runtime.session(folder, precision="int8", threads=1).precision == "int8"
+
+
+def test_a_tuned_model_teaches_in_float32(
+    tuned: tuple[Path, train.Tuned], photos: Path, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fastest, "time_rounds", timed("onnxruntime int8"))
+    images = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    model, fabric = models.read_folder(tuned[0]), train.launch(train.Hardware(accelerator="cpu"))
+    images = images[..., : model.preprocess.size, : model.preprocess.size]
+    found = Teacher(model, open_dataset(photos).split("train"), fabric, features=False).teach(images)
+    expected = runtime.session(model, precision="float32", threads=1)(images.numpy())
+    np.testing.assert_allclose(found.logits.numpy(), expected, rtol=0, atol=1e-3 * np.abs(expected).max())
 
 
 def test_sessions_do_not_run_what_does_not_agree(

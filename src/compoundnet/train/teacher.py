@@ -80,10 +80,10 @@ class Teacher:
         self._model, self._train, self._fabric = model, train, fabric
         self._classes = torch.from_numpy(check_teacher(model, train)).to(fabric.device)
         self._features = features
-        # On a CPU the fastest backend predicts, which gives no features.
+        # On a CPU the fastest backend predicts, which gives no features; in float32, also for a tuned model.
         by_torch = features or fabric.device.type != "cpu"
         self._net = load(model).to(fabric.device, memory_format=torch.channels_last) if by_torch else None  # type: ignore[call-overload]
-        self._logits = None if by_torch else logits_function(open_outputs(model, fabric, None, None, _BATCH))
+        self._logits = None if by_torch else logits_function(open_outputs(model, fabric, None, None, _BATCH, "float32"))
         self._whole: Taught | None = None
         self._unread = np.empty(0, np.int64)  # numbers of the images that it could not see
 
