@@ -244,7 +244,10 @@ def predict_readable(
     if tolerance is not None and len(read) < len(split):
         errors = sorted(gathered(fabric, errors))
         if not len(read):
-            raise CompoundNetError(f"no {tolerance.kind} image can be read, such as {errors[0]}")
+            raise CompoundNetError(
+                f"no {tolerance.kind} image can be read, such as {errors[0]}. `compoundnet data check` lists every such"
+                " image; repair them"
+            )
         if len(errors) > tolerance.most:
             raise too_many_unreadable(tolerance.most, errors[0], training=True, kind=tolerance.kind)
         tolerance.notify(left_out_text(errors, len(split), tolerance.kind))

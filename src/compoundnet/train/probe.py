@@ -85,7 +85,9 @@ def test_probe(
         watcher.evaluation_ended()
     readable = np.isfinite(vectors).all(axis=1)
     if not readable.any():
-        raise CompoundNetError(f"none of the {len(task.test):,} test images can be read")
+        raise CompoundNetError(
+            "no test image can be read. `compoundnet data check` lists every such image; repair them"
+        )
     logits, labels = probe.logits(vectors[readable]), task.test.labels[readable]
     if task.multilabel:
         return label_predictions(logits.astype(np.float64), labels, postprocess)
