@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 import pytest
-from lightning_fabric.accelerators import MPSAccelerator
+from lightning_fabric.accelerators.mps import MPSAccelerator
 from small_train import small_dataset, small_network
 
 from compoundnet.base import CompoundNetError
