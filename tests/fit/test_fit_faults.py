@@ -59,9 +59,12 @@ def test_an_image_that_vanishes_while_it_runs(folder: Path, tmp_path: Path, name
 def test_too_many_test_images_that_vanish(folder: Path, tmp_path: Path) -> None:
     """The answer stands, without its accuracy, until the same command is run again."""
     said, models, gone = list[str](), write_models(tmp_path), sorted((folder / "test").glob("*/*.png"))[:11]
-    result = fit(
-        folder, tmp_path / "best", models=models, notify=changing(lambda: [file.unlink() for file in gone], said)
-    )
+
+    def vanish() -> None:
+        for file in gone:
+            file.unlink()
+
+    result = fit(folder, tmp_path / "best", models=models, notify=changing(vanish, said))
     assert result.answer is not None
     text = "the answer is not judged on the test images: an image cannot be read: dark/000.png: cannot be read: No such"
     assert result.answer.result is None and not result.finished
