@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
+import struct
 import sys
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import h5py
 import numpy as np
 import onnx
 import torch
 from PIL import Image
+from safetensors.numpy import save_file
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
@@ -192,6 +196,71 @@ def linked_output(folder: Path) -> None:
     (folder / "out.onnx").symlink_to(folder / "kept" / "real.onnx")
 
 
+def wrapped_postscript(folder: Path) -> None:
+    """PostScript inside an image of another format, and a stand-in for Ghostscript."""
+    model(folder)
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
+    fields = [(3, 20, b"\0\x0a"), (3, 30, b"\0\x0a"), (3, 60, b"\x01\0"), (3, 120, b"\x05"), (8, 10, eps)]
+    content = b"".join(struct.pack(">BBBH", 0x1C, *place, len(value)) + value for *place, value in fields)
+    (folder / "photo.jpg").write_bytes(content)
+    (folder / "gs").write_text("#!/bin/sh\ntouch code-ran\n")
+    (folder / "gs").chmod(0o755)
+
+
+def many_scans(folder: Path) -> None:
+    """A baseline JPEG of 49 megapixels whose scans hold a colour channel each."""
+    model(folder)
+    Image.new("RGB", (7000, 7000)).save(folder / "photo.jpg", subsampling=0)
+    content = (folder / "photo.jpg").read_bytes()
+    scan = b"".join(b"\xff\xda\0\x08\x01" + bytes([channel]) + b"\0\0\x3f\0" for channel in (1, 2, 3))
+    (folder / "photo.jpg").write_bytes(content[: content.index(b"\xff\xda")] + scan * 600_000 + b"\xff\xd9")
+
+
+def with_large_weights(folder: Path) -> None:
+    """An archive with the weight of a convolution unpacked to 3 GB."""
+    archive(lambda _, old: old)(folder)
+    with zipfile.ZipFile(folder / "hostile.pt2") as old:
+        top = old.namelist()[0].partition("/")[0]
+        config = json.loads(old.read(f"{top}/data/weights/model_weights_config.json"))
+    next(iter(config["config"].values()))["path_name"] = "large"
+    changed = json.dumps(config).encode()
+    with (
+        zipfile.ZipFile(folder / "hostile.pt2") as old,
+        zipfile.ZipFile(folder / "new.pt2", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as new,
+    ):
+        for name in old.namelist():
+            new.writestr(name, changed if name.endswith("model_weights_config.json") else old.read(name))
+        with new.open(f"{top}/data/weights/large", "w", force_zip64=True) as entry:
+            for _ in range(3 << 10):
+                entry.write(bytes(1 << 20))
+    (folder / "new.pt2").replace(folder / "hostile.pt2")
+
+
+def with_empty_weights(folder: Path) -> None:
+    """A Keras file of 5 MB with 2,000 weights of 5 MB each, of which none is stored."""
+    with h5py.File(folder / "weights.h5", "w") as file:
+        file.attrs["layer_names"] = ["stem_conv"]
+        layer = file.create_group("stem_conv")
+        layer["large:0"] = np.zeros(5 << 18, np.float32)
+        for number in range(2000):
+            layer.create_dataset(f"kernel_{number}:0", (5 << 18,), "f4", chunks=(5 << 18,))
+
+
+def with_large_description(folder: Path) -> None:
+    """An ONNX file whose network is 30 MB of empty tables."""
+    model(folder)
+    runtime.export(models.open_folder(folder / "model"), folder / "m.onnx")
+    proto = onnx.load(folder / "m.onnx")
+    entry = next(entry for entry in proto.metadata_props if entry.key == "compoundnet.network")
+    entry.value = "".join(f"[a{number}]\n" for number in range(3_000_000))
+    (folder / "hostile.onnx").write_bytes(proto.SerializeToString())
+
+
+def many_stems(folder: Path) -> None:
+    state = {f"x{number}.stem.conv.weight": np.zeros((1, 1, 1, 1), np.float32) for number in range(20_000)}
+    save_file(state, folder / "weights.safetensors")
+
+
 PREDICT = ("predict", "model", "photo.jpg")
 FORK = """
 import os, sys, numpy as np, compoundnet as cn
@@ -215,6 +284,29 @@ CASES = (
     Case(
         "a `.pt2` file whose weights are a pickle", "ran its code, printed probabilities, exit code 0",
         ("predict", "hostile.pt2", "photo.jpg"), with_pickled_weights,
+    ),
+    Case(
+        "an image that wraps PostScript", "ran Ghostscript on it, where it is installed", PREDICT, wrapped_postscript,
+        environment={"PATH": f".{os.pathsep}{os.environ['PATH']}"},
+    ),
+    Case(
+        "a JPEG of 1.8 million scans of one channel each", "hours", PREDICT, many_scans, unbounded=True,
+    ),
+    Case(
+        "a `.pt2` file with a weight that unpacks to 3 GB", "7.2 GB, 30 s, exit code 0",
+        ("predict", "hostile.pt2", "photo.jpg"), with_large_weights, unbounded=True,
+    ),
+    Case(
+        "a Keras file with 2,000 weights of 5 MB that are not stored", "11 GB, 40 s",
+        ("models", "convert", "weights.h5", "-o", "out"), with_empty_weights, unbounded=True,
+    ),
+    Case(
+        "3 million tables in the metadata of an `.onnx` file", "2.9 GB, 49 s",
+        ("predict", "hostile.onnx", "photo.jpg"), with_large_description, unbounded=True,
+    ),
+    Case(
+        "a checkpoint of 20,000 tensors named like a stem", "195 s",
+        ("models", "convert", "weights.safetensors", "-o", "out"), many_stems, unbounded=True,
     ),
     Case(
         "`repeats = 1000000` in a network", "6.6 GB after 60 s", PREDICT,
