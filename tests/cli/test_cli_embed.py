@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command import run
+from deep_images import write_deep
 from PIL import Image
 from pyarrow import parquet  # type: ignore[import-untyped]
 from small_model import write_small_model
@@ -55,6 +56,16 @@ def test_features_and_neighbours(model: Path, photos: Path, tmp_path: Path) -> N
     (answer,) = document["queries"]
     assert answer["path"] == str(photos / "1.png")
     assert len(answer["nearest"]) == 2 and answer["nearest"][0]["similarity"] < 1
+    assert document["notes"] == []
+
+
+def test_what_was_left_out_and_assumed_is_in_the_document_too(model: Path, tmp_path: Path) -> None:
+    images = write_deep(tmp_path / "deep", ("dark",), 2)
+    (images / "raw.CR2").touch()
+    done = run("embed", model, images, "--query", images / "dark" / "1.png", "--json")
+    notes = json.loads(done.stdout)["notes"]
+    assert notes == done.stderr.splitlines()
+    assert "1 .cr2" in notes[0] and "0 to 4095 is assumed" in notes[1]
 
 
 @pytest.mark.parametrize(

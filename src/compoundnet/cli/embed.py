@@ -82,12 +82,15 @@ def embed(
     written = Path(images[0]) if len(images) == 1 and Path(images[0]).suffix.lower() in runtime.FEATURE_FILES else None
     if written is not None and (output is not None or not queries):
         raise typer.BadParameter(f"{written} holds features already: give a --query alone", param_hint="--output")
-    files = [] if written is not None else data.find_images(images, notify=note)
+    notes: list[str] = []
+    files = [] if written is not None else data.find_images(images, notify=notes.append)
     embedder = runtime.Embedder(
         model, backend=backend, precision=precision, threads=threads, device=device,
         allow_truncated=allow_truncated, value_range=parse_range(value_range),
     )  # fmt: skip
     if (text := embedder.find_range(chain(files, queries or []))) is not None:
+        notes.append(text)
+    for text in notes:
         note(text)
     asked = {str(query): embedder(query) for query in queries or []}
     found = runtime.Nearest(asked, nearest) if asked else None
@@ -108,6 +111,7 @@ def embed(
                 "queries": [
                     {"path": path, "nearest": [one._asdict() for one in near]} for path, near in neighbours.items()
                 ],
+                "notes": notes,
             }
         )
     else:
