@@ -192,6 +192,22 @@ def test_between_two_renames_nothing_is_lost(tmp_path: Path, kind: str, renames:
         assert files_of(folder) == dict.fromkeys(names, b"old" if number < renames else b"new")
 
 
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root gives a folder to another user")
+def test_what_another_user_calls_scratch_replaces_nothing(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    scratch = shared / ".target.abcdefgh.part"
+    (scratch / scratch.name).mkdir(parents=True)
+    (scratch / scratch.name / "target").write_bytes(b"planted")
+    os.chown(scratch, 65534, 65534)
+    (shared / "link").symlink_to(scratch)
+    (shared / "link").rename(shared / ".target.12345678.part")
+    os.chown(shared / ".target.12345678.part", 65534, 65534, follow_symlinks=False)
+    write_whole(shared / "target", b"own")
+    remove_all_scratch(shared)
+    assert (shared / "target").read_bytes() == b"own"
+    assert scratch.is_dir()
+
+
 def test_an_error_between_two_renames_puts_the_old_back(tmp_path: Path) -> None:
     write_whole(tmp_path / "target" / "content", b"old")
     with pytest.raises(UnwritableError), whole_folder(tmp_path / "target") as part:

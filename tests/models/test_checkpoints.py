@@ -305,7 +305,7 @@ class Compared(str):
 def test_many_prefixes_are_not_compared_with_every_name() -> None:
     """A file of 100,000 tensors named like a stem would take hours."""
     stem = torch.zeros(1, 1, 1, 1)
-    state = {Compared(f"x{number}.conv_stem.weight"): stem for number in range(2000)}
+    state: dict[str, Tensor] = {Compared(f"x{number}.conv_stem.weight"): stem for number in range(2000)}
     found = without_prefix(state)
     assert found.prefix == "" and len(found.state) == 2000
     assert Compared.times <= 10 * len(state)

@@ -6,8 +6,8 @@
 - A link is followed: what it points to is replaced, and the link stays. A device or a pipe is written to.
 - A folder, or several files, are replaced in several steps. Whatever comes between them, what was there before is put
   back.
-- A scratch folder is locked while its process lives. Those of killed processes are removed by the next process that
-  writes into the same folder, which puts back what they hold of a replacement that they did not finish.
+- A scratch folder is locked while its process lives. Those of killed processes are removed by the next process of the
+  same user that writes into the same folder, which puts back what they hold of a replacement that was not finished.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def replace_together(scratch: Path, moves: Mapping[Path, Path]) -> None:
     held = _held(scratch)
     held.mkdir()
     # The last first: after a kill, a file that needs another is there only with that other.
-    for target in reversed(moves.values()):
+    for target in reversed(list(moves.values())):
         if os.path.lexists(target):
             target.rename(held / target.name)
     for new, target in moves.items():
@@ -259,4 +259,14 @@ def _remove(folder: Path, names: str) -> None:
 
 def _scratch_in(folder: Path, names: str) -> list[Path]:
     # Match exactly the number of random characters of mkdtemp: `*` would also match other targets, such as NAME.v2.
-    return list(folder.glob(f".{names}.{'?' * _RANDOM}{_SUFFIX}"))
+    return [path for path in folder.glob(f".{names}.{'?' * _RANDOM}{_SUFFIX}") if _is_own(path)]
+
+
+def _is_own(scratch: Path) -> bool:
+    """Whether this user made it: what another one has put into a shared folder must not replace anything here."""
+    if not hasattr(os, "geteuid"):  # Windows
+        return True
+    try:
+        return scratch.lstat().st_uid == os.geteuid()
+    except FileNotFoundError:  # another process has removed it
+        return False

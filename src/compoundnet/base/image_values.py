@@ -221,10 +221,10 @@ def deep_values(image: Image.Image, again: Callable[[], Image.Image | None] | No
             colours += np.asarray(low)[..., :3]
             return colours
     image.load()
+    values: NDArray[Any] = np.asarray(image)
     if image.mode == "F":
-        return np.nan_to_num(np.asarray(image), posinf=0, neginf=0)
-    values = np.asarray(image)
-    if isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        values = np.nan_to_num(values, posinf=0, neginf=0)
+    elif isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
         values = int((stated_range(image) or _FULL)[1]) - values.astype(np.int64)  # PIL inverts 8 bits only
     return values
 
