@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from deep_images import write_deep
 from grey_images import CLASSES, images, write_models
+from PIL import Image
 
 from compoundnet.data import Dataset, Split, open_dataset
 from compoundnet.data.sources import Arrays
@@ -95,3 +100,17 @@ def test_test_images_that_cannot_be_read_are_not_counted(tmp_path: Path) -> None
     assert found.answer.mistakes
     for mistake in found.answer.mistakes:
         assert test.image_name(mistake.index) == mistake.image and CLASSES[test.labels[mistake.index]] == mistake.truth
+
+
+def test_images_of_12_bits_are_read_with_one_range_in_every_step(tmp_path: Path) -> None:
+    """Also by the pictures of the mistakes in the report; a line says which."""
+    photos = write_deep(tmp_path / "photos", ("dark", "light"), 20)
+    for number in range(4, 12):  # of the other class, so that there are mistakes
+        (photos / "dark" / f"{number}.png").rename(photos / "light" / f"other-{number}.png")
+    found = fit(open_dataset(photos), tmp_path / "best", models=write_models(tmp_path)[:1])
+    assert any("4095" in note for note in found.notes)
+    assert found.answer is not None and found.answer.mistakes
+    page = (tmp_path / "best.fit" / "report.html").read_text()
+    pictures = [base64.b64decode(text) for text in re.findall(r'data:image/jpeg;base64,([^"]+)', page)]
+    levels = [float(np.asarray(Image.open(io.BytesIO(one)).convert("L")).mean()) for one in pictures]
+    assert pictures and any(level == pytest.approx(255 * 400 / 4095, abs=8) for level in levels), "not read as 16 bits"

@@ -78,10 +78,10 @@ def fit(
     check_format(format)
     folder = fit_folder(target)
     check_target(target, replace or (folder / FIT_FILE).exists())
-    dataset = _checked(data)
+    dataset, assumed = _checked(data)
     try:
         with FileLock(make_folder(folder) / "lock", blocking=False):
-            said: list[str] = []
+            said = [assumed] if assumed is not None else list[str]()
             opened = open_models(models, folder, said.append)
             new = Fit(
                 dataset.name, dataset.text(), identity_of(dataset), limits, threads, processor(), format,
@@ -131,7 +131,7 @@ def join_fit(
         CompoundNetError: The images are other ones, a model that the fit starts from is not among those here or has
             other weights, or the storage cannot be used.
     """
-    dataset, target = _checked(data), Path(output)
+    (dataset, _), target = _checked(data), Path(output)
     folder = make_folder(fit_folder(target))
     work = work_folder(target, identity_of(dataset))
     starts = StartingModels(open_models(models, folder, notify), dataset.split("train"), work / "inherited")
@@ -150,12 +150,13 @@ def join_fit(
     return join_race(trainings, storage, target.name, notify)
 
 
-def _checked(data: str | os.PathLike[str] | Dataset) -> Dataset:
+def _checked(data: str | os.PathLike[str] | Dataset) -> tuple[Dataset, str | None]:
+    """The data, read with one range by all steps, and a note if that had to be found."""
     dataset = data if isinstance(data, Dataset) else open_dataset(data)
     if "train" not in dataset.splits:
         raise CompoundNetError(f"{dataset.name} has no training images to choose a classifier by")
     check_classes(dataset.split("train"), dataset.name)
-    return dataset
+    return dataset.with_range(None)
 
 
 def _begin(new: Fit, target: Path, work: Path, *, anew: bool, notify: Notify) -> Fit:
