@@ -246,6 +246,17 @@ def test_content_that_is_no_efficientnet_is_refused(
         read_keras(rewritten(change, tmp_path), tiny_network())
 
 
+def test_a_group_in_several_places_is_not_followed_through_all_of_them(tmp_path: Path) -> None:
+    """A file of 20 kB took hours."""
+    with h5py.File(tmp_path / "many.weights.h5", "w") as file:
+        around = file.create_group("layers")
+        for depth in range(40):
+            around["a"] = around["b"] = file.create_group(f"inner_{depth}")
+            around = around["a"].create_group("layers")
+    with pytest.raises(CompoundNetError, match="is in several places of the file"):
+        read_keras(tmp_path / "many.weights.h5", tiny_network())
+
+
 def test_links_to_other_files_are_not_followed(tmp_path: Path) -> None:
     def link(file: h5py.File) -> None:
         del file["stem_bn"]

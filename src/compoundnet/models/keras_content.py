@@ -149,6 +149,7 @@ def _numbered(
     names = _layer_names(root, path, network, stated)
     rescalings = 0
     for layer in root:
+        reader.enter(root[layer])
         if layer in inner:
             rescalings += _numbered(root[layer], path, network, stated.get(layer, {}), tensors, reader)
             continue
@@ -259,6 +260,13 @@ class _Reader:
         self._path = path
         self._limit = max(limits.METADATA_BYTES, limits.UNPACKED * path.stat().st_size)
         self._read = 0
+        self._groups = set[Any]()
+
+    def enter(self, group: Any) -> None:
+        """Raise a CompoundNetError for a group that is in several places: a small file can hold it in millions."""
+        if group in self._groups:
+            raise CompoundNetError(f"{self._path}: {group.name} is in several places of the file; it was not read")
+        self._groups.add(group)
 
     def array(self, dataset: Any) -> _Array:
         """A dataset's content, if it is really in this file."""
