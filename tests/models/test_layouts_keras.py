@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import torch
 from fixture_network import FIXTURES, check_close, logits, tiny_network
 
 from compoundnet.arch import Network, SeparableConv, Stage, Stem, network
@@ -227,9 +229,22 @@ def of_many_empty_weights(file: h5py.File) -> None:
         file["stem_bn/stem_bn"].create_dataset(f"more_{number}:0", (1 << 19,), "f4", chunks=(1 << 19,))
 
 
+def of_a_chunk_that_unpacks_to_more(file: h5py.File) -> None:
+    del file["stem_bn/stem_bn/beta:0"]
+    made = file["stem_bn/stem_bn"].create_dataset("beta:0", (8,), "f4", chunks=(8,), compression="gzip")
+    made.id.write_direct_chunk((0,), zlib.compress(bytes(1 << 20)))
+
+
+def compressed_in_another_way(file: h5py.File) -> None:
+    del file["stem_bn/stem_bn/beta:0"]
+    file["stem_bn/stem_bn"].create_dataset("beta:0", data=np.zeros(8, np.float32), compression="lzf")
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
+        (of_a_chunk_that_unpacks_to_more, "beta:0 unpacks to more than its own size"),
+        (compressed_in_another_way, "beta:0 is compressed in another way than gzip"),
         (without_normalization, "no Rescaling and Normalization layers"),
         (no_keras, "without Keras layers in it"),
         (of_text, r"stem_bn/beta:0 holds \|S1 instead of floating-point"),
@@ -244,6 +259,21 @@ def test_content_that_is_no_efficientnet_is_refused(
 ) -> None:
     with pytest.raises(CompoundNetError, match=says):
         read_keras(rewritten(change, tmp_path), tiny_network())
+
+
+def test_a_compressed_file_is_read(tmp_path: Path) -> None:
+    def compress(file: h5py.File) -> None:
+        names: list[str] = []
+        file.visititems(lambda name, item: names.append(name) if getattr(item, "shape", ()) else None)
+        for name in names:
+            values = file[name][()]
+            del file[name]
+            file.create_dataset(name, data=values, compression="gzip", shuffle=True, fletcher32=True)
+
+    expected = read_keras(KERAS / "keras2.h5", tiny_network()).state
+    found = read_keras(rewritten(compress, tmp_path), tiny_network()).state
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
 def test_a_group_in_several_places_is_not_followed_through_all_of_them(tmp_path: Path) -> None:

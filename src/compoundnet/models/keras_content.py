@@ -7,8 +7,10 @@ by type and number, in newer versions with their names), and `.keras` (a zip wit
 from __future__ import annotations
 
 import json
+import math
 import re
 import zipfile
+import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -46,6 +48,9 @@ _TYPE_OF = {
     "norm": "batch_normalization",
     "dense": "dense",
 }
+# HDF5's numbers of filters: gzip, and two that do not change the size, the order of bytes and a checksum.
+_DEFLATE = 1
+_FILTERS = {_DEFLATE, 2, 3}
 NORMALIZATION, _RESCALING = re.compile(r"normalization(_\d+)?"), re.compile(r"rescaling(_\d+)?")
 
 
@@ -276,10 +281,30 @@ class _Reader:
             raise CompoundNetError(
                 f"{self._path}: {dataset.name} holds {dataset.dtype} instead of floating-point numbers"
             )
-        self._read += dataset.nbytes
+        chunk = 0 if dataset.chunks is None else math.prod(dataset.chunks) * dataset.dtype.itemsize
+        self._read += max(dataset.nbytes, chunk)
         if self._read > self._limit:
             raise CompoundNetError(
                 f"{self._path}: its weights unpack to more than {format_bytes(self._limit)}, which is far more than the"
                 f" file holds; {dataset.name} was not read. Save the model again with Keras"
             )
+        self._check_filters(dataset, chunk)
         return np.asarray(dataset)
+
+    def _check_filters(self, dataset: Any, chunk: int) -> None:
+        """Raise a CompoundNetError if a compressed dataset unpacks to more bytes than each of its chunks has: HDF5
+        unpacks all that is stored of a chunk, up to a thousand times as much."""
+        how = dataset.id.get_create_plist()
+        filters = [how.get_filter(number)[0] for number in range(how.get_nfilters())]
+        if set(filters) - _FILTERS or filters.count(_DEFLATE) > 1:
+            raise CompoundNetError(
+                f"{self._path}: {dataset.name} is compressed in another way than gzip; it was not read. Write the file"
+                " again without compression: h5repack -f NONE FILE NEW"
+            )
+        for place in dataset.iter_chunks() if _DEFLATE in filters else ():
+            _, stored = dataset.id.read_direct_chunk(tuple(part.start for part in place))
+            if len(zlib.decompressobj().decompress(stored, chunk + 1)) > chunk:
+                raise CompoundNetError(
+                    f"{self._path}: {dataset.name} unpacks to more than its own size; it was not read. The file is"
+                    " damaged: get it again"
+                )
