@@ -92,3 +92,11 @@ def test_nothing_is_written_where_an_image_is_gone(tmp_path: Path) -> None:
     with pytest.raises(CompoundNetError, match=r"3\.jpg: cannot be read: No such file.*nothing was written"):
         write_shards(dataset, tmp_path / "shards")
     assert [path.name for path in tmp_path.iterdir()] == ["pets"]
+
+
+def test_an_index_of_millions_of_tables_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    folder = write_shards(open_dataset(write_classes(tmp_path / "pets", 3)), tmp_path / "shards")
+    with (folder / "shards.toml").open("a") as file:
+        file.write("".join(f"[a{number}]\n" for number in range(500_000)))
+    with pytest.raises(CompoundNetError, match="limit"):
+        open_dataset(folder)

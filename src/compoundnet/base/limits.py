@@ -8,6 +8,8 @@ from __future__ import annotations
 # A TOML document: networks, preprocessing, recipes, studies. Nested brackets and the parts of a dotted key together.
 TOML_BYTES = 1 << 18
 TOML_DEPTH = 32
+# The index of shards: the names of 21,843 classes take 1 MB.
+SHARD_INDEX_BYTES = 4 << 20
 # Digits of a number; 64 bits need 20.
 NUMBER_DIGITS = 400
 # The metadata of an exported file, the header of a weights file, a text file of labels, a JSON document.

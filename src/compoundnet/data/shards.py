@@ -93,7 +93,7 @@ def write_shards(
 def open_shards(folder: Path) -> Dataset:
     """Open a folder written by `write_shards`. Raises CompoundNetError if a shard is missing or truncated."""
     try:
-        index = decode_toml(read_file(folder / _INDEX, limits.METADATA_BYTES), _Index, str(folder / _INDEX))
+        index = decode_toml(read_file(folder / _INDEX, limits.SHARD_INDEX_BYTES), _Index, str(folder / _INDEX))
         splits = {name: _open_split(folder, name, index) for name in index.shards}
     except (*ZIP_ERRORS, KeyError, ValueError) as error:
         if isinstance(error, CompoundNetError):
