@@ -170,8 +170,8 @@ def _unreadable(facts: Mapping[str, ImageFacts]) -> Iterable[Finding]:
         f"training stops if more than {_MOST_BAD} images of an epoch or of those held out are unreadable, and does not"
         " measure its model if more test images are: repair or remove them, or allow for N with --set max_bad=N"
         if too_many
-        else f"left out and named, as training does with up to {_MOST_BAD} unreadable images of a split; evaluate stops"
-        " at one: repair or remove them"
+        else f"training leaves out up to {_MOST_BAD} unreadable images of a split and names them, and evaluate stops at"
+        " one: repair or remove them"
     )
     for kind, name, one, many in (
         ("empty", "empty files", "has no bytes", "have no bytes"),
