@@ -75,7 +75,7 @@ def test_every_bad_image_is_named_with_its_reason(tmp_path: Path) -> None:
         ("train/dog/2.jpg: is not an image in a format that can be read",),
     )
     assert finding(check, "empty files").examples == (("test/dog/0.jpg: is empty",),)
-    assert "left out and named, as training does with up to 10" in finding(check, "empty files").training
+    assert "training leaves out up to 10 unreadable images" in finding(check, "empty files").training
     assert sum(steps) == 12
 
 
