@@ -41,6 +41,23 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> str:
     return file.as_uri()
 
 
+@pytest.mark.parametrize(
+    ("enough", "said"),
+    [
+        (None, "the larger of those that are equal within one standard error"),
+        (0.905, "the fastest of those that reach 90.5 %"),
+    ],
+)
+def test_it_says_what_goes_on_in_a_race(tmp_path: Path, enough: float | None, said: str) -> None:
+    one = Candidate("efficientnet-lite0", 32, "float32", 4_000_000, 7_000_000, 10**7, 16 * 10**6)
+    state = Fit(
+        "greys", "", "0", Limits(min_accuracy=enough), 1, "a processor", screened=(Screened(one, 2.0, 0.5),),
+        rungs=(Rung(2, 10, ((one, 0.5),)),),
+    )  # fmt: skip
+    write_fit_report(state, tmp_path / "report.html", None)
+    assert said in (tmp_path / "report.html").read_text()
+
+
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
 def test_it_fits_loads_and_is_legible(report: str, width: int, dark: bool) -> None:
