@@ -233,11 +233,11 @@ def _right(net: Any, split: Any, how: Any, fabric: Any) -> NDArray[np.bool_]:
     """bool[images]: whether each is classified correctly."""
     from compoundnet.train import counts
 
-    found = counts.predict_images(
+    found = counts.predict_readable(
         counts.on_device(net, fabric), lambda logits, labels, _: (logits.argmax(1) == labels)[:, None], split, how,
         fabric, columns=1, batch=100,
     )  # fmt: skip
-    return found[:, 0] > 0
+    return found.values[:, 0] > 0
 
 
 def _choice(right: list[NDArray[np.bool_]], images: int) -> Choice:

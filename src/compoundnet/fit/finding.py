@@ -131,7 +131,9 @@ def join_fit(
         CompoundNetError: The images are other ones, a model that the fit starts from is not among those here or has
             other weights, or the storage cannot be used.
     """
-    (dataset, _), target = _checked(data), Path(output)
+    (dataset, assumed), target = _checked(data), Path(output)
+    if assumed is not None:
+        notify(assumed)
     folder = make_folder(fit_folder(target))
     work = work_folder(target, identity_of(dataset))
     starts = StartingModels(open_models(models, folder, notify), dataset.split("train"), work / "inherited")

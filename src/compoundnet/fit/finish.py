@@ -109,7 +109,7 @@ class Finish:
         held = HeldOut(float(found.tuned.mean()), float(found.probed.mean()), len(task.held))
         said = f"{candidate}, fine-tuned: {held.accuracy:.1%} of {held.images:,} held-out training images right"
         if self._is_cheaper_probe(held) or not found.better(self._epochs_on_all(candidate) is not None):
-            self._say(f"{said}, the probe {held.probe:.1%}, so {self._before} stays")
+            self._say(f"{said}, the probe {held.probe:.1%}, so {self._state.standing} stays")
             return False
         self._say(f"{said}, the probe {held.probe:.1%}")
         taught: _Taught | None = None
@@ -147,11 +147,6 @@ class Finish:
             self.winner = Winner(candidate, deployed, on_all, lesson)
         return False
 
-    @property
-    def _before(self) -> str:
-        answer = self._state.answer
-        return "the fine-tuned network of before" if answer is not None and answer.fine_tuned else "the probe"
-
     def _is_cheaper_probe(self, held: HeldOut) -> bool:
         """Whether a probe reaches the accuracy that suffices, and the network, which is faster, does not."""
         enough, best = self._state.limits.min_accuracy, self._state.ranking[0]
@@ -165,8 +160,8 @@ class Finish:
         if self._state.limits.min_accuracy is not None or answer.held_out.accuracy <= found.accuracy:
             return False
         self._say(
-            f"{self._before} stays: {answer.candidate} has {answer.held_out.accuracy:.1%} of the held-out images right,"
-            f" {judged.screened.candidate} {found.accuracy:.1%}"
+            f"{self._state.standing} stays: {answer.candidate} has {answer.held_out.accuracy:.1%} of the held-out"
+            f" images right, {judged.screened.candidate} {found.accuracy:.1%}"
         )
         return True
 

@@ -214,6 +214,12 @@ class Fit(msgspec.Struct, frozen=True):
             *sorted(rest, key=lambda one: (-(one.accuracy or 0.0), one.candidate.macs)),
         ]
 
+    @property
+    def standing(self) -> str:
+        """What the answer is while nothing better is found, in words."""
+        tuned = self.answer is not None and self.answer.fine_tuned
+        return "the fine-tuned network of before" if tuned else "the probe"
+
     def noted(self, text: str) -> Fit:
         """Return this state with one more note."""
         return self if text in self.notes else msgspec.structs.replace(self, notes=(*self.notes, text))

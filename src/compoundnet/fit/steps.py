@@ -262,8 +262,7 @@ class Steps:
             except NoRaceError as error:
                 reason = str(error)
                 state = error.state
-        how = "fine-tuned network of before" if state.answer is not None and state.answer.fine_tuned else "probe"
-        text = f"{STAYS} the {how}: {reason}"
+        text = f"{STAYS} {state.standing}: {reason}"
         self._notify(text)
         return state.noted(text)
 

@@ -1,6 +1,6 @@
 """Counts of a network's correct predictions: whole numbers, summed exactly over any number of processes.
 
-(torchmetrics was considered: its distributed state would be the array of `predict_images`.)
+(torchmetrics was considered: its distributed state would be the array of `predict_readable`.)
 """
 
 from __future__ import annotations
@@ -159,36 +159,13 @@ def confusion_of(truth: NDArray[np.int64], predicted: NDArray[np.int64], classes
 
 
 def on_device(net: ConvNet, fabric: Fabric) -> Predict:
-    """Return a network as a function for `predict_images`, on this process's device."""
+    """Return a network as a function for `predict_readable`, on this process's device."""
 
     def predict(images: Tensor) -> Tensor:
         logits: Tensor = net(images.to(fabric.device, memory_format=torch.channels_last, non_blocking=True))
         return logits
 
     return predict
-
-
-def predict_images(
-    predict: Predict,
-    values: Callable[[Tensor, Tensor, Tensor], Tensor],
-    split: Split,
-    preprocess: Preprocess,
-    fabric: Fabric,
-    *,
-    columns: int,
-    batch: int = 64,
-    workers: int | None = 0,
-    progress: Progress = ignore,
-) -> NDArray[np.float64]:
-    """Predict every image of a split once, divided among the processes, and keep some values of each.
-
-    Args and returns as `predict_readable`, with a row for each image. Raises CompoundNetError at the first image that
-    cannot be read.
-    """
-    return predict_readable(
-        predict, values, split, preprocess, fabric,
-        columns=columns, batch=batch, workers=workers, progress=progress, tolerance=None,
-    ).values  # fmt: skip
 
 
 @torch.inference_mode()
@@ -200,7 +177,7 @@ def predict_readable(
     fabric: Fabric,
     *,
     columns: int,
-    tolerance: Tolerance | None,
+    tolerance: Tolerance | None = None,
     batch: int = 64,
     workers: int | None = 0,
     progress: Progress = ignore,

@@ -46,7 +46,7 @@ def open_outputs(
 
 
 def logits_function(run: Session) -> Predict:
-    """Return a session as a function for `predict_images`."""
+    """Return a session as a function for `predict_readable`."""
     return lambda images: torch.from_numpy(run(images.numpy()))
 
 

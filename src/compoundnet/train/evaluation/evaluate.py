@@ -18,7 +18,7 @@ from compoundnet.data.dataset import shortened
 from compoundnet.data.lookup import open_for_evaluation
 from compoundnet.data.model_classes import check_labelled, match_classes
 from compoundnet.models import Model, open_model
-from compoundnet.train.counts import predict_images
+from compoundnet.train.counts import predict_readable
 from compoundnet.train.evaluation.multi_label import MultiLabelReport, multi_label_report
 from compoundnet.train.evaluation.single_label import COLUMNS, SingleLabelReport, image_values, single_label_report
 from compoundnet.train.hardware import Hardware, launch
@@ -150,11 +150,11 @@ def evaluate(
     if run.choice is not None:
         notify(run.choice.text())
     if opened.postprocess.multilabel:
-        logits = predict_images(
+        logits = predict_readable(
             logits_function(run), lambda found, *_: found, images,
             opened.preprocess, fabric, columns=opened.network.num_classes, batch=batch, workers=workers,
             progress=progress,
-        )  # fmt: skip
+        ).values  # fmt: skip
         _check_finite(logits, opened)
         predictions = label_predictions(logits[:, mapping], images.with_several_labels().labels, opened.postprocess)
         labelled = multi_label_report(predictions, _names(opened, images, mapping), mapping, opened.postprocess)
@@ -162,11 +162,11 @@ def evaluate(
         return Evaluation(scores, images, labelled, run.backend, run.precision)
     place = torch.from_numpy(mapping).to(fabric.device)
     temperature = opened.postprocess.temperature
-    values = predict_images(
+    values = predict_readable(
         logits_function(run),
         lambda logits, labels, _: image_values(logits, place[labels], temperature), images, opened.preprocess, fabric,
         columns=COLUMNS, batch=batch, workers=workers, progress=progress,
-    )  # fmt: skip
+    ).values  # fmt: skip
     _check_finite(values, opened)
     report = single_label_report(values, _names(opened, images, mapping), temperature)
     accuracies = make_result(opened.network.name, dataset.name, report.counts, opened.name)

@@ -37,7 +37,7 @@ from compoundnet.runtime.backends.session import open_session
 from compoundnet.runtime.session_source import SessionSource, find_source
 from compoundnet.runtime.timing.agreement import spread
 from compoundnet.runtime.timing.fastest import time_ways
-from compoundnet.train.counts import predict_images
+from compoundnet.train.counts import predict_readable
 from compoundnet.train.hardware import Hardware, launch
 
 # Images on which int8 is calibrated.
@@ -217,10 +217,10 @@ def _measure(
         return torch.from_numpy(np.stack([*same, *right], axis=1))
 
     fabric = launch(Hardware(devices=1, accelerator="cpu"))
-    found = predict_images(
+    found = predict_readable(
         outputs, values, images, model.preprocess, fabric,
         columns=2 * len(ways), batch=_BATCH, workers=workers, progress=progress,
-    )  # fmt: skip
+    ).values  # fmt: skip
     agreed, right = np.split(found.mean(axis=0), 2)
     return agreed, right
 
