@@ -218,7 +218,10 @@ def main() -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     if given.smoke:
         given.data, given.budget, given.seeds, given.time, given.test = ["few"], [0.1], 1, 60.0, 5
+    from compoundnet.base.machine import keep_freed_memory
     from compoundnet.data import open_dataset
+
+    keep_freed_memory()  # as the commands `fit` and `train` do
 
     given.out.mkdir(parents=True, exist_ok=True)
     log = given.out / "fit.jsonl"

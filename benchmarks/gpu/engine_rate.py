@@ -24,7 +24,7 @@ from section import device, parse
 import compoundnet as cn
 from compoundnet.base.machine import cores
 from compoundnet.data import Split, open_dataset
-from compoundnet.data.loader import loader, worker_count
+from compoundnet.data.loader import loader, most_workers
 from compoundnet.data.training_transform import TrainingTransform
 from compoundnet.train import Hardware, Recipe, Watcher, find_recipe, launch, plan_task, train
 
@@ -80,7 +80,7 @@ def train_rate(data: Path, recipe: Recipe, network: cn.Network, workers: int, wa
 
 def main() -> None:
     section = parse(__doc__)
-    smoke, workers = section.smoke, 1 if section.smoke else worker_count(10**6, training=True)
+    smoke, workers = section.smoke, 1 if section.smoke else most_workers()
     size, batch, count, links = (64, 4, 24, 2) if smoke else (224, 256, 4000, 10)
     steps, warm = (6, 2) if smoke else (70, 20)
     b0 = cn.network("efficientnet-b0")

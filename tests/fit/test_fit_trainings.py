@@ -21,6 +21,7 @@ from compoundnet.fit.state import Answer, HeldOut
 from compoundnet.fit.trainings import EPOCHS, EPOCHS_SCALED, LEAST_STEPS, Lesson, Trainings, key
 from compoundnet.models import ModelFolder, load, open_folder
 from compoundnet.train import Task, evaluate, train
+from compoundnet.train.frozen import early_stages
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +48,12 @@ def test_few_images_are_seen_more_often(made: Trainings, candidate: Candidate) -
     assert many.usual(candidate) == EPOCHS
     assert many._replace(fresh=frozenset([key(candidate)])).usual(candidate) == EPOCHS_SCALED
     assert made.epochs(candidate) == 3
+
+
+def test_the_early_stages_of_a_pretrained_network_are_not_trained(made: Trainings, candidate: Candidate) -> None:
+    assert made.task(candidate).recipe.frozen_stages == early_stages(made.starts[key(candidate)].network) > 0
+    inherited = made._replace(fresh=frozenset([key(candidate)]))
+    assert inherited.task(candidate).recipe.frozen_stages == 0
 
 
 def test_a_winner_goes_on_from_where_it_was(

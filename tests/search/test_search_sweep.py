@@ -185,7 +185,7 @@ def test_only_the_first_process_tells_of_the_sweep(
     task = plan_task(recipe(), data(), network=small_network())
     for rank in ("0", "1"):
         monkeypatch.setenv(variable, rank)
-        assert cli._sweep(task.recipe, task, data(), given, Hardware(), 0) == (task.recipe, ["the best is ..."])
+        assert cli._sweep(task.recipe, task, data(), given, Hardware()) == (task.recipe, ["the best is ..."])
         assert ("the best is" in capsys.readouterr().err) == (rank == "0")
 
 

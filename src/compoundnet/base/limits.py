@@ -5,8 +5,9 @@ They are far above what networks, recipes and images need. docs/security.md list
 
 from __future__ import annotations
 
-# A TOML document: networks, preprocessing, recipes, studies. Nested brackets and the parts of a dotted key together.
-TOML_BYTES = 1 << 18
+# A TOML document: networks, preprocessing, recipes, studies; the thresholds of 50,000 labels. Nested brackets and the
+# parts of a dotted key together.
+TOML_BYTES = 1 << 20
 TOML_DEPTH = 32
 # The index of shards: the names of 21,843 classes take 1 MB.
 SHARD_INDEX_BYTES = 4 << 20

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from compoundnet.base import CompoundNetError, parse_bytes, parse_count, parse_duration
+from compoundnet.base.machine import keep_freed_memory
 from compoundnet.cli.options import (
     DATA_HELP,
     FORMAT_HELP,
@@ -118,6 +119,7 @@ def fit(
     a file, timed once more, and evaluated once on the test images; FOLDER.fit holds
     the report. `fit join DATA --storage URL -o NAME` works on the race of another machine.
     """
+    keep_freed_memory()
     from compoundnet import fit as fitting  # noqa: PLC0415  torch, which the help does without
     from compoundnet.data import open_dataset  # noqa: PLC0415  as above
 

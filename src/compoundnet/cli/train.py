@@ -211,7 +211,6 @@ def _train(recipe: Recipe, given: _Given, hardware: Hardware, json: bool) -> Non
     keep_freed_memory()
     from compoundnet.data import open_dataset  # noqa: PLC0415  numpy and torch, which the help does without
     from compoundnet.data.copies import copies_remark  # noqa: PLC0415
-    from compoundnet.data.loader import worker_count  # noqa: PLC0415
     from compoundnet.models import open_folder  # noqa: PLC0415
 
     # Independent of the recipe's seed, so that runs with other seeds, and `evaluate`, hold out the same test images.
@@ -222,10 +221,9 @@ def _train(recipe: Recipe, given: _Given, hardware: Hardware, json: bool) -> Non
     task = training.plan_task(
         recipe, dataset, network=network, start=start, teacher=teacher, calibrated=given.calibrate
     )
-    workers = given.workers if given.workers is not None else worker_count(len(task.train), training=True)
     notes: list[str] = []
     if given.sweep:
-        recipe, notes = _sweep(recipe, task, dataset, given, hardware, workers)
+        recipe, notes = _sweep(recipe, task, dataset, given, hardware)
         task = training.plan_task(
             recipe, dataset, network=network, start=start, teacher=teacher, calibrated=given.calibrate
         )
@@ -242,7 +240,7 @@ def _train(recipe: Recipe, given: _Given, hardware: Hardware, json: bool) -> Non
                 task,
                 given.output,
                 fabric=fabric,
-                workers=workers,
+                workers=given.workers,
                 resume=given.resume,
                 replace=given.force,
                 watcher=display,
@@ -259,12 +257,11 @@ def _train(recipe: Recipe, given: _Given, hardware: Hardware, json: bool) -> Non
             raise typer.Exit(1)  # a note has said why they were not evaluated
 
 
-def _sweep(
-    recipe: Recipe, task: Task, dataset: Dataset, given: _Given, hardware: Hardware, workers: int
-) -> tuple[Recipe, list[str]]:
+def _sweep(recipe: Recipe, task: Task, dataset: Dataset, given: _Given, hardware: Hardware) -> tuple[Recipe, list[str]]:
     """Return the recipe with the best learning rate and weight decay, and the lines that were shown about them."""
     from compoundnet.search import sweep  # noqa: PLC0415  only --sweep needs it
-    from compoundnet.train.run import check_output  # noqa: PLC0415  torch, as above
+    from compoundnet.train.decoding import decoding_processes  # noqa: PLC0415  torch, as above
+    from compoundnet.train.run import check_output  # noqa: PLC0415  as above
 
     check_output(given.output, resume=given.resume, replace=given.force)
     try:
@@ -277,7 +274,7 @@ def _sweep(
                 network=task.network if task.start is None else None,
                 start=task.start,
                 processes=given.sweep,
-                workers=workers,
+                workers=decoding_processes(task) if given.workers is None else given.workers,
                 accelerator=hardware.accelerator,
                 watcher=display,
             )

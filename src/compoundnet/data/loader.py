@@ -249,7 +249,12 @@ def _with_memory(workers: int, order: Order, transform: TrainingTransform | Prep
 def worker_count(images: int, *, training: bool) -> int:
     """Choose the number of decoding processes for each process that runs the network; 0 for few images."""
     few = _FEW_TRAINING_IMAGES if training else _FEW_IMAGES
-    return 0 if images < few else max(1, min(_MOST_WORKERS, cores() - 1))
+    return 0 if images < few else most_workers()
+
+
+def most_workers() -> int:
+    """Return the number of decoding processes that keep up with each process that runs the network."""
+    return max(1, min(_MOST_WORKERS, cores() - 1))
 
 
 def normalise(images: torch.Tensor, how: Preprocess) -> torch.Tensor:

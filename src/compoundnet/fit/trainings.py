@@ -25,7 +25,9 @@ from compoundnet.models import ModelFolder, read_folder
 from compoundnet.models.folder import POSTPROCESS
 from compoundnet.train import Epoch, Hardware, Recipe, Task, Watcher, find_recipe, launch, plan_task, train
 from compoundnet.train.checkpoints import Checkpoints
+from compoundnet.train.decoding import decoding_processes
 from compoundnet.train.engine import Engine
+from compoundnet.train.frozen import early_stages
 from compoundnet.train.interruptions import DivergedError
 from compoundnet.train.logs import Logs
 from compoundnet.train.recipe_parts import Distillation
@@ -145,7 +147,8 @@ class Trainings(NamedTuple):
         return self.folder / f"{key(candidate)}-{schedule}-seed-{self.seed}"
 
     def _recipe(self, candidate: Candidate, epochs: int) -> Recipe:
-        recipe = recipe_of(candidate.resolution, epochs, fresh=key(candidate) in self.fresh)
+        fresh, start = key(candidate) in self.fresh, self.starts[key(candidate)].network
+        recipe = recipe_of(candidate.resolution, epochs, 0 if fresh else early_stages(start), fresh=fresh)
         if self.is_of_few(candidate):
             recipe = recipe.replace(lr=_FEW_RATE * recipe.lr)
         return recipe.replace(minival=self.held_out, seed=self.seed)
@@ -316,7 +319,8 @@ class Trainings(NamedTuple):
         fabric = launch(Hardware(devices=1), task.recipe)
         with self._threads():
             checkpoints = Checkpoints(folder / "checkpoints", task.recipe.keep)
-            yield Engine(task, fabric, checkpoints, Logs(None), watcher=watcher)
+            workers = decoding_processes(task, self.threads)
+            yield Engine(task, fabric, checkpoints, Logs(None), workers=workers, watcher=watcher)
 
     def _threads(self) -> contextlib.AbstractContextManager[None]:
         return torch_threads(self.threads)
@@ -330,16 +334,19 @@ def held_out_alone(images: int) -> float:
     return HELD_OUT if few else _ALONE
 
 
-def recipe_of(resolution: int, epochs: int, *, fresh: bool) -> Recipe:
+def recipe_of(resolution: int, epochs: int, frozen: int, *, fresh: bool) -> Recipe:
     """Return the recipe of a fine-tuning.
 
     Args:
         resolution: Side of the input, pixels.
         epochs: The length of the schedule.
+        frozen: The stages that stay as they are in the model, with the stem.
         fresh: Whether the weights are inherited or new: then batch norms learn their statistics, and all layers at one
             rate.
     """
-    recipe = find_recipe(_RECIPE).replace(resolution=resolution, epochs=epochs, save_minutes=1.0, keep=1)
+    recipe = find_recipe(_RECIPE).replace(
+        resolution=resolution, epochs=epochs, frozen_stages=frozen, save_minutes=1.0, keep=1
+    )
     if fresh:
         recipe = recipe.replace(norm="train", norm_momentum=0.1, layer_decay=1.0, frozen_epochs=0, lr=2e-3)
     return recipe

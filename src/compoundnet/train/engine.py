@@ -22,6 +22,7 @@ from compoundnet.nn import ConvNet
 from compoundnet.train.average import Average
 from compoundnet.train.checkpoints import Checkpoints
 from compoundnet.train.counts import left_out_text
+from compoundnet.train.frozen import freeze_stages
 from compoundnet.train.hardware import is_sharded, precision_notes
 from compoundnet.train.held_out import epoch_values, evaluate_held_out, score
 from compoundnet.train.identity import check_identity, going_on, identity
@@ -236,6 +237,7 @@ class Engine:
         for layer in net.modules():
             if isinstance(layer, nn.modules.batchnorm._BatchNorm) and self._recipe.norm == "frozen":
                 layer.eval()
+        freeze_stages(net, self._recipe.frozen_stages)
         if not self._sharded:  # DDP reads requires_grad when it wraps the network
             self._module = self._fabric.setup_module(self._forward())
         self._optimizer = make_optimizer(net, self._recipe)

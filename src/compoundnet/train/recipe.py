@@ -49,7 +49,8 @@ ELSEWHERE = {
         "epochs": "num_epochs n_epochs max_epochs num_train_epochs epoch",
         "erase": "reprob random_erase random_erasing erasing re_prob",
         "flip": "hflip fliplr horizontal_flip",
-        "frozen_epochs": "freeze freeze_epochs freeze_backbone",
+        "frozen_epochs": "freeze_epochs freeze_backbone",
+        "frozen_stages": "freeze freeze_layers freeze_stages freeze_until",
         "label_smoothing": "smoothing smooth label_smooth label_smoothing_factor",
         "layer_decay": "llrd layer_wise_lr_decay",
         "lr": "learning_rate lr0 base_lr initial_learning_rate",
@@ -101,6 +102,8 @@ class Recipe(RecipePart, frozen=True):
             "probe" from logistic regression on the model's features of the training images (`fit_probe`). With "probe"
             both `epochs` and `steps` may be 0: then the probe is the result, and the trunk stays as it is.
         frozen_epochs: Epochs at the start in which only the classifier is trained, at `lr`, on the loaded trunk.
+        frozen_stages: How many of the first stages stay as they were loaded in all of the training, and the stem with
+            them; 0: none of either.
         clip_norm: Limit of the gradient's L2 norm over all parameters; 0 does not clip.
         balance: What makes up for classes of unequal size: "sampler" draws all classes equally often, "loss" adjusts
             the loss for their shares of the images (`AdjustedCrossEntropy`), "none" does nothing, "auto" chooses by the
@@ -183,6 +186,7 @@ class Recipe(RecipePart, frozen=True):
     layer_decay: float = 1
     classifier: Literal["new", "probe"] = "new"
     frozen_epochs: float = 0
+    frozen_stages: int = 0
     clip_norm: float = 0
     balance: Literal["none", "sampler", "loss", "auto"] = "none"
     loss: Literal["cross-entropy", "bce"] = "cross-entropy"
@@ -246,8 +250,8 @@ class Recipe(RecipePart, frozen=True):
         check(self.repeats <= self.batch, f"repeats must be at most batch, {self.batch}, got {self.repeats}")
         for name in ("lr", "save_minutes"):
             check(getattr(self, name) > 0, f"{name} must be above 0, got {getattr(self, name)}")
-        for name in ("lr_batch", "warmup_epochs", "weight_decay", "frozen_epochs", "clip_norm", "patience",
-                     "max_bad", "color_jitter", "mixup", "cutmix"):  # fmt: skip
+        for name in ("lr_batch", "warmup_epochs", "weight_decay", "frozen_epochs", "frozen_stages", "clip_norm",
+                     "patience", "max_bad", "color_jitter", "mixup", "cutmix"):  # fmt: skip
             check(getattr(self, name) >= 0, f"{name} must not be negative, got {getattr(self, name)}")
         for name in ("label_smoothing", "ema_decay", "dropout", "erase"):
             check(0 <= (getattr(self, name) or 0) < 1, f"{name} must be from 0 to below 1, got {getattr(self, name)}")

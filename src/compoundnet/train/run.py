@@ -17,11 +17,11 @@ from compoundnet.base import CompoundNetError, Notify, Progress, make_folder
 from compoundnet.base.machine import default_threads, torch_threads
 from compoundnet.data import Split
 from compoundnet.data.dataset import Labels
-from compoundnet.data.loader import worker_count
 from compoundnet.models import ModelFolder, read_folder
 from compoundnet.models.folder import check_target
 from compoundnet.train.checkpoints import Checkpoints
 from compoundnet.train.counts import Counts, Tolerance, count
+from compoundnet.train.decoding import decoding_processes
 from compoundnet.train.engine import Engine
 from compoundnet.train.evaluation.calibration import (
     TemperatureFit,
@@ -119,7 +119,8 @@ def train(
         task: From `plan_task`.
         output: The model folder. Checkpoints and logs are in `run_folder(output)`.
         fabric: The processes, from `launch`; this one by default.
-        workers: Decoding processes for each process; by default none for fewer than 5,000 images.
+        workers: Decoding processes for each process; by default none where an epoch's images
+            take less than five seconds to decode (`decoding_processes`).
         resume: Whether to continue from the last checkpoint, or start if there is none.
         replace: Whether to start again if there is a run or a model folder.
         watcher: Receives the events of the run.
@@ -138,7 +139,7 @@ def train(
     fabric = fabric or launch(Hardware(), task.recipe)
     first, folder = fabric.is_global_zero, run_folder(output)
     if workers is None:
-        workers = worker_count(len(task.train), training=True)
+        workers = decoding_processes(task)
     alone = _alone(folder, output) if first else contextlib.nullcontext()
     with alone, repeatable(task.recipe), torch_threads(default_threads()):
         checkpoints = Checkpoints(folder / "checkpoints", task.recipe.keep)

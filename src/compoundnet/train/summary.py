@@ -15,7 +15,8 @@ import torch
 from compoundnet.arch import training_memory
 from compoundnet.base.machine import free_memory
 from compoundnet.base.units import format_bytes, format_duration
-from compoundnet.data.workers import Decoder, Request
+from compoundnet.train.decoding import decoding_seconds
+from compoundnet.train.frozen import freeze_stages
 from compoundnet.train.schedule import frozen_steps
 
 if TYPE_CHECKING:
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from compoundnet.train.task import Task
     from compoundnet.train.teacher import Teacher
 
-# Images that are decoded to measure how long it takes.
-_DECODED = 8
 # Images of a side for a forward pass that is timed on a CPU; a GPU needs a whole batch to be busy.
 _TIMED, _SIDE = 8, 224
 # Of its passes the first also sets up, and the median of the others counts. Where a pass takes long, there are fewer.
@@ -81,6 +80,7 @@ class RunSummary(msgspec.Struct, frozen=True):
         first_step: Steps that are done already, of a run that resumes.
         steps: Steps of the whole run.
         frozen_steps: How many of them train the classifier alone.
+        frozen_stages: How many of the first stages are not trained, and the stem with them; 0: none of either.
         step_memory_bytes: Memory of a step on each process: weights, gradients, optimiser state and the activations
             that the backward pass needs (`training_memory`).
         memory_bytes: The same with what the process holds already.
@@ -111,6 +111,7 @@ class RunSummary(msgspec.Struct, frozen=True):
     first_step: int
     steps: int
     frozen_steps: int
+    frozen_stages: int
     step_memory_bytes: int
     memory_bytes: int
     free_memory_bytes: int
@@ -136,6 +137,9 @@ class RunSummary(msgspec.Struct, frozen=True):
         held = f", {self.held_out:,} held out" if self.held_out else ", none held out"
         test = f"{self.test:,} test images" if self.test else "no test images"
         frozen = f", the first {self.frozen_steps:,} of the classifier alone" if self.frozen_steps else ""
+        if self.frozen_stages:
+            count = f"{self.frozen_stages} stages" if self.frozen_stages > 1 else "stage"
+            frozen += f"; the stem and the first {count} are not trained"
         parts = f" in {self.accumulate} parts" if self.accumulate > 1 else ""
         several = f" on {self.processes} processes" if self.processes > 1 else ""
         classes = "labels, several an image" if self.several_labels else "classes"
@@ -216,6 +220,7 @@ def summarise(
         first_step=first_step,
         steps=steps,
         frozen_steps=frozen,
+        frozen_stages=recipe.frozen_stages,
         step_memory_bytes=step_memory,
         memory_bytes=held + step_memory,
         free_memory_bytes=free,
@@ -241,10 +246,7 @@ def _durations(
 ) -> Durations:
     """Time a few images; a run of `part` images at a time, between steps `first` and `steps`, takes multiples of it."""
     recipe = task.recipe
-    few = np.arange(min(_DECODED, len(task.train)))
-    began = time.perf_counter()
-    Decoder(task.train, task.transform, task.augment, recipe.seed)[Request(0, few)]
-    decoding = (time.perf_counter() - began) / len(few)
+    decoding = decoding_seconds(task)
     # Few small images would take nearly as long as a batch.
     timed = round(_TIMED * max(1.0, (_SIDE / task.preprocess.size) ** 2))
     count = part if fabric.device.type == "cuda" else min(part, timed)
@@ -255,6 +257,7 @@ def _durations(
     stepping = _STEP * forward
     if fabric.device.type == "cpu":
         trained = copy.deepcopy(net).requires_grad_(True)
+        freeze_stages(trained, recipe.frozen_stages)
         with fabric.autocast():
             stepping = _seconds_of(lambda: trained(images).sum().backward()) / count
 

@@ -200,6 +200,7 @@ def plan_task(
         resolution=size,
         **{name: value for name, value in changes.items() if value is not None},
     )
+    _check_frozen(recipe, chosen, start)
     reading, found_range = dataset.reading(value_range=recipe.range, allow_truncated=recipe.allow_truncated)
     dataset = dataset.read_with(reading)
     preprocess = msgspec.structs.replace(preprocess, range=reading.range or preprocess.range)
@@ -256,6 +257,18 @@ def _enlarged(recipe: Recipe, size: int) -> str | None:
         f"training images have up to {largest} px, and those of evaluation {size} px: --set resolution={largest} or"
         f" less in {setting} makes them alike"
     )
+
+
+def _check_frozen(recipe: Recipe, network: Network, start: ModelFolder | None) -> None:
+    """Raise CompoundNetError if the network has fewer stages than are frozen, or new weights."""
+    if recipe.frozen_stages > len(network.stages):
+        raise CompoundNetError(
+            f"frozen_stages = {recipe.frozen_stages}, and {network.name} has {len(network.stages)} stages"
+        )
+    if recipe.frozen_stages and start is None:
+        raise CompoundNetError(
+            "frozen_stages keeps the weights of a pretrained model: give --from MODEL, or --set frozen_stages=0"
+        )
 
 
 def _taught(recipe: Recipe, teacher: ModelFolder | None, train: Split) -> Recipe:
