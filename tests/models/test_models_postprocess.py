@@ -148,6 +148,11 @@ def test_an_impossible_threshold_names_the_file(tmp_path: Path, content: str, me
         models.read_folder(made.folder)
 
 
+def test_the_thresholds_of_many_labels_are_read_back() -> None:
+    many = Postprocess(1.0, "sigmoid", tuple(np.random.default_rng(0).random(40_000).tolist()))
+    assert Postprocess.loads(many.dumps()) == many
+
+
 def test_thresholds_to_write_are_as_many_as_the_classes(tmp_path: Path) -> None:
     with pytest.raises(cn.CompoundNetError, match="the thresholds to write: holds 2 thresholds"):
         several(tmp_path, 0.5, 0.5)

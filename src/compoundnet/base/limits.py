@@ -5,7 +5,7 @@ They are far above what networks, recipes and images need. docs/security.md list
 
 from __future__ import annotations
 
-# A TOML document: networks, preprocessing, recipes, studies; the thresholds of 50,000 labels. Nested brackets and the
+# A TOML document: networks, preprocessing, recipes, studies; the thresholds of 40,000 labels. Nested brackets and the
 # parts of a dotted key together.
 TOML_BYTES = 1 << 20
 TOML_DEPTH = 32
