@@ -27,9 +27,9 @@ def summary(**changes: object) -> RunSummary:
         "network": "small", "start": "small", "classes": 3, "images": 320, "held_out": 32, "test": 64,
         "smallest_class": 10, "largest_class": 110, "resolution": 128, "train_resolutions": (128,), "fit": "crop",
         "crop": 0.8, "balance": "loss",
-        "batch": 32, "accumulate": 1, "processes": 1, "device": "the CPU", "epoch_steps": 10, "first_step": 0,
-        "steps": 30, "frozen_steps": 10, "step_memory_bytes": 8 * 10**8, "memory_bytes": 14 * 10**8,
-        "free_memory_bytes": 10**10, "seconds": Durations(1.0, 3.0, 2.0, 4.0, 80.0),
+        "batch": 32, "accumulate": 1, "processes": 1, "device": "the CPU", "decoders": 0, "epoch_steps": 10,
+        "first_step": 0, "steps": 30, "frozen_steps": 10, "frozen_stages": 0, "step_memory_bytes": 8 * 10**8,
+        "memory_bytes": 14 * 10**8, "free_memory_bytes": 10**10, "seconds": Durations(1.0, 3.0, 2.0, 4.0, 80.0),
     }  # fmt: skip
     return RunSummary(**{**fields, **changes})  # type: ignore[arg-type]
 
@@ -94,6 +94,17 @@ def test_phases_and_evaluations_are_named(monkeypatch: pytest.MonkeyPatch, capsy
     assert re.search(r"^training the classifier: 0 of 30 steps$", told, re.MULTILINE)
     assert re.search(r"^training all layers: 11 of 30 steps, loss 0.500, .* left$", told, re.MULTILINE)
     assert re.search(r"^evaluating the test images: 16 of 64 images", told, re.MULTILINE)
+
+
+def test_frozen_stages_are_not_said_to_be_trained(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "_LINE_SECONDS", 0.05)
+    with TrainingDisplay(quiet=False) as display:
+        display.planned(summary(frozen_stages=2))
+        display.started(10, 30, 32)
+        time.sleep(0.2)
+    assert "\ntraining all but the first layers: 10 of 30 steps" in capsys.readouterr().err
 
 
 def test_a_step_that_needs_more_memory_than_is_free_is_a_warning() -> None:

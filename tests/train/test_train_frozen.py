@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 from small_train import small_dataset, small_network, small_recipe
@@ -13,7 +14,7 @@ from compoundnet.base import CompoundNetError
 from compoundnet.base.machine import cores
 from compoundnet.models import load, open_folder
 from compoundnet.train import Watcher, decoding, find_recipe, override, plan_task, train
-from compoundnet.train.frozen import early_stages
+from compoundnet.train.frozen import early_stages, trained_share
 from compoundnet.train.summary import RunSummary
 
 
@@ -28,7 +29,7 @@ def test_frozen_stages_keep_weights_and_statistics(tmp_path: Path) -> None:
     dataset = small_dataset()
     train(plan_task(small_recipe("epochs=1"), dataset, network=small_network()), tmp_path / "base")
     start, watcher = open_folder(tmp_path / "base"), _Planned()
-    settings = ["epochs=1", "batch=8", "frozen_epochs=0", "frozen_stages=1", "norm=train", "ema_decay=0"]
+    settings = ["epochs=1", "batch=8", "frozen_epochs=0.5", "frozen_stages=1", "norm=train"]
     train(plan_task(override(find_recipe("finetune"), settings), dataset, start=start), tmp_path / "tuned",
           watcher=watcher)  # fmt: skip
     assert "the stem and the first stage are not trained" in watcher.text
@@ -56,17 +57,31 @@ def test_frozen_stages_are_those_of_a_pretrained_model(tmp_path: Path) -> None:
 def test_early_stages_have_maps_of_a_quarter_of_the_side(name: str, stages: int) -> None:
     network = arch.network(name)
     assert early_stages(network) == stages
-    blocks = [layer for layer in arch.unroll(network) if layer.kind == "conv"]
-    side = {
-        number: max(layer.out_size for layer in blocks if layer.name.startswith(f"stages.{number}."))
-        for number in range(len(network.stages))
-    }
-    assert all((4 * side[number] >= network.resolution) == (number < stages) for number in side if number != stages)
+    convolutions = [layer for layer in arch.unroll(network) if layer.kind == "conv"]
+    for number in range(len(network.stages)):
+        last = [layer for layer in convolutions if layer.name.startswith(f"stages.{number}.")][-1]
+        assert (4 * last.out_size >= network.resolution) == (number < stages)
+
+
+def test_a_network_without_later_stages_keeps_one_to_train() -> None:
+    network = small_network()
+    flat = network.replace(stages=tuple(msgspec.structs.replace(stage, stride=1) for stage in network.stages))
+    assert early_stages(flat) == len(flat.stages) - 1
+
+
+def test_the_trained_share_is_that_of_the_layers_after_the_frozen_ones() -> None:
+    network = arch.network("efficientnet-b0")
+    macs = {layer.name: layer.macs for layer in arch.unroll(network)}
+    frozen = sum(value for name, value in macs.items() if name.startswith(("stem.", "stages.0.", "stages.1.")))
+    assert trained_share(network, 2) == pytest.approx(1 - frozen / sum(macs.values()))
+    assert trained_share(network, 0) == 1
 
 
 def test_images_that_take_long_are_decoded_by_other_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     task = plan_task(small_recipe("epochs=1"), small_dataset(), network=small_network())
-    assert decoding.decoding_processes(task) == 0, "60 images of 40 px"
+    assert 0 < decoding.decoding_seconds(task) < 10
+    monkeypatch.setattr(decoding, "decoding_seconds", lambda _: 0.001)
+    assert decoding.decoding_processes(task) == 0
     monkeypatch.setattr(decoding, "decoding_seconds", lambda _: 0.2)
     assert decoding.decoding_processes(task) == max(1, min(16, cores() - 1))
     assert decoding.decoding_processes(task, 1) == 1

@@ -22,7 +22,7 @@ from small_train import CLASSES, class_folders, small_dataset, small_network, sm
 from compoundnet.base import CompoundNetError
 from compoundnet.base.machine import torch_threads
 from compoundnet.data import open_dataset
-from compoundnet.models import ModelFolder, load
+from compoundnet.models import ModelFolder, load, open_folder
 from compoundnet.train import Recipe, Task, Watcher, plan_task, train
 from compoundnet.train.checkpoints import Checkpoints
 from compoundnet.train.interruptions import DivergedError
@@ -141,6 +141,18 @@ def test_early_stopping_goes_on_counting(tmp_path: Path) -> None:
     run(tmp_path / "cut", recipe, resume=True)
     logs = [(tmp_path / name / "log.csv").read_text().splitlines() for name in ("whole", "cut")]
     assert len(logs[0]) == len(logs[1]) == 1 + 3
+    assert same_weights(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_run_with_frozen_stages_ends_the_same(tmp_path: Path) -> None:
+    train(plan_task(small_recipe("epochs=1"), small_dataset(), network=small_network()), tmp_path / "base")
+    recipe = small_recipe(EVERY_STEP, "epochs=2", "frozen_epochs=0.5", "frozen_stages=1", "checkpointing=true")
+    task = plan_task(recipe, small_dataset(), start=open_folder(tmp_path / "base"))
+    train(task, tmp_path / "whole")
+    for step in (2, 5):
+        with pytest.raises(Killed):
+            train(task, tmp_path / "cut", resume=step > 2, watcher=KillAt(step))
+    train(task, tmp_path / "cut", resume=True)
     assert same_weights(tmp_path / "whole", tmp_path / "cut")
 
 

@@ -73,7 +73,7 @@ def keep_freed_memory() -> None:
 
     glibc returns a freed tensor of several megabytes to the system at once, and the system clears the pages of the next
     one: a fifth of the processor time of a training step on a CPU (docs/laboratory.md). Memory grows to its peak as
-    without this, and stays there until the process ends, so this is for processes that only train. To be called before
+    without this, and stays there until the process ends, so this is for commands that train. To be called before
     torch makes its first large tensor. Has no effect without glibc.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch's, read at its first large allocation

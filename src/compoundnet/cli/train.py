@@ -9,7 +9,7 @@ import typer
 
 from compoundnet import train as training
 from compoundnet import zoo
-from compoundnet.base.machine import keep_freed_memory
+from compoundnet.base.machine import cores, keep_freed_memory
 from compoundnet.cli.options import (
     DATA_HELP,
     RECIPE_HELP,
@@ -264,6 +264,7 @@ def _sweep(recipe: Recipe, task: Task, dataset: Dataset, given: _Given, hardware
     from compoundnet.train.run import check_output  # noqa: PLC0415  as above
 
     check_output(given.output, resume=given.resume, replace=given.force)
+    each = max(1, cores() // given.sweep)
     try:
         # The other processes of the final training also get here, after the sweep.
         with TrainingDisplay(quiet=not training.starts_as_first()) as display:
@@ -274,7 +275,7 @@ def _sweep(recipe: Recipe, task: Task, dataset: Dataset, given: _Given, hardware
                 network=task.network if task.start is None else None,
                 start=task.start,
                 processes=given.sweep,
-                workers=decoding_processes(task) if given.workers is None else given.workers,
+                workers=decoding_processes(task, each) if given.workers is None else given.workers,
                 accelerator=hardware.accelerator,
                 watcher=display,
             )

@@ -351,9 +351,11 @@ class Finish:
         labels, classes = task.train.labels, task.train.classes
         known = np.flatnonzero(np.bincount(labels, minlength=len(classes)) >= 2)
         if len(known) < len(classes):
+            few = len(classes) - len(known)
+            what, them = ("one class has", "it") if few == 1 else (f"{few} classes have", "them")
             self._say(
-                f"of {len(classes) - len(known)} classes fewer than two images are not held out: the probe that the"
-                " network is compared with does without them"
+                f"{what} fewer than two images that are not held out: the probe that the network is compared with does"
+                f" without {them}"
             )
         if len(known) < 2:
             return np.zeros(len(task.held), bool)

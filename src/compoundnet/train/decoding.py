@@ -13,16 +13,18 @@ from compoundnet.data.workers import Decoder, Request
 if TYPE_CHECKING:
     from compoundnet.train.task import Task
 
-# Images that are timed, and the seconds of an epoch's decoding from which processes of their own pay: each evaluation
-# starts some too.
+# Images that are timed, after one that loads the decoder, and the seconds of an epoch's decoding from which processes
+# of their own pay: each evaluation starts some too.
 _TIMED, _LONG = 8, 5.0
 
 
 def decoding_seconds(task: Task) -> float:
     """Return about how many seconds a training image takes to read, decode and augment: the mean of a few."""
-    few = np.arange(min(_TIMED, len(task.train)))
+    decoder = Decoder(task.train, task.transform, task.augment, task.recipe.seed)
+    few = np.linspace(0, len(task.train) - 1, _TIMED).astype(np.int64)  # of all classes
+    decoder[Request(0, few[:1])]
     began = time.perf_counter()
-    Decoder(task.train, task.transform, task.augment, task.recipe.seed)[Request(0, few)]
+    decoder[Request(0, few)]
     return (time.perf_counter() - began) / len(few)
 
 

@@ -138,8 +138,6 @@ def train(
     output = Path(output)
     fabric = fabric or launch(Hardware(), task.recipe)
     first, folder = fabric.is_global_zero, run_folder(output)
-    if workers is None:
-        workers = decoding_processes(task)
     alone = _alone(folder, output) if first else contextlib.nullcontext()
     with alone, repeatable(task.recipe), torch_threads(default_threads()):
         checkpoints = Checkpoints(folder / "checkpoints", task.recipe.keep)
@@ -150,6 +148,8 @@ def train(
         fabric.barrier()  # before any process looks for checkpoints that the first one clears
         events = watcher if first and watcher is not None else Watcher()
         if task.recipe.has_steps:
+            if workers is None:
+                workers = decoding_processes(task)
             engine = Engine(
                 task, fabric, checkpoints, Logs(folder if first else None, loggers), workers=workers, watcher=watcher
             )

@@ -16,7 +16,7 @@ from compoundnet.arch import training_memory
 from compoundnet.base.machine import free_memory
 from compoundnet.base.units import format_bytes, format_duration
 from compoundnet.train.decoding import decoding_seconds
-from compoundnet.train.frozen import freeze_stages
+from compoundnet.train.frozen import freeze_stages, trained_share
 from compoundnet.train.schedule import frozen_steps
 
 if TYPE_CHECKING:
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 _TIMED, _SIDE = 8, 224
 # Of its passes the first also sets up, and the median of the others counts. Where a pass takes long, there are fewer.
 _PASSES, _LONG = 4, 2.0
-# On a GPU a step takes about three times the forward pass (the backward pass computes gradients of inputs and of
-# weights); on a CPU up to five times (Lite0 at 64 to 192 px: 3.4 to 4.8), so that it is timed.
-_STEP = 3
+# On a GPU the backward pass, which computes gradients of inputs and of weights, takes about twice as long as the
+# forward pass; on a CPU up to four times (Lite0 at 64 to 192 px: 2.4 to 3.8), so that it is timed.
+_BACKWARD = 2
 # The part of the memory that `checkpointing` needs (docs/training.md).
 _CHECKPOINTING = 0.38
 
@@ -42,7 +42,7 @@ class Durations(msgspec.Struct, frozen=True):
 
     Attributes:
         frozen_step: One step that trains the classifier alone.
-        step: One step that trains all of the network.
+        step: One step that trains all layers that are ever trained.
         evaluation: One evaluation of the held-out images.
         test: The evaluation of the test images at the end.
         total: All that is left of the run.
@@ -76,13 +76,14 @@ class RunSummary(msgspec.Struct, frozen=True):
         accumulate: Parts of a batch on each process.
         processes: Number of processes.
         device: What each process computes on.
+        decoders: The processes that decode images for each of them; 0: it decodes them itself.
         epoch_steps: Steps of an epoch.
         first_step: Steps that are done already, of a run that resumes.
         steps: Steps of the whole run.
         frozen_steps: How many of them train the classifier alone.
         frozen_stages: How many of the first stages are not trained, and the stem with them; 0: none of either.
         step_memory_bytes: Memory of a step on each process: weights, gradients, optimiser state and the activations
-            that the backward pass needs (`training_memory`).
+            that the backward pass needs (`training_memory`); of frozen stages too, though they need less.
         memory_bytes: The same with what the process holds already.
         free_memory_bytes: The memory that each process may use.
         seconds: Estimated durations; None if the weights are sharded.
@@ -107,6 +108,7 @@ class RunSummary(msgspec.Struct, frozen=True):
     accumulate: int
     processes: int
     device: str
+    decoders: int
     epoch_steps: int
     first_step: int
     steps: int
@@ -142,18 +144,21 @@ class RunSummary(msgspec.Struct, frozen=True):
             frozen += f"; the stem and the first {count} are not trained"
         parts = f" in {self.accumulate} parts" if self.accumulate > 1 else ""
         several = f" on {self.processes} processes" if self.processes > 1 else ""
+        decoded = f"; {self.decoders} processes{' each' * (self.processes > 1)} decode images" if self.decoders else ""
         classes = "labels, several an image" if self.several_labels else "classes"
         if self.teacher is not None:
             what += f", taught by {self.teacher},"
         training = " ".join(map(str, dict.fromkeys(self.train_resolutions)))
         trained = "" if training == str(self.resolution) else f"training images of {training} px; evaluation at "
+        about = "at most" if self.frozen_stages else "about"
         lines = [
             f"{what} on {self.images:,} images of {self.classes:,} {classes} ({per_class}){held}; {test}",
             f"{trained}{self.resolution} px (fit {self.fit}, crop {self.crop:.3g}), balance {self.balance}, batch"
             f" {self.batch:,}{parts}{several}: {self.epoch_steps:,} steps an epoch, {self.steps:,} in all{frozen}",
-            f"memory about {format_bytes(self.memory_bytes)} on {self.device}, of which a step takes"
+            f"memory {about} {format_bytes(self.memory_bytes)} on {self.device}, of which a step takes"
             f" {format_bytes(self.step_memory_bytes)}; {format_bytes(self.free_memory_bytes)} free"
-            + (f"; time about {format_duration(self.seconds.total)}" if self.seconds is not None else ""),
+            + (f"; time about {format_duration(self.seconds.total)}" if self.seconds is not None else "")
+            + decoded,
         ]
         if not self.fits:
             lines.append(
@@ -216,6 +221,7 @@ def summarise(
         accumulate=recipe.accumulate,
         processes=fabric.world_size,
         device=torch.cuda.get_device_name(fabric.device) if on_gpu else "the CPU",
+        decoders=workers,
         epoch_steps=epoch_steps,
         first_step=first_step,
         steps=steps,
@@ -254,7 +260,7 @@ def _durations(
     images = images.contiguous(memory_format=torch.channels_last)
     with torch.inference_mode(), fabric.autocast():
         forward = _seconds_of(lambda: net(images).sum().item()) / count  # item() waits for a GPU
-    stepping = _STEP * forward
+    stepping = forward * (1 + _BACKWARD * trained_share(task.network, recipe.frozen_stages))
     if fabric.device.type == "cpu":
         trained = copy.deepcopy(net).requires_grad_(True)
         freeze_stages(trained, recipe.frozen_stages)

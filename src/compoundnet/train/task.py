@@ -263,7 +263,8 @@ def _check_frozen(recipe: Recipe, network: Network, start: ModelFolder | None) -
     """Raise CompoundNetError if the network has fewer stages than are frozen, or new weights."""
     if recipe.frozen_stages > len(network.stages):
         raise CompoundNetError(
-            f"frozen_stages = {recipe.frozen_stages}, and {network.name} has {len(network.stages)} stages"
+            f"frozen_stages = {recipe.frozen_stages}, and {network.name} has {len(network.stages)} stages: give that"
+            " many or fewer"
         )
     if recipe.frozen_stages and start is None:
         raise CompoundNetError(
