@@ -41,13 +41,16 @@ test-slow: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -m slow
 
 # `CIFAR=path/to/cifar10.zip make bench` fine-tunes too (bench_training.py says what is in it); without, that is left out.
+# Benchmarks that require options, such as --cifar, take hours or want a GPU: each is run by hand, as its first lines say.
+BENCHMARKS = $(filter-out %/bench_training.py,$(shell grep -L 'required=True' benchmarks/bench_*.py))
 bench: $(READY)
-	for file in $(filter-out %/bench_training.py %/bench_input.py %/bench_balance.py %/bench_inheritance.py,$(wildcard benchmarks/bench_*.py)); do $(BIN)/python $$file || exit 1; done
+	for file in $(BENCHMARKS); do $(BIN)/python $$file || exit 1; done
 	$(BIN)/python benchmarks/bench_training.py $(if $(CIFAR),--cifar '$(CIFAR)')
 
-# The paper's method on CIFAR-10: CIFAR10 is a folder with train/CLASS/*.jpg and test/CLASS/*.jpg.
+# The paper's method on CIFAR-10: CIFAR10 is a folder or a .zip file with train/CLASS/*.jpg and test/CLASS/*.jpg.
+# `make study SMOKE=1` needs no images and takes seconds.
 study: $(READY)
-	$(BIN)/python -m studies.method_cifar10 $(CIFAR10) -o docs/studies/method-cifar10
+	$(BIN)/python -m studies.method_cifar10 $(if $(SMOKE),--smoke,'$(or $(CIFAR10),$(error give CIFAR10=FOLDER or CIFAR10=FILE.zip, or SMOKE=1))')
 
 # An hour of hostile bytes (FUZZ_SECONDS), and 200 commands that are killed at random moments (CHAOS_KILLS). These and
 # the mutants go on where they were interrupted (build/), and write benchmarks/RESULTS.md.

@@ -25,11 +25,15 @@ class Section(NamedTuple):
         folder: Holds the section's rows, a line of JSON each, and the two files of `turn`.
         prepared_by: The moment, of `time.monotonic()`, at which what is not prepared is left out.
         smoke: Whether to run the reduced form, on any machine.
+        out: The folder of all results, for what a later run goes on with.
+        cifar10: The images of CIFAR-10, a folder or a zip file, if they were given.
     """
 
     folder: Path
     prepared_by: float
     smoke: bool
+    out: Path
+    cifar10: Path | None
 
     def row(self, **values: Any) -> None:
         """Append a row of results."""
@@ -50,8 +54,10 @@ def parse(about: str | None) -> Section:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--seconds", type=float, required=True, help="to prepare")
     parser.add_argument("--smoke", action="store_true")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--cifar10", type=Path)
     given = parser.parse_args()
-    return Section(given.folder, time.monotonic() + given.seconds, given.smoke)
+    return Section(given.folder, time.monotonic() + given.seconds, given.smoke, given.out, given.cifar10)
 
 
 def device() -> torch.device:

@@ -1,10 +1,11 @@
 """The paper's method from start to end on CIFAR-10: tune a recipe, find the coefficients, scale, compare.
 
-    python -m studies.method_cifar10 CIFAR10 -o docs/studies/method-cifar10
+    python -m studies.method_cifar10 CIFAR10
 
-CIFAR10 is a folder of images, train/CLASS/*.jpg and test/CLASS/*.jpg. The same command goes on after an interruption;
-finished trainings are never repeated. Every network is trained on the training images without 5,000 held-out ones. The
-recipe and the coefficients are chosen by the held-out images alone; the test images only compare.
+CIFAR10 is a folder or a .zip file of images, train/CLASS/*.jpg and test/CLASS/*.jpg. The same command goes on after an
+interruption; finished trainings are never repeated. The documented trainings are in bf16 and a CPU trains in fp32, so
+it begins a study of its own. Every network is trained on the training images without 5,000 held-out ones. The recipe
+and the coefficients are chosen by the held-out images alone; the test images only compare.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -20,12 +22,15 @@ import torch
 
 from compoundnet.arch import Network, cost
 from compoundnet.base import CompoundNetError, make_folder
+from compoundnet.base.machine import keep_freed_memory
+from compoundnet.base.units import format_duration
 from compoundnet.data import open_dataset
 from compoundnet.data.holdout import hold_out
+from compoundnet.models.zip_files import ZIP_ERRORS
 from compoundnet.search.study.lines import Multipliers, StudyLines, scaled
 from compoundnet.train import find_recipe
 from compoundnet.train.overrides import override
-from studies.method_cifar10 import points, report, smoke
+from studies.method_cifar10 import duration, points, report, smoke
 from studies.method_cifar10.resident import Trained, check_recipe, load
 from studies.method_cifar10.trainings import FinishedTraining, TrainingKey, TrainingsFile, training_key
 from studies.method_cifar10.workers import Job, train_all
@@ -33,6 +38,7 @@ from studies.method_cifar10.workers import Job, train_all
 ROOT = Path(__file__).resolve().parents[2]
 BASELINE = ROOT / "examples" / "small-images.toml"
 RECIPE = Path(__file__).with_name("recipe.toml")
+DOCUMENTED = ROOT / "docs" / "studies" / "method-cifar10"
 # What is tried for the recipe, on the baseline alone.
 TRIED = (
     "",
@@ -51,8 +57,12 @@ BASE = (1.0, 1.0, 1.0)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", nargs="?", help="folder with train/CLASS and test/CLASS")
-    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("data", nargs="?", help="folder or .zip file with train/CLASS and test/CLASS")
+    parser.add_argument(
+        "-o", "--output", type=Path,
+        help="folder of the study; by default docs/studies/method-cifar10 on a GPU, build/method-cifar10 on a CPU and"
+        " build/method-cifar10-smoke with --smoke",
+    )  # fmt: skip
     parser.add_argument("--baseline", type=Path, default=BASELINE, help="the network's TOML file")
     parser.add_argument("--recipe", type=Path, default=RECIPE, help="its TOML file")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -70,10 +80,15 @@ def main() -> None:
         parser.error(f"--stages: expected some of {', '.join(STAGES)}, got {', '.join(unknown)}")
     if [args.data is not None, args.smoke, args.report].count(True) != 1:
         parser.error("give DATA, --smoke or --report")
+    if args.report and args.output is None:
+        parser.error("--report needs -o, the folder of the study")
     device = torch.device("cpu" if args.smoke else args.device)
     baseline, recipe = Network.load(args.baseline), override(find_recipe(str(args.recipe)), args.set)
     if device.type == "cpu" and recipe.precision != "fp32" and not args.report:
-        print(f"precision fp32 instead of {recipe.precision}, which is slow on a CPU")
+        print(
+            f"precision fp32 instead of {recipe.precision}, which is slow on a CPU: finished trainings in"
+            f" {recipe.precision}, as those of docs/studies/method-cifar10, do not count"
+        )
         recipe = recipe.replace(precision="fp32")
     if args.smoke:
         baseline, recipe = smoke.reduced(baseline, recipe)
@@ -85,11 +100,35 @@ def main() -> None:
             raise CompoundNetError(f"{done.path} has no finished trainings; -o is the folder of the study")
         report.write(args.output, done.rows, plan)
         return
+    keep_freed_memory()
     workers = (4 if device.type == "cuda" else 0) if args.workers is None else args.workers
     with tempfile.TemporaryDirectory() as scratch:
         if args.smoke:
             smoke.write_images(Path(scratch))
-        study(args.data or scratch, args.output, plan, device, stages, workers, args.seconds)
+        data = scratch if args.smoke else unpacked(args.data, Path(scratch))
+        output = args.output or default_output(device, args.smoke)
+        study(data, output, plan, device, stages, workers, args.seconds)
+
+
+def default_output(device: torch.device, smoke: bool) -> Path:
+    """Return the folder of a study without -o. The documented one is of trainings on a GPU alone."""
+    if device.type == "cuda" and not smoke:
+        return DOCUMENTED
+    return ROOT / "build" / ("method-cifar10-smoke" if smoke else "method-cifar10")
+
+
+def unpacked(data: str, folder: Path) -> str:
+    """Return `data`; for a zip file, the folder to which its images are unpacked."""
+    if not zipfile.is_zipfile(data):
+        return data
+    try:
+        with zipfile.ZipFile(data) as archive:
+            archive.extractall(folder)
+    except ZIP_ERRORS as error:
+        raise CompoundNetError(f"{data} cannot be unpacked to {folder}: {error}") from error
+    if not all((folder / split).is_dir() for split in ("train", "test")):
+        raise CompoundNetError(f"{data}: expected train/CLASS/*.jpg and test/CLASS/*.jpg at the top of the zip file")
+    return str(folder)
 
 
 def study(
@@ -109,13 +148,20 @@ def study(
     images = [load(split) for split in (train, held, dataset.splits["test"])]
     print(f"{len(train):,} training, {len(held):,} held-out images on {device}, {time.monotonic() - started:.0f} s")
     done = TrainingsFile(output)
+    others = report.with_other_recipes(done.rows, plan)
+    print(f"{output} has {len(done.rows)} finished trainings{f'; {others} do not count' if others else ''}", flush=True)
+
+    def missing(wanted: Iterable[Job]) -> list[Job]:
+        return [job for job in _missing(wanted, done) if job.stage in stages]
 
     def train_missing(wanted: Iterable[Job]) -> None:
-        jobs = [job for job in _missing(wanted, done) if job.stage in stages]
+        jobs = missing(wanted)
         # The longest trainings first, so that the processes end together; Figure 4 only when the rest is done.
         jobs.sort(key=lambda job: (job.stage == "figure4", -_work(job)))
         work = sum(map(_work, jobs)) * len(train) / cost(plan.baseline).macs / 1e6
         print(f"{len(jobs)} networks, as much work as {work:,.1f}M images in the baseline", flush=True)
+        if device.type == "cpu":  # no kernels to prepare for all seeds at once, and each training may take an hour
+            jobs = [job._replace(seeds=(seed,)) for job in jobs for seed in job.seeds]
         for job, trained in train_all(jobs, images, device, workers, started + seconds):
             for seed, result in trained:
                 done.add(_row(job, seed, result, device, (len(held), len(dataset.splits["test"]))))
@@ -126,7 +172,13 @@ def study(
     figure4 = list(_figure4(plan))  # here, so that budgets which it cannot meet are refused before any training
     for merged in points.step_one(plan.baseline, plan.budgets).merged:
         print(f"STEP 1: {merged}")
-    train_missing([*_tunings(plan), *_networks(plan, paper)])
+    first = [*_tunings(plan), *_networks(plan, paper)]
+    if device.type == "cpu" and (ahead := missing([*first, *figure4])):
+        hours = format_duration(duration.seconds(ahead, images[0], len(images[1]) + len(images[2])))
+        more = f"{len(plan.budgets)} network{'s' if len(plan.budgets) > 1 else ''} that STEP 1 may add"
+        without = f", without {more}" if "scale" in stages else ""
+        print(f"what is missing takes about {hours} on this CPU{without}", flush=True)
+    train_missing(first)
     found = report.coefficients(done.rows, plan)
     if found is not None:
         train_missing([*_networks(plan, points.lines(plan.baseline, plan.budgets, found)), *figure4])

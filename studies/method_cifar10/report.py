@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -121,14 +122,25 @@ def _grid(rows: Sequence[FinishedTraining], plan: Plan) -> list[tuple[Coefficien
 def _lacking(rows: Sequence[FinishedTraining], plan: Plan) -> str:
     """Return a line on how many points of STEP 1 have trainings, and in what the recipe of the others differs."""
     there, wanted = len(_grid(rows, plan)), len(points.step_one(plan.baseline, plan.budgets).points)
-    differing: set[str] = set()
-    for text in {row.recipe for row in rows if row.stage != "tune"}:
-        values = {name: getattr(decode_toml(text, Recipe, FILE), name) for name in FOLLOWED}
-        differing |= {f"{name}={value}" for name, value in values.items() if value != getattr(plan.recipe, name)}
-    others = f"; {FILE} has trainings with {', '.join(sorted(differing))} (--set)" if differing else ""
+    others = with_other_recipes(rows, plan)
     return (
         f"STEP 1 has trainings with this recipe for {there} of its {wanted} networks, so its table, the coefficients"
-        f" and the figures are not written{others}"
+        f" and the figures are not written{f'; {FILE} has {others} (--set)' if others else ''}"
+    )
+
+
+def with_other_recipes(rows: Sequence[FinishedTraining], plan: Plan) -> str:
+    """Return how many trainings after the tuning have another recipe and in what it differs; empty if none has."""
+    recipes = Counter(row.recipe for row in rows if row.stage != "tune")
+    counts: Counter[str] = Counter()
+    for text, count in recipes.items():
+        own = decode_toml(text, Recipe, FILE)
+        differing = [name for name in sorted(FOLLOWED) if getattr(own, name) != getattr(plan.recipe, name)]
+        counts[", ".join(f"{name}={getattr(own, name)}" for name in differing)] += count
+    return " and ".join(
+        f"{count} training{'s' if count > 1 else ''} with {differing}"
+        for differing, count in counts.items()
+        if differing
     )
 
 

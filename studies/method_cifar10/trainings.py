@@ -77,7 +77,10 @@ def _key(network: str, seed: int, recipe: str) -> TrainingKey:
 
 
 class TrainingsFile:
-    """The finished trainings in a folder. A line is written when its training ends; a killed run loses no other.
+    """The finished trainings in a folder.
+
+    Lines are written when a job ends: on a CPU a single training, on a GPU all seeds of one network, which end
+    together. A killed run loses the jobs that had not ended, and no other.
 
     Args:
         folder: The folder, which must exist.

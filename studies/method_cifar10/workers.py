@@ -1,7 +1,7 @@
 """Trainings in several processes on one device.
 
-The seeds of a network are trained side by side in one process, which prepares its kernels once. Several processes keep
-a GPU busy while one of them prepares; on a CPU one is enough.
+The seeds of a job are trained side by side in one process, which prepares the network's kernels once. Several processes
+keep a GPU busy while one of them prepares; on a CPU one is enough, and a job has one seed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from studies.method_cifar10.resident import Images, Trained, Training, run
 
 
 class Job(NamedTuple):
-    """The trainings of one network with one recipe, one for each seed, for a stage of the study."""
+    """Trainings of one network with one recipe, one for each of these seeds, for a stage of the study."""
 
     stage: str
     multipliers: Multipliers

@@ -11,6 +11,7 @@ from figure_study import figure_study
 
 from compoundnet.base import CompoundNetError
 from compoundnet.paper import read_results
+from compoundnet.paper.study_panels import judge
 from compoundnet.train.results import Result
 
 GOOD: dict[str, Any] = {"network": "resnet-50", "dataset": "imagenet", "top1": 0.76, "top5": 0.93, "count": 50_000}
@@ -45,6 +46,16 @@ def test_model_folders_and_studies_in_the_folder_are_read_too(tmp_path: Path) ->
     assert [study.folder.name for study in found.of_figure(3)] == ["study"]
     assert found.of_figure(8) == ()
     assert read_results(tmp_path / "study").of_figure(3)[0].study == found.of_figure(3)[0].study
+
+
+def test_a_study_of_several_figures_is_read_from_the_folder_above_it() -> None:
+    studies = Path(__file__).resolve().parents[2] / "docs" / "studies"
+    found = read_results(studies).of_figure(8)
+    assert [study.folder.relative_to(studies).as_posix() for study in found] == [
+        "figure8-cifar10", "method-cifar10/figure8"
+    ]  # fmt: skip
+    verdict, reason = judge(8, found)
+    assert (verdict, reason.partition(",")[0]) == ("needs data", "Of small-images on cifar10")
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import msgspec
@@ -18,13 +21,34 @@ from compoundnet.search.study.lines import scaled
 from compoundnet.train import find_recipe
 from compoundnet.train.recipe_parts import RMSProp
 from studies.method_cifar10 import points, report, smoke
-from studies.method_cifar10.__main__ import main
+from studies.method_cifar10.__main__ import default_output, main, unpacked
 from studies.method_cifar10.resident import Images, Training, check_recipe, random_crops, resample, run
 from studies.method_cifar10.trainings import TrainingsFile
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = find_recipe(str(ROOT / "studies" / "method_cifar10" / "recipe.toml"))
+DOCUMENTED = ROOT / "docs" / "studies" / "method-cifar10"
 WHOLE = torch.tensor([[1.0, 0, 0], [0, 1, 0]])
+STUDY = "from studies.method_cifar10.__main__ import main; main()"
+# Ends the study, as a signal does, at the end of its second training.
+INTERRUPTED = f"""
+from studies.method_cifar10.resident import Training
+finish, ended = Training.finish, []
+def interrupted(*given):
+    ended.append(given)
+    if len(ended) == 2:
+        raise KeyboardInterrupt
+    return finish(*given)
+Training.finish = interrupted
+{STUDY}
+"""
+
+
+def run_study(*options: str | Path, program: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the study in a process of its own, by its command or in a program of ours."""
+    run = ["-m", "studies.method_cifar10"] if program is None else ["-c", program]
+    command = [sys.executable, *run, *map(str, options)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -77,11 +101,13 @@ def test_a_report_says_what_it_lacks(
     with pytest.raises(CompoundNetError, match=r"trainings\.jsonl has no finished trainings"):
         main()
     assert list(tmp_path.iterdir()) == []
-    documented = TrainingsFile(ROOT / "docs" / "studies" / "method-cifar10").rows
+    documented = TrainingsFile(DOCUMENTED).rows
     other = report.Plan(baseline, RECIPE.replace(precision="fp32"), (2, 4), 3, ())
     report.write(tmp_path, documented, other)
     told = capsys.readouterr().out
-    assert "STEP 1 has trainings with this recipe for 0 of its 8 networks" in told and "precision=bf16" in told
+    assert "STEP 1 has trainings with this recipe for 0 of its 8 networks" in told
+    assert "trainings.jsonl has 59 trainings with precision=bf16 (--set)" in told
+    assert report.with_other_recipes(documented, other._replace(recipe=RECIPE)) == ""
     assert [path.name for path in tmp_path.iterdir()] == ["tuning.md"]
 
 
@@ -150,10 +176,12 @@ def test_too_few_images_for_a_batch_are_refused(baseline: Network) -> None:
 
 
 def test_the_command_runs_to_the_end_goes_on_and_leaves_what_reproduce_reads(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "studies.method_cifar10", "--smoke", "--seeds", "2", "--budgets", "2"]
-    command += ["-o", str(tmp_path)]
-    first = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    options = "--smoke", "--seeds", "2", "--budgets", "2", "-o", tmp_path
+    first = run_study(*options)
     assert first.returncode == 0, first.stderr
+    before, _, after = first.stdout.partition("what is missing takes about ")
+    assert f"{tmp_path} has 0 finished trainings\n" in before and " seed " not in before
+    assert after.partition("\n")[0].endswith(" s on this CPU, without 1 network that STEP 1 may add")
     done = TrainingsFile(tmp_path)
     for figure in (3, 4, 8):
         study = read_study(tmp_path / f"figure{figure}")
@@ -169,25 +197,79 @@ def test_the_command_runs_to_the_end_goes_on_and_leaves_what_reproduce_reads(tmp
     # A killed writer leaves half a line; the training is done again, and nothing else.
     text = done.path.read_text()
     done.path.write_text(text[:-30])
-    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    again = run_study(*options, program=f"{STUDY}; import os; print(os.environ['THP_MEM_ALLOC_ENABLE'])")
     assert again.returncode == 0, again.stderr
     assert again.stdout.count(" seed ") == 1
+    assert again.stdout.endswith("\n1\n")  # it has asked for pages of 2 MB, as `train` does
     assert len(TrainingsFile(tmp_path).rows) == len(done.rows)
 
 
+def test_an_interrupted_study_on_a_cpu_keeps_each_training_that_ended(tmp_path: Path) -> None:
+    done = run_study("--smoke", "--stages", "scale", "--budgets", "2", "-o", tmp_path, program=INTERRUPTED)
+    assert "KeyboardInterrupt" in done.stderr
+    assert [row.seed for row in TrainingsFile(tmp_path).rows] == [0]
+
+
+def test_a_zip_file_is_unpacked_and_trainings_with_another_recipe_are_counted(tmp_path: Path) -> None:
+    smoke.write_images(tmp_path / "images")
+    packed = shutil.make_archive(str(tmp_path / "cifar10"), "zip", tmp_path / "images")
+    documented = next(row for row in TrainingsFile(DOCUMENTED).rows if row.stage == "scale")
+    (tmp_path / "study").mkdir()
+    TrainingsFile(tmp_path / "study").add(documented)
+    done = run_study(
+        packed, "--device", "cpu", "--stages", "tune", "--seconds", "0", "-o", tmp_path / "study",
+        "--set", "minival=40", "batch=32",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "precision fp32 instead of bf16" in done.stdout
+    assert "120 training, 40 held-out images on cpu" in done.stdout
+    assert "1 training with batch=512, minival=5000.0, precision=bf16 do not count" in done.stdout
+    assert "out of time, 8 networks are left" in done.stdout
+
+
+def test_a_zip_file_without_a_test_folder_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "cifar10.zip", "w") as archive:
+        archive.writestr("cifar10/train/cat/0.jpg", b"")
+    with pytest.raises(CompoundNetError, match=r"cifar10\.zip: expected train/CLASS/\*\.jpg and test/CLASS"):
+        unpacked(str(tmp_path / "cifar10.zip"), tmp_path / "unpacked")
+    assert unpacked(str(tmp_path), tmp_path) == str(tmp_path)
+
+
+def test_only_a_gpu_writes_to_the_documented_study_by_itself() -> None:
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    assert default_output(gpu, smoke=False) == DOCUMENTED
+    others = {default_output(cpu, smoke=False), default_output(cpu, smoke=True)}
+    assert len(others) == 2 and {folder.parent for folder in others} == {ROOT / "build"}
+    assert default_output(gpu, smoke=True) in others
+
+
 def test_it_needs_images_or_smoke(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "studies.method_cifar10", "-o", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = run_study("-o", tmp_path)
     assert done.returncode == 2
     assert "give DATA, --smoke or --report" in done.stderr
 
 
+def test_make_study_takes_images_or_smoke() -> None:
+    make = shutil.which("make")
+    if make is None:
+        pytest.skip("there is no make")
+    environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "SMOKE", "CIFAR10")}
+
+    def told(*given: str) -> subprocess.CompletedProcess[str]:
+        command = [make, "--dry-run", "study", *given]
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+    assert told("SMOKE=1").stdout.endswith("-m studies.method_cifar10 --smoke\n")
+    assert told("CIFAR10=my images.zip").stdout.endswith("-m studies.method_cifar10 'my images.zip'\n")
+    neither = told()
+    assert neither.returncode == 2
+    assert "give CIFAR10=FOLDER or CIFAR10=FILE.zip, or SMOKE=1" in neither.stderr
+
+
 def test_the_report_follows_from_the_finished_trainings(tmp_path: Path) -> None:
     """The documented tables, again from the file of trainings alone, without images."""
-    documented = ROOT / "docs" / "studies" / "method-cifar10"
-    (tmp_path / "trainings.jsonl").write_bytes((documented / "trainings.jsonl").read_bytes())
-    command = [sys.executable, "-m", "studies.method_cifar10", "--report", "-o", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    (tmp_path / "trainings.jsonl").write_bytes((DOCUMENTED / "trainings.jsonl").read_bytes())
+    done = run_study("--report", "-o", tmp_path)
     assert done.returncode == 0, done.stderr
     for name in ("tuning.md", "step1.md", "figure3/table.md", "figure4/table.md", "figure8/table.md"):
-        assert (tmp_path / name).read_text() == (documented / name).read_text(), name
+        assert (tmp_path / name).read_text() == (DOCUMENTED / name).read_text(), name

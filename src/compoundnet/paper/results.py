@@ -41,7 +41,8 @@ def read_results(folder: Path) -> Results:
     """Read the results in a folder.
 
     Results are its result files (`*.json` with a `top1`), those of model folders in it (`*/result.json`), and studies:
-    folders in it, or the folder itself. Other files are ignored.
+    the folder itself, folders in it, and folders in those, as a study of several figures has them. Other files are
+    ignored.
 
     Raises:
         CompoundNetError: a result is broken (the message names the file and the field), or there is none.
@@ -78,7 +79,8 @@ def _read(file: Path) -> Result | None:
 
 
 def _studies(folder: Path) -> Iterator[StudyFolder]:
-    found = [inner for inner in (folder, *sorted(folder.iterdir())) if (inner / "search.toml").is_file()]
+    patterns = "search.toml", "*/search.toml", "*/*/search.toml"
+    found = [file.parent for pattern in patterns for file in sorted(folder.glob(pattern))]
     if found:
         from compoundnet.search.study.folder import is_study, read_study  # noqa: PLC0415  numpy: tables need none
 
