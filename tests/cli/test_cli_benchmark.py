@@ -55,6 +55,7 @@ def test_text_says_that_weights_are_random_and_why_there_is_no_plot(tmp_path: Pa
         (["benchmark", "efficientnet-bo"], 1, "did you mean efficientnet-b0"),
         (["benchmark", "efficientnet-b0", "--backend", "torch,onnxruntme"], 1, "did you mean onnxruntime"),
         (["benchmark", "efficientnet-b0", "--runs", "0"], 1, "runs must be at least 1, got 0"),
+        (["benchmark", "efficientnet-b0", "--check-on", "images"], 2, "goes with --precision auto"),
         (["benchmark", "efficientnet-b0", "--threads", "1000"], 1, "threads must be 1 to"),
         (["plan", "efficientnet-b0", "--max-latency", "30 parsecs"], 1, "'30 parsecs' is not a time such as 30ms"),
         (["plan", "efficientnet-b0", "--max-latency", "30ms", "--backend", "tourch"], 1, "did you mean torch"),

@@ -59,6 +59,17 @@ def test_features_and_neighbours(model: Path, photos: Path, tmp_path: Path) -> N
     assert document["notes"] == []
 
 
+def test_unreadable_and_damaged_images_are_named_in_the_document(model: Path, photos: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.png"
+    cut.write_bytes((photos / "0.png").read_bytes()[:2000])
+    done = run("embed", model, photos / "broken.png", cut, "--allow-truncated", "--query", photos / "0.png", "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["notes"] == [
+        f"{photos / 'broken.png'}: is not an image in a format that can be read",
+        f"{cut}: is truncated; used as far as it can be decoded",
+    ]
+
+
 def test_what_was_left_out_and_assumed_is_in_the_document_too(model: Path, tmp_path: Path) -> None:
     images = write_deep(tmp_path / "deep", ("dark",), 2)
     (images / "raw.CR2").touch()

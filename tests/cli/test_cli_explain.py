@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from command import run
+from deep_images import write_deep
 from PIL import Image
 from sample_images import write_noise
 from small_model import write_small_model
@@ -77,6 +78,16 @@ def test_one_that_cannot_be_read_does_not_stop_the_others(model: Path, photos: P
     assert odd == {"path": str(tmp_path / "odd.jpg"), "error": "is not an image in a format that can be read"}
     assert len(sound["maps"]) == 3
     assert (tmp_path / "out" / "sheet.jpg").exists()
+
+
+def test_the_range_that_was_found_is_in_the_documents(model: Path, tmp_path: Path) -> None:
+    deep = write_deep(tmp_path / "deep", count=1)
+    for words in (("-o", tmp_path / "maps", "--json"), ("--grid", "-o", tmp_path / "grid", "--json", "--")):
+        places = (*words, deep) if "--grid" in words else (deep, *words)
+        done = run("explain", model, *places)
+        assert done.returncode == 0, done.stderr
+        (note,) = json.loads(done.stdout)["notes"]
+        assert "0 to 4095 is assumed" in note and note in done.stderr.splitlines()
 
 
 def test_an_exported_file_is_explained_without_torch(model: Path, photos: Path, tmp_path: Path) -> None:

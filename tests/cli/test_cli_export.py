@@ -80,6 +80,7 @@ def test_what_int8_is_calibrated_on_is_said(model: Path, tmp_path: Path) -> None
         (["--format", "caffe", "-o", "a.caffe"], "error: there is no format 'caffe'; known: coreml, litert, onnx, "),
         (["--precision", "int8", "-o", "a.onnx"], "error: int8 is calibrated on images: give --calibrate a folder"),
         (["--precision", "int8", "--calibrate", "gone", "-o", "a.onnx"], "error: gone: there is no such folder or"),
+        (["--max-drop", "a little", "-o", "a.onnx"], "error: --max-drop is a percentage such as 1%, or a fraction"),
     ],
 )
 def test_errors_are_one_line_and_nothing_is_written(

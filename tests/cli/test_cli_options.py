@@ -19,12 +19,13 @@ from compoundnet.cli.main import app
 
 # They report nothing: one serves a page until it is stopped, the other works for a study that `search show` reports.
 WITHOUT_JSON = {"serve", "search worker"}
-# What these mean depends on the command: its result, its backends, a session or a file, the task of its workers, what
-# the images are for.
+# What these mean depends on the command: its result, its backends, a session or a file, the formats that it times, the
+# task of its workers, what the images are for.
 OWN_MEANING = {
     "--output",
     "--backend",
     "--precision",
+    "--format",
     "--workers",
     "--storage",
     "--data",

@@ -16,7 +16,7 @@ import pytest
 from command import run
 from deep_images import RANGE, write_deep
 from PIL import Image
-from small_model import write_small_model
+from small_model import write_small_model, write_tuning
 
 import compoundnet as cn
 
@@ -43,6 +43,11 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def of_two(rank: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """`compoundnet ARGUMENTS` as one of two processes of torchrun."""
+    return run(*arguments, RANK=rank, LOCAL_RANK=rank, WORLD_SIZE="2", LOCAL_WORLD_SIZE="2")
+
+
 def files(folder: Path) -> list[str]:
     return sorted(row["file"] for part in folder.glob("*.parquet") for row in parquet.read_table(part).to_pylist())
 
@@ -50,10 +55,7 @@ def files(folder: Path) -> list[str]:
 def test_processes_write_each_image_once(model: Path, shards: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     for rank in ("0", "1"):
-        done = run(
-            "predict", model, shards, "-o", out, "--threads", "1", "--json",
-            RANK=rank, LOCAL_RANK=rank, WORLD_SIZE="2", LOCAL_WORLD_SIZE="2",
-        )  # fmt: skip
+        done = of_two(rank, "predict", model, shards, "-o", out, "--threads", "1", "--json")
         assert done.returncode == 0, done.stderr
         assert f"process {rank} of 2 (torchrun): 3 of 6 shards" in done.stderr
         found = json.loads(done.stdout)
@@ -62,11 +64,36 @@ def test_processes_write_each_image_once(model: Path, shards: Path, tmp_path: Pa
     again = run("predict", model, shards, "-o", tmp_path / "out", "--threads", "1")
     assert again.returncode == 1
     assert again.stderr.splitlines()[-1].startswith(f"error: {tmp_path / 'out'} holds predictions of 6 of these shards")
-    refused = run(
-        "predict", model, shards, "-o", tmp_path / "out", "--precision", "auto", "--resume",
-        RANK="0", LOCAL_RANK="0", WORLD_SIZE="2", LOCAL_WORLD_SIZE="2",
-    )  # fmt: skip
-    assert "torchrun started 2 processes, which might choose differently" in refused.stderr
+    refused = of_two("0", "predict", model, shards, "-o", out, "--precision", "auto", "--resume")
+    assert "torchrun started 2 processes, which might choose different precisions" in refused.stderr
+
+
+def test_processes_need_a_precision_of_a_tuned_model_by_name(shards: Path, tmp_path: Path) -> None:
+    """Each would choose by its own timings."""
+    tuned, out = write_small_model(tmp_path / "tuned"), tmp_path / "out"
+    write_tuning(tuned)
+    refused = of_two("0", "predict", tuned.folder, shards, "-o", out, "--threads", "1")
+    assert (refused.returncode, out.exists()) == (1, False)
+    assert "tuned was tuned, and torchrun started 2 processes" in refused.stderr
+    assert "give --precision a name, such as float32" in refused.stderr
+    done = of_two("0", "predict", tuned.folder, shards, "-o", out, "--threads", "1", "--precision", "float32")
+    assert done.returncode == 0, done.stderr
+
+
+def test_auto_compares_on_images_of_all_shards_but_damaged_ones(model: Path, tmp_path: Path) -> None:
+    """A damaged shard is reported when it is predicted, and stops no other."""
+    given, out = tmp_path / "tars", tmp_path / "out"
+    given.mkdir()
+    (given / "0.tar").write_bytes(b"no tar file")
+    with tarfile.open(given / "1.tar", "w") as tar:
+        image = tmp_path / "a.png"
+        Image.new("RGB", (40, 40)).save(image)
+        tar.add(image, "a.png")
+    done = run("predict", model, given, "-o", out, "--threads", "1", "--precision", "auto", "--json")
+    assert done.returncode == 1
+    found = json.loads(done.stdout)
+    assert (found["written"], found["failed"]) == (1, 1)
+    assert files(out) == [f"{given / '1.tar'}/a.png"]
 
 
 @pytest.mark.parametrize("kind", ["folders", "tar files"])
@@ -82,10 +109,7 @@ def test_shards_of_12_bit_images_have_one_range_that_is_said(kind: str, model: P
                     tar.add(file, f"{shard.name}/{file.name}")
     said = "24 of 24 images examined have more than 8 bits a value and do not state their range: 0 to 4095 is assumed"
     for rank in ("0", "1"):
-        done = run(
-            "predict", model, given, "-o", tmp_path / "out", "--threads", "1", "--json",
-            RANK=rank, LOCAL_RANK=rank, WORLD_SIZE="2", LOCAL_WORLD_SIZE="2",
-        )  # fmt: skip
+        done = of_two(rank, "predict", model, given, "-o", tmp_path / "out", "--threads", "1", "--json")
         assert done.returncode == 0, done.stderr
         assert [note.startswith(said) for note in json.loads(done.stdout)["notes"]] == [True]
         assert done.stderr.count(said) == (rank == "0")

@@ -11,6 +11,7 @@ from small_train import class_folders, small_network
 
 from compoundnet.arch import FoundCoefficients
 from compoundnet.base import read_toml
+from compoundnet.cli.main import app
 
 SMALL = ("--grid", "1.0:1.4:0.2", "--set", "epochs=1", "--set", "batch=8")
 
@@ -56,6 +57,20 @@ def test_nothing_starts_unconfirmed(files: tuple[Path, Path], tmp_path: Path) ->
     assert done.returncode == 2
     assert "multiply-adds of training" in done.stderr and "--yes" in done.stderr
     assert not (tmp_path / "study").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs Unix")
+def test_nothing_starts_after_a_no(
+    files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    person, terminal = os.openpty()
+    with os.fdopen(person, "wb", buffering=0) as keyboard, os.fdopen(terminal) as stdin:
+        keyboard.write(b"n\n")
+        monkeypatch.setattr("sys.stdin", stdin)
+        arguments = ["search", "coefficients", *files, *SMALL, "-o", tmp_path / "study"]
+        code = app(list(map(str, arguments)), prog_name="compoundnet", standalone_mode=False)
+    assert (code, (tmp_path / "study").exists()) == (2, False)
+    assert capsys.readouterr().err.endswith("not started\n")
 
 
 def test_a_grid_without_a_point_names_the_nearest(files: tuple[Path, Path]) -> None:

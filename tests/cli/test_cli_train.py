@@ -158,6 +158,11 @@ def test_recipes_are_listed() -> None:
         (["train", "imagenet:/nowhere", "--network", "efficientnet-b0"], 1, "Register at image-net.org"),
         (["evaluate", "nowhere", "digits"], 1, "nowhere"),
         (["evaluate", "nowhere", "digits", "-o", "/dev/null/result.json"], 1, "/dev/null is not a folder"),
+        (
+            ["evaluate", "nowhere", "imagenet-test:.", "--submission", "a", "-o", "b", "--csv", "c"],
+            2,
+            "leave out --output, --csv",
+        ),
     ],
 )
 def test_bad_input_is_one_line(arguments: list[str], code: int, message: str, tmp_path: Path) -> None:

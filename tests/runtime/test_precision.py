@@ -11,6 +11,7 @@ import pytest
 from deep_images import write_deep
 from numpy.typing import NDArray
 from random_net import random_net, small_network
+from sample_images import write_noise
 from small_model import write_small_model
 from typer.testing import CliRunner
 
@@ -21,6 +22,7 @@ from compoundnet.runtime.backends import precisions
 from compoundnet.runtime.backends.choices import LEAST_IMAGES
 from compoundnet.runtime.timing import fastest
 from compoundnet.runtime.timing.rounds import Latency, summarise
+from compoundnet.runtime.timing.throughput import throughput
 
 
 @pytest.fixture(scope="module")
@@ -140,20 +142,34 @@ def test_auto_takes_bfloat16_where_it_agrees_and_remembers_the_check(
     assert f"agreement with float32 on {LEAST_IMAGES} images given earlier: " in others.choice.text()
 
 
+@pytest.mark.parametrize("shards", [False, True])
 def test_precisions_are_compared_on_images_with_the_range_that_is_found(
-    model: models.ModelFolder, tmp_path: Path, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+    shards: bool, model: models.ModelFolder, tmp_path: Path, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`predict --precision auto` reads the images of the comparison as those that it predicts."""
+    """`predict --precision auto` reads the images of the comparison as those that it predicts, those of all shards."""
     pytest.importorskip("openvino")
+    if shards:
+        pytest.importorskip("pyarrow")
     monkeypatch.setattr(precisions, "has_bfloat16", lambda: True)
     monkeypatch.setattr(fastest, "time_rounds", timed(["openvino bfloat16"]))
     monkeypatch.setattr(image_values, "_warned", set())
     words = ["predict", str(model.folder), str(write_deep(tmp_path / "deep")), "--precision", "auto", "--threads", "1"]
-    done = CliRunner().invoke(app, words)
+    done = CliRunner().invoke(app, [*words, *(["-o", str(tmp_path / "out")] if shards else [])])
     assert done.exit_code == 0, done.output
     assert "0 to 4095 is assumed" in done.stderr
     assert "on 24 images" in done.stderr
     assert "dark" not in image_values._warned  # an image was read as 0 to 65535
+
+
+def test_throughput_compares_precisions_too(
+    model: models.ModelFolder, tmp_path: Path, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setattr(precisions, "has_bfloat16", lambda: True)
+    files = sorted(write_noise(tmp_path, LEAST_IMAGES).iterdir())
+    done = throughput([str(model.folder)], precisions=("auto",), check_on=files, threads=1, batch=2, runs=1)
+    (choice,) = done.choices
+    assert (choice.images, choice.batch) == (LEAST_IMAGES, 2)
 
 
 def test_auto_in_memory_times_the_backends(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from small_model import write_small_model
+from small_model import write_small_model, write_tuning
 
 from compoundnet import base
 from compoundnet.base.images import EncodedImage
 from compoundnet.data.image_shards import ImageShard, ShardError, find_shards
 from compoundnet.runtime import BatchPredictor, Prediction, Predictor, predict_shards
-from compoundnet.runtime.prediction_parts import Place, process_place
+from compoundnet.runtime.prediction_parts import Place, process_place, sample_images
 
 parquet = pytest.importorskip("pyarrow.parquet")
 
@@ -136,6 +136,22 @@ def test_a_shard_that_goes_away_is_an_error_of_the_shard(tmp_path: Path) -> None
         ImageShard("gone.tar", tmp_path / "gone.tar", "tar").fingerprint()
 
 
+def test_a_sample_is_of_all_shards_that_can_be_read(tmp_path: Path) -> None:
+    """Of tar files the first images, until one is damaged; of folders all."""
+    for shard in range(4):
+        write_tar(tmp_path / f"{shard}.tar", [(f"{shard}{image}.png", png(image)) for image in range(3)])
+    (tmp_path / "0.tar").write_bytes(b"no tar file")
+    whole = (tmp_path / "1.tar").read_bytes()
+    with tarfile.open(tmp_path / "1.tar") as tar:
+        (tmp_path / "1.tar").write_bytes(whole[: tar.getmembers()[1].offset_data + 5])
+    (tmp_path / "4").mkdir()
+    for image in range(3):
+        (tmp_path / "4" / f"4{image}.png").write_bytes(png(image))
+    found = sample_images(find_shards([tmp_path]), 10)
+    names = [Path(image.name if isinstance(image, EncodedImage) else image).stem for image in found]
+    assert names == ["10", "20", "21", "30", "31", "40", "41", "42"]
+
+
 def test_processes_share_the_shards(monkeypatch: pytest.MonkeyPatch, shards: Path) -> None:
     for name in ("RANK", "LOCAL_WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_NTASKS"):
         monkeypatch.delenv(name, raising=False)
@@ -168,3 +184,12 @@ def test_a_batch_of_columns(predictor: Predictor) -> None:
         batches({"path": np.array(["a"])})
     with pytest.raises(base.CompoundNetError, match="must hold the content of image files, pixels or paths, got int"):
         batches({"bytes": np.array([3], object), "key": np.array(["a"])})
+
+
+def test_batches_of_a_tuned_model_run_in_float32_unless_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The processes of a cluster would choose by timings, each its own."""
+    model = write_small_model(tmp_path / "tuned")
+    write_tuning(model)
+    batches = BatchPredictor(model, threads=1)
+    assert (batches.predictor.session.precision, batches.predictor.session.choice) == ("float32", None)
+    assert "tuned was tuned, but runs in float32 here" in caplog.text

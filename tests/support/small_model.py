@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from compoundnet import arch, models
+from compoundnet.models.tuning import TUNING_FILE, TunedWay, Tuning
+from compoundnet.models.weights_files import sha256_of
 
 
 def write_small_model(
@@ -37,3 +39,9 @@ def write_small_model(
         postprocess=postprocess,
         readme="For tests.\n",
     )
+
+
+def write_tuning(model: models.ModelFolder) -> None:
+    """Give a model folder the record of `models tune` of one that measured float32 alone."""
+    ways = (TunedWay("onnxruntime", "float32", 1.0, 0.5),)
+    Tuning("photos, test", 28, sha256_of(model.weights), 0.99, ways).save(model.folder / TUNING_FILE)

@@ -11,6 +11,7 @@ from compoundnet import data, paper, runtime
 from compoundnet.base import format_count
 from compoundnet.cli.options import Device, Json, TimedThreads, complete_model, complete_network, output_option
 from compoundnet.cli.output import note, print_json, show, table
+from compoundnet.runtime.backends.registry import AUTO
 from compoundnet.runtime.timing.rounds import RUNS
 from compoundnet.runtime.timing.throughput import RUNS as THROUGHPUT_RUNS
 
@@ -92,17 +93,17 @@ def benchmark(
     --throughput measures images a second instead.
     """
     backends, precisions = _names(backend), _names(precision) or []
+    if check_on and AUTO not in precisions:
+        raise typer.BadParameter("goes with --precision auto", param_hint="--check-on")
+    compared = data.find_images(check_on, notify=note) if check_on else ()
     if throughput:
-        if check_on:
-            raise typer.BadParameter("goes with --precision auto, without --throughput", param_hint="--check-on")
         done = runtime.throughput(
-            networks, backends=backends, precisions=precisions, threads=threads, batch=batch,
+            networks, backends=backends, precisions=precisions, check_on=compared, threads=threads, batch=batch,
             runs=THROUGHPUT_RUNS if runs is None else runs, with_peers=peers, device=device,
         )  # fmt: skip
     else:
         done = runtime.benchmark(
-            networks, backends=backends, precisions=precisions,
-            check_on=data.find_images(check_on, notify=note) if check_on else (),
+            networks, backends=backends, precisions=precisions, check_on=compared,
             threads=1 if threads is None else threads, batch=1 if batch is None else batch,
             runs=RUNS if runs is None else runs, with_peers=peers, device=device,
         )  # fmt: skip

@@ -97,7 +97,7 @@ def embed(
     if written is not None:
         count, failures = _add_written(written, embedder, found), 0
     else:
-        count, failures = _compute(embedder, files, output, found)
+        count, failures = _compute(embedder, files, output, found, notes)
     neighbours = {} if found is None else found.neighbours()
     if json:
         print_json(
@@ -134,9 +134,13 @@ def _add_written(written: Path, embedder: runtime.Embedder, found: runtime.Neare
 
 
 def _compute(
-    embedder: runtime.Embedder, files: Sequence[Path], output: Path | None, found: runtime.Nearest | None
+    embedder: runtime.Embedder,
+    files: Sequence[Path],
+    output: Path | None,
+    found: runtime.Nearest | None,
+    notes: list[str],
 ) -> tuple[int, int]:
-    """Return the number of images, and of those that could not be read."""
+    """Return the number of images, and of those that could not be read; these and damaged ones are named in `notes`."""
     count = failures = 0
     writing = (
         contextlib.nullcontext()
@@ -146,11 +150,13 @@ def _compute(
     with writing as write:
         for result in embedder.many(track(files, "embedding", len(files), printing=False)):
             if isinstance(result, runtime.Failure):
-                note(f"error: {result.path}: {result.reason}")
+                notes.append(f"{result.path}: {result.reason}")
+                note(f"error: {notes[-1]}")
                 failures += 1
                 continue
             if result.damage is not None:
-                note(f"{result.path}: {result.damage}; used as far as it can be decoded")
+                notes.append(f"{result.path}: {result.damage}; used as far as it can be decoded")
+                note(notes[-1])
             _deliver(write, found, result.path, result.features)
             count += 1
         if not count:

@@ -14,6 +14,7 @@ from compoundnet.cli.options import (
     AllowTruncated,
     Backend,
     Batch,
+    CsvFile,
     DataName,
     Decoders,
     Devices,
@@ -46,9 +47,7 @@ def evaluate(
         Path | None, output_option("RESULT.json", "Write a result file, which `reproduce --results` reads.")
     ] = None,
     by: Annotated[str, typer.Option(metavar="NAME", help="Your name, for the result file.", show_default=False)] = "",
-    csv: Annotated[
-        Path | None, typer.Option("--csv", metavar="FILE", help="Write a CSV file with a row for each image.")
-    ] = None,
+    csv: CsvFile = None,
     mistakes: Annotated[
         Path | None,
         typer.Option(metavar="FILE.jpg", help="Draw the worst mistakes with class activation maps (.jpg or .png)."),
@@ -92,11 +91,7 @@ def evaluate(
     from compoundnet.models import open_model  # noqa: PLC0415
     from compoundnet.train.submission import submission as submit  # noqa: PLC0415
 
-    for path in (output, csv, mistakes, confusion, submission):
-        if path is not None:
-            base.check_output_file(path)
-    check_suffix("--confusion", confusion, (".png", ".csv"))
-    check_suffix("--mistakes", mistakes, (".jpg", ".jpeg", ".png"))
+    _check_files(output, csv, mistakes, confusion, submission)
     opened = open_model(model)
     if confusion is not None and opened.postprocess.multilabel:
         raise base.CompoundNetError(
@@ -158,6 +153,23 @@ def evaluate(
         note(f"wrote {csv}: a row for each of {len(images):,} images")
     if explainer is not None and mistakes is not None:
         _write_mistakes(found, explainer, mistakes)
+
+
+def _check_files(
+    output: Path | None, csv: Path | None, mistakes: Path | None, confusion: Path | None, submission: Path | None
+) -> None:
+    results = {"--output": output, "--csv": csv, "--mistakes": mistakes, "--confusion": confusion}
+    given = [option for option, path in results.items() if path is not None]
+    if submission is not None and given:
+        raise typer.BadParameter(
+            f"the classes of these images are not known, so nothing is evaluated; leave out {', '.join(given)}",
+            param_hint="--submission",
+        )
+    for path in (*results.values(), submission):
+        if path is not None:
+            base.check_output_file(path)
+    check_suffix("--confusion", confusion, (".png", ".csv"))
+    check_suffix("--mistakes", mistakes, (".jpg", ".jpeg", ".png"))
 
 
 def _write_confusion(found: Evaluation, file: Path) -> None:

@@ -80,7 +80,8 @@ def explain(
     models, paths = _split(given, grid)
     # Large images are read without PIL's warning; PIL rejects those of twice that size itself.
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-    images = data.find_images(paths, notify=note)
+    notes: list[str] = []
+    images = data.find_images(paths, notify=notes.append)
     explainers = [
         maps.Explainer(
             model, method=method, backend=backend, threads=threads,
@@ -88,16 +89,19 @@ def explain(
         )
         for model in models
     ]  # fmt: skip
-    for text in dict.fromkeys([*(one.note for one in explainers), *(one.find_range(images) for one in explainers)]):
-        if text is not None:
-            note(text)
+    assumed = dict.fromkeys([*(one.note for one in explainers), *(one.find_range(images) for one in explainers)])
+    notes += [text for text in assumed if text is not None]
+    for text in notes:
+        note(text)
     if grid:
         damaged: list[str] = []
         described = maps.write_grid(explainers, images, output, classes=classes, damaged=damaged.append)
         for text in damaged:
             note(text)
         if json:
-            print_json({"grid": str(output / maps.GRID_FILE), "description": described, "damaged": damaged})
+            print_json(
+                {"grid": str(output / maps.GRID_FILE), "description": described, "damaged": damaged, "notes": notes}
+            )
         else:
             show(described)
         note(f"wrote {output / maps.GRID_FILE}")
@@ -105,7 +109,7 @@ def explain(
         return
     with Display("explaining", len(images)) as display:
         written = maps.write_maps(
-            explainers[0], images, output, top=top, classes=classes, progress=display.advance,
+            explainers[0], images, output, top=top, classes=classes, notes=notes, progress=display.advance,
             notify=lambda reason: display.notify(f"error: {reason}"), damaged=display.notify,
         )  # fmt: skip
     if json:

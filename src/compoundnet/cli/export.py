@@ -9,8 +9,8 @@ import msgspec
 import typer
 
 from compoundnet import runtime
-from compoundnet.base import CompoundNetError, format_bytes
-from compoundnet.cli.options import FORMAT_HELP, MAX_DROP_HELP, Json, complete_model, output_option
+from compoundnet.base import format_bytes
+from compoundnet.cli.options import FORMAT_HELP, MAX_DROP_HELP, Json, complete_model, drop_of, output_option
 from compoundnet.cli.output import note, print_json, show
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def export(
         opset=opset,
         precision=precision,
         calibrate=calibrate,
-        max_drop=None if max_drop is None else _fraction(max_drop),
+        max_drop=None if max_drop is None else drop_of(max_drop),
         data=data,
         images=images,
         notify=keep,
@@ -128,7 +128,8 @@ def _text(done: Export) -> str:
         f" {format_bytes(done.bytes)}",
         f"input: {_input(done)}",
         *([f"calibrated on {done.calibrated:,} image{'s' * (done.calibrated != 1)}"] if done.calibrated else []),
-        "not run here: Core ML runs on macOS and iOS; input, output, layers and weights were compared with the network"
+        "not run here: Core ML runs on macOS and iOS; the input, the numbers of layers and the size of the weights were"
+        " compared with the network"
         if done.difference is None
         else f"largest difference from torch on noise and {images}: {done.difference:.2g} of the largest logit"
         + (f" (limit {done.limit:g})" if done.limit else ""),
@@ -157,18 +158,6 @@ def _floor(floor: AccuracyFloor) -> list[str]:
         + (f" and {kept - 5} more" if kept > 5 else ""),
         f"one image takes {floor.time:.2f} times as long as in float32, on one thread",
     ]
-
-
-def _fraction(text: str) -> float:
-    """`1%` or `0.01` as 0.01."""
-    number = text.strip().removesuffix("%")
-    try:
-        value = float(number)
-    except ValueError as error:
-        raise CompoundNetError(
-            f"--max-drop is a percentage such as 1%, or a fraction such as 0.01; got {text}"
-        ) from error
-    return value / 100 if text.strip().endswith("%") else value
 
 
 def _input(done: Export) -> str:

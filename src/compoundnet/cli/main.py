@@ -120,7 +120,8 @@ def _root(
 ) -> None:
     """Balance a ConvNet's depth, width and resolution with one coefficient: scale it, plan it for a budget, use it.
 
-    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 stopped on request (can be resumed), 70 a fault of compoundnet.
+    Exit codes: 0 success; 1 failure; 2 wrong usage, or a start that nobody confirmed; 3 interrupted, the same command
+    goes on; 70 a fault of compoundnet itself; 130 and 143 ended by Ctrl-C or SIGTERM.
     `--install-completion` completes commands, options and names in your shell.
     """
 

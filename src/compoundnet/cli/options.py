@@ -1,7 +1,8 @@
 """The arguments and options that several commands share, each defined once.
 
-An option of one name means the same in every command. The shell completes names of networks, models, data sets and
-recipes.
+An option of one name means the same in every command, except those that tests/cli/test_cli_options.py lists: --workers,
+for example, are processes that decode images, and in `search` and `fit` processes that train networks. The shell
+completes names of networks, models, data sets and recipes.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from compoundnet import arch
-from compoundnet.base import read_toml
+from compoundnet.base import CompoundNetError, read_toml
 from compoundnet.runtime.backends.registry import BACKENDS
 
 
@@ -34,6 +35,18 @@ def chosen_rule(rule: str | None, width_share: float | None, found: Path | None)
 def labels_per_image(several: bool | None) -> Literal["one", "several"] | None:
     """Return the value of `SeveralLabels` as `open_dataset` takes it."""
     return None if several is None else "several" if several else "one"
+
+
+def drop_of(text: str) -> float:
+    """Return the value of `--max-drop`, such as 1% or 0.01, as a fraction."""
+    number = text.strip().removesuffix("%")
+    try:
+        value = float(number)
+    except ValueError:
+        raise CompoundNetError(
+            f"--max-drop is a percentage such as 1%, or a fraction such as 0.01; got {text}"
+        ) from None
+    return value / 100 if text.strip().endswith("%") else value
 
 
 def _starting(incomplete: str, names: Iterable[str]) -> list[str]:
@@ -133,6 +146,14 @@ NumClasses = Annotated[
 MaxMemory = Annotated[
     str | None, typer.Option("--max-memory", metavar="BYTES", help="Bound on peak memory, such as 200MB.")
 ]
+MaxSram = Annotated[
+    str | None,
+    typer.Option("--max-sram", metavar="BYTES", help="Bound on int8 activations on a microcontroller, such as 320kB."),
+]
+MaxFlash = Annotated[
+    str | None,
+    typer.Option("--max-flash", metavar="BYTES", help="Bound on int8 weights on a microcontroller, such as 1MB."),
+]
 MaxLatency = Annotated[
     str | None,
     typer.Option(
@@ -162,6 +183,10 @@ SplitName = Annotated[
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors only.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue exactly where the run stopped.")]
+CsvFile = Annotated[
+    Path | None, typer.Option("--csv", metavar="FILE", help="Write a CSV file with a row for each image.")
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing output.")]
 
 
@@ -284,7 +309,7 @@ Storage = Annotated[
         metavar="URL",
         envvar="COMPOUNDNET_STORAGE",
         help="Keep the study at postgresql://USER@HOST/DATABASE, for workers on many machines.",
-        show_default="a file in STUDY",
+        show_default="a file of this machine",
     ),
 ]
 StudyName = Annotated[
@@ -293,7 +318,7 @@ StudyName = Annotated[
 ]
 TrialWorkers = Annotated[
     int,
-    typer.Option("--workers", min=1, metavar="N", help="Worker processes; each trains one network in one thread."),
+    typer.Option("--workers", min=1, metavar="N", help="Worker processes; each trains one network at a time."),
 ]
 StudyFolder = Annotated[Path, output_option("STUDY", "Keep the study in this folder.")]
 Seeds = Annotated[int, typer.Option("--seeds", min=1, metavar="K", help="Train each network with K seeds.")]

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 # The exit code of work that was stopped on request and can be resumed: neither done nor failed.
 STOPPED = 3
+# The exit code of a start that nobody confirmed.
+UNCONFIRMED = 2
 
 
 def print_json(value: Any) -> None:

@@ -12,10 +12,12 @@ from compoundnet.cli.options import (
     Batch,
     CoefficientsFile,
     Json,
+    MaxFlash,
     MaxLatency,
     MaxMacs,
     MaxMemory,
     MaxParams,
+    MaxSram,
     NetworkFile,
     NetworkName,
     NumClasses,
@@ -33,10 +35,6 @@ def _count(what: str) -> Any:
     return typer.Option(metavar="N", help=f"Bound on {what}.")
 
 
-def _bytes(what: str) -> Any:
-    return typer.Option(metavar="BYTES", help=f"Bound on {what}.")
-
-
 def plan(
     network: NetworkName,
     max_macs: MaxMacs = None,
@@ -45,8 +43,8 @@ def plan(
         str | None, _count("the outputs of convolutions and fully connected layers per image, such as 20M")
     ] = None,
     max_memory: MaxMemory = None,
-    max_sram: Annotated[str | None, _bytes("int8 activations on a microcontroller, such as 320kB")] = None,
-    max_flash: Annotated[str | None, _bytes("int8 weights on a microcontroller, such as 1MB")] = None,
+    max_sram: MaxSram = None,
+    max_flash: MaxFlash = None,
     max_latency: MaxLatency = None,
     rule: RuleName = None,
     width_share: WidthShare = None,

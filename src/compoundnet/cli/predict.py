@@ -17,11 +17,13 @@ from compoundnet.base.progress import ignore
 from compoundnet.cli.options import (
     AllowTruncated,
     Backend,
+    CsvFile,
     Device,
     Images,
     Json,
     ModelName,
     Precision,
+    Resume,
     Threads,
     ValueRange,
     output_option,
@@ -43,9 +45,7 @@ def predict(
     precision: Precision = None,
     threads: Threads = None,
     device: Device = "cpu",
-    csv: Annotated[
-        Path | None, typer.Option("--csv", metavar="FILE", help="Write a CSV file with a row for each image.")
-    ] = None,
+    csv: CsvFile = None,
     parquet: Annotated[
         Path | None, typer.Option("--parquet", metavar="FILE", help="Write the same rows as a Parquet file.")
     ] = None,
@@ -53,7 +53,7 @@ def predict(
         Path | None,
         output_option("FOLDER", "Take shards (tar files, folders, lists), and write a Parquet file for each here."),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue exactly where the run stopped.")] = False,
+    resume: Resume = False,
     unknown_below: Annotated[
         float,
         typer.Option(

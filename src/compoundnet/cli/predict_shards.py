@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from itertools import islice
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +17,11 @@ from compoundnet.runtime.backends.registry import AUTO
 
 if TYPE_CHECKING:
     from compoundnet.base.image_values import Range
-    from compoundnet.base.images import EncodedImage
-    from compoundnet.data.image_shards import ImageShard
+    from compoundnet.models import Model
     from compoundnet.runtime.prediction_parts import Place
 
-# The most shards among which the range of values is found, and images of tar files that are read for it.
-_RANGE_SHARDS, _RANGE_IMAGES = 16, 64
+# The most images of tar files that are read to find the range of values.
+_RANGE_IMAGES = 64
 
 
 def predict_shards(
@@ -44,29 +41,28 @@ def predict_shards(
     from compoundnet.data.image_shards import find_shards  # noqa: PLC0415  `--help` does not wait for PIL
     from compoundnet.models import open_model  # noqa: PLC0415  as above
     from compoundnet.runtime.prediction_parts import predict_shards as predict  # noqa: PLC0415  as above
-    from compoundnet.runtime.prediction_parts import process_place  # noqa: PLC0415  as above
+    from compoundnet.runtime.prediction_parts import process_place, sample_images  # noqa: PLC0415  as above
+    from compoundnet.runtime.timing.agreement import MOST_IMAGES  # noqa: PLC0415  as above
 
-    place = process_place()
-    if place.world > 1 and precision == AUTO:
-        raise base.CompoundNetError(
-            f"{place.launcher} started {place.world} processes, which might choose differently: give --precision a name"
-        )
+    place, opened = process_place(), open_model(model)
+    _check_choice(place, opened, precision)
     everything = find_shards(paths, notify=note if place.rank == 0 else base.ignore)
     shards = place.share(everything)
     if place.launcher is not None:
         note(f"process {place.rank} of {place.world} ({place.launcher}): {len(shards):,} of {len(everything):,} shards")
-    opened, notes = open_model(model), list[str]()
+    notes: list[str] = []
     if value_range is None:  # the same in every process, since each examines the same images
-        how, found_range = opened.preprocess.with_range_of(_range_images(everything))
+        how, found_range = opened.preprocess.with_range_of(sample_images(everything, _RANGE_IMAGES))
         value_range, notes = how.range, [] if found_range is None else [found_range]
     for text in notes if place.rank == 0 else ():
         note(text)
     predictor = runtime.Predictor(
-        opened, precision=precision, check_on=_first_images(everything) if precision == AUTO else (),
+        opened, precision=precision, check_on=list(sample_images(everything, MOST_IMAGES)) if precision == AUTO else (),
         threads=threads or _threads(place), device=_device(device, place), value_range=value_range, **options,
     )  # fmt: skip
     if predictor.session.choice is not None:
-        note(predictor.session.choice.text())
+        notes.append(predictor.session.choice.text())
+        note(notes[-1])
 
     def say_failure(result: runtime.Prediction | runtime.Failure) -> None:
         if isinstance(result, runtime.Failure):
@@ -97,22 +93,17 @@ def predict_shards(
         raise typer.Exit(1)
 
 
-def _range_images(shards: Sequence[ImageShard]) -> Iterator[Path | EncodedImage]:
-    """Images among which the range of values is found, of shards spread evenly: all of folders and lists, of which few
-    are opened, and the first of tar files, which are in memory."""
-    from compoundnet.runtime.timing.agreement import spread  # noqa: PLC0415  as above
+def _check_choice(place: Place, opened: Model, precision: str | None) -> None:
+    """Refuse a precision that each of several processes would choose by its own timings."""
+    from compoundnet.models.tuning import is_tuned  # noqa: PLC0415  as above
 
-    chosen = spread(shards, _RANGE_SHARDS)
-    for shard in chosen:
-        with suppress(base.CompoundNetError):  # a shard that cannot be read is reported when it is predicted
-            images = shard.images()
-            yield from islice(images, max(1, _RANGE_IMAGES // len(chosen))) if shard.kind == "tar" else images
-
-
-def _first_images(shards: Sequence[ImageShard]) -> list[Any]:
-    from compoundnet.runtime.timing.agreement import MOST_IMAGES  # noqa: PLC0415  as above
-
-    return list(islice(shards[0].images(), MOST_IMAGES))
+    tuned = precision is None and is_tuned(opened)
+    if place.world > 1 and (tuned or precision == AUTO):
+        chosen = f"{opened.name} was tuned, and " if tuned else ""
+        raise base.CompoundNetError(
+            f"{chosen}{place.launcher} started {place.world} processes, which might choose different precisions: give"
+            " --precision a name, such as float32"
+        )
 
 
 def _counted(count: int, what: str) -> str:

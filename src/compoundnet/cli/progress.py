@@ -176,8 +176,8 @@ class TrainingDisplay(Watcher):
     epoch.
 
     Time left is counted in the seconds that the summary estimates for what is left, times how much slower or faster the
-    last seconds were than estimated: steps of the classifier alone, steps of the whole network and evaluations
-    take different times.
+    last seconds were than estimated: steps of the classifier alone, other steps and evaluations take different
+    times.
 
     Attributes:
         summary: The summary; None before there is one.
@@ -257,7 +257,9 @@ class TrainingDisplay(Watcher):
     def _show_steps(self) -> None:
         """Show the steps again, after something else or in another phase."""
         frozen = self.summary.frozen_steps if self.summary is not None else 0
-        phase = "training the classifier" if self._step < frozen else "training all layers" if frozen else "training"
+        stages = self.summary.frozen_stages if self.summary is not None else 0
+        whole = "training all but the first layers" if stages else "training all layers"
+        phase = "training the classifier" if self._step < frozen else whole if frozen else "training"
         self._display.start(self._steps, self._step, phase, "steps")
         self._images, self._pace = Speed(self._step * self._batch), Speed(self._expected(self._step))
 

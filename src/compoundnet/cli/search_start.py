@@ -12,15 +12,12 @@ from compoundnet import search as searches
 from compoundnet import train, trials
 from compoundnet.base import format_count
 from compoundnet.base.machine import cores
-from compoundnet.cli.output import STOPPED, note
+from compoundnet.cli.output import STOPPED, UNCONFIRMED, note
 from compoundnet.cli.search_show import print_outcome
 
 if TYPE_CHECKING:
     from compoundnet.data import Dataset
     from compoundnet.search.kinds import Search
-
-# The exit code if the cost was not confirmed.
-_UNCONFIRMED = 2
 
 
 def lasting(data: str) -> str:
@@ -64,8 +61,10 @@ def _confirm(search: Search, dataset: Dataset, workers: int, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         note("not started: there is no terminal to ask for confirmation; give --yes to start")
-        raise typer.Exit(_UNCONFIRMED)
-    typer.confirm("Start?", default=True, abort=True, err=True)
+        raise typer.Exit(UNCONFIRMED)
+    if not typer.confirm("Start?", default=True, err=True):
+        note("not started")
+        raise typer.Exit(UNCONFIRMED)
 
 
 def _duration(hours: float) -> str:

@@ -21,6 +21,7 @@ from compoundnet.cli.options import (
     Download,
     Force,
     Json,
+    Resume,
     Settings,
     SeveralLabels,
     complete_data,
@@ -92,7 +93,7 @@ def train(
         ),
     ] = False,
     output: Annotated[Path, output_option("FOLDER", "Write the model folder here.")] = Path("model"),
-    resume: Annotated[bool, typer.Option("--resume", help="Continue exactly where the run stopped.")] = False,
+    resume: Resume = False,
     force: Force = False,
     sweep: Annotated[
         bool,

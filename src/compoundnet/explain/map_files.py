@@ -47,13 +47,23 @@ class ImageMaps(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class MapFolder(msgspec.Struct, frozen=True):
-    """The content of `maps.json`: the model and method, the files of the sheets, and the maps of each image."""
+    """The content of `maps.json`.
+
+    Attributes:
+        model: The name of the model.
+        method: The method that made the maps.
+        box_share: The fraction of a map's maximum above which a region is its box.
+        sheets: The files of the sheets.
+        images: The maps of each image.
+        notes: Lines on what was assumed and left out.
+    """
 
     model: str
     method: str
     box_share: float
     sheets: tuple[str, ...]
     images: tuple[ImageMaps, ...]
+    notes: tuple[str, ...]
 
     @property
     def failures(self) -> int:
@@ -73,6 +83,7 @@ def write_maps(
     *,
     top: int | None = None,
     classes: Sequence[str] | None = None,
+    notes: Sequence[str] = (),
     progress: Progress = ignore,
     notify: Notify = ignore,
     damaged: Notify = ignore,
@@ -85,6 +96,7 @@ def write_maps(
         folder: The output folder, created if it does not exist.
         top: The number of most probable classes with a map; 3 by default.
         classes: The classes that get a map instead, by label or number.
+        notes: Lines for `maps.json`.
         progress: Called with 1 after each image.
         notify: Called with the reason for each image that cannot be read.
         damaged: Called with the damage of each image that is used as far as it can be decoded.
@@ -124,7 +136,7 @@ def write_maps(
             name = "sheet.jpg" if len(paths) <= ROWS else f"sheet-{len(sheets) + 1}.jpg"
             write_whole(output / name, sheet(chain([first], readable)).jpeg())
             sheets.append(name)
-    written = MapFolder(explainer.name, explainer.method, BOX_SHARE, tuple(sheets), tuple(done))
+    written = MapFolder(explainer.name, explainer.method, BOX_SHARE, tuple(sheets), tuple(done), tuple(notes))
     write_whole(output / MAPS_FILE, json_document(written))
     return written
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from compoundnet.base import CompoundNetError, TomlStruct, check
-from compoundnet.models.model import ModelFolder
+from compoundnet.models.model import Model, ModelFolder
 
 TUNING_FILE, INT8_FILE = "precision.toml", "int8.onnx"
 # The fraction of images on which a precision must predict what float32 predicts.
@@ -60,6 +60,11 @@ class Tuning(TomlStruct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         check(self.images > 0, f"images must be at least 1, got {self.images}")
         check(0 < self.least_agreement <= 1, f"least_agreement must be above 0, at most 1, got {self.least_agreement}")
+
+
+def is_tuned(model: Model) -> bool:
+    """Return whether a model is a folder with a record, so that sessions without a precision choose one by timing."""
+    return isinstance(model, ModelFolder) and (model.folder / TUNING_FILE).exists()
 
 
 def read_tuning(model: ModelFolder, weights: str) -> Tuning | None:

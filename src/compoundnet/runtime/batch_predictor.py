@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -12,9 +13,13 @@ from numpy.typing import NDArray
 from compoundnet.base import CompoundNetError
 from compoundnet.base.images import EncodedImage
 from compoundnet.base.table_files import utf8
-from compoundnet.models import Model
+from compoundnet.models import Model, open_model
+from compoundnet.models.tuning import is_tuned
+from compoundnet.runtime.backends.precisions import FLOAT32
 from compoundnet.runtime.predict import Predictor
 from compoundnet.runtime.prediction_tables import prediction_columns, prediction_row
+
+_LOG = logging.getLogger(__name__)
 
 
 class BatchPredictor:
@@ -29,7 +34,9 @@ class BatchPredictor:
             in the process that predicts.
         column: The column of images: the content of image files, pixels uint8[H, W, 3], or paths of files.
         name: The column with the names of images, for messages; by default their numbers in the batch.
-        options: As for `Predictor`, such as top, backend, precision, threads or device.
+        options: As for `Predictor`, such as top, backend, precision, threads or device. Without a precision a model
+            that `compoundnet models tune` has tuned runs in float32, and a line says so: each of the processes that
+            share the batches would choose by its own timings.
     """
 
     def __init__(
@@ -40,7 +47,11 @@ class BatchPredictor:
         name: str | None = None,
         **options: Any,
     ) -> None:
-        self.predictor = Predictor(model, **options)
+        opened = open_model(model)
+        if options.get("precision") is None and is_tuned(opened):
+            _LOG.warning("%s was tuned, but runs in float32 here: give precision to choose another", opened.name)
+            options["precision"] = FLOAT32
+        self.predictor = Predictor(opened, **options)
         self._column, self._name = column, name
 
     def __call__(self, batch: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

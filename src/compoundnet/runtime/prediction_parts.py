@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 import msgspec
 
 from compoundnet.base import CompoundNetError, Notify, ignore, limits, make_folder, need, read_file, scratch_folder
+from compoundnet.base.images import EncodedImage
 from compoundnet.base.progress import Progress
 from compoundnet.base.table_files import parquet_file, parquet_metadata
 from compoundnet.data.image_shards import ImageShard, ShardError
 from compoundnet.runtime.predict import Failure, Prediction, Predictor
 from compoundnet.runtime.prediction_tables import prediction_columns, prediction_row
+from compoundnet.runtime.timing.agreement import spread
 
 RUN_FILE = "predictions.json"
 # The key in a part's metadata under which it says what it was made from.
 _SHARD = "compoundnet.shard"
+# The most shards of which a sample is taken.
+_SAMPLED = 16
 
 
 class RunSettings(msgspec.Struct, frozen=True):
@@ -100,6 +106,19 @@ def process_place() -> Place:
             "SLURM",
         )  # fmt: skip
     return Place()
+
+
+def sample_images(shards: Sequence[ImageShard], most: int) -> Iterator[Path | EncodedImage]:
+    """Yield images of up to 16 shards, spread evenly: all of folders and lists, of which the caller opens some, and the
+    first of tar files, which are in memory, in all at most `most` of these.
+
+    A shard that cannot be read, or from there on, is left out: it is reported when it is predicted.
+    """
+    chosen = spread(shards, _SAMPLED)
+    for shard in chosen:
+        with suppress(CompoundNetError):
+            images = shard.images()
+            yield from islice(images, max(1, most // len(chosen))) if shard.kind == "tar" else images
 
 
 def predict_shards(

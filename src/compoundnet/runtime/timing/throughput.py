@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -32,6 +33,7 @@ def throughput(
     *,
     backends: Sequence[str] | None = None,
     precisions: Sequence[str] = (),
+    check_on: Sequence[str | os.PathLike[str]] = (),
     threads: int | None = None,
     batch: int | None = None,
     runs: int = RUNS,
@@ -48,6 +50,7 @@ def throughput(
         names: As for `benchmark`.
         backends: As for `benchmark`; on a GPU torch, and compile if named.
         precisions: As for `benchmark`; on a GPU bfloat16 by default.
+        check_on: As for `benchmark`.
         threads: Threads of each network; all cores by default.
         batch: Images at a time; by default 8 for each thread, 256 on a GPU.
         runs: Rounds that count.
@@ -60,8 +63,8 @@ def throughput(
     if device == "cpu":
         threads = threads or cores()
         return benchmark(
-            names, backends=backends, precisions=precisions, threads=threads, batch=batch or _CPU_BATCH * threads,
-            runs=runs, with_peers=with_peers,
+            names, backends=backends, precisions=precisions, check_on=check_on, threads=threads,
+            batch=batch or _CPU_BATCH * threads, runs=runs, with_peers=with_peers,
         )  # fmt: skip
     if AUTO in precisions:
         raise CompoundNetError("throughput on a GPU is measured in precisions by name, such as bfloat16, not in auto")
