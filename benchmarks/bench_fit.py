@@ -15,7 +15,9 @@ in float32 on this machine, on one thread, times 1, 1/3 and 1/10. The ways:
 
 The trainings of `largest` and `lite0` get as many epochs, up to 20, as fit the time that `fit` gets: one that takes
 longer than estimated is shortened, as those of `fit` are. A finished cell is not run again: the results are in
-OUT/fit.jsonl, a line each. `--smoke` tries the script: its numbers mean nothing.
+OUT/fit.jsonl, a line each. In those of `fit`, `latency` is corrected for a machine that became `slower` since the
+screen, by that factor, and `held_out` is the accuracy on held-out training images. `--smoke` tries the script: its
+numbers mean nothing.
 """
 
 from __future__ import annotations
@@ -84,8 +86,9 @@ def run_fit(cell: Cell, data: Any, scratch: Path) -> dict[str, Any]:
     answer = found.answer
     assert answer is not None and answer.result is not None
     return {
-        "accuracy": answer.result.top1, "latency": answer.latency, "answer": str(answer.candidate),
-        "fine_tuned": answer.fine_tuned, "notes": found.notes,
+        "accuracy": answer.result.top1, "latency": answer.latency, "slower": answer.slower,
+        "answer": str(answer.candidate), "fine_tuned": answer.fine_tuned, "cross_validated": answer.cross_validated,
+        "held_out": None if answer.held_out is None else answer.held_out.accuracy, "notes": found.notes,
     }  # fmt: skip
 
 

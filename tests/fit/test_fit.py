@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import msgspec
@@ -15,7 +16,7 @@ from grey_images import CLASSES, images, write_models
 from PIL import Image
 
 import compoundnet as cn
-from compoundnet.base import CompoundNetError
+from compoundnet.base import CompoundNetError, parse_count
 from compoundnet.fit import Fit, Limits, Screened, find_candidates, fit, read_fit, screen, screen_run, steps
 from compoundnet.fit.deployment import deploy
 from compoundnet.fit.forms import Judged
@@ -142,8 +143,10 @@ def test_the_fastest_that_is_accurate_enough_comes_first(found: tuple[Path, Fit,
 def test_an_accuracy_that_suffices_is_deployed_in_the_fastest_way(tmp_path: Path, models: list[str]) -> None:
     notes: list[str] = []
     result = fit(images(), tmp_path / "cheap", Limits(min_accuracy=0.9999), models=models[:1], notify=notes.append)
-    assert "nothing reaches 100.0%: this is the most accurate" in notes
     assert result.answer is not None and (result.answer.drop or 0) <= 0.01
+    short = f"--min-accuracy 100.0% is not reached: the answer has {result.answer.judged:.1%} cross-validated, "
+    assert [note for note in notes if note.startswith(short)] == [note for note in result.notes if "reached" in note]
+    assert any(note.startswith(short) for note in notes)
 
 
 def test_a_final_form_that_misses_its_budget_is_replaced(
@@ -194,8 +197,11 @@ def test_what_is_refused(tmp_path: Path, models: list[str]) -> None:
         Limits(min_accuracy=95)
     few = images()
     alone = msgspec.structs.replace(few, splits={"train": few.split("train").subset(np.arange(5))})
-    with pytest.raises(CompoundNetError, match="'light' has 1 training image"):
+    with pytest.raises(CompoundNetError, match="'light' has 1 training image, and fit needs two of each class") as said:
         fit(alone, tmp_path / "d", models=models)
+    assert "--recipe" not in str(said.value) and not (tmp_path / "d.fit").exists()
+    with pytest.raises(CompoundNetError, match="the storage's URL cannot be read"):
+        fit(images(), tmp_path / "d", models=models, seconds=300, storage="no url")
     (tmp_path / "e").mkdir()
     (tmp_path / "e" / "own.txt").write_text("mine")
     with pytest.raises(CompoundNetError, match="exists and is not a model folder"):
@@ -205,6 +211,25 @@ def test_what_is_refused(tmp_path: Path, models: list[str]) -> None:
         fit(images(), tmp_path / "f", models=models)
     with pytest.raises(CompoundNetError, match=r"there is no .*fit\.json"):
         read_fit(tmp_path)
+
+
+def test_the_options_that_are_named_admit_the_smallest_network(tmp_path: Path, models: list[str]) -> None:
+    with pytest.raises(CompoundNetError) as said:
+        fit(images(), tmp_path / "best", Limits(max_params=100, max_macs=100), models=models[:1])
+    named = re.search(r"; --max-macs (\S+) --max-params (\S+) would admit it$", str(said.value))
+    assert named is not None
+    limits = Limits(max_macs=parse_count(named[1]), max_params=parse_count(named[2]))
+    assert fit(images(), tmp_path / "best", limits, models=models[:1]).answer is not None
+    with pytest.raises(CompoundNetError, match=r"would admit it in place of the bounds of a board$"):
+        fit(images(), tmp_path / "other", Limits(max_params=100, device="a board"), models=models[:1])
+
+
+def test_a_microcontroller_runs_another_file(tmp_path: Path, models: list[str]) -> None:
+    found = fit(images(), tmp_path / "best", Limits(max_flash=1e6), models=models[:1])
+    assert found.answer is not None and found.answer.candidate.precision == "int8"
+    model = tmp_path / "best"
+    command = f"`compoundnet export {model} -o {model}.tflite --precision int8 --calibrate IMAGES`"
+    assert f"{model}.onnx is for this machine; for the microcontroller, {command}" in found.notes[-1]
 
 
 def test_the_page_fits_any_window_and_names_the_answer(found: tuple[Path, Fit, list[str]]) -> None:
@@ -227,11 +252,43 @@ def test_the_command(tmp_path: Path, models: list[str]) -> None:
             pixels = random.normal(level, 30, (24, 24, 3)).clip(0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{number}.png")
     arguments = ["--candidate", models[0], "--max-latency", "1s", "-o", "best"]
-    done = run("fit", "photos", *arguments, cwd=tmp_path)
+    # A server for studies does not matter without --time.
+    done = run("fit", "photos", *arguments, cwd=tmp_path, COMPOUNDNET_STORAGE="postgresql://me:secret@nowhere/studies")
     assert done.returncode == 0, done.stderr
+    assert "nowhere" not in done.stderr
     assert "test images right (95 % interval" in done.stdout
     assert "wrote best, best.onnx and best.fit/report.html" in done.stderr
     shown = run("fit", "show", "best.fit", "--json", cwd=tmp_path)
-    assert json.loads(shown.stdout)["answer"]["model"] == "best"
+    document = json.loads(shown.stdout)
+    assert document["answer"]["model"] == "best"
+    assert document["what_more_brings"].startswith("A tenth more latency (--max-latency 1.1s) would bring nothing")
+    again = run("fit", "show", "best.fit", cwd=tmp_path)
+    for line in ("budget: at most 1000 ms an image", document["what_more_brings"], "report: best.fit/report.html"):
+        assert line in again.stdout.splitlines()
+    assert " parameters, " in done.stdout and document["what_more_brings"] in done.stdout.splitlines()
     assert run("predict", "best.onnx", "photos/light/0.png", cwd=tmp_path).returncode == 0
     assert "needs the folder NAME.fit" in run("fit", "show", cwd=tmp_path).stderr.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("words", "option", "why"),
+    [
+        (("photos", "--workers", "2"), "--workers", "goes with --time"),
+        (("photos", "--storage", "postgresql://me@server/race"), "--storage", "goes with --time"),
+        (("photos", "--seed", "1"), "--seed", "goes with --time"),
+        (("show", "best.fit", "--max-latency", "8ms"), "--max-latency", "does not go with `show`"),
+        (("show", "best.fit", "-o", "other"), "--output", "does not go with `show`"),
+        (("join", "photos", "--storage", "x", "--max-latency", "8ms"), "--max-latency", "does not go with `join`"),
+        (("join", "photos", "--storage", "x", "--time", "1h"), "--time", "does not go with `join`"),
+        (("join", "photos", "--storage", "x", "--json"), "--json", "does not go with `join`"),
+    ],
+)
+def test_options_without_an_effect_are_refused(tmp_path: Path, words: tuple[str, ...], option: str, why: str) -> None:
+    done = run("fit", *words, cwd=tmp_path)
+    assert done.returncode == 2
+    assert option in done.stderr and why in " ".join(done.stderr.split())
+
+
+def test_only_formats_that_can_be_timed_are_named() -> None:
+    done = run("fit", "--help")
+    assert "openvino or torch" in done.stdout and "litert" not in done.stdout

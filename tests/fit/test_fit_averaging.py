@@ -24,7 +24,7 @@ from compoundnet.fit.in_time import TimeIsUpError
 from compoundnet.fit.state import Answer, HeldOut
 from compoundnet.fit.trainings import Trainings, key
 from compoundnet.models import ModelFolder, load, open_folder
-from compoundnet.train.interruptions import InterruptedRunError
+from compoundnet.train.interruptions import DivergedError, InterruptedRunError
 
 
 @pytest.fixture
@@ -176,20 +176,28 @@ def test_an_average_that_misses_the_budget_leaves_the_answer(
     assert said[-1] == "the average: in its final form it takes 9 ms, so that one training stays"
 
 
-def test_the_time_may_be_up_before_another_training_ends(
-    winner: Winner, trainings: Trainings, deployed: list[tuple[Judged, ModelFolder]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (TimeIsUpError("the time was up after step 1"), "the time was up after step 1"),
+        (DivergedError("the loss is nan; start again with --set lr=0.001"), "training diverged"),
+    ],
+)
+def test_another_training_may_not_end(
+    winner: Winner, trainings: Trainings, deployed: list[tuple[Judged, ModelFolder]], monkeypatch: pytest.MonkeyPatch,
+    error: Exception, why: str,
+) -> None:  # fmt: skip
     """What is finished before that is averaged."""
 
     def again(self: Trainings, one: Candidate, number: int, *_: object) -> ModelFolder:
         if number == 2:
-            raise TimeIsUpError("the time was up after step 1")
+            raise error
         return winner.model
 
     monkeypatch.setattr(Trainings, "again", again)
     found, said = average(winner, trainings, 1.0)
     assert found.answer is not None and found.answer.averaged == 2 and len(deployed) == 1
-    assert "training it once more: the time was up after step 1; it is left out" in said
+    assert f"training it once more: {why}; it is left out" in said
 
 
 def test_a_stop_leaves_one_training_and_the_same_command_goes_on(

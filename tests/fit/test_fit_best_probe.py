@@ -13,8 +13,9 @@ from grey_images import images
 
 from compoundnet.base import CompoundNetError
 from compoundnet.fit import Candidate, Limits, Screened
-from compoundnet.fit.state import Answer, Fit
+from compoundnet.fit.state import Answer, Fit, HeldOut
 from compoundnet.fit.steps import Steps
+from compoundnet.train import InterruptedRunError, Result
 
 UNUSED: Any = None
 
@@ -41,10 +42,13 @@ class Probes(Steps):
             self.said.append,
         )  # fmt: skip
         self.drops, self.asked = drops, list[tuple[int, float]]()
+        self.error: BaseException | None = None
 
     def _probe(self, one: Screened, state: Fit, instead: float, until: float) -> tuple[Fit | None, str]:
         side = one.candidate.resolution
         self.asked.append((side, instead))
+        if self.error is not None:
+            raise self.error
         if side not in self.drops:
             return None, "it takes 9 ms"
         assert until == (math.inf if self._seconds is None else self._deadline)
@@ -96,6 +100,66 @@ def test_without_an_answer_the_first_that_fits_is_taken(tmp_path: Path) -> None:
     assert state.notes == (missed,) == tuple(steps.said)
     with pytest.raises(CompoundNetError, match=f"nothing fits no limits: {missed}"):
         best(tmp_path, None, {})
+
+
+@pytest.mark.parametrize(
+    ("limits", "named"),
+    [
+        (Limits(max_latency=1), "the fastest that was tried, m at 50 px in int8: "),
+        (Limits(max_size=1), "the smallest that was tried, m at 80 px in int8: "),  # of equals the best
+        (Limits(max_drop=0.01), "m at 80 px in int8: "),
+    ],
+)
+def test_where_all_miss_the_budget_in_their_final_form_the_nearest_is_named(
+    tmp_path: Path, limits: Limits, named: str
+) -> None:
+    with pytest.raises(CompoundNetError, match=f": {named}in its final form it takes 9 ms$"):
+        best(tmp_path, None, {}, limits)
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (KeyboardInterrupt(), "was stopped; the same command goes on"),
+        (InterruptedRunError("stopped after step 3"), "was stopped; the same command goes on"),
+        (CompoundNetError("11 images cannot be read"), "has failed: 11 images cannot be read"),
+    ],
+)
+def test_the_first_answer_stays_if_the_best_cannot_be_written(tmp_path: Path, error: BaseException, why: str) -> None:
+    steps, first = Probes(tmp_path, {}, None), answer(76, 0.0)
+    steps.error = error
+    before = Fit("greys", "", "", Limits(), 1, "", screened=SCREENED, answer=first)
+    state = steps._best_probe(before)
+    text = f"the answer is m at 76 px in int8: writing m at 80 px in int8 in its place {why}"
+    assert state.answer == first and state.notes == (text,) == tuple(steps.said)
+    with pytest.raises(type(error)):  # there is no answer yet
+        steps._best_probe(msgspec.structs.replace(before, answer=None))
+
+
+def tuned(accuracy: float, result: float | None = None) -> Answer:
+    test = None if result is None else Result("m", "greys", result, 500)
+    return msgspec.structs.replace(answer(80, 0.01), fine_tuned=True, held_out=HeldOut(accuracy, 0.5, 100), result=test)
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (tuned(0.95), None),
+        (tuned(0.95, 0.95), None),
+        (tuned(0.93), "92.0% of the held-out training images, 2 points less"),
+        (tuned(0.97, 0.9), "90.0% of the test images, 4 points less"),
+        (
+            tuned(0.94, 0.9),
+            "93.0% of the held-out training images, 1 points less, and 90.0% of the test images, 4 points less",
+        ),
+        (answer(76, 0.0), "76.0% cross-validated, 18 points less"),
+    ],
+)
+def test_an_accuracy_that_is_not_reached_is_said_of_any_answer(tmp_path: Path, found: Answer, said: str | None) -> None:
+    steps = Probes(tmp_path, {}, None)
+    state = steps._short_of_goal(Fit("greys", "", "", Limits(min_accuracy=0.94), 1, "", answer=found))
+    expected = () if said is None else (f"--min-accuracy 94.0% is not reached: the answer has {said}",)
+    assert state.notes == expected == tuple(steps.said)
 
 
 def test_where_an_accuracy_suffices_the_cheapest_that_keeps_it_is_taken(tmp_path: Path) -> None:

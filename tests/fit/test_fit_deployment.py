@@ -145,6 +145,14 @@ def test_a_precision_that_is_only_faster_must_not_lose_a_point() -> None:
     assert excess_of(form, chosen, limits, optional=True) == "loses 2.0 points of accuracy, more than 1%"
     bounded = excess_of(form, chosen, Limits(max_drop=0.015), optional=False)
     assert bounded == "loses 2.0 points of accuracy, more than --max-drop 1.5%"
+    # What is only faster must keep the accuracy that suffices, if float32 has it.
+    for accuracy, less in ((0.515, True), (0.525, False), (0.49, False)):
+        near = Judged(Screened(candidate(), 1.0, accuracy), cast(Split, None))
+        some = form._replace(drop=0.02)
+        found = excess_of(some, near, Limits(min_accuracy=0.5, max_drop=0.05), optional=True)
+        assert (found == "loses 2.0 points of accuracy, which leaves 49.5%, less than --min-accuracy 50.0%") == less
+        assert (found is None) != less
+        assert excess_of(some, near, Limits(min_accuracy=0.5, max_drop=0.05), optional=False) is None
     # A point is as good as float32, whatever comes next.
     little = form._replace(drop=0.01)
     assert excess_of(little, chosen._replace(instead=0.899), Limits(), optional=False) is None
@@ -195,6 +203,18 @@ def test_where_layers_in_float32_cost_too_much_the_file_without_them_is_taken(
     assert answer.no_layers == "the file takes 9 ms" and "lost in int8 (the file takes 9 ms)" in answer.text()
     answer, _ = deploy(judged, copied(model, 32), state(max_drop), dataset, tmp_path / "mixed", until=0.0)
     assert answer is not None and not answer.layers_sought
+
+
+def test_no_layers_stay_in_float32_on_a_microcontroller(
+    model: ModelFolder, dataset: Dataset, judged: Judged, tmp_path: Path
+) -> None:
+    """Its bounds are those of a network that is int8 throughout."""
+    answer, _ = deploy(judged, copied(model, 32), state(0.99, max_flash=1e9), dataset, tmp_path / "whole")
+    assert answer is not None and answer.float32_layers == 0
+    answer, excess = deploy(judged, copied(model, 32), state(0.1, max_flash=1e9), dataset, tmp_path / "bounded")
+    assert answer is None and excess.endswith("points of accuracy, more than --max-drop 10%")
+    answer, _ = deploy(judged, copied(model, 32), state(None, max_sram=1e9), dataset, tmp_path / "free")
+    assert answer is not None and answer.float32_layers == 0 and (answer.drop or 0) > 0.1
 
 
 def test_a_drop_of_exactly_what_is_allowed() -> None:

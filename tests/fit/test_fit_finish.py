@@ -17,7 +17,7 @@ from compoundnet.fit.held_out import HeldOutComparison
 from compoundnet.fit.state import Answer, HeldOut
 from compoundnet.fit.trainings import Trainings
 from compoundnet.models import ModelFolder, open_folder
-from compoundnet.train.interruptions import InterruptedRunError
+from compoundnet.train.interruptions import DivergedError, InterruptedRunError
 
 
 def test_a_stop_while_all_images_are_trained_on_leaves_the_network_of_the_race(
@@ -40,6 +40,23 @@ def test_a_stop_while_all_images_are_trained_on_leaves_the_network_of_the_race(
     after = fit(images(), tmp_path / "best", models=models, seconds=300)
     assert after.answer is not None and after.answer.on_all
     assert not any("was stopped" in note for note in after.notes)
+
+
+def test_a_training_on_all_images_that_fails_leaves_the_network_of_the_race(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The advice of `train` is not that of a fit, which has no --set."""
+    monkeypatch.setattr(trainings_module, "LEAST_STEPS", 1)
+    monkeypatch.setattr(HeldOutComparison, "better", lambda *_: True)
+
+    def diverges(*_: object) -> ModelFolder:
+        raise DivergedError("the loss is nan. Start again with --force --set lr=0.001")
+
+    monkeypatch.setattr(Trainings, "on_all", diverges)
+    found = fit(images(), tmp_path / "best", models=write_models(tmp_path)[:1], seconds=300)
+    assert found.answer is not None and found.finished and found.answer.fine_tuned and not found.answer.on_all
+    text = "training on all images: training diverged; the network that was trained on the others is the answer"
+    assert text in found.notes and not any("--set" in note for note in found.notes)
 
 
 @pytest.fixture

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from grey_images import images, write_models
 
+from compoundnet.base import CompoundNetError
 from compoundnet.fit import Fit, Limits, fit, screen, screen_run
-from compoundnet.fit.ways import compare_ways, other_ways
+from compoundnet.fit.ways import check_format, compare_ways, other_ways
 from compoundnet.models import open_folder
 from compoundnet.runtime.exports.formats import FORMATS
 
@@ -59,3 +60,9 @@ def test_another_format_is_timed_anew(found: tuple[Path, Fit], models: list[str]
     assert f"{output}.fit holds latencies in the format torch; candidates are timed anew" in said
     assert after.answer is not None and after.answer.file == f"{output}.onnx"
     assert len(after.screened) == len(before.screened) and after.ratios == {}
+
+
+def test_a_format_that_nothing_here_runs_is_written_afterwards() -> None:
+    command = r"`compoundnet export BEST -o BEST\.mlpackage`"
+    with pytest.raises(CompoundNetError, match=f"take another, and {command} afterwards"):
+        check_format("coreml")

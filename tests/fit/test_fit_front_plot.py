@@ -1,9 +1,22 @@
-"""The plot of a fit, of more models than there are colours."""
+"""The plots of a fit: of more models than there are colours, of each bound, and of what was fine-tuned."""
 
 from __future__ import annotations
 
-from compoundnet.fit import Candidate, Fit, Limits
-from compoundnet.fit.front_plot import draw_front, look, pareto
+import msgspec
+from fitted import answered, lite0
+
+from compoundnet.fit import Candidate, Fit, Limits, Rung
+from compoundnet.fit.front_plot import (
+    bounded,
+    describe_cost,
+    describe_front,
+    draw_cost,
+    draw_front,
+    look,
+    pareto,
+    trained_resolution,
+    tuned_of,
+)
 from compoundnet.fit.screen import Screened
 
 
@@ -31,3 +44,36 @@ def test_the_plot_names_all_models_and_the_front() -> None:
     assert png.startswith(b"\x89PNG")
     assert all(f"net-{number:02}" in svg.decode() for number in range(9))
     assert [one.candidate.resolution for one in pareto(found)] == [64, 96] * 9
+
+
+def test_there_is_a_plot_for_each_bound_besides_latency() -> None:
+    found = answered(lite0(64), limits=Limits(max_latency=8, max_size=2e7, max_memory=3e7))
+    size, memory = bounded(found)
+    assert (size.bound, memory.bound) == ("max_size", "max_memory")
+    assert "limit, 20.0 MB" in draw_cost(found, size).decode()
+    assert "fine-tuned" not in draw_cost(found, memory).decode()
+    assert describe_cost(found, size) == (
+        "Accuracy against size of the file of 2 candidates: 13.6 MB to 13.6 MB; the limit is 20.0 MB, that of the"
+        " answer 13.7 MB."
+    )
+    assert describe_cost(found, memory).endswith(
+        ": 21.2 MB to 22.8 MB; the limit is 30.0 MB, that of the answer 21.2 MB."
+    )
+    assert bounded(answered(lite0(64))) == []
+
+
+def test_fine_tuned_networks_are_shown_by_the_held_out_images() -> None:
+    raced = (Rung(2, 10, ((lite0(96), 0.75), (lite0(64), 0.6))), Rung(10, 10, ((lite0(96), 0.8),)))
+    found = answered(lite0(112), limits=Limits(max_size=2e7), fine_tuned=True, rungs=raced)
+    own = msgspec.structs.replace(lite0(112), size_bytes=13_700_000)  # that of the file
+    assert tuned_of(found) == [
+        Screened(lite0(96), 96 / 20, 0.8), Screened(lite0(64), 64 / 20, 0.6), Screened(own, 4.5, 0.85),
+    ]  # fmt: skip
+    assert trained_resolution(found) == 96
+    (size,) = bounded(found)
+    for svg in (draw_front(found)[0], draw_cost(found, size)):
+        assert "fine-tuned, on held-out images" in svg.decode() and "the answer" in svg.decode()
+    assert "efficientnet-lite0 at 112 px 85.0%" in describe_front(found)
+    same = answered(lite0(96), fine_tuned=True, rungs=raced)
+    assert [one.accuracy for one in tuned_of(same)] == [0.6, 0.85], "the answer is as it was measured"
+    assert tuned_of(answered(lite0(64))) == [] and trained_resolution(answered(lite0(64))) is None

@@ -33,8 +33,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> str:
         Rung(10, 10, ((best, 0.75),)),
     )
     fit = Fit(
-        data.name, data.text(), "0", Limits(max_latency=8), 1, "a processor", screened=tuple(screened), rungs=rungs,
-        answer=answer, finished=True, notes=("a note",), made_at="2026-01-02T03:04:05", version="1",
+        data.name, data.text(), "0", Limits(max_latency=8, max_params=5e6, max_size=2e7), 1, "a processor",
+        screened=tuple(screened), rungs=rungs, answer=answer, finished=True, notes=("a note",),
+        made_at="2026-01-02T03:04:05", version="1",
     )  # fmt: skip
     file: Path = tmp_path_factory.mktemp("report") / "report.html"
     write_fit_report(fit, file, data)
@@ -71,7 +72,7 @@ def test_it_fits_loads_and_is_legible(report: str, width: int, dark: bool) -> No
         shown, described = watched.page.evaluate(
             "[document.images.length, [...document.images].filter(each => each.alt.length > 40).length]"
         )
-        assert shown == described == 6
+        assert shown == described == 8
         ground = watched.page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (ground == "rgb(255, 255, 255)") is not dark
         assert {pair for pair, contrast in watched.contrasts().items() if contrast < 4.5} == set()
@@ -80,18 +81,25 @@ def test_it_fits_loads_and_is_legible(report: str, width: int, dark: bool) -> No
 def test_contents_and_tables_are_reached_by_keyboard_and_it_prints(report: str) -> None:
     with browser.page(390, 844) as watched:
         page = watched.page
+        page.emulate_media(reduced_motion="reduce")  # links jump
         page.goto(report)
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.className") == "skip"
+        assert page.evaluate("document.activeElement.getBoundingClientRect().left") >= 0  # seen when focused
         reached: set[str | None] = set()
-        for _ in range(15):
+        for _ in range(20):
             page.keyboard.press("Tab")
             reached |= set(
                 page.evaluate(
                     "[document.activeElement.getAttribute('href'), document.activeElement.getAttribute('aria-label')]"
                 )
             )
-        assert {"#answer", "#race", "#mistakes", "#next", "Candidates", "Race"} <= reached
+        assert {"#answer", "#race", "#mistakes", "#next", "Images of each class", "Candidates", "Race"} <= reached
+        assert {"Accuracy against latency", "Accuracy against parameters"} <= reached
+        page.locator('nav a[href="#candidates"]').focus()
+        page.keyboard.press("Enter")
+        page.wait_for_url("**#candidates")
+        assert abs(page.evaluate("document.getElementById('candidates').getBoundingClientRect().top")) < 60
         left, moved = page.evaluate(
             """() => { const box = document.querySelector('#candidates .scroll'); box.scrollLeft = 100;
                  return [box.querySelector('tbody th').getBoundingClientRect().left

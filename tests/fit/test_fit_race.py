@@ -11,8 +11,10 @@ import msgspec
 import pytest
 from grey_images import images, write_models
 
+from compoundnet.base import CompoundNetError
+from compoundnet.cli.fit import _is_begun
 from compoundnet.data import Dataset
-from compoundnet.fit import Fit, deployment, entry, finish, fit, forms, read_fit, steps, trainings
+from compoundnet.fit import Fit, Limits, deployment, entry, finish, fit, forms, read_fit, steps, trainings
 from compoundnet.fit.in_time import TimeIsUpError
 from compoundnet.fit.state import work_folder
 from compoundnet.fit.trainings import Trainings, key
@@ -61,6 +63,7 @@ def test_a_race_ends_with_one_network_that_was_fine_tuned(
     assert evaluated == ["test"], "test images are for the answer alone"
     assert found.finished and found.answer is not None and found.answer.result is not None
     assert any(note.startswith("fine-tuning ") and "of --time are left" in note for note in notes)
+    assert "the stem and the first 2 stages stay as they were pretrained: that saves time" in found.notes
     said = [note for note in notes if "held-out training images right" in note]
     assert said and any(text in found.notes for text in said)
     if found.answer.fine_tuned:
@@ -83,8 +86,47 @@ def test_the_same_command_does_nothing_twice(
     monkeypatch.setattr(trainings, "train", again)
     monkeypatch.setattr(forms, "export", again)
     monkeypatch.setattr(deployment, "evaluate", again)
-    after = fit(images(), folder / "best", models=models, seconds=300)
+    # Nor is it asked whether to start what was begun.
+    after = fit(images(), folder / "best", models=models, seconds=300, confirm=again)  # type: ignore[arg-type]
     assert after.answer == before.answer and after.rungs == before.rungs
+
+
+def test_a_race_that_was_begun_needs_no_terminal(
+    raced: tuple[Path, Fit, list[str], list[str], list[str]], tmp_path: Path
+) -> None:
+    place = raced[0] / "best"
+    assert _is_begun(place, Limits(), 300.0)
+    assert not _is_begun(place, Limits(), 600.0) and not _is_begun(place, Limits(max_latency=9), 300.0)
+    assert not _is_begun(tmp_path / "best", Limits(), 300.0)
+
+
+@pytest.mark.parametrize(
+    ("stages", "said"),
+    [
+        ((0, 0), None),
+        ((1, 1), "the stem and the first stage stay as they were pretrained: that saves time"),
+        ((2, 3), "the stem and the stages whose maps have a quarter of the image's side or more stay as they were"),
+        ((2, 0), "that saves time; networks with inherited weights are trained throughout"),
+    ],
+)
+def test_what_is_not_trained_is_said(stages: tuple[int, ...], said: str | None) -> None:
+    found = steps._frozen(stages)
+    assert found is None if said is None else found is not None and said in found
+
+
+def test_what_fails_in_a_race_leaves_the_best_probe(
+    raced: tuple[Path, Fit, list[str], list[str], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it is; and the answer is judged."""
+
+    def lost(*_: object) -> object:
+        raise CompoundNetError("the storage is lost")
+
+    monkeypatch.setattr(Trainings, "train_until", lost)
+    found, said = fit(images(), tmp_path / "best", models=raced[2][:1], seconds=300), "the storage is lost"
+    assert found.answer is not None and not found.answer.fine_tuned and found.answer.result is not None
+    assert f"the answer is the probe: fine-tuning has failed: {said}" in found.notes
+    assert found.answer.candidate == found.ranking[0].candidate
 
 
 def test_other_images_are_trained_on_anew(

@@ -204,12 +204,13 @@ def test_the_winner_is_deployed_at_it(
 
 
 @pytest.mark.parametrize(
-    ("on_all", "precision", "expected"), [(False, "float32", 0.8), (True, "float32", 0.627), (False, "int8", 0.627)]
+    ("on_all", "precision", "expected"), [(False, "float32", 0.727), (True, "float32", 0.627), (False, "int8", 0.627)]
 )
 def test_what_a_network_must_keep_in_a_reduced_precision(
     tmp_path: Path, model: ModelFolder, trained: Screened, on_all: bool, precision: str, expected: float
 ) -> None:
-    """As accurate as the probe, 24 of 30 images, or within its 95 % interval where that is not judged alike."""
+    """As accurate as the probe, 24 of 30 images, less its standard error, or within its 95 % interval where it is not
+    judged alike."""
     one = msgspec.structs.replace(trained, candidate=trained.candidate.in_precision(precision))
     starts = StartingModels({"m": model}, images().split("train"), tmp_path / "inherited")
     state = Fit("greys", "", "", Limits(max_latency=100), 1, "", screened=(one,))

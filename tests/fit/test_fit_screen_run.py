@@ -92,6 +92,26 @@ def test_the_ways_are_compared_for_one_candidate_at_the_least(monkeypatch: pytes
     assert len(asked) == 1, "nothing was compared"
 
 
+def test_ctrl_c_while_ways_are_compared_leaves_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared, asked = list[int](), list[Candidate]()
+
+    def interrupted(_: object, side: int, *__: object) -> dict[str, float]:
+        compared.append(side)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(screen_run, "compare_ways", interrupted)
+    monkeypatch.setattr(screen_run, "screen", lambda one, *_, **__: asked.append(one))
+    slow = [Screened(candidate(side), 1.5, dropped="more than 1 ms") for side in (64, 48)]
+    run = screen_of(Limits(max_latency=1.0), answer="one")
+    run._found = [*slow, Screened(candidate(32), 0.5, 0.5)]
+    run._faster([one.candidate for one in slow])
+    assert run.stopped and len(compared) == 1 and not asked
+    nothing = screen_of(Limits(max_latency=1.0), answer="one")
+    nothing._found = slow
+    with pytest.raises(KeyboardInterrupt):  # there is nothing to finish with
+        nothing._faster([one.candidate for one in slow])
+
+
 def test_what_is_too_slow_in_another_format_is_tried_in_its_other_ways(monkeypatch: pytest.MonkeyPatch) -> None:
     """1.8 ms on ONNX Runtime are 3.6 in the format's first way and 0.9 in int8."""
     monkeypatch.setattr(screen_run, "screen", lambda one, *_, **__: (Screened(one, 0.9, 0.5), ()))

@@ -100,7 +100,9 @@ def test_another_machine_joins_the_race_on_a_server(tmp_path: Path, server: str)
     found = read_fit(tmp_path / "lead" / "best.fit")
     assert found.finished and found.rungs and found.answer is not None
     assert outputs[0].is_dir() and not outputs[1].exists(), "the answer is the first machine's"
-    finished = re.search(r"(\d+) fine-tunings? finished by this worker; none is left", helps)
+    assert f"the race is kept at postgresql://{USER}@{server}/postgres, for `compoundnet fit join`" in leads
+    assert "no fine-tuning of best is left" in helps
+    finished = re.search(r"(\d+) fine-tunings? finished by this worker", helps)
     assert finished is not None and 1 <= int(finished[1]) < sum(len(rung.results) for rung in found.rungs), helps
     password = quote(PASSWORD, safe="")
     assert PASSWORD not in leads + helps and password not in leads + helps

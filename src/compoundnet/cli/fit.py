@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 
 from compoundnet.base import CompoundNetError, parse_bytes, parse_count, parse_duration
 from compoundnet.base.machine import keep_freed_memory
 from compoundnet.cli.options import (
     DATA_HELP,
-    FORMAT_HELP,
     MAX_DROP_HELP,
     AllowMissing,
     Download,
     Force,
     Json,
+    MaxFlash,
     MaxLatency,
     MaxMacs,
     MaxMemory,
     MaxParams,
+    MaxSram,
     Seed,
     SeveralLabels,
     Storage,
@@ -30,23 +33,26 @@ from compoundnet.cli.options import (
     Yes,
     complete_data,
     complete_model,
+    drop_of,
     labels_per_image,
     output_option,
 )
-from compoundnet.cli.output import note, print_json, show, table
+from compoundnet.cli.output import STOPPED, UNCONFIRMED, note, print_json, show, table
+from compoundnet.train.interruptions import InterruptedRunError
 
 if TYPE_CHECKING:
-    from compoundnet.fit import Fit
+    from compoundnet.data import Dataset
+    from compoundnet.fit import Fit, Limits
 
-# The exit code if fine-tuning cannot be confirmed.
-_UNCONFIRMED = 2
-
-
-def _bytes(what: str) -> object:
-    return typer.Option(metavar="BYTES", help=f"Bound on {what}.")
+# What `show` and `join` take, and what says nothing without --time.
+_OF_SHOW = frozenset(("data", "folder", "json"))
+_OF_JOIN = frozenset(("data", "folder", "output", "storage", "models", "download", "allow_missing", "several"))
+_OF_RACE = ("workers", "storage", "seed")
+_NO_TERMINAL = "there is no terminal to ask before fine-tuning starts; give --yes to start without"
 
 
 def fit(
+    context: typer.Context,
     data: Annotated[
         str,
         typer.Argument(
@@ -63,12 +69,14 @@ def fit(
     ] = None,
     output: Annotated[Path, output_option("FOLDER", "Write the model folder here, the file beside it.")] = Path("best"),
     max_latency: MaxLatency = None,
-    max_size: Annotated[str | None, _bytes("the size of the deployed file, such as 6MB")] = None,
+    max_size: Annotated[
+        str | None, typer.Option(metavar="BYTES", help="Bound on the size of the deployed file, such as 6MB.")
+    ] = None,
     max_macs: MaxMacs = None,
     max_params: MaxParams = None,
     max_memory: MaxMemory = None,
-    max_sram: Annotated[str | None, _bytes("int8 activations on a microcontroller, such as 320kB")] = None,
-    max_flash: Annotated[str | None, _bytes("int8 weights on a microcontroller, such as 1MB")] = None,
+    max_sram: MaxSram = None,
+    max_flash: MaxFlash = None,
     target: Annotated[
         Path | None, typer.Option(metavar="FILE.toml", help="Take the bounds of this device profile too.")
     ] = None,
@@ -99,7 +107,10 @@ def fit(
             show_default="screen all, no fine-tuning",
         ),
     ] = None,
-    form: Annotated[str, typer.Option("--format", metavar="NAME", help=FORMAT_HELP)] = "onnx",
+    form: Annotated[
+        str,
+        typer.Option("--format", metavar="NAME", help="Of the deployed file: onnx, openvino or torch (torch.export)."),
+    ] = "onnx",
     threads: TimedThreads = None,
     workers: TrialWorkers = 1,
     storage: Storage = None,
@@ -123,15 +134,21 @@ def fit(
     from compoundnet import fit as fitting  # noqa: PLC0415  torch, which the help does without
     from compoundnet.data import open_dataset  # noqa: PLC0415  as above
 
+    given = _given(context)
     if data == "show":
         if folder is None:
             raise typer.BadParameter("show needs the folder NAME.fit", param_hint="FOLDER")
-        _print(fitting.read_fit(folder), json)
+        _refuse(given, set(given) - _OF_SHOW, "does not go with `show`, which prints a result again")
+        _print(fitting.read_fit(folder), json, Path(folder))
         return
     if folder is not None and data != "join":
         raise typer.BadParameter("goes with `show` and `join` alone", param_hint="FOLDER")
     if data == "join" and (folder is None or storage is None):
         raise typer.BadParameter("join needs the images and --storage URL", param_hint="FOLDER")
+    if data == "join":
+        _refuse(given, set(given) - _OF_JOIN, "does not go with `join`: the machine that the fit runs on decides it")
+    elif time is None:
+        _refuse(given, _OF_RACE, "goes with --time: without it nothing is fine-tuned")
     images = data if folder is None else folder
     limits = fitting.Limits(
         max_latency=None if max_latency is None else parse_duration(max_latency),
@@ -142,7 +159,7 @@ def fit(
         max_sram=None if max_sram is None else parse_bytes(max_sram),
         max_flash=None if max_flash is None else parse_bytes(max_flash),
         min_accuracy=min_accuracy,
-        max_drop=None if max_drop is None else _fraction(max_drop),
+        max_drop=None if max_drop is None else drop_of(max_drop),
     )
     if target is not None:
         limits = limits.within(fitting.read_device(target))
@@ -151,12 +168,12 @@ def fit(
     note(dataset.text())
     if data == "join":
         assert storage is not None
-        finished = fitting.join_fit(dataset, output, storage, models=models or None, notify=note)
-        note(f"{finished} fine-tuning{'s' * (finished != 1)} finished by this worker; none is left")
+        _join(dataset, output, storage, models)
         return
-    if seconds is not None and not yes and not sys.stdin.isatty():
-        note("not started: there is no terminal to ask before fine-tuning starts; give --yes to start without")
-        raise typer.Exit(_UNCONFIRMED)
+    asked = seconds is not None and not yes and (force or not _is_begun(output, limits, seconds))
+    if asked and not sys.stdin.isatty():
+        note(f"not started: {_NO_TERMINAL}")
+        raise typer.Exit(UNCONFIRMED)
     found = fitting.fit(
         dataset, output, limits,
         models=models or None,
@@ -164,10 +181,10 @@ def fit(
         format=form,
         threads=1 if threads is None else threads,
         workers=workers,
-        storage=storage,
+        storage=storage if seconds is not None else None,
         seed=seed,
         replace=force,
-        confirm=lambda _: yes or typer.confirm("Start?", default=True, err=True),
+        confirm=lambda _: yes or _is_confirmed(),
         notify=note,
     )  # fmt: skip
     _print(found, json)
@@ -175,17 +192,64 @@ def fit(
     note(f"wrote {found.answer.model}, {found.answer.file} and {fitting.fit_folder(output) / 'report.html'}")
 
 
-def _fraction(text: str) -> float:
-    """A drop of accuracy, as "1%" or "0.01"."""
+def _given(context: typer.Context) -> dict[str, str]:
+    """The longest names of what the command line gives, by parameter: not those of the environment, which is there for
+    every command."""
+    found = {}
+    for one in context.command.params:
+        source = context.get_parameter_source(str(one.name))
+        if source is not None and source.name == "COMMANDLINE":
+            found[str(one.name)] = max(one.opts, key=len)
+    return found
+
+
+def _refuse(given: Mapping[str, str], names: Iterable[str], why: str) -> None:
+    for name in sorted(names):
+        if name in given:
+            raise typer.BadParameter(why, param_hint=given[name])
+
+
+def _join(dataset: Dataset, output: Path, storage: str, models: list[str] | None) -> None:
+    from compoundnet import fit as fitting  # noqa: PLC0415  torch, which the help does without
+
     try:
-        return float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text)
-    except ValueError:
-        raise CompoundNetError(f"{text!r} is not a drop of accuracy such as 1% or 0.01") from None
+        finished = fitting.join_fit(dataset, output, storage, models=models or None, notify=note)
+    except (InterruptedRunError, KeyboardInterrupt) as error:
+        note("stopped; what was being trained here is trained again by another worker")
+        raise typer.Exit(STOPPED) from error
+    note(f"{finished} fine-tuning{'s' * (finished != 1)} finished by this worker")
 
 
-def _print(found: Fit, json: bool) -> None:
+def _is_begun(output: Path, limits: Limits, seconds: float) -> bool:
+    """Whether the race of an earlier call goes on, which was confirmed then."""
+    from compoundnet.fit import fit_folder, read_fit  # noqa: PLC0415  torch, which the help does without
+
+    try:
+        before = read_fit(fit_folder(output))
+    except CompoundNetError:  # there is none, or it is damaged
+        return False
+    return before.limits == limits and before.goes_on(seconds)
+
+
+def _is_confirmed() -> bool:
+    """Ask before a race. Ctrl-C declines it: there is an answer already."""
+    if not sys.stdin.isatty():  # the race that was to go on has to be planned anew
+        note(_NO_TERMINAL)
+        return False
+    try:
+        return typer.confirm("Start?", default=True, err=True)
+    except typer.Abort:
+        note("")  # the cursor is behind the question
+        return False
+
+
+def _print(found: Fit, json: bool, folder: Path | None = None) -> None:
+    """Print what was found; of an earlier fit, in a folder, also the notes and where the report is."""
+    from compoundnet.fit.report import costs_text, what_more_brings  # noqa: PLC0415  torch, which the help does without
+
+    brings = what_more_brings(found)
     if json:
-        print_json(found)
+        print_json(msgspec.to_builtins(found) | {"what_more_brings": brings})
         return
     printed = table("candidate", ">ms", ">accuracy", "dropped")
     tried = [one for one in found.screened if one.latency is not None or one.accuracy is not None]
@@ -202,4 +266,12 @@ def _print(found: Fit, json: bool) -> None:
         show(f"{more} more were dropped without being timed (--json and the report say why)")
     if found.left:
         show(f"{found.left} candidates are not screened yet")
+    show(f"budget: {found.limits.text()}")
     show(found.answer.text() if found.answer is not None else "no answer yet: the same command goes on")
+    for text in filter(None, (costs_text(found), brings)):
+        show(text)
+    if folder is not None:
+        for text in found.notes:
+            show(f"note: {text}")
+        if (report := folder / "report.html").exists():
+            show(f"report: {report}")

@@ -14,16 +14,17 @@ from pathlib import Path
 import msgspec
 import torch
 
-from compoundnet.base import Notify
+from compoundnet.base import CompoundNetError, Notify
 from compoundnet.data import Dataset
 from compoundnet.fit.deployment import copied, deploy
 from compoundnet.fit.finish import Winner
 from compoundnet.fit.held_out import right_by_network
-from compoundnet.fit.in_time import TimeIsUpError
+from compoundnet.fit.in_time import reason_of
 from compoundnet.fit.race_plan import PLANNED, length_on_all
 from compoundnet.fit.state import Fit
 from compoundnet.fit.trainings import Trainings, key
 from compoundnet.models import ModelFolder, load, read_folder, write_folder
+from compoundnet.train import InterruptedRunError
 from compoundnet.train.evaluation.evaluation_report import wilson
 
 # How many are averaged at the most, and how long each of them is at the least, as a fraction of the usual length.
@@ -93,8 +94,10 @@ class Averaging:
                 )
             try:
                 member = self._trainings.again(winner.candidate, number, winner.model, epochs, self._say, winner.lesson)
-            except TimeIsUpError as error:
-                self._say(f"training it once more: {error}; it is left out")
+            except InterruptedRunError:
+                raise
+            except CompoundNetError as error:
+                self._say(f"training it once more: {reason_of(error)}; it is left out")
                 break
             members.append(member)
         return members

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 
@@ -87,18 +87,29 @@ class Candidate(msgspec.Struct, frozen=True):
     def exceeds(self, limits: Limits) -> str | None:
         """Return in words by what the exact costs exceed a budget; None if they do not."""
         over = [
-            f"{shown(value)} {what} are more than {shown(limit)}"
-            for what, value, limit, shown in (
-                ("multiply-adds", self.macs, limits.max_macs, format_count),
-                ("parameters", self.params, limits.max_params, format_count),
-                ("of memory", self.memory_bytes, limits.max_memory, format_bytes),
-                ("of file", self.size_bytes, limits.max_size, format_bytes),
-                ("of SRAM", self.sram_bytes, limits.max_sram, format_bytes),
-                ("of flash", self.flash_bytes, limits.max_flash, format_bytes),
-            )
-            if limit is not None and value > limit
+            f"{shown(value)} {what} are more than {shown(limit)}" for what, _, value, limit, shown in self._over(limits)
         ]
         return "; ".join(over) or None
+
+    def admitted_by(self, limits: Limits) -> str:
+        """Return the options that would admit it, for the bounds of a budget that its exact costs exceed."""
+        return " ".join(
+            f"{option} {shown(_rounded_up(value)).replace(' ', '')}"
+            for _, option, value, _, shown in self._over(limits)
+        )
+
+    def _over(self, limits: Limits) -> Iterator[tuple[str, str, int, float, Callable[[float], str]]]:
+        """Yield each exact cost that exceeds its bound: name, option, both figures, and how they are written."""
+        for what, option, value, limit, shown in (
+            ("multiply-adds", "--max-macs", self.macs, limits.max_macs, format_count),
+            ("parameters", "--max-params", self.params, limits.max_params, format_count),
+            ("of memory", "--max-memory", self.memory_bytes, limits.max_memory, format_bytes),
+            ("of file", "--max-size", self.size_bytes, limits.max_size, format_bytes),
+            ("of SRAM", "--max-sram", self.sram_bytes, limits.max_sram, format_bytes),
+            ("of flash", "--max-flash", self.flash_bytes, limits.max_flash, format_bytes),
+        ):
+            if limit is not None and value > limit:
+                yield what, option, value, limit, shown
 
     def network(self, base: Network) -> Network:
         """Return the network, of the model's own network."""
@@ -109,6 +120,12 @@ class Candidate(msgspec.Struct, frozen=True):
         """Return the same network in another precision, on another backend."""
         size = int(self.params * _BYTES.get(precision, _BYTES[FLOAT])) + _GRAPH
         return msgspec.structs.replace(self, precision=precision, size_bytes=size, backend=backend)
+
+
+def _rounded_up(value: int) -> float:
+    """The next number of two significant digits."""
+    step: float = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return math.ceil(value / step) * step
 
 
 def models_at_hand() -> list[str]:

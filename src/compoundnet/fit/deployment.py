@@ -47,8 +47,9 @@ def deploy(
 
     Of the precisions that meet it, float32 is taken; the fastest if an accuracy suffices, and the candidate's own where
     float32 is too large or too slow. Where int8 loses more accuracy than `max_drop`, or without that than a point, the
-    layers that lose most stay in float32. Without `max_drop`, the only precision that meets the budget is taken
-    whatever it loses, if it is better than what would be the answer instead.
+    layers that lose most stay in float32, but for a microcontroller. Without `max_drop`, the only precision that meets
+    the budget is taken whatever it loses, if it is better than what would be the answer instead. What is only faster
+    must keep the accuracy that suffices, where float32 reaches it.
 
     Args:
         judged: How the model was chosen.

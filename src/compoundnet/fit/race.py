@@ -223,12 +223,21 @@ def join_race(trainings: Callable[[RungStudy, float], Trainings], storage: str, 
         trainings: Returns the trainings of a rung on this machine, which end at a time.
         storage: The PostgreSQL URL.
         name: The name of the fit, that of its output.
-        notify: Called with a line for each training that is finished here.
+        notify: Called with a line for each training that is finished here, and for what ended the work.
 
     Returns:
         The number of trainings that were finished here.
+
+    Raises:
+        InterruptedRunError: This process was asked to stop.
     """
     finished, seen, end = 0, set[str](), math.inf
+
+    def count(line: str) -> None:  # once for each training: the one that runs out of time ends a rung with an error
+        nonlocal finished
+        finished += 1
+        notify(line)
+
     notify(f"waiting for the trainings of {name}; Ctrl-C ends this worker")
     while time.time() <= end:
         database = StudyDatabase(storage)
@@ -244,8 +253,8 @@ def join_race(trainings: Callable[[RungStudy, float], Trainings], storage: str, 
                 end, ours = until, trainings(opened.settings, until)
                 if opened.data != data_identity(ours.dataset):
                     raise CompoundNetError(f"{ours.dataset.name} holds other images here than {study} was begun with")
-                finished += _joined(opened, ours, notify)
-                if opened.settings.last:
+                if _joined(opened, ours, count, notify) and opened.settings.last:
+                    notify(f"no fine-tuning of {name} is left")
                     return finished
             finally:
                 opened.close()
@@ -255,13 +264,14 @@ def join_race(trainings: Callable[[RungStudy, float], Trainings], storage: str, 
     return finished
 
 
-def _joined(opened: OpenedStudy[RungStudy], trainings: Trainings, notify: Notify) -> int:
-    """Work on a rung of another process until it is finished, or its time is up."""
+def _joined(opened: OpenedStudy[RungStudy], trainings: Trainings, count: Notify, notify: Notify) -> bool:
+    """Work on a rung of another process; return whether it is finished, and its time is not up before."""
     try:
-        return work(opened, RungJudge(trainings, opened), notify=notify, go_on=lambda: time.time() <= trainings.until)
+        work(opened, RungJudge(trainings, opened), notify=count, go_on=lambda: time.time() <= trainings.until)
     except TimeIsUpError as error:
         notify(str(error))
-        return 0
+    with opened.database.readable_errors():
+        return len(opened.counted()) == opened.settings.trials()
 
 
 def fresh_keys(trainings: Sequence[Candidate], from_scratch: Callable[[Candidate], bool]) -> frozenset[str]:

@@ -3,30 +3,65 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from compoundnet.base import format_bytes, format_count, write_whole
+from compoundnet.base import format_bytes, format_count, parse_bytes, parse_count, parse_duration, write_whole
 from compoundnet.base.images import UnreadableImageError
 from compoundnet.data import Dataset
-from compoundnet.fit.front_plot import answer_of, describe_front, draw_front, judged_of
+from compoundnet.fit.front_plot import (
+    answer_of,
+    bounded,
+    describe_cost,
+    describe_front,
+    draw_cost,
+    draw_front,
+    judged_of,
+    trained_resolution,
+    tuned_of,
+)
+from compoundnet.fit.next_commands import next_commands
+from compoundnet.fit.report_data import counts_table, counts_text, sizes_text
 from compoundnet.fit.screen import Screened
 from compoundnet.plots.pages import data_address, jpeg_address, page_templates
 
 if TYPE_CHECKING:
+    from compoundnet.fit.limits import Limits
     from compoundnet.fit.state import Answer, Fit
 
 # How much larger a budget is for what "a tenth more" would bring.
 _MORE = 1.1
 # The longest side of a thumbnail, pixels.
 _THUMBNAIL = 160
-# What `--max-...` is called for people, and the unit that the option takes.
+
+
+def _bytes(value: float) -> str:
+    return format_bytes(value).replace(" ", "")
+
+
+def _milliseconds(value: float) -> str:
+    return f"{value:.3g}ms" if value < 999.5 else f"{value / 1e3:.3g}s"
+
+
+class _Bound(NamedTuple):
+    """What `--max-...` is called for people, and how its values are written and read."""
+
+    name: str
+    text: Callable[[float], str]
+    parse: Callable[[str], float]
+
+
 _BOUNDS = {
-    "max_latency": ("latency", "ms", 1.0), "max_size": ("file", "kB", 1e3), "max_macs": ("multiply-adds", "k", 1e3),
-    "max_params": ("parameters", "k", 1e3), "max_memory": ("memory", "kB", 1e3), "max_sram": ("SRAM", "kB", 1e3),
-    "max_flash": ("flash", "kB", 1e3),
-}  # fmt: skip
+    "max_latency": _Bound("latency", _milliseconds, parse_duration),
+    "max_size": _Bound("size of the file", _bytes, parse_bytes),
+    "max_macs": _Bound("multiply-adds", format_count, parse_count),
+    "max_params": _Bound("parameters", format_count, parse_count),
+    "max_memory": _Bound("memory", _bytes, parse_bytes),
+    "max_sram": _Bound("SRAM", _bytes, parse_bytes),
+    "max_flash": _Bound("flash", _bytes, parse_bytes),
+}
 
 
 class _Thumbnail(msgspec.Struct, frozen=True):
@@ -47,11 +82,11 @@ def write_fit_report(found: Fit, path: str | os.PathLike[str], dataset: Dataset 
         path: The HTML file.
         dataset: The data, for thumbnails of the worst mistakes; without it they are only named.
     """
-    judged = judged_of(found)
+    judged, marked = judged_of(found), _marked(found)
     page = page_templates("compoundnet.fit").get_template("fit.html.j2").render(
         fit=found,
         judged=len(judged),
-        rows=[_row(one, found) for one in found.screened],
+        rows=[_row(one, _mark(one, found) if one == marked else "") for one in found.screened],
         rungs=[
             {
                 "epochs": f"{rung.epochs:.3g}",
@@ -60,44 +95,71 @@ def write_fit_report(found: Fit, path: str | os.PathLike[str], dataset: Dataset 
             }
             for rung in found.rungs
         ],
-        plot=data_address(draw_front(found)[0], "image/svg+xml") if judged else None,
-        alternative=describe_front(found),
+        plots=_plots(found) if judged else [],
+        tuned=bool(tuned_of(found)),
+        costs=costs_text(found),
+        trained=trained_resolution(found),
+        facts=[] if dataset is None else [counts_text(dataset), sizes_text(dataset)],
+        classes=([], []) if dataset is None else counts_table(dataset),
         more=what_more_brings(found),
         mistakes=[] if found.answer is None else _thumbnails(found.answer, dataset),
+        commands=next_commands(found),
     )  # fmt: skip
     write_whole(path, page.encode(errors="replace"))
 
 
+def costs_text(found: Fit) -> str:
+    """Return in words what the network of the answer costs besides time; "" before there is one."""
+    if found.answer is None:
+        return ""
+    own = found.answer.candidate
+    words = [f"{format_count(own.params)} parameters", f"{format_count(own.macs)} multiply-adds"]
+    words.append(f"{format_bytes(own.memory_bytes)} of memory")
+    if found.limits.microcontroller:
+        words.append(f"{format_bytes(own.sram_bytes)} of SRAM and {format_bytes(own.flash_bytes)} of flash in int8")
+    return ", ".join(words)
+
+
 def what_more_brings(found: Fit) -> str:
-    """Return in words what a budget that is a tenth larger would bring."""
+    """Return in words what a budget that is a tenth larger would bring; "" without bounds or an answer."""
     limits, answer = found.limits, found.answer
-    given = [name for name in _BOUNDS if getattr(limits, name) is not None]
+    given = {name: bound for name, bound in _BOUNDS.items() if getattr(limits, name) is not None}
     if not given or answer is None:
         return ""
-    larger = limits.times(_MORE)
-    options = " ".join(
-        f"--{name.replace('_', '-')} {getattr(larger, name) / factor:.3g}{unit}"
-        for name, (_, unit, factor) in _BOUNDS.items()
-        if name in given
-    )
-    what = _BOUNDS[given[0]][0] if len(given) == 1 else "of the budget"
-    beyond = [one for one in found.screened if _is_beyond(one, found)]
+    larger = {name: bound.text(_MORE * getattr(limits, name)) for name, bound in given.items()}
+    # That of the texts, which are rounded.
+    budget = msgspec.structs.replace(limits, **{name: bound.parse(larger[name]) for name, bound in given.items()})
+    what = next(iter(given.values())).name if len(given) == 1 else "of the budget"
+    how = _how_to_give(larger, limits.device)
+    beyond = [one for one in found.screened if _is_beyond(one, found, budget)]
     if not beyond:
-        return f"A tenth more {what} ({options}) would bring nothing: no candidate that was judged lies between."
+        return f"A tenth more {what} ({how}) would bring nothing: no candidate that was judged lies between."
     names = ", ".join(
         f"{one.candidate} ({'' if one.accuracy is None else f'{one.accuracy:.1%} cross-validated, '}"
         f"{'' if one.latency is None else f'{one.latency:.3g} ms when screened'})"
         for one in beyond
     )
     own = f"; the answer's probe has {answer.cross_validated:.1%}" if any(one.accuracy for one in beyond) else ""
-    return f"A tenth more {what} would admit {names}{own}. {options} would judge it."
+    return f"A tenth more {what} would admit {names}{own}. To judge it: {how}."
 
 
-def _is_beyond(one: Screened, found: Fit) -> bool:
-    """Whether a candidate fits only a budget that is a tenth larger, or missed the budget in its final form alone."""
+def _how_to_give(larger: dict[str, str], device: str) -> str:
+    """How larger bounds are given: as options, or in the profile of a device, which bounds beside all options."""
+    options, fields = list[str](), list[str]()
+    for name, text in larger.items():
+        if device and name != "max_latency":  # a profile bounds the multiply-adds in its place
+            also = " or a tenth more max_latency" if name == "max_macs" else ""
+            fields.append(f'{name} = "{text}"{also}')
+        else:
+            options.append(f"--{name.replace('_', '-')} {text}")
+    profile = f"in the profile of {device}, or the option that is tighter: {', '.join(fields)}" if fields else ""
+    return "; ".join(filter(None, (" ".join(options), profile)))
+
+
+def _is_beyond(one: Screened, found: Fit, larger: Limits) -> bool:
+    """Whether a candidate fits only a larger budget, or missed the budget in its final form alone."""
     limits, answer = found.limits, found.answer
     assert answer is not None
-    larger = limits.times(_MORE)
     if one.latency is None and limits.max_latency is not None:
         return False
     slow = limits.max_latency is not None and (one.latency or 0) > limits.max_latency
@@ -129,7 +191,43 @@ def _thumbnails(answer: Answer, dataset: Dataset | None) -> list[_Thumbnail]:
     return found
 
 
-def _row(one: Screened, found: Fit) -> dict[str, str | bool]:
+def _plots(found: Fit) -> list[dict[str, str]]:
+    """Accuracy against latency, and against what else the budget bounds."""
+    front = {"title": "Accuracy against latency", "text": describe_front(found),
+             "address": data_address(draw_front(found)[0], "image/svg+xml")}  # fmt: skip
+    others = [
+        {"title": f"Accuracy against {cost.name}", "text": describe_cost(found, cost),
+         "address": data_address(draw_cost(found, cost), "image/svg+xml")}
+        for cost in bounded(found)
+    ]  # fmt: skip
+    return [front, *others]
+
+
+def _marked(found: Fit) -> Screened | None:
+    """The row of the answer; if it was not screened at its resolution, that of its network where it was trained."""
+    chosen = answer_of(found)
+    if chosen is None or chosen in found.screened:
+        return chosen
+    own, side = chosen.candidate, trained_resolution(found) or chosen.candidate.resolution
+    same = [one for one in judged_of(found) if one.candidate.shape == own.shape]
+    return min(same, key=lambda one: (abs(one.candidate.resolution - side), one.candidate.way != own.way), default=None)
+
+
+def _mark(one: Screened, found: Fit) -> str:
+    """What the table says beside the row of the answer: that it is, and in what it differs from the row."""
+    assert found.answer is not None
+    row, own, trained = one.candidate, found.answer.candidate, trained_resolution(found)
+    words = ["the answer"]
+    if own.resolution != row.resolution:
+        words.append(f"deployed at {own.resolution} px")
+    elif trained is not None and trained != row.resolution:
+        words.append(f"trained at {trained} px")
+    if own.way != row.way:
+        words.append(f"deployed in {own.precision}" + (f" on {own.backend}" if own.backend else ""))
+    return f" ({', '.join(words)})"
+
+
+def _row(one: Screened, mark: str) -> dict[str, str]:
     candidate = one.candidate
     return {
         "model": candidate.shape,
@@ -142,5 +240,5 @@ def _row(one: Screened, found: Fit) -> dict[str, str | bool]:
         "latency": "" if one.latency is None else f"{one.latency:.3g}",
         "accuracy": "" if one.accuracy is None else f"{100 * one.accuracy:.1f}",
         "dropped": one.dropped or "",
-        "answer": one == answer_of(found),
+        "answer": mark,
     }

@@ -92,9 +92,10 @@ class ScreenRun:
         fitting = [candidate for candidate, excess in candidates if excess is None]
         if not fitting:
             least = smallest_candidate(self._starts.opened, self._chosen, classes, limits)
+            instead = f" in place of the bounds of {limits.device}" if limits.device else ""
             raise CompoundNetError(
                 f"nothing fits {limits.text()}: the smallest network that can be tried is {least}, whose"
-                f" {least.exceeds(limits)}"
+                f" {least.exceeds(limits)}; {least.admitted_by(limits)} would admit it{instead}"
             )
         # Latencies are those in float32 on ONNX Runtime: what is deployed in no such way needs the ratio beforehand.
         other = self._state.format != SCREENED or any(one.precision != FLOAT for one in fitting)
@@ -180,15 +181,19 @@ class ScreenRun:
                 progress=self._progress, notify=self._notify,
             )  # fmt: skip
         except KeyboardInterrupt:
-            if not self._fits():
-                raise
-            self.stopped = True
-            self._notify("stopped; finishing with the best so far")
+            self._stop()
             return None
         self._notify(str(one))
         if unreadable:
             self._leave_out(unreadable)
         return one
+
+    def _stop(self) -> None:
+        """End the screen at Ctrl-C, and the whole fit if nothing fits yet."""
+        if not self._fits():
+            raise KeyboardInterrupt
+        self.stopped = True
+        self._notify("stopped; finishing with the best so far")
 
     def _leave_out(self, unreadable: tuple[str, ...]) -> None:
         """Go on without the training images that cannot be read."""
@@ -220,7 +225,7 @@ class ScreenRun:
                 break
             if not self._state.ratios and other_ways(self._state.format):
                 self._compare(min(slow, key=lambda one: abs(math.log(slow[one] / middle))))
-                owed = True  # one candidate, or comparing was for nothing
+                owed = not self.stopped  # one candidate, or comparing was for nothing
             as_screened = latency / self._state.ratios.get(candidate.way, 1.0)
             faster = faster_way(candidate, as_screened, limit, self._state.ratios)
             if faster is not None:
@@ -238,8 +243,13 @@ class ScreenRun:
         return {candidate: latency for candidate, latency in times.items() if 0 < latency <= _FASTEST * limit}
 
     def _compare(self, candidate: Candidate) -> None:
-        model, state = self._starts(candidate), self._state
-        ratios = compare_ways(model, candidate.resolution, self._dataset, state.format, state.threads)
+        state = self._state
+        try:
+            model = self._starts(candidate)
+            ratios = compare_ways(model, candidate.resolution, self._dataset, state.format, state.threads)
+        except KeyboardInterrupt:
+            self._stop()
+            return
         self._state = msgspec.structs.replace(state, ratios=ratios)
         named = ", ".join(f"{way.strip()} takes {ratio:.2f} times the time" for way, ratio in ratios.items())
         self._notify(f"{candidate}: {named}")

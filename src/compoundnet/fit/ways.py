@@ -53,7 +53,7 @@ def check_format(form: str) -> None:
     if not _able(form):
         raise CompoundNetError(
             f"nothing on this machine runs the format {form}, so it cannot be timed here: take another, and"
-            f" `compoundnet export BEST --format {form}` afterwards"
+            f" `compoundnet export BEST -o BEST{FORMATS[form].suffix}` afterwards"
         )
 
 
