@@ -230,8 +230,9 @@ class Fit(msgspec.Struct, frozen=True):
     def goes_on(self, seconds: float) -> bool:
         """Return whether a call with so much time goes on with the race that was planned, if its candidates are still
         there. One that was planned for more time may not end in this, unless it has ended."""
-        ended = self.answer is not None and self.answer.fine_tuned
-        return self.plan is not None and (seconds == self.seconds or (ended and seconds < self.seconds))
+        if self.plan is None or seconds >= self.seconds:
+            return self.plan is not None and seconds == self.seconds
+        return self.answer is not None and self.answer.fine_tuned
 
     def noted(self, text: str) -> Fit:
         """Return this state with one more note."""
