@@ -48,7 +48,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/bench_training.py $(if $(CIFAR),--cifar '$(CIFAR)')
 
 # The paper's method on CIFAR-10: CIFAR10 is a folder or a .zip file with train/CLASS/*.jpg and test/CLASS/*.jpg.
-# `make study SMOKE=1` needs no images and takes seconds.
+# `make study SMOKE=1` is a reduced form, which needs no images and takes a minute.
 study: $(READY)
 	$(BIN)/python -m studies.method_cifar10 $(if $(SMOKE),--smoke,'$(or $(CIFAR10),$(error give CIFAR10=FOLDER or CIFAR10=FILE.zip, or SMOKE=1))')
 

@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, help="processes that train; by default 4 on a GPU")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no training after this time")
-    parser.add_argument("--smoke", action="store_true", help="a reduced form, without DATA and a GPU, in seconds")
+    parser.add_argument("--smoke", action="store_true", help="a reduced form, without DATA and a GPU, in a minute")
     parser.add_argument("--report", action="store_true", help="train nothing; write what finished trainings show")
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="changes to the recipe")
     args = parser.parse_args()
@@ -105,6 +105,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         if args.smoke:
             smoke.write_images(Path(scratch))
+            torch.set_num_threads(1)  # small networks gain nothing by more, which wait for each other on a busy machine
         data = scratch if args.smoke else unpacked(args.data, Path(scratch))
         output = args.output or default_output(device, args.smoke)
         study(data, output, plan, device, stages, workers, args.seconds)

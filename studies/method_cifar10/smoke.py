@@ -1,4 +1,4 @@
-"""A reduced form of the study, which runs in seconds: few images of plain colours, a narrow baseline, one epoch."""
+"""A reduced form of the study, which runs in a minute: few images of plain colours, a narrow baseline, one epoch."""
 
 from __future__ import annotations
 
