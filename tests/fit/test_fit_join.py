@@ -110,7 +110,9 @@ def test_ctrl_c_ends_a_machine_that_joins(tmp_path: Path, server: str) -> None:
         write_models(tmp_path)[0], "--storage", url, "-o", str(tmp_path / "alone"),
     ]  # fmt: skip
     lines: list[str] = []
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    # A suite that runs in the background of a shell passes on that SIGINT is ignored.
+    heeds = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **heeds) as process:  # type: ignore[call-overload]
         assert process.stderr is not None
         for line in process.stderr:
             lines.append(line)
