@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from urllib.parse import quote
@@ -12,6 +11,7 @@ from urllib.parse import quote
 import msgspec
 import pytest
 from grey_images import images, write_models
+from interruptible import interruptible
 from postgresql import PASSWORD, USER
 
 from compoundnet.base import CompoundNetError
@@ -105,14 +105,12 @@ def test_ctrl_c_ends_a_machine_that_joins(tmp_path: Path, server: str) -> None:
             place.mkdir(parents=True, exist_ok=True)
             split.image(index).save(place / f"{index}.png")
     url = f"postgresql://{USER}:{quote(PASSWORD, safe='')}@{server}/postgres"
-    command = [
-        sys.executable, "-m", "compoundnet", "fit", "join", str(tmp_path / "greys"), "--candidate",
-        write_models(tmp_path)[0], "--storage", url, "-o", str(tmp_path / "alone"),
-    ]  # fmt: skip
+    command = interruptible(
+        "fit", "join", str(tmp_path / "greys"), "--candidate", write_models(tmp_path)[0], "--storage", url,
+        "-o", str(tmp_path / "alone"),
+    )  # fmt: skip
     lines: list[str] = []
-    # A suite that runs in the background of a shell passes on that SIGINT is ignored.
-    heeds = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **heeds) as process:  # type: ignore[call-overload]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         for line in process.stderr:
             lines.append(line)

@@ -6,11 +6,11 @@ import os
 import pty
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from grey_images import CLASSES, images, write_models
+from interruptible import interruptible
 
 from compoundnet.fit import Fit, fit, read_fit, steps
 
@@ -52,10 +52,9 @@ def test_at_the_question_of_the_command(tmp_path: Path) -> None:
         place.mkdir(parents=True, exist_ok=True)
         train.image(index).save(place / f"{index}.png")
     model = write_models(tmp_path)[0]
-    command = [
-        sys.executable, "-m", "compoundnet", "fit", str(tmp_path / "photos"), "--candidate", model, "--time", "10min",
-        "-o", str(tmp_path / "best"),
-    ]  # fmt: skip
+    command = interruptible(
+        "fit", str(tmp_path / "photos"), "--candidate", model, "--time", "10min", "-o", str(tmp_path / "best")
+    )
     ours, theirs = pty.openpty()
     with subprocess.Popen(command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
