@@ -256,7 +256,7 @@ def test_make_study_takes_images_or_smoke() -> None:
     environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "SMOKE", "CIFAR10")}
 
     def told(*given: str) -> subprocess.CompletedProcess[str]:
-        command = [make, "--dry-run", "study", *given]
+        command = [make, "--dry-run", "--no-print-directory", "study", *given]
         return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
     assert told("SMOKE=1").stdout.endswith("-m studies.method_cifar10 --smoke\n")
