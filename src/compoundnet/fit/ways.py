@@ -101,7 +101,10 @@ def compare_ways(
             if kind not in files:
                 files[kind] = Path(scratch) / f"{kind}{FORMATS[form].suffix}"
                 images = calibration_images(dataset.split("train"), Path(scratch), _FEW) if kind == _INT8 else None
-                export(model, files[kind], format=form, precision=kind, calibrate=images, preprocess=preprocess)
+                export(
+                    model, files[kind],
+                    format=form, precision=kind, calibrate=images, to_nearest=kind == _INT8, preprocess=preprocess,
+                )  # fmt: skip
             run = session(files[kind], backend=backend or None, precision=precision, threads=threads)
             calls[f"{backend} {precision}"] = functools.partial(run, image)
         timed = time_calls(calls)

@@ -34,12 +34,14 @@ class Source(msgspec.Struct, frozen=True):
         described: The metadata of the file.
         calibration: Returns the images that int8 is calibrated on.
         opset: Of ONNX.
+        to_nearest: Whether int8 rounds each weight to the nearest step, as LiteRT does anyway.
     """
 
     net: ConvNet
     described: ExportedModel
     calibration: Images
     opset: int = OPSET
+    to_nearest: bool = False
 
 
 class Format(msgspec.Struct, frozen=True):
@@ -80,7 +82,8 @@ def _write_onnx(source: Source, file: Path) -> None:
 def _quantise_onnx(source: Source, folder: Path) -> OnnxQuantiser:
     with _between(folder) as float32:
         _write_graph(source, float32)
-        return OnnxQuantiser(float32, source.calibration(), source.described.properties())
+        properties = source.described.properties()
+        return OnnxQuantiser(float32, source.calibration(), properties, to_nearest=source.to_nearest)
 
 
 def _write_graph(source: Source, file: Path) -> None:

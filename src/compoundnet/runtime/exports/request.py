@@ -31,6 +31,7 @@ class ExportRequest(msgspec.Struct, frozen=True):
         calibrated: Whether images for the calibration of int8 are given.
         max_drop: The largest loss of accuracy by int8, as a fraction; None for no bound.
         labelled: Whether labelled images are given, on which the loss is measured.
+        to_nearest: Whether each weight of int8 is rounded to the nearest step.
     """
 
     file: Path
@@ -44,6 +45,7 @@ class ExportRequest(msgspec.Struct, frozen=True):
     calibrated: bool
     max_drop: float | None = None
     labelled: bool = False
+    to_nearest: bool = False
 
     def check(self) -> None:
         """Raise a CompoundNetError that says which options exclude each other, or what has to be installed."""
@@ -59,6 +61,8 @@ class ExportRequest(msgspec.Struct, frozen=True):
             raise CompoundNetError("int8 is calibrated on images: give --calibrate a folder of some hundred")
         if self.precision != "int8" and self.calibrated:
             raise CompoundNetError(f"calibration is for --precision int8, not {self.precision}")
+        if self.precision != "int8" and self.to_nearest:
+            raise CompoundNetError(f"to_nearest is for precision int8, not {self.precision}")
         self._check_floor()
         self._check_onnx()
         if (self.dynamic_batch or self.dynamic_size) and not form.dynamic:
