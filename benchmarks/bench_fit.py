@@ -65,13 +65,16 @@ def latency(model: Any, resolution: int) -> float:
     return network_latency(Embedder(opened, preprocess=msgspec.structs.replace(opened.preprocess, size=resolution)), 1)
 
 
-def largest_side(limit: float) -> int | None:
-    """The largest resolution at which Lite0 fits, of those that `fit` tries."""
+def largest_side(cell: Cell) -> int | None:
+    """The largest resolution at which Lite0 fits, of those that `fit` tries; with the largest budget its own, whose
+    latency the budget is."""
     from compoundnet.fit.candidates import resolutions_of
     from compoundnet.models import open_folder
 
-    sides = reversed(resolutions_of(open_folder(LITE0)))
-    return next((side for side in sides if latency(LITE0, side) <= limit), None)
+    sides = list(reversed(resolutions_of(open_folder(LITE0))))
+    if cell.budget == 1:
+        return sides[0]
+    return next((side for side in sides if latency(LITE0, side) <= cell.limit), None)
 
 
 def run_fit(cell: Cell, data: Any, scratch: Path) -> dict[str, Any]:
@@ -116,7 +119,7 @@ def run_largest(cell: Cell, data: Any, scratch: Path) -> dict[str, Any]:
 def run_lite0(cell: Cell, data: Any, scratch: Path) -> dict[str, Any]:
     from compoundnet.models import open_folder
 
-    side = largest_side(cell.limit)
+    side = largest_side(cell)
     if side is None:
         return {"accuracy": None, "answer": "nothing fits"}
     return trained(cell, data, scratch, f"{LITE0} at {side} px", start=open_folder(LITE0), resolution=side)
@@ -126,7 +129,7 @@ def run_probe(cell: Cell, data: Any, scratch: Path) -> dict[str, Any]:
     from compoundnet.models import open_folder
     from compoundnet.train import find_recipe, plan_task, train
 
-    side = largest_side(cell.limit)
+    side = largest_side(cell)
     if side is None:
         return {"accuracy": None, "answer": "nothing fits"}
     recipe = find_recipe("probe").replace(resolution=side, seed=cell.seed)

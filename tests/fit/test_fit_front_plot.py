@@ -49,7 +49,7 @@ def test_the_plot_names_all_models_and_the_front() -> None:
 def test_there_is_a_plot_for_each_bound_besides_latency() -> None:
     found = answered(lite0(64), limits=Limits(max_latency=8, max_size=2e7, max_memory=3e7))
     size, memory = bounded(found)
-    assert (size.bound, memory.bound) == ("max_size", "max_memory")
+    assert (size.name, memory.name) == ("max_size", "max_memory")
     assert "limit, 20.0 MB" in draw_cost(found, size).decode()
     assert "fine-tuned" not in draw_cost(found, memory).decode()
     assert describe_cost(found, size) == (

@@ -15,10 +15,8 @@ from fitted import answered, lite0
 
 from compoundnet.cli.main import app
 from compoundnet.fit import Fit, Rung, write_fit_report
-from compoundnet.fit.starts import NEW_WEIGHTS
 
 _USAGE_ERROR = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "UsageError")
-NEW = f"no pretrained model is at hand, so efficientnet-lite0 {NEW_WEIGHTS}: expect less"
 SMALLER = msgspec.structs.replace(lite0(64), width=0.347, depth=0.6)
 
 
@@ -52,11 +50,11 @@ def commands(found: Fit, folder: Path) -> dict[str, Any]:
             ],
         ),
         (
-            answered(lite0(96), notes=(NEW,)),
+            answered(lite0(96), new_weights=True),
             ["train DATA --network efficientnet-lite0 --set resolution=96 -o better"],
         ),
         (
-            answered(SMALLER, notes=(NEW,)),
+            answered(SMALLER, new_weights=True),
             [
                 "scale efficientnet-lite0 --width 0.347 --depth 0.6 -o smaller.toml",
                 "train DATA --network smaller.toml --set resolution=64 -o better",

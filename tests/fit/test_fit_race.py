@@ -208,6 +208,11 @@ def test_what_ends_a_race_leaves_the_probe_and_the_same_command_goes_on(
         short = again()
     assert any("fine-tuning would take at least" in note and "left of --time" in note for note in short.notes)
     assert short.answer == found.answer and not any("not confirmed" in note for note in short.notes)
+    disturbed, estimate = [1e6], Trainings.estimate
+    with pytest.MonkeyPatch.context() as patch:  # estimated again, since other work makes times only longer
+        patch.setattr(Trainings, "estimate", lambda *given: disturbed.pop() if disturbed else estimate(*given))
+        calm = again(refuse)
+    assert not disturbed and "the answer is the probe: fine-tuning was not confirmed" in calm.notes
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainings, "train_until", stopped)
         interrupted = again()

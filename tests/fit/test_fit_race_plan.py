@@ -127,7 +127,7 @@ def test_a_plan_weighs_a_better_candidate_against_a_longer_schedule() -> None:
     # Nothing is left for all images; and at last for nothing.
     least = planned(18)
     assert least is not None
-    assert (least.entrants, least.length, least.final) == ((fast,), 0.5, 0.0)
+    assert (least.entrants, least.length, least.final) == ((fast,), 0.6, 0.0)
     assert planned(5) is None
     alone = plan_in_time(costs, (0.72, 0.70), 1000, 1, most=1)
     assert alone is not None and alone.entrants == (good,)
@@ -213,20 +213,28 @@ def test_a_plan_in_words() -> None:
     assert "all images" not in one.text()
 
 
-def test_some_of_the_time_is_kept_in_reserve_unless_nothing_fits_the_rest() -> None:
+def test_one_alone_is_planned_for_all_of_the_time_and_a_little_more() -> None:
+    """Where it takes as long as estimated, it is shortened."""
     costs = [(candidate(0), 10.0)]
     # The usual schedule takes 10 s times ALONE; and two starts.
     half, less, least = (10 * ALONE * length + 6 for length in (0.5, 0.4, 0.3))
     for left, length in (
-        (half / 0.95 + 0.01, 0.5),
-        (half / 0.95 - 0.01, 0.4),
-        (less / 0.95 - 0.01, 0.3),
-        (least / 0.95 - 0.01, 0.3),
-        (least + 0.01, 0.3),
+        (half / 1.05 + 0.01, 0.5),
+        (half / 1.05 - 0.01, 0.4),
+        (less / 1.05 - 0.01, 0.3),
+        (least / 1.05 + 0.01, 0.3),
     ):
         plan = plan_in_time(costs, [0.5], left, 1, alone=0.1)
         assert plan is not None and (plan.length, plan.final) == (length, 0), left
-    assert plan_in_time(costs, [0.5], least - 0.01, 1, alone=0.1) is None
+    assert plan_in_time(costs, [0.5], least / 1.05 - 0.01, 1, alone=0.1) is None
+
+
+def test_a_race_keeps_some_of_the_time_in_reserve() -> None:
+    """So that its winner, if it is to be trained on all images, has that time."""
+    costs = [(candidate(0), 10.0)]
+    plan = plan_in_time(costs, [0.5], 30, 1, alone=0.1)
+    assert plan is not None and plan.final > 0.5
+    assert plan.seconds + 3 + 10 * ALONE * ON_ALL * plan.final == pytest.approx(0.95 * 30)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ def answered(
     limits: Limits | None = None,
     fine_tuned: bool = False,
     rungs: tuple[Rung, ...] = (),
-    notes: tuple[str, ...] = (),
+    new_weights: bool = False,
 ) -> Fit:
     """Return a fit with this answer, of which Lite0 was screened at 64 and 96 px."""
     answer = Answer(
@@ -31,5 +31,5 @@ def answered(
         screened += (Screened(own, 1.0, 0.4),)
     return Fit(
         "greys", "greys: three classes.", "0", limits or Limits(max_latency=8), 1, "a processor", screened=screened,
-        rungs=rungs, answer=answer, notes=notes, made_at="2026-01-02T03:04:05", version="1",
+        rungs=rungs, answer=answer, new_weights=new_weights, made_at="2026-01-02T03:04:05", version="1",
     )  # fmt: skip

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
 from compoundnet.arch import Network, cost, scale
-from compoundnet.base import CompoundNetError, format_bytes, format_count
+from compoundnet.base import CompoundNetError
+from compoundnet.fit.bounds import COSTS, Bound
 from compoundnet.fit.limits import Limits
 from compoundnet.models import ModelFolder, entries, is_fetched
 from compoundnet.models.catalogue import Package
@@ -87,29 +88,21 @@ class Candidate(msgspec.Struct, frozen=True):
     def exceeds(self, limits: Limits) -> str | None:
         """Return in words by what the exact costs exceed a budget; None if they do not."""
         over = [
-            f"{shown(value)} {what} are more than {shown(limit)}" for what, _, value, limit, shown in self._over(limits)
+            f"{bound.text(value)} {bound.amount} are more than {bound.text(limit)}"
+            for bound, value, limit in self._over(limits)
         ]
         return "; ".join(over) or None
 
     def admitted_by(self, limits: Limits) -> str:
         """Return the options that would admit it, for the bounds of a budget that its exact costs exceed."""
-        return " ".join(
-            f"{option} {shown(_rounded_up(value)).replace(' ', '')}"
-            for _, option, value, _, shown in self._over(limits)
-        )
+        return " ".join(f"{bound.option} {bound.typed(_rounded_up(value))}" for bound, value, _ in self._over(limits))
 
-    def _over(self, limits: Limits) -> Iterator[tuple[str, str, int, float, Callable[[float], str]]]:
-        """Yield each exact cost that exceeds its bound: name, option, both figures, and how they are written."""
-        for what, option, value, limit, shown in (
-            ("multiply-adds", "--max-macs", self.macs, limits.max_macs, format_count),
-            ("parameters", "--max-params", self.params, limits.max_params, format_count),
-            ("of memory", "--max-memory", self.memory_bytes, limits.max_memory, format_bytes),
-            ("of file", "--max-size", self.size_bytes, limits.max_size, format_bytes),
-            ("of SRAM", "--max-sram", self.sram_bytes, limits.max_sram, format_bytes),
-            ("of flash", "--max-flash", self.flash_bytes, limits.max_flash, format_bytes),
-        ):
+    def _over(self, limits: Limits) -> Iterator[tuple[Bound, float, float]]:
+        """Yield the bound of each exact cost that exceeds it, with the cost and the limit."""
+        for bound in COSTS:
+            value, limit = bound.of(self), getattr(limits, bound.name)
             if limit is not None and value > limit:
-                yield what, option, value, limit, shown
+                yield bound, value, limit
 
     def network(self, base: Network) -> Network:
         """Return the network, of the model's own network."""
@@ -122,7 +115,7 @@ class Candidate(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, precision=precision, size_bytes=size, backend=backend)
 
 
-def _rounded_up(value: int) -> float:
+def _rounded_up(value: float) -> float:
     """The next number of two significant digits."""
     step: float = 10.0 ** (math.floor(math.log10(value)) - 1)
     return math.ceil(value / step) * step

@@ -24,7 +24,7 @@ from compoundnet.fit.deployment import file_of
 from compoundnet.fit.images import identity_of, without
 from compoundnet.fit.limits import Limits
 from compoundnet.fit.race import RungStudy, join_race
-from compoundnet.fit.starts import StartingModels, open_models
+from compoundnet.fit.starts import StartingModels, is_from_scratch, open_models
 from compoundnet.fit.state import FIT_FILE, PASSING, Fit, fit_folder, read_fit, work_folder
 from compoundnet.fit.steps import Confirm, Steps, trainings_of
 from compoundnet.fit.trainings import Trainings
@@ -93,6 +93,7 @@ def fit(
             new = Fit(
                 dataset.name, dataset.text(), identity_of(dataset), limits, threads, processor(), format,
                 {name: sha256_of(model.weights) for name, model in opened.items()},
+                any(is_from_scratch(model) for model in opened.values()),
                 made_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
                 version=metadata.version("compoundnet"),
             )  # fmt: skip

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from compoundnet.base import format_bytes, format_count
+from compoundnet.fit.bounds import COSTS, Bound
 from compoundnet.fit.candidates import HIGHEST, Candidate
 from compoundnet.fit.screen import Screened
 from compoundnet.plots.canvas import OKABE_ITO, QUIET, canvas, encode, log_axis
@@ -19,32 +19,6 @@ if TYPE_CHECKING:
 
 _COLOURS = tuple(OKABE_ITO[name] for name in ("blue", "vermillion", "green", "purple", "orange", "sky", "black"))
 _MARKERS = "os^D"  # of the first line with each colour, of the second, and so on
-
-
-class BoundedCost(NamedTuple):
-    """A figure of a candidate that a budget bounds, as a plot shows it.
-
-    Attributes:
-        bound: The bound in `Limits`.
-        name: The figure in words.
-        of: Returns it.
-        text: Writes it.
-    """
-
-    bound: str
-    name: str
-    of: Callable[[Candidate], float]
-    text: Callable[[float], str]
-
-
-COSTS = (
-    BoundedCost("max_size", "size of the file", lambda one: one.size_bytes, format_bytes),
-    BoundedCost("max_macs", "multiply-adds", lambda one: one.macs, format_count),
-    BoundedCost("max_params", "parameters", lambda one: one.params, format_count),
-    BoundedCost("max_memory", "memory", lambda one: one.memory_bytes, format_bytes),
-    BoundedCost("max_sram", "SRAM in int8", lambda one: one.sram_bytes, format_bytes),
-    BoundedCost("max_flash", "flash in int8", lambda one: one.flash_bytes, format_bytes),
-)
 
 
 def pareto(found: Fit) -> list[Screened]:
@@ -95,31 +69,31 @@ def draw_front(found: Fit) -> tuple[bytes, bytes]:
         return encode(surface, describe_front(found))
 
 
-def bounded(found: Fit) -> list[BoundedCost]:
+def bounded(found: Fit) -> list[Bound]:
     """Return what the budget bounds besides latency."""
-    return [cost for cost in COSTS if getattr(found.limits, cost.bound) is not None]
+    return [cost for cost in COSTS if getattr(found.limits, cost.name) is not None]
 
 
-def describe_cost(found: Fit, cost: BoundedCost) -> str:
+def describe_cost(found: Fit, cost: Bound) -> str:
     """Return in words what `draw_cost` shows."""
     costs = [cost.of(one.candidate) for one in judged_of(found)]
     chosen = _point_of_answer(found)
     answer = "" if chosen is None else f", that of the answer {cost.text(cost.of(chosen.candidate))}"
     return (
-        f"Accuracy against {cost.name} of {len(costs)} candidates: {cost.text(min(costs))} to {cost.text(max(costs))};"
-        f" the limit is {cost.text(getattr(found.limits, cost.bound))}{answer}."
+        f"Accuracy against {cost.noun} of {len(costs)} candidates: {cost.text(min(costs))} to {cost.text(max(costs))};"
+        f" the limit is {cost.text(getattr(found.limits, cost.name))}{answer}."
     )
 
 
-def draw_cost(found: Fit, cost: BoundedCost) -> bytes:
+def draw_cost(found: Fit, cost: Bound) -> bytes:
     """Draw accuracy against what else the budget bounds, with the colours and markers of `draw_front`, as SVG."""
     judged, tuned, chosen = judged_of(found), tuned_of(found), _point_of_answer(found)
     with canvas(height=3.8) as surface:
         axes = surface.add_subplot()
-        axes.set_title(f"Accuracy against {cost.name}")
-        axes.set_xlabel(cost.name)
+        axes.set_title(f"Accuracy against {cost.noun}")
+        axes.set_xlabel(cost.noun)
         _draw_points(axes, judged, tuned, lambda one: cost.of(one.candidate), named=False)
-        limit = getattr(found.limits, cost.bound)
+        limit = getattr(found.limits, cost.name)
         _draw_limit(axes, limit, cost.text(limit))
         if chosen is not None:
             _draw_answer(axes, chosen, cost.of(chosen.candidate))

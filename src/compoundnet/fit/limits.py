@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
 
 import msgspec
 
-from compoundnet.base import CompoundNetError, format_bytes, format_count, parse_bytes, parse_count, parse_duration
+from compoundnet.base import CompoundNetError, format_bytes, format_count
 from compoundnet.base.values import read_toml
+from compoundnet.fit.bounds import BOUNDS, COSTS, LATENCY, Bound
 
 # The accuracy, a fraction, that int8 may lose and still be as good as float32, unless `max_drop` says.
 LITTLE = 0.01
 # The part of a limit of latency that a network may take before it is trained and exported: it may take longer then.
 SAFE = 0.97
-_BOUNDS = ("max_latency", "max_size", "max_macs", "max_params", "max_memory", "max_sram", "max_flash")
+_NAMES = tuple(bound.name for bound in BOUNDS)
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -47,7 +47,7 @@ class Limits(msgspec.Struct, frozen=True):
     device: str = ""
 
     def __post_init__(self) -> None:
-        for name in _BOUNDS:
+        for name in _NAMES:
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise CompoundNetError(f"{name} must be a number above 0, got {value}")
@@ -64,14 +64,14 @@ class Limits(msgspec.Struct, frozen=True):
     def within(self, others: Limits) -> Limits:
         """Return the tighter of both bounds for each figure, with the device of the others."""
         tighter = {}
-        for name in _BOUNDS:
+        for name in _NAMES:
             given = [value for value in (getattr(self, name), getattr(others, name)) if value is not None]
             tighter[name] = min(given, default=None)
         return msgspec.structs.replace(self, **tighter, device=others.device)
 
     def times(self, factor: float) -> Limits:
         """Return the budget with every bound multiplied."""
-        larger = {name: None if (value := getattr(self, name)) is None else factor * value for name in _BOUNDS}
+        larger = {name: None if (value := getattr(self, name)) is None else factor * value for name in _NAMES}
         return msgspec.structs.replace(self, **larger)
 
     def text(self) -> str:
@@ -127,10 +127,8 @@ def read_device(path: str | os.PathLike[str]) -> Limits:
     """
     profile = read_toml(path, DeviceProfile)
     bounds: dict[str, float] = {}
-    for name in ("max_size", "max_memory", "max_sram", "max_flash"):
-        bounds |= _quantity(path, name, getattr(profile, name), parse_bytes)
-    for name in ("max_macs", "max_params"):
-        bounds |= _quantity(path, name, getattr(profile, name), parse_count)
+    for bound in COSTS:
+        bounds |= _quantity(path, bound, getattr(profile, bound.name))
     if profile.max_latency is not None:
         if profile.ns_per_mac is None:
             raise CompoundNetError(
@@ -139,24 +137,24 @@ def read_device(path: str | os.PathLike[str]) -> Limits:
             )
         if not profile.ns_per_mac > 0:
             raise CompoundNetError(f"{path}: ns_per_mac must be above 0, got {profile.ns_per_mac:g}")
-        (latency,) = _quantity(path, "max_latency", profile.max_latency, parse_duration).values()
+        (latency,) = _quantity(path, LATENCY, profile.max_latency).values()
         macs = latency * 1e6 / profile.ns_per_mac
         bounds["max_macs"] = min(macs, bounds.get("max_macs", macs))
     if not bounds:
         raise CompoundNetError(
-            f"{path} holds no bound: give one or more of {', '.join(_BOUNDS)} (max_latency with ns_per_mac)"
+            f"{path} holds no bound: give one or more of {', '.join(_NAMES)} (max_latency with ns_per_mac)"
         )
     return Limits(**bounds, device=profile.name)
 
 
-def _quantity(path: object, name: str, value: str | float | None, parse: Callable[[str], float]) -> dict[str, float]:
+def _quantity(path: object, bound: Bound, value: str | float | None) -> dict[str, float]:
     """Return a field of a device profile by its name, or nothing if it is left out."""
     if value is None:
         return {}
     try:
-        return {name: float(parse(value) if isinstance(value, str) else value)}
+        return {bound.name: float(bound.parse(value) if isinstance(value, str) else value)}
     except CompoundNetError as error:
-        raise CompoundNetError(f"{path}: {name}: {error}") from error
+        raise CompoundNetError(f"{path}: {bound.name}: {error}") from error
 
 
 def drops(drop: float, limit: float) -> bool:

@@ -6,7 +6,6 @@ import shlex
 from typing import TYPE_CHECKING
 
 from compoundnet.fit.front_plot import trained_resolution
-from compoundnet.fit.starts import NEW_WEIGHTS
 from compoundnet.fit.ways import file_precision
 
 if TYPE_CHECKING:
@@ -42,8 +41,7 @@ def _way(candidate: Candidate) -> str:
 
 def _from_the_start(found: Fit, candidate: Candidate) -> list[tuple[str, str]]:
     """The training of the same network from what the fit started from: a model, a smaller one, or new weights."""
-    new = any(NEW_WEIGHTS in note for note in found.notes)
-    commands, start = list[tuple[str, str]](), shlex.quote(candidate.model)
+    commands, start, new = list[tuple[str, str]](), shlex.quote(candidate.model), found.new_weights
     if candidate.scaled:
         shape = f" --width {candidate.width}" if candidate.width < 1 else ""
         shape += f" --depth {candidate.depth}" if candidate.depth < 1 else ""

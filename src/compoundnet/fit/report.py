@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from compoundnet.base import format_bytes, format_count, parse_bytes, parse_count, parse_duration, write_whole
+from compoundnet.base import format_bytes, format_count, write_whole
 from compoundnet.base.images import UnreadableImageError
 from compoundnet.data import Dataset
+from compoundnet.fit.bounds import BOUNDS, LATENCY, Bound
 from compoundnet.fit.front_plot import (
     answer_of,
     bounded,
@@ -35,33 +35,6 @@ if TYPE_CHECKING:
 _MORE = 1.1
 # The longest side of a thumbnail, pixels.
 _THUMBNAIL = 160
-
-
-def _bytes(value: float) -> str:
-    return format_bytes(value).replace(" ", "")
-
-
-def _milliseconds(value: float) -> str:
-    return f"{value:.3g}ms" if value < 999.5 else f"{value / 1e3:.3g}s"
-
-
-class _Bound(NamedTuple):
-    """What `--max-...` is called for people, and how its values are written and read."""
-
-    name: str
-    text: Callable[[float], str]
-    parse: Callable[[str], float]
-
-
-_BOUNDS = {
-    "max_latency": _Bound("latency", _milliseconds, parse_duration),
-    "max_size": _Bound("size of the file", _bytes, parse_bytes),
-    "max_macs": _Bound("multiply-adds", format_count, parse_count),
-    "max_params": _Bound("parameters", format_count, parse_count),
-    "max_memory": _Bound("memory", _bytes, parse_bytes),
-    "max_sram": _Bound("SRAM", _bytes, parse_bytes),
-    "max_flash": _Bound("flash", _bytes, parse_bytes),
-}
 
 
 class _Thumbnail(msgspec.Struct, frozen=True):
@@ -123,13 +96,13 @@ def costs_text(found: Fit) -> str:
 def what_more_brings(found: Fit) -> str:
     """Return in words what a budget that is a tenth larger would bring; "" without bounds or an answer."""
     limits, answer = found.limits, found.answer
-    given = {name: bound for name, bound in _BOUNDS.items() if getattr(limits, name) is not None}
+    given = [bound for bound in BOUNDS if getattr(limits, bound.name) is not None]
     if not given or answer is None:
         return ""
-    larger = {name: bound.text(_MORE * getattr(limits, name)) for name, bound in given.items()}
+    larger = {bound: bound.typed(_MORE * getattr(limits, bound.name)) for bound in given}
     # That of the texts, which are rounded.
-    budget = msgspec.structs.replace(limits, **{name: bound.parse(larger[name]) for name, bound in given.items()})
-    what = next(iter(given.values())).name if len(given) == 1 else "of the budget"
+    budget = msgspec.structs.replace(limits, **{bound.name: bound.parse(text) for bound, text in larger.items()})
+    what = given[0].noun if len(given) == 1 else "of the budget"
     how = _how_to_give(larger, limits.device)
     beyond = [one for one in found.screened if _is_beyond(one, found, budget)]
     if not beyond:
@@ -143,15 +116,15 @@ def what_more_brings(found: Fit) -> str:
     return f"A tenth more {what} would admit {names}{own}. To judge it: {how}."
 
 
-def _how_to_give(larger: dict[str, str], device: str) -> str:
+def _how_to_give(larger: dict[Bound, str], device: str) -> str:
     """How larger bounds are given: as options, or in the profile of a device, which bounds beside all options."""
     options, fields = list[str](), list[str]()
-    for name, text in larger.items():
-        if device and name != "max_latency":  # a profile bounds the multiply-adds in its place
-            also = " or a tenth more max_latency" if name == "max_macs" else ""
-            fields.append(f'{name} = "{text}"{also}')
+    for bound, text in larger.items():
+        if device and bound is not LATENCY:  # a profile bounds the multiply-adds in its place
+            also = " or a tenth more max_latency" if bound.name == "max_macs" else ""
+            fields.append(f'{bound.name} = "{text}"{also}')
         else:
-            options.append(f"--{name.replace('_', '-')} {text}")
+            options.append(f"{bound.option} {text}")
     profile = f"in the profile of {device}, or the option that is tighter: {', '.join(fields)}" if fields else ""
     return "; ".join(filter(None, (" ".join(options), profile)))
 

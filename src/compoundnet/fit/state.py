@@ -174,6 +174,7 @@ class Fit(msgspec.Struct, frozen=True):
         processor: The machine.
         format: The format of the deployed file.
         weights: The SHA-256 of the weights of each model that candidates start from, by its name.
+        new_weights: Whether no pretrained model was at hand, so that candidates start from new weights.
         unreadable: The training images that cannot be read, and are left out.
         ratios: The time of a reduced precision as a fraction of that of float32, as measured.
         screened: All candidates that were looked at.
@@ -196,6 +197,7 @@ class Fit(msgspec.Struct, frozen=True):
     processor: str
     format: str = "onnx"
     weights: dict[str, str] = {}
+    new_weights: bool = False
     unreadable: tuple[str, ...] = ()
     ratios: dict[str, float] = {}
     screened: tuple[Screened, ...] = ()
@@ -229,10 +231,12 @@ class Fit(msgspec.Struct, frozen=True):
 
     def goes_on(self, seconds: float) -> bool:
         """Return whether a call with so much time goes on with the race that was planned, if its candidates are still
-        there. One that was planned for more time may not end in this, unless it has ended."""
-        if self.plan is None or seconds >= self.seconds:
-            return self.plan is not None and seconds == self.seconds
-        return self.answer is not None and self.answer.fine_tuned
+        there."""
+        if self.plan is None:
+            return False
+        ended = self.answer is not None and self.answer.fine_tuned
+        # One that was planned for more time may not end in this, unless it has ended.
+        return seconds == self.seconds or (seconds < self.seconds and ended)
 
     def noted(self, text: str) -> Fit:
         """Return this state with one more note."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from compoundnet.base import CompoundNetError, Notify, Progress, write_whole
-from compoundnet.base.machine import default_threads
+from compoundnet.base.machine import cores, default_threads
 from compoundnet.base.units import format_duration
 from compoundnet.data import Dataset
 from compoundnet.data.holdout import hold_out
@@ -160,7 +160,7 @@ class Steps:
         first = _INT8 if state.answer.candidate.precision == "int8" else 1  # which is not sought in
         slowest = min(HIGHEST**2 * best.latency, state.limits.max_latency or math.inf)
         raising = _RAISING if state.limits.min_accuracy is None else 0.0
-        return raising + last / first * self._deployment + images * slowest / 1e3
+        return raising + last / first * self._deployment + images * slowest / 1e3 / cores()
 
     def _judged(self, state: Fit) -> Fit:
         """Judge the answer on the test images. One that cannot be read, or Ctrl-C, costs no more than that."""

@@ -9,7 +9,7 @@ the given images.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from math import isqrt
+from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,8 @@ from compoundnet.arch.layers import same_padding
 Floats = NDArray[np.float64]
 Maps = NDArray[np.float32]
 
-# Of an image this many positions of a map at the most: neighbours say nearly the same. Fewer for a depthwise layer,
-# whose channels have a few weights each.
+# Of an image about this many positions of a map, if it has more: neighbours say nearly the same. Fewer for a depthwise
+# layer, whose channels have a few weights each.
 _POSITIONS, _DEPTHWISE = 256, 64
 # Added to the squares of the inputs, as a fraction of their mean, since few images do not say how the weights of a
 # large layer go together: 0.001 and 0.1 were no better.
@@ -84,20 +84,19 @@ def round_rows(weights: NDArray[Any], squares: Floats, steps: int) -> Floats:
     left, width = weights.astype(np.float64), weights.shape[2]
     largest = np.abs(left).max(axis=2)
     step = np.where(largest > 0, largest / steps, 1.0)
-    fixed = np.abs(left) == largest[:, :, None]
+    ends = np.where(np.abs(left) == largest[:, :, None], np.sign(left) * steps, 0.0)
     # The inputs with the most to say first, while there are others to make up for them.
     powers = np.einsum("gii->gi", squares)
     order = np.argsort(-powers, axis=1)
-    left, fixed = (np.take_along_axis(one, order[:, None], 2) for one in (left, fixed))
+    left, ends = (np.take_along_axis(one, order[:, None], 2) for one in (left, ends))
     inverse = _inverse_factor(squares, powers, order)
     rounded = np.empty_like(left)
     for start in range(0, width, _BLOCK):
         end = min(width, start + _BLOCK)
         errors = np.empty((*left.shape[:2], end - start))
         for column in range(start, end):
-            now = left[:, :, column]
-            kept = np.where(fixed[:, :, column], np.sign(now) * steps, np.clip(np.round(now / step), -steps, steps))
-            rounded[:, :, column] = kept * step
+            now, end_of = left[:, :, column], ends[:, :, column]
+            rounded[:, :, column] = step * np.where(end_of, end_of, np.clip(np.round(now / step), -steps, steps))
             error = (now - rounded[:, :, column]) / inverse[:, column, column, None]
             left[:, :, column:end] -= error[:, :, None] * inverse[:, None, column, column:end]
             errors[:, :, column - start] = error
@@ -150,6 +149,6 @@ def _columns(maps: Maps, layer: onnx.NodeProto, kernel: tuple[int, ...]) -> Maps
     windows = np.lib.stride_tricks.sliding_window_view(padded, extent, axis=(1, 2))
     windows = windows[:, :: strides[0], :: strides[1], ::down, ::across]
     most = _DEPTHWISE if named["group"] == len(padded) else _POSITIONS
-    apart = max(1, isqrt(windows.shape[1] * windows.shape[2] // most))
+    apart = max(1, round(sqrt(windows.shape[1] * windows.shape[2] / most)))
     windows = windows[:, ::apart, ::apart].reshape(len(padded), -1, kernel[0] * kernel[1])
     return np.ascontiguousarray(windows.swapaxes(1, 2)).reshape(named["group"], -1, windows.shape[1])
