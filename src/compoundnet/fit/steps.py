@@ -42,10 +42,12 @@ _SCREEN = 1 / 6
 _DEPLOYMENT = 8.0
 # Seconds to judge a network at higher resolutions: 8 of Lite1, raised from 112 px, on 189 images and two cores.
 _RAISING = 8.0
+# Seconds to fit the temperature of a network and to compare it with the probe, on 100 held-out images.
+_COMPARING = 9.0
 # The part of the time that is worth a word if it is left over.
 _MUCH = 0.2
-# How many times as long it takes in int8, and where layers must be sought that stay in float32.
-_INT8, _SOUGHT = 2, 5
+# How many times as long deployment takes in int8, and where layers must be sought that stay in float32.
+_INT8, _SOUGHT = 3, 6
 # Asked before the race starts, with what it is about to do.
 Confirm = Callable[[str], bool]
 
@@ -150,8 +152,8 @@ class Steps:
             write_fit_report(state, self._folder / "report.html", self._dataset)
 
     def _end(self, state: Fit) -> float:
-        """Seconds that the end takes: judging the network at higher resolutions, writing and exporting the answer, and
-        judging it on the test images."""
+        """Seconds that the end takes: comparing the network with the probe, judging it at higher resolutions, writing
+        and exporting the answer, and judging it on the test images."""
         images = 0 if self._dataset.evaluation == "train" else len(self._dataset.split(self._dataset.evaluation))
         best = state.ranking[0]
         assert state.answer is not None and best.latency is not None
@@ -160,7 +162,7 @@ class Steps:
         first = _INT8 if state.answer.candidate.precision == "int8" else 1  # which is not sought in
         slowest = min(HIGHEST**2 * best.latency, state.limits.max_latency or math.inf)
         raising = _RAISING if state.limits.min_accuracy is None else 0.0
-        return raising + last / first * self._deployment + images * slowest / 1e3 / cores()
+        return _COMPARING + raising + last / first * self._deployment + images * slowest / 1e3 / cores()
 
     def _judged(self, state: Fit) -> Fit:
         """Judge the answer on the test images. One that cannot be read, or Ctrl-C, costs no more than that."""
