@@ -9,7 +9,7 @@ import msgspec
 from compoundnet.base import format_bytes, format_count, parse_bytes, parse_count, parse_duration
 
 
-class Bound(msgspec.Struct, frozen=True):
+class BoundedFigure(msgspec.Struct, frozen=True):
     """A figure that a budget bounds.
 
     Attributes:
@@ -46,14 +46,14 @@ def _milliseconds(value: float) -> str:
     return f"{value:.3g} ms" if value < 999.5 else f"{value / 1e3:.3g} s"
 
 
-LATENCY = Bound("max_latency", "", "latency", "of latency", _milliseconds, parse_duration)
+LATENCY = BoundedFigure("max_latency", "", "latency", "of latency", _milliseconds, parse_duration)
 # Those that are exact before anything is measured.
 COSTS = (
-    Bound("max_size", "size_bytes", "size of the file", "of file", format_bytes, parse_bytes),
-    Bound("max_macs", "macs", "multiply-adds", "multiply-adds", format_count, parse_count),
-    Bound("max_params", "params", "parameters", "parameters", format_count, parse_count),
-    Bound("max_memory", "memory_bytes", "memory", "of memory", format_bytes, parse_bytes),
-    Bound("max_sram", "sram_bytes", "SRAM in int8", "of SRAM", format_bytes, parse_bytes),
-    Bound("max_flash", "flash_bytes", "flash in int8", "of flash", format_bytes, parse_bytes),
+    BoundedFigure("max_size", "size_bytes", "size of the file", "of file", format_bytes, parse_bytes),
+    BoundedFigure("max_macs", "macs", "multiply-adds", "multiply-adds", format_count, parse_count),
+    BoundedFigure("max_params", "params", "parameters", "parameters", format_count, parse_count),
+    BoundedFigure("max_memory", "memory_bytes", "memory", "of memory", format_bytes, parse_bytes),
+    BoundedFigure("max_sram", "sram_bytes", "SRAM in int8", "of SRAM", format_bytes, parse_bytes),
+    BoundedFigure("max_flash", "flash_bytes", "flash in int8", "of flash", format_bytes, parse_bytes),
 )
 BOUNDS = (LATENCY, *COSTS)

@@ -10,7 +10,7 @@ import msgspec
 
 from compoundnet.arch import Network, cost, scale
 from compoundnet.base import CompoundNetError
-from compoundnet.fit.bounds import COSTS, Bound
+from compoundnet.fit.bounds import COSTS, BoundedFigure
 from compoundnet.fit.limits import Limits
 from compoundnet.models import ModelFolder, entries, is_fetched
 from compoundnet.models.catalogue import Package
@@ -97,7 +97,7 @@ class Candidate(msgspec.Struct, frozen=True):
         """Return the options that would admit it, for the bounds of a budget that its exact costs exceed."""
         return " ".join(f"{bound.option} {bound.typed(_rounded_up(value))}" for bound, value, _ in self._over(limits))
 
-    def _over(self, limits: Limits) -> Iterator[tuple[Bound, float, float]]:
+    def _over(self, limits: Limits) -> Iterator[tuple[BoundedFigure, float, float]]:
         """Yield the bound of each exact cost that exceeds it, with the cost and the limit."""
         for bound in COSTS:
             value, limit = bound.of(self), getattr(limits, bound.name)

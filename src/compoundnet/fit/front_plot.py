@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from compoundnet.fit.bounds import COSTS, Bound
+from compoundnet.fit.bounds import COSTS, BoundedFigure
 from compoundnet.fit.candidates import HIGHEST, Candidate
 from compoundnet.fit.screen import Screened
 from compoundnet.plots.canvas import OKABE_ITO, QUIET, canvas, encode, log_axis
@@ -69,12 +69,12 @@ def draw_front(found: Fit) -> tuple[bytes, bytes]:
         return encode(surface, describe_front(found))
 
 
-def bounded(found: Fit) -> list[Bound]:
+def bounded(found: Fit) -> list[BoundedFigure]:
     """Return what the budget bounds besides latency."""
     return [cost for cost in COSTS if getattr(found.limits, cost.name) is not None]
 
 
-def describe_cost(found: Fit, cost: Bound) -> str:
+def describe_cost(found: Fit, cost: BoundedFigure) -> str:
     """Return in words what `draw_cost` shows."""
     costs = [cost.of(one.candidate) for one in judged_of(found)]
     chosen = _point_of_answer(found)
@@ -85,7 +85,7 @@ def describe_cost(found: Fit, cost: Bound) -> str:
     )
 
 
-def draw_cost(found: Fit, cost: Bound) -> bytes:
+def draw_cost(found: Fit, cost: BoundedFigure) -> bytes:
     """Draw accuracy against what else the budget bounds, with the colours and markers of `draw_front`, as SVG."""
     judged, tuned, chosen = judged_of(found), tuned_of(found), _point_of_answer(found)
     with canvas(height=3.8) as surface:

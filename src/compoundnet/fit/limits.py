@@ -9,7 +9,7 @@ import msgspec
 
 from compoundnet.base import CompoundNetError, format_bytes, format_count
 from compoundnet.base.values import read_toml
-from compoundnet.fit.bounds import BOUNDS, COSTS, LATENCY, Bound
+from compoundnet.fit.bounds import BOUNDS, COSTS, LATENCY, BoundedFigure
 
 # The accuracy, a fraction, that int8 may lose and still be as good as float32, unless `max_drop` says.
 LITTLE = 0.01
@@ -147,7 +147,7 @@ def read_device(path: str | os.PathLike[str]) -> Limits:
     return Limits(**bounds, device=profile.name)
 
 
-def _quantity(path: object, bound: Bound, value: str | float | None) -> dict[str, float]:
+def _quantity(path: object, bound: BoundedFigure, value: str | float | None) -> dict[str, float]:
     """Return a field of a device profile by its name, or nothing if it is left out."""
     if value is None:
         return {}

@@ -10,7 +10,7 @@ import msgspec
 from compoundnet.base import format_bytes, format_count, write_whole
 from compoundnet.base.images import UnreadableImageError
 from compoundnet.data import Dataset
-from compoundnet.fit.bounds import BOUNDS, LATENCY, Bound
+from compoundnet.fit.bounds import BOUNDS, LATENCY, BoundedFigure
 from compoundnet.fit.front_plot import (
     answer_of,
     bounded,
@@ -116,7 +116,7 @@ def what_more_brings(found: Fit) -> str:
     return f"A tenth more {what} would admit {names}{own}. To judge it: {how}."
 
 
-def _how_to_give(larger: dict[Bound, str], device: str) -> str:
+def _how_to_give(larger: dict[BoundedFigure, str], device: str) -> str:
     """How larger bounds are given: as options, or in the profile of a device, which bounds beside all options."""
     options, fields = list[str](), list[str]()
     for bound, text in larger.items():
@@ -169,7 +169,7 @@ def _plots(found: Fit) -> list[dict[str, str]]:
     front = {"title": "Accuracy against latency", "text": describe_front(found),
              "address": data_address(draw_front(found)[0], "image/svg+xml")}  # fmt: skip
     others = [
-        {"title": f"Accuracy against {cost.name}", "text": describe_cost(found, cost),
+        {"title": f"Accuracy against {cost.noun}", "text": describe_cost(found, cost),
          "address": data_address(draw_cost(found, cost), "image/svg+xml")}
         for cost in bounded(found)
     ]  # fmt: skip

@@ -234,9 +234,9 @@ class Fit(msgspec.Struct, frozen=True):
         there."""
         if self.plan is None:
             return False
-        ended = self.answer is not None and self.answer.fine_tuned
-        # One that was planned for more time may not end in this, unless it has ended.
-        return seconds == self.seconds or (seconds < self.seconds and ended)
+        if seconds < self.seconds:  # it may not end in this time, unless it has ended
+            return self.answer is not None and self.answer.fine_tuned
+        return seconds == self.seconds
 
     def noted(self, text: str) -> Fit:
         """Return this state with one more note."""
