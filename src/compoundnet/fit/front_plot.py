@@ -80,8 +80,8 @@ def describe_cost(found: Fit, cost: BoundedFigure) -> str:
     chosen = _point_of_answer(found)
     answer = "" if chosen is None else f", that of the answer {cost.text(cost.of(chosen.candidate))}"
     return (
-        f"Accuracy against {cost.noun} of {len(costs)} candidates: {cost.text(min(costs))} to {cost.text(max(costs))};"
-        f" the limit is {cost.text(getattr(found.limits, cost.name))}{answer}."
+        f"Accuracy against {cost.noun} of {len(costs)} candidate{'s' * (len(costs) != 1)}: {cost.text(min(costs))} to"
+        f" {cost.text(max(costs))}; the limit is {cost.text(getattr(found.limits, cost.name))}{answer}."
     )
 
 
