@@ -131,7 +131,7 @@ class Entry:
             return state, before
         costs = self._costs(state, trainings, promising)
         if self._in_time(state, trainings, promising, costs) is None:
-            # Nothing is timed for long, and other work on the machine makes it only longer.
+            # An estimate comes from about a second of timing, which other work on the machine only lengthens.
             again = self._costs(state, trainings, promising)
             costs = {one: min(cost, again[one]) for one, cost in costs.items()}
         timed: set[Candidate] = set()

@@ -140,9 +140,9 @@ def export(
         calibrate: Images, or folders of them, for the calibration of int8: some hundreds, similar to those in use.
         max_drop: The largest loss of accuracy by int8 on `data`, as a fraction of its images: the layers that lose most
             stay in float32.
-        to_nearest: Round each weight to the nearest step of int8. Otherwise, in the formats onnx and openvino, what the
-            rounding of one weight changes is made up for by others, as far as the images of `calibrate` tell
-            (Frantar et al. 2023, OPTQ): that loses less, and takes seconds, which a file made to be timed can save.
+        to_nearest: Round each weight to the nearest step of int8. Otherwise, in the formats onnx and openvino, weights
+            are rounded together so that each layer's output changes least on the images of `calibrate` (OPTQ, Frantar
+            et al. 2023). That loses less accuracy and takes seconds, which a file made only to be timed can save.
         data: Labelled images for `max_drop`, as `compoundnet.data.open_dataset` takes them, or an opened data set: the
             test split, or val if there is no test split, or all if there is neither.
         images: The images for the comparison, besides noise; by default those of `calibrate`, or generated ones.
