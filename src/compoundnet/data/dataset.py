@@ -15,7 +15,7 @@ from compoundnet.base import CompoundNetError, Notify, did_you_mean, ignore
 from compoundnet.base.image_values import FoundRange, Range, find_range
 from compoundnet.base.images import Encoded, Reading, decode, image_errors, open_encoded
 from compoundnet.data.folders import LeftOut
-from compoundnet.data.sources import Arrays, ImageSource
+from compoundnet.data.sources import Arrays, ImageSource, Joined
 
 Metric = Literal["top1", "mean_per_class"]
 
@@ -133,6 +133,18 @@ class Split(msgspec.Struct, frozen=True, eq=False):
         """
         members = indices if self.members is None else self.members[indices]
         return msgspec.structs.replace(self, name=name or self.name, labels=self.labels[indices], members=members)
+
+    def joined(self, other: Split) -> Split:
+        """Return these images and then those of another split of the same classes, under this one's name."""
+        members = [
+            np.arange(len(split), dtype=np.int64) if split.members is None else split.members for split in (self, other)
+        ]
+        return msgspec.structs.replace(
+            self,
+            labels=np.concatenate([self.labels, other.labels]),
+            source=Joined(self.source, other.source),
+            members=np.concatenate([members[0], members[1] + len(self.source)]),
+        )
 
     def counts(self) -> NDArray[np.int64]:
         """Return int64[classes]: the number of images of each class, or with each label."""

@@ -135,6 +135,28 @@ class TarMembers(msgspec.Struct, frozen=True, eq=False):
         return content
 
 
+class Joined(msgspec.Struct, frozen=True, eq=False):
+    """The images of one source, and then those of another."""
+
+    first: ImageSource
+    second: ImageSource
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def name(self, index: int) -> str:
+        source, place = self._place(index)
+        return source.name(place)
+
+    def read(self, index: int) -> Encoded:
+        source, place = self._place(index)
+        return source.read(place)
+
+    def _place(self, index: int) -> tuple[ImageSource, int]:
+        count = len(self.first)
+        return (self.first, index) if index < count else (self.second, index - count)
+
+
 # Each process opens a shard once: on a network file system opening takes longer than reading an image.
 @lru_cache(maxsize=256)
 def _mapped(path: str) -> NDArray[np.uint8]:

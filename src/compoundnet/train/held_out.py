@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from compoundnet.data.holdout import hold_out
 from compoundnet.train.counts import Counts, Tolerance, count
 from compoundnet.train.several_labels import LabelPredictions, count_labels
 
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
     from compoundnet.base import Notify, Progress
-    from compoundnet.data import Split
+    from compoundnet.data import Dataset, Split
     from compoundnet.models import Preprocess
     from compoundnet.nn import ConvNet
     from compoundnet.train.recipe import Recipe
@@ -20,6 +21,65 @@ if TYPE_CHECKING:
 # the standard error of an accuracy of 80 % on 100 images is 4 points.
 HELD_OUT = 0.1
 ENOUGH = 100
+
+
+class Divided(NamedTuple):
+    """What is trained on, and what decides.
+
+    Attributes:
+        recipe: The recipe; its `minival` stays "auto" only if validation images decide.
+        train: The training images.
+        held: The held-out images; None if there are none.
+        whole: Both, if the recipe trains on all of them at the end (`refit`).
+        notes: Remarks for the user.
+    """
+
+    recipe: Recipe
+    train: Split
+    held: Split | None
+    whole: Split | None
+    notes: tuple[str, ...]
+
+
+def divide(recipe: Recipe, dataset: Dataset, seed: int, *, calibrated: bool = True) -> Divided:
+    """Divide the training images as the recipe says; with `minival = "auto"`, validation images beside test images are
+    the held-out ones, and all training images are trained on.
+
+    Args:
+        recipe: The recipe.
+        dataset: The data.
+        seed: Of the choice of training images that are held out.
+        calibrated: Whether held-out images calibrate the probabilities.
+    """
+    every, validation = dataset.split("train"), _validation(dataset)
+    if validation is not None and recipe.minival == "auto" and recipe.has_steps:
+        note = (
+            f"the {len(validation):,} validation images are the held-out ones: epochs are evaluated on them, and no"
+            " training image is held out"
+        )
+        return Divided(recipe, every, validation, every.joined(validation) if recipe.refit else None, (note,))
+    chosen, none_held = choose_held_out(recipe, every, calibrated=calibrated)
+    notes = tuple(filter(None, [none_held, None if validation is None else _unused(validation, chosen)]))
+    if not chosen.minival:
+        return Divided(chosen, every, None, None, notes)
+    train, held = hold_out(every, float(chosen.minival), seed)
+    return Divided(chosen, train, held, every if recipe.refit else None, notes)
+
+
+def _validation(dataset: Dataset) -> Split | None:
+    """The validation images; None where they are the test images, because there are no others."""
+    return None if dataset.evaluation == "val" else dataset.splits.get("val")
+
+
+def _unused(validation: Split, recipe: Recipe) -> str:
+    """Return a remark on validation images that decide nothing."""
+    if not recipe.has_steps:
+        why = "a probe is judged and calibrated by cross-validation"
+    elif recipe.minival:
+        why = f"minival = {recipe.minival:g} holds out training images; --set minival=auto takes the validation images"
+    else:
+        why = "minival = 0 holds nothing out; --set minival=auto takes them as the held-out images"
+    return f"the {len(validation):,} validation images are not used: {why}"
 
 
 def choose_held_out(recipe: Recipe, train: Split, *, calibrated: bool = True) -> tuple[Recipe, str | None]:

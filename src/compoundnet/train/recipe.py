@@ -148,8 +148,8 @@ class Recipe(RecipePart, frozen=True):
         deterministic: Use algorithms on a GPU that give the same result each time, which are slower; those of the CPU
             always do.
         checkpointing: Recompute activations in the backward pass, for less memory.
-        minival: Training images held out for decisions: a count, or a fraction below 1; "auto": a tenth, if they decide
-            anything (`choose_held_out`).
+        minival: Training images held out for decisions: a count, or a fraction below 1; "auto": the validation images
+            beside test images in their place, else a tenth, if they decide anything (`choose_held_out`).
         evaluate_epochs: Epochs between evaluations on the held-out images.
         select: "best": the weights of the best evaluation (top-1 accuracy, or the mean per class if training is
             balanced); "last": those of the last step.

@@ -63,7 +63,7 @@ class RunSummary(msgspec.Struct, frozen=True):
         start: The model whose weights training starts from; None: new weights.
         classes: Number of classes.
         images: Training images.
-        held_out: Training images that are held out for decisions.
+        held_out: Training or validation images that are held out for decisions.
         test: Test images.
         smallest_class: Training images of the smallest class.
         largest_class: Training images of the largest class.

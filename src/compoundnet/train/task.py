@@ -17,14 +17,13 @@ from compoundnet.data import Dataset, Split
 from compoundnet.data.augment import ColorJitter
 from compoundnet.data.classes import check_classes
 from compoundnet.data.dataset import UNKNOWN
-from compoundnet.data.holdout import hold_out
 from compoundnet.data.own_augmentation import OwnAugmentation
 from compoundnet.data.training_transform import TrainingTransform
 from compoundnet.models import ModelFolder, Preprocess, load
 from compoundnet.models.labels import check_labels
 from compoundnet.nn import ConvNet, build
 from compoundnet.train.balance import AdjustedCrossEntropy, choose_balance
-from compoundnet.train.held_out import choose_held_out
+from compoundnet.train.held_out import divide
 from compoundnet.train.image_input import choose_input
 from compoundnet.train.logistic import check_counts
 from compoundnet.train.losses import BinaryCrossEntropy
@@ -48,7 +47,8 @@ class Task(msgspec.Struct, frozen=True):
         start: The model whose weights training starts from; None for new weights.
         dataset: The data set's name.
         train: The training images.
-        held: The held-out training images for the evaluation of epochs; None if the recipe holds none out.
+        held: The held-out images for the evaluation of epochs: training images, or the validation images (`divide`);
+            None if there are none.
         test: The images for the single evaluation at the end; None if there are none.
         loss: The loss that replaces cross-entropy.
         augment: The augmentation that replaces that of the recipe.
@@ -204,19 +204,16 @@ def plan_task(
     reading, found_range = dataset.reading(value_range=recipe.range, allow_truncated=recipe.allow_truncated)
     dataset = dataset.read_with(reading)
     preprocess = msgspec.structs.replace(preprocess, range=reading.range or preprocess.range)
-    train, held, whole = dataset.split("train"), None, None
-    notes: list[str | None] = [*input_notes, _enlarged(recipe, size), found_range]
-    recipe, none_held = choose_held_out(recipe, train, calibrated=calibrated)
-    notes.append(none_held)
-    if recipe.minival:
-        whole = train if recipe.refit else None
-        train, held = hold_out(train, float(recipe.minival), recipe.seed if holdout_seed is None else holdout_seed)
+    seed = recipe.seed if holdout_seed is None else holdout_seed
+    recipe, train, held, whole, held_notes = divide(recipe, dataset, seed, calibrated=calibrated)
+    notes: list[str | None] = [*input_notes, _enlarged(recipe, size), found_range, *held_notes]
     if whole is not None and held is not None:
         notes.append(
             f"refit: when {len(held):,} held-out images have decided, all {len(whole):,} are trained on from the start,"
             " so that training takes about twice the time"
         )
-    check_classes(train, dataset.name, ", or hold fewer out (--set minival=0)" if held else "")
+    fewer = len(train) < len(dataset.split("train"))
+    check_classes(train, dataset.name, ", or hold fewer out (--set minival=0)" if fewer else "")
     if recipe.classifier == "probe":
         _check_probe(recipe, train, start, own=loss is not None or augment is not None or teacher is not None)
     recipe, unequal = choose_balance(recipe, train, own_loss=loss is not None or recipe.loss == "bce")
