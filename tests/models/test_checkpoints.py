@@ -9,7 +9,7 @@ import functools
 import pathlib
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +228,53 @@ def test_averaged_weights_are_preferred_and_raw_takes_the_others(
     raw = read(content, tmp_path, raw=True)
     assert not raw.averaged and is_equal(raw.state, STATE)
     assert raw.notes[0] == f"took the trained weights, {trained}, not their average, {averaged}"
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        lambda content: {"checkpoint": content},
+        lambda content: {"state": content, "optimizer": {"state": {0: {"exp_avg": STATE["classifier.weight"]}}}},
+        lambda content: {"data": {"epoch": 3, "model": content}, "date": "today", "rng": {"cpu": torch.ones(3)}},
+        lambda content: {"a": {"b": {"c": content}}},
+    ],
+)
+@pytest.mark.parametrize("names", [("state_dict_ema", "state_dict"), ("ema", "model"), ("model_ema", "net")])
+def test_an_average_in_nested_dictionaries_is_preferred_too(
+    wrapped: Callable[[object], object], names: tuple[str, str], tmp_path: Path
+) -> None:
+    averaged, trained = names
+    content = wrapped({trained: STATE, averaged: AVERAGE, "args": {"model": "efficientnet_b0"}})
+    found = read(content, tmp_path)
+    assert found.averaged and is_equal(found.state, AVERAGE)
+    assert f"took the averaged weights, {averaged}, not the trained ones, {trained}; --raw takes those" in found.notes
+    assert found.settings["model"] == "efficientnet_b0"
+    raw = read(content, tmp_path, raw=True)
+    assert not raw.averaged and is_equal(raw.state, STATE)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{"data": {"network": STATE}}, {"checkpoint": {"net": STATE}}, {"a": {"b": {"weights": STATE}}},
+     {"a": {"b": {"c": {"mine": STATE}}}}, {"model": {"state_dict": {"module": STATE}}}],
+)  # fmt: skip
+def test_nested_weights_are_found(content: dict[str, object], tmp_path: Path) -> None:
+    found = read(content, tmp_path)
+    assert not found.averaged and is_equal(found.state, STATE)
+    outermost = next(iter(content))
+    assert (f"took the weights in the entry {outermost}" in found.notes) == (outermost != "model")
+
+
+def test_two_nests_are_named_not_guessed(tmp_path: Path) -> None:
+    with pytest.raises(CompoundNetError, match=r"first|other things than tensors"):
+        read({"first": {"mine": STATE}, "second": {"mine": AVERAGE}}, tmp_path)
+
+
+def test_a_dictionary_that_holds_itself_ends(tmp_path: Path) -> None:
+    content: dict[str, object] = {}
+    content.update({str(number): content for number in range(2000)})
+    with pytest.raises(CompoundNetError, match="other things than tensors"):
+        read(content, tmp_path)
 
 
 def test_an_average_below_a_prefix_is_preferred_too(tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ _WRAPPERS = ("module.", "_orig_mod.", "_fsdp_wrapped_module.", "_forward_module.
 _IS_AVERAGE = re.compile(r"(^|[._])(ema|swa|averaged?|average_model|teacher)([._]|$)")
 _COUNTERS = {"n_averaged", "num_updates", "decay", "initted", "step"}
 _LEAST_SHARE = 0.2  # of the tensors in a state that the network must have
+_NESTED = 3  # dictionaries around that of the weights
 _NAMED = 5  # how many tensors a note names
 _MODEL_NAMES = ("arch", "architecture", "model", "model_name", "backbone", "encoder_name", "network", "net")
 _SETTINGS = ("args", "hyper_parameters", "hparams", "config", "cfg", "opt")
@@ -88,7 +89,9 @@ def read_checkpoint(path: Path, *, raw: bool = False) -> Checkpoint:
     content = _read(path)
     if not isinstance(content, Mapping) or not content:
         raise CompoundNetError(_not_weights(path, content))
+    around, content, unwrapping = _unnested(content)
     found, averaged, averaged_here, notes = _weights_in(content, path, raw)
+    notes = [*unwrapping, *notes]
     state = _tensors(found, path)
     inside = without_prefix(state, raw=raw)
     if raw and not averaged_here and not inside.average_left:
@@ -102,7 +105,10 @@ def read_checkpoint(path: Path, *, raw: bool = False) -> Checkpoint:
             f"put {inside.body} before the names of the tensors, which are those of a model without classifier"
         )
     averaged = averaged or inside.averaged
-    return Checkpoint(inside.state, averaged, inside.prefix, inside.others, _settings(content), tuple(notes))
+    settings = _settings(content)
+    for outer in reversed(around):
+        settings |= _settings(outer)
+    return Checkpoint(inside.state, averaged, inside.prefix, inside.others, settings, tuple(notes))
 
 
 def some(names: tuple[str, ...] | list[str]) -> str:
@@ -274,6 +280,48 @@ def _check_zip(path: Path) -> None:
         raise CompoundNetError(f"{path} is a zip file without weights of torch or Keras in it; it holds {some(names)}")
 
 
+def _unnested(content: Mapping[Any, Any]) -> tuple[list[Mapping[Any, Any]], Mapping[Any, Any], list[str]]:
+    """Follow the only entry that holds dictionaries of tensors inward, to where these have names of their own.
+
+    Returns:
+        The dictionaries around, outermost first; that with the weights; and a note for each entry that was entered.
+    """
+    around: list[Mapping[Any, Any]] = []
+    notes: list[str] = []
+    while len(around) < _NESTED and (name := _only_nest(content)) is not None:
+        around.append(content)
+        content = content[name]
+        if name not in _TRAINED:
+            notes.append(f"took the weights in the entry {name}")
+    return around, content, notes
+
+
+def _only_nest(content: Mapping[Any, Any]) -> Any | None:
+    """The name of the only entry that holds dictionaries of tensors, if no other holds tensors, and it is not that of a
+    moving average."""
+    entries = {name: value for name, value in content.items() if not _OTHER.fullmatch(str(name).lower())}
+    if any(_holds_tensors(value) for value in (entries, *entries.values())):
+        return None
+    seen: set[int] = set()
+    nests = [name for name, value in entries.items() if _is_nest(value, seen, _NESTED)]
+    return nests[0] if len(nests) == 1 and nests[0] not in _AVERAGED else None
+
+
+def _is_nest(value: object, seen: set[int], depth: int) -> bool:
+    """Whether a value is a dictionary that holds dictionaries of tensors; `seen` are those looked at, as a file may
+    repeat one any number of times, or hold it in itself."""
+    if not isinstance(value, Mapping) or id(value) in seen or not depth:
+        return False
+    seen.add(id(value))
+    return any(_holds_tensors(inner) or _is_nest(inner, seen, depth - 1) for inner in value.values())
+
+
+def _holds_tensors(value: object) -> bool:
+    return isinstance(value, Mapping) and any(
+        isinstance(item, Tensor) or array_of(item) is not None for item in value.values()
+    )
+
+
 def _weights_in(content: Mapping[Any, Any], path: Path, raw: bool) -> tuple[Mapping[Any, Any], bool, bool, list[str]]:
     """The tensors of the weights, whether they are averaged, whether the file has an average, and the notes."""
     unwrapped = {str(name): _unwrapped(value) for name, value in content.items()}
@@ -307,7 +355,7 @@ def _unwrapped(value: object) -> Mapping[Any, Any] | None:
     """A dictionary of tensors, also one level further down ({"module": {...}}); None for anything else."""
     if not isinstance(value, Mapping) or not value:
         return None
-    if any(isinstance(item, Tensor) or array_of(item) is not None for item in value.values()):
+    if _holds_tensors(value):
         return value
     for name in ("state_dict", "module", "model", "shadow"):
         inner = value.get(name)
