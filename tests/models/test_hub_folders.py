@@ -14,10 +14,12 @@ from safetensors.torch import save_file
 from small_models import small_network
 from torch import Tensor
 
+import compoundnet
 from compoundnet.base import CompoundNetError
 from compoundnet.models import Preprocess, read_foreign
 from compoundnet.models.hub_folders import read_hub_folder, shards
 from compoundnet.models.layouts import layout, to_layout
+from compoundnet.models.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from compoundnet.nn import build
 
 NETWORK = small_network()
@@ -240,6 +242,29 @@ def test_a_damaged_configuration_is_named(text: str, tmp_path: Path) -> None:
     (folder / "config.json").write_text(text)
     with pytest.raises(CompoundNetError, match=r"config\.json"):
         read_foreign(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "mean", "crop"),
+    [("efficientnet-lite0", 0.5, 0.875), ("efficientnet-edgetpu-s", 0.5, 0.875), ("efficientnetv2-s", 0.5, 1.0),
+     ("efficientnet-b4", None, 0.922)],
+)  # fmt: skip
+def test_arguments_that_state_only_a_size_leave_the_rest_to_the_network(
+    name: str, mean: float | None, crop: float, tmp_path: Path
+) -> None:
+    """As timm does, whose training script stores the arguments that were not given as None or ''."""
+    import argparse
+
+    spec = compoundnet.network(name).replace(num_classes=3)
+    state = dict(to_layout(build(spec).state_dict(), spec, layout("timm")))
+    args = argparse.Namespace(img_size=192, mean=None, std=None, crop_pct=None, interpolation="")
+    torch.save({"state_dict": state, "args": args}, tmp_path / "model.pth")
+    found = read_foreign(tmp_path / "model.pth", network=spec, layout="timm").preprocess
+    assert found is not None
+    assert (found.size, found.fit, found.interpolation) == (192, "crop", "bicubic")
+    assert found.crop == pytest.approx(crop, abs=0.001)
+    expected = (IMAGENET_MEAN, IMAGENET_STD) if mean is None else ((mean,) * 3, (mean,) * 3)
+    assert np.allclose((found.mean, found.std), expected, atol=0.003)
 
 
 def test_the_arguments_of_training_scripts_are_followed(tmp_path: Path) -> None:

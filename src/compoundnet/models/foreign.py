@@ -21,7 +21,7 @@ from compoundnet.models.hub_folders import HubFolder, read_hub_folder, timm_prep
 from compoundnet.models.keras_files import read_keras
 from compoundnet.models.labels import label_set
 from compoundnet.models.postprocess import Postprocess
-from compoundnet.models.preprocess import Preprocess
+from compoundnet.models.preprocess import Preprocess, default_preprocess
 from compoundnet.models.recognition import Hint, recognise
 from compoundnet.models.tensorflow_files import read_tensorflow
 from compoundnet.models.zip_files import ZIP_ERRORS
@@ -118,7 +118,7 @@ def _torch(path: Path, layout: str | None, network: Network | None, raw: bool, n
         notes.append(f"left out what is beside the tensors below {where}: {some(beside)}")
     check_values(state, str(path))
     converted, ours = layouts.from_layout(state, recognised.network, layouts.layout(recognised.layout), str(path))
-    preprocess = stated.preprocess or _stated_preprocess(checkpoint.settings, notes)
+    preprocess = stated.preprocess or _stated_preprocess(checkpoint.settings, default_preprocess(converted), notes)
     labels = stated.labels
     if labels is not None and len(labels) != converted.num_classes:
         notes.append(f"it states {len(labels)} labels for {converted.num_classes} classes; none were taken")
@@ -136,9 +136,16 @@ def _names_in(settings: Mapping[str, Any]) -> list[Hint]:
     return [Hint(value, f"{name} in the checkpoint") for name, value in settings.items() if isinstance(value, str)]
 
 
-def _stated_preprocess(settings: Mapping[str, Any], notes: list[str]) -> Preprocess | None:
+def _stated_preprocess(settings: Mapping[str, Any], usual: Preprocess, notes: list[str]) -> Preprocess | None:
     """The preprocessing in the arguments of timm's training script (`img_size`, `crop_pct`), or of torchvision's
-    (`val_crop_size`, `val_resize_size`)."""
+    (`val_crop_size`, `val_resize_size`).
+
+    timm takes crop, mean and deviation that no argument states from the configuration of the model: they are those of
+    the `usual` preprocessing of the network.
+    """
+    settings = {"crop_pct": usual.crop, "mean": usual.mean, "std": usual.std} | {
+        name: value for name, value in settings.items() if value
+    }
     crop, resize = settings.get("val_crop_size"), settings.get("val_resize_size")
     if isinstance(crop, int) and isinstance(resize, int) and 0 < crop <= resize:
         found = timm_preprocess({**settings, "input_size": crop, "crop_pct": crop / resize}, notes)
