@@ -170,3 +170,68 @@ def test_class_folders_can_be_taken_as_labels(tmp_path: Path) -> None:
     write_classes(tmp_path, 3, ("cat", "dog"))
     dataset = open_dataset(tmp_path, test_fraction=0, labels="several")
     assert set(labels_of(dataset).values()) == {"cat", "dog"}
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["filename,class_0,class_1,class_2", "filename,0,1,2", "image,label1,label2,label3", "path,Tag 1,Tag 2,Tag 3"],
+)
+def test_numbered_columns_of_0_and_1_are_a_column_a_label(tmp_path: Path, header: str) -> None:
+    names = tuple(header.split(",")[1:])
+    one = opened(tmp_path / "one", header, "0.jpg,1,0,0", "1.jpg,0,1,0", "2.jpg,0,0,1", "3.jpg,0,1,0")
+    assert one.classes == names
+    assert one.split("train").labels.tolist() == [0, 1, 2, 1]
+    several = opened(tmp_path / "several", header, "0.jpg,True,True,False", "1.jpg,False,False,False")
+    assert labels_of(several) == {"0.jpg": f"{names[0]} {names[1]}", "1.jpg": ""}
+    with pytest.raises(CompoundNetError, match=f"the column '{names[2]}' has -1 beside 0 and 1"):
+        opened(tmp_path / "uncertain", header, "0.jpg,1,0,-1", "1.jpg,0,1,0", "2.jpg,0,1,1")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("filename,class_0,class_1", "0.jpg,0.9,0.1", "1.jpg,1e-05,0.99", "2.jpg,1,0"),
+        ("filename,bbox_1,bbox_2,bbox_3,bbox_4", "0.jpg,1,2,30,40", "1.jpg,2,3,30,40"),
+        ("0.jpg,0.9,0.1", "1.jpg,0.1,0.9"),
+        ("0.jpg,cat,1,2,30,40", "1.jpg,dog,2,3,30,40"),
+    ],
+)
+def test_measurements_are_no_labels(tmp_path: Path, lines: tuple[str, ...]) -> None:
+    with pytest.raises(CompoundNetError, match="it is not clear which"):
+        opened(tmp_path, *lines)
+
+
+def test_numbered_columns_hold_labels_by_name_or_by_number(tmp_path: Path) -> None:
+    found = labels_of(opened(tmp_path / "numbers", "image,label_1,label_2", "0.jpg,3,7", "1.jpg,7,", "2.jpg,1,3"))
+    assert found == {"0.jpg": "3 7", "1.jpg": "7", "2.jpg": "1 3"}
+    found = labels_of(opened(tmp_path / "words", "image,tag1,tag2", "0.jpg,cat,", "1.jpg,dog,", "2.jpg,cat,dog"))
+    assert found == {"0.jpg": "cat", "1.jpg": "dog", "2.jpg": "cat dog"}
+    found = labels_of(opened(tmp_path / "without", "0.jpg,3,7", "1.jpg,7,2", "2.jpg,1,3"))
+    assert found == {"0.jpg": "3 7", "1.jpg": "2 7", "2.jpg": "1 3"}
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("image,labels", '0.jpg,"[1, 0, 0]"', '1.jpg,"[0, 1, 1]"'),
+        ("image,labels", "0.jpg,[1. 0. 0.]", "1.jpg,[0. 1. 1.]"),
+        ("image,labels", '0.jpg,"1,0,0"', '1.jpg,"0,1,1"'),
+        ("image,labels", "0.jpg,1 0 0", "1.jpg,0 1 1"),
+        ("image,labels", "0.jpg,1,0,0", "1.jpg,0,1,1"),
+        ("image,labels", "0.jpg,True|False", "1.jpg,False|False"),
+    ],
+)
+def test_a_cell_of_0_and_1_names_no_label(tmp_path: Path, lines: tuple[str, ...]) -> None:
+    with pytest.raises(CompoundNetError, match=r"row 1: .* says yes or no without naming a label; write the names"):
+        opened(tmp_path, *lines)
+    assert len(opened(tmp_path, *lines, labels="one").classes) == 2
+
+
+def test_cells_of_the_classes_0_and_1_are_labels(tmp_path: Path) -> None:
+    found = labels_of(opened(tmp_path, "image,labels", '0.jpg,"[0, 1]"', '1.jpg,"[1]"', "2.jpg,[]"))
+    assert found == {"0.jpg": "0 1", "1.jpg": "1", "2.jpg": ""}
+
+
+def test_an_uncertain_label_without_any_yes_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CompoundNetError, match="the column 'dog' has -1 beside 0 and 1"):
+        opened(tmp_path, "filename,cat,dog,bird", "0.jpg,1,0,1", "1.jpg,1,-1,0", "2.jpg,0,0,0")

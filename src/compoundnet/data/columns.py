@@ -47,6 +47,8 @@ _PERHAPS_SPLIT = (
 )
 _FLAGS = {"isvalid": "val", "isval": "val", "isvalidation": "val", "istest": "test"}  # fastai's is_valid, say
 _TRUE, _FALSE = ("true", "1", "1.0", "yes", "t", "y"), ("false", "0", "0.0", "no", "f", "n")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
+_WHOLE = re.compile(r"\d+(\.0*)?")
 _MOST = 0.8  # the share of values that decides where no heading does
 
 
@@ -157,7 +159,26 @@ def is_indicator(values: Iterable[str]) -> bool:
 
 def _is_uncertain(values: Iterable[str]) -> bool:
     """Whether a column has a third value beside yes and no, as in CheXpert."""
-    return {value.removesuffix(".0") for value in values} - {""} == {"1", "0", "-1"}
+    found = {value.removesuffix(".0") for value in values} - {""}
+    return {"0", "-1"} <= found <= {"1", "0", "-1"}
+
+
+def names_labels(values: Iterable[str], heading: str = "label") -> bool:
+    """Whether a column may name labels: in words, or by whole numbers under a heading of labels.
+
+    Yes and no name none, nor do probabilities and measurements.
+    """
+    found = set(values) - {""}
+    if is_indicator(found) or _is_uncertain(found):
+        return False
+    if not are_measured(found):
+        return True
+    return heading_key(heading) in _LABEL and all(_WHOLE.fullmatch(value) for value in found)
+
+
+def are_measured(values: Iterable[str]) -> bool:
+    """Whether a column holds nothing but numbers of any kind."""
+    return all(_NUMBER.fullmatch(value) for value in set(values) - {""})
 
 
 def is_yes(value: str) -> bool:

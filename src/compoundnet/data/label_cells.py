@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from compoundnet.base import CompoundNetError
-from compoundnet.data.columns import is_yes
+from compoundnet.data.columns import is_indicator, is_yes
 from compoundnet.data.dataset import Labels
 from compoundnet.data.names import class_name, natural_order, some
 
@@ -57,7 +57,8 @@ def read_cells(
         The labels of each row: of an image of several rows those of all its rows.
 
     Raises:
-        CompoundNetError: a cell is empty, or an image has two classes, though it must have exactly one class.
+        CompoundNetError: a cell is empty, or an image has two classes, though it must have exactly one class; or the
+            cells say yes or no of labels that they do not name.
     """
     separator = None if wanted == "one" else _separator(cells)
     repeated = _images_with_different_cells(cells, images)
@@ -68,6 +69,8 @@ def read_cells(
             f"a comma is taken as part of a class name, as in {example!r}; --several-labels splits such cells"
         )
     many = len(repeated) >= _REPEATED * len(set(images)) > 0
+    if wanted != "one":
+        _refuse_yes_and_no(cells, rows, separator or " ", source)
     if wanted == "several" or separator is not None or (repeated and many and wanted is None):
         if wanted is None:
             remarks.append(_why(cells, separator, repeated, len(set(images))))
@@ -169,6 +172,20 @@ def _of_list(cell: str) -> list[str]:
 
 
 _BY_SEPARATOR: dict[str, Callable[[str], list[str]]] = {"list": _of_list} | {mark: _between(mark) for mark in "|;, "}
+
+
+def _refuse_yes_and_no(cells: Sequence[str], rows: Sequence[int], separator: str, source: str) -> None:
+    """Raise CompoundNetError if every cell says yes or no of each label, as `[1, 0, 0]` does, which names none."""
+    split = [_BY_SEPARATOR[separator](cell) for cell in dict.fromkeys(cells) if cell]
+    found = {label.rstrip(".") for labels in split for label in labels}  # NumPy writes [1. 0. 0.]
+    lengths = set(map(len, split))
+    if len(lengths) != 1 or lengths <= {0, 1} or len(found) > 2 or not is_indicator(found):
+        return
+    row, cell = next((row, cell) for row, cell in zip(rows, cells, strict=True) if cell)
+    raise CompoundNetError(
+        f"{source}: row {row + 1}: {cell!r} says yes or no without naming a label; write the names of the labels that"
+        " the image has, or a column of 0 and 1 for each label, with its name as the heading"
+    )
 
 
 def _images_with_different_cells(cells: Sequence[str], images: Sequence[object]) -> dict[object, tuple[int, int]]:

@@ -7,7 +7,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Sequence
-from itertools import islice
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import msgspec
 
 from compoundnet.base import CompoundNetError, check_file, format_bytes, limits, need
 from compoundnet.base.text import read_text
-from compoundnet.data.columns import is_image_name, is_indicator, known_headings
+from compoundnet.data.columns import are_measured, is_image_name, known_headings, names_labels
 
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _SAMPLE = 200  # lines that decide about the delimiter
@@ -57,7 +57,7 @@ def read_table(path: Path) -> ListTable:
         if headings[0].startswith("#"):
             headings = (headings[0].lstrip("# "), *headings[1:])
     width = len(first) if headings is None or len(headings) != 2 else 2
-    if headings is not None and len(headings) > 2 and len({_without_number(name) for name in headings[1:]}) == 1:
+    if headings is not None and _are_numbered(headings, body):
         headings, width = (headings[0], _without_number(headings[1])), 2  # image, tag1, tag2, ...
     if (headings is None or width == 2) and _hold_labels(body, width, headings):
         # As many labels as an image has, without quotes around them.
@@ -80,9 +80,20 @@ def _hold_labels(body: Sequence[Sequence[str]], width: int, headings: Sequence[s
     if any(len(row) != width for row in body):
         return True
     columns = [set(column) - {""} for column in zip(*body, strict=True)][1:]
-    if headings is not None or len(columns) < 2 or all(map(is_indicator, columns)):
+    if headings is not None or len(columns) < 2 or not any(map(names_labels, columns)):
+        return False
+    if len({are_measured(column) for column in columns if column}) > 1:  # a class beside the corners of a box, say
         return False
     return sum(map(len, columns)) > len(set().union(*columns))
+
+
+def _are_numbered(headings: Sequence[str], body: Sequence[Sequence[str]]) -> bool:
+    """Whether the columns after the image are `tag_1`, `tag_2` and so on, and hold labels; in a one-hot list such
+    columns say yes or no."""
+    names = {_without_number(heading) for heading in headings[1:]}
+    if len(headings) < 3 or len(names) > 1:
+        return False
+    return any(names_labels(column, *names) for column in list(zip_longest(*body, fillvalue=""))[1:])
 
 
 def _without_number(heading: str) -> str:
