@@ -235,3 +235,24 @@ def test_cells_of_the_classes_0_and_1_are_labels(tmp_path: Path) -> None:
 def test_an_uncertain_label_without_any_yes_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CompoundNetError, match="the column 'dog' has -1 beside 0 and 1"):
         opened(tmp_path, "filename,cat,dog,bird", "0.jpg,1,0,1", "1.jpg,1,-1,0", "2.jpg,0,0,0")
+
+
+@pytest.mark.parametrize("heading", ["species", "type", "diagnosis", "Finding Labels", "true_class"])
+def test_a_class_column_in_words_beside_flags_is_the_class(tmp_path: Path, heading: str) -> None:
+    header = f"filename,{heading},occluded,truncated"
+    dataset = opened(tmp_path, header, "0.jpg,cat,0,1", "1.jpg,dog,1,1", "2.jpg,cat,0,0")
+    assert dataset.classes == ("cat", "dog")
+    assert dataset.split("train").labels.tolist() == [0, 1, 0]
+    assert "not used: 'occluded', 'truncated'" in dataset.text()
+
+
+def test_a_column_about_the_labels_is_not_the_class(tmp_path: Path) -> None:
+    dataset = opened(tmp_path, "filename,label_source,labels in total,cat,dog", "0.jpg,me,2,1,1", "1.jpg,you,1,0,1")
+    assert labels_of(dataset) == {"0.jpg": "cat dog", "1.jpg": "dog"}
+    dataset = opened(tmp_path, "filename,final_class,cat,dog", "0.jpg,0.5,1,1", "1.jpg,0.25,0,1")
+    assert labels_of(dataset) == {"0.jpg": "cat dog", "1.jpg": "dog"}
+
+
+def test_an_uncertain_label_with_the_name_of_a_class_column_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CompoundNetError, match="the column 'disease' has -1 beside 0 and 1"):
+        opened(tmp_path, "filename,disease,healthy", "0.jpg,1,0", "1.jpg,0,1", "2.jpg,-1,0")

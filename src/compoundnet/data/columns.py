@@ -119,8 +119,12 @@ def find_columns(headings: Sequence[str] | None, columns: Sequence[Sequence[str]
     if label is not None and len(named) > 1 and _are_numbers(columns[label]):
         # "label" counts the classes, and "class_name" beside it names them.
         label = next((place for place in named if not _are_numbers(columns[place])), label)
+    if label is None and headings is not None:
+        label = _worded_label(headings, columns, free)
+        if label is not None:
+            remarks.append(f"the column {shown[label]!r} is taken for the classes, because of its heading")
     # "disease,healthy" are two labels; a column "label" of 0 and 1 beside other flags holds two classes.
-    if label is None or keys[label] in _PERHAPS_LABEL:
+    if label is None or (keys[label] in _PERHAPS_LABEL and not names_labels(columns[label])):
         indicators = [
             place
             for place in free
@@ -169,7 +173,7 @@ def names_labels(values: Iterable[str], heading: str = "label") -> bool:
     Yes and no name none, nor do probabilities and measurements.
     """
     found = set(values) - {""}
-    if is_indicator(found) or _is_uncertain(found):
+    if not found or is_indicator(found) or _is_uncertain(found):
         return False
     if not are_measured(found):
         return True
@@ -216,6 +220,14 @@ def _find_split(keys: Sequence[str], columns: Sequence[Sequence[str]]) -> int | 
 def _find_image(keys: Sequence[str], columns: Sequence[Sequence[str]], free: Sequence[int]) -> int | None:
     named = [place for key in _IMAGE for place in free if keys[place] == key]
     return next((place for place in named if _share_of_images(columns[place]) >= _MOST), named[0] if named else None)
+
+
+def _worded_label(headings: Sequence[str], columns: Sequence[Sequence[str]], free: Sequence[int]) -> int | None:
+    """Return the only column whose heading ends in a word for labels, as "Finding Labels" does and "label_source" does
+    not, if its cells are words."""
+    last_words = {place: re.findall(r"[a-z]+", headings[place].casefold())[-1:] for place in free}
+    found = [place for place in free if _LABEL_WORDS.intersection(last_words[place])]
+    return found[0] if len(found) == 1 and names_labels(columns[found[0]], headings[found[0]]) else None
 
 
 def _share_of_images(values: Sequence[str]) -> float:
