@@ -281,3 +281,28 @@ def test_other_files_and_missing_ones_are_refused(tmp_path: Path) -> None:
     (tmp_path / "broken.csv").write_bytes(b"path,label\n\x00\x01,x\n")
     with pytest.raises(CompoundNetError, match="is not text"):
         open_dataset(tmp_path / "broken.csv")
+
+
+@pytest.mark.parametrize(
+    ("header", "values"),
+    [
+        ("image,label,type", ("scan", "photo", "scan", "photo", "scan", "photo")),
+        ("image,target,tags", ("small", "red", "small", "red", "red", "small")),
+        ("image,y,kind", ("a", "a", "b", "b", "c", "d")),
+        ("image,class_id,species", ("cat", "cat", "cat", "dog", "dog", "")),
+    ],
+)
+def test_numbers_of_classes_stay_where_no_column_names_them(
+    tmp_path: Path, header: str, values: tuple[str, ...]
+) -> None:
+    rows = [f"{path},{(place // 3) + 3},{values[place]}" for place, (path, _) in enumerate(CELLS)]
+    dataset = written(tmp_path, "\n".join([header, *rows]))
+    assert dataset.classes == ("3", "4")
+    assert dataset.split("train").labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert f"classes in {header.split(',')[1]!r}" in dataset.text()
+
+
+@pytest.mark.parametrize("header", ["image,target,tags", "image,class_id,type", "image,label,class_name"])
+def test_a_column_that_names_each_number_is_the_class(tmp_path: Path, header: str) -> None:
+    rows = [f"{path},{place // 3},{name}" for place, (path, name) in enumerate(CELLS)]
+    assert written(tmp_path, "\n".join([header, *rows])).classes == ("café", "cat")

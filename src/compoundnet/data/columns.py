@@ -22,7 +22,7 @@ _IMAGE = (
 )  # fmt: skip
 _LABEL = (
     "label", "labels", "class", "classes", "classname", "classlabel", "labelname", "category", "categories",
-    "categoryname", "tag", "tags", "target", "targets", "groundtruth", "gt", "truth", "annotation", "annotations", "y",
+    "categoryname", "target", "targets", "groundtruth", "gt", "truth", "annotation", "annotations", "y", "tag", "tags",
     "classid", "classindex", "classidx", "labelid", "labelindex", "labelidx", "categoryid", "targetid", "species",
     "breed", "diagnosis", "dx", "disease", "variety", "emotion", "kind", "type",
 )  # fmt: skip
@@ -114,11 +114,7 @@ def find_columns(headings: Sequence[str] | None, columns: Sequence[Sequence[str]
         if headings is not None:
             remarks.append(f"the column {shown[image]!r} is taken for the images, because its values are image files")
     free.remove(image)
-    named = [place for key in _LABEL for place in free if keys[place] == key]
-    label = named[0] if named else None
-    if label is not None and len(named) > 1 and _are_numbers(columns[label]):
-        # "label" counts the classes, and "class_name" beside it names them.
-        label = next((place for place in named if not _are_numbers(columns[place])), label)
+    label = _named_label(keys, columns, free)
     if label is None and headings is not None:
         label = _worded_label(headings, columns, free)
         if label is not None:
@@ -220,6 +216,20 @@ def _find_split(keys: Sequence[str], columns: Sequence[Sequence[str]]) -> int | 
 def _find_image(keys: Sequence[str], columns: Sequence[Sequence[str]], free: Sequence[int]) -> int | None:
     named = [place for key in _IMAGE for place in free if keys[place] == key]
     return next((place for place in named if _share_of_images(columns[place]) >= _MOST), named[0] if named else None)
+
+
+def _named_label(keys: Sequence[str], columns: Sequence[Sequence[str]], free: Sequence[int]) -> int | None:
+    """Return the column with the first heading for labels; of "label" with numbers, the column that names each."""
+    named = [place for key in _LABEL for place in free if keys[place] == key]
+    if not named or not _are_numbers(columns[named[0]]):
+        return named[0] if named else None
+    numbers = columns[named[0]]
+    names = (place for place in named[1:] if not _are_numbers(columns[place]))
+    return next((place for place in names if _one_to_one(numbers, columns[place])), named[0])
+
+
+def _one_to_one(first: Sequence[str], second: Sequence[str]) -> bool:
+    return len(set(zip(first, second, strict=True))) == len(set(first)) == len(set(second))
 
 
 def _worded_label(headings: Sequence[str], columns: Sequence[Sequence[str]], free: Sequence[int]) -> int | None:
