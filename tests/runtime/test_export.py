@@ -319,6 +319,26 @@ def test_one_over_the_limit_is_deleted_and_told(
     assert (tmp_path / "net.onnx").read_text() == "older"
 
 
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+@pytest.mark.parametrize("changed", ["layer", "weight", "hook"])
+def test_a_changed_network_is_refused_as_pt2_which_would_be_read_as_the_plain_one(
+    changed: str, precision: str, tmp_path: Path
+) -> None:
+    net = random_net(small_network())
+    if changed == "layer":
+        net.get_submodule("stem").act = torch.nn.Hardswish()
+    elif changed == "weight":
+        net.classifier = torch.nn.Linear(net.num_features, 3)
+    else:
+        net.get_submodule("head").register_forward_hook(lambda _module, _given, maps: 2 * maps)
+    with pytest.raises(
+        base.CompoundNetError, match=r"a\.pt2 was not kept: compoundnet reads the weights of a \.pt2, not"
+    ):
+        runtime.export(net, tmp_path / "a.pt2", precision=precision)
+    assert not list(tmp_path.iterdir())
+    runtime.export(net, tmp_path / "a.onnx", precision=precision)
+
+
 def test_an_interruption_leaves_an_old_graph_with_its_own_weights(
     net: nn.ConvNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

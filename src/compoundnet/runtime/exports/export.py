@@ -28,6 +28,7 @@ from compoundnet.models.exported import is_exported
 from compoundnet.models.labels import check_labels
 from compoundnet.models.preprocess import default_preprocess
 from compoundnet.nn import ConvNet
+from compoundnet.runtime.backends.torch import load_archive
 from compoundnet.runtime.exports.accuracy_floor import AccuracyFloor, LabelledImages, meet_floor
 from compoundnet.runtime.exports.comparison import (
     Comparison,
@@ -42,7 +43,7 @@ from compoundnet.runtime.exports.comparison import (
 from compoundnet.runtime.exports.formats import Format, Source, find_format, include_preprocessing
 from compoundnet.runtime.exports.request import LIMITS, ExportRequest
 from compoundnet.runtime.onnx_graph import OPSET
-from compoundnet.runtime.session_source import for_inference
+from compoundnet.runtime.session_source import Run, for_inference
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -50,6 +51,9 @@ Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 _COMPARED = 16
 # The largest difference of a probability between a file that preprocesses images itself and `predict`.
 _PROBABILITY_LIMIT = 0.01
+# The largest difference of a logit between the graph of a .pt2 and its network built anew, as a fraction of the largest,
+# in any precision: both run the same operations of torch.
+_SAME = 1e-5
 
 
 class Export(msgspec.Struct, frozen=True):
@@ -157,9 +161,10 @@ def export(
 
     Raises:
         CompoundNetError: The options exclude each other; the number of labels is not that of the classes; a library is
-            missing; the opset is too low for the network; no int8 file loses less than `max_drop`; or the file differs
-            from torch by more than LIMITS allows, or its probabilities from those of this package by more than 0.01.
-            No file is written then, and an older file of that name stays.
+            missing; the opset is too low for the network; no int8 file loses less than `max_drop`; the file differs
+            from torch by more than LIMITS allows, or its probabilities from those of this package by more than 0.01; or
+            the network was changed in memory and goes to a .pt2, of which this package reads the weights only. No file
+            is written then, and an older file of that name stays.
     """
     output = Path(output)
     request = ExportRequest(
@@ -220,6 +225,8 @@ def export(
             some = compared_on() if precision == "int8" else islice(compared_on(), _COMPARED)
             found = compare(net, run, noises, (how.pixels(image) for image in some), described.postprocess)
             _check(found, precision, target)
+            if request.format.name == "torch":
+                _check_rebuilt(msgspec.structs.replace(described, file=file), run, target)
             if with_preprocessing:
                 include_preprocessing(file, described, file)
                 images_of_all_sizes = islice(compared_on(), _COMPARED)
@@ -315,6 +322,23 @@ def _check(found: Comparison, precision: str, target: Path) -> None:
         raise CompoundNetError(
             f"{target.name} was not kept: its logits differ from torch's by {found.difference:.2g} of the largest one,"
             f" and {limit or 'a finite number'} is allowed. Please report it, with the model and the versions"
+        )
+
+
+def _check_rebuilt(described: ExportedModel, run: Run, target: Path) -> None:
+    """Raise a CompoundNetError unless a .pt2 computes what sessions make of it: its network with its weights."""
+    batch = next(
+        noise(described.network.in_channels, described.preprocess.size, dynamic_batch=False, dynamic_size=False)
+    )
+    try:
+        rebuilt, expected = torch_run(load_archive(described))(batch), run(batch)
+        same = bool(np.abs(rebuilt - expected).max() <= _SAME * np.abs(expected).max())
+    except CompoundNetError:  # other weights than those of the network
+        same = False
+    if not same:
+        raise CompoundNetError(
+            f"{target.name} was not kept: compoundnet reads the weights of a .pt2, not its graph, and this network was"
+            " changed in memory; export it to .onnx"
         )
 
 
