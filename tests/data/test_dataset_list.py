@@ -306,3 +306,46 @@ def test_numbers_of_classes_stay_where_no_column_names_them(
 def test_a_column_that_names_each_number_is_the_class(tmp_path: Path, header: str) -> None:
     rows = [f"{path},{place // 3},{name}" for place, (path, name) in enumerate(CELLS)]
     assert written(tmp_path, "\n".join([header, *rows])).classes == ("café", "cat")
+
+
+FLAGGED = {
+    "is_valid,is_test": ("0,0", "0,0", "1,0", "0,0", "0,1", "0,1"),
+    "is_test,is_valid": ("0,0", "0,0", "0,1", "0,0", "1,0", "1,1"),
+    "is_train,is_valid": ("1,0", "1,0", "0,1", "1,0", "0,0", "0,0"),
+    "is_train,is_test": ("1,0", "1,0", "0,0", "1,0", "0,1", "1,1"),
+    "is_train,is_val,is_test": ("1,0,0", "1,0,0", "0,1,0", "1,0,0", "0,0,1", "0,0,1"),
+    "is_validation,is_test_set": ("no,", "no,", "yes,", "no,", "no,yes", ",yes"),
+}
+
+
+@pytest.mark.parametrize("header", FLAGGED)
+def test_flags_of_splits_are_read_together(tmp_path: Path, header: str) -> None:
+    rows = [
+        f"{path},c{place % 2},{flags}"
+        for place, ((path, _), flags) in enumerate(zip(CELLS, FLAGGED[header], strict=True))
+    ]
+    dataset = written(tmp_path, "\n".join([f"path,label,{header}", *rows]))
+    assert {name: len(split) for name, split in dataset.splits.items()} == {"train": 3, "val": 1, "test": 2}
+    assert names_of(dataset.split("test")) == [path for path, _ in CELLS[4:]]
+    assert f"splits in {header.replace(',', ', ')!r}" in dataset.text()
+    assert "not used" not in dataset.text()
+
+
+@pytest.mark.parametrize("heading", ["is_train", "is_training", "is_training_image", "IsTrain"])
+def test_images_that_are_not_for_training_are_test_images(tmp_path: Path, heading: str) -> None:
+    rows = [f"{path},{name},{int('0.jpg' not in path)}" for path, name in CELLS]
+    dataset = written(tmp_path, "\n".join([f"path,label,{heading}", *rows]))
+    assert {name: len(split) for name, split in dataset.splits.items()} == {"train": 4, "test": 2}
+    assert f"({heading} 0)" in dataset.text()
+    assert not any("held out" in note for note in dataset.notes)
+
+
+def test_a_flag_of_a_split_is_no_label(tmp_path: Path) -> None:
+    rows = [f"{path},{int(name == 'cat')},1,{int('0.jpg' not in path)}" for path, name in CELLS]
+    assert written(tmp_path, "\n".join(["path,cat,animal,is_train", *rows])).classes == ("cat", "animal")
+
+
+def test_an_image_that_no_flag_claims_is_refused(tmp_path: Path) -> None:
+    rows = [f"{path},{name},1,0,0" for path, name in CELLS[:5]] + [f"{CELLS[5][0]},cat,0,0,0"]
+    with pytest.raises(CompoundNetError, match="row 6: none of is_train, is_val, is_test says yes; write 1 in one"):
+        written(tmp_path, "\n".join(["path,label,is_train,is_val,is_test", *rows]))

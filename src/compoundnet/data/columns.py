@@ -45,7 +45,15 @@ _PERHAPS_SPLIT = (
     "part",
     "mode",
 )
-_FLAGS = {"isvalid": "val", "isval": "val", "isvalidation": "val", "istest": "test"}  # fastai's is_valid, say
+# Columns of yes and no for one split: fastai's is_valid, is_training_image of CUB-200-2011.
+_FLAGS = {
+    f"is{word}{ending}": split
+    for word, split in {
+        "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
+        "testing": "test",
+    }.items()
+    for ending in ("", "image", "img", "set")
+}  # fmt: skip
 _TRUE, _FALSE = ("true", "1", "1.0", "yes", "t", "y"), ("false", "0", "0.0", "no", "f", "n")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 _WHOLE = re.compile(r"\d+(\.0*)?")
@@ -61,6 +69,8 @@ class Columns(msgspec.Struct, frozen=True):
         split: The column of the splits, if there is one.
         remarks: What was decided without a heading.
         indicators: The columns that say yes or no of one label each, in place of `label`; empty otherwise.
+        flags: The columns that say yes or no of one split each, in place of `split`, such as `is_valid`; empty
+            otherwise.
     """
 
     image: int
@@ -68,6 +78,7 @@ class Columns(msgspec.Struct, frozen=True):
     split: int | None
     remarks: tuple[str, ...] = ()
     indicators: tuple[int, ...] = ()
+    flags: tuple[int, ...] = ()
 
 
 def heading_key(heading: str) -> str:
@@ -104,7 +115,8 @@ def find_columns(headings: Sequence[str] | None, columns: Sequence[Sequence[str]
     shown = [heading or f"column {place}" for place, heading in enumerate(headings or [""] * len(columns), start=1)]
     remarks: list[str] = []
     split = _find_split(keys, columns)
-    free = [place for place in range(len(columns)) if place != split]
+    flags = _find_flags(keys, columns) if split is None else ()
+    free = [place for place in range(len(columns)) if place not in (split, *flags)]
     image = _find_image(keys, columns, free)
     if image is None:
         by_content = [place for place in free if _share_of_images(columns[place]) >= _MOST]
@@ -136,7 +148,7 @@ def find_columns(headings: Sequence[str] | None, columns: Sequence[Sequence[str]
             blank = sum("" in columns[place] for place in indicators)
             if blank:
                 remarks.append(f"{blank:,} columns of labels have blank cells, which count as no")
-            return Columns(image, indicators[0], split, tuple(remarks), tuple(indicators))
+            return Columns(image, indicators[0], split, tuple(remarks), tuple(indicators), flags)
     if label is None:
         left = [place for place in free if keys[place] not in _IMAGE and not _counts_rows(columns[place])]
         worded = [place for place in left if _LABEL_WORDS.intersection(re.findall(r"[a-z]+", shown[place].casefold()))]
@@ -148,7 +160,7 @@ def find_columns(headings: Sequence[str] | None, columns: Sequence[Sequence[str]
             raise _unclear(source, "class", headings, shown)
         if headings is not None:
             remarks.append(f"the column {shown[label]!r} is taken for the classes, because {why}")
-    return Columns(image, label, split, tuple(remarks))
+    return Columns(image, label, split, tuple(remarks), flags=flags)
 
 
 def is_indicator(values: Iterable[str]) -> bool:
@@ -186,31 +198,48 @@ def is_yes(value: str) -> bool:
     return value.casefold() in _TRUE
 
 
-def split_values(key: str, values: Sequence[str]) -> list[str | None]:
-    """Return the split that each value of a column denotes, None where it denotes none.
-
-    Args:
-        key: The `heading_key` of the column.
-        values: Its cells.
-    """
-    if key in _FLAGS:
-        flags = {**dict.fromkeys(_TRUE, _FLAGS[key]), **dict.fromkeys(_FALSE, "train")}
-        return [flags.get(value.casefold()) for value in values]
+def split_values(values: Sequence[str]) -> list[str | None]:
+    """Return the split that each value of a column denotes, None where it denotes none."""
     known = {value: split_name(value) for value in set(values)}
     return [read.split if (read := known[value]) is not None and not read.rest else None for value in values]
+
+
+def flagged_split(heading: str) -> str:
+    """Return the split that one of the `flags` tells of, by its heading."""
+    return _FLAGS[heading_key(heading)]
+
+
+def flagged_splits(headings: Sequence[str], flags: Sequence[Sequence[str]]) -> list[str | None]:
+    """Return the split of each row by columns of yes and no; None where each split has a column, and none says yes.
+
+    An image with yes for several splits is not trained on. One without is in the split that has no column: training,
+    else test, else validation.
+
+    Args:
+        headings: The heading of each column.
+        flags: Its cells.
+    """
+    named = [flagged_split(heading) for heading in headings]
+    rest = next((split for split in ("train", "test", "val") if split not in named), None)
+    rows = ({split for split, cell in zip(named, row, strict=True) if is_yes(cell)} for row in zip(*flags, strict=True))
+    return [next((split for split in ("test", "val", "train") if split in said), rest) for said in rows]
 
 
 def _find_split(keys: Sequence[str], columns: Sequence[Sequence[str]]) -> int | None:
     if _SPLIT in keys:
         return keys.index(_SPLIT)
-    for key in (*_PERHAPS_SPLIT, *_FLAGS):
-        if key in keys and None not in split_values(key, columns[keys.index(key)]):
+    for key in _PERHAPS_SPLIT:
+        if key in keys and None not in split_values(columns[keys.index(key)]):
             return keys.index(key)
     if not any(keys):  # no headings
         for place, values in enumerate(columns):
-            if len(columns) > 2 and None not in split_values("", values):
+            if len(columns) > 2 and None not in split_values(values):
                 return place
     return None
+
+
+def _find_flags(keys: Sequence[str], columns: Sequence[Sequence[str]]) -> tuple[int, ...]:
+    return tuple(place for place, key in enumerate(keys) if key in _FLAGS and is_indicator(columns[place]))
 
 
 def _find_image(keys: Sequence[str], columns: Sequence[Sequence[str]], free: Sequence[int]) -> int | None:

@@ -10,7 +10,7 @@ import numpy as np
 from compoundnet.base import CompoundNetError, did_you_mean
 from compoundnet.base.text import LATIN_1
 from compoundnet.data.classes import with_test
-from compoundnet.data.columns import Columns, find_columns, heading_key, split_values
+from compoundnet.data.columns import Columns, find_columns, flagged_split, flagged_splits, is_yes, split_values
 from compoundnet.data.dataset import Dataset, Labels, Split, Understanding
 from compoundnet.data.label_cells import LabelsPerImage, RowLabels, read_cells, read_indicators
 from compoundnet.data.list_paths import Located, locate
@@ -47,7 +47,7 @@ def open_list(
     images = table.columns[found.image]
     if not images:
         raise CompoundNetError(f"{path}: there are no rows below the header")
-    splits = _splits(table, found.split, path)
+    splits = _splits(table, found, path)
     for row, value in enumerate(images, start=1):
         if not value:
             raise CompoundNetError(f"{path}: row {row}: path is empty")
@@ -69,7 +69,7 @@ def open_list(
     source = Files(str(located.folder), Strings.of(filter(None, (located.names[row] for row in kept))))
     whole = Split("train", read.classes, numbers, source)
     divided = {name: whole.subset(np.flatnonzero(every == name), name) for name in SPLITS if name in every}
-    understanding = _understanding(table, found, located.folder)
+    understanding = _understanding(table, found, splits, located.folder)
     return with_test(divided, path.stem, test_fraction, seed, tuple(remarks), understanding)
 
 
@@ -100,18 +100,26 @@ def _guesses(table: ListTable) -> list[str]:
     return guesses if table.headings is not None else [*guesses, "the list has no headings: its first line is an image"]
 
 
-def _splits(table: ListTable, column: int | None, path: Path) -> list[str]:
+def _splits(table: ListTable, found: Columns, path: Path) -> list[str]:
     """Return the split of each row; "train" if no column says it."""
-    if column is None:
+    if table.headings is not None and found.flags:
+        headings = [table.headings[place] for place in found.flags]
+        splits = flagged_splits(headings, [table.columns[place] for place in found.flags])
+        wrong = f"none of {', '.join(headings)} says yes; write 1 in one of them"
+        return [_known(split, path, row, wrong) for row, split in enumerate(splits, start=1)]
+    if found.split is None:
         return ["train"] * len(table.columns[0])
-    values = table.columns[column]
-    key = heading_key(table.headings[column]) if table.headings is not None else ""
-    splits = []
-    for row, (value, split) in enumerate(zip(values, split_values(key, values), strict=True), start=1):
-        if split is None:
-            raise CompoundNetError(f"{path}: row {row}: split must be train, val or test, got {value!r}")
-        splits.append(split)
-    return splits
+    values = table.columns[found.split]
+    return [
+        _known(split, path, row, f"split must be train, val or test, got {value!r}")
+        for row, (value, split) in enumerate(zip(values, split_values(values), strict=True), start=1)
+    ]
+
+
+def _known(split: str | None, path: Path, row: int, wrong: str) -> str:
+    if split is None:
+        raise CompoundNetError(f"{path}: row {row}: {wrong}")
+    return split
 
 
 def _check_inside(value: str, row: int, path: Path) -> None:
@@ -178,27 +186,39 @@ def _check_classes(
                 )
 
 
-def _understanding(table: ListTable, found: Columns, folder: Path) -> Understanding:
+def _understanding(table: ListTable, found: Columns, splits: Sequence[str], folder: Path) -> Understanding:
     headings = table.headings or tuple(f"column {place}" for place in range(1, len(table.columns) + 1))
-    split = found.split
     labels = found.indicators or (found.label,)
+    said = found.flags if found.split is None else (found.split,)
     named = {"image": headings[found.image], "class": ", ".join(headings[place] for place in labels)}
-    if split is not None:
-        named["split"] = headings[split]
-    used = {found.image, *labels, split}
-    splits: dict[str, str] = {}
-    if split is not None:
-        key = heading_key(headings[split])
-        values = list(dict.fromkeys(table.columns[split]))
-        for value, known in zip(values, split_values(key if table.headings else "", values), strict=True):
-            if known is not None and value.casefold() != known:
-                splits[known] = f"{headings[split]} {value}"
+    if said:
+        named["split"] = ", ".join(headings[place] for place in said)
+    used = {found.image, *labels, *said}
     return Understanding(
         "list",
         str(folder),
-        splits,
+        _names_of_splits(table, found, splits, headings),
         named,
         tuple(heading for place, heading in enumerate(headings) if place not in used),
         table.encoding,
         table.delimiter,
     )
+
+
+def _names_of_splits(
+    table: ListTable, found: Columns, splits: Sequence[str], headings: Sequence[str]
+) -> dict[str, str]:
+    """Return how the list says each split, where it does not use our word."""
+    names: dict[str, str] = {}
+    if found.split is not None:
+        for value, split in dict(zip(table.columns[found.split], splits, strict=True)).items():
+            if value.casefold() != split:
+                names[split] = f"{headings[found.split]} {value}"
+    for split in dict.fromkeys(splits) if found.flags else ():
+        row = splits.index(split)
+        of_split = [place for place in found.flags if flagged_split(headings[place]) == split]
+        yes = [place for place in of_split if is_yes(table.columns[place][row])]
+        names[split] = ", ".join(
+            f"{headings[place]} {table.columns[place][row]}".strip() for place in yes or found.flags
+        )
+    return names
