@@ -78,6 +78,16 @@ def test_auto_times_every_way_and_says_what_it_takes(tmp_path: Path) -> None:
     assert "99 % of the images" in choice.rule()
 
 
+def test_auto_leaves_out_a_file_that_the_backend_does_not_run(small: str, tmp_path: Path) -> None:
+    file = str(tmp_path / "a.onnx")
+    export(write_small_model(tmp_path / "model"), file)
+    done = benchmark([file, small], backends=("torch", "torch"), precisions=("auto",), runs=1)
+    assert [found.label for found in done.measurements] == [arch.network(small).name]
+    assert [reason.partition(",")[0] for reason in done.left_out] == ["model does not run on torch"]
+    with pytest.raises(base.CompoundNetError, match="there is nothing to time: model does not run on torch"):
+        benchmark([file], backends=("torch",), precisions=("auto",), runs=1)
+
+
 def test_throughput_is_of_batches_on_all_cores(small: str) -> None:
     done = throughput([small], backends=("onnxruntime",), runs=2)
     (found,) = done.measurements
@@ -224,5 +234,14 @@ def test_only_a_batch_in_one_piece_must_fit_memory(small: str, monkeypatch: pyte
 def test_a_backend_that_is_not_installed_names_the_extra(small: str, monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "openvino" else find(name))
-    with pytest.raises(base.CompoundNetError, match=r"compoundnet\[openvino\]"):
-        benchmark([small], backends=("openvino",), runs=1)
+    for precision in ("float32", "auto"):
+        with pytest.raises(base.CompoundNetError, match=r"compoundnet\[openvino\]"):
+            benchmark([small], backends=("onnxruntime", "openvino"), precisions=(precision,), runs=1)
+
+
+def test_nothing_is_timed_on_the_cpu_for_a_gpu(small: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("compoundnet.runtime.timing.benchmark.check_device", lambda _: None)
+    with pytest.raises(base.CompoundNetError, match="peers on a GPU are timed with --throughput"):
+        benchmark([small], device="cuda", with_peers=True)
+    with pytest.raises(base.CompoundNetError, match="onnxruntime runs on the CPU here, not on cuda"):
+        benchmark([small], device="cuda", backends=("torch", "onnxruntime"))

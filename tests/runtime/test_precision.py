@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from typer.testing import CliRunner
 from compoundnet import base, models, runtime
 from compoundnet.base import image_values, machine
 from compoundnet.cli.main import app
+from compoundnet.models.tuning import Tuning
+from compoundnet.runtime import session_source
 from compoundnet.runtime.backends import precisions
 from compoundnet.runtime.backends.choices import LEAST_IMAGES
 from compoundnet.runtime.timing import fastest
@@ -170,6 +173,20 @@ def test_throughput_compares_precisions_too(
     done = throughput([str(model.folder)], precisions=("auto",), check_on=files, threads=1, batch=2, runs=1)
     (choice,) = done.choices
     assert (choice.images, choice.batch) == (LEAST_IMAGES, 2)
+
+
+@pytest.mark.parametrize("precision", ["auto", None])
+def test_auto_of_a_backend_that_is_not_installed_says_what_to_install(
+    precision: str | None, model: models.ModelFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a tuned model asks for it."""
+    if precision is None:
+        tuning = Tuning("data", 100, "weights", 0.99, ways=())
+        monkeypatch.setattr(session_source, "read_tuning", lambda *_: tuning)
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "openvino" else find(name))
+    with pytest.raises(base.CompoundNetError, match="the backend openvino needs openvino"):
+        runtime.session(model, backend="openvino", precision=precision, threads=1)
 
 
 def test_auto_in_memory_times_the_backends(monkeypatch: pytest.MonkeyPatch) -> None:

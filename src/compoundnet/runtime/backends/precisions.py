@@ -112,8 +112,14 @@ def ways_of(source: SessionSource, able: tuple[Backend, ...], device: str = "cpu
         source: The network.
         able: The backends that can run it. One that is not for `auto` is left out, unless it is the only one.
         device: The device of torch.
+
+    Raises:
+        CompoundNetError: None of the backends is installed; the message says what to install.
     """
     tried = [one for one in able if one.is_installed and (one.in_auto or len(able) == 1)]
+    if not tried:
+        for backend in able:
+            backend.check_installed()
     found = [
         Way(backend, precision)
         for backend in tried

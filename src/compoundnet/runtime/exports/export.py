@@ -51,8 +51,8 @@ Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 _COMPARED = 16
 # The largest difference of a probability between a file that preprocesses images itself and `predict`.
 _PROBABILITY_LIMIT = 0.01
-# The largest difference of a logit between the graph of a .pt2 and its network built anew, as a fraction of the largest,
-# in any precision: both run the same operations of torch.
+# The largest difference of a logit between the graph of a .pt2 and its network built anew, as a fraction of the
+# largest, in any precision: both run the same operations of torch.
 _SAME = 1e-5
 
 

@@ -109,13 +109,19 @@ def benchmark(
     if batch < 1:
         raise CompoundNetError(f"batch must be at least 1, got {batch}")
     check_device(device)
+    if with_peers and device != "cpu":
+        raise CompoundNetError("peers on a GPU are timed with --throughput")
     threads = check_threads(threads)
     automatic = AUTO in precisions
     if automatic and len(precisions) > 1:
         raise CompoundNetError("the precision auto stands alone: it includes all others")
     for precision in precisions:
         check_precision(precision)
-    named = None if backends is None else tuple(find_backend(backend) for backend in backends)
+    named = None if backends is None else tuple(dict.fromkeys(find_backend(backend) for backend in backends))
+    for backend in named or ():
+        backend.check_installed()
+        if device != "cpu" and not backend.devices:
+            raise CompoundNetError(f"{backend.name} runs on the CPU here, not on {device}")
     subjects = labelled({name: subject(name, trained=automatic) for name in names})
     rounds = TimedCalls(batch)
     for label, found in subjects.items():
@@ -129,8 +135,11 @@ def benchmark(
             if backend not in able
         ]
         able = tuple(backend for backend in asked if backend in able)
-        if automatic:
-            ways: Sequence[Way] = ways_of(found.source, able, device)
+        ways: Sequence[Way]
+        if not able:
+            ways = ()
+        elif automatic:
+            ways = ways_of(found.source, able, device)
             rounds.choose(found, ways, threads, device, check_on)
         else:
             ways = [Way(backend, one) for backend in able for one in precisions or (found.source.precision,)]
