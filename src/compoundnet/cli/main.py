@@ -57,7 +57,7 @@ _EXTRAS = {
     "train": "train",
     "evaluate": "train",
     "search": "search",
-    "fit": "train",
+    "fit": "search",
     "reproduce": "paper",
 }
 

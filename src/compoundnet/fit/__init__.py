@@ -2,4 +2,4 @@
 
 from compoundnet.base.extras import attach
 
-__getattr__, __dir__, __all__ = attach(__name__, __file__, extra="train")
+__getattr__, __dir__, __all__ = attach(__name__, __file__, extra="search")
