@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -17,8 +18,9 @@ from small_model import write_small_model
 from torch import nn
 
 from compoundnet import base, runtime
+from compoundnet.runtime.exports import rounding
 from compoundnet.runtime.exports.quantise import OnnxQuantiser
-from compoundnet.runtime.exports.rounding import round_rows, rounded_weights
+from compoundnet.runtime.exports.rounding import Maps, _squares, round_rows, rounded_weights
 from compoundnet.runtime.onnx_graph import write_onnx
 
 STEPS = 64
@@ -104,6 +106,62 @@ def test_the_inputs_of_a_layer_are_those_that_its_weights_meet(kind: str, tmp_pa
         return float((outputs[0] - outputs[1]).norm())
 
     assert error(found) < 0.9 * error(nearest(rows).reshape(weight.shape).astype(np.float32))
+
+
+def test_layers_are_rounded_alike_with_memory_for_few_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_onnx(random_net(small_network()).eval().fuse(), tmp_path / "graph.onnx", channels=3, size=64)
+    model = onnx.load(tmp_path / "graph.onnx")
+    pixels = list(np.random.default_rng(0).standard_normal((3, 3, 64, 64), dtype=np.float32))
+    nodes = {node.name for node in model.graph.node}
+    whole = rounded_weights(model, nodes, pixels, STEPS)
+    held: list[int] = []
+
+    def squares(*given: Any) -> dict[str, Maps]:
+        found = _squares(*given)
+        held.append(sum(one.nbytes for one in found.values()))
+        return found
+
+    monkeypatch.setattr(rounding, "_squares", squares)
+    monkeypatch.setattr(rounding, "_AT_ONCE", 400_000)
+    parts = rounded_weights(model, nodes, pixels, STEPS)
+    assert len(held) > 1 and max(held) <= 400_000
+    assert parts.keys() == whole.keys()
+    for name, weight in whole.items():
+        np.testing.assert_array_equal(parts[name], weight)
+
+
+class Standardised(nn.Conv2d):
+    """Weight standardisation (Qiao et al. 2019): the graph computes the weight."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        spread, mean = torch.std_mean(self.weight, dim=(1, 2, 3), keepdim=True)
+        return nn.functional.conv2d(x, (self.weight - mean) / spread, self.bias, padding=1)
+
+
+class Tokens(nn.Module):
+    """A convolution with a computed weight, one over a sequence, and a linear layer of several rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.along, self.linear = Standardised(3, 4, 3), nn.Conv1d(4, 4, 3), nn.Linear(4, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.linear(self.along(self.conv(x).flatten(2))[0].T).mean(0, keepdim=True)
+        return found
+
+
+def test_layers_of_other_kinds_stay_as_they_are(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    image = torch.randn(3, 8, 8)
+    exported = torch.onnx.export(Tokens().eval(), (image[None],), dynamo=True, optimize=False, verbose=False)
+    assert exported is not None
+    exported.save(tmp_path / "tokens.onnx")
+    model = onnx.load(tmp_path / "tokens.onnx")
+    assert [node.op_type for node in model.graph.node if node.op_type in ("Conv", "Gemm")] == ["Conv", "Conv", "Gemm"]
+    found = rounded_weights(model, {node.name for node in model.graph.node}, [image.numpy()], STEPS)
+    assert [weight.shape for weight in found.values()] == [(5, 4)]
 
 
 @pytest.mark.parametrize("dynamic", [False, True])
