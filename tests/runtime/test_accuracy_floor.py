@@ -100,6 +100,17 @@ def test_the_images_are_those_of_a_split_that_is_named(tmp_path: Path) -> None:
         assert [line.split(":")[0] for line in lines] == [folders]
 
 
+def test_a_model_of_grey_images_is_refused(tmp_path: Path) -> None:
+    model = write_small_model(tmp_path / "grey", labels=("cat", "dog"), in_channels=1)
+    split = Split("test", ("cat", "dog"), np.arange(40) % 2, Arrays("x", np.zeros((40, 8, 8, 3), np.uint8)))
+    told = "grey takes images of 1 channel, and all images are read as RGB, grey ones too"
+    with pytest.raises(base.CompoundNetError, match=told):
+        LabelledImages(Dataset("pets", {"test": split}), model)
+    for measure in (train.tune, train.evaluate):
+        with pytest.raises(base.CompoundNetError, match=told):
+            measure(model, Dataset("pets", {"test": split}))
+
+
 @pytest.mark.parametrize(
     ("labels", "told"),
     [

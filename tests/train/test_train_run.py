@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import SafetensorError
+from small_model import write_small_model
 from small_train import CLASSES, small_dataset, small_network, small_recipe
 
 from compoundnet.base import CompoundNetError, decode_toml
@@ -97,6 +98,15 @@ def test_checkpointing_changes_no_weight(tmp_path: Path) -> None:
 def test_what_cannot_be_trained_says_what_to_do(tmp_path: Path, settings: list[str], message: str) -> None:
     with pytest.raises(CompoundNetError, match=message):
         train(plan_task(small_recipe(*settings), small_dataset(), network=small_network()), tmp_path / "model")
+
+
+def test_a_network_of_grey_images_is_refused(tmp_path: Path) -> None:
+    grey = write_small_model(tmp_path / "grey", labels=CLASSES, in_channels=1)
+    told = "grey takes images of 1 channel, and training reads all images as RGB, grey ones too: give a model of 3"
+    with pytest.raises(CompoundNetError, match=told):
+        plan_task(small_recipe(), small_dataset(), start=grey)
+    with pytest.raises(CompoundNetError, match=r"small takes images of 4 channels, .*: give a network of 3 channels"):
+        plan_task(small_recipe(), small_dataset(), network=small_network().replace(in_channels=4))
 
 
 def test_one_class_or_none_is_refused() -> None:

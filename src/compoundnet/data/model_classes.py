@@ -17,8 +17,8 @@ def check_labelled(model: Model, dataset: Dataset, split: Split) -> None:
     """Check that the predictions of a model can be judged by the labels of a split of a data set.
 
     Raises:
-        CompoundNetError: the classes of the images are not published; or the images have several labels, and the model
-            predicts one class.
+        CompoundNetError: the model does not take RGB images; the classes of the images are not published; or the images
+            have several labels, and the model predicts one class.
     """
     if (split.labels == UNKNOWN).any():
         raise CompoundNetError(
@@ -26,6 +26,12 @@ def check_labelled(model: Model, dataset: Dataset, split: Split) -> None:
             " `compoundnet evaluate` writes the file that the ImageNet server scores with --submission FILE"
         )
     if split.multilabel and not model.postprocess.multilabel:
+    channels = model.network.in_channels
+    if channels != 3:
+        raise CompoundNetError(
+            f"{model.name} takes images of {channels} channel{'s' * (channels != 1)}, and all images are read as RGB,"
+            " grey ones too: its accuracy cannot be measured here"
+        )
         raise CompoundNetError(
             f"{model.name} gives an image exactly one class, and these images have several labels each: train a model"
             " on such images, or take images of one class"

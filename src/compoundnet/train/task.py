@@ -192,6 +192,7 @@ def plan_task(
     assert chosen is not None
     if start is not None:
         chosen = chosen.replace(resolution=start.preprocess.size)
+    _check_channels(chosen, start)
     recipe, preprocess, input_notes = choose_input(recipe, dataset.split("train"), chosen, start)
     size = preprocess.size
     changes = {"dropout": recipe.phase(recipe.phases - 1).dropout, "survival": recipe.survival}
@@ -253,6 +254,18 @@ def _enlarged(recipe: Recipe, size: int) -> str | None:
     return (
         f"training images have up to {largest} px, and those of evaluation {size} px: --set resolution={largest} or"
         f" less in {setting} makes them alike"
+    )
+
+
+def _check_channels(network: Network, start: ModelFolder | None) -> None:
+    """Raise CompoundNetError if the network does not take RGB images, as all images are read."""
+    if network.in_channels == 3:
+        return
+    name, instead = (network.name, "a network") if start is None else (start.name, "a model")
+    count = f"{network.in_channels} channel{'s' * (network.in_channels != 1)}"
+    raise CompoundNetError(
+        f"{name} takes images of {count}, and training reads all images as RGB, grey ones too: give {instead} of 3"
+        " channels"
     )
 
 
