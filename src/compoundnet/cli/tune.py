@@ -40,7 +40,7 @@ def tune(
 ) -> None:
     """Measure the agreement and accuracy of each precision on labelled images, and record them in the model folder.
 
-    int8 is calibrated on 200 training images. From then on predict, evaluate and serve
+    int8 is calibrated on 200 training images. From then on predict, evaluate and serve --api
     run the model in the fastest precision that agrees with float32.
     """
     from compoundnet import data as datasets  # noqa: PLC0415  numpy and torch, which the help does without
