@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from compoundnet import base
+from compoundnet.base.image_values import parse_range
 from compoundnet.cli.options import (
     AllowMissing,
     AllowTruncated,
@@ -18,6 +19,7 @@ from compoundnet.cli.options import (
     Json,
     SeveralLabels,
     Threads,
+    ValueRange,
     labels_per_image,
     output_option,
 )
@@ -93,6 +95,7 @@ def check(
     threads: Threads = None,
     allow_missing: AllowMissing = False,
     allow_truncated: AllowTruncated = False,
+    value_range: ValueRange = None,
     several: SeveralLabels = None,
     download: Download = False,
     json: Json = False,
@@ -104,7 +107,7 @@ def check(
     dataset = open_dataset(data, allow_missing=allow_missing, download=download, labels=labels_per_image(several))
     if not json:
         show(dataset.text())
-    reading, found_range = dataset.reading(allow_truncated=allow_truncated)
+    reading, found_range = dataset.reading(value_range=parse_range(value_range), allow_truncated=allow_truncated)
     if found_range is not None:
         note(found_range)
     dataset = dataset.read_with(reading)
@@ -128,12 +131,13 @@ def shard(
     data: DataName,
     output: Annotated[Path, output_option("FOLDER", "Write the tar files to this new folder.")],
     megabytes: Annotated[int, typer.Option(min=1, metavar="N", help="Approximate size of each tar file.")] = 256,
+    download: Download = False,
     allow_missing: AllowMissing = False,
     several: SeveralLabels = None,
     json: Json = False,
 ) -> None:
     """Write a data set as few large tar files (WebDataset): a cluster's file system reads them faster."""
-    dataset = open_dataset(data, allow_missing=allow_missing, labels=labels_per_image(several))
+    dataset = open_dataset(data, download=download, allow_missing=allow_missing, labels=labels_per_image(several))
     _note_all(dataset)
     with Display("writing", _count(dataset)) as display:
         folder = write_shards(dataset, output, shard_bytes=megabytes << 20, progress=display.advance)

@@ -10,10 +10,25 @@ import typer
 
 from compoundnet import runtime
 from compoundnet.base import format_bytes
-from compoundnet.cli.options import FORMAT_HELP, MAX_DROP_HELP, Json, complete_model, drop_of, output_option
+from compoundnet.cli.options import (
+    FORMAT_HELP,
+    MAX_DROP_HELP,
+    AllowMissing,
+    AllowTruncated,
+    Download,
+    Json,
+    SeveralLabels,
+    ValueRange,
+    complete_model,
+    drop_of,
+    labels_per_image,
+    output_option,
+)
 from compoundnet.cli.output import note, print_json, show
 
 if TYPE_CHECKING:
+    from compoundnet.data import Dataset
+    from compoundnet.data.label_cells import LabelsPerImage
     from compoundnet.runtime import AccuracyFloor, Export
 
 
@@ -82,6 +97,11 @@ def export(
             help="Labelled images for --max-drop: the test split, else val, else all.",
         ),
     ] = None,
+    download: Download = False,
+    allow_missing: AllowMissing = False,
+    allow_truncated: AllowTruncated = False,
+    value_range: ValueRange = None,
+    several: SeveralLabels = None,
     images: Annotated[
         Path | None,
         typer.Option(
@@ -93,12 +113,34 @@ def export(
     json: Json = False,
 ) -> None:
     """Write a model to one file that `predict` takes as a MODEL, and measure its difference from torch."""
+    of_data = {
+        "--download": download,
+        "--allow-missing": allow_missing,
+        "--allow-truncated": allow_truncated,
+        "--range": value_range is not None,
+        "--several-labels" if several else "--one-class": several is not None,
+    }
+    for option, given in of_data.items():
+        if given and data is None:
+            raise typer.BadParameter("says how labelled images are read: give it with --data", param_hint=option)
     notes: list[str] = []
 
     def keep(text: str) -> None:
         notes.append(text)
         note(text)
 
+    labelled = (
+        None
+        if data is None
+        else _labelled(
+            data,
+            labels_per_image(several),
+            value_range,
+            download=download,
+            missing=allow_missing,
+            truncated=allow_truncated,
+        )
+    )
     done = runtime.export(
         model,
         file,
@@ -111,7 +153,7 @@ def export(
         precision=precision,
         calibrate=calibrate,
         max_drop=None if max_drop is None else drop_of(max_drop),
-        data=data,
+        data=labelled,
         images=images,
         notify=keep,
     )
@@ -119,6 +161,18 @@ def export(
         print_json(msgspec.structs.asdict(done) | {"notes": notes})
     else:
         show(_text(done))
+
+
+def _labelled(
+    data: str, labels: LabelsPerImage | None, value_range: str | None, *, download: bool, missing: bool, truncated: bool
+) -> Dataset:
+    """Open the labelled images; those of --max-drop have one class each, unless the user says otherwise."""
+    from compoundnet.base.image_values import parse_range  # noqa: PLC0415  numpy and PIL, which the help does without
+    from compoundnet.base.images import Reading  # noqa: PLC0415  as above
+    from compoundnet.data import open_dataset  # noqa: PLC0415  as above
+
+    dataset = open_dataset(data, test_fraction=0, download=download, allow_missing=missing, labels=labels or "one")
+    return dataset.read_with(Reading(parse_range(value_range), truncated))
 
 
 def _text(done: Export) -> str:

@@ -8,10 +8,25 @@ from typing import Annotated, Literal
 import typer
 
 from compoundnet import data as datasets
-from compoundnet import search, train
+from compoundnet import search
 from compoundnet.base import parse_count
-from compoundnet.cli.options import DataName, Json, RecipeName, Seed, Settings, Storage, StudyFolder, TrialWorkers, Yes
-from compoundnet.cli.search_start import lasting, start
+from compoundnet.cli.options import (
+    AllowMissing,
+    AllowTruncated,
+    DataName,
+    Download,
+    Json,
+    RecipeName,
+    Seed,
+    Settings,
+    SeveralLabels,
+    Storage,
+    StudyFolder,
+    TrialWorkers,
+    Yes,
+    labels_per_image,
+)
+from compoundnet.cli.search_start import lasting, search_recipe, start
 
 
 def architecture(
@@ -42,6 +57,10 @@ def architecture(
     seed: Seed = 0,
     recipe: RecipeName = "proxy",
     settings: Settings = None,
+    download: Download = False,
+    allow_missing: AllowMissing = False,
+    allow_truncated: AllowTruncated = False,
+    several: SeveralLabels = None,
     storage: Storage = None,
     workers: TrialWorkers = 1,
     output: StudyFolder = Path("study"),
@@ -53,9 +72,11 @@ def architecture(
     STUDY/result.toml is the best one, a NETWORK for describe, plan, scale and train.
     To continue after an interruption, give the same command again.
     """
-    chosen = train.override(train.find_recipe(recipe), settings or [])
+    chosen = search_recipe(recipe, settings, allow_truncated=allow_truncated)
     place = search.find_space(space)
-    dataset = datasets.open_dataset(data)
+    dataset = datasets.open_dataset(
+        data, download=download, allow_missing=allow_missing, labels=labels_per_image(several)
+    )
     settled = search.ArchitectureSearch(
         # Networks are trained, and their cost counted, with a classifier of the data's classes.
         place.fitted(num_classes=len(dataset.classes), resolution=resolution, width=width), lasting(data), chosen,

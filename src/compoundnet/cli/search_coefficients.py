@@ -8,22 +8,27 @@ from typing import Annotated
 import typer
 
 from compoundnet import data as datasets
-from compoundnet import search, train, trials, zoo
+from compoundnet import search, trials, zoo
 from compoundnet.cli.options import (
+    AllowMissing,
+    AllowTruncated,
     DataName,
+    Download,
     Json,
     NetworkName,
     RecipeName,
     Seed,
     Seeds,
     Settings,
+    SeveralLabels,
     Storage,
     StudyFolder,
     TrialWorkers,
     Yes,
+    labels_per_image,
 )
 from compoundnet.cli.output import note
-from compoundnet.cli.search_start import lasting, start
+from compoundnet.cli.search_start import lasting, search_recipe, start
 
 
 def coefficients(
@@ -40,6 +45,10 @@ def coefficients(
     seed: Seed = 0,
     recipe: RecipeName = "proxy",
     settings: Settings = None,
+    download: Download = False,
+    allow_missing: AllowMissing = False,
+    allow_truncated: AllowTruncated = False,
+    several: SeveralLabels = None,
     storage: Storage = None,
     workers: TrialWorkers = 1,
     output: StudyFolder = Path("study"),
@@ -51,8 +60,10 @@ def coefficients(
     STEP 2 is `compoundnet scale --coefficients STUDY/result.toml --phi P`.
     To continue after an interruption, give the same command again.
     """
-    chosen = train.override(train.find_recipe(recipe), settings or [])
-    dataset = datasets.open_dataset(data)
+    chosen = search_recipe(recipe, settings, allow_truncated=allow_truncated)
+    dataset = datasets.open_dataset(
+        data, download=download, allow_missing=allow_missing, labels=labels_per_image(several)
+    )
     # Networks are trained, and their cost counted, with a classifier of the data's classes.
     baseline = zoo.find_scalable(network).replace(num_classes=len(dataset.classes))
     settled = search.CoefficientSearch(

@@ -26,6 +26,12 @@ def lasting(data: str) -> str:
     return str(path.absolute()) if path.exists() else data
 
 
+def search_recipe(name: str, settings: list[str] | None, *, allow_truncated: bool) -> train.Recipe:
+    """Return the recipe of a search, with what the options change of it."""
+    flags = ["allow_truncated=true"] if allow_truncated else []
+    return train.override(train.find_recipe(name), [*(settings or []), *flags])
+
+
 def start(
     search: Search, dataset: Dataset, folder: Path, *, storage: str | None, workers: int, yes: bool, json: bool
 ) -> None:

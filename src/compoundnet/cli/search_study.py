@@ -8,11 +8,14 @@ from typing import Annotated, Any
 import typer
 
 from compoundnet import data as datasets
-from compoundnet import search, train, zoo
+from compoundnet import search, zoo
 from compoundnet.base import CompoundNetError, read_toml
 from compoundnet.cli.options import (
+    AllowMissing,
+    AllowTruncated,
     CoefficientsFile,
     DataName,
+    Download,
     Json,
     NetworkName,
     RecipeName,
@@ -20,15 +23,17 @@ from compoundnet.cli.options import (
     Seed,
     Seeds,
     Settings,
+    SeveralLabels,
     Storage,
     StudyFolder,
     TrialWorkers,
     WidthShare,
     Yes,
     chosen_rule,
+    labels_per_image,
 )
 from compoundnet.cli.output import note
-from compoundnet.cli.search_start import lasting, start
+from compoundnet.cli.search_start import lasting, search_recipe, start
 
 
 def study(
@@ -58,6 +63,10 @@ def study(
     ] = None,
     recipe: RecipeName = "quick",
     settings: Settings = None,
+    download: Download = False,
+    allow_missing: AllowMissing = False,
+    allow_truncated: AllowTruncated = False,
+    several: SeveralLabels = None,
     storage: Storage = None,
     workers: TrialWorkers = 1,
     output: StudyFolder = Path("study"),
@@ -78,8 +87,10 @@ def study(
     added = chosen_rule(rule, width_share, coefficients)
     if added is not None and figure != 8:
         raise typer.BadParameter("is for --figure 8, which compares at equal cost", param_hint="--rule")
-    chosen = train.override(train.find_recipe(recipe), settings or [])
-    dataset = datasets.open_dataset(data)
+    chosen = search_recipe(recipe, settings, allow_truncated=allow_truncated)
+    dataset = datasets.open_dataset(
+        data, download=download, allow_missing=allow_missing, labels=labels_per_image(several)
+    )
     # Costs are matched, and networks trained, with a classifier of the data's classes.
     baseline = zoo.find_scalable(network).replace(num_classes=len(dataset.classes))
     lines = read_toml(points, search.StudyLines) if points is not None else search.paper_lines(known[figure])

@@ -8,7 +8,7 @@ import typer
 
 from compoundnet import data as datasets
 from compoundnet import search, train, trials
-from compoundnet.cli.options import Quiet, StudyName
+from compoundnet.cli.options import AllowMissing, Download, Quiet, SeveralLabels, StudyName, labels_per_image
 from compoundnet.cli.output import STOPPED, note
 
 
@@ -29,12 +29,21 @@ def worker(
             "--data", metavar="DATA", help="Read the study's images here, if they are elsewhere than at its start."
         ),
     ] = None,
+    download: Download = False,
+    allow_missing: AllowMissing = False,
+    several: SeveralLabels = None,
     quiet: Quiet = False,
 ) -> None:
     """Join a study, and work on its trials until none is left. Ctrl-C gives the trial back."""
     opened = search.open_study(storage, study)
     try:
-        judge = trials.NetworkJudge(opened, datasets.open_dataset(data or opened.settings.data))
+        dataset = datasets.open_dataset(
+            data or opened.settings.data,
+            download=download,
+            allow_missing=allow_missing,
+            labels=labels_per_image(several),
+        )
+        judge = trials.NetworkJudge(opened, dataset)
         finished = trials.work(opened, judge, notify=(lambda _: None) if quiet else note)
     except train.InterruptedRunError as error:
         note("stopped; another worker runs the trial again")

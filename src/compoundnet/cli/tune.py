@@ -7,7 +7,21 @@ from typing import Annotated
 import msgspec
 import typer
 
-from compoundnet.cli.options import DataName, Decoders, Device, Json, SplitName, Threads, complete_model
+from compoundnet.cli.options import (
+    AllowMissing,
+    AllowTruncated,
+    DataName,
+    Decoders,
+    Device,
+    Download,
+    Json,
+    SeveralLabels,
+    SplitName,
+    Threads,
+    ValueRange,
+    complete_model,
+    labels_per_image,
+)
 from compoundnet.cli.output import note, print_json, show, table
 from compoundnet.cli.progress import Display
 
@@ -36,6 +50,11 @@ def tune(
     threads: Threads = None,
     device: Device = "cpu",
     workers: Decoders = None,
+    download: Download = False,
+    allow_missing: AllowMissing = False,
+    allow_truncated: AllowTruncated = False,
+    value_range: ValueRange = None,
+    several: SeveralLabels = None,
     json: Json = False,
 ) -> None:
     """Measure the agreement and accuracy of each precision on labelled images, and record them in the model folder.
@@ -45,13 +64,25 @@ def tune(
     """
     from compoundnet import data as datasets  # noqa: PLC0415  numpy and torch, which the help does without
     from compoundnet import train  # noqa: PLC0415  as above
+    from compoundnet.base.image_values import parse_range  # noqa: PLC0415  as above
+    from compoundnet.base.images import Reading  # noqa: PLC0415  as above
+    from compoundnet.data.model_classes import labels_of  # noqa: PLC0415  as above
+    from compoundnet.models import open_folder  # noqa: PLC0415  as above
 
-    dataset = datasets.open_for_evaluation(data, "all") if split == "all" else datasets.open_dataset(data)
+    opened, labels = open_folder(model), labels_per_image(several)
+    labels = labels or labels_of(opened)
+    if split == "all":
+        dataset = datasets.open_for_evaluation(
+            data, "all", download=download, allow_missing=allow_missing, labels=labels
+        )
+    else:
+        dataset = datasets.open_dataset(data, download=download, allow_missing=allow_missing, labels=labels)
+    dataset = dataset.read_with(Reading(parse_range(value_range), allow_truncated))
     note(dataset.text())
     chosen = split or dataset.evaluation
     with Display("measuring", len(dataset.split(chosen))) as display:
         found = train.tune(
-            model, dataset, split=chosen, least_agreement=least_agreement, threads=threads, device=device,
+            opened, dataset, split=chosen, least_agreement=least_agreement, threads=threads, device=device,
             workers=workers, progress=display.advance, notify=display.note,
         )  # fmt: skip
     if json:

@@ -9,8 +9,14 @@ from numpy.typing import NDArray
 
 from compoundnet.base import CompoundNetError, did_you_mean
 from compoundnet.data.dataset import UNKNOWN, Dataset, Split, shortened
+from compoundnet.data.label_cells import LabelsPerImage
 from compoundnet.data.names import class_name
 from compoundnet.models import Model
+
+
+def labels_of(model: Model) -> LabelsPerImage:
+    """Return how a list of images is read for a model where the user does not say it: as what the model predicts."""
+    return "several" if model.postprocess.multilabel else "one"
 
 
 def check_labelled(model: Model, dataset: Dataset, split: Split) -> None:
@@ -20,21 +26,21 @@ def check_labelled(model: Model, dataset: Dataset, split: Split) -> None:
         CompoundNetError: the model does not take RGB images; the classes of the images are not published; or the images
             have several labels, and the model predicts one class.
     """
-    if (split.labels == UNKNOWN).any():
-        raise CompoundNetError(
-            f"the classes of {dataset.name}'s {split.name} images are not published, so accuracy cannot be computed;"
-            " `compoundnet evaluate` writes the file that the ImageNet server scores with --submission FILE"
-        )
-    if split.multilabel and not model.postprocess.multilabel:
     channels = model.network.in_channels
     if channels != 3:
         raise CompoundNetError(
             f"{model.name} takes images of {channels} channel{'s' * (channels != 1)}, and all images are read as RGB,"
             " grey ones too: its accuracy cannot be measured here"
         )
+    if (split.labels == UNKNOWN).any():
+        raise CompoundNetError(
+            f"the classes of {dataset.name}'s {split.name} images are not published, so accuracy cannot be computed;"
+            " `compoundnet evaluate` writes the file that the ImageNet server scores with --submission FILE"
+        )
+    if split.multilabel and not model.postprocess.multilabel:
         raise CompoundNetError(
             f"{model.name} gives an image exactly one class, and these images have several labels each: train a model"
-            " on such images, or take images of one class"
+            " on such images, or take images of one class; --one-class reads each cell of a list as one"
         )
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from compoundnet.base import CompoundNetError, Notify, ignore
 from compoundnet.data.dataset import Dataset
 from compoundnet.data.lookup import open_dataset
-from compoundnet.data.model_classes import check_labelled, match_classes
+from compoundnet.data.model_classes import check_labelled, labels_of, match_classes
 from compoundnet.models import Model
 from compoundnet.runtime.session_source import Run
 
@@ -73,7 +73,7 @@ class LabelledImages:
         name: test, val or all.
 
     Args:
-        data: As `compoundnet.data.open_dataset` takes it, or an opened data set.
+        data: As `compoundnet.data.open_dataset` takes it, of one class an image, or an opened data set.
         described: The model.
         notify: Called with a line on what was understood of the data, and one if the range of the images' values had to
             be found.
@@ -88,7 +88,9 @@ class LabelledImages:
             raise CompoundNetError(
                 f"{described.name} gives several labels an image; max-drop is for one class an image"
             )
-        dataset = data if isinstance(data, Dataset) else open_dataset(data, test_fraction=0)
+        dataset = (
+            data if isinstance(data, Dataset) else open_dataset(data, test_fraction=0, labels=labels_of(described))
+        )
         notify(dataset.text())
         dataset, found_range = dataset.with_range(described.preprocess.range)
         if found_range is not None:

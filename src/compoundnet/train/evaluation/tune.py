@@ -27,7 +27,7 @@ from compoundnet.base import (
 from compoundnet.base.images import UnreadableImageError
 from compoundnet.base.machine import check_threads
 from compoundnet.data import Dataset, Split, open_dataset
-from compoundnet.data.model_classes import check_labelled, match_classes
+from compoundnet.data.model_classes import check_labelled, labels_of, match_classes
 from compoundnet.models import ModelFolder, Postprocess, open_folder
 from compoundnet.models.tuning import INT8_FILE, LEAST_AGREEMENT, TUNING_FILE, TunedWay, Tuning
 from compoundnet.models.weights_files import sha256_of
@@ -83,7 +83,7 @@ def tune(
 
     Args:
         model: A model folder, by name, path or opened. It gets the files precision.toml and int8.onnx.
-        data: As for `open_dataset`.
+        data: As for `open_dataset`, with as many labels an image as the model predicts; or an opened data set.
         split: The images that are measured; by default test, or val if there is no test split.
         least_agreement: The fraction of the images on which a precision must predict what float32 predicts.
         threads: Threads of the network; all cores by default.
@@ -101,7 +101,7 @@ def tune(
     if not 0 < least_agreement <= 1:
         raise CompoundNetError(f"the least agreement must be above 0 and at most 1, got {least_agreement}")
     opened = open_folder(model)
-    dataset = data if isinstance(data, Dataset) else open_dataset(data)
+    dataset = data if isinstance(data, Dataset) else open_dataset(data, labels=labels_of(opened))
     dataset, found_range = dataset.with_range(opened.preprocess.range)
     if found_range is not None:
         notify(found_range)
