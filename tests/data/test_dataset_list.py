@@ -349,3 +349,55 @@ def test_an_image_that_no_flag_claims_is_refused(tmp_path: Path) -> None:
     rows = [f"{path},{name},1,0,0" for path, name in CELLS[:5]] + [f"{CELLS[5][0]},cat,0,0,0"]
     with pytest.raises(CompoundNetError, match="row 6: none of is_train, is_val, is_test says yes; write 1 in one"):
         written(tmp_path, "\n".join(["path,label,is_train,is_val,is_test", *rows]))
+
+
+def in_parquet(folder: Path, **columns: object) -> Path:
+    """A Parquet file of two rows beside the images of `write_classes`."""
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    write_classes(folder, 1)
+    parquet.write_table(pyarrow.table(columns), folder / "list.parquet")
+    return folder / "list.parquet"
+
+
+JPEG = b"\xff\xd8\xff\xe0\x00\x10JFIF/" * 2000
+
+
+@pytest.mark.parametrize(
+    ("heading", "cells"),
+    [
+        ("image", [{"bytes": JPEG, "path": "0.jpg"}, {"bytes": JPEG, "path": "1.jpg"}]),  # of Hugging Face
+        ("image", [JPEG, JPEG]),
+        ("jpg", [JPEG, JPEG]),
+        ("images", [[JPEG], [JPEG, JPEG]]),
+        ("img", [[[0, 1], [2, 3]], [[4, 5], [6, 7]]]),
+    ],
+)
+def test_images_in_parquet_are_refused_with_what_to_do(tmp_path: Path, heading: str, cells: list[object]) -> None:
+    path = in_parquet(tmp_path, **{heading: cells, "label": [0, 1], "id": [5, 6]})
+    with pytest.raises(
+        CompoundNetError,
+        match=f"the column '{heading}' holds images themselves, as bytes or numbers, not their paths; write each image to a",
+    ) as raised:
+        open_dataset(path)
+    assert len(str(raised.value)) < 500
+
+
+def test_bytes_beside_paths_in_parquet_are_not_read(tmp_path: Path) -> None:
+    path = in_parquet(tmp_path, path=["cat/0.jpg", "dog/0.jpg"], image=[JPEG, JPEG], klasse=["cat", "dog"])
+    assert open_dataset(path, test_fraction=0).classes == ("cat", "dog")
+
+
+def test_a_parquet_file_without_columns_is_empty(tmp_path: Path) -> None:
+    with pytest.raises(CompoundNetError, match="is empty; expected the columns path, label"):
+        open_dataset(in_parquet(tmp_path))
+
+
+@pytest.mark.parametrize("separator", ["/", "\\"])
+@pytest.mark.parametrize("count", [1, 60])
+def test_a_cell_of_thousands_of_folders_is_a_missing_image(tmp_path: Path, separator: str, count: int) -> None:
+    rows = [f"{separator.join('abcd' * 2500)}{row}.jpg,cat" for row in range(count)]
+    path = image_list(tmp_path, "cat/0.jpg,cat", "dog/0.jpg,dog", *rows, header="path,label")
+    with pytest.raises(CompoundNetError, match="row 3: there is no file a"):
+        open_dataset(path)
+    assert len(open_dataset(path, allow_missing=True, test_fraction=0).split("train")) == 2

@@ -100,6 +100,18 @@ def is_image_name(value: str) -> bool:
     return PurePosixPath(value.replace("\\", "/")).suffix.lower() in image_suffixes()
 
 
+def is_image_heading(heading: str) -> bool:
+    """Whether a column is headed as images: `file_name` and `image` are, and `jpg`."""
+    key = heading_key(heading)
+    return key in _IMAGE or f".{key}" in image_suffixes()
+
+
+def hold_image_names(values: Sequence[str]) -> bool:
+    """Whether most cells of a column end like the name of an image file."""
+    some = values[:: max(1, len(values) // 1000)]
+    return bool(some) and sum(map(is_image_name, some)) >= _MOST * len(some)
+
+
 def find_columns(headings: Sequence[str] | None, columns: Sequence[Sequence[str]], source: str) -> Columns:
     """Find the columns of a list.
 
@@ -119,7 +131,7 @@ def find_columns(headings: Sequence[str] | None, columns: Sequence[Sequence[str]
     free = [place for place in range(len(columns)) if place not in (split, *flags)]
     image = _find_image(keys, columns, free)
     if image is None:
-        by_content = [place for place in free if _share_of_images(columns[place]) >= _MOST]
+        by_content = [place for place in free if hold_image_names(columns[place])]
         if len(by_content) != 1:
             raise _unclear(source, "image", headings, shown)
         image = by_content[0]
@@ -244,7 +256,7 @@ def _find_flags(keys: Sequence[str], columns: Sequence[Sequence[str]]) -> tuple[
 
 def _find_image(keys: Sequence[str], columns: Sequence[Sequence[str]], free: Sequence[int]) -> int | None:
     named = [place for key in _IMAGE for place in free if keys[place] == key]
-    return next((place for place in named if _share_of_images(columns[place]) >= _MOST), named[0] if named else None)
+    return next((place for place in named if hold_image_names(columns[place])), named[0] if named else None)
 
 
 def _named_label(keys: Sequence[str], columns: Sequence[Sequence[str]], free: Sequence[int]) -> int | None:
@@ -267,11 +279,6 @@ def _worded_label(headings: Sequence[str], columns: Sequence[Sequence[str]], fre
     last_words = {place: re.findall(r"[a-z]+", headings[place].casefold())[-1:] for place in free}
     found = [place for place in free if _LABEL_WORDS.intersection(last_words[place])]
     return found[0] if len(found) == 1 and names_labels(columns[found[0]], headings[found[0]]) else None
-
-
-def _share_of_images(values: Sequence[str]) -> float:
-    some = values[:: max(1, len(values) // 1000)]
-    return sum(map(is_image_name, some)) / len(some) if some else 0.0
 
 
 def _are_numbers(values: Sequence[str]) -> bool:

@@ -13,6 +13,8 @@ from compoundnet.base.images import image_suffixes
 
 # Rows that decide where the paths of a list start.
 _SAMPLE = 50
+# Folders in a path; a cell with more separators is damaged, and no path.
+_DEEPEST = 128
 
 
 class Located(msgspec.Struct, frozen=True):
@@ -73,7 +75,7 @@ def _elsewhere(folder: Path, sample: Sequence[tuple[str, ...]]) -> Iterator[tupl
     except OSError:
         inside = []
     bases = (folder, *inside, folder.parent)
-    for drop in range(min(map(len, sample), default=0)):
+    for drop in range(min([_DEEPEST, *map(len, sample)])):
         for base in bases:
             yield base, drop
 
@@ -98,7 +100,7 @@ class _Files:
 
     def find(self, base: Path, parts: tuple[str, ...]) -> str | None:
         """Return the name of a file below `base` (or its absolute path) as it is on disk; None if there is none."""
-        if len(parts) < 1 + parts[:1].count("/"):
+        if not 1 + parts[:1].count("/") <= len(parts) <= _DEEPEST:
             return None
         absolute = parts[0] == "/"
         start = "/" if absolute else os.fspath(base)
@@ -114,13 +116,16 @@ class _Files:
     def _folder(self, start: str, parts: tuple[str, ...]) -> str | None:
         key = (start, *parts)
         if key not in self._folders:
-            folder: str | None = start
-            if parts:
-                folder = self._folder(start, parts[:-1])
-                name = self._entry(folder, parts[-1], file=False) if folder is not None else None
-                folder = os.path.join(folder, name) if folder is not None and name is not None else None  # noqa: PTH118
-            self._folders[key] = folder
+            self._folders[key] = self._walk(start, parts)
         return self._folders[key]
+
+    def _walk(self, folder: str, parts: tuple[str, ...]) -> str | None:
+        for part in parts:
+            name = self._entry(folder, part, file=False)
+            if name is None:
+                return None
+            folder = os.path.join(folder, name)  # noqa: PTH118
+        return folder
 
     def _entry(self, folder: str, name: str, *, file: bool) -> str | None:
         if folder not in self._listings:

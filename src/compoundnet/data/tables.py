@@ -6,7 +6,7 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,17 @@ import msgspec
 
 from compoundnet.base import CompoundNetError, check_file, format_bytes, limits, need
 from compoundnet.base.text import read_text
-from compoundnet.data.columns import are_measured, is_image_name, known_headings, names_labels
+from compoundnet.data.columns import (
+    are_measured,
+    hold_image_names,
+    is_image_heading,
+    is_image_name,
+    known_headings,
+    names_labels,
+)
 
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+_EXPECTED = "expected the columns path, label and, where there are splits, split"
 _SAMPLE = 200  # lines that decide about the delimiter
 
 
@@ -50,7 +58,7 @@ def read_table(path: Path) -> ListTable:
     body = [[cell.strip("\ufeff \t\r\n\xa0") for cell in row] for row in rows]
     body = [row for row in body if any(row)]
     if not body:
-        raise CompoundNetError(f"{path}: is empty; expected the columns path, label and, where there are splits, split")
+        raise CompoundNetError(f"{path}: is empty; {_EXPECTED}")
     first, headings = body[0], None
     if not any(map(is_image_name, first)):
         headings, body = tuple(first), body[1:]
@@ -151,16 +159,64 @@ def _read_parquet(path: Path) -> ListTable:
 
     check_file(path, limits.LIST_BYTES)
     try:
-        size = _unpacked(parquet.read_metadata(path))
+        metadata, schema = parquet.read_metadata(path), parquet.read_schema(path)
+        size = _unpacked(metadata)
         if size > limits.LIST_BYTES:
             raise CompoundNetError(
                 f"{path}: unpacks to {format_bytes(size)}, and {format_bytes(limits.LIST_BYTES)} is the limit"
             )
-        table = parquet.read_table(path).to_pydict()
+        images = [field.name for field in schema if _holds_images(field.name, field.type)]
+        kept = [name for name in schema.names if name not in images]
+        table = parquet.read_table(path, columns=kept if images else None).to_pydict()
     except (OSError, ArrowException) as error:
         raise CompoundNetError(f"{path}: cannot be read as Parquet: {error}") from error
-    columns = tuple(["" if value is None else str(value).strip() for value in values] for values in table.values())
-    return ListTable(tuple(map(str, table)), columns)
+    columns = {
+        str(name): ["" if value is None else str(value).strip() for value in values] for name, values in table.items()
+    }
+    _refuse_images(images, columns, path)
+    if not columns:
+        raise CompoundNetError(f"{path}: is empty; {_EXPECTED}")
+    return ListTable(tuple(columns), tuple(columns.values()))
+
+
+def _holds_images(heading: str, kind: Any) -> bool:
+    """Whether a column of Parquet holds bytes, or is headed as images and holds arrays of numbers.
+
+    Args:
+        heading: Its name.
+        kind: Its pyarrow.DataType.
+    """
+    from pyarrow import types  # noqa: PLC0415  an extra
+
+    leaves = _leaves(kind)
+    if any(map(types.is_binary, leaves)) or any(map(types.is_large_binary, leaves)):
+        return True
+    numbers = all(types.is_integer(leaf) or types.is_floating(leaf) for leaf in leaves)
+    return types.is_nested(kind) and numbers and is_image_heading(heading)
+
+
+def _leaves(kind: Any) -> list[Any]:
+    """The types that a pyarrow.DataType is made of, in its order."""
+    waiting, leaves = [kind], []
+    while waiting:
+        first = waiting.pop()
+        if first.num_fields:
+            waiting += [first.field(place).type for place in range(first.num_fields)]
+        else:
+            leaves.append(getattr(first, "value_type", first))  # a dictionary's
+    return leaves
+
+
+def _refuse_images(images: Sequence[str], columns: Mapping[str, Sequence[str]], path: Path) -> None:
+    """Raise CompoundNetError if columns hold images, as those of Hugging Face do, and no other column their paths."""
+    if not images or any(map(hold_image_names, columns.values())):
+        return
+    sure = [heading for heading in images if is_image_heading(heading)]
+    if sure or not any(map(is_image_heading, columns)):
+        raise CompoundNetError(
+            f"{path}: the column {[*sure, *images][0]!r} holds images themselves, as bytes or numbers, not their paths;"
+            " write each image to a file in a folder of its class, and give the folder of these folders"
+        )
 
 
 def _unpacked(metadata: Any) -> int:
