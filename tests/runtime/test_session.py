@@ -219,21 +219,28 @@ class Negative(nn.ConvNet):
         return -super().forward(x)
 
 
+class Tripled(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 3 * x
+
+
 def test_a_network_that_was_changed_by_hand_is_no_entry_of_the_plain_one(empty_cache: Path) -> None:
     """Another activation, a hook, a derived class: neither the description nor the weights say anything of them."""
     network = small_network()
-    plain, quiet, hooked = (random_net(network) for _ in range(3))
+    plain, quiet, hooked, own, patched = (random_net(network) for _ in range(5))
     quiet.get_submodule("head").act = torch.nn.Identity()
+    own.get_submodule("head").act = Tripled()
+    patched.get_submodule("head.act").__dict__["forward"] = lambda x: 4 * x
     hooked.register_forward_hook(lambda _module, _given, logits: 2 * logits)
     derived = Negative(network)
     derived.load_state_dict(plain.state_dict())
     batch = images(1, 3, 64, 64)
-    found = [runtime.session(net, backend="onnxruntime", threads=1)(batch) for net in (plain, quiet, hooked)]
-    found.append(runtime.session(derived.eval(), backend="onnxruntime", threads=1)(batch))
-    for net, given in zip((plain, quiet, hooked, derived), found, strict=True):
+    nets = (plain, quiet, hooked, own, patched, derived.eval())
+    found = [runtime.session(net, backend="onnxruntime", threads=1)(batch) for net in nets]
+    for net, given in zip(nets, found, strict=True):
         assert difference(given, logits(net, batch)) < 1e-5
-    assert len({given.tobytes() for given in found}) == 4
-    assert len(entries(empty_cache)) == 2, "what a hook or a derived class computes is not known, and not kept"
+    assert len({given.tobytes() for given in found}) == 6
+    assert len(entries(empty_cache)) == 2, "what a hook or a class of the user computes is not known, and not kept"
 
 
 def test_other_weights_sizes_and_versions_are_other_entries(net: nn.ConvNet, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,6 +288,18 @@ def test_a_cache_that_cannot_be_written_only_costs_time(
     assert "COMPOUNDNET_CACHE" in caplog.text
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_module_stays_as_it_is(backend: str, net: nn.ConvNet) -> None:
+    needs(backend)
+    for module in (torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten(), torch.nn.Linear(4 * 900, 5)), net):
+        module.eval()
+        before = {name: (tensor.clone(), tensor.stride()) for name, tensor in module.state_dict().items()}
+        runtime.session(module, backend=backend, threads=1, size=32)(images(1, 3, 32, 32))
+        for name, tensor in module.state_dict().items():
+            assert torch.equal(tensor, before[name][0])
+            assert tensor.stride() == before[name][1]
+
+
 # The fastest backend.
 
 
@@ -314,6 +333,15 @@ def test_auto_of_a_file_that_nothing_installed_runs_says_what_to_install(
 
 
 # What cannot be.
+
+
+def test_litert_runs_files_only(net: nn.ConvNet, model: models.ModelFolder) -> None:
+    pytest.importorskip("ai_edge_litert")
+    told = "litert runs exported files only, and .* is none"
+    with pytest.raises(base.CompoundNetError, match=told):
+        runtime.Embedder(model, backend="litert")(np.zeros((32, 32, 3), np.uint8))
+    with pytest.raises(base.CompoundNetError, match=told):
+        runtime.plan_within(net.spec, 1e3, backend="litert")
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "torch"])

@@ -14,7 +14,6 @@ import typer
 from compoundnet import base, data, runtime
 from compoundnet.cli.options import (
     AllowTruncated,
-    Backend,
     Device,
     Images,
     Json,
@@ -50,7 +49,12 @@ def embed(
         typer.Option("--query", metavar="IMAGE", help="Print the images nearest to this one; repeatable."),
     ] = None,
     nearest: Annotated[int, typer.Option(min=1, metavar="N", help="Print the N nearest images of each query.")] = 5,
-    backend: Backend = None,
+    backend: Annotated[
+        str | None,
+        typer.Option(
+            "--backend", metavar="NAME", help="onnxruntime, openvino, torch or compile.", show_default="onnxruntime"
+        ),
+    ] = None,
     precision: Annotated[
         str,
         typer.Option(

@@ -48,7 +48,8 @@ class Embedder:
     Args:
         model: A name of `compoundnet models list`, a model folder, or an opened model.
         preprocess: The preprocessing, in place of the model's.
-        backend: The backend, as for `session`; by default the first that runs the precision.
+        backend: onnxruntime, openvino, torch or compile, as for `session`; by default the first that runs the
+            precision.
         precision: float32, bfloat16 or float16, as for `session`. auto is not: features have no class to compare.
         threads: Number of threads of the network, and of threads that read images ahead; all cores by default.
         batch: Number of images in a batch.
@@ -92,7 +93,7 @@ class Embedder:
         if precision in (INT8, AUTO):
             raise CompoundNetError(f"features are computed in float32, bfloat16 or float16, not in {precision}")
         self._precision = precision
-        usual = tuple(one for one in BACKENDS if device == "cpu" or one.devices)
+        usual = tuple(one for one in BACKENDS if one.folders and (device == "cpu" or one.devices))
         self._backend = first_backend(usual, precision, device) if backend is None else find_backend(backend)
         self._readers = self._threads = check_threads(threads)
         self._device = device

@@ -191,15 +191,19 @@ def _of_module(module: nn.Module, size: int | None) -> SessionSource:
         net = for_inference(module)
         size = size or net.spec.resolution
         known = {"weights": _digest(net), "network": net.spec.dumps(), "size": str(size)}
-        # A derived class and hooks may compute anything.
-        hooked = any(part._forward_hooks or part._forward_pre_hooks for part in net.modules())
-        identity = known if type(net) is ConvNet and not hooked else None
+        identity = known if all(map(_is_plain, net.modules())) else None
         return SessionSource(net.spec.name, net.spec.in_channels, size, net.spec, identity, module=net.fuse)
     if size is None:
         raise CompoundNetError(
             f"a {type(module).__name__} does not say which image size it is for; give size= in pixels"
         )
-    return SessionSource(type(module).__name__, 3, size, None, None, module=lambda: for_inference(module))
+    return SessionSource(type(module).__name__, 3, size, None, None, module=lambda: _inference_copy(module))
+
+
+def _is_plain(part: nn.Module) -> bool:
+    """Whether its name and numbers say what a module computes: hooks and classes of a user may compute anything."""
+    library = type(part).__module__.startswith(("torch.nn.", "compoundnet.nn."))
+    return library and not (part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part))
 
 
 def for_inference(module: Module) -> Module:
@@ -211,7 +215,13 @@ def for_inference(module: Module) -> Module:
         tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.int64)
         for tensor in module.state_dict().values()
     )
-    return module if ready else copy.deepcopy(module).eval().to("cpu", torch.float32)
+    return module if ready else _inference_copy(module)
+
+
+def _inference_copy(module: Module) -> Module:
+    import torch  # noqa: PLC0415  as above
+
+    return copy.deepcopy(module).eval().to("cpu", torch.float32)
 
 
 def _check_logits(module: nn.Module) -> None:

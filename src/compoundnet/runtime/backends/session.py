@@ -139,9 +139,11 @@ def open_session(
         choice: Why this backend and precision, if they were chosen by measurement.
 
     Raises:
-        CompoundNetError: The backend is not installed, or the precision does not run on it here; the message says what
-            to do.
+        CompoundNetError: The backend is not installed or runs exported files only, or the precision does not run on it
+            here; the message says what to do.
     """
+    if source.exported is None and not backend.folders:
+        raise CompoundNetError(f"{backend.name} runs exported files only, and {source.name} is none")
     backend.check_installed()
     precision = precision or source.precision
     if precision != source.precision and (reason := obstacle(backend, precision, device)) is not None:
