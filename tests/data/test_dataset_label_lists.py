@@ -11,6 +11,7 @@ from compoundnet.base import CompoundNetError
 from compoundnet.data import open_dataset
 from compoundnet.data.dataset import Dataset
 from compoundnet.data.label_cells import LabelsPerImage
+from compoundnet.data.names import natural_order
 
 
 def opened(folder: Path, *lines: str, name: str = "list.csv", labels: LabelsPerImage | None = None) -> Dataset:
@@ -256,3 +257,45 @@ def test_a_column_about_the_labels_is_not_the_class(tmp_path: Path) -> None:
 def test_an_uncertain_label_with_the_name_of_a_class_column_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CompoundNetError, match="the column 'disease' has -1 beside 0 and 1"):
         opened(tmp_path, "filename,disease,healthy", "0.jpg,1,0", "1.jpg,0,1", "2.jpg,-1,0")
+
+
+PLANTS = [
+    f"{plant} {state}"
+    for plant in ("Potato", "Tomato", "Pepper")
+    for state in ("Early blight", "Late blight", "healthy")
+]
+FRUITS = [f"{state} {fruit}" for state in ("ripe", "unripe", "rotten") for fruit in ("apple", "banana", "pear")]
+# As in PlantVillage: "Bacterial" and "leaf" have several places from the start, and "Pepper" is a name alone.
+LEAVES = [
+    *PLANTS, "Pepper bell Bacterial spot", "Tomato Bacterial spot", "Tomato Septoria leaf spot", "Tomato leaf mold",
+    "Pepper", "Potato leaf mold", "Pepper bell leaf mold",
+]  # fmt: skip
+CARS = [f"{maker} {kind} {year}" for maker in ("Audi", "BMW") for kind in ("Coupe", "3 Sedan") for year in (2011, 2012)]
+
+
+@pytest.mark.parametrize("names", [PLANTS, [*FRUITS, "other"], [*FRUITS, "very ripe apple"], LEAVES, CARS])
+def test_class_names_that_combine_two_things_stay_one(tmp_path: Path, names: list[str]) -> None:
+    write_classes(tmp_path, len(names), ("images",))
+    rows = [f"{number}.jpg,{name}" for number, name in enumerate(names)]
+    (tmp_path / "images" / "list.csv").write_text("\n".join(["path,label", *rows]))
+    dataset = open_dataset(tmp_path / "images" / "list.csv", test_fraction=0)
+    assert dataset.classes == natural_order(names)
+    assert any("a space is taken as part of a class name" in note and "--several" in note for note in dataset.notes)
+    several = open_dataset(tmp_path / "images" / "list.csv", test_fraction=0, labels="several")
+    assert several.classes == natural_order({word for name in names for word in name.split()})
+
+
+TAGS = ["a b", "b c", "a c", "a b c", "b", "a"]
+WEATHER = [
+    "haze primary", "agriculture clear primary water", "clear primary", "clear primary road", "haze primary water",
+    "agriculture clear primary", "haze primary road", "clear primary water",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("cells", [TAGS, TAGS[:4], WEATHER, ["1 2", "1 3", "1 2 3", "1 4", "1 2 4"]])
+def test_labels_between_spaces_stay_several(tmp_path: Path, cells: list[str]) -> None:
+    write_classes(tmp_path, len(cells), ("images",))
+    rows = [f"{number}.jpg,{cell}" for number, cell in enumerate(cells)]
+    (tmp_path / "images" / "list.csv").write_text("\n".join(["path,label", *rows]))
+    found = labels_of(open_dataset(tmp_path / "images" / "list.csv", test_fraction=0))
+    assert list(found.values()) == cells

@@ -7,7 +7,7 @@ image, or as a column a label with 0 and 1.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -60,13 +60,18 @@ def read_cells(
         CompoundNetError: a cell is empty, or an image has two classes, though it must have exactly one class; or the
             cells say yes or no of labels that they do not name.
     """
-    separator = None if wanted == "one" else _separator(cells)
+    separator = None if wanted == "one" else _separator(cells, wanted)
     repeated = _images_with_different_cells(cells, images)
     remarks = []
     if wanted is None and separator is None and any("," in cell for cell in cells):
         example = next(cell for cell in cells if "," in cell)
         remarks.append(
             f"a comma is taken as part of a class name, as in {example!r}; --several-labels splits such cells"
+        )
+    elif wanted is None and separator is None and _have_few_words(cells):
+        example = max(cells, key=lambda cell: len(cell.split()))
+        remarks.append(
+            f"a space is taken as part of a class name, as in {example!r}; --several-labels splits such cells"
         )
     many = len(repeated) >= _REPEATED * len(set(images)) > 0
     if wanted != "one":
@@ -133,7 +138,7 @@ def read_indicators(
     return RowLabels(classes, labels, (remark,))
 
 
-def _separator(cells: Sequence[str]) -> str | None:
+def _separator(cells: Sequence[str], wanted: LabelsPerImage | None) -> str | None:
     """Return what separates labels in a cell; None if a cell is one class."""
     distinct = set(cells) - {""}
     if distinct and all(_LIST.fullmatch(cell) for cell in distinct):
@@ -143,10 +148,7 @@ def _separator(cells: Sequence[str]) -> str | None:
             return separator
     several = [cell for cell in distinct if "," in cell]
     if not several:
-        # Class names of several words have more words than there are names; labels are combined in many ways.
-        words = [cell.split() for cell in distinct]
-        combined = len(set().union(*words)) < len(set(cells)) and len(set(map(len, words))) > 1
-        return " " if combined else None
+        return " " if _have_few_words(cells) and (wanted == "several" or _combine_words(distinct)) else None
     # A comma may be part of a name, as in "tench, Tinca tinca". Between labels, most cells share a label with another.
     uses: dict[str, int] = {}
     for cell in distinct:
@@ -156,6 +158,39 @@ def _separator(cells: Sequence[str]) -> str | None:
     if 2 * shared > len(several) or not any(re.search(r",\s", cell) for cell in several):
         return ","
     return None
+
+
+def _have_few_words(cells: Sequence[str]) -> bool:
+    """Whether cells are made of fewer words than there are different cells, and differ in the number of words.
+
+    Labels that are combined are so; most class names are not, but those that combine a plant and its disease are.
+    """
+    words = [cell.split() for cell in set(cells) - {""}]
+    return len(set().union(*words)) < len(set(cells)) and len(set(map(len, words))) > 1
+
+
+def _combine_words(cells: Collection[str]) -> bool:
+    """Whether the words of cells are labels, not parts of class names.
+
+    In names such as "Potato Early blight" and "Tomato healthy" a word has one place, counted from the start or the end,
+    and is no name alone. A label has many places; and half of the cells with several labels have one such, or more.
+    """
+    words = [cell.split() for cell in cells]
+    starts, ends = _places(words), _places([row[::-1] for row in words])
+    alone = {row[0] for row in words if len(row) == 1}
+    if all(word.isdigit() for word in starts):  # nobody names a class "1 3"
+        return True
+    labels = alone | {word for word in starts if len(starts[word]) > 1 and len(ends[word]) > 1}
+    several = [row for row in words if len(row) > 1]
+    return 2 * sum(not labels.isdisjoint(row) for row in several) >= len(several)
+
+
+def _places(rows: Sequence[Sequence[str]]) -> dict[str, set[int]]:
+    places: dict[str, set[int]] = {}
+    for row in rows:
+        for place, word in enumerate(row):
+            places.setdefault(word, set()).add(place)
+    return places
 
 
 def _between(separator: str) -> Callable[[str], list[str]]:
