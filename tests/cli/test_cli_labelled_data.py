@@ -160,3 +160,9 @@ def test_data_check_sets_the_range_that_it_would_guess(tmp_path: Path) -> None:
     given = run("data", "check", deep, "--range", "0:65535")
     assert given.returncode == 0, given.stderr
     assert "is assumed" not in given.stderr
+
+
+def test_tune_says_which_serve_runs_what_it_found() -> None:
+    """The local page stays in float32; the HTTP service runs what was tuned."""
+    help_text = get_command(app).commands["models"].commands["tune"].help  # type: ignore[attr-defined]
+    assert "evaluate and serve --api" in help_text
