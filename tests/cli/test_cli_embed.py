@@ -79,6 +79,31 @@ def test_what_was_left_out_and_assumed_is_in_the_document_too(model: Path, tmp_p
     assert "1 .cr2" in notes[0] and "0 to 4095 is assumed" in notes[1]
 
 
+def test_a_query_is_read_with_the_range_of_the_file(model: Path, photos: Path, tmp_path: Path) -> None:
+    """Not with one of its own: the images of `light` fill the range, a query from `dark` alone does not."""
+    images = write_deep(tmp_path / "deep", count=2)
+    for low in images.glob("dark/*.png"):
+        pixels = np.asarray(Image.open(low))
+        Image.fromarray(np.minimum(pixels, 1000).astype(np.uint16)).save(low)
+    query = images / "dark" / "1.png"
+    for file, options in (("found.parquet", ()), ("given.parquet", ("--range", "0:5000")), ("features.csv", ())):
+        assert run("embed", model, images, *options, "-o", file, cwd=tmp_path).returncode == 0
+    direct = json.loads(run("embed", model, images, "--query", query, "--json").stdout)
+    for file in ("found.parquet", "given.parquet", "features.csv"):
+        done = run("embed", model, file, "--query", query, "--json", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        document = json.loads(done.stdout)
+        if file == "features.csv":
+            assert "does not say the range of its images; give --range" in document["notes"][-1]
+        else:
+            assert document["notes"] == []
+            assert (document["queries"] == direct["queries"]) == (file == "found.parquet")
+    # Images of 8 bits have no range, whatever that of the query.
+    assert run("embed", model, photos, "-o", "plain.parquet", cwd=tmp_path).returncode == 1
+    done = run("embed", model, "plain.parquet", "--query", query, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

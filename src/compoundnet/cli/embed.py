@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -75,6 +75,7 @@ def embed(
     from PIL import Image  # noqa: PLC0415  `--help` does not wait for it
 
     from compoundnet.base.image_values import parse_range  # noqa: PLC0415  as above
+    from compoundnet.runtime.feature_files import recorded_range  # noqa: PLC0415  as above
 
     if output is None and not queries:
         raise typer.BadParameter("give a file for the features, or a --query", param_hint="--output")
@@ -88,18 +89,24 @@ def embed(
         raise typer.BadParameter(f"{written} holds features already: give a --query alone", param_hint="--output")
     notes: list[str] = []
     files = [] if written is not None else data.find_images(images, notify=notes.append)
+    used_range = parse_range(value_range)
+    if written is not None and used_range is None:
+        used_range = recorded_range(written)
     embedder = runtime.Embedder(
         model, backend=backend, precision=precision, threads=threads, device=device,
-        allow_truncated=allow_truncated, value_range=parse_range(value_range),
+        allow_truncated=allow_truncated, value_range=used_range,
     )  # fmt: skip
+    identity = embedder.identity()  # of a file that was written: without the range that is found for the queries
     if (text := embedder.find_range(chain(files, queries or []))) is not None:
         notes.append(text)
+        if written is not None and written.suffix.lower() == ".csv":
+            notes.append(f"{written} does not say the range of its images; give --range theirs if they had one")
     for text in notes:
         note(text)
     asked = {str(query): embedder(query) for query in queries or []}
     found = runtime.Nearest(asked, nearest) if asked else None
     if written is not None:
-        count, failures = _add_written(written, embedder, found), 0
+        count, failures = _add_written(runtime.read_features(written, embedder.width, identity), found), 0
     else:
         count, failures = _compute(embedder, files, output, found, notes)
     neighbours = {} if found is None else found.neighbours()
@@ -128,10 +135,10 @@ def embed(
         raise typer.Exit(1)
 
 
-def _add_written(written: Path, embedder: runtime.Embedder, found: runtime.Nearest | None) -> int:
+def _add_written(rows: Iterable[tuple[str, NDArray[np.float32]]], found: runtime.Nearest | None) -> int:
     assert found is not None
     count = 0
-    for path, row in runtime.read_features(written, embedder.width, embedder.identity()):
+    for path, row in rows:
         found.add(path, row)
         count += 1
     return count

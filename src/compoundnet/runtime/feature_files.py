@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from compoundnet.base import CompoundNetError, first_line, need
 from compoundnet.base.files import whole_file
+from compoundnet.base.image_values import Range
 from compoundnet.base.table_files import csv_file, utf8
+from compoundnet.models import Preprocess
 
 FEATURE_FILES = (".parquet", ".csv")
 # Rows that Parquet writes as a group.
@@ -105,10 +107,30 @@ def read_features(
     Raises:
         CompoundNetError: The file is not one of features, or they are of another model or preprocessing.
     """
-    file = Path(path)
-    if not file.is_file():
-        raise CompoundNetError(f"there is no file {path}")
+    file = _present(Path(path))
     return _read_csv(file, width) if file.suffix.lower() == ".csv" else _read_parquet(file, width, identity)
+
+
+def recorded_range(path: str | os.PathLike[str]) -> Range | None:
+    """Return the range of values with which the images of a file of features were read.
+
+    Returns:
+        The range; None if they were read without one, and of a CSV file, which does not record it.
+
+    Raises:
+        CompoundNetError: The file is not one of features.
+    """
+    file = Path(path)
+    if file.suffix.lower() == ".csv":
+        return None
+    _, written = _opened_parquet(_present(file))
+    return Preprocess.loads(written.get("preprocess", ""), str(file)).range
+
+
+def _present(file: Path) -> Path:
+    if not file.is_file():
+        raise CompoundNetError(f"there is no file {file}")
+    return file
 
 
 def _read_csv(file: Path, width: int) -> Iterator[tuple[str, NDArray[np.float32]]]:
@@ -145,6 +167,24 @@ def _ends_a_line(file: Path) -> bool:
 
 
 def _read_parquet(file: Path, width: int, identity: Mapping[str, str]) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    opened, written = _opened_parquet(file)
+    import pyarrow  # noqa: PLC0415  optional
+
+    for part, words in (("weights", "weights"), ("preprocess", "preprocessing")):
+        if written.get(part) != identity[part]:
+            raise CompoundNetError(f"{file} holds features of other {words} than this model's: embed the images again")
+    if not opened.schema_arrow.equals(_schema(width)):
+        raise CompoundNetError(f"{file} does not hold the {width} features an image that this model gives")
+    try:
+        for batch in opened.iter_batches(_GROUP):
+            table = batch.column("features").flatten().to_numpy().reshape(-1, width)
+            yield from zip(batch.column("file").to_pylist(), table, strict=True)
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise CompoundNetError(f"{file} is damaged: {first_line(error)}. Embed the images again") from error
+
+
+def _opened_parquet(file: Path) -> tuple[Any, dict[str, str]]:
+    """The opened file, and what its features depend on."""
     need("pyarrow", "reading Parquet files")
     import pyarrow  # noqa: PLC0415  optional
     from pyarrow import parquet  # noqa: PLC0415
@@ -157,17 +197,7 @@ def _read_parquet(file: Path, width: int, identity: Mapping[str, str]) -> Iterat
         written = msgspec.json.decode((opened.schema_arrow.metadata or {}).get(_IDENTITY, b""), type=dict[str, str])
     except msgspec.DecodeError as error:
         raise CompoundNetError(f"{file} is not a file that `compoundnet embed` wrote") from error
-    for part, words in (("weights", "weights"), ("preprocess", "preprocessing")):
-        if written.get(part) != identity[part]:
-            raise CompoundNetError(f"{file} holds features of other {words} than this model's: embed the images again")
-    if not opened.schema_arrow.equals(_schema(width)):
-        raise CompoundNetError(f"{file} does not hold the {width} features an image that this model gives")
-    try:
-        for batch in opened.iter_batches(_GROUP):
-            table = batch.column("features").flatten().to_numpy().reshape(-1, width)
-            yield from zip(batch.column("file").to_pylist(), table, strict=True)
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise CompoundNetError(f"{file} is damaged: {first_line(error)}. Embed the images again") from error
+    return opened, written
 
 
 class Nearest:
