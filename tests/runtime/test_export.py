@@ -18,6 +18,7 @@ from small_model import write_small_model
 
 import compoundnet
 from compoundnet import arch, base, models, nn, runtime
+from compoundnet.runtime import onnx_graph
 from compoundnet.runtime.exports import request
 from compoundnet.runtime.exports.comparison import generated_images, runner
 
@@ -337,6 +338,21 @@ def test_a_changed_network_is_refused_as_pt2_which_would_be_read_as_the_plain_on
         runtime.export(net, tmp_path / "a.pt2", precision=precision)
     assert not list(tmp_path.iterdir())
     runtime.export(net, tmp_path / "a.onnx", precision=precision)
+
+
+def test_openvino_holds_what_an_onnx_file_does_not(
+    net: nn.ConvNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setattr(onnx_graph, "_ONE_FILE", 1000)  # in place of 2 GiB
+    assert runtime.export(net, tmp_path / "a.xml").bytes > 1000
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.bin", "a.xml"]
+    photos = photo_folder(tmp_path / "photos", count=1)
+    narrower = r"export with --precision float16, or in float32 to --format openvino or torch$"
+    with pytest.raises(base.CompoundNetError, match=narrower):
+        runtime.export(net, tmp_path / "b.xml", precision="int8", calibrate=photos)
+    with pytest.raises(base.CompoundNetError, match=r"2 GiB at most; export to --format openvino or torch$"):
+        runtime.export(net, tmp_path / "b.onnx", precision="float16")
 
 
 def test_an_interruption_leaves_an_old_graph_with_its_own_weights(

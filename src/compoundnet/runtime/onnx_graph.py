@@ -80,9 +80,10 @@ def write_onnx(
     if size_of_weights <= _ONE_FILE:
         ir.save(model, path)
     elif one_file:
+        smaller = "" if half else "with --precision float16, or in float32 "
         raise CompoundNetError(
-            f"the weights take {size_of_weights / 2**30:.1f} GiB, and an ONNX file holds 2 GiB at most; export with"
-            " --precision float16, or to --format openvino or torch"
+            f"the weights take {size_of_weights / 2**30:.1f} GiB, and an ONNX file holds 2 GiB at most; export"
+            f" {smaller}to --format openvino or torch"
         )
     else:
         ir.save(model, path, external_data=_EXTERNAL)

@@ -86,7 +86,7 @@ def _quantise_onnx(source: Source, folder: Path) -> OnnxQuantiser:
         return OnnxQuantiser(float32, source.calibration(), properties, to_nearest=source.to_nearest)
 
 
-def _write_graph(source: Source, file: Path) -> None:
+def _write_graph(source: Source, file: Path, *, one_file: bool = True) -> None:
     described = source.described
     write_onnx(
         source.net.fuse(),
@@ -98,6 +98,7 @@ def _write_graph(source: Source, file: Path) -> None:
         half=described.precision == "float16",
         features=described.features,
         properties=described.properties(),
+        one_file=one_file,
         opset=source.opset,
     )
 
@@ -112,7 +113,7 @@ def include_preprocessing(file: Path, described: ExportedModel, target: Path) ->
 
 def _write_openvino(source: Source, file: Path) -> None:
     with _between(file.parent) as graph:
-        _write_onnx(source, graph)
+        _write_graph(source, graph, one_file=False)
         write_graph(graph, file, source.described.properties())
 
 
