@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +21,7 @@ from compoundnet.runtime import export, session_source
 from compoundnet.runtime.backends import session
 from compoundnet.runtime.timing.benchmark import benchmark
 from compoundnet.runtime.timing.peers import WAYS, Peer, open_peer, peers, peers_of
+from compoundnet.runtime.timing.resident import recorded
 from compoundnet.runtime.timing.subjects import subject
 from compoundnet.runtime.timing.throughput import throughput
 
@@ -245,3 +250,26 @@ def test_nothing_is_timed_on_the_cpu_for_a_gpu(small: str, monkeypatch: pytest.M
         benchmark([small], device="cuda", with_peers=True)
     with pytest.raises(base.CompoundNetError, match="onnxruntime runs on the CPU here, not on cuda"):
         benchmark([small], device="cuda", backends=("torch", "onnxruntime"))
+
+
+def test_a_graph_is_recorded_on_the_gpu_of_its_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    where: list[str] = []
+
+    @contextmanager
+    def on(device: str) -> Iterator[None]:
+        where.append(device)
+        yield
+        where.remove(device)
+
+    @contextmanager
+    def graph(replayed: Any, stream: str) -> Iterator[None]:
+        replayed.stream = stream
+        yield
+
+    monkeypatch.setattr(torch.cuda, "device", on)
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: f"a stream of {device}")
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay="it"))
+    seen: list[list[str]] = []
+    assert recorded(lambda: seen.append([*where]), "cuda:1") == "it"  # type: ignore[comparison-overlap]
+    assert (seen, where) == ([["cuda:1"]], [])

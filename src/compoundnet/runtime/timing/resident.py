@@ -30,7 +30,7 @@ def resident_call(
     run = forward(net, images, compiled=mode == "compile")
     for _ in range(_WARM_UP):
         run()
-    call = recorded(run) if mode == "torch, CUDA graphs" else run
+    call = recorded(run, device) if mode == "torch, CUDA graphs" else run
 
     def whole() -> None:
         call()
@@ -62,9 +62,10 @@ def forward(net: nn.Module, images: Tensor, *, compiled: bool) -> Callable[[], o
     return run
 
 
-def recorded(run: Callable[[], object]) -> Callable[[], object]:
-    """Record a call as one CUDA graph, and return what replays it."""
+def recorded(run: Callable[[], object], device: str | torch.device = "cuda") -> Callable[[], object]:
+    """Record a call that runs on a GPU as one CUDA graph, and return what replays it."""
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    # A stream belongs to a GPU, and torch's own for graphs to the one that recorded first.
+    with torch.cuda.device(device), torch.cuda.graph(graph, stream=torch.cuda.Stream(device)):
         run()
     return graph.replay
