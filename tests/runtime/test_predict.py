@@ -16,6 +16,7 @@ from small_model import write_small_model
 
 import compoundnet as cn
 from compoundnet import models
+from compoundnet.base import machine
 from compoundnet.runtime import Failure, Prediction
 from compoundnet.runtime.predict import map_ahead
 
@@ -183,6 +184,17 @@ def test_many_answers_in_order_and_tells_failures_in_their_place(
     for path, result in zip(photos, (one for one in results if isinstance(one, Prediction)), strict=True):
         alone = {one.index: one.probability for one in predictor(path).predictions}
         assert {one.index: one.probability for one in result.predictions} == pytest.approx(alone, rel=1e-4)
+
+
+def test_a_batch_has_images_for_every_thread_that_runs_them_alone(
+    model: models.ModelFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "cores", lambda: 64)
+    for maker in (cn.Predictor, cn.runtime.Embedder):
+        batches = [maker(model, threads=threads, backend="onnxruntime").batch for threads in (1, 4, 20)]
+        assert batches == [8, 8, 40]
+        assert maker(model, threads=20, backend="torch").batch == 8  # whole, on all threads
+        assert maker(model, threads=20, batch=3).batch == 3
 
 
 def test_many_of_none_and_of_failures_only(model: models.ModelFolder, tmp_path: Path) -> None:

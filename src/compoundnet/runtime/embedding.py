@@ -21,7 +21,7 @@ from compoundnet.models import Model, ModelFolder, Preprocess, open_folder
 from compoundnet.models.weights_files import sha256_of
 from compoundnet.runtime.backends.precisions import FLOAT32, INT8, check_precision, first_backend
 from compoundnet.runtime.backends.registry import AUTO, BACKENDS, find_backend
-from compoundnet.runtime.backends.session import Session, open_session
+from compoundnet.runtime.backends.session import Session, batch_for, open_session
 from compoundnet.runtime.feature_cache import FeatureCache, image_digest
 from compoundnet.runtime.predict import Failure, map_ahead
 from compoundnet.runtime.session_source import SessionSource
@@ -52,7 +52,7 @@ class Embedder:
             precision.
         precision: float32, bfloat16 or float16, as for `session`. auto is not: features have no class to compare.
         threads: Number of threads of the network, and of threads that read images ahead; all cores by default.
-        batch: Number of images in a batch.
+        batch: Number of images in a batch, as for `Predictor`.
         device: The device of torch, such as cuda.
         allow_truncated: Whether truncated or damaged files are used as far as they can be decoded.
         value_range: The values that become 0 and 255 in images with more than 8 bits a value; by default those of the
@@ -70,12 +70,12 @@ class Embedder:
         backend: str | None = None,
         precision: str = FLOAT32,
         threads: int | None = None,
-        batch: int = 8,
+        batch: int | None = None,
         device: str = "cpu",
         allow_truncated: bool = False,
         value_range: Range | None = None,
     ) -> None:
-        if batch < 1:
+        if batch is not None and batch < 1:
             raise CompoundNetError(f"batch must be at least 1, got {batch}")
         self.model = open_folder(model)
         network = self.model.network
@@ -87,7 +87,6 @@ class Embedder:
         self.preprocess = preprocess or self.model.preprocess
         if value_range is not None:
             self.preprocess = msgspec.structs.replace(self.preprocess, range=value_range)
-        self.batch = batch
         self.allow_truncated = allow_truncated
         check_precision(precision)
         if precision in (INT8, AUTO):
@@ -97,6 +96,7 @@ class Embedder:
         self._backend = first_backend(usual, precision, device) if backend is None else find_backend(backend)
         self._readers = self._threads = check_threads(threads)
         self._device = device
+        self.batch = batch or batch_for(self._backend, device, self._threads)
         if device != "cpu" and not self._backend.devices:
             raise CompoundNetError(
                 f"the backend {self._backend.name} runs on the CPU here; --backend torch goes with device {device}"
@@ -308,7 +308,7 @@ def features(
     how = preprocess or opened.preprocess
     if resolution is not None:
         how = msgspec.structs.replace(how, size=resolution)
-    embedder = Embedder(opened, preprocess=how, threads=threads, device=device, batch=8 if device == "cpu" else 64)
+    embedder = Embedder(opened, preprocess=how, threads=threads, device=device, batch=None if device == "cpu" else 64)
     return embedder.of_split(split, max_bad=max_bad, progress=progress, notify=notify)
 
 

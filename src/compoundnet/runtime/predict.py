@@ -18,6 +18,8 @@ from compoundnet.base.image_values import Range
 from compoundnet.base.images import EncodedImage, Reading, UnreadableImageError, decode, image_errors
 from compoundnet.base.machine import cores
 from compoundnet.models import Model, Postprocess, open_model
+from compoundnet.runtime.backends.registry import find_backend
+from compoundnet.runtime.backends.session import USUAL_BATCH, batch_for
 from compoundnet.runtime.sessions import session
 from compoundnet.runtime.timing.agreement import MOST_IMAGES, spread
 
@@ -100,7 +102,8 @@ class Predictor:
         check_on: For the precision auto: images on which precisions are compared with float32, of which at most 100 are
             read, and only if the cache lacks the comparison.
         threads: Number of threads of the network, and of threads that read images ahead; all cores by default.
-        batch: Number of images in a batch of `many`.
+        batch: Number of images in a batch of `many`; by default 8, or two for each thread where every thread of a CPU
+            runs images of its own. The times of auto are of 8 by default.
         top: Number of classes to return; by default 5, or all if there are fewer. A model of several labels an image
             returns all labels by default, and in any case those of the image.
         device: The device of torch, such as cuda.
@@ -121,7 +124,7 @@ class Predictor:
         precision: str | None = None,
         check_on: Sequence[str | os.PathLike[str] | EncodedImage] = (),
         threads: int | None = None,
-        batch: int = 8,
+        batch: int | None = None,
         top: int | None = None,
         device: str = "cpu",
         unknown_below: float = 0.0,
@@ -131,7 +134,7 @@ class Predictor:
         if not 0 <= unknown_below <= 1:
             raise CompoundNetError(f"unknown_below must be a probability from 0 to 1, got {unknown_below}")
         self.unknown_below = unknown_below
-        if batch < 1:
+        if batch is not None and batch < 1:
             raise CompoundNetError(f"batch must be at least 1, got {batch}")
         self.model = open_model(model)
         network = self.model.network
@@ -149,7 +152,6 @@ class Predictor:
             raise CompoundNetError(f"top must be 1 to {network.num_classes}, the classes of the model, got {top}")
         most = network.num_classes if self.model.postprocess.multilabel else min(_TOP, network.num_classes)
         self.top = most if top is None else top
-        self.batch = batch
         self.allow_truncated = allow_truncated
         self.preprocess = self.model.preprocess
         if value_range is not None:
@@ -160,10 +162,11 @@ class Predictor:
             backend=backend,
             precision=precision,
             threads=threads,
-            batch=batch,
+            batch=batch or USUAL_BATCH,
             device=device,
             images=lambda: self._probe(check_on),
         )
+        self.batch = batch or batch_for(find_backend(self.session.backend), device, self._readers)
 
     def __repr__(self) -> str:
         return f"<Predictor of {self.model.network.num_classes} classes, top {self.top}: {self.session!r}>"

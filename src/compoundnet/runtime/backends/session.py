@@ -21,6 +21,9 @@ from compoundnet.runtime.session_source import Run, SessionSource
 if TYPE_CHECKING:
     from compoundnet.runtime.backends.choices import Choice
 
+# Images at a time that a network runs by default, and for which the times of auto are kept.
+USUAL_BATCH = 8
+
 
 class Session:
     """A network that is ready to run. Input: images float32[N, C, H, W]; output: logits float32[N, classes].
@@ -163,6 +166,12 @@ def backends_of(model: Model | None) -> tuple[Backend, ...]:
 def takes_batch(backend: Backend, device: str = "cpu") -> bool:
     """Return whether the backend runs a batch as a whole, in the main memory of this machine."""
     return backend.whole_batch and device == "cpu"
+
+
+def batch_for(backend: Backend, device: str, threads: int) -> int:
+    """Return the default number of images at a time: more where each thread runs images alone, so that none waits."""
+    alone = device == "cpu" and not backend.whole_batch
+    return max(USUAL_BATCH, 2 * threads) if alone else USUAL_BATCH
 
 
 def check_memory(source: SessionSource, batch: int) -> None:
