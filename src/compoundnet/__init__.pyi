@@ -1,4 +1,4 @@
-from . import arch, base, data, explain, models, nn, paper, runtime, search, train, zoo
+from . import arch, base, data, explain, fit, models, nn, paper, runtime, search, train, zoo
 from .arch import Coefficients, Cost, Network, Norm, Plan, compound, cost, network, plan, scale, unroll
 from .base import CompoundNetError
 from .explain import Explainer
@@ -24,6 +24,7 @@ __all__ = [
     "create_model",
     "data",
     "explain",
+    "fit",
     "load",
     "models",
     "network",

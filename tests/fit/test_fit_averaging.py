@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from fit_jobs import fit_job
 from grey_images import images, write_models
 
 from compoundnet.data import Dataset
@@ -77,8 +78,9 @@ def average(
 ) -> tuple[Fit, list[str]]:
     """Run the average of a winner whose training of the usual length takes so many seconds; and what was said."""
     state, said = Fit("greys", "", "", Limits(), 1, "", answer=answer or answer_of(winner)), list[str]()
-    made = Averaging(state, images(), trainings, Path("best"), seconds, time.time() + 1000, said.append)
-    return made.run(winner), said
+    made = Averaging(fit_job(said.append, seconds=1000.0), state, trainings, seconds)
+    made.run(winner)
+    return made.state, said
 
 
 def test_the_weights_are_the_mean(winner: Winner, trainings: Trainings, tmp_path: Path) -> None:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import math
-import time
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
-from grey_images import images
+from fit_jobs import fit_job
 
 from compoundnet.base import CompoundNetError
 from compoundnet.fit import Candidate, Limits, Screened
 from compoundnet.fit.state import Answer, Fit, HeldOut
 from compoundnet.fit.steps import Steps
 from compoundnet.train import InterruptedRunError, Result
-
-UNUSED: Any = None
 
 
 def candidate(side: int) -> Candidate:
@@ -37,10 +32,7 @@ class Probes(Steps):
 
     def __init__(self, folder: Path, drops: dict[int, float], seconds: float | None) -> None:
         self.said: list[str] = []
-        super().__init__(
-            images(), folder / "best", folder, UNUSED, time.monotonic(), seconds, 1, None, 0, UNUSED, UNUSED,
-            self.said.append,
-        )  # fmt: skip
+        super().__init__(fit_job(self.said.append, seconds=seconds, target=folder / "best"))
         self.drops, self.asked = drops, list[tuple[int, float]]()
         self.error: BaseException | None = None
 
@@ -51,7 +43,7 @@ class Probes(Steps):
             raise self.error
         if side not in self.drops:
             return None, "it takes 9 ms"
-        assert until == (math.inf if self._seconds is None else self._deadline)
+        assert until == self._job.deadline
         return msgspec.structs.replace(state, answer=answer(side, self.drops[side])), ""
 
 
@@ -182,7 +174,7 @@ def test_a_first_answer_looks_for_layers_only_if_it_must_not_lose_much(tmp_path:
     steps = First(tmp_path, {}, 100.0)
     for limits in (Limits(), Limits(max_drop=0.01)):
         steps._first(Fit("greys", "", "", limits, 1, "", screened=SCREENED), SCREENED[0])
-    assert untils == [0.0, steps._deadline]
+    assert untils == [0.0, steps._job.deadline]
 
 
 def test_when_the_time_is_up_the_first_answer_stays(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from grey_images import images, write_models
 
 from compoundnet.base import CompoundNetError
 from compoundnet.fit import Fit, Limits, fit, fit_folder, read_fit
-from compoundnet.fit.state import FIT_FILE, STAYS, work_folder
+from compoundnet.fit.state import FIT_FILE, work_folder
 from compoundnet.models import open_folder
 from compoundnet.models.weights_files import sha256_of
 
@@ -84,10 +84,13 @@ def test_to_replace_is_to_start_anew(tmp_path: Path, models: list[str], before: 
     assert sum("cross-validated probe" in line for line in said) == len(before.screened)
 
 
-def test_notes_on_the_time_of_an_earlier_call_are_left_out(tmp_path: Path, models: list[str], before: Fit) -> None:
-    passing = (f"{STAYS} the probe: x", "12 s are left, too short to go on", "1 min of --time are left over")
-    keep(tmp_path, msgspec.structs.replace(before, notes=(*passing, "a choice")))
+def test_notes_of_an_earlier_call_alone_are_left_out(tmp_path: Path, models: list[str], before: Fit) -> None:
+    keep(tmp_path, before.noted("a choice").noted("12 s are left, too short", passing=True))
     assert fit(images(), tmp_path / "best", models=models[:1]).notes == ("a choice",)
+    for seconds in (0.01, 0.02):  # each says what it has no time for, once
+        found = fit(images(), tmp_path / "best", models=models[:1], seconds=seconds)
+        assert found.notes == ("a choice", "the answer is the probe: the time is up")
+        assert found.passing == found.notes[1:]
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, models: list[str]) -> None:

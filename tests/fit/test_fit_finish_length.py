@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from fit_jobs import UNUSED, fit_job
 
 from compoundnet.fit import Candidate
 from compoundnet.fit.finish import Finish
 from compoundnet.fit.trainings import Trainings
 
 WINNER = Candidate("m", 32, "float32", 1, 1, 1, 1)
-UNUSED: Any = None
 
 
 class Usual(Trainings):
@@ -37,5 +37,5 @@ class Usual(Trainings):
 )
 def test_it_is_as_long_as_there_is_time_for(raced: float, left: float, expected: int | None) -> None:
     trainings = Usual(UNUSED, Path(), {}, frozenset(), 1, time.time() + left, length=raced)
-    finish = Finish(UNUSED, UNUSED, trainings, UNUSED, Path(), {WINNER: 100.0}, 0.0, print)
+    finish = Finish(fit_job(), UNUSED, trainings, {WINNER: 100.0})
     assert cast(Any, finish)._epochs_on_all(WINNER) == expected

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from deep_images import write_deep
+from fit_jobs import fit_job
 from grey_images import CLASSES, images, write_models
 from PIL import Image
 
@@ -71,7 +72,7 @@ def test_a_class_of_which_one_image_is_not_held_out_is_unknown_to_the_probe(tmp_
     else:
         pytest.fail("both images of the class are on one side")
     assert task.held is not None
-    right = Finish(state, data, made, starts, tmp_path / "best", {}, 0.0, said.append)._right_by_probe(task)
+    right = Finish(fit_job(said.append, starts=starts), state, made, {})._right_by_probe(task)
     assert right.shape == (len(task.held),) and not right[task.held.labels == 2].any()
     assert right[task.held.labels != 2].mean() > 0.7
     assert any(line.startswith("one class has fewer than two images that are not held out") for line in said)

@@ -8,9 +8,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from fit_jobs import fit_job
 from grey_images import images
 
-from compoundnet.base import CompoundNetError
+from compoundnet.base import CompoundNetError, Notify, ignore
 from compoundnet.fit import Candidate, Limits, Screened, entry
 from compoundnet.fit.entry import Entry, NoRaceError
 from compoundnet.fit.race_plan import RacePlan
@@ -40,6 +41,10 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, list[tuple[str, st
     return found
 
 
+def entry_of(state: Fit, notify: Notify = ignore, count: int = 30) -> Entry:
+    return Entry(fit_job(notify, seconds=100.0, starts=lambda _: None), images(count), state)
+
+
 def planned(
     screened: list[Screened],
     limits: Limits,
@@ -48,14 +53,14 @@ def planned(
     ratios: dict[str, float] | None = None,
 ) -> tuple[RacePlan, list[str]]:
     said: list[str] = []
-    chosen = Entry(images(), lambda _: None, 100.0, 1, said.append)  # type: ignore[arg-type]
     state: Any = Fit(
         "greys", "", "", limits, 1, "", form, ratios=ratios or {" int8": 0.5}, screened=tuple(screened),
         answer="one",  # type: ignore[arg-type]
     )  # fmt: skip
     trainings = Trainings(images(), folder, {}, frozenset(), 1, time.time() + 100)
-    state, plan = chosen.planned(state, trainings, screened)
-    assert set(plan.entrants) <= {one.candidate for one in state.screened}
+    chosen = entry_of(state, said.append)
+    plan = chosen.planned(trainings, screened)
+    assert set(plan.entrants) <= {one.candidate for one in chosen.state.screened}
     return plan, said
 
 
@@ -117,12 +122,12 @@ def test_a_later_call_goes_on_in_the_faster_way(asked: list[tuple[int, list[tupl
         "greys", "", "", Limits(max_latency=6.0), 1, "", "onnx", ratios=ratios, screened=tuple(SCREENED), plan=plan,
         seconds=100.0, answer="one",  # type: ignore[arg-type]
     )  # fmt: skip
-    chosen = Entry(images(), lambda _: None, 100.0, 1, print)  # type: ignore[arg-type]
+    chosen = entry_of(state)
     trainings = Trainings(images(), tmp_path, {}, frozenset(), 1, time.time() + 100)
-    state, again = chosen.planned(state, trainings, SCREENED)
-    assert again == plan and not asked
-    assert state.screened == (*SCREENED, Screened(other, 4.5, 0.5))
-    assert chosen.planned(state, trainings, SCREENED)[0] == state
+    assert chosen.planned(trainings, SCREENED) == plan and not asked
+    assert chosen.state.screened == (*SCREENED, Screened(other, 4.5, 0.5))
+    before = chosen.state
+    assert chosen.planned(trainings, SCREENED) == plan and chosen.state == before
 
 
 @pytest.mark.parametrize("ratio", [0.51, 0.5, 0.45])
@@ -146,8 +151,8 @@ def test_what_is_close_to_the_limit_starts_if_another_way_is_faster(
     said: list[str] = []
     close, fast = Screened(candidate(48, "float32"), 0.99, 0.6), Screened(candidate(32, "float32"), 0.5, 0.5)
     state = Fit("greys", "", "", Limits(max_latency=1.0), 1, "", "onnx", ratios=ratios, screened=(close, fast))
-    chosen = Entry(images(), lambda _: None, 100.0, 1, said.append)  # type: ignore[arg-type]
-    assert sorted((one.candidate.resolution for one in chosen.promising(state)), reverse=True) == expected
+    promising = entry_of(state, said.append).promising()
+    assert sorted((one.candidate.resolution for one in promising), reverse=True) == expected
     assert any("within 3% of --max-latency is not fine-tuned" in line for line in said) == (expected == [32])
 
 
@@ -155,10 +160,10 @@ def test_many_candidates(tmp_path: Path) -> None:
     said: list[str] = []
     screened = tuple(Screened(candidate(side, "float32"), 1.0, side / 100) for side in range(30, 60))
     state = Fit("greys", "", "", Limits(), 1, "", "onnx", screened=screened)
-    chosen = Entry(images(), lambda _: None, 100.0, 1, said.append)  # type: ignore[arg-type]
-    promising = chosen.promising(state)
-    assert len(promising) == 18
+    chosen = entry_of(state, said.append)
+    assert len(chosen.promising()) == 18
     assert "of 30 candidates that fit, the 18 that rank highest may be fine-tuned" in said
+    assert chosen.state.notes == tuple(said)
 
 
 @pytest.mark.parametrize(
@@ -180,10 +185,9 @@ def test_where_a_probe_suffices_only_what_is_faster_may_race() -> None:
         Screened(candidate(side, "float32"), side / 10, accuracy)
         for side, accuracy in ((48, 0.92), (32, 0.8), (96, 0.99))
     )
-    chosen = Entry(images(600), lambda _: None, 100.0, 1, print)  # type: ignore[arg-type]
     state = Fit("greys", "", "", Limits(min_accuracy=0.9), 1, "", screened=(enough, fast, slow))
-    assert chosen.promising(state) == [fast]
+    assert entry_of(state, count=600).promising() == [fast]
     with pytest.raises(NoRaceError, match="as a probe, and nothing faster fits"):
-        chosen.promising(msgspec.structs.replace(state, screened=(enough, slow)))
+        entry_of(msgspec.structs.replace(state, screened=(enough, slow)), count=600).promising()
     none = msgspec.structs.replace(state, limits=Limits(min_accuracy=0.999))
-    assert chosen.promising(none) == [slow, enough, fast]
+    assert entry_of(none, count=600).promising() == [slow, enough, fast]

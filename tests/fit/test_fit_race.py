@@ -14,7 +14,7 @@ from grey_images import images, write_models
 from compoundnet.base import CompoundNetError
 from compoundnet.cli.fit import _is_begun
 from compoundnet.data import Dataset
-from compoundnet.fit import Fit, Limits, deployment, entry, finish, fit, forms, read_fit, steps, trainings
+from compoundnet.fit import Fit, Limits, deployment, entry, finish, fit, forms, race_run, read_fit, steps, trainings
 from compoundnet.fit.in_time import TimeIsUpError
 from compoundnet.fit.state import work_folder
 from compoundnet.fit.trainings import Trainings, key
@@ -95,9 +95,10 @@ def test_a_race_that_was_begun_needs_no_terminal(
     raced: tuple[Path, Fit, list[str], list[str], list[str]], tmp_path: Path
 ) -> None:
     place = raced[0] / "best"
-    assert _is_begun(place, Limits(), 300.0)
-    assert not _is_begun(place, Limits(), 600.0) and not _is_begun(place, Limits(max_latency=9), 300.0)
-    assert not _is_begun(tmp_path / "best", Limits(), 300.0)
+    assert _is_begun(place, Limits(), 300.0, 0)
+    assert not _is_begun(place, Limits(), 600.0, 0) and not _is_begun(place, Limits(max_latency=9), 300.0, 0)
+    assert not _is_begun(place, Limits(), 300.0, 1), "another seed trains everything anew"
+    assert not _is_begun(tmp_path / "best", Limits(), 300.0, 0)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +111,7 @@ def test_a_race_that_was_begun_needs_no_terminal(
     ],
 )
 def test_what_is_not_trained_is_said(stages: tuple[int, ...], said: str | None) -> None:
-    found = steps._frozen(stages)
+    found = race_run._frozen(stages)
     assert found is None if said is None else found is not None and said in found
 
 

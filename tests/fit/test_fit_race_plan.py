@@ -27,7 +27,7 @@ from compoundnet.fit.race_plan import (
     promise,
     with_raise,
 )
-from compoundnet.fit.trainings import EPOCHS, Trainings, held_out_alone
+from compoundnet.fit.trainings import EPOCHS, Trainings, held_out_alone, key
 from compoundnet.trials.studies import OpenedStudy
 
 # An epoch on 900 of 1,000 images, each of which takes three times as long to train on as to evaluate, with the
@@ -55,6 +55,9 @@ def test_a_third_goes_on_and_the_last_rung_has_one() -> None:
     assert nine is not None
     assert [part for _, part in nine.rungs] == [max(2 / EPOCHS, 1 / 9), max(2 / EPOCHS, 1 / 3), 1.0]
     assert race(13) is None, "there are twelve"
+    short = race(9, length=0.5)
+    assert short is not None
+    assert [part for _, part in short.rungs] == [2 / 5, 2 / 5, 1.0], "two epochs of five"
 
 
 def test_the_seconds_of_a_race_by_hand() -> None:
@@ -268,10 +271,12 @@ def test_the_first_candidate_stands_for_the_race() -> None:
 def test_one_training_of_each_model_is_timed() -> None:
     """The others take time in proportion to their multiply-adds and epochs."""
     small, large = Candidate("a", 32, "float32", 1, 10, 1, 1), Candidate("a", 64, "float32", 1, 40, 1, 1)
-    other = Candidate("b", 32, "float32", 1, 7, 1, 1)
+    other, inherited = Candidate("b", 32, "float32", 1, 7, 1, 1), Candidate("a", 32, "float32", 1, 5, 1, 1, width=0.5)
     timed = []
 
     class Timed:
+        fresh = frozenset({key(inherited)})
+
         def usual(self, candidate: Candidate) -> int:
             return 30 if candidate == large else 10
 
@@ -279,8 +284,9 @@ def test_one_training_of_each_model_is_timed() -> None:
             timed.append(candidate)
             return 5.0
 
-    found = estimate_all(cast(Trainings, Timed()), [small, large, other])
-    assert found == [(small, 5.0), (large, pytest.approx(5.0 * 4 * 3)), (other, 5.0)] and timed == [small, other]
+    found = estimate_all(cast(Trainings, Timed()), [small, large, inherited, other])
+    assert found == [(small, 5.0), (large, pytest.approx(5.0 * 4 * 3)), (inherited, 5.0), (other, 5.0)]
+    assert timed == [small, inherited, other], "inherited weights are trained throughout, others not"
 
 
 def test_the_order_in_which_candidates_go_on() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from fit_jobs import fit_job
 from grey_images import images, write_models
 from numpy.typing import NDArray
 
@@ -183,21 +184,21 @@ def test_the_winner_is_deployed_at_it(
     starts = StartingModels({"m": model}, train, tmp_path / "inherited")
     state = Fit("greys", "", "", Limits(max_latency=100), 1, "", screened=(trained,))
     trainings = Trainings(images(), tmp_path / "trainings", {}, frozenset(), 1, time.time() + 100)
-    made = Finish(state, images(), trainings, starts, tmp_path / "best", {}, time.time() + 100, lambda _: None)
+    made = Finish(fit_job(seconds=100.0, starts=starts), state, trainings, {})
     right[56] = 89
     judged = made._at_best_resolution(trained.candidate, model, held, HeldOut(0.9, 0.8, len(held)))
     assert judged.screened.candidate == at(model, 56)
     assert judged.held_out == HeldOut(1.0, 0.8, len(held)) and judged.instead == 0.9
     in_int8 = msgspec.structs.replace(trained, candidate=trained.candidate.in_precision("int8"))
-    made._state = msgspec.structs.replace(made._state, screened=(in_int8,))
+    made.state = msgspec.structs.replace(made.state, screened=(in_int8,))
     judged = made._at_best_resolution(in_int8.candidate, model, held, HeldOut(0.9, 0.8, len(held)))
     assert judged.screened.candidate == at(model, 56).in_precision("int8")
     assert judged.instead == 0, "which is lost at the other resolution too"
-    made._state = msgspec.structs.replace(made._state, screened=(trained,))
-    assert any("so 56 px are taken" in note for note in made._state.notes)
-    late = Finish(state, images(), trainings, starts, tmp_path / "best", {}, time.time() - 1, lambda _: None)
+    made.state = msgspec.structs.replace(made.state, screened=(trained,))
+    assert any("so 56 px are taken" in note for note in made.state.notes)
+    late = Finish(fit_job(seconds=-1.0, starts=starts), state, trainings, {})
     assert late._at_best_resolution(trained.candidate, model, held, HeldOut(0.9, 0.8, len(held))).screened == trained
-    assert late._state.notes == ("the time is up, so no higher resolution is tried",)
+    assert late.state.notes == ("the time is up, so no higher resolution is tried",)
     right[48] = 90
     judged = made._at_best_resolution(trained.candidate, model, held, HeldOut(0.9, 0.8, len(held)))
     assert judged.screened == trained and (judged.held_out, judged.instead) == (HeldOut(0.9, 0.8, len(held)), 0.0)
@@ -215,6 +216,6 @@ def test_what_a_network_must_keep_in_a_reduced_precision(
     starts = StartingModels({"m": model}, images().split("train"), tmp_path / "inherited")
     state = Fit("greys", "", "", Limits(max_latency=100), 1, "", screened=(one,))
     trainings = Trainings(images(), tmp_path / "trainings", {}, frozenset(), 1, time.time() + 100)
-    made = Finish(state, images(), trainings, starts, tmp_path / "best", {}, time.time() + 100, lambda _: None)
+    made = Finish(fit_job(seconds=100.0, starts=starts), state, trainings, {})
     judged = Judged(one, images().split("test"), fine_tuned=True, held_out=HeldOut(0.9, 0.8, 30), on_all=on_all)
     assert made._of_probe(judged) == pytest.approx(expected, abs=1e-3)

@@ -8,14 +8,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from fit_jobs import UNUSED, fit_job
 from grey_images import images
 
 from compoundnet.base import CompoundNetError
 from compoundnet.fit import Candidate, Limits, Screened, screen_run
 from compoundnet.fit.screen_run import ScreenRun
 from compoundnet.fit.state import Fit
-
-UNUSED: Any = None
 
 
 def candidate(resolution: int) -> Candidate:
@@ -36,7 +35,7 @@ def screen_of(
     limits: Limits, answer: object = None, until: float | None = None, first: Callable[..., Fit] = UNUSED
 ) -> Any:
     state = Fit("greys", "", "", limits, 1, "", answer=answer)  # type: ignore[arg-type]
-    return ScreenRun(state, UNUSED, Starts(), {"m": 64}, until, first, lambda *_: None, print, print)  # type: ignore[arg-type]
+    return ScreenRun(fit_job(print, dataset=UNUSED, starts=Starts()), state, {"m": 64}, until, first, lambda *_: None)
 
 
 def test_until_there_is_an_answer_what_is_predicted_to_fit_comes_first() -> None:
@@ -89,7 +88,20 @@ def test_the_ways_are_compared_for_one_candidate_at_the_least(monkeypatch: pytes
     again._state = msgspec.structs.replace(again._state, ratios={" int8": 0.5})
     again._found = run._found[:3]
     again._faster(list(slow))
-    assert len(asked) == 1, "nothing was compared"
+    assert len(asked) == 1 and again._left == 2, "which is counted: 128 px are too slow in any way"
+
+
+def test_when_the_time_is_up_what_is_known_in_a_faster_way_stays() -> None:
+    # A call that goes on has its own time for what is new; the results of before cost none.
+    known, new = candidate(64).in_precision("int8"), candidate(48)
+    state = Fit("greys", "", "", Limits(max_latency=1.0), 1, "", ratios={" int8": 0.5}, answer="one")  # type: ignore[arg-type]
+    state = msgspec.structs.replace(state, screened=(Screened(known, 0.9, 0.5),))
+    run = ScreenRun(
+        fit_job(dataset=UNUSED, starts=Starts()), state, {"m": 64}, time.monotonic() - 1, UNUSED, lambda *_: None
+    )
+    run._found = [Screened(one, ms, dropped="more than 1 ms") for one, ms in ((candidate(64), 1.8), (new, 1.5))]
+    run._faster([candidate(64), new])
+    assert [one.candidate for one in run._fits()] == [known] and run._left == 1
 
 
 def test_ctrl_c_while_ways_are_compared_leaves_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from fit_jobs import fit_job
 from grey_images import images, write_models
 
 from compoundnet.data import Dataset
@@ -140,7 +141,7 @@ def test_what_misses_its_budget_is_tried_at_lower_resolutions(
     monkeypatch.setattr(finish, "deploy", deploy)
     opened = StartingModels({"m": start, "other": start}, images().split("train"), tmp_path / "inherited")
     lines: list[str] = []
-    made = Finish(state, images(), trainings, opened, tmp_path / "best", {}, deadline, lines.append)
+    made = Finish(fit_job(lines.append, starts=opened, deadline=deadline), state, trainings, {})
     held = images().split("test")
     in_int8 = msgspec.structs.replace(screened[0], candidate=wide.in_precision("int8"))
     missed = Judged(in_int8, held, fine_tuned=True, held_out=HeldOut(0.9, probe, len(held)), on_all=True)
@@ -154,7 +155,7 @@ def test_what_misses_its_budget_is_tried_at_lower_resolutions(
         assert [judged.screened.candidate.resolution for judged in asked] == [56]
     if 32 not in deployed:
         return
-    answer = made._state.answer
+    answer = made.state.answer
     assert answer is not None and answer.candidate == low
     right = evaluate(tmp_path / "made-32", Dataset("held", {held.name: held}), split=held.name).result.top1
     assert asked[-1].held_out == HeldOut(right, 0.0, len(held)) and asked[-1].on_all

@@ -170,7 +170,7 @@ def fit(
         assert storage is not None
         _join(dataset, output, storage, models)
         return
-    asked = seconds is not None and not yes and (force or not _is_begun(output, limits, seconds))
+    asked = seconds is not None and not yes and (force or not _is_begun(output, limits, seconds, seed))
     if asked and not sys.stdin.isatty():
         note(f"not started: {_NO_TERMINAL}")
         raise typer.Exit(UNCONFIRMED)
@@ -220,7 +220,7 @@ def _join(dataset: Dataset, output: Path, storage: str, models: list[str] | None
     note(f"{finished} fine-tuning{'s' * (finished != 1)} finished by this worker")
 
 
-def _is_begun(output: Path, limits: Limits, seconds: float) -> bool:
+def _is_begun(output: Path, limits: Limits, seconds: float, seed: int) -> bool:
     """Whether the race of an earlier call goes on, which was confirmed then."""
     from compoundnet.fit import fit_folder, read_fit  # noqa: PLC0415  torch, which the help does without
 
@@ -228,7 +228,7 @@ def _is_begun(output: Path, limits: Limits, seconds: float) -> bool:
         before = read_fit(fit_folder(output))
     except CompoundNetError:  # there is none, or it is damaged
         return False
-    return before.limits == limits and before.goes_on(seconds)
+    return before.limits == limits and before.goes_on(seconds, seed)
 
 
 def _is_confirmed() -> bool:
@@ -263,9 +263,10 @@ def _print(found: Fit, json: bool, folder: Path | None = None) -> None:
     show(printed)
     if len(found.screened) > len(tried):
         more = len(found.screened) - len(tried)
-        show(f"{more} more were dropped without being timed (--json and the report say why)")
+        were = "was" if more == 1 else "were"
+        show(f"{more} more {were} dropped without being timed (--json and the report say why)")
     if found.left:
-        show(f"{found.left} candidates are not screened yet")
+        show(f"{found.left} candidate{' is' if found.left == 1 else 's are'} not screened yet")
     show(f"budget: {found.limits.text()}")
     show(found.answer.text() if found.answer is not None else "no answer yet: the same command goes on")
     for text in filter(None, (costs_text(found), brings)):

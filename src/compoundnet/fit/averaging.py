@@ -14,12 +14,12 @@ from pathlib import Path
 import msgspec
 import torch
 
-from compoundnet.base import CompoundNetError, Notify
-from compoundnet.data import Dataset
+from compoundnet.base import CompoundNetError
 from compoundnet.fit.deployment import copied, deploy
 from compoundnet.fit.finish import Winner
 from compoundnet.fit.held_out import right_by_network
 from compoundnet.fit.in_time import reason_of
+from compoundnet.fit.job import FitJob
 from compoundnet.fit.race_plan import PLANNED, length_on_all
 from compoundnet.fit.state import Fit
 from compoundnet.fit.trainings import Trainings, key
@@ -39,46 +39,37 @@ class Averaging:
     """Averages the answer with further trainings of the same candidate.
 
     Args:
+        job: What the fit was asked for.
         state: The state of the fit, with the winner as its answer.
-        dataset: The data.
         trainings: The trainings.
-        target: The model folder of the answer.
         seconds: The time that the winner's training of the usual length takes, as estimated.
-        deadline: The time, by `time.time`, at which an answer is wanted.
-        notify: Called with a line for each choice.
+
+    Attributes:
+        state: The state, with the answer and with what was said.
     """
 
-    def __init__(
-        self,
-        state: Fit,
-        dataset: Dataset,
-        trainings: Trainings,
-        target: Path,
-        seconds: float,
-        deadline: float,
-        notify: Notify,
-    ) -> None:
-        self._state, self._dataset, self._trainings, self._target = state, dataset, trainings, target
-        self._seconds, self._deadline, self._notify = seconds, deadline, notify
+    def __init__(self, job: FitJob, state: Fit, trainings: Trainings, seconds: float) -> None:
+        self._job, self.state, self._trainings, self._seconds = job, state, trainings, seconds
 
-    def run(self, winner: Winner) -> Fit:
-        """Return the state with the average as its answer, or with that of before if there is no time for one.
+    def run(self, winner: Winner) -> None:
+        """Make the average the answer; that of before stays if there is no time for one.
 
         Networks with inherited or new weights are not averaged: they end far from one another.
 
         Raises:
             InterruptedRunError: This process was asked to stop.
         """
-        answer = self._state.answer
+        answer = self.state.answer
         assert answer is not None
         if key(winner.candidate) in self._trainings.fresh:
             if self._epochs(winner) is not None:
-                self._say("there is time for more trainings, but inherited or new weights are not averaged")
-            return self._state
+                self._say(
+                    "there is time for more trainings, but inherited or new weights are not averaged", passing=True
+                )
+            return
         members = self._members(winner)
         if len(members) > answer.averaged:
             self._deploy(winner, members)
-        return self._state
 
     def _members(self, winner: Winner) -> list[ModelFolder]:
         """The network, and as many further trainings as there is time for, those of an earlier call first."""
@@ -97,7 +88,7 @@ class Averaging:
             except InterruptedRunError:
                 raise
             except CompoundNetError as error:
-                self._say(f"training it once more: {reason_of(error)}; it is left out")
+                self._say(f"training it once more: {reason_of(error)}; it is left out", passing=True)
                 break
             members.append(member)
         return members
@@ -114,7 +105,8 @@ class Averaging:
         """Let the average take the place of the answer, unless the trainings went different ways."""
         place = self._trainings.folder / f"average-of-{members[-1].folder.name}"
         average = read_folder(place) if place.exists() else averaged(members, place)
-        seen = winner.judged.judges(self._dataset.split("train"))  # held out once, but all are trained on them by now
+        # They were held out once, but all are trained on them by now.
+        seen = winner.judged.judges(self._trainings.dataset.split("train"))
         before, now = (right_by_network(model, seen).mean() for model in (winner.model, average))
         said = (
             f"the average of {len(members)} trainings has {now:.1%} of {len(seen):,} training images right, one"
@@ -126,15 +118,15 @@ class Averaging:
             return
         judged = winner.judged._replace(averaged=len(members))
         make = copied(average, judged.screened.candidate.resolution)
-        answer, excess = deploy(judged, make, self._state, self._dataset, self._target, self._deadline)
+        answer, excess = deploy(judged, make, self.state, self._trainings.dataset, self._job.target, self._job.deadline)
         if answer is None:
             self._say(f"the average: in its final form {excess}, so that one training stays")
             return
-        self._state = msgspec.structs.replace(self._state, answer=answer, finished=False)
+        self.state = msgspec.structs.replace(self.state, answer=answer, finished=False)
 
-    def _say(self, text: str) -> None:
-        self._notify(text)
-        self._state = self._state.noted(text)
+    def _say(self, text: str, *, passing: bool = False) -> None:
+        self._job.notify(text)
+        self.state = self.state.noted(text, passing=passing)
 
 
 def averaged(members: Sequence[ModelFolder], folder: Path) -> ModelFolder:

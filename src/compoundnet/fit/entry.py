@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from compoundnet.base import CompoundNetError, Notify
+from compoundnet.base import CompoundNetError
 from compoundnet.base.units import format_duration
 from compoundnet.data import Dataset
 from compoundnet.fit.candidates import FLOAT, Candidate
+from compoundnet.fit.job import FitJob
 from compoundnet.fit.limits import SAFE
 from compoundnet.fit.race_plan import (
     ENTRANTS,
@@ -23,7 +24,6 @@ from compoundnet.fit.race_plan import (
     with_raise,
 )
 from compoundnet.fit.screen import Screened
-from compoundnet.fit.starts import StartingModels
 from compoundnet.fit.state import Fit
 from compoundnet.fit.trainings import HELD_OUT, LEAST_HELD_OUT, Trainings, held_out_alone, key
 from compoundnet.fit.ways import compare_ways, faster_way
@@ -44,59 +44,58 @@ class Entry:
     """Chooses the entrants of a race.
 
     Args:
-        dataset: The data.
-        starts: The models of the candidates.
-        seconds: The time for all of the fit.
-        workers: The number of fine-tunings at a time.
-        notify: Called with a line for each choice.
+        job: What the fit was asked for, with a limited time.
+        dataset: The data, without the images that cannot be read.
+        state: The state of the fit.
+
+    Attributes:
+        state: The state, with what was said, and with entrants in another way than that of the screen.
     """
 
-    def __init__(self, dataset: Dataset, starts: StartingModels, seconds: float, workers: int, notify: Notify) -> None:
-        self._dataset, self._starts, self._seconds, self._workers = dataset, starts, seconds, workers
-        self._notify = notify
+    def __init__(self, job: FitJob, dataset: Dataset, state: Fit) -> None:
+        self._job, self._dataset, self.state = job, dataset, state
 
-    def promising(self, state: Fit) -> list[Screened]:
-        """The candidates, each in the precision in which it ranks highest, in the order in which they would race.
+    def promising(self) -> list[Screened]:
+        """Return the candidates in the order in which they would race, each in the precision in which it ranks highest.
 
         What is close to the limit of latency may miss it in the end, when it has been trained. Where an accuracy
         suffices and a probe reaches it, only what is faster than that may be better.
         """
-        ranked = list({key(one.candidate): one for one in reversed(self._safe(state))}.values())[::-1]
+        state = self.state
+        ranked = list({key(one.candidate): one for one in reversed(self._safe())}.values())[::-1]
         close = len({key(one.candidate) for one in state.ranking}) - len(ranked)
         if close:
-            self._notify(
+            self._say(
                 f"{close} candidate{'s' * (close != 1)} within {1 - SAFE:.0%} of --max-latency"
                 f" {'are' if close != 1 else 'is'} not fine-tuned: the deployed file might miss it"
             )
         if self._few:
-            self._notify(
+            self._say(
                 f"{round(HELD_OUT * len(self._dataset.split('train')))} held-out training images are too few to choose"
                 " between fine-tuned candidates, so one is trained alone"
             )
         if len(ranked) > _MOST:
-            self._notify(f"of {len(ranked)} candidates that fit, the {_MOST} that rank highest may be fine-tuned")
+            self._say(f"of {len(ranked)} candidates that fit, the {_MOST} that rank highest may be fine-tuned")
         if state.limits.min_accuracy is not None:
-            ranked = self._faster_than_enough(state, ranked)
+            ranked = self._faster_than_enough(ranked)
         if not self._few or state.limits.min_accuracy is not None:
             return ranked[:_MOST]
         return largest_of_equal(ranked, len(self._dataset.split("train")))[:_MOST]
 
-    @staticmethod
-    def _faster_than_enough(state: Fit, ranked: list[Screened]) -> list[Screened]:
-        best, wanted = state.ranking[0], state.limits.min_accuracy
+    def _faster_than_enough(self, ranked: list[Screened]) -> list[Screened]:
+        best, wanted = self.state.ranking[0], self.state.limits.min_accuracy
         assert wanted is not None
         if (best.accuracy or 0.0) < wanted:
             return ranked
         faster = [one for one in ranked if (one.latency or 0.0) < (best.latency or 0.0)]
         if not faster:
-            raise NoRaceError(state, f"{best.candidate} reaches {wanted:.1%} as a probe, and nothing faster fits")
+            raise NoRaceError(self.state, f"{best.candidate} reaches {wanted:.1%} as a probe, and nothing faster fits")
         return faster
 
-    @staticmethod
-    def _safe(state: Fit) -> list[Screened]:
+    def _safe(self) -> list[Screened]:
         """What is not close to the limit of latency in the fastest way in which it may be deployed, or all that fits if
         nothing is."""
-        limit = state.limits.max_latency
+        state, limit = self.state, self.state.limits.max_latency
         if limit is None:
             return state.ranking
         # What is screened in float32 is deployed in another way if it misses the limit in that.
@@ -115,8 +114,8 @@ class Entry:
         """Whether the held-out images are too few to choose between candidates."""
         return HELD_OUT * len(self._dataset.split("train")) < LEAST_HELD_OUT
 
-    def planned(self, state: Fit, trainings: Trainings, promising: Sequence[Screened]) -> tuple[Fit, RacePlan]:
-        """The race of an earlier call, so that this one goes on with its trainings, or a new one.
+    def planned(self, trainings: Trainings, promising: Sequence[Screened]) -> RacePlan:
+        """Return the race of an earlier call, so that this one goes on with its trainings, or a new one.
 
         An entrant in another way than the screen's is timed in it before, since its latency was only predicted. If it
         is too slow, it may enter in a faster way, which is then among the candidates of the state.
@@ -124,58 +123,69 @@ class Entry:
         Raises:
             NoRaceError: There is no time for one, no candidate is fast enough, or the images are too few.
         """
-        by_key, before = {key(one.candidate): one for one in promising}, state.plan
-        if before is not None and state.goes_on(self._seconds) and {key(one) for one in before.entrants} <= set(by_key):
-            for candidate in before.entrants:  # one may have entered in a faster way than that of the screen
-                state = _with(state, _in_way(by_key[key(candidate)], candidate, state))
-            return state, before
-        costs = self._costs(state, trainings, promising)
-        if self._in_time(state, trainings, promising, costs) is None:
+        before = self._planned_before(promising)
+        if before is not None:
+            return before
+        costs = self._costs(trainings, promising)
+        if self._in_time(trainings, promising, costs) is None:
             # An estimate comes from about a second of timing, which other work on the machine only lengthens.
-            again = self._costs(state, trainings, promising)
+            again = self._costs(trainings, promising)
             costs = {one: min(cost, again[one]) for one, cost in costs.items()}
         timed: set[Candidate] = set()
         while promising:
-            plan = self._in_time(state, trainings, promising, costs)
+            plan = self._in_time(trainings, promising, costs)
             if plan is None:
                 least, left = min(costs[one.candidate] for one in promising), trainings.until - time.time()
                 raise NoRaceError(
-                    state,
+                    self.state,
                     f"fine-tuning would take at least {format_duration(min(LENGTHS) * least)}, and"
                     f" {format_duration(max(0.0, left))} are left of --time",
                 )
             entering = set(plan.entrants) - timed
-            predicted = [one for one in promising if one.candidate in entering and _is_predicted(one, state)]
+            predicted = [one for one in promising if one.candidate in entering and _is_predicted(one, self.state)]
             if not predicted:
-                return state, plan
+                return plan
             entrant = predicted[0]
             timed.add(entrant.candidate)
-            if self._is_fast(entrant, state, alone=len(promising) == 1):
+            if self._is_fast(entrant, alone=len(promising) == 1):
                 continue
-            faster = _in_faster_way(entrant, state)
+            faster = _in_faster_way(entrant, self.state)
             rest = [one for one in promising if one is not entrant]
             if faster is not None:
-                self._notify(f"{faster.candidate} is timed in its place")
+                self._say(f"{faster.candidate} is timed in its place")
                 costs[faster.candidate] = costs[entrant.candidate]
                 rest.insert(promising.index(entrant), faster)
-                state = _with(state, faster)
+                self.state = _with(self.state, faster)
             promising = rest
-        raise NoRaceError(state, "every candidate takes longer than --max-latency when it is timed in its precision")
+        raise NoRaceError(
+            self.state, "every candidate takes longer than --max-latency when it is timed in its precision"
+        )
 
-    @staticmethod
-    def _costs(state: Fit, trainings: Trainings, promising: Sequence[Screened]) -> dict[Candidate, float]:
+    def _planned_before(self, promising: Sequence[Screened]) -> RacePlan | None:
+        """The race of an earlier call, if this one goes on with it and all its candidates are still there."""
+        by_key, plan = {key(one.candidate): one for one in promising}, self.state.plan
+        seconds = self._job.seconds
+        if plan is None or seconds is None or not self.state.goes_on(seconds, self._job.seed):
+            return None
+        if not {key(one) for one in plan.entrants} <= set(by_key):
+            return None
+        for candidate in plan.entrants:  # one may have entered in a faster way than that of the screen
+            self.state = _with(self.state, _in_way(by_key[key(candidate)], candidate, self.state))
+        return plan
+
+    def _costs(self, trainings: Trainings, promising: Sequence[Screened]) -> dict[Candidate, float]:
         """About the seconds of the training of each candidate."""
         try:
             return dict(estimate_all(trainings, [one.candidate for one in promising]))
         except CompoundNetError as error:  # too few images to hold some out
-            raise NoRaceError(state, str(error)) from error
+            raise NoRaceError(self.state, str(error)) from error
 
     def _in_time(
-        self, state: Fit, trainings: Trainings, promising: Sequence[Screened], costs: Mapping[Candidate, float]
+        self, trainings: Trainings, promising: Sequence[Screened], costs: Mapping[Candidate, float]
     ) -> RacePlan | None:
         """The race that promises the most in the time that is left; None if there is none."""
         left, images = trainings.until - time.time(), len(self._dataset.split("train"))
-        if state.limits.min_accuracy is not None:  # their order alone counts
+        if self.state.limits.min_accuracy is not None:  # their order alone counts
             accuracies = [0.0] * len(promising)
         else:
             raised = with_raise(promising)
@@ -183,26 +193,31 @@ class Entry:
             accuracies = [raised[one.candidate] for one in promising]
         costed = [(one.candidate, costs[one.candidate]) for one in promising]
         most = 1 if self._few else ENTRANTS
-        return plan_in_time(costed, accuracies, left, self._workers, most, held_out_alone(images))
+        return plan_in_time(costed, accuracies, left, self._job.workers, most, held_out_alone(images))
 
-    def _is_fast(self, one: Screened, state: Fit, *, alone: bool) -> bool:
-        """Whether a candidate meets the limit of latency, timed in its way; not closely, unless none else is left."""
-        candidate, limit = one.candidate, state.limits.max_latency
+    def _is_fast(self, one: Screened, *, alone: bool) -> bool:
+        """Time a candidate in its way, say so, and return whether it meets the limit of latency: not closely, unless
+        none else is left."""
+        state, candidate, limit = self.state, one.candidate, self.state.limits.max_latency
         assert one.latency is not None and limit is not None
         way = (candidate.backend, candidate.precision)
-        model, side = self._starts(candidate), candidate.resolution
+        model, side = self._job.starts(candidate), candidate.resolution
         try:
             (ratio,) = compare_ways(model, side, self._dataset, state.format, state.threads, [way]).values()
         except CompoundNetError as error:
-            self._notify(f"{candidate} is not fine-tuned: {error}")
+            self._say(f"{candidate} is not fine-tuned: {error}")
             return False
         latency = one.latency / state.ratios[candidate.way] * ratio
         fast = latency <= (limit if alone else SAFE * limit)
-        self._notify(
+        self._say(
             f"{candidate} timed: {latency:.3g} ms, {ratio:.2f} times that of the screen"
             f"{'' if fast else ', so it is not fine-tuned'}"
         )
         return fast
+
+    def _say(self, text: str) -> None:
+        self._job.notify(text)
+        self.state = self.state.noted(text)
 
 
 def _is_predicted(one: Screened, state: Fit) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import os
 import shutil
 import time
@@ -22,11 +23,13 @@ from compoundnet.data.copies import copies_remark
 from compoundnet.data.names import some
 from compoundnet.fit.deployment import file_of
 from compoundnet.fit.images import identity_of, without
+from compoundnet.fit.job import Confirm, FitJob
 from compoundnet.fit.limits import Limits
 from compoundnet.fit.race import RungStudy, join_race
+from compoundnet.fit.race_run import trainings_of
 from compoundnet.fit.starts import StartingModels, is_from_scratch, open_models
-from compoundnet.fit.state import FIT_FILE, PASSING, Fit, fit_folder, read_fit, work_folder
-from compoundnet.fit.steps import Confirm, Steps, trainings_of
+from compoundnet.fit.state import FIT_FILE, Fit, fit_folder, read_fit, work_folder
+from compoundnet.fit.steps import Steps
 from compoundnet.fit.trainings import Trainings
 from compoundnet.fit.ways import check_format
 from compoundnet.models.folder import check_target
@@ -79,6 +82,7 @@ def fit(
             another process writes it, or a class has fewer than two images.
     """
     began, target, limits = time.monotonic(), Path(output), limits or Limits()
+    deadline = math.inf if seconds is None else time.time() + seconds
     threads = check_threads(threads)
     check_format(format)
     if seconds is not None and storage is not None:
@@ -101,11 +105,14 @@ def fit(
             state = _begin(new, target, work, anew=replace, notify=notify)
             for text in said:
                 notify(text)
-                state = state.noted(text)
+                state = state.noted(text, passing=True)
             starts = StartingModels(opened, dataset.split("train"), work / "inherited")
-            return Steps(
-                dataset, target, work, starts, began, seconds, workers, storage, seed, confirm, progress, notify
-            ).run(state)  # fmt: skip
+            job = FitJob(
+                dataset=dataset, target=target, identity=new.identity, starts=starts, began=began, seconds=seconds,
+                deadline=deadline, workers=workers, storage=storage, seed=seed, confirm=confirm, progress=progress,
+                notify=notify,
+            )  # fmt: skip
+            return Steps(job).run(state)
     except Timeout as error:
         raise CompoundNetError(f"another process writes {target}; wait for it, or give another output (-o)") from error
     except CompoundNetError:
@@ -191,7 +198,7 @@ def _begin(new: Fit, target: Path, work: Path, *, anew: bool, notify: Notify) ->
         notify(f"{error}; starting anew")
         return new
     if (before.identity, before.processor, before.threads) != (new.identity, new.processor, new.threads):
-        notify(f"{folder} holds results of other images, or of another machine; starting anew")
+        notify(f"{folder} holds results of other images, of another machine or number of threads; starting anew")
         return new
     if before.format != new.format:
         notify(f"{folder} holds latencies in the format {before.format}; candidates are timed anew")
@@ -203,7 +210,7 @@ def _begin(new: Fit, target: Path, work: Path, *, anew: bool, notify: Notify) ->
         return new
     kept = tuple(one for one in before.screened if one.accuracy is not None)
     if kept:
-        notify(f"going on: {len(kept)} candidates are screened already")
+        notify(f"going on: {len(kept)} candidate{' is' if len(kept) == 1 else 's are'} screened already")
     answer = before.answer
     if answer is not None and answer.candidate.model not in new.weights:
         notify(f"the answer of before is left out: {answer.candidate.model} is not among the models now")
@@ -217,6 +224,6 @@ def _begin(new: Fit, target: Path, work: Path, *, anew: bool, notify: Notify) ->
         return new
     return msgspec.structs.replace(
         new, answer=msgspec.structs.replace(answer, model=str(target), file=str(file)), finished=before.finished,
-        plan=before.plan, seconds=before.seconds, rungs=before.rungs,
-        notes=tuple(note for note in before.notes if not any(text in note for text in PASSING)),
+        plan=before.plan, seconds=before.seconds, seed=before.seed, rungs=before.rungs,
+        notes=tuple(note for note in before.notes if note not in before.passing),
     )  # fmt: skip

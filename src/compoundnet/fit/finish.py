@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from compoundnet.base import CompoundNetError, Notify
+from compoundnet.base import CompoundNetError
 from compoundnet.base.units import format_duration
-from compoundnet.data import Dataset, Split
+from compoundnet.data import Split
 from compoundnet.fit.candidates import FLOAT, Candidate, in_fitting_precision, measured, resolutions_of
 from compoundnet.fit.deployment import copied, deploy
 from compoundnet.fit.forms import Judged
-from compoundnet.fit.held_out import HeldOutComparison, at_resolution, right_by_network
+from compoundnet.fit.held_out import HeldOutComparison, at_resolution, is_ahead, right_by_network
 from compoundnet.fit.in_time import reason_of
+from compoundnet.fit.job import FitJob
 from compoundnet.fit.race_plan import LONGEST, PLANNED, WRITING, epoch_by, length_on_all
 from compoundnet.fit.raising import raise_resolution
 from compoundnet.fit.screen import Screened, probe_of
-from compoundnet.fit.starts import StartingModels
 from compoundnet.fit.state import Fit, HeldOut
 from compoundnet.fit.trainings import LEAST_HELD_OUT, Lesson, Trainings, key
 from compoundnet.models import ModelFolder, read_folder
@@ -60,124 +59,108 @@ class Finish:
     """Makes the answer of the winners of a race.
 
     Args:
+        job: What the fit was asked for.
         state: The state of the fit, with the answer of a probe.
-        dataset: The data.
         trainings: The trainings.
-        starts: The models of the candidates.
-        target: The model folder of the answer.
         seconds: The time that each candidate's training of the usual length takes, as estimated.
-        deadline: The time, by `time.time`, at which an answer is wanted.
-        notify: Called with a line for each choice.
 
     Attributes:
+        state: The state, with the answer and with what was said.
         winner: After `run`, the network that is the answer, if it was trained on all images.
     """
 
-    def __init__(
-        self,
-        state: Fit,
-        dataset: Dataset,
-        trainings: Trainings,
-        starts: StartingModels,
-        target: Path,
-        seconds: dict[Candidate, float],
-        deadline: float,
-        notify: Notify,
-    ) -> None:
-        self._state, self._dataset, self._trainings, self._starts = state, dataset, trainings, starts
-        self._target, self._seconds, self._deadline, self._notify = target, seconds, deadline, notify
+    def __init__(self, job: FitJob, state: Fit, trainings: Trainings, seconds: Mapping[Candidate, float]) -> None:
+        self._job, self.state, self._trainings, self._seconds = job, state, trainings, seconds
+        self._dataset = trainings.dataset
         self.winner: Winner | None = None
 
-    def run(self, winners: Sequence[Candidate]) -> Fit:
-        """Return the state with the answer: of the first winner that meets the budget in its final form and is not
-        worse than the probe; otherwise with that of before.
+    def run(self, winners: Sequence[Candidate]) -> None:
+        """Make the answer of the first winner that meets the budget in its final form and is not worse than the probe;
+        the answer of before stays if there is none.
 
         Raises:
             TimeIsUpError: The time was up before a winner was trained.
             InterruptedRunError: This process was asked to stop.
         """
         for candidate in winners:
-            if not self._is_too_large(candidate):
-                break
-        return self._state
+            if self._is_settled(candidate):
+                return
 
-    def _is_too_large(self, candidate: Candidate) -> bool:
-        """Train a winner to the end, decide, and deploy it; return whether its final form misses the budget."""
-        model = self._trainings.finish(candidate, self._say)
-        task = self._trainings.task(candidate)
+    def _is_settled(self, candidate: Candidate) -> bool:
+        """Finish a winner, and return whether the answer is settled: not if it misses the budget in its final form."""
+        model, task = self._trainings.finish(candidate, self._say), self._trainings.task(candidate)
         assert task.held is not None
         found = HeldOutComparison(right_by_network(model, task.held), self._right_by_probe(task))
         held = HeldOut(float(found.tuned.mean()), float(found.probed.mean()), len(task.held))
-        said = f"{candidate}, fine-tuned: {held.accuracy:.1%} of {held.images:,} held-out training images right"
-        if self._is_cheaper_probe(held) or not found.better(self._epochs_on_all(candidate) is not None):
-            self._say(f"{said}, the probe {held.probe:.1%}, so {self._state.standing} stays")
-            return False
-        self._say(f"{said}, the probe {held.probe:.1%}")
-        taught: _Taught | None = None
-        stopped = False
-        try:
-            taught = self._taught(candidate, model, task, found.tuned, held)
-        except InterruptedRunError:
-            stopped = True
-            self._say("distillation was stopped, and is left out; the same command goes on")
-        except CompoundNetError as error:
-            self._say(f"distillation: {reason_of(error)}; it is left out")
+        if self._probe_stays(candidate, found, held):
+            return True
+        taught, stopped = self._taught(candidate, model, task, found.tuned, held)
         if taught is not None:
             model, held = taught.student, taught.held
         judged = self._at_best_resolution(candidate, model, task.held, held)
-        if self._is_worse(judged):
-            return False
-        on_all, lesson = None, None if taught is None else taught.lesson
-        try:
-            if not stopped:
-                on_all = self._on_all(candidate, model, lesson, said=self._is_answer(judged._replace(on_all=True)))
-        except InterruptedRunError:
-            self._say(
-                "training on all images was stopped; the network that was trained on the others is the answer, and the"
-                " same command goes on"
-            )
-        except CompoundNetError as error:
-            self._say(
-                f"training on all images: {reason_of(error)}; the network that was trained on the others is the answer"
-            )
+        if self._earlier_stays(judged):
+            return True
+        lesson = None if taught is None else taught.lesson
+        on_all = None if stopped else self._on_all(candidate, model, lesson, judged)
         judged = judged._replace(on_all=on_all is not None)
         judged, final = judged._replace(instead=max(judged.instead, self._of_probe(judged))), on_all or model
         deployed = self._deployed(judged, final) or self._deployed_lower(judged, candidate, model, final)
         if deployed is None:
             self._say(f"{candidate}: the next takes its place")
-            return True
+            return False
         if on_all is not None:
             self.winner = Winner(candidate, deployed, on_all, lesson)
-        return False
+        return True
 
-    def _is_cheaper_probe(self, held: HeldOut) -> bool:
-        """Whether a probe reaches the accuracy that suffices, and the network, which is faster, does not."""
-        enough, best = self._state.limits.min_accuracy, self._state.ranking[0]
-        return enough is not None and (best.accuracy or 0.0) >= enough > held.accuracy
+    def _probe_stays(self, candidate: Candidate, found: HeldOutComparison, held: HeldOut) -> bool:
+        """Compare a network with the probe on the held-out images, say so, and return whether it is not taken."""
+        if self._suffices(held.accuracy):  # and it is faster than a probe that suffices too
+            stays = False
+        else:
+            stays = self._is_enough_by_probe(held) or not found.better(self._epochs_on_all(candidate) is not None)
+        self._say(
+            f"{candidate}, fine-tuned: {held.accuracy:.1%} of {held.images:,} held-out training images right, the probe"
+            f" {held.probe:.1%}{f', so {self.state.standing} stays' if stays else ''}"
+        )
+        return stays
 
-    def _is_worse(self, judged: Judged) -> bool:
-        """Whether the answer of an earlier race has more of the held-out images right than a network, which is said."""
-        answer, found = self._state.answer, judged.held_out
+    def _suffices(self, accuracy: float) -> bool:
+        """Whether an accuracy was asked for, and this reaches it."""
+        enough = self.state.limits.min_accuracy
+        return enough is not None and accuracy >= enough
+
+    def _is_enough_by_probe(self, held: HeldOut) -> bool:
+        """Whether a probe has the accuracy that suffices, cross-validated or of the held-out images."""
+        return self._suffices(max(held.probe, self.state.ranking[0].accuracy or 0.0))
+
+    def _earlier_stays(self, judged: Judged) -> bool:
+        """Return whether the answer of an earlier race is better than a network, and say so."""
+        answer, found, network = self.state.answer, judged.held_out, judged.screened
         if answer is None or answer.held_out is None or found is None:
             return False
-        if self._state.limits.min_accuracy is not None or answer.held_out.accuracy <= found.accuracy:
-            return False
-        self._say(
-            f"{self._state.standing} stays: {answer.candidate} has {answer.held_out.accuracy:.1%} of the held-out"
-            f" images right, {judged.screened.candidate} {found.accuracy:.1%}"
-        )
-        return True
+        before, now = (self._suffices(held.accuracy) for held in (answer.held_out, found))
+        if before and now and key(answer.candidate) != key(network.candidate):
+            stays = network.latency is None or answer.latency <= network.latency
+        else:
+            stays = before > now or (before == now and is_ahead(answer.held_out, found))
+        if stays:
+            self._say(
+                f"{self.state.standing} stays: {answer.candidate} has {answer.held_out.accuracy:.1%} of"
+                f" {answer.held_out.images:,} held-out images right, {network.candidate} {found.accuracy:.1%} of"
+                f" {found.images:,}"
+            )
+        return stays
 
     def _at_best_resolution(self, candidate: Candidate, model: ModelFolder, held: Split, found: HeldOut) -> Judged:
         """How a network is judged, at the resolution that is best for it."""
-        (one,) = (one for one in self._state.screened if one.candidate == candidate)
+        (one,) = (one for one in self.state.screened if one.candidate == candidate)
         judged = Judged(one, held, fine_tuned=True, held_out=found)
-        if time.time() > self._deadline:
-            self._say("the time is up, so no higher resolution is tried")
+        if time.time() > self._job.deadline:
+            self._say("the time is up, so no higher resolution is tried", passing=True)
             return judged
-        base = self._starts.opened[candidate.model].network
+        base = self._job.starts.opened[candidate.model].network
         judges = judged.judges(self._dataset.split("train"))
-        raised = raise_resolution(one, model, base, held, judges, self._state, self._say)
+        raised = raise_resolution(one, model, base, held, judges, self.state, self._say)
         if raised is None:
             return judged
         # If it is too slow there in float32, int8 must not cost more than the resolution gains.
@@ -190,13 +173,15 @@ class Finish:
 
         That of the probe, which is in float32, less its standard error. A network that was trained on all images, or a
         probe that would lose in a reduced precision too, leaves the probe in its place only if it is worse than its
-        95 % interval.
+        95 % interval. No more than what was asked for, if the network has that.
         """
-        found = judged.held_out
+        found, enough = judged.held_out, self.state.limits.min_accuracy
         assert found is not None
-        if not judged.on_all and self._state.ranking[0].candidate.precision == FLOAT:
-            return found.probe - math.sqrt(found.probe * (1 - found.probe) / found.images)
-        return wilson(round(found.probe * found.images), found.images).low
+        if not judged.on_all and self.state.ranking[0].candidate.precision == FLOAT:
+            least = found.probe - math.sqrt(found.probe * (1 - found.probe) / found.images)
+        else:
+            least = wilson(round(found.probe * found.images), found.images).low
+        return min(least, enough) if enough is not None and self._suffices(found.accuracy) else least
 
     def _deployed(self, judged: Judged, model: ModelFolder) -> Judged | None:
         """Deploy a network, and return what it was deployed as; None if its final form misses the budget."""
@@ -204,11 +189,11 @@ class Finish:
             return judged  # of an earlier call
         candidate = judged.screened.candidate
         make = copied(model, candidate.resolution)
-        answer, excess = deploy(judged, make, self._state, self._dataset, self._target, self._deadline)
+        answer, excess = deploy(judged, make, self.state, self._dataset, self._job.target, self._job.deadline)
         if answer is None:
             self._say(f"{candidate} is fine-tuned, but in its final form {excess}")
             return None
-        self._state = msgspec.structs.replace(self._state, answer=answer, finished=False)
+        self.state = msgspec.structs.replace(self.state, answer=answer, finished=False)
         return judged
 
     def _deployed_lower(
@@ -218,17 +203,18 @@ class Finish:
         the held-out images are right there than with the probe. `model` has not seen these, `final` may have."""
         candidate, found, tried = missed.screened.candidate, missed.held_out, False
         assert found is not None
-        if self._state.limits.max_latency is None:
+        if self.state.limits.max_latency is None:
             return None  # no resolution makes a file smaller
         for one in self._lower(missed.screened):
-            if tried and time.time() > self._deadline:
-                self._say(f"the time is up, so {candidate} is not tried at still lower resolutions")
+            if tried and time.time() > self._job.deadline:
+                self._say(f"the time is up, so {candidate} is not tried at still lower resolutions", passing=True)
                 return None
             tried = True
             side = one.candidate.resolution
             right = right_by_network(at_resolution(model, side), missed.held)
             said = f"trained at {trained.resolution} px, at {side} px {right.mean():.1%} of the held-out images right"
-            if side < trained.resolution and right.mean() <= found.probe:  # at its own it was taken
+            worse = right.mean() <= found.probe and not self._suffices(float(right.mean()))
+            if side < trained.resolution and worse:  # at its own it was taken
                 self._say(f"{said}, the probe {found.probe:.1%}, so it is not taken")
                 return None
             self._say(f"{said}, the probe {found.probe:.1%}")
@@ -242,25 +228,38 @@ class Finish:
     def _lower(self, missed: Screened) -> list[Screened]:
         """A candidate at lower resolutions, the highest first, in the precision of the screen or in any that fits."""
         candidate, classes = missed.candidate, len(self._dataset.classes)
-        base = self._starts.opened[candidate.model]
-        known = {(one.candidate.shape, one.candidate.resolution): one for one in self._state.ranking}
+        base = self._job.starts.opened[candidate.model]
+        known = {(one.candidate.shape, one.candidate.resolution): one for one in self.state.ranking}
 
         def at(side: int) -> Screened:
             own = measured(candidate.model, base.network, side, classes, candidate.width, candidate.depth)
-            return Screened(in_fitting_precision(own, self._state.limits), accuracy=missed.accuracy)
+            return Screened(in_fitting_precision(own, self.state.limits), accuracy=missed.accuracy)
 
         lower = [side for side in resolutions_of(base) if side < candidate.resolution]
         return [known.get((candidate.shape, side)) or at(side) for side in reversed(lower)]
 
     def _is_answer(self, judged: Judged) -> bool:
         """Whether the answer so far is this network, in whatever precision, trained as now."""
-        answer = self._state.answer
+        answer = self.state.answer
         if answer is None:
             return False
         now = (key(judged.screened.candidate), judged.held_out, judged.on_all)
         return (key(answer.candidate), answer.held_out, answer.on_all) == now
 
     def _taught(
+        self, candidate: Candidate, model: ModelFolder, task: Task, right: NDArray[np.bool_], held: HeldOut
+    ) -> tuple[_Taught | None, bool]:
+        """The winner taught by a better model, if that helps, and whether this process was asked to stop meanwhile."""
+        try:
+            return self._distilled(candidate, model, task, right, held), False
+        except InterruptedRunError:
+            self._say("distillation was stopped, and is left out; the same command goes on", passing=True)
+            return None, True
+        except CompoundNetError as error:
+            self._say(f"distillation: {reason_of(error)}; it is left out", passing=True)
+            return None, False
+
+    def _distilled(
         self, candidate: Candidate, model: ModelFolder, task: Task, right: NDArray[np.bool_], held: HeldOut
     ) -> _Taught | None:
         """Train the winner further with a teacher, if there is one and time, and take it if it is better."""
@@ -278,7 +277,8 @@ class Finish:
         if needed > left:
             self._say(
                 f"no distillation from {teacher.candidate}: with training on all images, it would take about"
-                f" {format_duration(needed)}, and {format_duration(left)} are left"
+                f" {format_duration(needed)}, and {format_duration(left)} are left",
+                passing=True,
             )
             return None
         try:
@@ -303,9 +303,9 @@ class Finish:
 
     def _teacher(self, candidate: Candidate) -> Screened | None:
         """The most accurate probe that was judged, in or beyond the budget, if it is better than the winner's."""
-        judged = [one for one in self._state.screened if one.accuracy is not None and not one.candidate.scaled]
+        judged = [one for one in self.state.screened if one.accuracy is not None and not one.candidate.scaled]
         best = max(judged, key=lambda one: one.accuracy or 0.0, default=None)
-        own = next(one.accuracy or 0.0 for one in self._state.screened if one.candidate == candidate)
+        own = next(one.accuracy or 0.0 for one in self.state.screened if one.candidate == candidate)
         if best is None or (best.accuracy or 0.0) <= own or best.candidate == candidate:
             return None
         return best
@@ -317,19 +317,38 @@ class Finish:
         if place.exists():
             return read_folder(place)
         dataset = msgspec.structs.replace(self._dataset, splits={"train": others})
-        return train(probe_of(teacher, dataset, self._starts(teacher)), place, loggers=[]).model
+        return train(probe_of(teacher, dataset, self._job.starts(teacher)), place, loggers=[]).model
 
     def _on_all(
-        self, candidate: Candidate, model: ModelFolder, lesson: Lesson | None, *, said: bool
+        self, candidate: Candidate, model: ModelFolder, lesson: Lesson | None, judged: Judged
     ) -> ModelFolder | None:
-        """Train the network further on all images, for as long as there is time for. `said`: by an earlier call."""
+        """The network trained further on all images, for as long as there is time for; None if it was not."""
+        try:
+            return self._trained_on_all(candidate, model, lesson, judged)
+        except InterruptedRunError:
+            self._say(
+                "training on all images was stopped; the network that was trained on the others is the answer, and the"
+                " same command goes on",
+                passing=True,
+            )
+        except CompoundNetError as error:
+            self._say(
+                f"training on all images: {reason_of(error)}; the network that was trained on the others is the answer",
+                passing=True,
+            )
+        return None
+
+    def _trained_on_all(
+        self, candidate: Candidate, model: ModelFolder, lesson: Lesson | None, judged: Judged
+    ) -> ModelFolder | None:
         epochs = self._trainings.begun_on_all(candidate, lesson) or self._epochs_on_all(candidate)
         if epochs is None:
             self._say(
-                f"{format_duration(self._left)} are left, too short to go on with all images, the held-out ones too"
+                f"{format_duration(self._left)} are left, too short to go on with all images, the held-out ones too",
+                passing=True,
             )
             return None
-        if not said:
+        if not self._is_answer(judged._replace(on_all=True)):  # of an earlier call, which said so
             self._say(f"going on with all images, the held-out ones too, for {epochs} epochs")
         return self._trainings.on_all(candidate, model, epochs, self._say, lesson)
 
@@ -344,8 +363,8 @@ class Finish:
 
     def _right_by_probe(self, task: Task) -> NDArray[np.bool_]:
         """Of the held-out images, which the best probe gets right that is fitted to the others."""
-        best = self._state.ranking[0].candidate
-        probe = probe_of(best, self._dataset, self._starts(best))
+        best = self.state.ranking[0].candidate
+        probe = probe_of(best, self._dataset, self._job.starts(best))
         assert probe.start is not None and probe.recipe.balance != "auto" and task.held is not None
         rows, others = (
             features(probe.start, split, preprocess=probe.preprocess, max_bad=probe.recipe.max_bad)
@@ -371,6 +390,6 @@ class Finish:
         )
         return np.asarray(known[found.logits(others).argmax(axis=1)] == task.held.labels)
 
-    def _say(self, text: str) -> None:
-        self._notify(text)
-        self._state = self._state.noted(text)
+    def _say(self, text: str, *, passing: bool = False) -> None:
+        self._job.notify(text)
+        self.state = self.state.noted(text, passing=passing)

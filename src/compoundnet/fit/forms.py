@@ -90,7 +90,8 @@ class Form(NamedTuple):
     @property
     def kept(self) -> str:
         """These layers in words, if there are any."""
-        return f" with {self.float32_layers} layers in float32" if self.float32_layers else ""
+        count = self.float32_layers
+        return f" with {count} layer{'s' * (count != 1)} in float32" if count else ""
 
 
 class Forms:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from compoundnet.data import Dataset, Split
+from compoundnet.fit.state import HeldOut
 from compoundnet.models import ModelFolder
 from compoundnet.train import SingleLabelReport, evaluate
 
@@ -38,6 +39,15 @@ class HeldOutComparison(NamedTuple):
         if not on_all:
             return only_probe - only_tuned <= _ERRORS * math.sqrt(only_probe + only_tuned)
         return bool(stats.binomtest(only_probe, only_probe + only_tuned).pvalue > 1 - _CONFIDENCE)
+
+
+def is_ahead(one: HeldOut, other: HeldOut) -> bool:
+    """Return whether one network has more of the held-out images right than another; of other images, by more than one
+    standard error of the difference."""
+    if one.images == other.images:
+        return one.accuracy > other.accuracy
+    variance = sum(held.accuracy * (1 - held.accuracy) / held.images for held in (one, other))
+    return one.accuracy - other.accuracy > _ERRORS * math.sqrt(variance)
 
 
 def right_by_network(model: ModelFolder, images: Split) -> NDArray[np.bool_]:

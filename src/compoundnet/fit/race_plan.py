@@ -12,7 +12,7 @@ import numpy as np
 from compoundnet.base.units import format_duration
 from compoundnet.fit.candidates import HIGHEST, Candidate
 from compoundnet.fit.screen import Screened
-from compoundnet.fit.trainings import EPOCHS, HELD_OUT, Trainings
+from compoundnet.fit.trainings import EPOCHS, HELD_OUT, Trainings, key
 
 # The part of a rung that goes on, and the epochs of the first rung at the least: the first epoch of a fine-tuning
 # trains the classifier alone.
@@ -110,7 +110,7 @@ def plan_race(
     entrants = [(candidate, cost) for candidate, cost in costs if length * cost + 2 * _START <= available][:count]
     if len(entrants) < count:
         return None
-    rungs = _rungs(count)
+    rungs = _rungs(count, length)
     candidates, whole = zip(*entrants, strict=True)
     total, done = 0.0, 0.0
     for many, part in rungs:
@@ -142,14 +142,12 @@ def length_on_all(cost: float, held_out: float, left: float) -> float | None:
     return length if length >= _SHORTEST else None
 
 
-def _rungs(count: int) -> tuple[tuple[int, float], ...]:
+def _rungs(count: int, length: float) -> tuple[tuple[int, float], ...]:
     counts = [count]
     while counts[-1] > 1:
         counts.append(-(-counts[-1] // _REDUCTION))
-    last = len(counts) - 1
-    return tuple(
-        (many, max(LEAST_EPOCHS / EPOCHS, float(_REDUCTION) ** (place - last))) for place, many in enumerate(counts)
-    )
+    last, least = len(counts) - 1, LEAST_EPOCHS / round(length * EPOCHS)
+    return tuple((many, min(1.0, max(least, float(_REDUCTION) ** (place - last)))) for place, many in enumerate(counts))
 
 
 def plan_in_time(
@@ -285,12 +283,14 @@ def equals_by_size(scores: Mapping[Candidate, float], images: int) -> tuple[list
 
 
 def estimate_all(trainings: Trainings, entrants: Sequence[Candidate]) -> list[tuple[Candidate, float]]:
-    """Return about how many seconds each training takes: measured once for each model, the others in proportion."""
-    rates: dict[str, float] = {}
+    """Return about how many seconds each training takes: measured once for each model, and once more for its candidates
+    that are trained throughout; the others in proportion."""
+    rates: dict[tuple[str, bool], float] = {}
     found = []
     for candidate in entrants:
         whole = candidate.macs * trainings.usual(candidate)
-        if candidate.model not in rates:
-            rates[candidate.model] = trainings.estimate(candidate) / whole
-        found.append((candidate, rates[candidate.model] * whole))
+        alike = (candidate.model, key(candidate) in trainings.fresh)
+        if alike not in rates:
+            rates[alike] = trainings.estimate(candidate) / whole
+        found.append((candidate, rates[alike] * whole))
     return found

@@ -9,8 +9,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 import numpy as np
 
-from compoundnet.base import CompoundNetError, Notify, Progress
-from compoundnet.data import Dataset
+from compoundnet.base import CompoundNetError
 from compoundnet.fit.candidates import (
     FLOAT,
     Candidate,
@@ -22,8 +21,8 @@ from compoundnet.fit.candidates import (
     wide_enough,
 )
 from compoundnet.fit.images import left_out, without
+from compoundnet.fit.job import FitJob
 from compoundnet.fit.screen import Screened, screen
-from compoundnet.fit.starts import StartingModels
 from compoundnet.fit.state import Fit
 from compoundnet.fit.ways import SCREENED, compare_ways, faster_way, other_ways
 
@@ -43,16 +42,13 @@ class ScreenRun:
     """Screens candidates.
 
     Args:
+        job: What the fit was asked for.
         state: The state of the fit.
-        dataset: The data.
-        starts: The models of the candidates.
         chosen: The resolution that training would choose for each model.
         until: The time, by `time.monotonic`, after which no further candidate is screened once there is an answer;
             None: all are.
         first: Called with the state and each candidate that fits, until it returns a state with a first answer.
         keep: Called with the state after each candidate.
-        progress: Called with the number of images whose features are computed.
-        notify: Called with a line for each candidate.
 
     Attributes:
         stopped: Whether Ctrl-C ended the screen, after something fitted.
@@ -60,20 +56,17 @@ class ScreenRun:
 
     def __init__(
         self,
+        job: FitJob,
         state: Fit,
-        dataset: Dataset,
-        starts: StartingModels,
         chosen: Mapping[str, int],
         until: float | None,
         first: Callable[[Fit, Screened], Fit],
         keep: Callable[[Fit], object],
-        progress: Progress,
-        notify: Notify,
     ) -> None:
-        self._state, self._starts, self._chosen = state, starts, chosen
-        self._dataset = without(dataset, state.unreadable)
+        self._state, self._starts, self._chosen = state, job.starts, chosen
+        self._dataset = without(job.dataset, state.unreadable)
         self._until, self._first, self._keep = until, first, keep
-        self._progress, self._notify = progress, notify
+        self._progress, self._notify = job.progress, job.notify
         self._known = {one.candidate: one for one in state.screened if one.accuracy is not None}
         self._found: list[Screened] = []
         # For each shape of a model the multiply-adds that were timed in float32, with the milliseconds.
@@ -120,7 +113,8 @@ class ScreenRun:
             self._raise_too_slow()
         self._found += self._beyond(over)
         if self._left:
-            self._notify(f"{self._left} candidates are not screened; the same command goes on")
+            one = self._left == 1
+            self._notify(f"{self._left} candidate{' is' if one else 's are'} not screened; the same command goes on")
         return self._updated()
 
     def _next(self, candidates: list[Candidate]) -> Candidate:
@@ -221,9 +215,10 @@ class ScreenRun:
         middle, slow = _BETWEEN * limit, self._slow(candidates, limit)
         candidates.clear()
         for candidate, latency in slow.items():
-            if self._time_is_up and not owed:
-                break
             if not self._state.ratios and other_ways(self._state.format):
+                if self._time_is_up:  # which of them another way makes fast enough is not known
+                    self._left += len(slow)
+                    break
                 self._compare(min(slow, key=lambda one: abs(math.log(slow[one] / middle))))
                 owed = not self.stopped  # one candidate, or comparing was for nothing
             as_screened = latency / self._state.ratios.get(candidate.way, 1.0)

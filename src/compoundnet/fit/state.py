@@ -15,13 +15,6 @@ from compoundnet.fit.screen import Screened
 from compoundnet.train import Result
 
 FIT_FILE = "fit.json"
-# How the note begins that says why there is no better answer.
-STAYS = "the answer is"
-# What is in the notes that are of one call alone, on its time and its end: the next has its own.
-PASSING = (
-    STAYS, "the time is up", "are left, too short", "of --time are left over", "the same command", "there is no time",
-    "without --time", "is not reached", "the race is kept at", "; it is left out", "the others is the answer",
-)  # fmt: skip
 
 
 class HeldOut(msgspec.Struct, frozen=True):
@@ -133,7 +126,7 @@ class Answer(msgspec.Struct, frozen=True):
         if self.averaged > 1:
             how += f", {self.averaged} trainings averaged"
         if self.float32_layers:
-            how += f", {self.float32_layers} layers in float32"
+            how += f", {self.float32_layers} layer{'s' * (self.float32_layers != 1)} in float32"
         judged = f"{self.cross_validated:.1%} cross-validated, "
         if self.held_out is not None:
             judged = f"{self.held_out.accuracy:.1%} of {self.held_out.images:,} held-out training images, "
@@ -181,10 +174,12 @@ class Fit(msgspec.Struct, frozen=True):
         left: The number of candidates that were not screened.
         plan: The race that was planned; None before that.
         seconds: The time that it was planned for.
+        seed: The seed that it was planned with.
         rungs: The rungs that are finished.
         answer: The answer so far; None before the first.
         finished: Whether the answer was judged on the test images, if there are any.
         notes: What the user was told about choices.
+        passing: Those of the notes that are of one call alone, such as those on its time: the next has its own.
         made_at: Date and time, ISO 8601.
         version: Of compoundnet.
     """
@@ -204,10 +199,12 @@ class Fit(msgspec.Struct, frozen=True):
     left: int = 0
     plan: RacePlan | None = None
     seconds: float = 0.0
+    seed: int = 0
     rungs: tuple[Rung, ...] = ()
     answer: Answer | None = None
     finished: bool = False
     notes: tuple[str, ...] = ()
+    passing: tuple[str, ...] = ()
     made_at: str = ""
     version: str = ""
 
@@ -229,18 +226,21 @@ class Fit(msgspec.Struct, frozen=True):
         tuned = self.answer is not None and self.answer.fine_tuned
         return "the fine-tuned network of before" if tuned else "the probe"
 
-    def goes_on(self, seconds: float) -> bool:
-        """Return whether a call with so much time goes on with the race that was planned, if its candidates are still
-        there."""
-        if self.plan is None:
+    def goes_on(self, seconds: float, seed: int) -> bool:
+        """Return whether a call with so much time, and a seed, goes on with the race that was planned, if its
+        candidates are still there."""
+        if self.plan is None or self.seed != seed:
             return False
         if seconds < self.seconds:  # it may not end in this time, unless it has ended
             return self.answer is not None and self.answer.fine_tuned
         return seconds == self.seconds
 
-    def noted(self, text: str) -> Fit:
-        """Return this state with one more note."""
-        return self if text in self.notes else msgspec.structs.replace(self, notes=(*self.notes, text))
+    def noted(self, text: str, *, passing: bool = False) -> Fit:
+        """Return this state with one more note; `passing` if it is of this call alone."""
+        if text in self.notes:
+            return self
+        kept = (*self.passing, text) if passing else self.passing
+        return msgspec.structs.replace(self, notes=(*self.notes, text), passing=kept)
 
 
 def fit_folder(target: Path) -> Path:

@@ -1,0 +1,181 @@
+"""The race of a fit and what follows from it: its plan, its trainings, and the winner that becomes the answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import msgspec
+
+from compoundnet.base import CompoundNetError
+from compoundnet.base.machine import default_threads
+from compoundnet.base.units import format_duration
+from compoundnet.data import Dataset
+from compoundnet.fit.averaging import Averaging
+from compoundnet.fit.candidates import Candidate
+from compoundnet.fit.entry import Entry, NoRaceError
+from compoundnet.fit.finish import Finish
+from compoundnet.fit.images import without
+from compoundnet.fit.in_time import TimeIsUpError, reason_of
+from compoundnet.fit.job import FitJob
+from compoundnet.fit.race import fresh_keys, run_race
+from compoundnet.fit.race_plan import RacePlan, cheaper_first, larger_first
+from compoundnet.fit.starts import StartingModels, is_from_scratch
+from compoundnet.fit.state import Fit, Rung
+from compoundnet.fit.trainings import FEW_IMAGES, Trainings, key
+from compoundnet.train import InterruptedRunError
+from compoundnet.trials.database import without_password
+
+
+def trainings_of(
+    dataset: Dataset,
+    folder: Path,
+    starts: StartingModels,
+    candidates: Sequence[Candidate],
+    workers: int,
+    until: float,
+    seed: int = 0,
+) -> Trainings:
+    """Return the fine-tunings of candidates, kept in the `work_folder` of a fit."""
+    fresh = fresh_keys(candidates, lambda one: is_from_scratch(starts.opened[one.model]))
+    models = {key(one): starts(one) for one in candidates}
+    each = max(1, default_threads() // workers)
+    return Trainings(dataset, folder / "trainings", models, fresh, each, until, seed)
+
+
+class RaceRun:
+    """Fine-tunes candidates in a race, and makes its winner the answer.
+
+    Args:
+        job: What the fit was asked for, with a limited time.
+        state: The state of the fit, with the answer of a probe.
+        keep: Called with the state where a kill would lose something; `report`: also the report is written.
+    """
+
+    def __init__(self, job: FitJob, state: Fit, keep: Callable[..., object]) -> None:
+        self._job, self._state, self._keep = job, state, keep
+
+    def run(self, until: float) -> Fit:
+        """Return the state with the answer of a fine-tuned network, or with that of before if it is no better.
+
+        Args:
+            until: The time, by `time.time`, at which trainings end.
+
+        Raises:
+            NoRaceError: There is no fine-tuned network; the error says why, and has the state so far.
+        """
+        if time.time() >= until:
+            raise NoRaceError(self._state, "the time is up")
+        try:
+            self._race(until)
+        except (CompoundNetError, KeyboardInterrupt) as error:  # whatever it is, there is an answer
+            raise NoRaceError(self._state, _why_none(error)) from error
+        return self._state
+
+    def _race(self, until: float) -> None:
+        job, dataset = self._job, without(self._job.dataset, self._state.unreadable)
+        plan, trainings = self._planned(dataset, until)
+        rungs: list[Rung] = []
+
+        def done(rung: Rung) -> None:
+            rungs.append(rung)
+            self._state = msgspec.structs.replace(self._state, rungs=tuple(rungs))
+            if len(rungs) == len(plan.rungs) and rung.epochs < rung.of:
+                text = f"epochs took longer than planned: {rung.epochs:.3g} of {rung.of} were trained"
+                self._state = self._state.noted(text)
+            self._keep(self._state)
+            left = format_duration(max(0.0, until - time.time()))
+            job.notify(f"rung {len(rungs)} of {len(plan.rungs)} is done; {left} are left")
+
+        pace = run_race(
+            plan, trainings, job.work / "race", images=self._state.identity, unreadable=self._state.unreadable,
+            weights=self._state.weights, name=job.target.name, workers=job.workers, storage=job.storage,
+            order=partial(_in_order, self._state, trainings.held_images), notify=job.notify, done=done,
+        )  # fmt: skip
+        ranked = dict.fromkeys(one for rung in reversed(rungs) for one, _ in rung.results)
+        costs = {one: pace * cost for one, cost in zip(plan.entrants, plan.costs, strict=True)}
+        self._finish(list(ranked), trainings, costs)
+
+    def _planned(self, dataset: Dataset, until: float) -> tuple[RacePlan, Trainings]:
+        """The race, confirmed and kept in the state, and its trainings.
+
+        Raises:
+            NoRaceError: No race is possible, or it was not confirmed.
+        """
+        job, entry = self._job, Entry(self._job, dataset, self._state)
+        try:
+            promising = entry.promising()
+            entrants = [one.candidate for one in promising]
+            trainings = trainings_of(dataset, job.work, job.starts, entrants, job.workers, until, job.seed)
+            plan = entry.planned(trainings, promising)
+        finally:
+            self._state = entry.state
+        for text, passing in self._about(plan, trainings):
+            job.notify(text)
+            self._state = self._state.noted(text, passing=passing)
+        about = f"fine-tuning {plan.text()}; {format_duration(max(0.0, until - time.time()))} of --time are left"
+        job.notify(about)
+        if plan is not self._state.plan:  # one that goes on was confirmed, and stays that of its time
+            if not job.confirm(about):
+                raise NoRaceError(self._state, "fine-tuning was not confirmed")
+            self._state = msgspec.structs.replace(self._state, plan=plan, seconds=job.seconds or 0.0, seed=job.seed)
+        self._keep(self._state)  # or it would be planned anew after a kill
+        return plan, trainings._replace(length=plan.length, held_out=plan.held_out)
+
+    def _about(self, plan: RacePlan, trainings: Trainings) -> Iterator[tuple[str, bool]]:
+        """Yield what is to be said of a race besides its plan, and whether that is of this call alone."""
+        if trainings.is_of_few(plan.entrants[0]):
+            yield FEW_IMAGES, False
+        frozen = _frozen([trainings.task(one).recipe.frozen_stages for one in plan.entrants])
+        if frozen is not None:
+            yield frozen, False
+        if self._job.storage is not None:
+            where = without_password(self._job.storage)
+            yield f"the race is kept at {where}, for `compoundnet fit join` on other machines", True
+
+    def _finish(self, winners: Sequence[Candidate], trainings: Trainings, costs: Mapping[Candidate, float]) -> None:
+        """Make the answer of the winners, the best first, and average it with further trainings."""
+        finish = Finish(self._job, self._state, trainings, costs)
+        try:
+            finish.run(winners)
+        finally:
+            self._state = finish.state
+        if finish.winner is None:
+            return
+        self._keep(self._state, report=True)  # what follows may take long
+        averaging = Averaging(self._job, self._state, trainings, costs[finish.winner.candidate])
+        try:
+            averaging.run(finish.winner)
+        finally:
+            self._state = averaging.state
+
+
+def _why_none(error: CompoundNetError | KeyboardInterrupt) -> str:
+    """Why a race has ended without a network."""
+    if isinstance(error, TimeIsUpError):
+        return f"{error}; the same command goes on"
+    if isinstance(error, InterruptedRunError | KeyboardInterrupt):
+        return "fine-tuning was stopped; the same command goes on"
+    return f"fine-tuning has failed: {reason_of(error)}"
+
+
+def _frozen(stages: Sequence[int]) -> str | None:
+    """What is not trained, in words, by the stages that stay as they are of each candidate; None if all is trained."""
+    if not any(stages):
+        return None
+    stay = "as they were pretrained: that saves time"
+    if len(set(stages)) == 1:
+        first = f"the first {stages[0]} stages" if stages[0] > 1 else "the first stage"
+        return f"the stem and {first} stay {stay}"
+    whole = "; networks with inherited weights are trained throughout" if not all(stages) else ""
+    return f"the stem and the stages whose maps have a quarter of the image's side or more stay {stay}{whole}"
+
+
+def _in_order(state: Fit, images: int, scores: Mapping[Candidate, float]) -> list[Candidate]:
+    """Candidates of a race in the order in which they go on, by their accuracy on so many held-out images."""
+    enough = state.limits.min_accuracy
+    if enough is None:
+        return larger_first(scores, images)
+    return cheaper_first(scores, enough, {one.candidate: one.latency or 0.0 for one in state.screened})
