@@ -103,6 +103,29 @@ def test_worthless_channels_are_cut_first() -> None:
     assert (kept.abs().sum((0, 2, 3)) > 0).all()
 
 
+def test_the_choice_of_channels_depends_on_what_batch_norms_compute_not_on_how_it_is_split_into_variance_and_eps() -> (
+    None
+):
+    network = small_network().replace(norm=arch.Norm(eps=1e-3), rules=arch.Rules(channel_divisor=1))
+    source = random_net(network).double()
+    with torch.no_grad():
+        for module in source.modules():
+            if isinstance(module, torch.nn.BatchNorm2d) and module.running_var is not None:
+                module.running_var.copy_(1e-3 * torch.rand_like(module.running_var) ** 4)
+    other = random_net(network.replace(norm=arch.Norm(eps=1e-5))).double()
+    state = source.state_dict()
+    for name in state:
+        if name.endswith("running_var"):
+            state[name] = state[name] + 1e-3 - 1e-5
+    other.load_state_dict(state)
+    batch = images(network)
+    assert torch.allclose(outputs(source, batch), outputs(other, batch))
+    half = [inherit(one, arch.scale(one.spec, width=0.5)).net for one in (source, other)]
+    assert all(
+        torch.equal(mine, theirs) for mine, theirs in zip(half[0].parameters(), half[1].parameters(), strict=True)
+    )
+
+
 def test_statistics_are_those_of_the_images() -> None:
     network = small_network()
     source = random_net(network).double()
@@ -122,6 +145,18 @@ def test_estimating_keeps_the_mode() -> None:
     net = random_net(small_network()).train()
     estimate_norms(net, [torch.randn(3, 64, 64) for _ in range(4)])
     assert net.training and all(module.training for module in net.modules())
+
+
+def test_statistics_on_a_map_of_one_pixel_need_two_images() -> None:
+    """A last batch of one image would have none there: 33 images are 16 and 17."""
+    net = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.BatchNorm2d(3))
+    seen = [torch.randn(3, 8, 8) for _ in range(33)]
+    estimate_norms(net, seen)
+    means = torch.stack(seen).mean((2, 3))
+    assert torch.allclose(net.get_buffer("1.running_mean"), (means[:16].mean(0) + means[16:].mean(0)) / 2, atol=1e-6)
+    with pytest.raises(CompoundNetError, match="give two images or more"):
+        estimate_norms(net, seen[:1])
+    assert net.training, "as before"
 
 
 def test_another_network_is_refused() -> None:

@@ -187,6 +187,27 @@ def test_folding_on_the_fly_respects_hooks_and_training_norms() -> None:
     assert not torch.equal(before, norm.running_mean)
 
 
+def test_a_convolution_of_another_class_computes_its_weight_itself() -> None:
+    """Weight standardisation: the norm is folded neither on the fly nor by fuse()."""
+
+    class Standardised(nn.Conv2d):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+            found: torch.Tensor = self._conv_forward(x, weight, self.bias)
+            return found
+
+    net = randomise(cn.build(SMALL)).eval()
+    plain = part(net, "head.conv")
+    own = Standardised(plain.in_channels, plain.out_channels, 1, bias=False)
+    own.load_state_dict(plain.state_dict())
+    part(net, "head").conv = own
+    image = torch.randn(2, 3, 64, 64)
+    expected = net(image).detach()
+    with torch.no_grad():
+        assert torch.allclose(net(image), expected, atol=1e-5 * float(expected.abs().max()))
+        assert torch.allclose(net.fuse()(image), expected, atol=1e-5 * float(expected.abs().max()))
+
+
 def test_gradients_and_statistics_are_equal_with_checkpointing() -> None:
     network = SMALL.replace(survival=0.8, dropout=0.2)
     torch.manual_seed(0)

@@ -11,7 +11,7 @@ from figure_study import figure_study
 from PIL import Image
 
 from compoundnet import arch, paper
-from compoundnet.search.study.lines import FigureNumber, paper_lines, scaled
+from compoundnet.search.study.lines import FigureNumber, StudyLine, StudyLines, paper_lines, scaled
 
 STUDIED: dict[str, FigureNumber] = {"figure3": 3, "figure4": 4, "figure8": 8}
 
@@ -112,6 +112,16 @@ def test_figure7_of_kept_models_has_a_column_each_and_no_verdict(tmp_path: Path)
     image = Image.open(io.BytesIO(made.png))
     assert image.width == 1600
     assert f'viewBox="0 0 1600 {image.height}"'.encode() in made.svg
+
+
+def test_figure7_of_lines_that_share_networks(tmp_path: Path) -> None:
+    """The baseline is on the first line, and both have another network in common."""
+    baseline, both = (1.0, 1.0, 1.0), (2.0, 1.0, 1.0)
+    lines = StudyLines("t", "s", (StudyLine("depth", (baseline, both)), StudyLine("rule", (both,), added=True)))
+    figure_study(tmp_path, 8, lines=lines, models=True)
+    made = figure("figure7", paper.read_results(tmp_path))
+    assert [point["way"] for point in made.points] == ["baseline", "depth", "rule"]
+    assert made.points[1]["model"] == made.points[2]["model"] != made.points[0]["model"]
 
 
 def test_figure7_with_a_model_missing_is_empty_frames(tmp_path: Path) -> None:

@@ -304,6 +304,12 @@ def test_the_table_has_every_network_before_any_is_finished() -> None:
         result(search, [])
 
 
+def test_where_every_training_diverged_the_rate_is_named() -> None:
+    search = study(8)
+    with pytest.raises(CompoundNetError, match=r"every training diverged.* \(--set lr=[0-9.]+\) and another output"):
+        result(search, told_trials(search, lambda _: -1))
+
+
 def test_result_toml_holds_what_was_found() -> None:
     search = study(8, seeds=2)
     trials = told_trials(search, curve(saturating))

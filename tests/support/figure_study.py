@@ -12,18 +12,25 @@ from told_study import told_study
 from compoundnet.arch import cost
 from compoundnet.models import Preprocess, write_folder
 from compoundnet.search.report import write_result
-from compoundnet.search.study.lines import FigureNumber, paper_lines
+from compoundnet.search.study.lines import FigureNumber, StudyLines, paper_lines
 from compoundnet.search.study.settings import ScalingStudy
 from compoundnet.train import find_recipe
 from compoundnet.trials.outcomes import TrainingJob
 
 
 def figure_study(
-    folder: Path, figure: FigureNumber, *, balanced: float = 0.1, finished: bool = True, models: bool = False
+    folder: Path,
+    figure: FigureNumber,
+    *,
+    lines: StudyLines | None = None,
+    balanced: float = 0.1,
+    finished: bool = True,
+    models: bool = False,
 ) -> ScalingStudy:
-    """On `digits`. Gains saturate with cost; a network scaled in more than one dimension is `balanced` better."""
+    """On `digits`, of the paper's lines by default. Gains saturate with cost; a network scaled in more than one
+    dimension is `balanced` better."""
     network = small_network(num_classes=10)
-    search = ScalingStudy(figure, network, paper_lines(figure), "digits", find_recipe("quick"))
+    search = ScalingStudy(figure, network, lines or paper_lines(figure), "digits", find_recipe("quick"))
 
     def accuracy(job: TrainingJob) -> float:
         scaling = job.network.scaling

@@ -124,8 +124,8 @@ def test_fine_tuning_starts_from_the_probe_and_resumes(tmp_path: Path, start: Mo
     fabric = launch(Hardware(), recipe)
     probe = probe_task(task, fabric, Watcher(), ignore)
     engine = Engine(task, fabric, Checkpoints(tmp_path / "checkpoints", 1), Logs(None))
-    assert torch.equal(engine.evaluable.get_parameter("classifier.weight"), torch.from_numpy(probe.weight))
-    assert torch.equal(engine.evaluable.get_parameter("classifier.bias"), torch.from_numpy(probe.bias))
+    assert torch.equal(engine.evaluation_net().get_parameter("classifier.weight"), torch.from_numpy(probe.weight))
+    assert torch.equal(engine.evaluation_net().get_parameter("classifier.bias"), torch.from_numpy(probe.bias))
     whole = train(task, tmp_path / "whole")
     train(plan_task(recipe.replace(epochs=1.0), small_dataset(), start=start), tmp_path / "half")
     assert whole.probe is None and whole.history[0].top1 > 0.5  # chance is a third

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from compoundnet.arch import Network
+from compoundnet.base import CompoundNetError
 from compoundnet.models.channel_maps import (
     IMAGE,
     ChannelSpace,
@@ -78,7 +79,8 @@ def inherit(source: ConvNet, target: Network, images: Sequence[Tensor] = ()) -> 
     spaces = spaces_of(pairs)
     state = source.state_dict()
     levels = _levels(source, pairs, images) if images else {}
-    maps = {number: channel_map(space, _scores(space, state, levels)) for number, space in spaces.items()}
+    eps = source.spec.norm.eps
+    maps = {number: channel_map(space, _scores(space, state, levels, eps)) for number, space in spaces.items()}
     example = source.stem.conv.weight
     net = build(target).to(example.device, example.dtype).eval()
     made = net.state_dict()
@@ -103,6 +105,9 @@ def estimate_norms(net: nn.Module, images: Sequence[Tensor], batch: int = BATCH)
     """Set mean and variance of every batch norm to those of the images, float[C, H, W] each, in place.
 
     Everything else of the network is in eval mode meanwhile, and its mode is restored.
+
+    Raises:
+        CompoundNetError: There is one image, and a norm on a map of one pixel, which has no variance.
     """
     training = net.training
     norms = [module for module in net.eval().modules() if isinstance(module, nn.BatchNorm2d)]
@@ -114,6 +119,12 @@ def estimate_norms(net: nn.Module, images: Sequence[Tensor], batch: int = BATCH)
     try:
         for stack in _batches(images, batch):
             net(stack)
+    except ValueError as error:
+        if len(images) > 1:
+            raise
+        raise CompoundNetError(
+            "one image does not tell the variance of a batch norm on a map of one pixel: give two images or more"
+        ) from error
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
@@ -189,13 +200,13 @@ def _levels(source: ConvNet, pairs: Sequence[LayerPair], images: Sequence[Tensor
     return {name: total.sqrt() for name, total in totals.items()}
 
 
-def _scores(space: ChannelSpace, state: Mapping[str, Tensor], levels: Mapping[str, Tensor]) -> list[float]:
-    """Return how much each source channel of a space contributes to the layers that read it."""
+def _scores(space: ChannelSpace, state: Mapping[str, Tensor], levels: Mapping[str, Tensor], eps: float) -> list[float]:
+    """Return how much each source channel of a space contributes to the layers that read it; `eps` of batch norms."""
     typical = _typical(space, state)
     total = torch.zeros_like(typical)
     for pair in space.readers:
         assert pair.source is not None
-        read = _read_weights(pair, state, space.source_size)
+        read = _read_weights(pair, state, space.source_size, eps)
         value = read * levels.get(pair.source.name, typical)
         total += value / value.mean().clamp(min=1e-12)
     result: list[float] = (total if space.readers else typical).tolist()
@@ -219,14 +230,14 @@ def _typical(space: ChannelSpace, state: Mapping[str, Tensor]) -> Tensor:
     return torch.stack(squares).mean(0).sqrt() if squares else torch.ones(space.source_size)
 
 
-def _read_weights(pair: LayerPair, state: Mapping[str, Tensor], channels: int) -> Tensor:
+def _read_weights(pair: LayerPair, state: Mapping[str, Tensor], channels: int, eps: float) -> Tensor:
     """Return the norm of the weights that read each input channel, those of the norm after them included."""
     assert pair.source is not None
     name = pair.source.name
     weight = state[f"{name}.weight"].flatten(2) if pair.source.kind == "conv" else state[f"{name}.weight"][..., None]
     norm = name.removesuffix("conv") + "norm"
     if f"{norm}.running_var" in state:
-        weight = weight * (state[f"{norm}.weight"] / (state[f"{norm}.running_var"] + 1e-3).sqrt())[:, None, None]
+        weight = weight * (state[f"{norm}.weight"] / (state[f"{norm}.running_var"] + eps).sqrt())[:, None, None]
     groups = pair.source.groups
     squares = weight.square().sum(2).reshape(groups, -1, weight.shape[1]).sum(1)  # [groups, inputs of a group]
     return squares.reshape(channels).sqrt()
@@ -326,8 +337,11 @@ def _differences(
 
 
 def _batches(images: Sequence[Tensor], batch: int) -> Iterable[Tensor]:
-    for start in range(0, len(images), batch):
-        yield torch.stack(list(images[start : start + batch]))
+    """Yield the images in stacks of at most `batch`, as equal as can be: a last one of one image has no variance on a
+    map of one pixel."""
+    parts = -(-len(images) // batch)
+    for part in range(parts):
+        yield torch.stack(list(images[part * len(images) // parts : (part + 1) * len(images) // parts]))
 
 
 def _readme(opened: ModelFolder, network: Network, found: Inherited) -> str:

@@ -21,7 +21,8 @@ class ConvNorm(nn.Module):
     TensorFlow padding (`same`) is computed from the current input, so any size works (`convolve_same`).
 
     In eval mode with gradients off the norm is folded into the convolution's weight on the fly: equal up to
-    rounding, with one pass less over the feature map and half the memory. A hook on `conv` or `norm` disables this.
+    rounding, with one pass less over the feature map and half the memory. A hook on `conv` or `norm` disables this, and
+    so does a `conv` of another class, which may compute its weight; but TensorFlow padding uses the stored weight.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class ConvNorm(nn.Module):
     def _foldable(self, x: Tensor) -> bool:
         return (
             type(self.norm) is nn.BatchNorm2d
+            and type(self.conv) is nn.Conv2d
             and not self.norm.training
             and may_overwrite(x)
             and not torch.compiler.is_compiling()
@@ -77,8 +79,8 @@ class ConvNorm(nn.Module):
         )
 
     def fuse(self) -> None:
-        """Fold the norm into the convolution permanently (in place)."""
-        if isinstance(self.norm, nn.BatchNorm2d):
+        """Fold the norm into the convolution permanently (in place), if both are torch's own."""
+        if type(self.norm) is nn.BatchNorm2d and type(self.conv) is nn.Conv2d:
             weight, bias = folded(self.conv, self.norm)
             self.conv.weight = nn.Parameter(weight.detach())
             self.conv.bias = nn.Parameter(bias.detach())

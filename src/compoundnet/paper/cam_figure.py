@@ -14,6 +14,7 @@ from compoundnet.paper.printed import PrintedFigure, printed_figure, printed_tab
 from compoundnet.paper.reproduction import Figure, drawn_figure
 from compoundnet.paper.results import Results
 from compoundnet.plots.canvas import GRID, INK, QUIET, canvas, encode
+from compoundnet.search.study.settings import BASELINE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,11 +46,15 @@ def activation_maps(name: str, results: Results) -> Figure:
 
 def _models(study: StudyFolder) -> dict[str, Path]:
     """Way of scaling -> the model folder of its most expensive network; empty if one is missing."""
+    settings = study.study
     found: dict[str, Path] = {}
-    lines = ("baseline", *(line.name for line in study.study.lines.lines))
-    for line in lines:
-        own = [place for place in study.study.places() if (place.line or "baseline") == line]
-        kept = [model for place in own if (model := study.model(place)) is not None]
+    # A network may be on several lines: the baseline, or one that two ways of scaling have in common.
+    networks = {"baseline": [settings.at(BASELINE)]} | {
+        line.name: [place for place in settings.curve(line.name) if place.multipliers != BASELINE]
+        for line in settings.lines.lines
+    }
+    for line, places in networks.items():
+        kept = [model for place in places if (model := study.model(place)) is not None]
         if not kept:
             return {}
         found[line] = kept[-1]

@@ -48,8 +48,8 @@ def run(
             work_together(
                 opened, functools.partial(_join, place, opened.study.study_name, dataset), judge, workers, notify
             )
+        write_report(opened, folder)  # also where there is no result, because every training diverged
         write_result(opened, folder)
-        write_report(opened, folder)
     return opened
 
 

@@ -104,10 +104,12 @@ class Engine:
         self._loss = task.make_loss(fabric.device)
         self._make_net()
 
-    @property
-    def weights(self) -> dict[str, Tensor]:
-        """The weights that the recipe selects."""
-        return self._best if self._recipe.select == "best" else network_state(self._average.net)
+    def selected_weights(self) -> dict[str, Tensor]:
+        """Return the weights that the recipe selects. All processes call it together."""
+        if self._recipe.select == "best":
+            return self._best
+        self._share_statistics()
+        return network_state(self._average.net)
 
     @property
     def selected_step(self) -> int:
@@ -124,14 +126,17 @@ class Engine:
         """The epochs so far."""
         return [msgspec.convert(row, Epoch) for row in self._state.history]
 
-    @property
-    def evaluable(self) -> ConvNet:
-        """The averaged network with complete (unsharded) weights, for evaluation."""
-        if not self._recipe.sync_norm:
-            share_statistics(self._average.net, self._fabric)
+    def evaluation_net(self) -> ConvNet:
+        """Return the averaged network with complete (unsharded) weights. All processes call it together."""
+        self._share_statistics()
         if self._whole is not self._average.net:
             self._whole.load_state_dict(network_state(self._average.net))
         return self._whole
+
+    def _share_statistics(self) -> None:
+        """Give all processes the same statistics of batch norms, if each has its own."""
+        if not self._recipe.sync_norm:
+            share_statistics(self._average.net, self._fabric)
 
     def summary(self) -> RunSummary:
         """Return what is about to happen, from the step at which the run is; a few images are timed."""
@@ -363,7 +368,7 @@ class Engine:
             watcher, world = self._watcher, self._fabric.world_size
             watcher.evaluation_started("the held-out images", len(task.held))
             held = evaluate_held_out(
-                self.evaluable, task.held, task.preprocess, self._fabric, recipe,
+                self.evaluation_net(), task.held, task.preprocess, self._fabric, recipe,
                 workers=self._workers, progress=lambda images: watcher.evaluated(images * world), notify=self.noted,
             )  # fmt: skip
             watcher.evaluation_ended()

@@ -203,16 +203,16 @@ def _finished(
     calibrated: bool,
 ) -> _Made:
     """Evaluate a training that is at its last step, and train on all images if the recipe says so."""
-    net, weights, history, again = engine.evaluable, engine.weights, engine.history, None
+    net, weights, again, notes = engine.evaluation_net(), engine.selected_weights(), None, list[str]()
     net.load_state_dict(weights)
-    notes = engine.noted.lines
     decided = _decide_held_out(task, net, fabric, workers, events, engine.noted, calibrated=calibrated)
     if task.whole is not None:
         second = refit(task, folder, engine.selected_step, engine.epoch_steps, fabric, workers=workers, watcher=events)
-        net, weights, again = second.evaluable, second.weights, tuple(second.history)
-        notes += second.noted.lines
+        net, weights = second.evaluation_net(), second.selected_weights()
+        again, notes = tuple(second.history), second.noted.lines
     result = _test(task, net, fabric, workers, events, engine.noted, decided, model)
-    return _Made(weights, history, result, decided, refit=again, notes=tuple(notes))
+    said = tuple(dict.fromkeys([*engine.noted.lines, *notes]))
+    return _Made(weights, engine.history, result, decided, refit=again, notes=said)
 
 
 def _probed(task: Task, fabric: Fabric, events: Watcher, model: str, *, calibrated: bool) -> _Made:

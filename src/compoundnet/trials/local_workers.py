@@ -68,7 +68,8 @@ def work_together(opened: OpenedStudy[Any], join: Join, judge: Judge, count: int
     left = opened.settings.trials() - len(opened.counted())
     if left:
         said = "; ".join(sorted(set(reasons.values())))
-        raise CompoundNetError(f"no worker is left for {left} trials: {said}. The same command continues")
+        trials = f"{left} trial{'s' * (left != 1)}"
+        raise CompoundNetError(f"no worker is left for {trials}: {said}. The same command continues")
 
 
 class _Worker(NamedTuple):

@@ -212,7 +212,7 @@ def _train(
                 accuracy = epochs[-1][1]
             else:
                 counts = count(
-                    engine.evaluable, judged, task.preprocess, fabric, batch=task.recipe.batch,
+                    engine.evaluation_net(), judged, task.preprocess, fabric, batch=task.recipe.batch,
                     tolerance=Tolerance(task.recipe.max_bad, "test", engine.noted),
                 )  # fmt: skip
                 images, accuracy = counts.count, counts.top1
@@ -220,7 +220,7 @@ def _train(
             for text in engine.noted.lines:
                 _log.warning(text)
             if keep is not None:
-                write_model(task, keep, engine.weights, engine.history, result, replace=True)
+                write_model(task, keep, engine.selected_weights(), engine.history, result, replace=True)
     return TrialOutcome(accuracy, images, costs.macs, costs.params, time.monotonic() - started, tuple(epochs), diverged)
 
 

@@ -71,9 +71,10 @@ def verdict(settings: CoefficientSearch, trials: Sequence[FrozenTrial]) -> str:
     if not level:
         text = f"The best, {best.point} with {_percent(best)}, is separable from all others (95 % confidence)."
     else:
+        which = "the other point" if len(others) == 1 else f"{len(level)} of the {len(others)} others"
         text = (
-            f"The best, {best.point} with {_percent(best)}, is not separable from {len(level)} of the {len(others)}"
-            f" others (95 % confidence); the next is {level[0].point} with {_percent(level[0])}. The difference may be"
+            f"The best, {best.point} with {_percent(best)}, is not separable from {which}"
+            f" (95 % confidence); the next is {level[0].point} with {_percent(level[0])}. The difference may be"
             " noise."
         )
     diverged = f"{best.note}." if best.note else ""

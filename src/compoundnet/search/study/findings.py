@@ -48,10 +48,15 @@ def result(settings: ScalingStudy, trials: Sequence[FrozenTrial]) -> str:
     """Return result.toml: the table's numbers, and whether the observations hold.
 
     Raises:
-        CompoundNetError: No trial is finished.
+        CompoundNetError: No trial is finished, or every training diverged.
     """
     summary = summarise(settings, trials)
-    if not any(row.accuracy for row in summary.rows):
+    if trials and not any(row.accuracy for row in summary.rows):
+        raise CompoundNetError(
+            f"every training diverged, so there is nothing to compare; give a lower learning rate"
+            f" (--set lr={settings.recipe.lr / 3:.2g}) and another output (-o)"
+        )
+    if not trials:
         raise CompoundNetError("no trial of this study is finished")
     return msgspec.toml.encode(summary).decode()
 

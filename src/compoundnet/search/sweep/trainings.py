@@ -132,8 +132,8 @@ class SweepJudge:
                 engine.run()
                 # The training engine evaluates epochs by top-1; this is the metric of the data set.
                 assert task.held is not None
-                net = engine.evaluable
-                net.load_state_dict(engine.weights)
+                net = engine.evaluation_net()
+                net.load_state_dict(engine.selected_weights())
                 tolerance = Tolerance(recipe.max_bad, "held-out", engine.noted)
                 counts = count(net, task.held, task.preprocess, fabric, workers=given.workers, tolerance=tolerance)
                 score = counts.mean_per_class if given.dataset.metric == "mean_per_class" else counts.top1
