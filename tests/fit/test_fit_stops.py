@@ -12,7 +12,7 @@ import pytest
 from grey_images import CLASSES, images, write_models
 from interruptible import interruptible
 
-from compoundnet.fit import Fit, fit, read_fit, steps
+from compoundnet.fit import Fit, fit, race_run, read_fit, steps
 
 
 def interrupted(*_: object, **__: object) -> object:
@@ -37,7 +37,7 @@ def test_while_the_answer_is_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_before_the_race(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     """At the question whether to start, in Python; and while models inherit weights."""
     if where == "trainings":
-        monkeypatch.setattr(steps, "trainings_of", interrupted)
+        monkeypatch.setattr(race_run, "trainings_of", interrupted)
     found: Fit = fit(images(), tmp_path / "best", models=write_models(tmp_path)[:1], seconds=300, confirm=interrupted)  # type: ignore[arg-type]
     assert found.finished and found.answer is not None and found.answer.result is not None
     assert "the answer is the probe: fine-tuning was stopped; the same command goes on" in found.notes
