@@ -331,6 +331,7 @@ def test_training_says_why_it_does_not_calibrate(tmp_path: Path) -> None:
     assert done.calibration is None
     assert any("not calibrated: no training images were held out" in text for text in listener.told)
     assert not (done.model.folder / "postprocess.toml").exists()
-    held = plan_task(small_recipe("epochs=1"), small_dataset(), network=small_network())
-    off = train(held, tmp_path / "off", watcher=listener, calibrated=False)
+    held = plan_task(small_recipe("epochs=1"), small_dataset(), network=small_network(), calibrated=False)
+    assert held.held is not None
+    off = train(held, tmp_path / "off", watcher=listener)
     assert off.calibration is None and off.model.postprocess == Postprocess()

@@ -226,8 +226,9 @@ def test_a_run_that_diverged_goes_on_as_its_message_says(tmp_path: Path) -> None
     said: list[str] = []
     watcher = Watcher()
     watcher.notify = said.append  # type: ignore[assignment,method-assign]
-    task = plan_task(small_recipe("lr=0.001", EVERY_STEP), small_dataset(), network=small_network())
-    train(task, tmp_path / "model", resume=True, watcher=watcher, calibrated=False)
+    recipe = small_recipe("lr=0.001", EVERY_STEP)
+    task = plan_task(recipe, small_dataset(), network=small_network(), calibrated=False)
+    train(task, tmp_path / "model", resume=True, watcher=watcher)
     assert said == ["continuing with lr 0.001 instead of 0.01: from here on it is a different run"]
     assert all(tensor.isfinite().all() for tensor in load(tmp_path / "model").state_dict().values())
 

@@ -153,13 +153,13 @@ def check_data(
     ]
     levels: Sequence[Level] = ("stop", "warning", "note")
     return DataCheck(
-        dataset,
-        facts,
-        _sizes(facts),
-        _sum(((form, count) for (_, form), count in _kinds(facts))),
-        _sum(((_mode(mode), count) for (mode, _), count in _kinds(facts))),
-        tuple(sorted(findings, key=lambda finding: levels.index(finding.level))),
-        near,
+        dataset=dataset,
+        facts=facts,
+        sizes=_sizes(facts),
+        formats=_sum(((form, count) for (_, form), count in _kinds(facts))),
+        modes=_sum(((_mode(mode), count) for (mode, _), count in _kinds(facts))),
+        findings=tuple(sorted(findings, key=lambda finding: levels.index(finding.level))),
+        near=near,
     )
 
 

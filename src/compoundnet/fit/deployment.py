@@ -80,14 +80,25 @@ def deploy(
         chosen = min(found, key=lambda candidate: found[candidate].latency)
         form = found[chosen]
         _move(scratch, scratch / _FORMS / form.folder, file, target)
-    return (
-        Answer(
-            chosen, str(target), str(file), judged.fine_tuned, judged.screened.accuracy or 0.0, form.latency,
-            form.export.bytes, form.export.agreement, form.drop, form.float32_layers, judged.held_out, judged.on_all,
-            slower=form.slower, layers_sought=form.searched, no_layers=form.no_layers, averaged=judged.averaged,
-        ),
-        "",
-    )  # fmt: skip
+    answer = Answer(
+        candidate=chosen,
+        model=str(target),
+        file=str(file),
+        fine_tuned=judged.fine_tuned,
+        cross_validated=judged.screened.accuracy or 0.0,
+        latency=form.latency,
+        size_bytes=form.export.bytes,
+        agreement=form.export.agreement,
+        drop=form.drop,
+        float32_layers=form.float32_layers,
+        held_out=judged.held_out,
+        on_all=judged.on_all,
+        slower=form.slower,
+        layers_sought=form.searched,
+        no_layers=form.no_layers,
+        averaged=judged.averaged,
+    )
+    return answer, ""
 
 
 def _ways(own: Candidate, state: Fit) -> list[Candidate]:

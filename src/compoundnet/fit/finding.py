@@ -95,12 +95,18 @@ def fit(
             said = list(filter(None, (assumed, copies_remark(dataset))))
             opened = open_models(models, folder, said.append, trained=seconds is not None)
             new = Fit(
-                dataset.name, dataset.text(), identity_of(dataset), limits, threads, processor(), format,
-                {name: sha256_of(model.weights) for name, model in opened.items()},
-                any(is_from_scratch(model) for model in opened.values()),
+                data=dataset.name,
+                understood=dataset.text(),
+                identity=identity_of(dataset),
+                limits=limits,
+                threads=threads,
+                processor=processor(),
+                format=format,
+                weights={name: sha256_of(model.weights) for name, model in opened.items()},
+                new_weights=any(is_from_scratch(model) for model in opened.values()),
                 made_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
                 version=metadata.version("compoundnet"),
-            )  # fmt: skip
+            )
             work = work_folder(target, new.identity)
             state = _begin(new, target, work, anew=replace, notify=notify)
             for text in said:

@@ -280,9 +280,9 @@ class Trainings(NamedTuple):
         """Train on all images by a task that holds some out; the result gets the temperature of the model."""
         whole = self.dataset.read_with(task.train.reading).split("train")
         recipe = task.recipe.replace(minival=0, select="last")
-        task = msgspec.structs.replace(task, recipe=recipe, train=whole, held=None, notes=())
+        task = msgspec.structs.replace(task, recipe=recipe, train=whole, held=None, calibrated=False, notes=())
         place = place.with_name(f"{place.name}{_ALL}{recipe.epochs:.0f}")
-        found = self._trained(candidate, task, place, notify, calibrated=False)
+        found = self._trained(candidate, task, place, notify)
         if found.postprocess != model.postprocess:
             model.postprocess.save(found.folder / POSTPROCESS)
         return read_folder(found.folder, found.name)
@@ -296,13 +296,11 @@ class Trainings(NamedTuple):
         place = self.place(candidate)
         return place if lesson is None else lesson.place(place)
 
-    def _trained(
-        self, candidate: Candidate, task: Task, place: Path, notify: Notify, *, calibrated: bool = True
-    ) -> ModelFolder:
+    def _trained(self, candidate: Candidate, task: Task, place: Path, notify: Notify) -> ModelFolder:
         def train_on(task: Task) -> None:
             watcher = self._in_time(task, _Lines(notify))
             resume = run_folder(place).exists()
-            train(task, place, resume=resume, calibrated=calibrated, watcher=watcher, loggers=[])
+            train(task, place, resume=resume, watcher=watcher, loggers=[])
 
         if not place.exists():
             with self._threads():

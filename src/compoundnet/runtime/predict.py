@@ -251,10 +251,7 @@ class Predictor:
         Args:
             pixels: float32[N, 3, size, size], as `preprocess.pixels` returns them.
         """
-        logits = self.session(pixels)
-        if not np.isfinite(logits).all():
-            raise CompoundNetError(f"{self.model.name} gives values that are not finite; its weights are damaged")
-        return self.model.postprocess.probabilities(logits)
+        return self.model.postprocess.probabilities(self.session(pixels))
 
     def describe(
         self, row: NDArray[np.float64], path: str | None = None, damage: str | None = None, *, top: int | None = None

@@ -107,7 +107,6 @@ def train(
     replace: bool = False,
     watcher: Watcher | None = None,
     loggers: Sequence[Logger] | None = None,
-    calibrated: bool = True,
 ) -> Outcome:
     """Train, evaluate once on the test images, and write the model folder `output`. All processes call it with the same
     arguments.
@@ -125,8 +124,6 @@ def train(
         replace: Whether to start again if there is a run or a model folder.
         watcher: Receives the events of the run.
         loggers: Lightning's loggers, in place of TensorBoard's; see `Logs`. Only the first process calls them.
-        calibrated: Whether to fit a temperature on the held-out images, if there are any; see `fit_temperature`
-            and `fit_label_temperature`.
 
     Raises:
         InterruptedRunError: the process was asked to stop; a checkpoint is saved.
@@ -158,9 +155,9 @@ def train(
             if first and watcher is not None:
                 events.planned(engine.summary())
             engine.run()
-            made = _finished(task, engine, folder, fabric, workers, events, str(output), calibrated=calibrated)
+            made = _finished(task, engine, folder, fabric, workers, events, str(output))
         else:
-            made = _probed(task, fabric, events, str(output), calibrated=calibrated)
+            made = _probed(task, fabric, events, str(output))
         if first:
             try:
                 write_model(
@@ -199,13 +196,11 @@ def _finished(
     workers: int,
     events: Watcher,
     model: str,
-    *,
-    calibrated: bool,
 ) -> _Made:
     """Evaluate a training that is at its last step, and train on all images if the recipe says so."""
     net, weights, again, notes = engine.evaluation_net(), engine.selected_weights(), None, list[str]()
     net.load_state_dict(weights)
-    decided = _decide_held_out(task, net, fabric, workers, events, engine.noted, calibrated=calibrated)
+    decided = _decide_held_out(task, net, fabric, workers, events, engine.noted)
     if task.whole is not None:
         second = refit(task, folder, engine.selected_step, engine.epoch_steps, fabric, workers=workers, watcher=events)
         net, weights = second.evaluation_net(), second.selected_weights()
@@ -215,7 +210,7 @@ def _finished(
     return _Made(weights, engine.history, result, decided, refit=again, notes=said)
 
 
-def _probed(task: Task, fabric: Fabric, events: Watcher, model: str, *, calibrated: bool) -> _Made:
+def _probed(task: Task, fabric: Fabric, events: Watcher, model: str) -> _Made:
     """Fit and evaluate a probe, which is calibrated on the images that each fold leaves out."""
     noted = Noted(events)
     probe = probe_task(task, fabric, events, noted)
@@ -223,10 +218,10 @@ def _probed(task: Task, fabric: Fabric, events: Watcher, model: str, *, calibrat
     set_classifier(net, probe)
     held = probe.held_out.astype(np.float64)
     enough = len(held) >= ENOUGH
-    decided, results = _decide(task, held, probe.labels, calibrated=calibrated and enough), list[Result]()
+    decided, results = _decide(task, held, probe.labels, calibrated=task.calibrated and enough), list[Result]()
     for fit in filter(None, decided):
         events.notify(str(fit))
-    if calibrated and not enough:
+    if task.calibrated and not enough:
         events.notify(f"probabilities are not calibrated: {len(held):,} images are too few to do it")
     if task.test is not None:
 
@@ -240,21 +235,21 @@ def _probed(task: Task, fabric: Fabric, events: Watcher, model: str, *, calibrat
 
 
 def _decide_held_out(
-    task: Task, net: ConvNet, fabric: Fabric, workers: int, events: Watcher, notify: Notify, *, calibrated: bool
+    task: Task, net: ConvNet, fabric: Fabric, workers: int, events: Watcher, notify: Notify
 ) -> Decided:
     """Decide on the held-out images, if there are any, and say so."""
     decided = Decided(None, None)
-    if task.held is not None and (task.multilabel or calibrated):
+    if task.held is not None and (task.multilabel or task.calibrated):
         with _reported(events, "the held-out images", task.held, fabric) as progress:
             found = held_out_logits(
                 net, task.held, task.preprocess, fabric,
                 workers=workers, progress=progress, tolerance=Tolerance(task.recipe.max_bad, "held-out", notify),
             )  # fmt: skip
-        decided = _decide(task, found.values, task.held.labels[found.numbers], calibrated=calibrated)
+        decided = _decide(task, found.values, task.held.labels[found.numbers], calibrated=task.calibrated)
     calibration, thresholds = decided
     if task.multilabel:
         events.notify(str(thresholds) if thresholds is not None else UNDECIDED)
-    if calibrated:
+    if task.calibrated:
         events.notify(str(calibration) if calibration is not None else UNCALIBRATED)
     return decided
 

@@ -55,6 +55,8 @@ class Task(msgspec.Struct, frozen=True):
         teacher: The model that teaches it; None if there is none.
         asked_batch: The batch that was asked for, if `recipe.batch` is smaller because there are fewer images; else 0.
         whole: The training images with the held-out ones, if the recipe trains on all of them at the end (`refit`).
+        calibrated: Whether a temperature is fitted on the held-out images, if there are any; see `fit_temperature` and
+            `fit_label_temperature`.
         notes: Remarks for the user about what was found out about the images, and what was chosen in place of what was
             asked for.
     """
@@ -71,8 +73,9 @@ class Task(msgspec.Struct, frozen=True):
     augment: OwnAugmentation | None = None
     teacher: ModelFolder | None = None
     asked_batch: int = 0
-    notes: tuple[str, ...] = ()
     whole: Split | None = None
+    calibrated: bool = True
+    notes: tuple[str, ...] = ()
 
     @property
     def multilabel(self) -> bool:
@@ -239,10 +242,22 @@ def plan_task(
         recipe, asked_batch = recipe.replace(batch=fitting), recipe.batch
     test = dataset.splits.get(dataset.evaluation) if dataset.evaluation != "train" else None
     return Task(
-        recipe, chosen, preprocess, start, dataset.name, train, held,
-        None if test is None or (test.labels == UNKNOWN).any() else test, loss, own, teacher,
-        asked_batch, tuple(filter(None, notes)), whole,
-    )  # fmt: skip
+        recipe=recipe,
+        network=chosen,
+        preprocess=preprocess,
+        start=start,
+        dataset=dataset.name,
+        train=train,
+        held=held,
+        test=None if test is None or (test.labels == UNKNOWN).any() else test,
+        loss=loss,
+        augment=own,
+        teacher=teacher,
+        asked_batch=asked_batch,
+        whole=whole,
+        calibrated=calibrated,
+        notes=tuple(filter(None, notes)),
+    )
 
 
 def _enlarged(recipe: Recipe, size: int) -> str | None:

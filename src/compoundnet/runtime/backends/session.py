@@ -89,7 +89,7 @@ class Session:
         logits = self._run(np.require(images, requirements=["C", "W"]))
         if not np.isfinite(logits).all():
             raise CompoundNetError(
-                f"{self._source.name} gives logits that are not finite: its weights hold NaN or infinite values, or"
+                f"{self._source.name} gives outputs that are not finite: its weights hold NaN or infinite values, or"
                 " float16 is too narrow for them; get the model again, or run or export it in float32"
             )
         return logits

@@ -155,7 +155,6 @@ def evaluate(
             opened.preprocess, fabric, columns=opened.network.num_classes, batch=batch, workers=workers,
             progress=progress,
         ).values  # fmt: skip
-        _check_finite(logits, opened)
         predictions = label_predictions(logits[:, mapping], images.with_several_labels().labels, opened.postprocess)
         labelled = multi_label_report(predictions, _names(opened, images, mapping), mapping, opened.postprocess)
         scores = labelled.result(opened.network.name, dataset.name, opened.name)
@@ -167,15 +166,9 @@ def evaluate(
         lambda logits, labels, _: image_values(logits, place[labels], temperature), images, opened.preprocess, fabric,
         columns=COLUMNS, batch=batch, workers=workers, progress=progress,
     ).values  # fmt: skip
-    _check_finite(values, opened)
     report = single_label_report(values, _names(opened, images, mapping), temperature)
     accuracies = make_result(opened.network.name, dataset.name, report.counts, opened.name)
     return Evaluation(accuracies, images, report, run.backend, run.precision)
-
-
-def _check_finite(values: NDArray[np.float64], model: Model) -> None:
-    if not np.isfinite(values).all():
-        raise CompoundNetError(f"{model.name} gives values that are not finite; its weights are damaged")
 
 
 def _names(model: Model, split: Split, mapping: NDArray[np.int64]) -> tuple[str, ...]:
