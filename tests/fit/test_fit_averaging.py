@@ -23,7 +23,7 @@ from compoundnet.fit.forms import Judged
 from compoundnet.fit.held_out import HeldOutComparison
 from compoundnet.fit.in_time import TimeIsUpError
 from compoundnet.fit.state import Answer, HeldOut
-from compoundnet.fit.trainings import Trainings, key
+from compoundnet.fit.trainings import Trainings
 from compoundnet.models import ModelFolder, load, open_folder
 from compoundnet.train.interruptions import DivergedError, InterruptedRunError
 
@@ -37,7 +37,7 @@ def candidate(tmp_path: Path) -> Candidate:
 @pytest.fixture
 def trainings(candidate: Candidate, tmp_path: Path) -> Trainings:
     """Trainings of 3 of 34 usual epochs."""
-    starts = {key(candidate): open_folder(candidate.model)}
+    starts = {candidate.key: open_folder(candidate.model)}
     return Trainings(images(), tmp_path / "t", starts, frozenset(), 1, time.time() + 1000, length=0.1)
 
 
@@ -131,7 +131,7 @@ def test_it_is_done_as_often_as_there_is_time_for(
     average(winner, trainings, 1.0)
     assert asked == [(number, 2 * 34) for number in range(1, MOST)]
     asked.clear()
-    found, said = average(winner, trainings._replace(fresh=frozenset([key(winner.candidate)])), 1.0)
+    found, said = average(winner, trainings._replace(fresh=frozenset([winner.candidate.key])), 1.0)
     assert said == ["there is time for more trainings, but inherited or new weights are not averaged"]
     assert asked == [] and found.answer == answer_of(winner), "networks with inherited weights"
 

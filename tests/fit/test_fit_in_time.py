@@ -11,7 +11,7 @@ from grey_images import images, write_models
 
 from compoundnet.fit import Candidate, in_time
 from compoundnet.fit.in_time import InTime, TimeIsUpError
-from compoundnet.fit.trainings import Trainings, key
+from compoundnet.fit.trainings import Trainings
 from compoundnet.models import open_folder
 from compoundnet.train import Epoch, Watcher
 
@@ -92,7 +92,7 @@ def test_the_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
 def made(tmp_path: Path) -> tuple[Trainings, Candidate]:
     model = write_models(tmp_path)[0]
     one = Candidate(model, 32, "float32", 1, 1, 1, 1)
-    starts = {key(one): open_folder(model)}
+    starts = {one.key: open_folder(model)}
     return Trainings(images(), tmp_path / "t", starts, frozenset(), 1, time.time() + 1000, length=0.2), one
 
 

@@ -22,7 +22,7 @@ from compoundnet.fit import Fit, Limits, Screened, entry, finish, fit, trainings
 from compoundnet.fit.candidates import measured
 from compoundnet.fit.finish import Finish
 from compoundnet.fit.starts import StartingModels
-from compoundnet.fit.trainings import Trainings, key
+from compoundnet.fit.trainings import Trainings
 from compoundnet.models import open_folder
 
 
@@ -65,7 +65,7 @@ def test_a_class_of_which_one_image_is_not_held_out_is_unknown_to_the_probe(tmp_
     starts = StartingModels({model: start}, data.split("train"), tmp_path / "inherited")
     state, said = Fit("greys", "", "", Limits(), 1, "", screened=(Screened(one, 1.0, 0.5),)), list[str]()
     for held_out in (0.2, 0.3, 0.4, 0.5):
-        made = Trainings(data, tmp_path, {key(one): start}, frozenset(), 1, time.time() + 100, held_out=held_out)
+        made = Trainings(data, tmp_path, {one.key: start}, frozenset(), 1, time.time() + 100, held_out=held_out)
         task = made.task(one)
         if np.bincount(task.train.labels, minlength=3)[2] == 1:
             break

@@ -17,7 +17,7 @@ from compoundnet.data import Dataset
 from compoundnet.fit import Fit, Limits, deployment, entry, finish, fit, forms, race_run, read_fit, steps, trainings
 from compoundnet.fit.in_time import TimeIsUpError
 from compoundnet.fit.state import work_folder
-from compoundnet.fit.trainings import Trainings, key
+from compoundnet.fit.trainings import Trainings
 from compoundnet.models import open_folder
 from compoundnet.train import Watcher, evaluate
 from compoundnet.train.interruptions import InterruptedRunError
@@ -143,14 +143,14 @@ def test_other_images_are_trained_on_anew(
     winner, winners = after.rungs[-1].results[0][0], before.rungs[-1].results[0][0]
     for found, best in ((before, winners), (after, winner)):
         names = [path.name for path in (work_folder(tmp_path / "best", found.identity) / "trainings").iterdir()]
-        assert any(name.startswith(key(best)) for name in names)
+        assert any(name.startswith(best.key) for name in names)
 
 
 def test_a_trained_model_is_named_by_its_candidate(raced: tuple[Path, Fit, list[str], list[str], list[str]]) -> None:
     folder, found, _, notes, _ = raced
     assert found.plan is not None
     winner = found.rungs[-1].results[0][0]
-    starts, place = {key(winner): open_folder(winner.model)}, work_folder(folder / "best", found.identity) / "trainings"
+    starts, place = {winner.key: open_folder(winner.model)}, work_folder(folder / "best", found.identity) / "trainings"
     made = Trainings(
         images(), place, starts, frozenset(), 1, time.time() + 1000, length=found.plan.length,
         held_out=found.plan.held_out,
@@ -164,7 +164,7 @@ def test_a_training_pauses_and_goes_on(
 ) -> None:
     model = raced[2][0]
     one = msgspec.structs.replace(raced[1].ranking[0].candidate, model=model, resolution=32)
-    made = Trainings(images(), tmp_path, {key(one): open_folder(model)}, frozenset(), 1, time.time() + 1000)
+    made = Trainings(images(), tmp_path, {one.key: open_folder(model)}, frozenset(), 1, time.time() + 1000)
     steps: list[int] = []
 
     class Counting(Watcher):

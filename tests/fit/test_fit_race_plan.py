@@ -27,7 +27,7 @@ from compoundnet.fit.race_plan import (
     promise,
     with_raise,
 )
-from compoundnet.fit.trainings import EPOCHS, Trainings, held_out_alone, key
+from compoundnet.fit.trainings import EPOCHS, Trainings, held_out_alone
 from compoundnet.trials.studies import OpenedStudy
 
 # An epoch on 900 of 1,000 images, each of which takes three times as long to train on as to evaluate, with the
@@ -275,7 +275,7 @@ def test_one_training_of_each_model_is_timed() -> None:
     timed = []
 
     class Timed:
-        fresh = frozenset({key(inherited)})
+        fresh = frozenset({inherited.key})
 
         def usual(self, candidate: Candidate) -> int:
             return 30 if candidate == large else 10

@@ -19,7 +19,7 @@ from compoundnet.fit.forms import Judged
 from compoundnet.fit.in_time import TimeIsUpError
 from compoundnet.fit.starts import StartingModels
 from compoundnet.fit.state import Answer, HeldOut
-from compoundnet.fit.trainings import EPOCHS, EPOCHS_SCALED, LEAST_STEPS, Lesson, Trainings, key
+from compoundnet.fit.trainings import EPOCHS, EPOCHS_SCALED, LEAST_STEPS, Lesson, Trainings
 from compoundnet.models import ModelFolder, load, open_folder
 from compoundnet.train import Task, evaluate, train
 from compoundnet.train.frozen import early_stages
@@ -38,7 +38,7 @@ def candidate(model: str) -> Candidate:
 @pytest.fixture
 def made(model: str, candidate: Candidate, tmp_path: Path) -> Trainings:
     """Trainings of 3 epochs on 72 of 90 images, at 3 steps an epoch."""
-    starts = {key(candidate): open_folder(model)}
+    starts = {candidate.key: open_folder(model)}
     return Trainings(images(), tmp_path, starts, frozenset(), 1, time.time() + 1000, length=0.1)
 
 
@@ -47,13 +47,13 @@ def test_few_images_are_seen_more_often(made: Trainings, candidate: Candidate) -
     assert made.usual(candidate) == 34 and 34 * 3 >= LEAST_STEPS > 33 * 3
     many = made._replace(dataset=images(1000))
     assert many.usual(candidate) == EPOCHS
-    assert many._replace(fresh=frozenset([key(candidate)])).usual(candidate) == EPOCHS_SCALED
+    assert many._replace(fresh=frozenset([candidate.key])).usual(candidate) == EPOCHS_SCALED
     assert made.epochs(candidate) == 3
 
 
 def test_the_early_stages_of_a_pretrained_network_are_not_trained(made: Trainings, candidate: Candidate) -> None:
-    assert made.task(candidate).recipe.frozen_stages == early_stages(made.starts[key(candidate)].network) > 0
-    inherited = made._replace(fresh=frozenset([key(candidate)]))
+    assert made.task(candidate).recipe.frozen_stages == early_stages(made.starts[candidate.key].network) > 0
+    inherited = made._replace(fresh=frozenset([candidate.key]))
     assert inherited.task(candidate).recipe.frozen_stages == 0
 
 
@@ -120,7 +120,7 @@ def test_what_misses_its_budget_is_tried_at_lower_resolutions(
     wide, low = (measured("m", start.network, side, 3) for side in (64, 32))
     other = measured("other", start.network, 48, 3)
     trainings = Trainings(
-        images(), tmp_path / "trainings", {key(wide): start}, frozenset(), 1, time.time() + 1000, 0, 0.1
+        images(), tmp_path / "trainings", {wide.key: start}, frozenset(), 1, time.time() + 1000, 0, 0.1
     )
     model = trainings.finish(wide, print)
     screened = tuple(Screened(one, 1.0, 0.5) for one in (wide, low, other))

@@ -19,7 +19,7 @@ from postgresql import PASSWORD, USER
 from compoundnet.fit import Fit, Rung, fit, read_fit
 from compoundnet.fit.race import run_race
 from compoundnet.fit.race_plan import larger_first, plan_race
-from compoundnet.fit.trainings import LEAST_HELD_OUT, Trainings, key
+from compoundnet.fit.trainings import LEAST_HELD_OUT, Trainings
 from compoundnet.models import open_folder
 
 pytestmark = pytest.mark.slow
@@ -43,7 +43,7 @@ def test_two_workers_find_what_one_finds(tmp_path: Path) -> None:
     assert plan is not None
     rungs: dict[int, list[Rung]] = {1: [], 2: []}
     for workers, done in rungs.items():
-        starts = {key(one): open_folder(one.model) for one in entrants}
+        starts = {one.key: open_folder(one.model) for one in entrants}
         trainings = Trainings(images(), tmp_path / f"{workers}", starts, frozenset(), 1, time.time() + 1000)
         run_race(
             plan, trainings, tmp_path / f"race-{workers}", images="greys", unreadable=(),

@@ -22,7 +22,7 @@ from compoundnet.fit.in_time import reason_of
 from compoundnet.fit.job import FitJob
 from compoundnet.fit.race_plan import PLANNED, length_on_all
 from compoundnet.fit.state import Fit
-from compoundnet.fit.trainings import Trainings, key
+from compoundnet.fit.trainings import Trainings
 from compoundnet.models import ModelFolder, load, read_folder, write_folder
 from compoundnet.train import InterruptedRunError
 from compoundnet.train.evaluation.evaluation_report import wilson
@@ -61,7 +61,7 @@ class Averaging:
         """
         answer = self.state.answer
         assert answer is not None
-        if key(winner.candidate) in self._trainings.fresh:
+        if winner.candidate.key in self._trainings.fresh:
             if self._epochs(winner) is not None:
                 self._say(
                     "there is time for more trainings, but inherited or new weights are not averaged", passing=True

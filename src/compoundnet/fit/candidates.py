@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import math
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import msgspec
 
@@ -64,8 +66,23 @@ class Candidate(msgspec.Struct, frozen=True):
 
     @property
     def way(self) -> str:
-        """How it is computed: backend and precision."""
-        return f"{self.backend} {self.precision}"
+        """How it is computed, as `way_key` writes it."""
+        return way_key(self.backend, self.precision)
+
+    @property
+    def way_text(self) -> str:
+        """How it is computed, in words."""
+        return self.way.strip()
+
+    @property
+    def digest(self) -> str:
+        """Eight hexadecimal digits of the network and its resolution: the same in every way to compute it."""
+        return hashlib.sha256(msgspec.json.encode(self.in_precision(FLOAT))).hexdigest()[:8]
+
+    @property
+    def key(self) -> str:
+        """The name of its training, by the digest."""
+        return f"{Path(self.model).name.replace(':', '-')}-{self.resolution}px-{self.digest}"
 
     @property
     def scaled(self) -> bool:
@@ -113,6 +130,17 @@ class Candidate(msgspec.Struct, frozen=True):
         """Return the same network in another precision, on another backend."""
         size = int(self.params * _BYTES.get(precision, _BYTES[FLOAT])) + _GRAPH
         return msgspec.structs.replace(self, precision=precision, size_bytes=size, backend=backend)
+
+
+def way_key(backend: str, precision: str) -> str:
+    """Return a way to compute a network as the ratios of a fit name it: backend and precision."""
+    return f"{backend} {precision}"
+
+
+def way_of(key: str) -> tuple[str, str]:
+    """Return backend and precision of a way, from `way_key`."""
+    backend, _, precision = key.partition(" ")
+    return backend, precision
 
 
 def _rounded_up(value: float) -> float:

@@ -12,7 +12,7 @@ import msgspec
 from compoundnet.base import CompoundNetError, Notify, ignore, replace_together, scratch_folder, write_whole
 from compoundnet.data import Dataset, Split
 from compoundnet.data.dataset import UNKNOWN
-from compoundnet.fit.candidates import FLOAT, Candidate
+from compoundnet.fit.candidates import FLOAT, Candidate, way_key
 from compoundnet.fit.forms import Form, Forms, Judged, excess_of
 from compoundnet.fit.images import left_out, unreadable, without
 from compoundnet.fit.state import Answer, Fit, WrongImage
@@ -73,7 +73,7 @@ def deploy(
             if excess is None:
                 found[candidate] = form
             else:
-                how = "" if candidate == judged.screened.candidate else f"in {candidate.way.strip()} "
+                how = "" if candidate == judged.screened.candidate else f"in {candidate.way_text} "
                 missed.append(f"{how}it {excess}")
         if not found:
             return None, "; ".join(missed)
@@ -103,7 +103,7 @@ def deploy(
 
 def _ways(own: Candidate, state: Fit) -> list[Candidate]:
     """The candidate in the ways to try, in this order. One in another way than the first does not fit in that."""
-    if own.way != f" {FLOAT}":
+    if own.way != way_key("", FLOAT):
         return [own]
     return [own, *(own.in_precision(precision, backend) for backend, precision in other_ways(state.format))]
 

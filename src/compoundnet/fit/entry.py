@@ -10,7 +10,7 @@ import msgspec
 from compoundnet.base import CompoundNetError
 from compoundnet.base.units import format_duration
 from compoundnet.data import Dataset
-from compoundnet.fit.candidates import FLOAT, Candidate
+from compoundnet.fit.candidates import FLOAT, Candidate, way_key
 from compoundnet.fit.job import FitJob
 from compoundnet.fit.limits import SAFE
 from compoundnet.fit.race_plan import (
@@ -25,7 +25,7 @@ from compoundnet.fit.race_plan import (
 )
 from compoundnet.fit.screen import Screened
 from compoundnet.fit.state import Fit
-from compoundnet.fit.trainings import HELD_OUT, LEAST_HELD_OUT, Trainings, held_out_alone, key
+from compoundnet.fit.trainings import HELD_OUT, LEAST_HELD_OUT, Trainings, held_out_alone
 from compoundnet.fit.ways import compare_ways, faster_way
 
 # The candidates of which some start.
@@ -62,8 +62,8 @@ class Entry:
         suffices and a probe reaches it, only what is faster than that may be better.
         """
         state = self.state
-        ranked = list({key(one.candidate): one for one in reversed(self._safe())}.values())[::-1]
-        close = len({key(one.candidate) for one in state.ranking}) - len(ranked)
+        ranked = list({one.candidate.key: one for one in reversed(self._safe())}.values())[::-1]
+        close = len({one.candidate.key for one in state.ranking}) - len(ranked)
         if close:
             self._say(
                 f"{close} candidate{'s' * (close != 1)} within {1 - SAFE:.0%} of --max-latency"
@@ -99,7 +99,7 @@ class Entry:
         if limit is None:
             return state.ranking
         # What is screened in float32 is deployed in another way if it misses the limit in that.
-        float32 = f" {FLOAT}"
+        float32 = way_key("", FLOAT)
         whole = state.ratios.get(float32, 1.0)
         fastest = min([whole, *state.ratios.values()]) / whole
         safe = [
@@ -163,14 +163,14 @@ class Entry:
 
     def _planned_before(self, promising: Sequence[Screened]) -> RacePlan | None:
         """The race of an earlier call, if this one goes on with it and all its candidates are still there."""
-        by_key, plan = {key(one.candidate): one for one in promising}, self.state.plan
+        by_key, plan = {one.candidate.key: one for one in promising}, self.state.plan
         seconds = self._job.seconds
         if plan is None or seconds is None or not self.state.goes_on(seconds, self._job.seed):
             return None
-        if not {key(one) for one in plan.entrants} <= set(by_key):
+        if not {one.key for one in plan.entrants} <= set(by_key):
             return None
         for candidate in plan.entrants:  # one may have entered in a faster way than that of the screen
-            self.state = _with(self.state, _in_way(by_key[key(candidate)], candidate, self.state))
+            self.state = _with(self.state, _in_way(by_key[candidate.key], candidate, self.state))
         return plan
 
     def _costs(self, trainings: Trainings, promising: Sequence[Screened]) -> dict[Candidate, float]:

@@ -24,7 +24,7 @@ from compoundnet.fit.race_plan import LONGEST, PLANNED, WRITING, epoch_by, lengt
 from compoundnet.fit.raising import raise_resolution
 from compoundnet.fit.screen import Screened, probe_of
 from compoundnet.fit.state import Fit, HeldOut
-from compoundnet.fit.trainings import LEAST_HELD_OUT, Lesson, Trainings, key
+from compoundnet.fit.trainings import LEAST_HELD_OUT, Lesson, Trainings
 from compoundnet.models import ModelFolder, read_folder
 from compoundnet.runtime import features
 from compoundnet.train import InterruptedRunError, Task, fit_probe, train
@@ -139,7 +139,7 @@ class Finish:
         if answer is None or answer.held_out is None or found is None:
             return False
         before, now = (self._suffices(held.accuracy) for held in (answer.held_out, found))
-        if before and now and key(answer.candidate) != key(network.candidate):
+        if before and now and answer.candidate.key != network.candidate.key:
             stays = network.latency is None or answer.latency <= network.latency
         else:
             stays = before > now or (before == now and is_ahead(answer.held_out, found))
@@ -243,8 +243,8 @@ class Finish:
         answer = self.state.answer
         if answer is None:
             return False
-        now = (key(judged.screened.candidate), judged.held_out, judged.on_all)
-        return (key(answer.candidate), answer.held_out, answer.on_all) == now
+        now = (judged.screened.candidate.key, judged.held_out, judged.on_all)
+        return (answer.candidate.key, answer.held_out, answer.on_all) == now
 
     def _taught(
         self, candidate: Candidate, model: ModelFolder, task: Task, right: NDArray[np.bool_], held: HeldOut
@@ -282,7 +282,7 @@ class Finish:
             )
             return None
         try:
-            lesson = Lesson(self._teacher_model(teacher.candidate, task.train), key(teacher.candidate))
+            lesson = Lesson(self._teacher_model(teacher.candidate, task.train), teacher.candidate.key)
         except InterruptedRunError:
             raise
         except CompoundNetError as error:  # a class of which one image is left
@@ -313,7 +313,7 @@ class Finish:
     def _teacher_model(self, teacher: Candidate, others: Split) -> ModelFolder:
         """The probe of a teacher, fitted to the images that are trained on alone: the others judge its student."""
         percent = round(100 * self._trainings.held_out)
-        place = self._trainings.folder / f"teacher-{key(teacher)}-{percent}-percent-held-out"
+        place = self._trainings.folder / f"teacher-{teacher.key}-{percent}-percent-held-out"
         if place.exists():
             return read_folder(place)
         dataset = msgspec.structs.replace(self._dataset, splits={"train": others})

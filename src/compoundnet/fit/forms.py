@@ -40,7 +40,7 @@ class Judged(NamedTuple):
         held_out: Of a fine-tuned network, what the held-out images say.
         on_all: Whether it was trained once more, on all training images.
         averaged: The number of such trainings whose weights are averaged.
-        instead: The accuracy, judged alike, of what is the answer if this is not: of another probe, or of the probe.
+        instead: The accuracy, on the same images, of what becomes the answer if this is rejected.
     """
 
     screened: Screened

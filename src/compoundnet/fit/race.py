@@ -22,7 +22,7 @@ from compoundnet.fit.candidates import Candidate
 from compoundnet.fit.in_time import TimeIsUpError
 from compoundnet.fit.race_plan import LEAST_EPOCHS, RacePlan
 from compoundnet.fit.state import Rung
-from compoundnet.fit.trainings import Trainings, key
+from compoundnet.fit.trainings import Trainings
 from compoundnet.train import InterruptedRunError, Watcher
 from compoundnet.trials.database import StudyDatabase
 from compoundnet.trials.local_workers import work_together
@@ -272,8 +272,3 @@ def _joined(opened: OpenedStudy[RungStudy], trainings: Trainings, count: Notify,
         notify(str(error))
     with opened.database.readable_errors():
         return len(opened.counted()) == opened.settings.trials()
-
-
-def fresh_keys(trainings: Sequence[Candidate], from_scratch: Callable[[Candidate], bool]) -> frozenset[str]:
-    """Return the keys of the candidates whose weights are inherited or new."""
-    return frozenset(key(one) for one in trainings if one.scaled or from_scratch(one))

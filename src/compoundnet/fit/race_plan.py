@@ -12,7 +12,7 @@ import numpy as np
 from compoundnet.base.units import format_duration
 from compoundnet.fit.candidates import HIGHEST, Candidate
 from compoundnet.fit.screen import Screened
-from compoundnet.fit.trainings import EPOCHS, HELD_OUT, Trainings, key
+from compoundnet.fit.trainings import EPOCHS, HELD_OUT, Trainings
 
 # The part of a rung that goes on, and the epochs of the first rung at the least: the first epoch of a fine-tuning
 # trains the classifier alone.
@@ -289,7 +289,7 @@ def estimate_all(trainings: Trainings, entrants: Sequence[Candidate]) -> list[tu
     found = []
     for candidate in entrants:
         whole = candidate.macs * trainings.usual(candidate)
-        alike = (candidate.model, key(candidate) in trainings.fresh)
+        alike = (candidate.model, candidate.key in trainings.fresh)
         if alike not in rates:
             rates[alike] = trainings.estimate(candidate) / whole
         found.append((candidate, rates[alike] * whole))

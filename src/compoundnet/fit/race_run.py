@@ -20,11 +20,11 @@ from compoundnet.fit.finish import Finish
 from compoundnet.fit.images import without
 from compoundnet.fit.in_time import TimeIsUpError, reason_of
 from compoundnet.fit.job import FitJob
-from compoundnet.fit.race import fresh_keys, run_race
+from compoundnet.fit.race import run_race
 from compoundnet.fit.race_plan import RacePlan, cheaper_first, larger_first
 from compoundnet.fit.starts import StartingModels, is_from_scratch
 from compoundnet.fit.state import Fit, Rung
-from compoundnet.fit.trainings import FEW_IMAGES, Trainings, key
+from compoundnet.fit.trainings import FEW_IMAGES, Trainings, fresh_keys
 from compoundnet.train import InterruptedRunError
 from compoundnet.trials.database import without_password
 
@@ -40,7 +40,7 @@ def trainings_of(
 ) -> Trainings:
     """Return the fine-tunings of candidates, kept in the `work_folder` of a fit."""
     fresh = fresh_keys(candidates, lambda one: is_from_scratch(starts.opened[one.model]))
-    models = {key(one): starts(one) for one in candidates}
+    models = {one.key: starts(one) for one in candidates}
     each = max(1, default_threads() // workers)
     return Trainings(dataset, folder / "trainings", models, fresh, each, until, seed)
 

@@ -205,7 +205,7 @@ def _row(one: Screened, mark: str) -> dict[str, str]:
     return {
         "model": candidate.shape,
         "resolution": f"{candidate.resolution}",
-        "precision": candidate.way.strip(),
+        "precision": candidate.way_text,
         "params": format_count(candidate.params),
         "macs": format_count(candidate.macs),
         "size": format_bytes(candidate.size_bytes),

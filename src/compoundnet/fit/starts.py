@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -92,8 +91,7 @@ class StartingModels:
         return self._inherited(candidate, source) if candidate.scaled else source
 
     def _inherited(self, candidate: Candidate, source: ModelFolder) -> ModelFolder:
-        digest = hashlib.sha256(msgspec.json.encode(candidate.in_precision("float32"))).hexdigest()[:8]
-        target = self._folder / f"{source.name}-{digest}"
+        target = self._folder / f"{source.name}-{candidate.digest}"
         if target.exists():
             return read_folder(target)
         preprocess = msgspec.structs.replace(source.preprocess, size=candidate.resolution)

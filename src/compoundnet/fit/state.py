@@ -60,12 +60,13 @@ class Answer(msgspec.Struct, frozen=True):
         file: The deployed file.
         fine_tuned: Whether all of the network was trained; otherwise it is a probe.
         cross_validated: Of the probe, accuracy on the training images, each judged by a classifier that was not fitted
-            to it. Of a network that was trained at another resolution, that of its probe there if it was not judged.
+            to it. Of a network that is deployed at another resolution than it was trained at, which the screen did not
+            judge, that of its probe where it was trained.
         latency: Milliseconds of one image of the deployed file, the median.
         size_bytes: Of the deployed file.
         agreement: Fraction of the images of the comparison of the deployed file with torch that have the same class.
-        drop: Of a reduced precision, the fraction of the held-out images, or of all training images where those are
-            few, that float32 classifies correctly more.
+        drop: What a reduced precision loses against float32, as a fraction of the held-out images, or of all training
+            images where those are few; None in float32.
         float32_layers: Of int8, the number of layers that stay in float32 for the accuracy.
         held_out: Of a fine-tuned network, what the held-out images say.
         on_all: Whether the network was then trained once more, on all training images.
@@ -169,7 +170,8 @@ class Fit(msgspec.Struct, frozen=True):
         weights: The SHA-256 of the weights of each model that candidates start from, by its name.
         new_weights: Whether no pretrained model was at hand, so that candidates start from new weights.
         unreadable: The training images that cannot be read, and are left out.
-        ratios: The time of a reduced precision as a fraction of that of float32, as measured.
+        ratios: The time in each other way to compute a network (`way_key`) divided by that in float32 on ONNX Runtime,
+            as measured.
         screened: All candidates that were looked at.
         left: The number of candidates that were not screened.
         plan: The race that was planned; None before that.

@@ -15,7 +15,7 @@ from compoundnet.base.machine import cores
 from compoundnet.base.units import format_duration
 from compoundnet.data import Dataset
 from compoundnet.data.holdout import hold_out
-from compoundnet.fit.candidates import FLOAT, HIGHEST, Candidate
+from compoundnet.fit.candidates import HIGHEST, Candidate
 from compoundnet.fit.deployment import deploy, judge_on_test
 from compoundnet.fit.entry import NoRaceError
 from compoundnet.fit.forms import Judged
@@ -207,7 +207,7 @@ class Steps:
             answer = state.answer
             if answer is not None and self._is_last(state.limits, answer, one):
                 return state
-            same = answer is not None and _same(answer.candidate, one.candidate)
+            same = answer is not None and answer.candidate.key == one.candidate.key
             if answer is not None and same and answer.layers_sought:
                 continue
             if answer is not None and time.time() > self._job.deadline:
@@ -241,7 +241,7 @@ class Steps:
     @staticmethod
     def _is_last(limits: Limits, answer: Answer, one: Screened) -> bool:
         """Whether no candidate from this one on can take the place of an answer."""
-        same = _same(answer.candidate, one.candidate)
+        same = answer.candidate.key == one.candidate.key
         if limits.min_accuracy is not None:  # the order is that of cost
             return same and answer.layers_sought
         return not same and (one.accuracy or 0.0) <= answer.kept(limits)
@@ -274,10 +274,6 @@ def _has_answer(folder: Path) -> bool:
         return read_fit(folder).answer is not None
     except CompoundNetError:  # there is none, or it is damaged
         return False
-
-
-def _same(one: Candidate, other: Candidate) -> bool:
-    return one.in_precision(FLOAT) == other.in_precision(FLOAT)
 
 
 def _probed(candidate: Candidate, dataset: Dataset, model: ModelFolder, folder: Path) -> ModelFolder:

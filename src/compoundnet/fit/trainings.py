@@ -7,10 +7,9 @@ checkpoint, so that a rung of the race costs only the epochs that are new.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +18,7 @@ import msgspec
 from compoundnet.base import Notify
 from compoundnet.base.machine import torch_threads
 from compoundnet.data import Dataset
-from compoundnet.fit.candidates import FLOAT, Candidate
+from compoundnet.fit.candidates import Candidate
 from compoundnet.fit.in_time import InTime, train_in_time
 from compoundnet.models import ModelFolder, read_folder
 from compoundnet.models.folder import POSTPROCESS
@@ -94,7 +93,7 @@ class Trainings(NamedTuple):
     Attributes:
         dataset: The data; only training images are used.
         folder: The folder of the trainings.
-        starts: The model that each candidate starts from, by `key`.
+        starts: The model that each candidate starts from, by its key.
         fresh: The keys of the candidates whose weights are inherited or new.
         threads: Threads of each training on a CPU.
         until: The time, by `time.time`, at which trainings end.
@@ -126,12 +125,12 @@ class Trainings(NamedTuple):
 
     def usual(self, candidate: Candidate) -> int:
         """Return the usual length of the schedule in epochs."""
-        epochs = EPOCHS_SCALED if key(candidate) in self.fresh else EPOCHS
+        epochs = EPOCHS_SCALED if candidate.key in self.fresh else EPOCHS
         return max(epochs, math.ceil(LEAST_STEPS / _epoch_steps(find_recipe(_RECIPE), self.images)))
 
     def is_of_few(self, candidate: Candidate) -> bool:
         """Return whether its images are so few that a candidate is trained for more epochs, at a lower rate."""
-        return key(candidate) not in self.fresh and self.usual(candidate) > EPOCHS
+        return candidate.key not in self.fresh and self.usual(candidate) > EPOCHS
 
     def epochs(self, candidate: Candidate) -> int:
         """Return the length of the schedule in epochs."""
@@ -139,15 +138,15 @@ class Trainings(NamedTuple):
 
     def task(self, candidate: Candidate) -> Task:
         """Return the task of fine-tuning a candidate."""
-        return self._task(self._recipe(candidate, self.epochs(candidate)), self.starts[key(candidate)])
+        return self._task(self._recipe(candidate, self.epochs(candidate)), self.starts[candidate.key])
 
     def place(self, candidate: Candidate) -> Path:
         """Return the model folder of a training, whether it exists or not."""
         schedule = f"{self.epochs(candidate)}-epochs-{round(100 * self.held_out)}-percent-held-out"
-        return self.folder / f"{key(candidate)}-{schedule}-seed-{self.seed}"
+        return self.folder / f"{candidate.key}-{schedule}-seed-{self.seed}"
 
     def _recipe(self, candidate: Candidate, epochs: int) -> Recipe:
-        fresh, start = key(candidate) in self.fresh, self.starts[key(candidate)].network
+        fresh, start = candidate.key in self.fresh, self.starts[candidate.key].network
         recipe = recipe_of(candidate.resolution, epochs, 0 if fresh else early_stages(start), fresh=fresh)
         if self.is_of_few(candidate):
             recipe = recipe.replace(lr=_FEW_RATE * recipe.lr)
@@ -261,7 +260,7 @@ class Trainings(NamedTuple):
         """
         epochs = self.begun_on_all(candidate, lesson, number) or epochs
         recipe = self._recipe(candidate, epochs).replace(seed=self.seed + number)
-        task = self._task(recipe, self.starts[key(candidate)], None if lesson is None else lesson.teacher)
+        task = self._task(recipe, self.starts[candidate.key], None if lesson is None else lesson.teacher)
         return self._on_all(candidate, task, self._place_of_all(candidate, lesson, number), model, notify)
 
     def begun_on_all(self, candidate: Candidate, lesson: Lesson | None = None, number: int = 0) -> int | None:
@@ -363,11 +362,9 @@ def _going_on(recipe: Recipe) -> Recipe:
     return recipe.replace(lr=_GOING_ON * recipe.lr, warmup_epochs=0, frozen_epochs=0)
 
 
-def key(candidate: Candidate) -> str:
-    """Return the name of a candidate's training: the same for all precisions of the deployed file."""
-    name = Path(candidate.model).name.replace(":", "-")
-    digest = hashlib.sha256(msgspec.json.encode(candidate.in_precision(FLOAT))).hexdigest()[:8]
-    return f"{name}-{candidate.resolution}px-{digest}"
+def fresh_keys(candidates: Sequence[Candidate], from_scratch: Callable[[Candidate], bool]) -> frozenset[str]:
+    """Return the keys of the candidates whose weights are inherited or new."""
+    return frozenset(one.key for one in candidates if one.scaled or from_scratch(one))
 
 
 def held_score(epoch: Epoch, recipe: Recipe) -> float:

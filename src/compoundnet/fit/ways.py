@@ -13,7 +13,7 @@ import numpy as np
 from compoundnet.base import CompoundNetError, did_you_mean, make_folder
 from compoundnet.base.images import UnreadableImageError
 from compoundnet.data import Dataset, Split
-from compoundnet.fit.candidates import FLOAT, Candidate
+from compoundnet.fit.candidates import FLOAT, Candidate, way_key, way_of
 from compoundnet.models import ModelFolder
 from compoundnet.runtime import Embedder, export, session
 from compoundnet.runtime.backends.precisions import runnable
@@ -106,7 +106,7 @@ def compare_ways(
                     format=form, precision=kind, calibrate=images, to_nearest=kind == _INT8, preprocess=preprocess,
                 )  # fmt: skip
             run = session(files[kind], backend=backend or None, precision=precision, threads=threads)
-            calls[f"{backend} {precision}"] = functools.partial(run, image)
+            calls[way_key(backend, precision)] = functools.partial(run, image)
         timed = time_calls(calls)
     screened = timed.pop("").median
     return {way: found.median / screened for way, found in timed.items()}
@@ -154,7 +154,7 @@ def faster_way(candidate: Candidate, latency: float, limit: float, ratios: dict[
     """
     for way, ratio in ratios.items():
         if way != candidate.way and latency * ratio <= limit:
-            backend, _, precision = way.partition(" ")
+            backend, precision = way_of(way)
             return candidate.in_precision(precision, backend)
     return None
 
