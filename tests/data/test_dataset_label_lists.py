@@ -245,6 +245,34 @@ def test_a_class_column_in_words_beside_flags_is_the_class(tmp_path: Path, headi
     assert dataset.classes == ("cat", "dog")
     assert dataset.split("train").labels.tolist() == [0, 1, 0]
     assert "not used: 'occluded', 'truncated'" in dataset.text()
+    (note,) = (note for note in dataset.notes if "taken for the classes" in note and "not used" in note)
+    assert f"the column '{heading}' is taken for the classes, and the 2 columns of yes and no are not used" in note
+
+
+@pytest.mark.parametrize(
+    ("headings", "rows", "classes"),
+    [
+        # What a picture is of, and in which view or by which means: three columns of yes and no at the least.
+        ("type,cat,dog,bird", ("photo,1,1,0", "drawing,0,1,0", "photo,0,0,1"), ("cat", "dog", "bird")),
+        ("age category,melanoma,nevus,wart", ("old,1,0,0", "young,0,0,0", "old,1,1,1"), ("melanoma", "nevus", "wart")),
+        # Of a species few columns tell what it is, and these name none.
+        ("species,occluded,cut,blurred", ("cat,1,0,0", "dog,0,0,0", "cat,1,1,1"), ("cat", "dog")),
+        # One column with yes for each image names its class, whatever stands beside it.
+        ("species,healthy,ill", ("cat,1,0", "dog,1,0", "cat,0,1"), ("healthy", "ill")),
+        # Unless it says the same.
+        ("species,cat,dog", ("cat,1,0", "dog,0,1", "cat,1,0"), ("cat", "dog")),
+    ],
+)
+def test_a_column_in_words_beside_columns_of_labels(
+    tmp_path: Path, headings: str, rows: tuple[str, ...], classes: tuple[str, ...]
+) -> None:
+    lines = [f"{number}.jpg,{row}" for number, row in enumerate(rows)]
+    dataset = opened(tmp_path, f"filename,{headings}", *lines)
+    assert dataset.classes == classes
+    first = headings.partition(",")[0]
+    (note,) = (note for note in dataset.notes if "not used" in note)
+    taken = f"the column '{first}' is taken for the classes" if first == "species" and classes[0] == "cat" else "labels"
+    assert taken in note and repr(first) in note
 
 
 def test_a_column_about_the_labels_is_not_the_class(tmp_path: Path) -> None:

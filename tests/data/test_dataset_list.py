@@ -343,6 +343,9 @@ def test_images_that_are_not_for_training_are_test_images(tmp_path: Path, headin
 def test_a_flag_of_a_split_is_no_label(tmp_path: Path) -> None:
     rows = [f"{path},{int(name == 'cat')},1,{int('0.jpg' not in path)}" for path, name in CELLS]
     assert written(tmp_path, "\n".join(["path,cat,animal,is_train", *rows])).classes == ("cat", "animal")
+    whole = [f"{row},train" for row in rows]
+    found = written(tmp_path, "\n".join(["path,cat,animal,is_train,split", *whole]))
+    assert found.classes == ("cat", "animal") and [*found.splits] == ["train"], "the column of splits says more"
 
 
 def test_an_image_that_no_flag_claims_is_refused(tmp_path: Path) -> None:

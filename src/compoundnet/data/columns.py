@@ -26,8 +26,13 @@ _LABEL = (
     "classid", "classindex", "classidx", "labelid", "labelindex", "labelidx", "categoryid", "targetid", "species",
     "breed", "diagnosis", "dx", "disease", "variety", "emotion", "kind", "type",
 )  # fmt: skip
-# These are a label's own name if their column says yes or no, and another column does so too.
-_PERHAPS_LABEL = frozenset(_LABEL[_LABEL.index("species") :])
+# The others are a label's own name if their column says yes or no, and another column does so too.
+_NAMED_LABEL = frozenset(_LABEL[: _LABEL.index("species")])
+# These may tell of the image beside columns of labels: of an X-ray whether it is AP or PA, of a picture whether it is
+# drawn. So may a heading that ends in "category", such as that of an age.
+_OFTEN_OF_IMAGES = ("kind", "type", "category", "categories")
+# So many columns of yes and no are labels beside such a one.
+_MANY = 3
 # Words in other headings: "Finding Labels", "true_class".
 _LABEL_WORDS = frozenset(("label", "labels", "class", "category", "categories"))
 _SPLIT = "split"
@@ -127,8 +132,9 @@ def find_columns(headings: Sequence[str] | None, columns: Sequence[Sequence[str]
     shown = [heading or f"column {place}" for place, heading in enumerate(headings or [""] * len(columns), start=1)]
     remarks: list[str] = []
     split = _find_split(keys, columns)
-    flags = _find_flags(keys, columns) if split is None else ()
+    flags = _find_flags(keys, columns)
     free = [place for place in range(len(columns)) if place not in (split, *flags)]
+    flags = flags if split is None else ()
     image = _find_image(keys, columns, free)
     if image is None:
         by_content = [place for place in free if hold_image_names(columns[place])]
@@ -139,40 +145,95 @@ def find_columns(headings: Sequence[str] | None, columns: Sequence[Sequence[str]
             remarks.append(f"the column {shown[image]!r} is taken for the images, because its values are image files")
     free.remove(image)
     label = _named_label(keys, columns, free)
-    if label is None and headings is not None:
+    worded = label is None and headings is not None
+    if worded and headings is not None:
         label = _worded_label(headings, columns, free)
-        if label is not None:
-            remarks.append(f"the column {shown[label]!r} is taken for the classes, because of its heading")
-    # "disease,healthy" are two labels; a column "label" of 0 and 1 beside other flags holds two classes.
-    if label is None or (keys[label] in _PERHAPS_LABEL and not names_labels(columns[label])):
-        indicators = [
-            place
-            for place in free
-            if is_indicator(columns[place]) and (headings is None or headings[place]) and keys[place] not in _IMAGE
-        ]
-        uncertain = [place for place in free if place not in indicators and _is_uncertain(columns[place])]
-        if uncertain and len(indicators) + len(uncertain) > 1:
-            raise CompoundNetError(
-                f"{source}: the column {shown[uncertain[0]]!r} has -1 beside 0 and 1; an image has a label or not:"
-                " write 0 or 1, or leave the row out"
-            )
+    indicators = [
+        place
+        for place in free
+        if is_indicator(columns[place]) and (headings is None or headings[place]) and keys[place] not in _IMAGE
+    ]
+    # A column "label" of 0 and 1 beside other flags holds two classes, and so does no other name.
+    sure = label is not None and keys[label] in _NAMED_LABEL
+    if label is None or (not sure and _give_way(label, shown, columns, indicators)):
+        _refuse_uncertain([place for place in free if place not in indicators], indicators, columns, shown, source)
         if len(indicators) > 1:
-            blank = sum("" in columns[place] for place in indicators)
-            if blank:
-                remarks.append(f"{blank:,} columns of labels have blank cells, which count as no")
+            remarks += _on_indicators(indicators, label, columns, shown)
             return Columns(image, indicators[0], split, tuple(remarks), tuple(indicators), flags)
+    why = "of its heading"
     if label is None:
-        left = [place for place in free if keys[place] not in _IMAGE and not _counts_rows(columns[place])]
-        worded = [place for place in left if _LABEL_WORDS.intersection(re.findall(r"[a-z]+", shown[place].casefold()))]
-        if len(left) == 1:
-            label, why = left[0], "no other is left"
-        elif len(worded) == 1 and headings is not None:
-            label, why = worded[0], "of its heading"
-        else:
-            raise _unclear(source, "class", headings, shown)
-        if headings is not None:
-            remarks.append(f"the column {shown[label]!r} is taken for the classes, because {why}")
+        label, why = _label_of_the_rest(headings, keys, columns, shown, free, source)
+    if worded:
+        remarks.append(f"the column {shown[label]!r} is taken for the classes, because {why}")
+    if len(indicators) > 1 and not sure:
+        remarks.append(
+            f"the column {shown[label]!r} is taken for the classes, and the {len(indicators)} columns of yes and no are"
+            " not used: to train on these as labels, remove it"
+        )
     return Columns(image, label, split, tuple(remarks), flags=flags)
+
+
+def _refuse_uncertain(
+    others: Sequence[int],
+    indicators: Sequence[int],
+    columns: Sequence[Sequence[str]],
+    shown: Sequence[str],
+    source: str,
+) -> None:
+    """Raise CompoundNetError if one of several columns of yes and no has a third value."""
+    uncertain = [place for place in others if _is_uncertain(columns[place])]
+    if uncertain and len(indicators) + len(uncertain) > 1:
+        raise CompoundNetError(
+            f"{source}: the column {shown[uncertain[0]]!r} has -1 beside 0 and 1; an image has a label or not: write 0"
+            " or 1, or leave the row out"
+        )
+
+
+def _on_indicators(
+    indicators: Sequence[int], label: int | None, columns: Sequence[Sequence[str]], shown: Sequence[str]
+) -> list[str]:
+    """Remarks where columns of yes and no are the labels: on blank cells, and on a column that may have been meant."""
+    remarks = []
+    blank = sum("" in columns[place] for place in indicators)
+    if blank:
+        remarks.append(f"{blank:,} columns of labels have blank cells, which count as no")
+    if label is not None and label not in indicators:
+        remarks.append(
+            f"the {len(indicators)} columns of yes and no are taken for labels, and {shown[label]!r} is not used: to"
+            " train on that, head it 'class'"
+        )
+    return remarks
+
+
+def _label_of_the_rest(
+    headings: Sequence[str] | None,
+    keys: Sequence[str],
+    columns: Sequence[Sequence[str]],
+    shown: Sequence[str],
+    free: Sequence[int],
+    source: str,
+) -> tuple[int, str]:
+    """Return the column of the classes where no heading names one, and why it is taken."""
+    left = [place for place in free if keys[place] not in _IMAGE and not _counts_rows(columns[place])]
+    if len(left) == 1:
+        return left[0], "no other is left"
+    worded = [place for place in left if _LABEL_WORDS.intersection(re.findall(r"[a-z]+", shown[place].casefold()))]
+    if len(worded) == 1 and headings is not None:
+        return worded[0], "of its heading"
+    raise _unclear(source, "class", headings, shown)
+
+
+def _give_way(label: int, shown: Sequence[str], columns: Sequence[Sequence[str]], indicators: Sequence[int]) -> bool:
+    """Whether columns of yes and no are the labels, and not a column that is headed less surely than by "label"."""
+    if not names_labels(columns[label]):
+        return True  # "disease,healthy" are two labels
+    if len(indicators) < 2:
+        return False
+    said = [[place for place in indicators if is_yes(columns[place][row])] for row in range(len(columns[label]))]
+    if all(len(one) == 1 for one in said):  # one class each; perhaps that column names it too
+        return not _one_to_one(columns[label], [shown[place] for (place,) in said])
+    words = re.findall(r"[a-z]+", shown[label].casefold())
+    return len(indicators) >= _MANY and bool(words) and words[-1] in _OFTEN_OF_IMAGES
 
 
 def is_indicator(values: Iterable[str]) -> bool:
