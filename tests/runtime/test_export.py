@@ -340,6 +340,12 @@ def test_a_changed_network_is_refused_as_pt2_which_would_be_read_as_the_plain_on
     runtime.export(net, tmp_path / "a.onnx", precision=precision)
 
 
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_a_network_with_its_channels_last_is_no_changed_one(precision: str, tmp_path: Path) -> None:
+    net = random_net(small_network()).to(memory_format=torch.channels_last)
+    assert runtime.export(net, tmp_path / "a.pt2", precision=precision).bytes > 0
+
+
 def test_openvino_holds_what_an_onnx_file_does_not(
     net: nn.ConvNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

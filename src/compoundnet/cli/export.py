@@ -123,6 +123,8 @@ def export(
     for option, given in of_data.items():
         if given and data is None:
             raise typer.BadParameter("says how labelled images are read: give it with --data", param_hint=option)
+    if data is not None and max_drop is None:
+        raise typer.BadParameter("is for --max-drop, which measures accuracy on it", param_hint="--data")
     notes: list[str] = []
 
     def keep(text: str) -> None:

@@ -114,10 +114,14 @@ class Finish:
 
     def _probe_stays(self, candidate: Candidate, found: HeldOutComparison, held: HeldOut) -> bool:
         """Compare a network with the probe on the held-out images, say so, and return whether it is not taken."""
-        if self._suffices(held.accuracy):  # and it is faster than a probe that suffices too
+        best = self.state.ranking[0]
+        (own,) = (one for one in self.state.screened if one.candidate == candidate)
+        if self._suffices(held.accuracy) and (own.latency or 0.0) <= (best.latency or 0.0):
             stays = False
+        elif self._suffices(best.accuracy or 0.0):
+            stays = True
         else:
-            stays = self._is_enough_by_probe(held) or not found.better(self._epochs_on_all(candidate) is not None)
+            stays = not found.better(self._epochs_on_all(candidate) is not None)
         self._say(
             f"{candidate}, fine-tuned: {held.accuracy:.1%} of {held.images:,} held-out training images right, the probe"
             f" {held.probe:.1%}{f', so {self.state.standing} stays' if stays else ''}"
@@ -128,10 +132,6 @@ class Finish:
         """Whether an accuracy was asked for, and this reaches it."""
         enough = self.state.limits.min_accuracy
         return enough is not None and accuracy >= enough
-
-    def _is_enough_by_probe(self, held: HeldOut) -> bool:
-        """Whether a probe has the accuracy that suffices, cross-validated or of the held-out images."""
-        return self._suffices(max(held.probe, self.state.ranking[0].accuracy or 0.0))
 
     def _earlier_stays(self, judged: Judged) -> bool:
         """Return whether the answer of an earlier race is better than a network, and say so."""

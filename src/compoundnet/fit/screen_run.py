@@ -220,7 +220,10 @@ class ScreenRun:
                     self._left += len(slow)
                     break
                 self._compare(min(slow, key=lambda one: abs(math.log(slow[one] / middle))))
-                owed = not self.stopped  # one candidate, or comparing was for nothing
+                if self.stopped:
+                    self._left += len(slow)
+                    break
+                owed = True  # one candidate, or comparing was for nothing
             as_screened = latency / self._state.ratios.get(candidate.way, 1.0)
             faster = faster_way(candidate, as_screened, limit, self._state.ratios)
             if faster is not None:

@@ -30,6 +30,7 @@ from compoundnet.models.zip_files import ZIP_ERRORS, check_unpacked
 _AVERAGED = (
     "state_dict_ema", "ema_state_dict", "model_ema_state_dict", "model_state_dict_ema", "model_ema", "ema_model",
     "model_ema_best", "params_ema", "ema_weights", "swa_state_dict", "swa_model", "averaged_model", "average", "ema",
+    "shadow",
 )  # fmt: skip
 _TRAINED = (
     "state_dict", "model_state_dict", "model_state", "model", "net", "network", "module", "params", "weights",
