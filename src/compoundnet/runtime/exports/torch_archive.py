@@ -16,7 +16,9 @@ from compoundnet.runtime.onnx_graph import Half
 
 
 def write_archive(net: ConvNet, described: ExportedModel, path: Path) -> None:
-    """Write a network with folded norms; `described` holds the precision and the dynamic dimensions."""
+    """Write a network with folded norms, which may be changed; `described` holds the precision and the dynamic
+    dimensions."""
+    net.to(memory_format=torch.contiguous_format)  # as it is read: channels_last rounds otherwise
     size = described.preprocess.size
     example = torch.zeros(2 if described.dynamic_batch else 1, net.spec.in_channels, size, size)
     dynamic: dict[int, torch.export.Dim] = {}
