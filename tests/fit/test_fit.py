@@ -169,10 +169,20 @@ def test_a_tenth_more_admits_the_slower_and_who_missed_the_limit_in_the_end(foun
     _, result, _ = found
     answer = result.answer
     assert answer is not None
-    for latency, accuracy, named in ((108, 0.0, True), (112, 1.0, False), (95, 1.0, True), (95, 0.0, False)):
+    for tuned, latency, accuracy, named in (
+        (False, 108, 0.0, True),
+        (False, 112, 1.0, False),
+        (False, 95, 1.0, True),
+        (False, 95, 0.0, False),
+        (True, 108, 0.0, True),
+        (True, 98, 1.0, True),
+        (True, 95, 1.0, False),  # there was no time to fine-tune it
+    ):
         other = Screened(msgspec.structs.replace(answer.candidate, resolution=999), latency, accuracy)
-        more = what_more_brings(msgspec.structs.replace(result, limits=Limits(max_latency=100), screened=(other,)))
-        assert ("999 px" in more) == named, (latency, accuracy)
+        own = msgspec.structs.replace(answer, fine_tuned=tuned)
+        limits = Limits(max_latency=100)
+        more = what_more_brings(msgspec.structs.replace(result, limits=limits, screened=(other,), answer=own))
+        assert ("999 px" in more) == named, (tuned, latency, accuracy)
         assert ("would bring nothing" in more) != named
 
 

@@ -22,6 +22,7 @@ from compoundnet.fit.front_plot import (
     trained_resolution,
     tuned_of,
 )
+from compoundnet.fit.limits import SAFE
 from compoundnet.fit.next_commands import next_commands
 from compoundnet.fit.report_data import counts_table, counts_text, sizes_text
 from compoundnet.fit.screen import Screened
@@ -141,8 +142,10 @@ def _is_beyond(one: Screened, found: Fit, larger: Limits) -> bool:
         return False
     if slow or one.candidate.exceeds(limits) is not None:
         return one.accuracy is not None or slow
-    # More accurate than the answer, and only just fast enough when it was screened.
-    near = limits.max_latency is not None and (one.latency or 0) * _MORE**2 > limits.max_latency
+    # More accurate than the answer, and only just fast enough when it was screened: so close to the limit that it was
+    # not fine-tuned, or of probes, which rank by accuracy, so that it missed the limit in the end.
+    close = SAFE if answer.fine_tuned else 1 / _MORE**2
+    near = limits.max_latency is not None and (one.latency or 0) > close * limits.max_latency
     return near and (one.accuracy or 0) > answer.cross_validated
 
 
