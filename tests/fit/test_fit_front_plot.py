@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 from fitted import answered, lite0
 
@@ -44,6 +46,18 @@ def test_the_plot_names_all_models_and_the_front() -> None:
     assert png.startswith(b"\x89PNG")
     assert all(f"net-{number:02}" in svg.decode() for number in range(9))
     assert [one.candidate.resolution for one in pareto(found)] == [64, 96] * 9
+
+
+def test_of_two_points_side_by_side_the_more_accurate_is_named() -> None:
+    found = fit_of(1)
+    near, far = ((1.0, 1.01, 2.0), (1.0, 1.5, 2.0))
+    for latencies, named in ((near, ["67", "79"]), (far, ["61", "67", "79"])):
+        screened = tuple(
+            Screened(Candidate("net", side, "float32", 1, 1, 1, 1), latency, side / 100)
+            for side, latency in zip((61, 67, 79), latencies, strict=True)
+        )
+        svg = draw_front(msgspec.structs.replace(found, screened=screened))[0].decode()
+        assert [label for label in re.findall(r"<!-- (\d+) -->", svg) if label in ("61", "67", "79")] == named
 
 
 def test_there_is_a_plot_for_each_bound_besides_latency() -> None:

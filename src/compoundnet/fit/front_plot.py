@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from compoundnet.fit.state import Fit
 
 _COLOURS = tuple(OKABE_ITO[name] for name in ("blue", "vermillion", "green", "purple", "orange", "sky", "black"))
+_APART = 1.05  # how many times as slow the next point of the front is at the least, where both have labels
 _MARKERS = "os^D"  # of the first line with each colour, of the second, and so on
 
 
@@ -29,6 +31,14 @@ def pareto(found: Fit) -> list[Screened]:
         if not front or (one.accuracy or 0.0) > (front[-1].accuracy or 0.0):
             front.append(one)
     return front
+
+
+def _labelled(front: Sequence[Screened]) -> list[Screened]:
+    """The points of the front whose labels do not overlap: of two side by side the more accurate one."""
+    following = [one.latency or 0.0 for one in front[1:]]
+    return [
+        one for one, after in zip(front, [*following, math.inf], strict=True) if after > _APART * (one.latency or 0.0)
+    ]
 
 
 def describe_front(found: Fit) -> str:
@@ -49,7 +59,7 @@ def draw_front(found: Fit) -> tuple[bytes, bytes]:
         axes.set_title("Accuracy against latency")
         axes.set_xlabel("latency of one image, ms")
         _draw_points(axes, judged, tuned, lambda one: one.latency or 0.0, named=True)
-        for one in front:  # all labels would overlap
+        for one in _labelled(front):  # all labels would overlap
             axes.annotate(f"{one.candidate.resolution}", (one.latency or 0.0, 100 * (one.accuracy or 0.0)), (0, 10),
                           textcoords="offset points", ha="center", fontsize=9,
                           color=look(models.index(_line(one.candidate)))[0])  # fmt: skip
