@@ -284,7 +284,7 @@ class Dataset(msgspec.Struct, frozen=True, eq=False):
         folders = self.understanding.splits if self.understanding is not None else {}
         words = {"train": "training", "val": "validation", "all": ""}
         splits = ", ".join(
-            f"{len(split):,} {words.get(name, name)} images".replace("  ", " ")
+            f"{len(split):,} {words.get(name, name)} image{'s' * (len(split) != 1)}".replace("  ", " ")
             + (f" ({folders[name]})" if folders.get(name, name) != name else "")
             for name, split in self.splits.items()
         )
