@@ -83,10 +83,10 @@ class Finish:
             InterruptedRunError: This process was asked to stop.
         """
         for candidate in winners:
-            if self._is_settled(candidate):
+            if self._settles(candidate):
                 return
 
-    def _is_settled(self, candidate: Candidate) -> bool:
+    def _settles(self, candidate: Candidate) -> bool:
         """Finish a winner, and return whether the answer is settled: not if it misses the budget in its final form."""
         model, task = self._trainings.finish(candidate, self._say), self._trainings.task(candidate)
         assert task.held is not None
