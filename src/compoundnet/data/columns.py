@@ -144,16 +144,14 @@ def find_columns(headings: Sequence[str] | None, columns: Sequence[Sequence[str]
         if headings is not None:
             remarks.append(f"the column {shown[image]!r} is taken for the images, because its values are image files")
     free.remove(image)
-    label = _named_label(keys, columns, free)
-    worded = label is None and headings is not None
-    if worded and headings is not None:
-        label = _worded_label(headings, columns, free)
+    named = _named_label(keys, columns, free)
+    label = named if named is not None or headings is None else _worded_label(headings, columns, free)
     indicators = [
         place
         for place in free
         if is_indicator(columns[place]) and (headings is None or headings[place]) and keys[place] not in _IMAGE
     ]
-    # A column "label" of 0 and 1 beside other flags holds two classes, and so does no other name.
+    # Under a sure heading such as "label", 0 and 1 are two classes, whatever flags stand beside them.
     sure = label is not None and keys[label] in _NAMED_LABEL
     if label is None or (not sure and _give_way(label, shown, columns, indicators)):
         _refuse_uncertain([place for place in free if place not in indicators], indicators, columns, shown, source)
@@ -163,7 +161,7 @@ def find_columns(headings: Sequence[str] | None, columns: Sequence[Sequence[str]
     why = "of its heading"
     if label is None:
         label, why = _label_of_the_rest(headings, keys, columns, shown, free, source)
-    if worded:
+    if named is None and headings is not None:
         remarks.append(f"the column {shown[label]!r} is taken for the classes, because {why}")
     if len(indicators) > 1 and not sure:
         remarks.append(

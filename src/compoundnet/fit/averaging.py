@@ -125,8 +125,7 @@ class Averaging:
         self.state = msgspec.structs.replace(self.state, answer=answer, finished=False)
 
     def _say(self, text: str, *, passing: bool = False) -> None:
-        self._job.notify(text)
-        self.state = self.state.noted(text, passing=passing)
+        self.state = self._job.told(self.state, text, passing=passing)
 
 
 def averaged(members: Sequence[ModelFolder], folder: Path) -> ModelFolder:

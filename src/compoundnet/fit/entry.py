@@ -216,8 +216,7 @@ class Entry:
         return fast
 
     def _say(self, text: str) -> None:
-        self._job.notify(text)
-        self.state = self.state.noted(text)
+        self.state = self._job.told(self.state, text)
 
 
 def _is_predicted(one: Screened, state: Fit) -> bool:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from compoundnet.base import Notify, Progress
 from compoundnet.data import Dataset
 from compoundnet.fit.starts import StartingModels
-from compoundnet.fit.state import fit_folder, work_folder
+from compoundnet.fit.state import Fit, fit_folder, work_folder
 
 # Asked before the race starts, with what it is about to do.
 Confirm = Callable[[str], bool]
@@ -47,6 +47,11 @@ class FitJob(NamedTuple):
     confirm: Confirm
     progress: Progress
     notify: Notify
+
+    def told(self, state: Fit, text: str, *, passing: bool = False) -> Fit:
+        """Say something, and return the state with it as a note; `passing` if it is of this call alone."""
+        self.notify(text)
+        return state.noted(text, passing=passing)
 
     @property
     def folder(self) -> Path:

@@ -113,8 +113,7 @@ class RaceRun:
         finally:
             self._state = entry.state
         for text, passing in self._about(plan, trainings):
-            job.notify(text)
-            self._state = self._state.noted(text, passing=passing)
+            self._state = job.told(self._state, text, passing=passing)
         about = f"fine-tuning {plan.text()}; {format_duration(max(0.0, until - time.time()))} of --time are left"
         job.notify(about)
         if plan is not self._state.plan:  # one that goes on was confirmed, and stays that of its time

@@ -70,7 +70,7 @@ class Steps:
             name: plan_task(find_recipe("probe"), job.dataset, start=model) for name, model in job.starts.opened.items()
         }
         if any(probe.recipe.balance != "none" for probe in probes.values()) and not job.dataset.multilabel:
-            state = self._told(state, _UNEQUAL, passing=True)
+            state = self._job.told(state, _UNEQUAL, passing=True)
         chosen = {name: probe.preprocess.size for name, probe in probes.items()}
         until = None if job.seconds is None else job.began + _SCREEN * job.seconds
         screen = ScreenRun(job, state, chosen, until, self._first, self._keep)
@@ -87,11 +87,6 @@ class Steps:
         state = self._for_board(self._short_of_goal(self._unchanged(self._judged(state))))
         self._keep(state, report=True)
         return state
-
-    def _told(self, state: Fit, text: str, *, passing: bool = False) -> Fit:
-        """Say something, and return the state with it as a note; `passing` if it is of this call alone."""
-        self._job.notify(text)
-        return state.noted(text, passing=passing)
 
     def _readable(self, state: Fit) -> Dataset:
         """The data without the training images that cannot be read, as far as the screen has found them."""
@@ -123,10 +118,10 @@ class Steps:
         try:
             return judge_on_test(state, self._job.dataset, self._job.notify)
         except CompoundNetError as error:
-            return self._told(state, f"the answer is not judged on the test images: {error}", passing=True)
+            return self._job.told(state, f"the answer is not judged on the test images: {error}", passing=True)
         except KeyboardInterrupt:
             text = "the answer is not judged on the test images: stopped; the same command does it"
-            return self._told(state, text, passing=True)
+            return self._job.told(state, text, passing=True)
 
     def _unused(self, state: Fit) -> Fit:
         """Say so if a fine-tuned network leaves much of the time; why a probe stays is said before."""
@@ -135,13 +130,13 @@ class Steps:
             return state
         if seconds is None or left < _MUCH * seconds:
             return state
-        return self._told(state, f"{format_duration(left)} of --time are left over", passing=True)
+        return self._job.told(state, f"{format_duration(left)} of --time are left over", passing=True)
 
     def _unchanged(self, state: Fit) -> Fit:
         """Say so if the images were changed meanwhile."""
         if identity_of(self._job.dataset) == state.identity:
             return state
-        return self._told(
+        return self._job.told(
             state, "images were changed while fit ran: run the same command again, which looks at them anew",
             passing=True,
         )  # fmt: skip
@@ -162,14 +157,14 @@ class Steps:
         if not missed:
             return state
         text = f"--min-accuracy {wanted:.1%} is not reached: the answer has {', and '.join(missed)}"
-        return self._told(state, text, passing=True)
+        return self._job.told(state, text, passing=True)
 
     def _for_board(self, state: Fit) -> Fit:
         """Say so if what runs the answer is a microcontroller, which needs another file than the deployed one."""
         if not state.limits.microcontroller or state.answer is None:
             return state
         target = state.answer.model
-        return self._told(
+        return self._job.told(
             state,
             f"{state.answer.file} is for this machine; for the microcontroller, `compoundnet export {target} -o"
             f" {target}.tflite --precision int8 --calibrate IMAGES` writes LiteRT, which is int8 throughout",
@@ -214,7 +209,7 @@ class Steps:
                 if same:  # the answer says that there was no time for it
                     return state
                 text = f"the time is up, so the first answer stays, though {one.candidate} ranks higher"
-                return self._told(state, text, passing=True)
+                return self._job.told(state, text, passing=True)
             enough = wanted if wanted is not None and (one.accuracy or 0.0) >= wanted else 0.0
             instead = enough if answer is None or wanted is not None else answer.kept(state.limits)
             try:
@@ -225,11 +220,11 @@ class Steps:
                 stopped = isinstance(error, InterruptedRunError | KeyboardInterrupt)
                 why = "was stopped; the same command goes on" if stopped else f"has failed: {error}"
                 text = f"the answer is {answer.candidate}: writing {one.candidate} in its place {why}"
-                return self._told(state, text, passing=True)
+                return self._job.told(state, text, passing=True)
             if found is None:
                 higher = " ranks higher, but" if answer is not None else ":"
                 missed.append((one, f"{one.candidate}{higher} in its final form {excess}"))
-                state = self._told(state, missed[-1][1])
+                state = self._job.told(state, missed[-1][1])
             elif wanted is not None:
                 return found
             else:
@@ -255,7 +250,7 @@ class Steps:
                 return RaceRun(self._job, state, self._keep).run(self._job.deadline - self._end(state))
             except NoRaceError as error:
                 state, reason = error.state, str(error)
-        return self._told(state, f"the answer is {state.standing}: {reason}", passing=True)
+        return self._job.told(state, f"the answer is {state.standing}: {reason}", passing=True)
 
 
 def _nearest(missed: Sequence[tuple[Screened, str]], limits: Limits) -> str:
