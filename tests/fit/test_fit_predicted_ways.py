@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from fit_jobs import fit_job
+from fit_jobs import fit_job, probe_answer
 from grey_images import images
 
 from compoundnet.base import CompoundNetError, Notify, ignore
@@ -55,7 +55,7 @@ def planned(
     said: list[str] = []
     state: Any = Fit(
         "greys", "", "", limits, 1, "", form, ratios=ratios or {" int8": 0.5}, screened=tuple(screened),
-        answer="one",  # type: ignore[arg-type]
+        answer=probe_answer(candidate(32)),
     )  # fmt: skip
     trainings = Trainings(images(), folder, {}, frozenset(), 1, time.time() + 100)
     chosen = entry_of(state, said.append)
@@ -120,7 +120,7 @@ def test_a_later_call_goes_on_in_the_faster_way(asked: list[tuple[int, list[tupl
     plan = RacePlan((other,), (1.0,), ((1, 1.0),), 1.0, 1.0, 0.0)
     state: Any = Fit(
         "greys", "", "", Limits(max_latency=6.0), 1, "", "onnx", ratios=ratios, screened=tuple(SCREENED), plan=plan,
-        seconds=100.0, answer="one",  # type: ignore[arg-type]
+        seconds=100.0, answer=probe_answer(candidate(32)),
     )  # fmt: skip
     chosen = entry_of(state)
     trainings = Trainings(images(), tmp_path, {}, frozenset(), 1, time.time() + 100)
@@ -150,7 +150,10 @@ def test_what_is_close_to_the_limit_starts_if_another_way_is_faster(
     """It is deployed in that, if it misses the limit in float32."""
     said: list[str] = []
     close, fast = Screened(candidate(48, "float32"), 0.99, 0.6), Screened(candidate(32, "float32"), 0.5, 0.5)
-    state = Fit("greys", "", "", Limits(max_latency=1.0), 1, "", "onnx", ratios=ratios, screened=(close, fast))
+    state = Fit(
+        "greys", "", "", Limits(max_latency=1.0), 1, "", "onnx", ratios=ratios, screened=(close, fast),
+        answer=probe_answer(fast.candidate),
+    )  # fmt: skip
     promising = entry_of(state, said.append).promising()
     assert sorted((one.candidate.resolution for one in promising), reverse=True) == expected
     assert any("within 3% of --max-latency is not fine-tuned" in line for line in said) == (expected == [32])
@@ -159,7 +162,7 @@ def test_what_is_close_to_the_limit_starts_if_another_way_is_faster(
 def test_many_candidates(tmp_path: Path) -> None:
     said: list[str] = []
     screened = tuple(Screened(candidate(side, "float32"), 1.0, side / 100) for side in range(30, 60))
-    state = Fit("greys", "", "", Limits(), 1, "", "onnx", screened=screened)
+    state = Fit("greys", "", "", Limits(), 1, "", "onnx", screened=screened, answer=probe_answer(candidate(32)))
     chosen = entry_of(state, said.append)
     assert len(chosen.promising()) == 18
     assert "of 30 candidates that fit, the 18 that rank highest may be fine-tuned" in said
@@ -185,7 +188,16 @@ def test_where_a_probe_suffices_only_what_is_faster_may_race() -> None:
         Screened(candidate(side, "float32"), side / 10, accuracy)
         for side, accuracy in ((48, 0.92), (32, 0.8), (96, 0.99))
     )
-    state = Fit("greys", "", "", Limits(min_accuracy=0.9), 1, "", screened=(enough, fast, slow))
+    state = Fit(
+        "greys",
+        "",
+        "",
+        Limits(min_accuracy=0.9),
+        1,
+        "",
+        screened=(enough, fast, slow),
+        answer=probe_answer(fast.candidate),
+    )
     assert entry_of(state, count=600).promising() == [fast]
     with pytest.raises(NoRaceError, match="as a probe, and nothing faster fits"):
         entry_of(msgspec.structs.replace(state, screened=(enough, slow)), count=600).promising()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def deploy(
         until: The time, by `time.time`, at which a search for layers that stay in float32 is to be over; one that is
             not expected to be is not begun.
     """
-    file = file_of(target, state.format)
+    file, began = file_of(target, state.format), time.monotonic()
     with scratch_folder(target) as scratch:
         model = make(scratch / target.name)
         forms = Forms(model, judged, state, dataset, scratch / _FORMS, until)
@@ -97,6 +98,7 @@ def deploy(
         layers_sought=form.searched,
         no_layers=form.no_layers,
         averaged=judged.averaged,
+        seconds=time.monotonic() - began,
     )
     return answer, ""
 

@@ -11,6 +11,7 @@ from compoundnet.base import CompoundNetError
 from compoundnet.base.units import format_duration
 from compoundnet.data import Dataset
 from compoundnet.fit.candidates import FLOAT, Candidate, way_key
+from compoundnet.fit.ending import seconds_after_race
 from compoundnet.fit.job import FitJob
 from compoundnet.fit.limits import SAFE
 from compoundnet.fit.race_plan import (
@@ -60,8 +61,13 @@ class Entry:
 
         What is close to the limit of latency may miss it in the end, when it has been trained. Where an accuracy
         suffices and a probe reaches it, only what is faster than that may be better.
+
+        Raises:
+            NoRaceError: The time is up, or nothing may be better.
         """
         state = self.state
+        if self._most_left(state.ranking) <= 0:
+            raise NoRaceError(state, "the time is up")
         ranked = list({one.candidate.key: one for one in reversed(self._safe())}.values())[::-1]
         close = len({one.candidate.key for one in state.ranking}) - len(ranked)
         if close:
@@ -127,19 +133,19 @@ class Entry:
         if before is not None:
             return before
         costs = self._costs(trainings, promising)
-        if self._in_time(trainings, promising, costs) is None:
+        if self._in_time(promising, costs) is None:
             # An estimate comes from about a second of timing, which other work on the machine only lengthens.
             again = self._costs(trainings, promising)
             costs = {one: min(cost, again[one]) for one, cost in costs.items()}
         timed: set[Candidate] = set()
         while promising:
-            plan = self._in_time(trainings, promising, costs)
+            plan = self._in_time(promising, costs)
             if plan is None:
-                least, left = min(costs[one.candidate] for one in promising), trainings.until - time.time()
+                least, left = min(costs[one.candidate] for one in promising), max(0.0, self._most_left(promising))
                 raise NoRaceError(
                     self.state,
                     f"fine-tuning would take at least {format_duration(min(LENGTHS) * least)}, and"
-                    f" {format_duration(max(0.0, left))} are left of --time",
+                    f" {format_duration(left)} are left of --time",
                 )
             entering = set(plan.entrants) - timed
             predicted = [one for one in promising if one.candidate in entering and _is_predicted(one, self.state)]
@@ -180,11 +186,35 @@ class Entry:
         except CompoundNetError as error:  # too few images to hold some out
             raise NoRaceError(self.state, str(error)) from error
 
-    def _in_time(
-        self, trainings: Trainings, promising: Sequence[Screened], costs: Mapping[Candidate, float]
-    ) -> RacePlan | None:
-        """The race that promises the most in the time that is left; None if there is none."""
-        left, images = trainings.until - time.time(), len(self._dataset.split("train"))
+    def until(self, entrants: Sequence[Candidate]) -> float:
+        """Return the time, by `time.time`, at which the trainings of entrants are to end, so that the answer is there
+        in time whichever wins."""
+        return self._until([one for one in self.state.screened if one.candidate in entrants])
+
+    def _until(self, entrants: Sequence[Screened]) -> float:
+        return self._job.deadline - max(seconds_after_race(one, self.state, self._job.dataset) for one in entrants)
+
+    def _left(self, entrants: Sequence[Screened]) -> float:
+        """Seconds for the trainings of entrants."""
+        return self._until(entrants) - time.time()
+
+    def _most_left(self, promising: Sequence[Screened]) -> float:
+        """Seconds for the training of the candidate whose end takes least."""
+        return max(self._left([one]) for one in promising)
+
+    def _in_time(self, promising: Sequence[Screened], costs: Mapping[Candidate, float]) -> RacePlan | None:
+        """The race that promises the most in the time that is left; None if there is none.
+
+        A candidate in int8 leaves less of it, so that without one there may be a longer race.
+        """
+        plan = self._best_race(promising, costs)
+        whole = [one for one in promising if one.candidate.precision == FLOAT]
+        if not whole or (plan is not None and any(one.precision != FLOAT for one in plan.entrants)):
+            return plan
+        return self._best_race(whole, costs)
+
+    def _best_race(self, promising: Sequence[Screened], costs: Mapping[Candidate, float]) -> RacePlan | None:
+        left, images = self._left(promising), len(self._dataset.split("train"))
         if self.state.limits.min_accuracy is not None:  # their order alone counts
             accuracies = [0.0] * len(promising)
         else:

@@ -16,6 +16,7 @@ from compoundnet.base.units import format_duration
 from compoundnet.data import Split
 from compoundnet.fit.candidates import FLOAT, Candidate, in_fitting_precision, measured, resolutions_of
 from compoundnet.fit.deployment import copied, deploy
+from compoundnet.fit.ending import seconds_after_training
 from compoundnet.fit.forms import Judged
 from compoundnet.fit.held_out import HeldOutComparison, at_resolution, is_ahead, right_by_network
 from compoundnet.fit.in_time import reason_of
@@ -66,11 +67,12 @@ class Finish:
 
     Attributes:
         state: The state, with the answer and with what was said.
+        trainings: The trainings, which may last longer once their winner is known.
         winner: After `run`, the network that is the answer, if it was trained on all images.
     """
 
     def __init__(self, job: FitJob, state: Fit, trainings: Trainings, seconds: Mapping[Candidate, float]) -> None:
-        self._job, self.state, self._trainings, self._seconds = job, state, trainings, seconds
+        self._job, self.state, self.trainings, self._seconds = job, state, trainings, seconds
         self._dataset = trainings.dataset
         self.winner: Winner | None = None
 
@@ -88,7 +90,7 @@ class Finish:
 
     def _settles(self, candidate: Candidate) -> bool:
         """Finish a winner, and return whether the answer is settled: not if it misses the budget in its final form."""
-        model, task = self._trainings.finish(candidate, self._say), self._trainings.task(candidate)
+        model, task = self.trainings.finish(candidate, self._say), self.trainings.task(candidate)
         assert task.held is not None
         found = HeldOutComparison(right_by_network(model, task.held), self._right_by_probe(task))
         held = HeldOut(float(found.tuned.mean()), float(found.probed.mean()), len(task.held))
@@ -100,6 +102,8 @@ class Finish:
         judged = self._at_best_resolution(candidate, model, task.held, held)
         if self._earlier_stays(judged):
             return True
+        end = seconds_after_training(judged.screened, self.state, self._dataset)
+        self.trainings = self.trainings._replace(until=self._job.deadline - end)
         lesson = None if taught is None else taught.lesson
         on_all = None if stopped else self._on_all(candidate, model, lesson, judged)
         judged = judged._replace(on_all=on_all is not None)
@@ -272,8 +276,8 @@ class Finish:
             )
             return None
         # Training longer on all images is known to help, so that it goes before.
-        on_all = LONGEST / epoch_by(self._trainings.held_out) / PLANNED
-        needed, left = (self._trainings.length + on_all) * self._seconds[candidate] + WRITING, self._left
+        on_all = LONGEST / epoch_by(self.trainings.held_out) / PLANNED
+        needed, left = (self.trainings.length + on_all) * self._seconds[candidate] + WRITING, self._left
         if needed > left:
             self._say(
                 f"no distillation from {teacher.candidate}: with training on all images, it would take about"
@@ -288,7 +292,7 @@ class Finish:
         except CompoundNetError as error:  # a class of which one image is left
             self._say(f"no distillation from {teacher.candidate}: {error}")
             return None
-        student = self._trainings.taught(candidate, model, lesson, self._say)
+        student = self.trainings.taught(candidate, model, lesson, self._say)
         assert task.held is not None
         taught = right_by_network(student, task.held)
         better = int(taught.sum()) > int(right.sum())
@@ -312,8 +316,8 @@ class Finish:
 
     def _teacher_model(self, teacher: Candidate, others: Split) -> ModelFolder:
         """The probe of a teacher, fitted to the images that are trained on alone: the others judge its student."""
-        percent = round(100 * self._trainings.held_out)
-        place = self._trainings.folder / f"teacher-{teacher.key}-{percent}-percent-held-out"
+        percent = round(100 * self.trainings.held_out)
+        place = self.trainings.folder / f"teacher-{teacher.key}-{percent}-percent-held-out"
         if place.exists():
             return read_folder(place)
         dataset = msgspec.structs.replace(self._dataset, splits={"train": others})
@@ -341,7 +345,7 @@ class Finish:
     def _trained_on_all(
         self, candidate: Candidate, model: ModelFolder, lesson: Lesson | None, judged: Judged
     ) -> ModelFolder | None:
-        epochs = self._trainings.begun_on_all(candidate, lesson) or self._epochs_on_all(candidate)
+        epochs = self.trainings.begun_on_all(candidate, lesson) or self._epochs_on_all(candidate)
         if epochs is None:
             self._say(
                 f"{format_duration(self._left)} are left, too short to go on with all images, the held-out ones too",
@@ -350,16 +354,16 @@ class Finish:
             return None
         if not self._is_answer(judged._replace(on_all=True)):  # of an earlier call, which said so
             self._say(f"going on with all images, the held-out ones too, for {epochs} epochs")
-        return self._trainings.on_all(candidate, model, epochs, self._say, lesson)
+        return self.trainings.on_all(candidate, model, epochs, self._say, lesson)
 
     def _epochs_on_all(self, candidate: Candidate) -> int | None:
         """For how many epochs there is time; None if for too few."""
-        length = length_on_all(self._seconds[candidate], self._trainings.held_out, PLANNED * self._left)
-        return None if length is None else max(1, int(length * self._trainings.usual(candidate)))
+        length = length_on_all(self._seconds[candidate], self.trainings.held_out, PLANNED * self._left)
+        return None if length is None else max(1, int(length * self.trainings.usual(candidate)))
 
     @property
     def _left(self) -> float:
-        return max(0.0, self._trainings.until - time.time())
+        return max(0.0, self.trainings.until - time.time())
 
     def _right_by_probe(self, task: Task) -> NDArray[np.bool_]:
         """Of the held-out images, which the best probe gets right that is fitted to the others."""

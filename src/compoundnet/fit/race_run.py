@@ -57,26 +57,21 @@ class RaceRun:
     def __init__(self, job: FitJob, state: Fit, keep: Callable[..., object]) -> None:
         self._job, self._state, self._keep = job, state, keep
 
-    def run(self, until: float) -> Fit:
+    def run(self) -> Fit:
         """Return the state with the answer of a fine-tuned network, or with that of before if it is no better.
-
-        Args:
-            until: The time, by `time.time`, at which trainings end.
 
         Raises:
             NoRaceError: There is no fine-tuned network; the error says why, and has the state so far.
         """
-        if time.time() >= until:
-            raise NoRaceError(self._state, "the time is up")
         try:
-            self._race(until)
+            self._race()
         except (CompoundNetError, KeyboardInterrupt) as error:  # whatever it is, there is an answer
             raise NoRaceError(self._state, _why_none(error)) from error
         return self._state
 
-    def _race(self, until: float) -> None:
+    def _race(self) -> None:
         job, dataset = self._job, without(self._job.dataset, self._state.unreadable)
-        plan, trainings = self._planned(dataset, until)
+        plan, trainings = self._planned(dataset)
         rungs: list[Rung] = []
 
         def done(rung: Rung) -> None:
@@ -86,7 +81,7 @@ class RaceRun:
                 text = f"epochs took longer than planned: {rung.epochs:.3g} of {rung.of} were trained"
                 self._state = self._state.noted(text)
             self._keep(self._state)
-            left = format_duration(max(0.0, until - time.time()))
+            left = format_duration(max(0.0, trainings.until - time.time()))
             job.notify(f"rung {len(rungs)} of {len(plan.rungs)} is done; {left} are left")
 
         pace = run_race(
@@ -98,7 +93,7 @@ class RaceRun:
         costs = {one: pace * cost for one, cost in zip(plan.entrants, plan.costs, strict=True)}
         self._finish(list(ranked), trainings, costs)
 
-    def _planned(self, dataset: Dataset, until: float) -> tuple[RacePlan, Trainings]:
+    def _planned(self, dataset: Dataset) -> tuple[RacePlan, Trainings]:
         """The race, confirmed and kept in the state, and its trainings.
 
         Raises:
@@ -108,8 +103,9 @@ class RaceRun:
         try:
             promising = entry.promising()
             entrants = [one.candidate for one in promising]
-            trainings = trainings_of(dataset, job.work, job.starts, entrants, job.workers, until, job.seed)
+            trainings = trainings_of(dataset, job.work, job.starts, entrants, job.workers, job.deadline, job.seed)
             plan = entry.planned(trainings, promising)
+            until = entry.until(plan.entrants)
         finally:
             self._state = entry.state
         for text, passing in self._about(plan, trainings):
@@ -121,7 +117,7 @@ class RaceRun:
                 raise NoRaceError(self._state, "fine-tuning was not confirmed")
             self._state = msgspec.structs.replace(self._state, plan=plan, seconds=job.seconds or 0.0, seed=job.seed)
         self._keep(self._state)  # or it would be planned anew after a kill
-        return plan, trainings._replace(length=plan.length, held_out=plan.held_out)
+        return plan, trainings._replace(length=plan.length, held_out=plan.held_out, until=until)
 
     def _about(self, plan: RacePlan, trainings: Trainings) -> Iterator[tuple[str, bool]]:
         """Yield what is to be said of a race besides its plan, and whether that is of this call alone."""
@@ -144,7 +140,7 @@ class RaceRun:
         if finish.winner is None:
             return
         self._keep(self._state, report=True)  # what follows may take long
-        averaging = Averaging(self._job, self._state, trainings, costs[finish.winner.candidate])
+        averaging = Averaging(self._job, self._state, finish.trainings, costs[finish.winner.candidate])
         try:
             averaging.run(finish.winner)
         finally:

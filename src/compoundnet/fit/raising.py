@@ -126,7 +126,9 @@ def _fitting(trained: Screened, model: ModelFolder, base: Network, state: Fit) -
     within = [one for one in costed if one.exceeds(state.limits) is None]
     limit = state.limits.max_latency
     if limit is None or not within:
-        return [Screened(one, None, trained.accuracy) for one in within]
+        assert trained.latency is not None
+        before = trained.latency / own.macs
+        return [Screened(one, before * one.macs, trained.accuracy) for one in within]
 
     def timed(one: Candidate) -> float:
         embedder = Embedder(at_resolution(model, one.resolution))

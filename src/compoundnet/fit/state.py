@@ -79,6 +79,7 @@ class Answer(msgspec.Struct, frozen=True):
         averaged: The number of trainings on all training images, each with another seed, whose weights are averaged.
         slower: How many times slower the machine was at the end than when the candidate was screened, by which the
             latency is corrected; 1 if it met the limit as it was measured.
+        seconds: What it took to write, export and measure it.
     """
 
     candidate: Candidate
@@ -101,6 +102,7 @@ class Answer(msgspec.Struct, frozen=True):
     layers_sought: bool = True
     no_layers: str = ""
     averaged: int = 1
+    seconds: float = 0.0
 
     @property
     def judged(self) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -11,11 +10,10 @@ from pathlib import Path
 import msgspec
 
 from compoundnet.base import CompoundNetError, write_whole
-from compoundnet.base.machine import cores
 from compoundnet.base.units import format_duration
 from compoundnet.data import Dataset
 from compoundnet.data.holdout import hold_out
-from compoundnet.fit.candidates import HIGHEST, Candidate
+from compoundnet.fit.candidates import Candidate
 from compoundnet.fit.deployment import deploy, judge_on_test
 from compoundnet.fit.entry import NoRaceError
 from compoundnet.fit.forms import Judged
@@ -33,20 +31,12 @@ from compoundnet.train import InterruptedRunError, find_recipe, plan_task, train
 
 # The part of the time for the screen.
 _SCREEN = 1 / 6
-# Seconds to write and export an answer, before it was measured.
-_DEPLOYMENT = 8.0
-# Seconds to judge a network at higher resolutions: 8 of Lite1, raised from 112 px, on 189 images and two cores.
-_RAISING = 8.0
-# Seconds to fit the temperature of a network and to compare it with the probe, on 100 held-out images.
-_COMPARING = 9.0
 # The part of the time that is worth a word if it is left over.
 _MUCH = 0.2
 _UNEQUAL = (
     "the classes are of unequal sizes, so candidates are compared by the mean accuracy per class; that of the answer is"
     " the fraction of all images"
 )
-# How many times as long deployment takes in int8, and where layers must be sought that stay in float32.
-_INT8, _SOUGHT = 3, 6
 
 
 class Steps:
@@ -58,7 +48,6 @@ class Steps:
 
     def __init__(self, job: FitJob) -> None:
         self._job = job
-        self._deployment = _DEPLOYMENT
         # Whether fit.json holds an answer that is not of this budget: it stays until there is another.
         self._replaces = False
 
@@ -98,20 +87,6 @@ class Steps:
         write_whole(self._job.folder / FIT_FILE, msgspec.json.format(msgspec.json.encode(state), indent=2) + b"\n")
         if report:
             write_fit_report(state, self._job.folder / "report.html", self._job.dataset)
-
-    def _end(self, state: Fit) -> float:
-        """Seconds that the end takes: comparing the network with the probe, judging it at higher resolutions, writing
-        and exporting the answer, and judging it on the test images."""
-        dataset = self._job.dataset
-        images = 0 if dataset.evaluation == "train" else len(dataset.split(dataset.evaluation))
-        best = state.ranking[0]
-        assert state.answer is not None and best.latency is not None
-        int8 = _SOUGHT if state.limits.max_drop is not None else _INT8
-        last = int8 if best.candidate.precision == "int8" else 1
-        first = _INT8 if state.answer.candidate.precision == "int8" else 1  # which is not sought in
-        slowest = min(HIGHEST**2 * best.latency, state.limits.max_latency or math.inf)
-        raising = _RAISING if state.limits.min_accuracy is None else 0.0
-        return _COMPARING + raising + last / first * self._deployment + images * slowest / 1e3 / cores()
 
     def _judged(self, state: Fit) -> Fit:
         """Judge the answer on the test images. One that cannot be read, or Ctrl-C, costs no more than that."""
@@ -185,11 +160,10 @@ class Steps:
     def _probe(self, one: Screened, state: Fit, instead: float, until: float) -> tuple[Fit | None, str]:
         """The state with a probe as its answer; or None, and by what it misses its budget. `instead` is the accuracy
         that int8 must keep."""
-        began, dataset = time.monotonic(), self._readable(state)
+        dataset = self._readable(state)
         made = partial(_probed, one.candidate, dataset, self._job.starts(one.candidate))
         _, held = hold_out(dataset.split("train"), HELD_OUT, 0)
         answer, excess = deploy(Judged(one, held, instead=instead), made, state, dataset, self._job.target, until)
-        self._deployment = time.monotonic() - began
         return (None if answer is None else msgspec.structs.replace(state, answer=answer, finished=False)), excess
 
     def _best_probe(self, state: Fit) -> Fit:
@@ -247,7 +221,7 @@ class Steps:
             reason = "the images have several labels, and fine-tuning is compared by one class an image"
         else:
             try:
-                return RaceRun(self._job, state, self._keep).run(self._job.deadline - self._end(state))
+                return RaceRun(self._job, state, self._keep).run()
             except NoRaceError as error:
                 state, reason = error.state, str(error)
         return self._job.told(state, f"the answer is {state.standing}: {reason}", passing=True)
