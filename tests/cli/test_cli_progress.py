@@ -107,6 +107,10 @@ def test_frozen_stages_are_not_said_to_be_trained(
     assert "\ntraining all but the first layers: 10 of 30 steps" in capsys.readouterr().err
 
 
+def test_a_run_that_never_trains_the_network_says_so() -> None:
+    assert "30 in all, each of the classifier alone (--set frozen_epochs=0" in summary(frozen_steps=30).lines()[1]
+
+
 def test_a_step_that_needs_more_memory_than_is_free_is_a_warning() -> None:
     assert "--checkpointing" in summary(free_memory_bytes=10**8).lines()[-1]
     assert "warning" not in "".join(summary().lines())

@@ -166,7 +166,7 @@ def test_a_choice_that_is_missing() -> None:
         ("filters = [1.0]", "filters = [0.0]", r"field blocks\[0\]: filters are factors above 0"),
         ("se = [0.0]", "se = [1.5]", r"field blocks\[0\]: se is a ratio from 0"),
         ("layers = [-1]", "layers = [-2]", r"blocks\[1\]\.layers leaves 0 layers of the base's 2"),
-        ('"none",', '"nothing",', r"field blocks\[1\]\.skips\[0\]: Invalid enum value 'nothing'"),
+        ('"none",', '"nothing",', r"field blocks\[1\]\.skips\[0\]: Invalid enum value 'nothing'; did you mean none"),
         ('operators = ["separable", ', 'operators = ["seperable", ', r"blocks\[0\]\.operators: .*you mean separable"),
         ('type = "MBConv", expansion = 2', 'type = "Bottleneck"',
          r"blocks\[1\]\.se must be \[0\.0\]: mbconv \(Bottleneck\) has no squeeze"),

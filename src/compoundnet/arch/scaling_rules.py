@@ -223,9 +223,7 @@ def find_rule(rule: ScalingRule | Coefficients | str) -> ScalingRule:
         return own_rule(rule)
     known = known_rules()
     if rule not in known:
-        raise CompoundNetError(
-            f"there is no scaling rule named {rule!r}{did_you_mean(rule, known)}; the rules are {', '.join(known)}"
-        )
+        raise CompoundNetError(f"there is no scaling rule named {rule!r}{did_you_mean(rule, known)}")
     return known[rule]
 
 

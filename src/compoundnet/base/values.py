@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar
 import msgspec
 
 from compoundnet.base import limits
-from compoundnet.base.errors import CompoundNetError
+from compoundnet.base.errors import CompoundNetError, did_you_mean
 from compoundnet.base.files import write_whole
 from compoundnet.base.inputs import read_file
 from compoundnet.base.table_files import utf8
@@ -44,7 +44,7 @@ def decode_toml(text: str | bytes, kind: type[Value], source: str) -> Value:
     except CompoundNetError:
         raise
     except (ValueError, RecursionError) as error:  # msgspec's, tomllib's, and Python's for a number of too many digits
-        raise CompoundNetError(f"{source}: {_readable(str(error))}") from error
+        raise CompoundNetError(f"{source}: {readable_error(error, kind)}") from error
 
 
 def read_toml(path: str | os.PathLike[str], kind: type[Value]) -> Value:
@@ -145,8 +145,42 @@ def _in_utf8(value: Any) -> Any:
     return [_in_utf8(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _readable(message: str) -> str:
-    """Put the field first in msgspec's "Expected ... - at `$.stages[0].channels`"."""
+def readable_error(error: Exception, kind: Any) -> str:
+    """Put the field first in msgspec's "Invalid enum value 'x' - at `$.stages[0].skip`", and last what it could be.
+
+    Args:
+        error: What msgspec raised when it made a value of type `kind`.
+        kind: A msgspec type.
+    """
+    message = str(error)
     problem, _, path = message.rpartition(" - at `$")
-    field = path.rstrip("`").lstrip(".")
-    return f"field {field}: {problem}" if problem and field else problem or message
+    field = path.rstrip("`")
+    if not problem or not field:
+        return problem or message
+    given = re.fullmatch("Invalid (?:enum )?value '(.*)'", problem, re.DOTALL)
+    known = did_you_mean(given[1], _words(kind, field)) if given else ""
+    return f"field {field.lstrip('.')}: {problem}{known}"
+
+
+def _words(kind: Any, path: str) -> set[str]:
+    """Return what a field of words may hold, by its path in msgspec's messages, such as `.stages[0].skip`."""
+    found = _alternatives([msgspec.inspect.type_info(kind)])
+    for part in re.findall(r"\.(\w+)|\[", path):
+        found = _alternatives([inner for one in found for inner in _inside(one, part)])
+    words = {str(value) for one in found if isinstance(one, msgspec.inspect.LiteralType) for value in one.values}
+    numbers = any(isinstance(one, msgspec.inspect.IntType | msgspec.inspect.FloatType) for one in found)
+    return words | {"a number"} if numbers else words
+
+
+def _alternatives(types: list[msgspec.inspect.Type]) -> list[msgspec.inspect.Type]:
+    return [inner for one in types for inner in (one.types if isinstance(one, msgspec.inspect.UnionType) else (one,))]
+
+
+def _inside(one: msgspec.inspect.Type, field: str) -> list[msgspec.inspect.Type]:
+    """Return the types of a field of a struct, or for "" of the items of a list or table."""
+    if isinstance(one, msgspec.inspect.StructType):
+        if one.tag is not None and field == one.tag_field:
+            return [msgspec.inspect.LiteralType((one.tag,))]
+        return [own.type for own in one.fields if own.encode_name == field]
+    inner = [getattr(one, name, None) for name in ("item_type", "value_type")]
+    return [*(found for found in inner if found), *getattr(one, "item_types", ())]

@@ -68,8 +68,8 @@ def match_classes(model: Model, split: Split) -> NDArray[np.int64]:
     unknown = [name for name in split.classes if name not in numbers]
     if unknown:
         raise CompoundNetError(
-            f"{model.name} does not know {len(unknown)} of the {len(split.classes)} classes of these images, such as"
-            f" {unknown[0]!r}{did_you_mean(unknown[0], numbers)}. Rename the class folders, or train on these images"
-            " first"
+            f"{model.name} does not know {len(unknown)} of the {len(split.classes)} classes of these images: rename"
+            f" these classes, or train it on these images first; one is {unknown[0]!r}"
+            f"{did_you_mean(unknown[0], numbers)}"
         )
     return np.array([numbers[name] for name in split.classes], np.int64)

@@ -11,6 +11,7 @@ import msgspec
 
 from compoundnet.arch.spec import MIN_RESOLUTION
 from compoundnet.base import CompoundNetError, check, decode_toml, did_you_mean, limits, read_toml
+from compoundnet.base.values import readable_error
 from compoundnet.data.augment import AutoAugment, RandAugment, TrivialAugment
 from compoundnet.train.recipe_parts import (
     SGD,
@@ -364,9 +365,7 @@ def convert_fields(fields: dict[str, Any], source: str) -> Recipe:
     try:
         return msgspec.convert(fields, Recipe)
     except msgspec.ValidationError as error:
-        problem, _, path = str(error).rpartition(" - at `$.")
-        where = f"field {path.rstrip('`')}: {problem}" if problem else str(error)
-        raise CompoundNetError(f"{source}: {where}") from error
+        raise CompoundNetError(f"{source}: {readable_error(error, Recipe)}") from error
 
 
 @cache

@@ -139,6 +139,8 @@ class RunSummary(msgspec.Struct, frozen=True):
         held = f", {self.held_out:,} held out" if self.held_out else ", none held out"
         test = f"{self.test:,} test images" if self.test else "no test images"
         frozen = f", the first {self.frozen_steps:,} of the classifier alone" if self.frozen_steps else ""
+        if self.frozen_steps == self.steps:
+            frozen = ", each of the classifier alone (--set frozen_epochs=0 trains the network too)"
         if self.frozen_stages:
             count = f"{self.frozen_stages} stages" if self.frozen_stages > 1 else "stage"
             frozen += f"; the stem and the first {count} are not trained"
