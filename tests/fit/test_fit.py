@@ -19,7 +19,7 @@ import compoundnet as cn
 from compoundnet.base import CompoundNetError, parse_count
 from compoundnet.fit import Fit, Limits, Screened, find_candidates, fit, read_fit, screen, screen_run, steps
 from compoundnet.fit.deployment import deploy
-from compoundnet.fit.forms import Judged
+from compoundnet.fit.forms import Finalist
 from compoundnet.fit.front_plot import answer_of, pareto
 from compoundnet.fit.report import what_more_brings
 from compoundnet.models import open_folder
@@ -144,7 +144,9 @@ def test_an_accuracy_that_suffices_is_deployed_in_the_fastest_way(tmp_path: Path
     notes: list[str] = []
     result = fit(images(), tmp_path / "cheap", Limits(min_accuracy=0.9999), models=models[:1], notify=notes.append)
     assert result.answer is not None and (result.answer.drop or 0) <= 0.01
-    short = f"--min-accuracy 100.0% is not reached: the answer has {result.answer.judged:.1%} cross-validated, "
+    short = (
+        f"--min-accuracy 100.0% is not reached: the answer has {result.answer.expected_accuracy:.1%} cross-validated, "
+    )
     assert [note for note in notes if note.startswith(short)] == [note for note in result.notes if "reached" in note]
     assert any(note.startswith(short) for note in notes)
 
@@ -154,10 +156,10 @@ def test_a_final_form_that_misses_its_budget_is_replaced(
 ) -> None:
     best = found[1].ranking[0]
 
-    def too_slow(judged: Judged, *arguments: object) -> object:
-        if judged.screened.candidate == best.candidate:
+    def too_slow(finalist: Finalist, *arguments: object) -> object:
+        if finalist.screened.candidate == best.candidate:
             return None, "it takes 9 ms"
-        return deploy(judged, *arguments)  # type: ignore[arg-type]
+        return deploy(finalist, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(steps, "deploy", too_slow)
     result = fit(images(), tmp_path / "best", models=models)

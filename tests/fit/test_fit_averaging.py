@@ -19,7 +19,7 @@ from compoundnet.fit import trainings as trainings_module
 from compoundnet.fit.averaging import MOST, Averaging, averaged
 from compoundnet.fit.candidates import measured
 from compoundnet.fit.finish import Winner
-from compoundnet.fit.forms import Judged
+from compoundnet.fit.forms import Finalist
 from compoundnet.fit.held_out import HeldOutComparison
 from compoundnet.fit.in_time import TimeIsUpError
 from compoundnet.fit.state import Answer, HeldOut
@@ -45,29 +45,31 @@ def trainings(candidate: Candidate, tmp_path: Path) -> Trainings:
 def winner(candidate: Candidate, trainings: Trainings) -> Winner:
     model = trainings.on_all(candidate, trainings.finish(candidate, print), 2, print)
     held = HeldOut(0.5, 0.4, 18)
-    judged = Judged(Screened(candidate, 1.0, 0.4), images().split("test"), fine_tuned=True, held_out=held, on_all=True)
-    return Winner(candidate, judged, model, None)
+    finalist = Finalist(
+        Screened(candidate, 1.0, 0.4), images().split("test"), fine_tuned=True, held_out=held, on_all=True
+    )
+    return Winner(candidate, finalist, model, None)
 
 
 def answer_of(winner: Winner, averaged: int = 1) -> Answer:
     """An answer as of the first deployment."""
     return Answer(
-        winner.candidate, "best", "best.onnx", True, 0.4, 1.0, 1, None, held_out=winner.judged.held_out, on_all=True,
+        winner.candidate, "best", "best.onnx", True, 0.4, 1.0, 1, None, held_out=winner.finalist.held_out, on_all=True,
         averaged=averaged,
     )  # fmt: skip
 
 
 @pytest.fixture
-def deployed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[Judged, ModelFolder]]:
+def deployed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[Finalist, ModelFolder]]:
     """What was deployed, instead of an export; each fits."""
-    asked: list[tuple[Judged, ModelFolder]] = []
+    asked: list[tuple[Finalist, ModelFolder]] = []
 
     def deploy(
-        judged: Judged, make: Callable[[Path], ModelFolder], state: Fit, data: Dataset, target: Path, until: float
+        finalist: Finalist, make: Callable[[Path], ModelFolder], state: Fit, data: Dataset, target: Path, until: float
     ) -> tuple[Answer | None, str]:
-        asked.append((judged, make(tmp_path / f"made-{len(asked)}")))
+        asked.append((finalist, make(tmp_path / f"made-{len(asked)}")))
         assert state.answer is not None
-        return msgspec.structs.replace(state.answer, averaged=judged.averaged), ""
+        return msgspec.structs.replace(state.answer, averaged=finalist.averaged), ""
 
     monkeypatch.setattr(averaging, "deploy", deploy)
     return asked
@@ -112,7 +114,7 @@ def test_a_training_from_the_start_sees_all_images_and_goes_on(
 
 
 def test_it_is_done_as_often_as_there_is_time_for(
-    winner: Winner, trainings: Trainings, deployed: list[tuple[Judged, ModelFolder]], monkeypatch: pytest.MonkeyPatch
+    winner: Winner, trainings: Trainings, deployed: list[tuple[Finalist, ModelFolder]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A training of the usual 34 epochs takes 900 of 1,000 s with images held out, more on all."""
     asked: list[tuple[int, int]] = []
@@ -137,12 +139,12 @@ def test_it_is_done_as_often_as_there_is_time_for(
 
 
 def test_the_average_takes_the_place_of_the_answer(
-    winner: Winner, trainings: Trainings, deployed: list[tuple[Judged, ModelFolder]], monkeypatch: pytest.MonkeyPatch
+    winner: Winner, trainings: Trainings, deployed: list[tuple[Finalist, ModelFolder]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(averaging, "MOST", 2)
     found, said = average(winner, trainings._replace(length=1 / 34), 1.0)
-    ((judged, model),) = deployed
-    assert judged == winner.judged._replace(averaged=2)
+    ((finalist, model),) = deployed
+    assert finalist == winner.finalist._replace(averaged=2)
     assert found.answer is not None and found.answer.averaged == 2 and "2 trainings averaged" in found.answer.text()
     weights, before = (load(one).state_dict()["classifier.weight"] for one in (model, winner.model))
     assert not torch.equal(weights, before)
@@ -154,7 +156,7 @@ def test_the_average_takes_the_place_of_the_answer(
 
 @pytest.mark.parametrize(("right", "taken"), [(88, True), (80, False)])
 def test_trainings_that_went_different_ways_are_not_averaged(
-    winner: Winner, trainings: Trainings, deployed: list[tuple[Judged, ModelFolder]], monkeypatch: pytest.MonkeyPatch,
+    winner: Winner, trainings: Trainings, deployed: list[tuple[Finalist, ModelFolder]], monkeypatch: pytest.MonkeyPatch,
     right: int, taken: bool,
 ) -> None:  # fmt: skip
     """One training has all of the 90 training images right, and the average most, or so few that it is not chance."""
@@ -186,7 +188,7 @@ def test_an_average_that_misses_the_budget_leaves_the_answer(
     ],
 )
 def test_another_training_may_not_end(
-    winner: Winner, trainings: Trainings, deployed: list[tuple[Judged, ModelFolder]], monkeypatch: pytest.MonkeyPatch,
+    winner: Winner, trainings: Trainings, deployed: list[tuple[Finalist, ModelFolder]], monkeypatch: pytest.MonkeyPatch,
     error: Exception, why: str,
 ) -> None:  # fmt: skip
     """What is finished before that is averaged."""

@@ -19,7 +19,7 @@ from compoundnet.data.sources import Arrays
 from compoundnet.fit import Limits, Screened, forms
 from compoundnet.fit.candidates import Candidate
 from compoundnet.fit.deployment import copied, deploy
-from compoundnet.fit.forms import Form, Judged, excess_of
+from compoundnet.fit.forms import Finalist, Form, excess_of
 from compoundnet.fit.limits import drops
 from compoundnet.fit.state import Answer, Fit
 from compoundnet.models import ModelFolder
@@ -42,9 +42,9 @@ def dataset(model: ModelFolder) -> Dataset:
 
 
 @pytest.fixture
-def judged(model: ModelFolder, dataset: Dataset) -> Judged:
+def finalist(model: ModelFolder, dataset: Dataset) -> Finalist:
     """A candidate whose float32 was too large, so that only int8 is tried."""
-    return Judged(Screened(candidate(str(model.folder)), 1.0, 0.9), dataset.split("train"))
+    return Finalist(Screened(candidate(str(model.folder)), 1.0, 0.9), dataset.split("train"))
 
 
 def candidate(model: str = "m") -> Candidate:
@@ -56,9 +56,9 @@ def state(max_drop: float | None, **limits: float) -> Fit:
 
 
 def test_the_layers_that_lose_most_stay_in_float32(
-    model: ModelFolder, dataset: Dataset, judged: Judged, tmp_path: Path
+    model: ModelFolder, dataset: Dataset, finalist: Finalist, tmp_path: Path
 ) -> None:
-    answer, excess = deploy(judged, copied(model, 32), state(0.1), dataset, tmp_path / "best")
+    answer, excess = deploy(finalist, copied(model, 32), state(0.1), dataset, tmp_path / "best")
     assert answer is not None, excess
     assert answer.float32_layers >= 1
     assert f"in int8, probe, {answer.float32_layers} layers in float32: " in answer.text()
@@ -69,33 +69,33 @@ def test_the_layers_that_lose_most_stay_in_float32(
         for image, label in zip(images(), dataset.split("train").labels, strict=True)
     ]
     assert np.mean(right) == pytest.approx(1 - answer.drop)
-    answer, excess = deploy(judged, copied(model, 32), state(0.1, max_size=1000), dataset, tmp_path / "other")
+    answer, excess = deploy(finalist, copied(model, 32), state(0.1, max_size=1000), dataset, tmp_path / "other")
     assert answer is None
     assert excess.startswith("it has ") and excess.endswith(" layers in float32")
 
 
 def test_a_drop_that_holds_or_that_nothing_meets(
-    model: ModelFolder, dataset: Dataset, judged: Judged, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: ModelFolder, dataset: Dataset, finalist: Finalist, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer, _ = deploy(judged, copied(model, 32), state(0.99), dataset, tmp_path / "holds")
+    answer, _ = deploy(finalist, copied(model, 32), state(0.99), dataset, tmp_path / "holds")
     assert answer is not None and answer.float32_layers == 0
 
     from compoundnet.runtime.exports.quantise import OnnxQuantiser
 
     whole = OnnxQuantiser.write
     monkeypatch.setattr(OnnxQuantiser, "write", lambda quantiser, file, float32=(): whole(quantiser, file))
-    answer, excess = deploy(judged, copied(model, 32), state(0.1), dataset, tmp_path / "fails")
+    answer, excess = deploy(finalist, copied(model, 32), state(0.1), dataset, tmp_path / "fails")
     assert answer is None
     assert "points of accuracy, more than --max-drop 10%" in excess
     assert not (tmp_path / "fails").exists() and not (tmp_path / "fails.onnx").exists()
 
 
 def test_what_is_slow_because_the_machine_is_does_not_miss_its_budget(
-    model: ModelFolder, dataset: Dataset, judged: Judged, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: ModelFolder, dataset: Dataset, finalist: Finalist, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The file takes 10 ms, and the network of the screen, which took 2 ms then, 4 or 2 ms beside it."""
-    own = msgspec.structs.replace(judged.screened.candidate, precision="float32")
-    screened = judged._replace(screened=Screened(own, 2.0, 0.9))
+    own = msgspec.structs.replace(finalist.screened.candidate, precision="float32")
+    screened = finalist._replace(screened=Screened(own, 2.0, 0.9))
 
     def deployed(before: float, target: Path) -> tuple[Answer | None, str]:
         def timed(calls: dict[str, Callable[[], object]]) -> dict[str, Latency]:
@@ -115,19 +115,19 @@ def test_what_is_slow_because_the_machine_is_does_not_miss_its_budget(
 
 
 def test_layers_are_not_looked_for_when_the_time_is_up(
-    model: ModelFolder, dataset: Dataset, judged: Judged, tmp_path: Path
+    model: ModelFolder, dataset: Dataset, finalist: Finalist, tmp_path: Path
 ) -> None:
-    answer, excess = deploy(judged, copied(model, 32), state(0.1), dataset, tmp_path / "late", until=0.0)
+    answer, excess = deploy(finalist, copied(model, 32), state(0.1), dataset, tmp_path / "late", until=0.0)
     assert answer is None
     assert excess.endswith("more than --max-drop 10%, and there is no time to look for layers that stay in float32")
 
 
 @pytest.mark.parametrize(("instead", "taken"), [(0.0, True), (0.9, False)])
 def test_without_a_bound_int8_is_weighed_against_what_would_be_the_answer(
-    model: ModelFolder, dataset: Dataset, judged: Judged, tmp_path: Path, instead: float, taken: bool
+    model: ModelFolder, dataset: Dataset, finalist: Finalist, tmp_path: Path, instead: float, taken: bool
 ) -> None:
-    judged = judged._replace(instead=instead)
-    answer, excess = deploy(judged, copied(model, 32), state(None), dataset, tmp_path / "best", until=0.0)
+    finalist = finalist._replace(instead=instead)
+    answer, excess = deploy(finalist, copied(model, 32), state(None), dataset, tmp_path / "best", until=0.0)
     assert (answer is not None) == taken
     if answer is None:
         assert excess.startswith("it loses ") and excess.endswith("where another has 90.0%")
@@ -139,7 +139,7 @@ def test_without_a_bound_int8_is_weighed_against_what_would_be_the_answer(
 
 def test_a_precision_that_is_only_faster_must_not_lose_a_point() -> None:
     form = Form("int8", export=cast(Export, SimpleNamespace(bytes=10, floor=None)), latency=1.0, slower=1.0, drop=0.02)
-    chosen = Judged(Screened(candidate(), 1.0, 0.9), cast(Split, None), instead=0.5)
+    chosen = Finalist(Screened(candidate(), 1.0, 0.9), cast(Split, None), instead=0.5)
     limits = Limits(min_accuracy=0.5)
     assert excess_of(form, chosen, limits, optional=False) is None
     assert excess_of(form, chosen, limits, optional=True) == "loses 2.0 points of accuracy, more than 1%"
@@ -147,7 +147,7 @@ def test_a_precision_that_is_only_faster_must_not_lose_a_point() -> None:
     assert bounded == "loses 2.0 points of accuracy, more than --max-drop 1.5%"
     # What is only faster must keep the accuracy that suffices, if float32 has it.
     for accuracy, less in ((0.515, True), (0.525, False), (0.49, False)):
-        near = Judged(Screened(candidate(), 1.0, accuracy), cast(Split, None))
+        near = Finalist(Screened(candidate(), 1.0, accuracy), cast(Split, None))
         some = form._replace(drop=0.02)
         found = excess_of(some, near, Limits(min_accuracy=0.5, max_drop=0.05), optional=True)
         assert (found == "loses 2.0 points of accuracy, which leaves 49.5%, less than --min-accuracy 50.0%") == less
@@ -163,7 +163,7 @@ def test_a_precision_that_is_only_faster_must_not_lose_a_point() -> None:
 
 @pytest.mark.parametrize("max_drop", [None, 0.1])
 def test_where_no_layers_are_enough_it_is_said(
-    model: ModelFolder, dataset: Dataset, judged: Judged, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    model: ModelFolder, dataset: Dataset, finalist: Finalist, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     max_drop: float | None,
 ) -> None:  # fmt: skip
     def refused(*arguments: Any, **options: Any) -> Any:
@@ -173,7 +173,7 @@ def test_where_no_layers_are_enough_it_is_said(
 
     exported = runtime.export
     monkeypatch.setattr(forms, "export", refused)
-    answer, excess = deploy(judged, copied(model, 32), state(max_drop), dataset, tmp_path / "best")
+    answer, excess = deploy(finalist, copied(model, 32), state(max_drop), dataset, tmp_path / "best")
     said = "no choice of layers that stay in float32 is enough"
     if max_drop is not None:
         assert answer is None and excess.endswith(f"more than --max-drop 10%, and {said}")
@@ -183,17 +183,17 @@ def test_where_no_layers_are_enough_it_is_said(
 
 @pytest.mark.parametrize("max_drop", [None, 0.1])
 def test_where_layers_in_float32_cost_too_much_the_file_without_them_is_taken(
-    model: ModelFolder, dataset: Dataset, judged: Judged, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    model: ModelFolder, dataset: Dataset, finalist: Finalist, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     max_drop: float | None,
 ) -> None:  # fmt: skip
     """Unless a bound says that it loses too much."""
     monkeypatch.setattr(forms, "LITTLE", 0.1)
-    whole, _ = deploy(judged, copied(model, 32), state(0.99), dataset, tmp_path / "whole")
-    mixed, _ = deploy(judged, copied(model, 32), state(max_drop), dataset, tmp_path / "mixed")
+    whole, _ = deploy(finalist, copied(model, 32), state(0.99), dataset, tmp_path / "whole")
+    mixed, _ = deploy(finalist, copied(model, 32), state(max_drop), dataset, tmp_path / "mixed")
     assert whole is not None and mixed is not None and mixed.float32_layers > 0
     assert mixed.drop is not None and mixed.drop <= 0.1
     monkeypatch.setattr(forms, "_costs", lambda form, _: "takes 9 ms" if form.float32_layers else None)
-    answer, excess = deploy(judged, copied(model, 32), state(max_drop), dataset, tmp_path / "plain")
+    answer, excess = deploy(finalist, copied(model, 32), state(max_drop), dataset, tmp_path / "plain")
     if max_drop is not None:
         assert answer is None and excess == "it takes 9 ms"
         return
@@ -201,19 +201,19 @@ def test_where_layers_in_float32_cost_too_much_the_file_without_them_is_taken(
     assert (answer.float32_layers, answer.size_bytes) == (0, whole.size_bytes) != (0, mixed.size_bytes)
     assert (tmp_path / "plain.onnx").stat().st_size == whole.size_bytes
     assert answer.no_layers == "the file takes 9 ms" and "lost in int8 (the file takes 9 ms)" in answer.text()
-    answer, _ = deploy(judged, copied(model, 32), state(max_drop), dataset, tmp_path / "mixed", until=0.0)
+    answer, _ = deploy(finalist, copied(model, 32), state(max_drop), dataset, tmp_path / "mixed", until=0.0)
     assert answer is not None and not answer.layers_sought
 
 
 def test_no_layers_stay_in_float32_on_a_microcontroller(
-    model: ModelFolder, dataset: Dataset, judged: Judged, tmp_path: Path
+    model: ModelFolder, dataset: Dataset, finalist: Finalist, tmp_path: Path
 ) -> None:
     """Its bounds are those of a network that is int8 throughout."""
-    answer, _ = deploy(judged, copied(model, 32), state(0.99, max_flash=1e9), dataset, tmp_path / "whole")
+    answer, _ = deploy(finalist, copied(model, 32), state(0.99, max_flash=1e9), dataset, tmp_path / "whole")
     assert answer is not None and answer.float32_layers == 0
-    answer, excess = deploy(judged, copied(model, 32), state(0.1, max_flash=1e9), dataset, tmp_path / "bounded")
+    answer, excess = deploy(finalist, copied(model, 32), state(0.1, max_flash=1e9), dataset, tmp_path / "bounded")
     assert answer is None and excess.endswith("points of accuracy, more than --max-drop 10%")
-    answer, _ = deploy(judged, copied(model, 32), state(None, max_sram=1e9), dataset, tmp_path / "free")
+    answer, _ = deploy(finalist, copied(model, 32), state(None, max_sram=1e9), dataset, tmp_path / "free")
     assert answer is not None and answer.float32_layers == 0 and (answer.drop or 0) > 0.1
 
 
@@ -224,9 +224,9 @@ def test_a_drop_of_exactly_what_is_allowed() -> None:
 
 
 def test_few_held_out_images_do_not_judge_a_precision(
-    model: ModelFolder, dataset: Dataset, judged: Judged, tmp_path: Path
+    model: ModelFolder, dataset: Dataset, finalist: Finalist, tmp_path: Path
 ) -> None:
     held = dataset.split("train").subset(np.arange(2))
-    answer, _ = deploy(judged._replace(held=held), copied(model, 32), state(0.99), dataset, tmp_path / "best")
+    answer, _ = deploy(finalist._replace(held=held), copied(model, 32), state(0.99), dataset, tmp_path / "best")
     assert answer is not None and answer.drop is not None
     assert answer.drop not in (0.0, 0.5, 1.0) and answer.drop * len(dataset.split("train")) % 1 < 1e-6

@@ -15,7 +15,7 @@ from compoundnet.fit import Fit, Limits, Screened, fit, read_fit
 from compoundnet.fit import trainings as trainings_module
 from compoundnet.fit.candidates import measured
 from compoundnet.fit.finish import Finish
-from compoundnet.fit.forms import Judged
+from compoundnet.fit.forms import Finalist
 from compoundnet.fit.held_out import HeldOutComparison, is_ahead
 from compoundnet.fit.state import Answer, HeldOut
 from compoundnet.fit.trainings import Trainings
@@ -78,8 +78,8 @@ def finish_of(one: Screened, limits: Limits, answer: Answer | None, said: list[s
 def test_a_better_answer_of_an_earlier_race_stays(one: Screened, earlier: float, stays: bool) -> None:
     said: list[str] = []
     answer = Answer(one.candidate, "best", "best.onnx", True, 0.5, 1.0, 1, None, held_out=HeldOut(earlier, 0.5, 100))
-    judged = Judged(one, images().split("test"), fine_tuned=True, held_out=HeldOut(0.82, 0.5, 100))
-    assert finish_of(one, Limits(), answer, said)._earlier_stays(judged) == stays
+    finalist = Finalist(one, images().split("test"), fine_tuned=True, held_out=HeldOut(0.82, 0.5, 100))
+    assert finish_of(one, Limits(), answer, said)._earlier_stays(finalist) == stays
     assert (
         said
         == [
@@ -87,7 +87,7 @@ def test_a_better_answer_of_an_earlier_race_stays(one: Screened, earlier: float,
             f" {one.candidate} 82.0% of 100"
         ][: int(stays)]
     )
-    assert not finish_of(one, Limits(), None, said)._earlier_stays(judged)
+    assert not finish_of(one, Limits(), None, said)._earlier_stays(finalist)
 
 
 def test_where_an_accuracy_suffices_the_probe_that_reaches_it_stays(one: Screened) -> None:
@@ -111,8 +111,8 @@ def test_where_an_accuracy_suffices_the_probe_that_reaches_it_stays(one: Screene
         assert made._probe_stays(one.candidate, compared, HeldOut(tuned / 100, probe / 100, 100)) == stays
         assert said[0].endswith("so the probe stays") == stays
     # In a reduced precision it need not keep more than suffices.
-    judged = Judged(one, images().split("test"), fine_tuned=True, held_out=HeldOut(0.91, 0.98, 100))
-    least, freely = (finish_of(one, limits, None, [])._of_probe(judged) for limits in (at_least, Limits()))
+    finalist = Finalist(one, images().split("test"), fine_tuned=True, held_out=HeldOut(0.91, 0.98, 100))
+    least, freely = (finish_of(one, limits, None, [])._of_probe(finalist) for limits in (at_least, Limits()))
     assert least == 0.9 < freely
 
 
@@ -132,11 +132,11 @@ def test_where_an_accuracy_suffices_the_fastest_answer_of_all_races_that_reaches
 ) -> None:
     other = msgspec.structs.replace(one.candidate, resolution=40)
     answer = Answer(other, "best", "best.onnx", True, 0.5, latency, 1, None, held_out=HeldOut(before, 0.5, 100))
-    judged = Judged(one, images().split("test"), fine_tuned=True, held_out=HeldOut(now, 0.5, 100))
-    assert finish_of(one, Limits(min_accuracy=0.95), answer, [])._earlier_stays(judged) == stays
+    finalist = Finalist(one, images().split("test"), fine_tuned=True, held_out=HeldOut(now, 0.5, 100))
+    assert finish_of(one, Limits(min_accuracy=0.95), answer, [])._earlier_stays(finalist) == stays
     # Of the same network the more accurate training.
     answer = msgspec.structs.replace(answer, candidate=one.candidate)
-    assert finish_of(one, Limits(min_accuracy=0.9), answer, [])._earlier_stays(judged) == (before > now)
+    assert finish_of(one, Limits(min_accuracy=0.9), answer, [])._earlier_stays(finalist) == (before > now)
 
 
 def test_what_other_held_out_images_say_counts_within_a_standard_error() -> None:

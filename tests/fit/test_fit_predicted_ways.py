@@ -189,15 +189,9 @@ def test_where_a_probe_suffices_only_what_is_faster_may_race() -> None:
         for side, accuracy in ((48, 0.92), (32, 0.8), (96, 0.99))
     )
     state = Fit(
-        "greys",
-        "",
-        "",
-        Limits(min_accuracy=0.9),
-        1,
-        "",
-        screened=(enough, fast, slow),
+        "greys", "", "", Limits(min_accuracy=0.9), 1, "", screened=(enough, fast, slow),
         answer=probe_answer(fast.candidate),
-    )
+    )  # fmt: skip
     assert entry_of(state, count=600).promising() == [fast]
     with pytest.raises(NoRaceError, match="as a probe, and nothing faster fits"):
         entry_of(msgspec.structs.replace(state, screened=(enough, slow)), count=600).promising()

@@ -16,7 +16,7 @@ from compoundnet.data import Split
 from compoundnet.fit import Fit, Limits, Screened, raising
 from compoundnet.fit.candidates import Candidate, measured
 from compoundnet.fit.finish import Finish
-from compoundnet.fit.forms import Judged
+from compoundnet.fit.forms import Finalist
 from compoundnet.fit.raising import Raised, raise_resolution
 from compoundnet.fit.starts import StartingModels
 from compoundnet.fit.state import Answer, HeldOut
@@ -186,22 +186,22 @@ def test_the_winner_is_deployed_at_it(
     trainings = Trainings(images(), tmp_path / "trainings", {}, frozenset(), 1, time.time() + 100)
     made = Finish(fit_job(seconds=100.0, starts=starts), state, trainings, {})
     right[56] = 89
-    judged = made._at_best_resolution(trained.candidate, model, held, HeldOut(0.9, 0.8, len(held)))
-    assert judged.screened.candidate == at(model, 56)
-    assert judged.held_out == HeldOut(1.0, 0.8, len(held)) and judged.instead == 0.9
+    finalist = made._at_best_resolution(trained.candidate, model, held, HeldOut(0.9, 0.8, len(held)))
+    assert finalist.screened.candidate == at(model, 56)
+    assert finalist.held_out == HeldOut(1.0, 0.8, len(held)) and finalist.instead == 0.9
     in_int8 = msgspec.structs.replace(trained, candidate=trained.candidate.in_precision("int8"))
     made.state = msgspec.structs.replace(made.state, screened=(in_int8,))
-    judged = made._at_best_resolution(in_int8.candidate, model, held, HeldOut(0.9, 0.8, len(held)))
-    assert judged.screened.candidate == at(model, 56).in_precision("int8")
-    assert judged.instead == 0, "which is lost at the other resolution too"
+    finalist = made._at_best_resolution(in_int8.candidate, model, held, HeldOut(0.9, 0.8, len(held)))
+    assert finalist.screened.candidate == at(model, 56).in_precision("int8")
+    assert finalist.instead == 0, "which is lost at the other resolution too"
     made.state = msgspec.structs.replace(made.state, screened=(trained,))
     assert any("so 56 px are taken" in note for note in made.state.notes)
     late = Finish(fit_job(seconds=-1.0, starts=starts), state, trainings, {})
     assert late._at_best_resolution(trained.candidate, model, held, HeldOut(0.9, 0.8, len(held))).screened == trained
     assert late.state.notes == ("the time is up, so no higher resolution is tried",)
     right[48] = 90
-    judged = made._at_best_resolution(trained.candidate, model, held, HeldOut(0.9, 0.8, len(held)))
-    assert judged.screened == trained and (judged.held_out, judged.instead) == (HeldOut(0.9, 0.8, len(held)), 0.0)
+    finalist = made._at_best_resolution(trained.candidate, model, held, HeldOut(0.9, 0.8, len(held)))
+    assert finalist.screened == trained and (finalist.held_out, finalist.instead) == (HeldOut(0.9, 0.8, len(held)), 0.0)
 
 
 @pytest.mark.parametrize(
@@ -217,5 +217,5 @@ def test_what_a_network_must_keep_in_a_reduced_precision(
     state = Fit("greys", "", "", Limits(max_latency=100), 1, "", screened=(one,))
     trainings = Trainings(images(), tmp_path / "trainings", {}, frozenset(), 1, time.time() + 100)
     made = Finish(fit_job(seconds=100.0, starts=starts), state, trainings, {})
-    judged = Judged(one, images().split("test"), fine_tuned=True, held_out=HeldOut(0.9, 0.8, 30), on_all=on_all)
-    assert made._of_probe(judged) == pytest.approx(expected, abs=1e-3)
+    finalist = Finalist(one, images().split("test"), fine_tuned=True, held_out=HeldOut(0.9, 0.8, 30), on_all=on_all)
+    assert made._of_probe(finalist) == pytest.approx(expected, abs=1e-3)

@@ -15,7 +15,7 @@ from compoundnet.data import Dataset
 from compoundnet.fit import Candidate, Fit, Limits, Screened, finish, trainings
 from compoundnet.fit.candidates import measured
 from compoundnet.fit.finish import Finish
-from compoundnet.fit.forms import Judged
+from compoundnet.fit.forms import Finalist
 from compoundnet.fit.in_time import TimeIsUpError
 from compoundnet.fit.starts import StartingModels
 from compoundnet.fit.state import Answer, HeldOut
@@ -125,18 +125,18 @@ def test_what_misses_its_budget_is_tried_at_lower_resolutions(
     model = trainings.finish(wide, print)
     screened = tuple(Screened(one, 1.0, 0.5) for one in (wide, low, other))
     state, deadline = Fit("greys", "", "", limits, 1, "", screened=screened), time.time() + seconds
-    asked: list[Judged] = []
+    asked: list[Finalist] = []
 
     def deploy(
-        judged: Judged, make: Callable[[Path], ModelFolder], state: Fit, data: Dataset, target: Path, until: float
+        finalist: Finalist, make: Callable[[Path], ModelFolder], state: Fit, data: Dataset, target: Path, until: float
     ) -> tuple[Answer | None, str]:
-        asked.append(judged)
-        side = judged.screened.candidate.resolution
+        asked.append(finalist)
+        side = finalist.screened.candidate.resolution
         made = make(tmp_path / f"made-{side}")
         assert made.preprocess.size == side and until == deadline
         if side != 32:
             return None, "it takes 9 ms"
-        return Answer(judged.screened.candidate, "best", "best.onnx", True, 0.5, 1.0, 1, None), ""
+        return Answer(finalist.screened.candidate, "best", "best.onnx", True, 0.5, 1.0, 1, None), ""
 
     monkeypatch.setattr(finish, "deploy", deploy)
     opened = StartingModels({"m": start, "other": start}, images().split("train"), tmp_path / "inherited")
@@ -144,15 +144,15 @@ def test_what_misses_its_budget_is_tried_at_lower_resolutions(
     made = Finish(fit_job(lines.append, starts=opened, deadline=deadline), state, trainings, {})
     held = images().split("test")
     in_int8 = msgspec.structs.replace(screened[0], candidate=wide.in_precision("int8"))
-    missed = Judged(in_int8, held, fine_tuned=True, held_out=HeldOut(0.9, probe, len(held)), on_all=True)
+    missed = Finalist(in_int8, held, fine_tuned=True, held_out=HeldOut(0.9, probe, len(held)), on_all=True)
     assert (made._deployed_lower(missed, wide, model, model) is not None) == (32 in deployed)
-    assert [judged.screened.candidate.resolution for judged in asked] == deployed
+    assert [finalist.screened.candidate.resolution for finalist in asked] == deployed
     assert any(line.endswith(said) for line in lines) or not said
     if deployed:  # in any precision that fits, and with the probe that there is
         assert asked[0].screened == Screened(measured("m", start.network, 56, 3), accuracy=0.5)
     if probe:  # at the resolution of training it was taken before
         assert made._deployed_lower(missed, measured("m", start.network, 56, 3), model, model) is None
-        assert [judged.screened.candidate.resolution for judged in asked] == [56]
+        assert [finalist.screened.candidate.resolution for finalist in asked] == [56]
     if 32 not in deployed:
         return
     answer = made.state.answer

@@ -106,7 +106,7 @@ class Averaging:
         place = self._trainings.folder / f"average-of-{members[-1].folder.name}"
         average = read_folder(place) if place.exists() else averaged(members, place)
         # They were held out once, but all are trained on them by now.
-        seen = winner.judged.judges(self._trainings.dataset.split("train"))
+        seen = winner.finalist.judging_images(self._trainings.dataset.split("train"))
         before, now = (right_by_network(model, seen).mean() for model in (winner.model, average))
         said = (
             f"the average of {len(members)} trainings has {now:.1%} of {len(seen):,} training images right, one"
@@ -116,9 +116,11 @@ class Averaging:
         self._say(f"{said}, so it is {'' if taken else 'not '}taken")
         if not taken:
             return
-        judged = winner.judged._replace(averaged=len(members))
-        make = copied(average, judged.screened.candidate.resolution)
-        answer, excess = deploy(judged, make, self.state, self._trainings.dataset, self._job.target, self._job.deadline)
+        finalist = winner.finalist._replace(averaged=len(members))
+        make = copied(average, finalist.screened.candidate.resolution)
+        answer, excess = deploy(
+            finalist, make, self.state, self._trainings.dataset, self._job.target, self._job.deadline
+        )
         if answer is None:
             self._say(f"the average: in its final form {excess}, so that one training stays")
             return

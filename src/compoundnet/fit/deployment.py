@@ -14,7 +14,7 @@ from compoundnet.base import CompoundNetError, Notify, ignore, replace_together,
 from compoundnet.data import Dataset, Split
 from compoundnet.data.dataset import UNKNOWN
 from compoundnet.fit.candidates import FLOAT, Candidate, way_key
-from compoundnet.fit.forms import Form, Forms, Judged, excess_of
+from compoundnet.fit.forms import Finalist, Form, Forms, excess_of
 from compoundnet.fit.images import left_out, unreadable, without
 from compoundnet.fit.state import Answer, Fit, WrongImage
 from compoundnet.fit.ways import other_ways
@@ -37,7 +37,7 @@ def file_of(target: Path, form: str) -> Path:
 
 
 def deploy(
-    judged: Judged,
+    finalist: Finalist,
     make: Callable[[Path], ModelFolder],
     state: Fit,
     dataset: Dataset,
@@ -53,7 +53,7 @@ def deploy(
     must keep the accuracy that suffices, where float32 reaches it.
 
     Args:
-        judged: How the model was chosen.
+        finalist: The model's candidate, and how it was chosen.
         make: Writes the model folder and returns the model.
         state: The state of the fit.
         dataset: The data.
@@ -64,17 +64,17 @@ def deploy(
     file, began = file_of(target, state.format), time.monotonic()
     with scratch_folder(target) as scratch:
         model = make(scratch / target.name)
-        forms = Forms(model, judged, state, dataset, scratch / _FORMS, until)
+        forms = Forms(model, finalist, state, dataset, scratch / _FORMS, until)
         found, missed = dict[Candidate, Form](), list[str]()
-        for candidate in _ways(judged.screened.candidate, state):
+        for candidate in _ways(finalist.screened.candidate, state):
             if found and state.limits.min_accuracy is None:
                 break
             form = forms.measure(candidate)
-            excess = excess_of(form, judged, state.limits, optional=bool(found))
+            excess = excess_of(form, finalist, state.limits, optional=bool(found))
             if excess is None:
                 found[candidate] = form
             else:
-                how = "" if candidate == judged.screened.candidate else f"in {candidate.way_text} "
+                how = "" if candidate == finalist.screened.candidate else f"in {candidate.way_text} "
                 missed.append(f"{how}it {excess}")
         if not found:
             return None, "; ".join(missed)
@@ -85,19 +85,19 @@ def deploy(
         candidate=chosen,
         model=str(target),
         file=str(file),
-        fine_tuned=judged.fine_tuned,
-        cross_validated=judged.screened.accuracy or 0.0,
+        fine_tuned=finalist.fine_tuned,
+        cross_validated=finalist.screened.accuracy or 0.0,
         latency=form.latency,
         size_bytes=form.export.bytes,
         agreement=form.export.agreement,
         drop=form.drop,
         float32_layers=form.float32_layers,
-        held_out=judged.held_out,
-        on_all=judged.on_all,
+        held_out=finalist.held_out,
+        on_all=finalist.on_all,
         slower=form.slower,
         layers_sought=form.searched,
         no_layers=form.no_layers,
-        averaged=judged.averaged,
+        averaged=finalist.averaged,
         seconds=time.monotonic() - began,
     )
     return answer, ""

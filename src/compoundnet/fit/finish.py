@@ -17,7 +17,7 @@ from compoundnet.data import Split
 from compoundnet.fit.candidates import FLOAT, Candidate, in_fitting_precision, measured, resolutions_of
 from compoundnet.fit.deployment import copied, deploy
 from compoundnet.fit.ending import seconds_after_training
-from compoundnet.fit.forms import Judged
+from compoundnet.fit.forms import Finalist
 from compoundnet.fit.held_out import HeldOutComparison, at_resolution, is_ahead, right_by_network
 from compoundnet.fit.in_time import reason_of
 from compoundnet.fit.job import FitJob
@@ -45,13 +45,13 @@ class Winner(NamedTuple):
 
     Attributes:
         candidate: The candidate that was trained.
-        judged: What was deployed: the candidate, perhaps at another resolution or in another precision.
+        finalist: What was deployed: the candidate, perhaps at another resolution or in another precision.
         model: The network, trained on all images.
         lesson: Its teacher, if it had one.
     """
 
     candidate: Candidate
-    judged: Judged
+    finalist: Finalist
     model: ModelFolder
     lesson: Lesson | None
 
@@ -99,16 +99,16 @@ class Finish:
         taught, stopped = self._taught(candidate, model, task, found.tuned, held)
         if taught is not None:
             model, held = taught.student, taught.held
-        judged = self._at_best_resolution(candidate, model, task.held, held)
-        if self._earlier_stays(judged):
+        finalist = self._at_best_resolution(candidate, model, task.held, held)
+        if self._earlier_stays(finalist):
             return True
-        end = seconds_after_training(judged.screened, self.state, self._dataset)
+        end = seconds_after_training(finalist.screened, self.state, self._dataset)
         self.trainings = self.trainings._replace(until=self._job.deadline - end)
         lesson = None if taught is None else taught.lesson
-        on_all = None if stopped else self._on_all(candidate, model, lesson, judged)
-        judged = judged._replace(on_all=on_all is not None)
-        judged, final = judged._replace(instead=max(judged.instead, self._of_probe(judged))), on_all or model
-        deployed = self._deployed(judged, final) or self._deployed_lower(judged, candidate, model, final)
+        on_all = None if stopped else self._on_all(candidate, model, lesson, finalist)
+        finalist = finalist._replace(on_all=on_all is not None)
+        finalist, final = finalist._replace(instead=max(finalist.instead, self._of_probe(finalist))), on_all or model
+        deployed = self._deployed(finalist, final) or self._deployed_lower(finalist, candidate, model, final)
         if deployed is None:
             self._say(f"{candidate}: the next takes its place")
             return False
@@ -137,9 +137,9 @@ class Finish:
         enough = self.state.limits.min_accuracy
         return enough is not None and accuracy >= enough
 
-    def _earlier_stays(self, judged: Judged) -> bool:
+    def _earlier_stays(self, finalist: Finalist) -> bool:
         """Return whether the answer of an earlier race is better than a network, and say so."""
-        answer, found, network = self.state.answer, judged.held_out, judged.screened
+        answer, found, network = self.state.answer, finalist.held_out, finalist.screened
         if answer is None or answer.held_out is None or found is None:
             return False
         before, now = (self._suffices(held.accuracy) for held in (answer.held_out, found))
@@ -155,54 +155,54 @@ class Finish:
             )
         return stays
 
-    def _at_best_resolution(self, candidate: Candidate, model: ModelFolder, held: Split, found: HeldOut) -> Judged:
+    def _at_best_resolution(self, candidate: Candidate, model: ModelFolder, held: Split, found: HeldOut) -> Finalist:
         """How a network is judged, at the resolution that is best for it."""
         (one,) = (one for one in self.state.screened if one.candidate == candidate)
-        judged = Judged(one, held, fine_tuned=True, held_out=found)
+        finalist = Finalist(one, held, fine_tuned=True, held_out=found)
         if time.time() > self._job.deadline:
             self._say("the time is up, so no higher resolution is tried", passing=True)
-            return judged
+            return finalist
         base = self._job.starts.opened[candidate.model].network
-        judges = judged.judges(self._dataset.split("train"))
-        raised = raise_resolution(one, model, base, held, judges, self.state, self._say)
+        judging = finalist.judging_images(self._dataset.split("train"))
+        raised = raise_resolution(one, model, base, held, judging, self.state, self._say)
         if raised is None:
-            return judged
+            return finalist
         # If it is too slow there in float32, int8 must not cost more than the resolution gains.
         instead = found.accuracy if candidate.precision == FLOAT else 0.0
         found = msgspec.structs.replace(found, accuracy=float(raised.right.mean()))
-        return judged._replace(screened=raised.screened, held_out=found, instead=instead)
+        return finalist._replace(screened=raised.screened, held_out=found, instead=instead)
 
-    def _of_probe(self, judged: Judged) -> float:
+    def _of_probe(self, finalist: Finalist) -> float:
         """The accuracy on the held-out images that a network must keep in a reduced precision, or the probe stays.
 
         That of the probe, which is in float32, less its standard error. A network that was trained on all images, or a
         probe that would lose in a reduced precision too, leaves the probe in its place only if it is worse than its
         95 % interval. No more than what was asked for, if the network has that.
         """
-        found, enough = judged.held_out, self.state.limits.min_accuracy
+        found, enough = finalist.held_out, self.state.limits.min_accuracy
         assert found is not None
-        if not judged.on_all and self.state.ranking[0].candidate.precision == FLOAT:
+        if not finalist.on_all and self.state.ranking[0].candidate.precision == FLOAT:
             least = found.probe - math.sqrt(found.probe * (1 - found.probe) / found.images)
         else:
             least = wilson(round(found.probe * found.images), found.images).low
         return min(least, enough) if enough is not None and self._suffices(found.accuracy) else least
 
-    def _deployed(self, judged: Judged, model: ModelFolder) -> Judged | None:
+    def _deployed(self, finalist: Finalist, model: ModelFolder) -> Finalist | None:
         """Deploy a network, and return what it was deployed as; None if its final form misses the budget."""
-        if self._is_answer(judged):
-            return judged  # of an earlier call
-        candidate = judged.screened.candidate
+        if self._is_answer(finalist):
+            return finalist  # of an earlier call
+        candidate = finalist.screened.candidate
         make = copied(model, candidate.resolution)
-        answer, excess = deploy(judged, make, self.state, self._dataset, self._job.target, self._job.deadline)
+        answer, excess = deploy(finalist, make, self.state, self._dataset, self._job.target, self._job.deadline)
         if answer is None:
             self._say(f"{candidate} is fine-tuned, but in its final form {excess}")
             return None
         self.state = msgspec.structs.replace(self.state, answer=answer, finished=False)
-        return judged
+        return finalist
 
     def _deployed_lower(
-        self, missed: Judged, trained: Candidate, model: ModelFolder, final: ModelFolder
-    ) -> Judged | None:
+        self, missed: Finalist, trained: Candidate, model: ModelFolder, final: ModelFolder
+    ) -> Finalist | None:
         """Deploy a network that misses its budget at a lower resolution that fits, the highest that does, if more of
         the held-out images are right there than with the probe. `model` has not seen these, `final` may have."""
         candidate, found, tried = missed.screened.candidate, missed.held_out, False
@@ -223,8 +223,8 @@ class Finish:
                 return None
             self._say(f"{said}, the probe {found.probe:.1%}")
             held = msgspec.structs.replace(found, accuracy=float(right.mean()))
-            judged = missed._replace(screened=one, held_out=held, instead=self._of_probe(missed))
-            deployed = self._deployed(judged, final)
+            finalist = missed._replace(screened=one, held_out=held, instead=self._of_probe(missed))
+            deployed = self._deployed(finalist, final)
             if deployed is not None:
                 return deployed
         return None
@@ -242,12 +242,12 @@ class Finish:
         lower = [side for side in resolutions_of(base) if side < candidate.resolution]
         return [known.get((candidate.shape, side)) or at(side) for side in reversed(lower)]
 
-    def _is_answer(self, judged: Judged) -> bool:
+    def _is_answer(self, finalist: Finalist) -> bool:
         """Whether the answer so far is this network, in whatever precision, trained as now."""
         answer = self.state.answer
         if answer is None:
             return False
-        now = (judged.screened.candidate.key, judged.held_out, judged.on_all)
+        now = (finalist.screened.candidate.key, finalist.held_out, finalist.on_all)
         return (answer.candidate.key, answer.held_out, answer.on_all) == now
 
     def _taught(
@@ -324,11 +324,11 @@ class Finish:
         return train(probe_of(teacher, dataset, self._job.starts(teacher)), place, loggers=[]).model
 
     def _on_all(
-        self, candidate: Candidate, model: ModelFolder, lesson: Lesson | None, judged: Judged
+        self, candidate: Candidate, model: ModelFolder, lesson: Lesson | None, finalist: Finalist
     ) -> ModelFolder | None:
         """The network trained further on all images, for as long as there is time for; None if it was not."""
         try:
-            return self._trained_on_all(candidate, model, lesson, judged)
+            return self._trained_on_all(candidate, model, lesson, finalist)
         except InterruptedRunError:
             self._say(
                 "training on all images was stopped; the network that was trained on the others is the answer, and the"
@@ -343,7 +343,7 @@ class Finish:
         return None
 
     def _trained_on_all(
-        self, candidate: Candidate, model: ModelFolder, lesson: Lesson | None, judged: Judged
+        self, candidate: Candidate, model: ModelFolder, lesson: Lesson | None, finalist: Finalist
     ) -> ModelFolder | None:
         epochs = self.trainings.begun_on_all(candidate, lesson) or self._epochs_on_all(candidate)
         if epochs is None:
@@ -352,7 +352,7 @@ class Finish:
                 passing=True,
             )
             return None
-        if not self._is_answer(judged._replace(on_all=True)):  # of an earlier call, which said so
+        if not self._is_answer(finalist._replace(on_all=True)):  # of an earlier call, which said so
             self._say(f"going on with all images, the held-out ones too, for {epochs} epochs")
         return self.trainings.on_all(candidate, model, epochs, self._say, lesson)
 

@@ -29,8 +29,8 @@ _SEARCH = 10
 _MIXED = "mixed"
 
 
-class Judged(NamedTuple):
-    """How a model was chosen.
+class Finalist(NamedTuple):
+    """A model that is to be the answer if its final form meets the budget: its candidate, and how it was chosen.
 
     Attributes:
         screened: The candidate, with what the screen says of it.
@@ -51,7 +51,7 @@ class Judged(NamedTuple):
     averaged: int = 1
     instead: float = 0.0
 
-    def judges(self, train: Split) -> Split:
+    def judging_images(self, train: Split) -> Split:
         """Return the held-out images, or all training images where those are so few that one would decide."""
         return self.held if len(self.held) >= LEAST_HELD_OUT else train
 
@@ -98,12 +98,12 @@ class Forms:
     """The files of a model in the precisions that are tried: what runs in several backends is exported once."""
 
     def __init__(
-        self, model: ModelFolder, judged: Judged, state: Fit, dataset: Dataset, scratch: Path, until: float
+        self, model: ModelFolder, finalist: Finalist, state: Fit, dataset: Dataset, scratch: Path, until: float
     ) -> None:
         self._model, self._state, self._train, self._scratch = model, state, dataset.split("train"), scratch
-        self._judged, self._until = judged, until
-        judges = judged.judges(self._train)
-        self._held = Dataset("training images", {judges.name: judges})
+        self._finalist, self._until = finalist, until
+        judging = finalist.judging_images(self._train)
+        self._held = Dataset("training images", {judging.name: judging})
         # By folder; and the folder of a precision, if it is not named like it.
         self._exports, self._folders = dict[str, Export](), dict[str, str]()
         # Whether the int8 file stays as it is: others were measured on it, or layers in float32 were tried. Those are
@@ -162,10 +162,10 @@ class Forms:
         both take longer is not the file's."""
         image, limit = noise(self._model.preprocess.size), self._state.limits.max_latency
         latency = time_calls({"": lambda: run(image)})[""].median
-        before = self._judged.screened.latency
+        before = self._finalist.screened.latency
         if limit is None or latency <= limit or before is None:
             return latency, 1.0
-        before /= self._state.ratios.get(self._judged.screened.candidate.way, 1.0)
+        before /= self._state.ratios.get(self._finalist.screened.candidate.way, 1.0)
         same, found = self._embedder, []
         for _ in range(_AGAIN):
             timed = time_calls({"": lambda: run(image), "before": lambda: same(image)})
@@ -188,12 +188,12 @@ class Forms:
         return evaluate(whole, self._held, split=split).result.top1
 
 
-def excess_of(form: Form, judged: Judged, limits: Limits, *, optional: bool) -> str | None:
+def excess_of(form: Form, finalist: Finalist, limits: Limits, *, optional: bool) -> str | None:
     """Return in words by what a form misses its budget, or loses too much; None if it does not.
 
     Args:
         form: The form.
-        judged: How the model was chosen.
+        finalist: The model's candidate, and how it was chosen.
         limits: The budget.
         optional: Whether another form meets the budget, so that this one may only be faster.
     """
@@ -201,14 +201,14 @@ def excess_of(form: Form, judged: Judged, limits: Limits, *, optional: bool) -> 
         return costs
     bound = LITTLE if limits.max_drop is None and optional else limits.max_drop
     lost = f"loses {100 * form.drop:.1f} points of accuracy{form.kept}"
-    left = max(0.0, judged.accuracy - form.drop)  # the drop may be that on other images
+    left = max(0.0, finalist.accuracy - form.drop)  # the drop may be that on other images
     goal = limits.min_accuracy
-    if optional and goal is not None and judged.accuracy >= goal and drops(form.drop, judged.accuracy - goal):
+    if optional and goal is not None and finalist.accuracy >= goal and drops(form.drop, finalist.accuracy - goal):
         return f"{lost}, which leaves {left:.1%}, less than --min-accuracy {goal:.1%}"
     if bound is None:
-        if not drops(form.drop, LITTLE) or left >= judged.instead:
+        if not drops(form.drop, LITTLE) or left >= finalist.instead:
             return None
-        return f"{lost}, which leaves {left:.1%}, where another has {judged.instead:.1%}"
+        return f"{lost}, which leaves {left:.1%}, where another has {finalist.instead:.1%}"
     if not drops(form.drop, bound):
         return None
     lost = f"{lost}, more than {'--max-drop ' if limits.max_drop is not None else ''}{100 * bound:g}%"

@@ -54,7 +54,7 @@ def raise_resolution(
     model: ModelFolder,
     base: Network,
     held: Split,
-    judges: Split,
+    judging: Split,
     state: Fit,
     notify: Notify,
 ) -> Raised | None:
@@ -65,7 +65,7 @@ def raise_resolution(
         model: The network.
         base: The network of the model that the candidate starts from.
         held: The held-out images.
-        judges: The images by which resolutions are compared: the held-out ones, or all that are for training where
+        judging: The images by which resolutions are compared: the held-out ones, or all that are for training where
             those are few.
         state: The state of the fit. An answer of an earlier call keeps its resolution.
         notify: Called with a line if resolutions were compared.
@@ -82,22 +82,22 @@ def raise_resolution(
     if not higher:
         return None
     own = trained.candidate.resolution
-    images = f"{'held-out ' if judges is held else ''}training images"
-    if len(judges) > _ENOUGH:
-        judges = judges.subset(np.linspace(0, len(judges) - 1, _ENOUGH).astype(np.int64))
+    images = f"{'held-out ' if judging is held else ''}training images"
+    if len(judging) > _ENOUGH:
+        judging = judging.subset(np.linspace(0, len(judging) - 1, _ENOUGH).astype(np.int64))
     sides = [own, *(one.candidate.resolution for one in higher)]
-    rights = {side: right_by_network(at_resolution(model, side), judges) for side in sides}
+    rights = {side: right_by_network(at_resolution(model, side), judging) for side in sides}
     scores = {side: int(right.sum()) for side, right in rights.items()}
     best = max(scores, key=lambda side: (scores[side], side))
-    shares = ", ".join(f"{scores[side] / len(judges):.1%} at {side} px" for side in sorted(scores))
+    shares = ", ".join(f"{scores[side] / len(judging):.1%} at {side} px" for side in sorted(scores))
     notify(
-        f"{trained.candidate} at higher resolutions that fit: of {len(judges):,} {images} {shares} are right, so"
+        f"{trained.candidate} at higher resolutions that fit: of {len(judging):,} {images} {shares} are right, so"
         f" {'that of training stays' if best == own else f'{best} px are taken'}"
     )
     if best == own:
         return None
     (one,) = (one for one in higher if one.candidate.resolution == best)
-    return Raised(one, rights[best] if judges is held else right_by_network(at_resolution(model, best), held))
+    return Raised(one, rights[best] if judging is held else right_by_network(at_resolution(model, best), held))
 
 
 def _of_answer(trained: Screened, model: ModelFolder, held: Split, answer: Answer | None) -> Raised | None:

@@ -105,7 +105,7 @@ class Answer(msgspec.Struct, frozen=True):
     seconds: float = 0.0
 
     @property
-    def judged(self) -> float:
+    def expected_accuracy(self) -> float:
         """The accuracy on held-out images, or of a probe cross-validated, less what its precision loses."""
         whole = self.cross_validated if self.held_out is None else self.held_out.accuracy
         return whole - (self.drop or 0.0)

@@ -16,7 +16,7 @@ from compoundnet.data.holdout import hold_out
 from compoundnet.fit.candidates import Candidate
 from compoundnet.fit.deployment import deploy, judge_on_test
 from compoundnet.fit.entry import NoRaceError
-from compoundnet.fit.forms import Judged
+from compoundnet.fit.forms import Finalist
 from compoundnet.fit.images import identity_of, without
 from compoundnet.fit.job import FitJob
 from compoundnet.fit.limits import Limits, drops
@@ -121,7 +121,8 @@ class Steps:
         wanted, answer = state.limits.min_accuracy, state.answer
         if wanted is None or answer is None:
             return state
-        found = [(answer.judged, "cross-validated" if answer.held_out is None else "of the held-out training images")]
+        images = "cross-validated" if answer.held_out is None else "of the held-out training images"
+        found = [(answer.expected_accuracy, images)]
         if answer.result is not None:
             found.append((answer.result.top1, "of the test images"))
         missed = [
@@ -163,7 +164,7 @@ class Steps:
         dataset = self._readable(state)
         made = partial(_probed, one.candidate, dataset, self._job.starts(one.candidate))
         _, held = hold_out(dataset.split("train"), HELD_OUT, 0)
-        answer, excess = deploy(Judged(one, held, instead=instead), made, state, dataset, self._job.target, until)
+        answer, excess = deploy(Finalist(one, held, instead=instead), made, state, dataset, self._job.target, until)
         return (None if answer is None else msgspec.structs.replace(state, answer=answer, finished=False)), excess
 
     def _best_probe(self, state: Fit) -> Fit:
