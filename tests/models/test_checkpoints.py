@@ -8,6 +8,7 @@ import datetime
 import functools
 import pathlib
 import pickle
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -198,6 +199,30 @@ def test_an_array_of_objects_is_none(tmp_path: Path) -> None:
     assert array_of(read_torch(tmp_path / "array.pth")["a"]) is None
 
 
+# Class names
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"class_to_idx": {"cat": 0, "dog": 1}},
+        {"classes": ["cat", "dog"], "labels": [1, 0, 0, 1]},
+        {"idx_to_class": {1: "dog", 0: "cat"}},
+        {"hyper_parameters": {"class_names": ("cat", "dog"), "lr": 0.1}},
+        {"args": argparse.Namespace(id2label={"0": "cat", "1": "dog"})},
+    ],
+)
+def test_class_names_come_along(content: dict[str, object], tmp_path: Path) -> None:
+    found = read({"state_dict": STATE, **content}, tmp_path)
+    assert found.labels == ("cat", "dog")
+    assert re.search(r"the class names are those of \w+ in the checkpoint", " ".join(found.notes))
+
+
+@pytest.mark.parametrize("stated", [{"cat": 0, "dog": 2}, [], 3, [0, 1], None, {"a": "b"}])
+def test_what_names_no_class_by_index_is_not_taken(stated: object, tmp_path: Path) -> None:
+    assert read({"state_dict": STATE, "classes": stated}, tmp_path).labels is None
+
+
 # Averages
 
 
@@ -209,6 +234,7 @@ def test_an_array_of_objects_is_none(tmp_path: Path) -> None:
         ({"model": STATE, "model_ema": {"module": AVERAGE}}, ("model_ema", "model")),
         ({"net": STATE, "ema": AVERAGE, "ema_decay": 0.99}, ("ema", "net")),
         ({"params": STATE, "params_ema": AVERAGE}, ("params_ema", "params")),
+        ({"state_dict": STATE, "callbacks": {"EMA": {"ema_state_dict": AVERAGE}}}, ("ema_state_dict", "state_dict")),
         # Lightning's WeightAveraging stores the average as `state_dict`.
         ({"state_dict": AVERAGE, "current_model_state": STATE}, ("state_dict", "current_model_state")),
         # torchvision's reference script

@@ -165,6 +165,15 @@ def test_labels_of_transformers_come_along(tmp_path: Path) -> None:
     assert (found.layout, found.labels) == ("transformers", ("cat", "dog", "tiger cat"))
 
 
+@pytest.mark.parametrize(
+    ("problem", "function"), [("multi_label_classification", "sigmoid"), ("single_label_classification", "softmax")]
+)
+def test_several_labels_an_image_are_told_from_the_problem_type(problem: str, function: str, tmp_path: Path) -> None:
+    config = {"model_type": "efficientnet", "problem_type": problem}
+    found = read_foreign(folder_of(tmp_path / "m", config, EFFICIENTNET, "transformers"), network=NETWORK)
+    assert found.postprocess.function == function
+
+
 def test_labels_that_are_numbers_are_none(tmp_path: Path) -> None:
     config = {"model_type": "efficientnet", "id2label": {str(index): f"LABEL_{index}" for index in range(3)}}
     found = read_foreign(folder_of(tmp_path / "m", config, EFFICIENTNET, "transformers"), network=NETWORK)

@@ -181,6 +181,44 @@ def test_another_kind_of_head_is_left_out_and_said(layers: list[tuple[str, Shape
     assert any("written without a classifier" in note for note in found.notes)
 
 
+@pytest.mark.parametrize(
+    ("head", "outside"),
+    [
+        ([("1.weight", (64, 1280)), ("1.bias", (64,)), ("4.weight", (5, 64)), ("4.bias", (5,))], {}),
+        ([("1.weight", (1280,)), ("1.bias", (1280,)), ("2.weight", (5, 1280)), ("2.bias", (5,))], {}),
+        ([("1.weight", (1000, 1280)), ("1.bias", (1000,))], {"fc.weight": (5, 1000), "fc.bias": (5,)}),
+    ],
+)
+def test_the_first_layer_of_a_head_is_no_classifier(head: list[tuple[str, Shape]], outside: dict[str, Shape]) -> None:
+    """torchvision's own classifier is `classifier.1`, which is the first layer of a head that people put there."""
+    shapes = {name: shape for name, shape in shapes_of(B0, "torchvision").items() if "classifier" not in name}
+    layers = {f"classifier.{name}": shape for name, shape in head}
+    found = recognise({**shapes, **layers}, "x.pth", outside=outside)
+    assert (found.network.num_classes, found.renamed, set(found.left_out)) == (0, {}, set(layers))
+    assert any("written without a classifier" in note for note in found.notes)
+
+
+def test_a_head_with_a_norm_is_left_out(tmp_path: Path) -> None:
+    own = build(B0.replace(num_classes=0))
+    state = own.state_dict()
+    head = nn.Sequential(nn.BatchNorm1d(1280), nn.Linear(1280, 64), nn.Linear(64, 5)).state_dict()
+    torch.save({**state, **{f"classifier.{name}": value for name, value in head.items()}}, tmp_path / "own.pth")
+    found = read_foreign(tmp_path / "own.pth")
+    assert found.network.num_classes == 0 and found.state.keys() == state.keys()
+
+
+def test_one_output_becomes_two_classes(tmp_path: Path) -> None:
+    own = build(B0.replace(num_classes=1)).eval()
+    torch.save(own.state_dict(), tmp_path / "own.pth")
+    found = read_foreign(tmp_path / "own.pth")
+    ours = build(found.network).eval()
+    ours.load_state_dict(found.state)
+    image = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(ours(image).softmax(1)[:, 1:], own(image).sigmoid())
+    assert "its one output became two classes" in " ".join(found.notes)
+
+
 def test_a_larger_network_is_not_taken_for_a_part_of_it() -> None:
     """B0's tensors are among those of B1; but B1 is not B0 with extras."""
     shapes = shapes_of(network("efficientnet-b1"), "timm")

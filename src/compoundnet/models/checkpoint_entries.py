@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,7 @@ def _holds_tensors(value: object) -> bool:
 
 def weights_in(content: Mapping[Any, Any], path: Path, raw: bool) -> tuple[Mapping[Any, Any], bool, bool, list[str]]:
     """The tensors of the weights, whether they are averaged, whether the file has an average, and the notes."""
-    unwrapped = {str(name): _unwrapped(value) for name, value in content.items()}
+    unwrapped = {str(name): _unwrapped(value) for name, value in (*_of_callbacks(content), *content.items())}
     entries = {name: value for name, value in unwrapped.items() if value is not None}
     averaged = next((name for name in _AVERAGED if name in entries), None)
     trained = next((name for name in _TRAINED if name in entries), None)
@@ -99,6 +99,14 @@ def weights_in(content: Mapping[Any, Any], path: Path, raw: bool) -> tuple[Mappi
             " Save the state dict of the network alone: torch.save(model.state_dict(), ...)"
         )
     return entries[others[0]], False, False, [f"took the weights in the entry {others[0]}"]
+
+
+def _of_callbacks(content: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
+    """The moving averages that callbacks of Lightning keep, as {"callbacks": {"EMA": {"ema_state_dict": ...}}}."""
+    callbacks = content.get("callbacks")
+    for state in callbacks.values() if isinstance(callbacks, Mapping) else ():
+        if isinstance(state, Mapping):
+            yield from ((name, state[name]) for name in _AVERAGED if name in state)
 
 
 def _unwrapped(value: object) -> Mapping[Any, Any] | None:

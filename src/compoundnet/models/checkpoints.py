@@ -21,6 +21,7 @@ from torch import Tensor
 from compoundnet.base import CompoundNetError, check_file, limits
 from compoundnet.models.checkpoint_entries import unnested, weights_in
 from compoundnet.models.hub_folders import shards
+from compoundnet.models.labels import labels_of
 from compoundnet.models.layouts import LAYOUTS, bodies, stem_names
 from compoundnet.models.tensors import COUNTER
 from compoundnet.models.torch_files import PICKLE, ZIP, Record, array_of, read_torch
@@ -34,6 +35,10 @@ _COUNTERS = {"n_averaged", "num_updates", "decay", "initted", "step"}
 _LEAST_SHARE = 0.2  # of the tensors in a state that the network must have
 _NAMED = 5  # how many tensors a note names
 _MODEL_NAMES = ("arch", "architecture", "model", "model_name", "backbone", "encoder_name", "network", "net")
+# Where the names of the classes are: torchvision's ImageFolder calls them class_to_idx and classes.
+_LABELS = (
+    "class_to_idx", "idx_to_class", "id2label", "idx2label", "classes", "class_names", "label_names", "labels",
+)  # fmt: skip
 _SETTINGS = ("args", "hyper_parameters", "hparams", "config", "cfg", "opt")
 
 
@@ -46,6 +51,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
         prefix: What was before each name; "" if there was nothing.
         others: The tensors that are not below the prefix, under their whole names.
         settings: Values that the training program stored: its arguments, and the name of the model.
+        labels: The class names by index, if it stored them.
         notes: A sentence for each choice that was made.
     """
 
@@ -54,6 +60,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
     prefix: str = ""
     others: dict[str, Tensor] = {}
     settings: dict[str, Any] = {}
+    labels: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -95,7 +102,8 @@ def read_checkpoint(path: Path, *, raw: bool = False) -> Checkpoint:
     settings = _settings(content)
     for outer in reversed(around):
         settings |= _settings(outer)
-    return Checkpoint(inside.state, averaged, inside.prefix, inside.others, settings, tuple(notes))
+    labels = _labels((*around, content), notes)
+    return Checkpoint(inside.state, averaged, inside.prefix, inside.others, settings, labels, tuple(notes))
 
 
 def some(names: tuple[str, ...] | list[str]) -> str:
@@ -311,9 +319,24 @@ def _settings(content: Mapping[Any, Any]) -> dict[str, Any]:
     return found
 
 
-def _plain(value: object) -> Iterator[tuple[str, Any]]:
+def _labels(contents: Sequence[Mapping[Any, Any]], notes: list[str]) -> tuple[str, ...] | None:
+    """The class names in dictionaries of a checkpoint, or among the settings in them."""
+    for content in contents:
+        for held in (content, *(_entries(content.get(name)) for name in _SETTINGS)):
+            for name in _LABELS:
+                if (found := labels_of(held.get(name), notes)) is not None:
+                    notes.append(f"the class names are those of {name} in the checkpoint")
+                    return found
+    return None
+
+
+def _entries(value: object) -> Mapping[Any, Any]:
     items = value.values if isinstance(value, Record) else value
-    for key, item in items.items() if isinstance(items, Mapping) else ():
+    return items if isinstance(items, Mapping) else {}
+
+
+def _plain(value: object) -> Iterator[tuple[str, Any]]:
+    for key, item in _entries(value).items():
         if isinstance(item, str | int | float | list | tuple) and not isinstance(item, bool):
             yield str(key), item
 

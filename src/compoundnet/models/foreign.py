@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import torch
 from torch import Tensor
 
 from compoundnet.arch import Network
@@ -20,10 +21,12 @@ from compoundnet.models.hub import download, is_hub_name, parse_hub_name
 from compoundnet.models.hub_folders import HubFolder, read_hub_folder, timm_preprocess
 from compoundnet.models.keras_files import read_keras
 from compoundnet.models.labels import label_set
+from compoundnet.models.matches import CLASSIFIER
 from compoundnet.models.postprocess import Postprocess
 from compoundnet.models.preprocess import Preprocess, default_preprocess
 from compoundnet.models.recognition import Hint, recognise
 from compoundnet.models.tensorflow_files import read_tensorflow
+from compoundnet.models.tensors import COUNTER
 from compoundnet.models.zip_files import ZIP_ERRORS
 
 _IMAGENET_CLASSES = 1000
@@ -109,6 +112,7 @@ def _torch(path: Path, layout: str | None, network: Network | None, raw: bool, n
     )  # fmt: skip
     every = {**checkpoint.others, **checkpoint.state}
     dropped = {*recognised.left_out, *recognised.renamed}
+    dropped |= {name.removesuffix(".weight") + COUNTER for name in recognised.left_out}
     state = {name: tensor for name, tensor in checkpoint.state.items() if name not in dropped}
     state |= {theirs: every[name] for name, theirs in recognised.renamed.items()}
     beside = tuple(name for name in checkpoint.others if name not in recognised.renamed)
@@ -118,16 +122,18 @@ def _torch(path: Path, layout: str | None, network: Network | None, raw: bool, n
         notes.append(f"left out what is beside the tensors below {where}: {some(beside)}")
     check_values(state, str(path))
     converted, ours = layouts.from_layout(state, recognised.network, layouts.layout(recognised.layout), str(path))
+    postprocess = Postprocess(function="sigmoid") if stated.multilabel and converted.num_classes > 1 else Postprocess()
+    converted, ours = _with_two_classes(converted, ours, notes)
     preprocess = stated.preprocess or _stated_preprocess(checkpoint.settings, default_preprocess(converted), notes)
-    labels = stated.labels
+    labels = stated.labels or checkpoint.labels
     if labels is not None and len(labels) != converted.num_classes:
         notes.append(f"it states {len(labels)} labels for {converted.num_classes} classes; none were taken")
         labels = None
     if preprocess is not None:
         converted = converted.replace(resolution=max(MIN_RESOLUTION, preprocess.size))
     return ForeignModel(
-        path, recognised.layout, converted, ours, preprocess, labels=labels, averaged=checkpoint.averaged,
-        prefix=checkpoint.prefix, left_out=(*recognised.left_out, *beside), notes=tuple(notes),
+        path, recognised.layout, converted, ours, preprocess, postprocess, labels, checkpoint.averaged,
+        checkpoint.prefix, (*recognised.left_out, *beside), tuple(notes),
     )  # fmt: skip
 
 
@@ -192,7 +198,22 @@ def _translated(path: Path, state: dict[str, Tensor], layout: str, network: Netw
     check_values(state, str(path))
     kept = {name: tensor for name, tensor in state.items() if name not in recognised.left_out}
     converted, ours = layouts.from_layout(kept, recognised.network, layouts.layout(layout), str(path))
-    return ForeignModel(path, layout, converted, ours, left_out=recognised.left_out, notes=recognised.notes)
+    notes = list(recognised.notes)
+    converted, ours = _with_two_classes(converted, ours, notes)
+    return ForeignModel(path, layout, converted, ours, left_out=recognised.left_out, notes=tuple(notes))
+
+
+def _with_two_classes(
+    network: Network, state: dict[str, Tensor], notes: list[str]
+) -> tuple[Network, dict[str, Tensor]]:
+    """Make two classes of one output: sigmoid(z) is softmax((0, z))[1]. A softmax over one class is always 1."""
+    if network.num_classes != 1:
+        return network, state
+    notes.append("its one output became two classes, 0 and 1; the sigmoid of the output is the probability of 1")
+    both = {
+        name: torch.cat([torch.zeros_like(state[name]), state[name]]) for name in state if name.startswith(CLASSIFIER)
+    }
+    return network.replace(num_classes=2), {**state, **both}
 
 
 def _kind(path: Path) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from compoundnet.base import CompoundNetError, limits, read_file
+from compoundnet.models.labels import labels_of
 from compoundnet.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from compoundnet.models.recognition import Hint
 
@@ -44,6 +45,7 @@ class HubFolder(msgspec.Struct, frozen=True):
         hints: The name of the architecture, where it is stated.
         labels: The class names by index; None if they are not stated, or mere numbers.
         preprocess: The preprocessing; None if it is not stated.
+        multilabel: Whether an image may have several labels.
         notes: A sentence for each statement that could not be followed exactly.
     """
 
@@ -51,6 +53,7 @@ class HubFolder(msgspec.Struct, frozen=True):
     hints: tuple[Hint, ...] = ()
     labels: tuple[str, ...] | None = None
     preprocess: Preprocess | None = None
+    multilabel: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -144,7 +147,7 @@ def _timm(weights: Path, config: dict[str, Any], notes: list[str]) -> HubFolder:
     stated = stated if isinstance(stated, dict) else config  # files before 2023 have one object
     architecture = config.get("architecture") or stated.get("architecture")
     hints = (Hint(str(architecture), f"architecture in {CONFIG}"),) if architecture else ()
-    labels = _names(config.get("label_names") or stated.get("label_names") or stated.get("labels"), notes)
+    labels = labels_of(config.get("label_names") or stated.get("label_names") or stated.get("labels"), notes)
     arguments = config.get("model_args")
     stored = dict(arguments) if isinstance(arguments, dict) else {}
     ignored = sorted(set(stored) - {"num_classes", "in_chans", "img_size"})
@@ -152,7 +155,7 @@ def _timm(weights: Path, config: dict[str, Any], notes: list[str]) -> HubFolder:
         ignored.remove("global_pool")
     if ignored:
         notes.append(f"{CONFIG} states arguments of the model that shapes do not show: {', '.join(ignored)}")
-    return HubFolder(weights, hints, labels, timm_preprocess(stated, notes), tuple(notes))
+    return HubFolder(weights, hints, labels, timm_preprocess(stated, notes), notes=tuple(notes))
 
 
 def timm_preprocess(stated: Mapping[str, Any], notes: list[str]) -> Preprocess | None:
@@ -187,8 +190,7 @@ def timm_preprocess(stated: Mapping[str, Any], notes: list[str]) -> Preprocess |
 
 
 def _transformers(folder: Path, weights: Path, config: dict[str, Any], notes: list[str]) -> HubFolder:
-    names = config.get("id2label")
-    labels = _names(names, notes)
+    labels = labels_of(config.get("id2label"), notes)
     path = folder / PREPROCESSOR
     if path.is_file():
         preprocess = _image_processor(_json(path), notes)
@@ -196,7 +198,9 @@ def _transformers(folder: Path, weights: Path, config: dict[str, Any], notes: li
         notes.append(f"{folder} has no {PREPROCESSOR}, so the preprocessing is not known from it")
         preprocess = None
     architecture = config.get("architecture") or ", ".join(map(str, config.get("architectures") or ()))
-    return HubFolder(weights, (Hint(architecture, f"architectures in {CONFIG}"),), labels, preprocess, tuple(notes))
+    hints = (Hint(architecture, f"architectures in {CONFIG}"),)
+    multilabel = config.get("problem_type") == "multi_label_classification"
+    return HubFolder(weights, hints, labels, preprocess, multilabel, tuple(notes))
 
 
 def _image_processor(stated: dict[str, Any], notes: list[str]) -> Preprocess | None:
@@ -277,20 +281,3 @@ def _side(value: Any, notes: list[str]) -> int | None:
     if height != width:
         notes.append(f"images are square here: took {height} px, where the source says {height} x {width} px")
     return height
-
-
-def _names(value: Any, notes: list[str]) -> tuple[str, ...] | None:
-    """Class names from a list, or from a dictionary by index; None if there are none, or mere numbers."""
-    if isinstance(value, Mapping):
-        try:
-            by_index = {int(index): name for index, name in value.items()}
-        except ValueError:
-            by_index = {}
-        value = [by_index[index] for index in sorted(by_index)] if set(by_index) == set(range(len(by_index))) else None
-    if not isinstance(value, list | tuple) or not value:
-        return None
-    names = tuple(" ".join(str(name).split()) for name in value)
-    if all(name == f"LABEL_{index}" for index, name in enumerate(names)):
-        notes.append("the labels are LABEL_0, LABEL_1 and so on, which name nothing; none were taken")
-        return None
-    return names

@@ -119,11 +119,7 @@ def _add_classifier(
         notes.append(f"left out the layers after the network, which are no single dense layer: {', '.join(others)}")
     if found is None:
         return pool, False, others
-    kernel, bias = found.kernel, found.bias
-    if len(bias) == 1:  # sigmoid(z) is softmax((0, z))[1]
-        kernel, bias = np.hstack([np.zeros_like(kernel), kernel]), np.concatenate([np.zeros_like(bias), bias])
-        notes.append("its one output became two classes, 0 and 1; the sigmoid of the output is the probability of 1")
-    tensors["predictions/kernel"], tensors["predictions/bias"] = kernel, bias
+    tensors["predictions/kernel"], tensors["predictions/bias"] = found.kernel, found.bias
     return pool, found.activation == "sigmoid" and len(found.bias) > 1, others
 
 

@@ -6,8 +6,10 @@ which would be equal or ambiguous, are written out (`crane (bird)`, `Pembroke We
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from compoundnet.base import CompoundNetError, did_you_mean
 from compoundnet.base.table_files import utf8
@@ -53,6 +55,31 @@ def check_labels(labels: tuple[str, ...], num_classes: int, source: str) -> None
     blank = [index for index, label in enumerate(labels) if not label.strip() or "\n" in label]
     if blank:
         raise CompoundNetError(f"{source}: the label of class {blank[0]} is empty or longer than a line")
+
+
+def labels_of(value: Any, notes: list[str]) -> tuple[str, ...] | None:
+    """Class names from a list, or from a dictionary by index or to it; None if there are none, or mere numbers.
+
+    Args:
+        value: What a file states.
+        notes: Receives a sentence if the names say nothing.
+    """
+    if isinstance(value, Mapping):
+        pairs = list(value.items())
+        if all(isinstance(index, int) for index in value.values()):
+            pairs = [(index, name) for name, index in pairs]
+        try:
+            by_index = {int(index): name for index, name in pairs}
+        except (ValueError, TypeError):
+            by_index = {}
+        value = [by_index[index] for index in sorted(by_index)] if set(by_index) == set(range(len(by_index))) else None
+    if not isinstance(value, list | tuple) or not any(isinstance(name, str) for name in value):
+        return None
+    names = tuple(" ".join(str(name).split()) for name in value)
+    if all(name == f"LABEL_{index}" for index, name in enumerate(names)):
+        notes.append("the labels are LABEL_0, LABEL_1 and so on, which name nothing; none were taken")
+        return None
+    return names
 
 
 def _lines(text: str) -> tuple[str, ...]:

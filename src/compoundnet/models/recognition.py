@@ -141,13 +141,15 @@ def _finished(
     weight, bias = pairs[f"{CLASSIFIER}weight"], pairs[f"{CLASSIFIER}bias"]
     renamed: dict[str, str] = {}
     extra = list(match.extra)
-    if weight.theirs not in shapes:
-        found = _classifier(shapes, outside, extra, network.classifier_features)
+    if not _is_last(layouts.permuted(shapes.get(weight.theirs, ()), weight.axes), {**outside, **_only(shapes, extra)}):
+        inner = [name for name in (weight.theirs, bias.theirs) if name in shapes]
+        found = _classifier(shapes, outside, extra, network.classifier_features) if not inner else None
+        extra = [*inner, *extra]
         if found is not None:
             renamed = {f"{found}.weight": weight.theirs, f"{found}.bias": bias.theirs}
             extra = [name for name in extra if name not in renamed]
             notes = (*notes, f"took {found} as the classifier, instead of {weight.theirs.removesuffix('.weight')}")
-    classes = _classes(shapes, outside, weight, renamed)
+    classes = _classes({name: shape for name, shape in shapes.items() if name not in extra}, outside, weight, renamed)
     if classes == 0 and extra:
         notes = (*notes, "found no single dense layer after the features: written without a classifier")
     if extra:
@@ -155,11 +157,21 @@ def _finished(
     return Recognition(layout.name, network.replace(num_classes=classes), renamed, tuple(extra), notes)
 
 
+def _is_last(shape: Shape, others: Mapping[str, Shape]) -> bool:
+    """Whether a weight is that of a dense layer, and none of the others reads what it computes."""
+    further = (other for name, other in others.items() if name.endswith(".weight") and len(other) == 2)
+    return len(shape) == 2 and all(other[1] != shape[0] for other in further)
+
+
+def _only(shapes: Mapping[str, Shape], names: Sequence[str]) -> dict[str, Shape]:
+    return {name: shapes[name] for name in names}
+
+
 def _classifier(
     shapes: Mapping[str, Shape], outside: Mapping[str, Shape], extra: Sequence[str], features: int
 ) -> str | None:
     """The one dense layer of that many features that is under another name; None if there is none, or further ones."""
-    for where in ({name: shapes[name] for name in extra}, outside):
+    for where in (_only(shapes, extra), outside):
         dense = [
             name.removesuffix(".weight")
             for name, shape in where.items()
