@@ -138,6 +138,8 @@ def test_fine_tuning_starts_from_the_probe_and_resumes(tmp_path: Path, start: Mo
     [
         ([], {"network": small_network()}, "a probe reads the features of a pretrained model: give --from MODEL"),
         (["minival=0.1"], {}, "judged and calibrated by cross-validation; use --set minival=0"),
+        (["mixup=0.2"], {}, "mixup of the recipe needs steps"),
+        (["augment.kind=trivialaugment", "erase=0.1"], {}, "augment, erase of the recipe need steps"),
         ([], {"loss": F.cross_entropy}, "a loss or augmentation of your own, and a teacher"),
     ],
 )

@@ -32,6 +32,9 @@ from compoundnet.train.recipe_parts import Distillation
 from compoundnet.train.several_labels import LabelCrossEntropy, starting_bias
 from compoundnet.train.teacher import check_teacher
 
+# Fields of a recipe that change the images or the loss of a step; a probe has none.
+_OF_STEPS = ("loss", "augment", "color_jitter", "erase", "mixup", "cutmix", "repeats", "progressive")
+
 # From logits float32[N, classes] and labels int64[N] (of mixed images the probabilities of classes float32[N, classes],
 # of several labels an image float32[N, classes], 0 or 1) to the mean loss, a scalar.
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -340,6 +343,13 @@ def _check_probe(recipe: Recipe, train: Split, start: ModelFolder | None, *, own
         raise CompoundNetError(
             "a probe is fitted by cross-entropy to images as they are: a loss or augmentation of your own, and a"
             " teacher, need steps (--set epochs=...)"
+        )
+    defaults = {field.name: field.default for field in msgspec.structs.fields(Recipe)}
+    unused = [name for name in _OF_STEPS if getattr(recipe, name) != defaults[name]]
+    if unused:
+        raise CompoundNetError(
+            f"a probe is fitted by cross-entropy to images as they are: {', '.join(unused)} of the recipe"
+            f" need{'s' * (len(unused) == 1)} steps (--set epochs=...)"
         )
     if recipe.minival:
         raise CompoundNetError(
