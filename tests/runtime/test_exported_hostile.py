@@ -228,17 +228,11 @@ def in_subgraph(model: onnx.ModelProto) -> Any:
     return node.attribute[0].g.initializer.add(name="inner")
 
 
-def in_function(model: onnx.ModelProto) -> Any:
-    node = model.functions.add(name="f", domain="d").node.add(op_type="Constant", output=["more"])
-    node.attribute.add(name="value", type=onnx.AttributeProto.TENSOR)
-    return node.attribute[0].t
-
-
 def in_sparse(model: onnx.ModelProto) -> Any:
     return model.graph.sparse_initializer.add().values
 
 
-@pytest.mark.parametrize("place", [in_initializer, in_attribute, in_subgraph, in_function, in_sparse])
+@pytest.mark.parametrize("place", [in_initializer, in_attribute, in_subgraph, in_sparse])
 @pytest.mark.parametrize("location", ["/etc/passwd", "../secret", "beside.bin", "link.bin", "/dev/zero", ""])
 def test_an_onnx_file_reads_no_other_file(
     exported: Path, tmp_path: Path, place: Callable[[onnx.ModelProto], Any], location: str

@@ -131,6 +131,7 @@ def test_settings_are_typed_and_reach_into_parts() -> None:
     ("setting", "message"),
     [
         ("lr", "expected key=value"),
+        ("epochs=1\nlr=0.5", "epochs"),
         ("learning_rat=1", "no field 'learning_rat'"),
         ("epoch=3", "did you mean"),
         ("class_weight=balanced", "no field 'class_weight'; did you mean balance?"),

@@ -28,6 +28,9 @@ from compoundnet.models.zip_files import ZIP_ERRORS, read_entry
 if TYPE_CHECKING:
     import onnx
 
+# Operators of ONNX and OpenVINO that run a part of the graph as often as the file says.
+LOOPS = frozenset({"Loop", "Scan", "SequenceMap", "TensorIterator"})
+
 
 def is_exported(model: str | os.PathLike[str]) -> bool:
     """Return whether a path has the suffix of an exported file."""
@@ -92,31 +95,38 @@ def _onnx(file: Path) -> dict[str, str]:
         raise CompoundNetError(f"{file} is no ONNX file, or it is damaged: {error}") from error
     if not model.HasField("graph"):
         raise CompoundNetError(f"{file} is no ONNX file, or it is damaged: it holds no graph")
-    outside = next(_external(model), None)
-    if outside is not None:
-        raise CompoundNetError(
-            f"{file}: its tensor {outside} lies in another file, which was not read. An exported file holds its weights"
-            " itself; `compoundnet export MODEL -o FILE` writes one"
-        )
+    for part in _parts(model):
+        if part.DESCRIPTOR.name == "TensorProto" and (part.data_location or part.external_data):
+            raise CompoundNetError(
+                f"{file}: its tensor {part.name} lies in another file, which was not read. An exported file holds its"
+                " weights itself; `compoundnet export MODEL -o FILE` writes one"
+            )
+        if part.DESCRIPTOR.name == "FunctionProto" or (part.DESCRIPTOR.name == "NodeProto" and part.op_type in LOOPS):
+            raise unbounded(file, part.name or part.op_type)
     check_metadata(sum(len(entry.value) for entry in model.metadata_props), file)
     return {entry.key: entry.value for entry in model.metadata_props}
 
 
-def _external(model: onnx.ModelProto) -> Iterator[str]:
-    """The names of the tensors in any part of an ONNX model whose values are in another file: any file of the disk."""
+def _parts(model: onnx.ModelProto) -> Iterator[Any]:
+    """All messages that an ONNX model consists of, also those of subgraphs and functions."""
     from google.protobuf.descriptor import FieldDescriptor  # type: ignore[import-untyped]  # noqa: PLC0415  as above
     from google.protobuf.message import Message  # noqa: PLC0415
 
     waiting: list[Any] = [model]
     while waiting:
         part = waiting.pop()
-        if part.DESCRIPTOR.name == "TensorProto":
-            if part.data_location or part.external_data:
-                yield part.name
-            continue
+        yield part
         for field, value in part.ListFields():
             if field.type == FieldDescriptor.TYPE_MESSAGE:
                 waiting.extend([value] if isinstance(value, Message) else value)
+
+
+def unbounded(file: Path, part: str) -> CompoundNetError:
+    """The error for a graph whose work may be any multiple of its size."""
+    return CompoundNetError(
+        f"{file}: its graph has a loop or a function ({part}), so that nothing bounds its work; it was not run."
+        " `compoundnet export MODEL -o FILE` writes neither"
+    )
 
 
 def check_metadata(size: int, file: Path) -> None:
@@ -137,6 +147,9 @@ def _openvino(file: Path) -> dict[str, str]:
         tree = ET.parse(file)
     except (ET.ParseError, ValueError) as error:
         raise CompoundNetError(f"{file} is not OpenVINO's IR, or it is damaged: {error}") from error
+    looped = next((layer for layer in tree.getroot().iter("layer") if layer.get("type") in LOOPS), None)
+    if looped is not None:
+        raise unbounded(file, looped.get("name", ""))
     found = tree.getroot().findall("./rt_info/compoundnet/*")
     return {PREFIX + element.tag: element.get("value", "") for element in found}
 

@@ -15,7 +15,7 @@ from compoundnet.base import CompoundNetError, did_you_mean
 from compoundnet.base.machine import check_threads, torch_threads
 from compoundnet.models import ExportedModel, Model, ModelFolder, open_folder, open_model
 from compoundnet.runtime.cache import stored
-from compoundnet.runtime.session_source import find_source, for_inference
+from compoundnet.runtime.session_source import blaming, find_source, for_inference
 
 if TYPE_CHECKING:
     from compoundnet.nn import ConvNet
@@ -109,11 +109,18 @@ def _of_exported(model: ExportedModel, backend: str, threads: int) -> FeatureSes
         )
     import onnx  # noqa: PLC0415  takes 0.1 s to import, and only an exported file needs it
 
-    graph = onnx.load(model.file).graph
-    # The classifier is the only fully connected layer: squeeze-excitation's are convolutions.
-    (classifier,) = (node for node in graph.node if node.op_type == "Gemm")
-    weight = next(tensor for tensor in graph.initializer if tensor.name == classifier.input[1])
-    return FeatureSession(_onnx(model.file, threads), onnx.numpy_helper.to_array(weight).astype(np.float32))
+    with blaming(model, backend):
+        graph = onnx.load(model.file).graph
+        # The classifier is the only fully connected layer: squeeze-excitation's are convolutions.
+        (classifier,) = (node for node in graph.node if node.op_type == "Gemm")
+        (weight,) = (tensor for tensor in graph.initializer if tensor.name == classifier.input[1])
+        opened = _onnx(model.file, threads)
+
+    def run(image: Array) -> Features:
+        with blaming(model, backend):
+            return opened(image)
+
+    return FeatureSession(run, onnx.numpy_helper.to_array(weight).astype(np.float32))
 
 
 def _onnx(file: Path, threads: int) -> Callable[[Array], Features]:

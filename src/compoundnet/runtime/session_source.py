@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from compoundnet.arch import Network
 from compoundnet.arch.spec import MIN_RESOLUTION
-from compoundnet.base import CompoundNetError
+from compoundnet.base import CompoundNetError, first_line
 from compoundnet.base.machine import installed_version
 from compoundnet.models import ExportedModel, Model, ModelFolder, Postprocess, Preprocess, open_model
 from compoundnet.models.exported import open_exported
@@ -107,6 +108,19 @@ class SessionSource:
         """Return normal noise float32[batch, channels, size, size], the same each time, for trial runs."""
         shape = (batch, self.channels, self.input_size, self.input_size)
         return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+
+
+@contextmanager
+def blaming(exported: ExportedModel | None, backend: str) -> Iterator[None]:
+    """Report what a backend raises in the block as an error of the exported file, whose graph may be anything."""
+    try:
+        yield
+    except (CompoundNetError, OSError, MemoryError):
+        raise
+    except Exception as error:  # each backend raises classes of its own
+        if exported is None:
+            raise
+        raise CompoundNetError(f"{exported.file}: {backend} cannot run it: {first_line(error)}") from error
 
 
 def find_source(model: str | os.PathLike[str] | Model | nn.Module, size: int | None = None) -> SessionSource:

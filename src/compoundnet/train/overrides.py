@@ -60,6 +60,7 @@ def _value(text: str) -> Any:
         return None
     check_nesting(text, "--set")
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        found = tomllib.loads(f"value = {text}")
     except (ValueError, RecursionError):  # no TOML, or a number of more digits than Python reads
         return text
+    return found["value"] if len(found) == 1 else text  # more than one, after a line break

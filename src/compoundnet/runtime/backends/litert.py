@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from compoundnet.base import CompoundNetError, first_line
 from compoundnet.base.quiet import quiet
+from compoundnet.models.exported import unbounded
 from compoundnet.runtime.session_source import Run, SessionSource
 
 if TYPE_CHECKING:
@@ -18,8 +19,14 @@ if TYPE_CHECKING:
 
 def open_litert(source: SessionSource, threads: int) -> Run:
     """Open a .tflite file. Images run one at a time."""
+    from ai_edge_litert import schema_py_generated as schema  # noqa: PLC0415  an extra; imported on demand
+
     assert source.exported is not None
-    return run_litert(source.exported.file, threads)
+    file = source.exported.file
+    run = run_litert(file, threads)
+    if schema.Model.GetRootAs(file.read_bytes()).SubgraphsLength() != 1:  # the bodies of loops
+        raise unbounded(file, "a second subgraph")
+    return run
 
 
 def run_litert(file: Path, threads: int) -> Run:

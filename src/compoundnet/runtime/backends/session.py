@@ -16,7 +16,7 @@ from compoundnet.base.machine import free_memory
 from compoundnet.models import ExportedModel, Model
 from compoundnet.runtime.backends.precisions import FLOAT32, obstacle
 from compoundnet.runtime.backends.registry import BACKENDS, Backend
-from compoundnet.runtime.session_source import Run, SessionSource
+from compoundnet.runtime.session_source import Run, SessionSource, blaming
 
 if TYPE_CHECKING:
     from compoundnet.runtime.backends.choices import Choice
@@ -86,7 +86,14 @@ class Session:
             self._reopen()
         if self._takes_memory:
             check_memory(self._source, len(images))
-        logits = self._run(np.require(images, requirements=["C", "W"]))
+        with blaming(self._source.exported, self.backend):
+            logits = self._run(np.require(images, requirements=["C", "W"]))
+        exported = self._source.exported
+        if exported is not None and logits.shape != (len(images), exported.network.num_classes):
+            raise CompoundNetError(
+                f"{exported.file} gives outputs {list(logits.shape)} where its metadata say"
+                f" {[len(images), exported.network.num_classes]}; it is damaged, get it again"
+            )
         if not np.isfinite(logits).all():
             raise CompoundNetError(
                 f"{self._source.name} gives outputs that are not finite: its weights hold NaN or infinite values, or"
@@ -152,7 +159,8 @@ def open_session(
     if precision != source.precision and (reason := obstacle(backend, precision, device)) is not None:
         raise CompoundNetError(reason)
     source = source.in_precision(precision)
-    run = backend.open(source, threads, device, precision)
+    with blaming(source.exported, backend.name):
+        run = backend.open(source, threads, device, precision)
     return Session(source, backend, threads, run, device, precision, choice)
 
 
