@@ -82,11 +82,14 @@ def test_a_list_is_read_as_the_model_predicts(listed: Path, one_class: models.Mo
     assert open_dataset(listed).multilabel
     assert len(LabelledImages(listed, one_class)) == 30
     assert train.tune(one_class, listed, threads=1).tuning.images == 30
+    assert train.evaluate(one_class, str(listed), threads=1).result.count == 30
+    assert run("evaluate", one_class.folder, listed, "--threads", "1").returncode == 0
     several = models.Postprocess(function="sigmoid")
     tags = write_small_model(tmp_path / "tags", labels=("cat", "dog", "fox"), postprocess=several)
     listed.write_text(listed.read_text().replace("cat,dog", "cat").replace("cat,fox", "fox").replace("dog,fox", "dog"))
     assert not open_dataset(listed).multilabel
     assert train.tune(tags, listed, threads=1).tuning.images == 30
+    assert train.evaluate(tags, str(listed), threads=1).split.multilabel
 
 
 def test_tune_takes_what_its_messages_name(listed: Path, one_class: models.ModelFolder) -> None:

@@ -88,6 +88,7 @@ def evaluate(
     from compoundnet.base.image_values import parse_range  # noqa: PLC0415  numpy and PIL, which the help does without
     from compoundnet.data import open_for_evaluation  # noqa: PLC0415  numpy and torch, which the help does without
     from compoundnet.data.image_sizes import cropped_off, image_sizes  # noqa: PLC0415
+    from compoundnet.data.model_classes import labels_of  # noqa: PLC0415
     from compoundnet.models import open_model  # noqa: PLC0415
     from compoundnet.train.submission import submission as submit  # noqa: PLC0415
 
@@ -101,7 +102,11 @@ def evaluate(
     # Before the evaluation: not every exported file can be explained.
     explainer = None if mistakes is None else _explainer(opened, threads)
     dataset = open_for_evaluation(
-        data, split, download=download, allow_missing=allow_missing, labels=labels_per_image(several)
+        data,
+        split,
+        download=download,
+        allow_missing=allow_missing,
+        labels=labels_per_image(several) or labels_of(opened),
     )
     reading, found_range = dataset.reading(
         value_range=parse_range(value_range) or opened.preprocess.range, allow_truncated=allow_truncated

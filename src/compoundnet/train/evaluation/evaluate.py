@@ -16,7 +16,7 @@ from compoundnet.base.table_files import csv_file
 from compoundnet.data import Dataset, Split
 from compoundnet.data.dataset import shortened
 from compoundnet.data.lookup import open_for_evaluation
-from compoundnet.data.model_classes import check_labelled, match_classes
+from compoundnet.data.model_classes import check_labelled, labels_of, match_classes
 from compoundnet.models import Model, open_model
 from compoundnet.train.counts import predict_readable
 from compoundnet.train.evaluation.multi_label import MultiLabelReport, multi_label_report
@@ -119,7 +119,8 @@ def evaluate(
 
     Args:
         model: A name of `compoundnet models list`, a model folder, an exported file, or one of them opened.
-        data: A string as for `open_dataset`, or an opened data set.
+        data: A string as for `open_dataset`; a list is read with as many labels an image as the model predicts. Or an
+            opened data set.
         split: The name of the split; by default the test split, or val if there is no test split. "all": an undivided
             folder as a whole.
         fabric: The processes, from `launch`; this one by default.
@@ -136,7 +137,7 @@ def evaluate(
             labels, and the model predicts one class.
     """
     opened = open_model(model)
-    dataset = data if isinstance(data, Dataset) else open_for_evaluation(data, split)
+    dataset = data if isinstance(data, Dataset) else open_for_evaluation(data, split, labels=labels_of(opened))
     dataset, found_range = dataset.with_range(opened.preprocess.range)
     if found_range is not None:
         _log.warning(found_range)
