@@ -46,6 +46,9 @@ EXPECTED = {"0.jpg": "cat dog", "1.jpg": "cat", "2.jpg": "bird dog", "3.jpg": ""
         ("0.jpg\tcat,dog", "1.jpg\tcat", "2.jpg\tdog,bird", "3.jpg\t"),
         ("filename;labels", "0.jpg;['cat', 'dog']", "1.jpg;['cat']", "2.jpg;['dog', 'bird']", "3.jpg;[]"),
         ("filename,labels", '0.jpg,"[""cat"",""dog""]"', '1.jpg,"[""cat""]"', '2.jpg,"[""dog"",""bird""]"', "3.jpg,[]"),
+        ("image,choice", '0.jpg,"{""choices"": [""cat"", ""dog""]}"', "1.jpg,cat",
+         '2.jpg,"{""choices"": [""dog"", ""bird""]}"', "3.jpg,"),
+        ("cat dog bird", "0.jpg  1  1 -1", "1.jpg  1 -1 -1", "2.jpg -1  1  1", "3.jpg -1 -1 -1"),
         ("image_name,tags", "0,cat dog", "1,cat", "2,bird dog", "3,", "1,cat"),
         ("image,tag1,tag2", "0.jpg,cat,dog", "1.jpg,cat,", "2.jpg,dog,bird", "3.jpg,,"),
         ("filename,cat,dog,bird", "0.jpg,1.0,1.0,", "1.jpg,1.0,,", "2.jpg,0.0,1.0,1.0", "3.jpg,,,"),
@@ -62,6 +65,13 @@ def test_every_form_of_several_labels_is_read(tmp_path: Path, lines: tuple[str, 
     assert any("several labels an image" in note for note in dataset.notes)
     assert "3 labels, 1.2 an image on average, 1 image without any" in dataset.text()
     assert dataset.facts()["several_labels"] is True
+
+
+def test_a_split_may_come_before_the_image_and_its_labels(tmp_path: Path) -> None:
+    lines = ("TRAINING,gs://bucket/0.jpg,cat,dog", "TRAIN,gs://bucket/1.jpg,cat", "TEST,gs://bucket/2.jpg,dog")
+    dataset = opened(tmp_path, *lines)
+    assert labels_of(dataset) == {"0.jpg": "cat dog", "1.jpg": "cat"}
+    assert dataset.split("test").labels.tolist() == [[False, True]]
 
 
 def test_labels_between_spaces_and_as_many_columns_as_labels(tmp_path: Path) -> None:

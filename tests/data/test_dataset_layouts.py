@@ -355,8 +355,19 @@ def test_images_without_class_folders_lead_to_the_list_beside_them(tmp_path: Pat
         open_dataset(tmp_path / "flat")
     write_image(tmp_path / "kaggle" / "train" / "0.jpg")
     write_image(tmp_path / "kaggle" / "test" / "1.jpg")
-    with pytest.raises(CompoundNetError, match=r"test/ and train/ hold images without class folders"):
+    (tmp_path / "kaggle" / "train" / "_classes.csv").touch()
+    with pytest.raises(
+        CompoundNetError, match=r"test/ and train/ hold images without class folders.*give .*/train/_classes\.csv as"
+    ):
         open_dataset(tmp_path / "kaggle")
+
+
+@pytest.mark.parametrize("folders", [("train", "test1"), ("train2017", "val2017")])
+def test_numbered_splits_without_class_folders_are_no_classes(tmp_path: Path, folders: tuple[str, str]) -> None:
+    for folder in folders:
+        write_image(tmp_path / folder / "0.jpg")
+    with pytest.raises(CompoundNetError, match="hold images without class folders"):
+        open_dataset(tmp_path)
 
 
 def test_images_that_cannot_be_read_here_are_counted_and_named(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -120,7 +121,7 @@ def test_lists_are_read_as_people_save_them(tmp_path: Path, text: str, name: str
 @pytest.mark.parametrize(
     "header",
     ["image,class", "file,label", "filename,category", "img_path,target", "Image Name,Species", "id,class", "path,y",
-     "image_id,breed", "FILE,TAG", "fname,labels"],
+     "image_id,breed", "FILE,TAG", "fname,labels", "image,choice", "image_path,tag_name"],
 )  # fmt: skip
 def test_usual_headings_are_known(tmp_path: Path, header: str) -> None:
     dataset = written(tmp_path, lines(",", header))
@@ -144,6 +145,47 @@ def test_a_row_with_an_image_is_no_heading_whatever_its_class(
     assert "The list has no headings: its first line is an image" in dataset.text()
 
 
+@pytest.mark.parametrize(
+    ("header", "row", "said"),
+    [
+        (
+            "id_code,diagnosis",
+            lambda path, name: f"{path[:-4]},{name}",
+            "'id_code' is taken for the images, because no",
+        ),
+        ("Image,Id", lambda path, name: f"{path},{name}", "'Id' is taken for the classes, because no other is left"),
+    ],
+)
+def test_of_two_columns_the_other_needs_no_heading(
+    tmp_path: Path, header: str, row: Callable[[str, str], str], said: str
+) -> None:
+    dataset = written(tmp_path, "\n".join([header, *(row(path, name) for path, name in CELLS)]))
+    assert dataset.classes == ("café", "cat")
+    assert said in dataset.text()
+
+
+@pytest.mark.parametrize("header", ["label,confidence", "emotion,pixels"])
+def test_a_column_that_names_no_files_is_not_taken_for_the_images(tmp_path: Path, header: str) -> None:
+    cell = "0.5" if "confidence" in header else "70 71 72"
+    with pytest.raises(CompoundNetError, match=f"which column holds the image; found {header.replace(',', ', ')}"):
+        written(tmp_path, "\n".join([header, *(f"{name},{cell}" for _, name in CELLS)]))
+
+
+def test_a_first_line_that_counts_the_images_is_none(tmp_path: Path) -> None:
+    rows = [f"{path}   {name}" for path, name in CELLS]
+    for header in ([], ["image_name  category_label"]):
+        dataset = written(tmp_path, "\n".join([str(len(rows)), *header, *rows]))
+        assert dataset.classes == ("café", "cat") and len(dataset.split("train")) == 6
+
+
+def test_a_list_of_images_in_two_folders_names_both(tmp_path: Path) -> None:
+    for folder in ("images", "masks"):
+        for number in range(4):
+            write_image(tmp_path / folder / f"{number}.png", number)
+    dataset = written(tmp_path, "\n".join(["image,label", *(f"{number}.png,{number % 2}" for number in range(4))]))
+    assert f"/images, because the images are there; {tmp_path / 'masks'} hold files of the same" in dataset.text()
+
+
 def test_a_heading_with_the_word_is_taken_where_there_is_one(tmp_path: Path) -> None:
     rows = [f"{path},{name},{20 + place},50%" for place, (path, name) in enumerate(CELLS)]
     dataset = written(tmp_path, "\n".join(["Image File Name,Finding Label,Age,Confidence", *rows]))
@@ -159,7 +201,7 @@ def test_of_several_columns_the_fitting_ones_are_taken(tmp_path: Path) -> None:
     assert dataset.classes == ("café", "cat")
     assert dataset.understanding is not None
     assert dataset.understanding.columns == {"image": "image", "class": "class_name"}
-    assert dataset.understanding.unused_columns == ("", "label", "width")
+    assert dataset.understanding.unused_columns == ("column 1", "label", "width")
     numbered = written(
         tmp_path, "\n".join(f"{place}\t{name}\t{path}" for place, (path, name) in enumerate(CELLS)), "a.lst"
     )
@@ -315,6 +357,7 @@ FLAGGED = {
     "is_train,is_test": ("1,0", "1,0", "0,0", "1,0", "0,1", "1,1"),
     "is_train,is_val,is_test": ("1,0,0", "1,0,0", "0,1,0", "1,0,0", "0,0,1", "0,0,1"),
     "is_validation,is_test_set": ("no,", "no,", "yes,", "no,", "no,yes", ",yes"),
+    "validation,test": ("0,0", "0,0", "1,0", "0,0", "0,1", "0,1"),
 }
 
 
@@ -338,6 +381,11 @@ def test_images_that_are_not_for_training_are_test_images(tmp_path: Path, headin
     assert {name: len(split) for name, split in dataset.splits.items()} == {"train": 4, "test": 2}
     assert f"({heading} 0)" in dataset.text()
     assert not any("held out" in note for note in dataset.notes)
+
+
+def test_a_test_alone_beside_the_images_is_what_is_learned(tmp_path: Path) -> None:
+    rows = [f"{path},{int(name == 'cat')}" for path, name in CELLS]
+    assert written(tmp_path, "\n".join(["image,test", *rows])).classes == ("0", "1")
 
 
 def test_a_flag_of_a_split_is_no_label(tmp_path: Path) -> None:

@@ -170,14 +170,15 @@ class _Reader:
                 continue
             if self.level(_join(name, folder)).folders:
                 groups.setdefault(read.rest, {}).setdefault(read.split, []).append(folder)
-            elif not read.rest and self.level(_join(name, folder)).images:
+            elif not "".join(read.rest).strip("0123456789") and self.level(_join(name, folder)).images:
                 flat[read.split] = folder
         groups = {rest: found for rest, found in groups.items() if not rest or len(found) > 1}
         if not groups:
             if len(flat) > 1:
+                lists = self._lists(name, *(_join(name, flat[split]) for split in SPLITS if split in flat))
                 raise CompoundNetError(
                     f"{self.root / name}: {' and '.join(f'{folder}/' for folder in flat.values())} hold images without"
-                    f" class folders: {_ADVICE}{self._lists(name)}"
+                    f" class folders: {_ADVICE}{lists}"
                 )
             self.remarks += [
                 f"the folder {_join(name, folder)}/ is taken for a class, not for a split, because there are no folders"
@@ -232,9 +233,9 @@ class _Reader:
             else:
                 self.left.add("beside splits", below)
 
-    def _lists(self, name: str) -> str:
-        """Name the lists that lie in a folder, as the end of a message."""
-        lists = [_join(name, found) for found in self.level(name).lists]
+    def _lists(self, *names: str) -> str:
+        """Name the lists that lie in folders, as the end of a message."""
+        lists = [_join(name, found) for name in names for found in self.level(name).lists]
         return f"; if {some(lists)} is such a list, give {self.root / lists[0]} as the data" if lists else ""
 
     def read_splits(self, places: Mapping[str, str]) -> dict[str, Split]:

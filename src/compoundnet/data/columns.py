@@ -23,6 +23,7 @@ _IMAGE = (
 _LABEL = (
     "label", "labels", "class", "classes", "classname", "classlabel", "labelname", "category", "categories",
     "categoryname", "target", "targets", "groundtruth", "gt", "truth", "annotation", "annotations", "y", "tag", "tags",
+    "tagname", "choice", "choices",
     "classid", "classindex", "classidx", "labelid", "labelindex", "labelidx", "categoryid", "targetid", "species",
     "breed", "diagnosis", "dx", "disease", "variety", "emotion", "kind", "type",
 )  # fmt: skip
@@ -58,7 +59,7 @@ _FLAGS = {
         "testing": "test",
     }.items()
     for ending in ("", "image", "img", "set")
-}  # fmt: skip
+} | {"test": "test", "testing": "test", "validation": "val"}  # fmt: skip
 _TRUE, _FALSE = ("true", "1", "1.0", "yes", "t", "y"), ("false", "0", "0.0", "no", "f", "n")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 _WHOLE = re.compile(r"\d+(\.0*)?")
@@ -138,11 +139,14 @@ def find_columns(headings: Sequence[str] | None, columns: Sequence[Sequence[str]
     image = _find_image(keys, columns, free)
     if image is None:
         by_content = [place for place in free if hold_image_names(columns[place])]
+        why = "its values are image files"
+        if not by_content and len(free) == 2:
+            by_content, why = _beside_label(keys, columns, free), "no other is left"
         if len(by_content) != 1:
             raise _unclear(source, "image", headings, shown)
         image = by_content[0]
         if headings is not None:
-            remarks.append(f"the column {shown[image]!r} is taken for the images, because its values are image files")
+            remarks.append(f"the column {shown[image]!r} is taken for the images, because {why}")
     free.remove(image)
     named = _named_label(keys, columns, free)
     label = named if named is not None or headings is None else _worded_label(headings, columns, free)
@@ -212,7 +216,9 @@ def _label_of_the_rest(
     source: str,
 ) -> tuple[int, str]:
     """Return the column of the classes where no heading names one, and why it is taken."""
-    left = [place for place in free if keys[place] not in _IMAGE and not _counts_rows(columns[place])]
+    left = [
+        place for place in free if (keys[place] not in _IMAGE or len(free) == 1) and not _counts_rows(columns[place])
+    ]
     if len(left) == 1:
         return left[0], "no other is left"
     worded = [place for place in left if _LABEL_WORDS.intersection(re.findall(r"[a-z]+", shown[place].casefold()))]
@@ -310,12 +316,29 @@ def _find_split(keys: Sequence[str], columns: Sequence[Sequence[str]]) -> int | 
 
 
 def _find_flags(keys: Sequence[str], columns: Sequence[Sequence[str]]) -> tuple[int, ...]:
-    return tuple(place for place, key in enumerate(keys) if key in _FLAGS and is_indicator(columns[place]))
+    """Return the columns of yes and no for one split each; `test` alone beside the images may be what is learned."""
+    return tuple(
+        place
+        for place, key in enumerate(keys)
+        if key in _FLAGS and (key.startswith("is") or len(keys) > 2) and is_indicator(columns[place])
+    )
 
 
 def _find_image(keys: Sequence[str], columns: Sequence[Sequence[str]], free: Sequence[int]) -> int | None:
     named = [place for key in _IMAGE for place in free if keys[place] == key]
     return next((place for place in named if hold_image_names(columns[place])), named[0] if named else None)
+
+
+def _beside_label(keys: Sequence[str], columns: Sequence[Sequence[str]], free: Sequence[int]) -> list[int]:
+    """Return the column beside that of the classes, if it may be that of the images: `id_code` beside `diagnosis`."""
+    others = [place for place in free if keys[place] not in _LABEL]
+    return [
+        place
+        for place in others
+        if len(others) < len(free)
+        and not are_measured(columns[place])
+        and not any(" " in one for one in columns[place])
+    ]
 
 
 def _named_label(keys: Sequence[str], columns: Sequence[Sequence[str]], free: Sequence[int]) -> int | None:

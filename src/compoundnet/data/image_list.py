@@ -96,7 +96,9 @@ def _row_labels(
 
 def _guesses(table: ListTable) -> list[str]:
     """Return remarks on how the text was read where the file does not say it."""
-    guesses = ["the list is not in UTF-8, so it was read as Latin-1"] if table.encoding == LATIN_1 else []
+    guesses = []
+    if table.encoding == LATIN_1:
+        guesses.append("the list is not in UTF-8, so it was read as Latin-1: if names look wrong, save it in UTF-8")
     return guesses if table.headings is not None else [*guesses, "the list has no headings: its first line is an image"]
 
 
@@ -187,7 +189,8 @@ def _check_classes(
 
 
 def _understanding(table: ListTable, found: Columns, splits: Sequence[str], folder: Path) -> Understanding:
-    headings = table.headings or tuple(f"column {place}" for place in range(1, len(table.columns) + 1))
+    known = table.headings or [""] * len(table.columns)
+    headings = tuple(heading or f"column {place}" for place, heading in enumerate(known, start=1))
     labels = found.indicators or (found.label,)
     said = found.flags if found.split is None else (found.split,)
     named = {"image": headings[found.image], "class": ", ".join(headings[place] for place in labels)}

@@ -24,6 +24,8 @@ LabelsPerImage: TypeAlias = Literal["one", "several"]
 # The share of images in several rows with different classes from which several labels are meant; below it, a mistake.
 _REPEATED = 0.01
 _LIST = re.compile(r"[\[({](.*)[\])}]", re.DOTALL)
+# Label Studio writes one choice as it is, and several so.
+_CHOICES = re.compile(r'\{"choices": *(\[.*\])\}', re.DOTALL)
 _QUOTED = re.compile(r"'([^']*)'|\"([^\"]*)\"")
 
 
@@ -141,7 +143,7 @@ def read_indicators(
 def _separator(cells: Sequence[str], wanted: LabelsPerImage | None) -> str | None:
     """Return what separates labels in a cell; None if a cell is one class."""
     distinct = set(cells) - {""}
-    if distinct and all(_LIST.fullmatch(cell) for cell in distinct):
+    if distinct and (all(map(_LIST.fullmatch, distinct)) or any(map(_CHOICES.fullmatch, distinct))):
         return "list"
     for separator in "|;":
         if any(separator in cell for cell in distinct):
@@ -198,7 +200,9 @@ def _between(separator: str) -> Callable[[str], list[str]]:
 
 
 def _of_list(cell: str) -> list[str]:
-    """The labels of a list as Python, JSON or NumPy write it."""
+    """The labels of a list as Python, JSON, NumPy or Label Studio write it."""
+    choices = _CHOICES.fullmatch(cell)
+    cell = choices[1] if choices else cell
     matched = _LIST.fullmatch(cell)
     inner = matched[1] if matched else cell
     quoted = [first or second for first, second in _QUOTED.findall(inner)]

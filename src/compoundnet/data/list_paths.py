@@ -45,11 +45,14 @@ def locate(values: Sequence[str], folder: Path) -> Located:
     files = _Files()
     sample = [_parts(value) for value in values[:: max(1, len(values) // _SAMPLE)]]
     base, dropped, found = folder, 0, _found(files, folder, sample, 0)
+    alike: list[Path] = []
     if found < (len(sample) + 1) // 2:
         for other, drop in _elsewhere(folder, sample):
             there = _found(files, other, sample, drop)
             if there > found:
-                base, dropped, found = other, drop, there
+                base, dropped, found, alike = other, drop, there, []
+            elif there == found > 0 and drop == dropped and other != base:
+                alike.append(other)
     files.counts.clear()
     names = [files.find(base, _parts(value)[dropped:]) for value in values]
     remarks = [f"{count:,} paths of the list {how}" for how, count in files.counts.items()]
@@ -59,7 +62,8 @@ def locate(values: Sequence[str], folder: Path) -> Located:
     if base != folder or dropped:
         first, *rest = _parts(values[0])[:dropped] or ("",)
         without = f", without {first.rstrip('/')}/{'/'.join(rest)}" if dropped else ""
-        remarks.append(f"the paths of the list are read from {base}{without}, because the images are there")
+        also = f"; {' and '.join(map(str, alike[:3]))} hold files of the same names" if alike else ""
+        remarks.append(f"the paths of the list are read from {base}{without}, because the images are there{also}")
     return Located(base, names, tuple(remarks))
 
 

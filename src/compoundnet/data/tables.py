@@ -23,6 +23,7 @@ from compoundnet.data.columns import (
     known_headings,
     names_labels,
 )
+from compoundnet.data.names import split_name
 
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _EXPECTED = "expected the columns path, label and, where there are splits, split"
@@ -67,10 +68,13 @@ def read_table(path: Path) -> ListTable:
     width = len(first) if headings is None or len(headings) != 2 else 2
     if headings is not None and _are_numbered(headings, body):
         headings, width = (headings[0], _without_number(headings[1])), 2  # image, tag1, tag2, ...
-    if (headings is None or width == 2) and _hold_labels(body, width, headings):
+    lead = int(headings is None and all(split_name(row[0]) is not None for row in body))  # a split before the image
+    if (headings is None or width == 2) and _hold_labels([row[lead:] for row in body], width - lead, headings):
         # As many labels as an image has, without quotes around them.
-        body = [[row[0], "|".join(filter(None, row[1:]))] for row in body]
-        width = 2
+        body = [[*row[: lead + 1], "|".join(filter(None, row[lead + 1 :]))] for row in body]
+        width = lead + 2
+    if headings is not None and not any(map(is_image_heading, headings)) and _have_one_more(body, width):
+        headings, width = ("", *headings), width + 1
     for number, row in enumerate(body, start=1):
         while len(row) > width and not row[-1]:
             row.pop()
@@ -95,6 +99,11 @@ def _hold_labels(body: Sequence[Sequence[str]], width: int, headings: Sequence[s
     return sum(map(len, columns)) > len(set().union(*columns))
 
 
+def _have_one_more(body: Sequence[Sequence[str]], width: int) -> bool:
+    """Whether each row has an image before what the headings name, as CelebA's attributes have."""
+    return bool(body) and all(len(row) == width + 1 and is_image_name(row[0]) for row in body)
+
+
 def _are_numbered(headings: Sequence[str], body: Sequence[Sequence[str]]) -> bool:
     """Whether the columns after the image are `tag_1`, `tag_2` and so on, and hold labels; in a one-hot list such
     columns say yes or no."""
@@ -113,6 +122,9 @@ def _rows(text: str, path: Path) -> tuple[list[list[str]], str]:
     declared = re.match(r"sep=(.)\r?\n", text)  # Excel's first line
     if declared:
         text = text[declared.end() :]
+    counted = re.match(r"(\d+)\s*\n", text)  # CelebA's and DeepFashion's first line: the number of images
+    if counted and len(text.splitlines()) - int(counted[1]) in (1, 2):
+        text = text[counted.end() :]
     sample = "\n".join(islice((line for line in text.splitlines() if line.strip()), _SAMPLE))
     try:
         delimiter = declared[1] if declared else _delimiter(sample)
@@ -144,6 +156,9 @@ def _split_at_spaces(lines: Sequence[str]) -> list[list[str]]:
     """Split lines at several spaces; else at single ones. Of names with spaces the last words are the other columns."""
     if all(is_image_name(line.split()[0]) for line in lines) and len({len(line.split()) for line in lines}) > 1:
         return [line.split(maxsplit=1) for line in lines]
+    words = [line.split() for line in lines]
+    if words and _have_one_more(words[1:], len(words[0])):
+        return words
     for pattern in (r"\s{2,}", r"\s+"):
         rows = [re.split(pattern, line) for line in lines]
         if len(set(map(len, rows))) == 1 and len(rows[0]) > 1:
