@@ -111,7 +111,7 @@ def test_a_query_is_read_with_the_range_of_the_file(model: Path, photos: Path, t
         (["{photos}", "-o", "features.npz"], 2, "must end in .parquet or .csv"),
         (["{photos}/broken.png", "-o", "features.csv"], 1, "none of the images could be read"),
         (["{photos}", "-o", "."], 2, "must end in .parquet or .csv"),
-        (["features.csv", "-o", "other.csv"], 2, "holds features already"),
+        (["features.csv", "-o", "other.csv"], 2, "features that `embed` wrote"),
         (["{photos}", "--query", "none.png"], 1, "none.png"),
     ],
 )

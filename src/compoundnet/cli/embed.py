@@ -86,7 +86,10 @@ def embed(
         base.check_output_file(output)
     written = Path(images[0]) if len(images) == 1 and Path(images[0]).suffix.lower() in runtime.FEATURE_FILES else None
     if written is not None and (output is not None or not queries):
-        raise typer.BadParameter(f"{written} holds features already: give a --query alone", param_hint="--output")
+        raise typer.BadParameter(
+            f"{written} is read as features that `embed` wrote, for a --query alone; with -o give images or folders",
+            param_hint="--output",
+        )
     notes: list[str] = []
     files = [] if written is not None else data.find_images(images, notify=notes.append)
     used_range = parse_range(value_range)
