@@ -68,13 +68,13 @@ def test_list_within_a_budget_best_first() -> None:
             "no pretrained weights are within the budget; tinynet-e has the fewest multiply-adds (24.4M)",
         ),
         (["--max-macs", "much"], "'much' is not a number such as 390M, 1.8G or 4e8"),
-        (["--sort", "top"], "models are not sorted by 'top'; did you mean top1?; known: network, top1, macs, params"),
+        (["--sort", "top"], "models are not sorted by 'top'; did you mean top1?"),
     ],
 )
 def test_a_list_that_cannot_be_made_says_why(arguments: list[str], problem: str) -> None:
     done = run("models", "list", *arguments)
     assert (done.returncode, done.stdout) == (1, "")
-    assert problem in " ".join(done.stderr.split())
+    assert " ".join(done.stderr.split()).endswith(problem)
 
 
 def test_convert_writes_a_folder_and_says_what_it_assumed(tmp_path: Path) -> None:

@@ -144,9 +144,7 @@ def select(
         CompoundNetError: No weights are within the budget, or there is no such order.
     """
     if sort not in SORTS:
-        raise CompoundNetError(
-            f"models are not sorted by {sort!r}{did_you_mean(sort, SORTS)}; known: {', '.join(SORTS)}"
-        )
+        raise CompoundNetError(f"models are not sorted by {sort!r}{did_you_mean(sort, SORTS)}")
     costs = {one.name: arch.cost(one.build_network()) for one in entries()}
     found = [
         one

@@ -95,7 +95,7 @@ def inherit(source: ConvNet, target: Network, images: Sequence[Tensor] = ()) -> 
     if not same and images:
         estimate_norms(net, images)
     elif not same:
-        notes.append("the statistics of batch norms are the source's, which no longer fit: give images")
+        notes.append("the statistics of batch norms are the source's, which no longer fit: give images (--sample)")
     net.preprocess, net.labels = source.preprocess, source.labels
     return Inherited(net.eval(), same, tuple(notes))
 
