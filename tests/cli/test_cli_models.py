@@ -65,7 +65,8 @@ def test_list_within_a_budget_best_first() -> None:
     [
         (
             ["--max-macs", "1M"],
-            "no pretrained weights are within the budget; tinynet-e has the fewest multiply-adds (24.4M)",
+            "no pretrained weights are within the budget; tinynet-e has the fewest multiply-adds (24.4M), tinynet-e the"
+            " fewest parameters (2.04M)",
         ),
         (["--max-macs", "much"], "'much' is not a number such as 390M, 1.8G or 4e8"),
         (["--sort", "top"], "models are not sorted by 'top'; did you mean top1?"),
