@@ -14,7 +14,7 @@ import pytest
 from compoundnet import arch, base, nn, train
 from compoundnet.arch import Network
 from compoundnet.base.images import UnreadableImageError, read_image
-from compoundnet.models import Preprocess
+from compoundnet.models import Preprocess, read_foreign
 from compoundnet.models.tensors import expected_tensors
 from compoundnet.train.overrides import override
 
@@ -164,3 +164,24 @@ def test_what_is_no_file_or_claims_a_terabyte_is_refused_at_once(
     make(Path("a.jpg"))
     with bounded(), pytest.raises(UnreadableImageError, match=told):
         read_image("a.jpg")
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0a\nsize 9\n",
+            "Git LFS, not the file itself: run `git",
+        ),
+        (b"\n<!DOCTYPE html><html>404</html>", "is a web page, not the file itself: download it again"),
+        (b"<HTML>", "is a web page"),
+    ],
+)
+def test_what_came_in_place_of_an_image_or_weights_is_named(content: bytes, problem: str, tmp_path: Path) -> None:
+    for name in ("a.jpg", "a.safetensors", "a.pth"):
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(UnreadableImageError, match=problem):
+        read_image(tmp_path / "a.jpg")
+    for name in ("a.safetensors", "a.pth"):
+        with pytest.raises(base.CompoundNetError, match=problem):
+            read_foreign(tmp_path / name)

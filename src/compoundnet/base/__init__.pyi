@@ -14,7 +14,7 @@ from .files import (
     write_errors,
     write_whole,
 )
-from .inputs import check_file, irregular, problem_with, read_file
+from .inputs import check_file, instead_of_file, irregular, problem_with, read_file
 from .progress import Notify, Progress, ignore
 from .units import format_bytes, format_count, parse_bytes, parse_count, parse_duration
 from .values import TomlStruct, check, decode_toml, json_document, plain_values, read_toml
@@ -36,6 +36,7 @@ __all__ = [
     "format_bytes",
     "format_count",
     "ignore",
+    "instead_of_file",
     "irregular",
     "json_document",
     "make_folder",

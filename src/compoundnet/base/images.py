@@ -21,7 +21,7 @@ from compoundnet.base import limits
 from compoundnet.base.errors import CompoundNetError, first_line
 from compoundnet.base.image_damage import check_scans, is_blank, taking_damaged, without_text
 from compoundnet.base.image_values import FoundRange, Range, deep_values, eight_bits, find_range, is_deep, stated_range
-from compoundnet.base.inputs import problem_with
+from compoundnet.base.inputs import instead_of_file, problem_with
 from compoundnet.base.progress import ignore
 
 # An image before it is decoded: a file's bytes, or pixels uint8[H, W] or uint8[H, W, 3].
@@ -97,7 +97,7 @@ class _UnknownImageError(UnidentifiedImageError):
         elif content.startswith((b"II*\0", b"MM\0*")):
             looks = "is a TIFF image of a kind that cannot be read, or is damaged; convert it to 8 or 16 bits a value"
         else:
-            looks = "is not an image in a format that can be read"
+            looks = instead_of_file(content) or "is not an image in a format that can be read"
         super().__init__(looks)
 
 

@@ -7,6 +7,7 @@ claim any size.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -19,6 +20,16 @@ _KINDS = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
+
+
+def instead_of_file(start: bytes) -> str | None:
+    """Return what the first bytes of a file are if it is not what it should be, but stands for it or came in its place,
+    as the second half of a sentence with what to do; None otherwise."""
+    if start.startswith(b"version https://git-lfs"):
+        return "is a pointer of Git LFS, not the file itself: run `git lfs pull` in its repository"
+    if re.match(rb"\s*<(!doctype )?html", start, re.IGNORECASE):
+        return "is a web page, not the file itself: download it again"
+    return None
 
 
 def irregular(path: str | os.PathLike[str]) -> str | None:

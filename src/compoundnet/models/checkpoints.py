@@ -18,7 +18,7 @@ import msgspec
 import torch
 from torch import Tensor
 
-from compoundnet.base import CompoundNetError, check_file, limits
+from compoundnet.base import CompoundNetError, check_file, instead_of_file, limits
 from compoundnet.models.checkpoint_entries import unnested, weights_in
 from compoundnet.models.hub_folders import shards
 from compoundnet.models.labels import labels_of
@@ -33,6 +33,7 @@ _WRAPPERS = ("module.", "_orig_mod.", "_fsdp_wrapped_module.", "_forward_module.
 _IS_AVERAGE = re.compile(r"(^|[._])(ema|swa|averaged?|average_model|teacher)([._]|$)")
 _COUNTERS = {"n_averaged", "num_updates", "decay", "initted", "step"}
 _LEAST_SHARE = 0.2  # of the tensors in a state that the network must have
+_START = 64  # bytes that tell what a file is
 _NAMED = 5  # how many tensors a note names
 _MODEL_NAMES = ("arch", "architecture", "model", "model_name", "backbone", "encoder_name", "network", "net")
 # Where the names of the classes are: torchvision's ImageFolder calls them class_to_idx and classes.
@@ -241,7 +242,7 @@ def _read_file(path: Path) -> Any:
         check_file(path, limits.WEIGHTS_BYTES)
     try:
         with path.open("rb") as file:
-            start = file.read(9)
+            start = file.read(_START)
     except OSError as error:
         raise unreadable(path, error) from error
     if start.startswith(ZIP):
@@ -252,7 +253,8 @@ def _read_file(path: Path) -> Any:
         return read_safetensors(path)
     if start.startswith(b"\x89HDF"):
         raise CompoundNetError(f"{path} is an HDF5 file, as Keras writes them; the layout for it is keras")
-    raise CompoundNetError(f"{path} is neither a safetensors nor a torch file, or it is damaged at its very start")
+    what = instead_of_file(start) or "is neither a safetensors nor a torch file, or it is damaged at its very start"
+    raise CompoundNetError(f"{path} {what}")
 
 
 def _check_zip(path: Path) -> None:

@@ -156,7 +156,8 @@ class RunSummary(msgspec.Struct, frozen=True):
         lines = [
             f"{what} on {self.images:,} images of {self.classes:,} {classes} ({per_class}){held}; {test}",
             f"{trained}{self.resolution} px (fit {self.fit}, crop {self.crop:.3g}), balance {self.balance}, batch"
-            f" {self.batch:,}{parts}{several}: {self.epoch_steps:,} steps an epoch, {self.steps:,} in all{frozen}",
+            f" {self.batch:,}{parts}{several}: {self.epoch_steps:,} step{'s' * (self.epoch_steps != 1)} an epoch,"
+            f" {self.steps:,} in all{frozen}",
             f"memory {about} {format_bytes(self.memory_bytes)} on {self.device}, of which a step takes"
             f" {format_bytes(self.step_memory_bytes)}; {format_bytes(self.free_memory_bytes)} free"
             + (f"; time about {format_duration(self.seconds.total)}" if self.seconds is not None else "")
