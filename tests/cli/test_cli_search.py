@@ -79,6 +79,13 @@ def test_a_grid_without_a_point_names_the_nearest(files: tuple[Path, Path]) -> N
     assert "the nearest is alpha 1.1, beta 1.1, gamma 1.1" in done.stderr
 
 
+@pytest.mark.parametrize("setting", ["resolution=64", "train_resolution=32", "progressive.resolution=[32,64]"])
+def test_a_resolution_for_all_networks_is_refused(files: tuple[Path, Path], setting: str) -> None:
+    done = run("search", "coefficients", *files, "--set", setting, "--yes")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "each network at its own resolution: leave out resolution" in " ".join(done.stderr.split())
+
+
 def test_a_server_that_is_away_is_said_before_anything_starts(files: tuple[Path, Path], tmp_path: Path) -> None:
     pytest.importorskip("psycopg")
     url = "postgresql://me:hush@127.0.0.1:1/db"

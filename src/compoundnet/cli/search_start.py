@@ -10,7 +10,7 @@ import typer
 
 from compoundnet import search as searches
 from compoundnet import train, trials
-from compoundnet.base import format_count
+from compoundnet.base import CompoundNetError, format_count
 from compoundnet.base.machine import cores
 from compoundnet.cli.output import STOPPED, UNCONFIRMED, note
 from compoundnet.cli.search_show import print_outcome
@@ -27,9 +27,20 @@ def lasting(data: str) -> str:
 
 
 def search_recipe(name: str, settings: list[str] | None, *, allow_truncated: bool) -> train.Recipe:
-    """Return the recipe of a search, with what the options change of it."""
+    """Return the recipe of a search, with what the options change of it.
+
+    Raises:
+        CompoundNetError: they change the resolution of training, which is that of each network.
+    """
     flags = ["allow_truncated=true"] if allow_truncated else []
-    return train.override(train.find_recipe(name), [*(settings or []), *flags])
+    asked = train.find_recipe(name)
+    recipe = train.override(asked, [*(settings or []), *flags])
+    if recipe.resolution != asked.resolution or recipe.train_resolution is not None or recipe.progressive is not None:
+        raise CompoundNetError(
+            "a search trains each network at its own resolution: leave out resolution, train_resolution and progressive"
+            " (`compoundnet scale NETWORK --resolution 64 -o small.toml` makes a smaller NETWORK)"
+        )
+    return recipe
 
 
 def start(
