@@ -58,6 +58,7 @@ with errors_as_lines():
         ("BrokenPipeError()", 1, ""),
         ("KeyboardInterrupt()", 130, "error: interrupted"),
         ("__import__('compoundnet').base.CompoundNetError('a\\x1b[31mb')", 1, "error: a\ufffd[31mb"),
+        ("__import__('compoundnet').base.CompoundNetError('a\\u202egpj.b')", 1, "error: a\ufffdgpj.b"),
     ],
 )
 def test_no_exception_prints_a_traceback(error: str, code: int, told: str, tmp_path: Path) -> None:

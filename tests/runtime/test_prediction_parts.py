@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import io
+import os
 import shutil
 import tarfile
 from collections.abc import Iterable
@@ -129,6 +131,36 @@ def test_a_tar_file_that_was_cut_has_no_part(cut: str, predictor: Predictor, tmp
     assert list((tmp_path / "out").iterdir()) == [tmp_path / "out" / "predictions.json"]
     used = list(ImageShard("cut.tar", tmp_path / "cut.tar", "tar").images(allow_truncated=True))
     assert len(used) == 3
+
+
+def test_pipes_and_devices_are_no_shards(tmp_path: Path) -> None:
+    write_tar(tmp_path / "a.tar", [("1.png", png(1))])
+    os.mkfifo(tmp_path / "b.tar")
+    os.mkfifo(tmp_path / "c.csv")
+    (tmp_path / "d.tgz").symlink_to("/dev/zero")
+    said: list[str] = []
+    assert [shard.name for shard in find_shards([tmp_path], notify=said.append)] == ["a.tar"]
+    assert [line.partition("is left out: ")[2] for line in said] == [
+        "it is a pipe, not a file",
+        "it is a pipe, not a file",
+        "it is a device, not a file",
+    ]
+    for name, kind in (("b.tar", "a pipe"), ("c.csv", "a pipe"), ("d.tgz", "a device")):
+        with pytest.raises(base.CompoundNetError, match=f"{name}: is {kind}, not a file"):
+            find_shards([tmp_path / name])
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.tgz"])
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_header_that_claims_terabytes_is_not_read(kind: bytes, name: str, tmp_path: Path) -> None:
+    write_tar(tmp_path / "plain.tar", [("1.png", png(1))])
+    first = (tmp_path / "plain.tar").read_bytes()[: 512 + -(-len(png(1)) // 512) * 512]
+    header = tarfile.TarInfo("x")
+    header.type, header.size = kind, 1 << 40
+    content = first + header.tobuf(tarfile.GNU_FORMAT) + b"9" * 512
+    (tmp_path / name).write_bytes(gzip.compress(content) if name == "a.tgz" else content)
+    with pytest.raises(ShardError, match=r"damaged after 1 images \(a header of 1100 GB\)"):
+        list(find_shards([tmp_path / name])[0].images())
 
 
 def test_a_shard_that_goes_away_is_an_error_of_the_shard(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 # All but tab and line feed; file names are text with surrogates in place of bytes that are no UTF-8.
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 # The exit code of work that was stopped on request and can be resumed: neither done nor failed.
 STOPPED = 3
 # The exit code of a start that nobody confirmed.
@@ -64,5 +64,6 @@ def note(text: str) -> None:
 
 
 def printable(text: str) -> str:
-    """Return text without the control characters, and without the bytes that are no UTF-8, that file names can hold."""
+    """Return text without what file names can hold besides letters: control characters, those that turn the direction
+    of what follows, and bytes that are no UTF-8."""
     return _UNPRINTABLE.sub("\ufffd", text)

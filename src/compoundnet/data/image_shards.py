@@ -8,10 +8,11 @@ import tarfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
+from typing import Self
 
 import msgspec
 
-from compoundnet.base import CompoundNetError, Notify, first_line, format_bytes, ignore, limits
+from compoundnet.base import CompoundNetError, Notify, first_line, format_bytes, ignore, irregular, limits
 from compoundnet.base.images import EncodedImage, image_suffixes
 from compoundnet.data.columns import is_image_name
 from compoundnet.data.folders import find_images, listed
@@ -21,6 +22,14 @@ from compoundnet.data.tables import read_table
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 _BLOCK = 512
+# Members that are the attributes or the long name of the next one.
+_TEXTS = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
 # Cells of a column that decide whether it holds the names of images.
 _SAMPLE = 100
 
@@ -98,6 +107,8 @@ def find_shards(paths: Iterable[str | os.PathLike[str]], *, notify: Notify = ign
             found += _below(given, "", notify)
         elif not given.exists():
             raise CompoundNetError(f"there is no file or folder {given}")
+        elif (instead := irregular(given)) is not None:
+            raise CompoundNetError(f"{given}: is {instead}, not a file")
         elif (kind := _kind(given.name)) is not None:
             found.append(ImageShard(given.name, given, kind))
         else:
@@ -128,6 +139,8 @@ def _below(root: Path, name: str, notify: Notify) -> Iterator[ImageShard]:
         if entry.is_dir():
             if not is_made_by_tools(entry.name, folder=True):
                 yield from _below(root, below, notify)
+        elif entry.name in kinds and (instead := irregular(root / below)) is not None:
+            notify(f"{root / below}: is left out: it is {instead}, not a file")
         elif kinds.get(entry.name) == "tar":
             yield ImageShard(below, root / below, "tar")
         elif entry.name in kinds:
@@ -168,10 +181,22 @@ def _listed_images(path: Path, notify: Notify) -> Iterator[Path]:
         yield located.folder / (value if name is None else name)  # reading a file that is not there reports the error
 
 
+class _Header(tarfile.TarInfo):
+    """A member's header, refused if the text that belongs to it, such as a long name, is larger than any that is meant:
+    tarfile reads it whole."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        found = super().frombuf(buf, encoding, errors)
+        if found.type in _TEXTS and found.size > limits.METADATA_BYTES:
+            raise ValueError(f"a header of {format_bytes(found.size)}")
+        return found
+
+
 def _members(path: Path, allow_truncated: bool, notify: Notify) -> Iterator[EncodedImage]:
     count = 0
     try:
-        with tarfile.open(path, "r:*" if path.suffix.lower() == ".tar" else "r|*") as tar:
+        with tarfile.open(path, "r:*" if path.suffix.lower() == ".tar" else "r|*", tarinfo=_Header) as tar:
             for member in tar:
                 file = PurePosixPath(member.name)
                 suffix = file.suffix.lower()
