@@ -277,6 +277,13 @@ def test_a_single_line_of_ones_own_has_nothing_to_be_compared_with(figure: Figur
     assert [one.holds for one in summary.observations if one.number == 2] == ([] if figure == 3 else [None])
 
 
+def test_lines_that_share_a_network_are_named() -> None:
+    shared = StudyLines("t", "s", (StudyLine("wide", ((1, 1.5, 1),)), StudyLine("balanced", ((1, 1.501, 1),))))
+    summary = summarise(study(8, lines=shared), [])
+    assert [row.line for row in summary.rows] == ["baseline", "wide"]
+    assert "balanced w=1.501 is the network of wide w=1.5 after rounding, trained once." in summary.notes
+
+
 def test_costs_that_are_not_equal_are_said() -> None:
     search = study(8, seeds=2)
     macs = {cost(place.network).macs for place in search.places()[1:]}

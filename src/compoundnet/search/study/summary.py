@@ -216,6 +216,11 @@ def _compared(study: ScalingStudy, macs: dict[Any, int]) -> list[str]:
         if different < len(line.points):
             networks = _count(different, "network")
             notes.append(f"{line.name}: {_count(len(line.points), 'point')} give {networks} after rounding.")
+        for point in line.points:
+            place = study.at(point)
+            if place.line != line.name:
+                other = f"{place.line} {label(place.multipliers)}".strip()
+                notes.append(f"{line.name} {label(point)} is the network of {other} after rounding, trained once.")
     for budget in _budgets(study):
         points = [budget[line.name] for line in lines if line.name in budget]
         costs = {label(point): macs.get(study.at(point).network) for point in points}
