@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import PIL.Image
 import pytest
@@ -102,6 +103,11 @@ def test_what_cannot_be_followed_is_said(stated: dict[str, Any], note: str, tmp_
     assert any(one.startswith(note) for one in found.notes)
 
 
+def test_several_labels_are_told_from_transformers_form_of_timms(tmp_path: Path) -> None:
+    stated = {**timm_config(), "problem_type": "multi_label_classification"}
+    assert read_foreign(folder_of(tmp_path / "m", stated), network=NETWORK).postprocess.multilabel
+
+
 def test_arguments_of_the_model_that_shapes_do_not_show_are_said(tmp_path: Path) -> None:
     config = {**timm_config(), "model_args": {"num_classes": 3, "act_layer": "relu"}}
     assert read_hub_folder(folder_of(tmp_path / "m", config)).notes == (
@@ -157,6 +163,25 @@ def test_a_centre_crop_after_a_resize_of_the_shorter_side_is_a_crop(tmp_path: Pa
     processor = {"size": {"shortest_edge": 256}, "crop_size": {"height": 224, "width": 224}, "do_center_crop": True}
     found = read_hub_folder(folder_of(tmp_path / "m", {"model_type": "efficientnet"}, processor, "transformers"))
     assert found.preprocess == Preprocess(224, 224 / 256)
+
+
+@pytest.mark.parametrize("side", [224, 384])
+def test_the_share_that_resnets_processor_crops_is_followed(side: int, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed (extra: peers)")
+    stated = {"image_processor_type": "ConvNextImageProcessor", "size": {"shortest_edge": side}, "crop_pct": 0.875}
+    found = read_hub_folder(folder_of(tmp_path / "m", {"model_type": "resnet"}, stated, "transformers")).preprocess
+    assert found == Preprocess(side, 0.875 if side == 224 else 1.0, fit="crop" if side == 224 else "squash")
+    ramp = np.linspace(0, 255, 500).round().astype(np.uint8)  # what is seen of the width shows in its ends
+    image = PIL.Image.fromarray(np.repeat(np.tile(ramp, (400, 1))[..., None], 3, axis=2))
+    theirs = transformers.ConvNextImageProcessor(**stated, image_mean=0.0, image_std=1.0)(image)["pixel_values"][0]
+    ours = msgspec.structs.replace(found, mean=(0.0,) * 3, std=(1.0,) * 3)(image)
+    np.testing.assert_allclose(ours, np.asarray(theirs), atol=0.02)
+
+
+def test_the_checkpoints_of_a_training_are_named(tmp_path: Path) -> None:
+    folder_of(tmp_path / "run" / "checkpoint-50", {"model_type": "efficientnet"}, EFFICIENTNET, "transformers")
+    with pytest.raises(CompoundNetError, match=r"no weights file itself; give .*run/checkpoint-50$"):
+        read_foreign(tmp_path / "run")
 
 
 def test_labels_of_transformers_come_along(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""transformers' EfficientNetForImageClassification and ours compute the same with each other's weights."""
+"""transformers' networks for image classification and ours compute the same with each other's weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ import pytest
 import torch
 from layout_parity import check_parity, randomise
 from torch import nn
-from transformers import EfficientNetConfig, EfficientNetForImageClassification
+from transformers import (
+    EfficientNetConfig,
+    EfficientNetForImageClassification,
+    ResNetConfig,
+    ResNetForImageClassification,
+)
 
 from compoundnet import arch
 from compoundnet.arch import Network
@@ -84,7 +89,32 @@ def test_a_classifier_of_ones_own_on_its_model_is_found(tmp_path: Path) -> None:
     assert torch.equal(found.state["classifier.weight"], head.weight)
 
 
-@pytest.mark.parametrize("name", ["efficientnet-lite0", "resnet-18"])
-def test_networks_it_lacks_are_refused(name: str) -> None:
-    with pytest.raises(CompoundNetError, match=f"{name} cannot be laid out as transformers' EfficientNet does"):
+def their_resnet(name: str) -> Any:
+    small = name in ("resnet-18", "resnet-34")
+    config = ResNetConfig(
+        num_labels=7,
+        depths=[stage.repeats for stage in arch.network(name).stages],
+        layer_type="basic" if small else "bottleneck",
+        hidden_sizes=[64, 128, 256, 512] if small else [256, 512, 1024, 2048],
+    )
+    return ResNetForImageClassification(config)
+
+
+@pytest.mark.parametrize("name", ["resnet-18", "resnet-34", "resnet-50"])
+def test_its_resnets_agree(name: str) -> None:
+    converted = check_parity(their_resnet(name), arch.network(name), LAYOUT, logits="logits")
+    assert (converted.num_classes, converted.norm.eps, converted.padding) == (7, 1e-5, "symmetric")
+
+
+def test_its_resnet_without_a_classifier_is_recognised(tmp_path: Path) -> None:
+    torch.save(their_resnet("resnet-18").resnet.state_dict(), tmp_path / "body.pt")
+    found = read_foreign(tmp_path / "body.pt")
+    assert (found.layout, found.network.name, found.network.num_classes) == ("transformers", "resnet-18", 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "theirs"), [("efficientnet-lite0", "EfficientNet"), ("wide-resnet-50-2", "ResNet"), ("mobilenet-v2", "E")]
+)
+def test_networks_it_lacks_are_refused(name: str, theirs: str) -> None:
+    with pytest.raises(CompoundNetError, match=f"{name} cannot be laid out as transformers' {theirs}"):
         LAYOUT.pairs(LAYOUT.adapt(arch.network(name)))

@@ -34,6 +34,7 @@ _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar", ".keras", "
 _CROP_MODES = {"center": "crop", "squash": "squash", "border": "pad"}
 # PIL's numbers of its filters, which transformers stores.
 _RESAMPLING = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
+_WHOLE = 384  # px from which ConvNeXt's processor crops nothing
 _TIMM_CROP = 0.875  # timm's DEFAULT_CROP_PCT, of models whose configuration states none
 
 
@@ -122,6 +123,9 @@ def _weights(folder: Path) -> Path:
             " model.save_weights('model.weights.h5')"
         )
     found = sorted(one for one in folder.iterdir() if one.is_file() and one.suffix in _SUFFIXES)
+    inner = sorted({str(one.parent) for name in WEIGHTS for one in folder.glob(f"*/{name}")})
+    if not found and inner:  # the checkpoints of a training with transformers
+        raise CompoundNetError(f"{folder} holds no weights file itself; give {' or '.join(inner[:5])}")
     if len(found) != 1:
         held = f"several: {', '.join(one.name for one in found[:5])}; give one of them" if found else "no weights file"
         raise CompoundNetError(f"{folder} holds {held} (expected {', '.join(WEIGHTS[:2])} or {WEIGHTS[2]})")
@@ -155,7 +159,7 @@ def _timm(weights: Path, config: dict[str, Any], notes: list[str]) -> HubFolder:
         ignored.remove("global_pool")
     if ignored:
         notes.append(f"{CONFIG} states arguments of the model that shapes do not show: {', '.join(ignored)}")
-    return HubFolder(weights, hints, labels, timm_preprocess(stated, notes), notes=tuple(notes))
+    return HubFolder(weights, hints, labels, timm_preprocess(stated, notes), _multilabel(config), tuple(notes))
 
 
 def timm_preprocess(stated: Mapping[str, Any], notes: list[str]) -> Preprocess | None:
@@ -199,13 +203,13 @@ def _transformers(folder: Path, weights: Path, config: dict[str, Any], notes: li
         preprocess = None
     architecture = config.get("architecture") or ", ".join(map(str, config.get("architectures") or ()))
     hints = (Hint(architecture, f"architectures in {CONFIG}"),)
-    multilabel = config.get("problem_type") == "multi_label_classification"
-    return HubFolder(weights, hints, labels, preprocess, multilabel, tuple(notes))
+    return HubFolder(weights, hints, labels, preprocess, _multilabel(config), tuple(notes))
 
 
 def _image_processor(stated: dict[str, Any], notes: list[str]) -> Preprocess | None:
     """transformers resizes first and crops then: to both sides (`height`, `width`), or to the `shortest_edge`.
 
+    ConvNeXt's processor, which ResNet uses, states the crop as a share (`crop_pct`), which it takes below 384 px only.
     Its EfficientNet processor divides by the deviation twice (`include_top`), with the root of ImageNet's deviation.
     """
     resized, cropped = stated.get("size"), stated.get("crop_size")
@@ -218,6 +222,9 @@ def _image_processor(stated: dict[str, Any], notes: list[str]) -> Preprocess | N
     size = _side(cropped, notes) if crops else side
     assert size is not None or not crops
     size = min(size or side, side)
+    crop, fit = size / side, "crop" if shortest else "squash"
+    if stated.get("crop_pct") and shortest:
+        crop, fit = (stated["crop_pct"], "crop") if side < _WHOLE else (1.0, "squash")
     mean = stated.get("image_mean") if stated.get("do_normalize", True) else (0.0,)
     std = stated.get("image_std") if stated.get("do_normalize", True) else (1.0,)
     mean, std = _statistics(mean, IMAGENET_MEAN), _statistics(std, IMAGENET_STD)
@@ -228,12 +235,14 @@ def _image_processor(stated: dict[str, Any], notes: list[str]) -> Preprocess | N
     if stated.get("include_top") and stated.get("image_processor_type", "").startswith("EfficientNet"):
         std = tuple(value * value * (255 * scale) for value in std)
     number = stated.get("resample", 3)
-    return _preprocess(
-        size, size / side, "crop" if shortest else "squash", _RESAMPLING.get(number, str(number)), mean, std, notes
-    )
+    return _preprocess(size, crop, fit, _RESAMPLING.get(number, str(number)), mean, std, notes)
 
 
 # Both
+
+
+def _multilabel(config: Mapping[str, Any]) -> bool:
+    return config.get("problem_type") == "multi_label_classification"
 
 
 def _preprocess(

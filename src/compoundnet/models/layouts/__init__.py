@@ -25,7 +25,11 @@ def stem_names(name: str) -> frozenset[str]:
 def bodies() -> dict[str, str]:
     """The name of the first weight in a library's model without a classifier, and what the name lacks in front."""
     return {
-        stem.removeprefix(one.body): one.body for one in LAYOUTS.values() if one.body for stem in stem_names(one.name)
+        stem.removeprefix(body): body
+        for one in LAYOUTS.values()
+        for body in one.bodies
+        for stem in stem_names(one.name)
+        if stem.startswith(body)
     }
 
 

@@ -76,8 +76,8 @@ class Layout(msgspec.Struct, frozen=True):
         ignored: Regular expression (full match) for tensors of the library that are not part of the network.
         version: Version of the library's module class, for torch modules that reject a state without one.
         hidden_head: Whether the library has networks with a convolution after the pool.
-        body: What stands before the names of all but the classifier, if the library has that part as a model of its
-            own, whose names lack it.
+        bodies: What stands before the names of all but the classifier, where the library has that part as a model of
+            its own, whose names lack it.
     """
 
     name: str
@@ -88,7 +88,7 @@ class Layout(msgspec.Struct, frozen=True):
     ignored: str = ""
     version: int | None = None
     hidden_head: bool = False
-    body: str = ""
+    bodies: tuple[str, ...] = ()
 
     def pairs(self, network: Network) -> tuple[Pair, ...]:
         """Return every tensor of an adapted network under both names."""

@@ -19,7 +19,7 @@ from compoundnet.models.layouts.base import (
 )
 
 _LIBRARY = "torchvision"
-_UNITS = {BasicBlock: ("first", "second"), Bottleneck: ("reduce", "spatial", "expand")}
+UNITS = {BasicBlock: ("first", "second"), Bottleneck: ("reduce", "spatial", "expand")}
 
 
 def _modules(network: Network) -> Iterator[Module]:
@@ -106,7 +106,7 @@ def resnet_modules(library: str, network: Network) -> Iterator[Module]:
     yield from conv_norm("stem", "conv1", "bn1")
     for at in positions(network):
         theirs = f"layer{at.stage + 1}.{at.repeat}"
-        units = _UNITS.get(type(at.block))
+        units = UNITS.get(type(at.block))
         if units is None:
             raise unsupported(library, network, f"{type(at.block).__name__} in a ResNet")
         if at.has_shortcut:
@@ -117,7 +117,7 @@ def resnet_modules(library: str, network: Network) -> Iterator[Module]:
         yield Module("classifier", "fc", "dense")
 
 
-_TORCH_NORM = Norm(eps=1e-5, momentum=0.1)
+TORCH_NORM = Norm(eps=1e-5, momentum=0.1)
 _AUTHORS_NORM = Norm(eps=1e-3, momentum=0.01)  # efficientnet_b5 to _b7, whose weights come from Luke Melas-Kyriazi
 _V2_NORM = Norm(eps=1e-3, momentum=0.1)  # efficientnet_v2_s to _l
 _MNASNET_NORM = Norm(eps=1e-5, momentum=1 - 0.9997)  # models/mnasnet.py: _BN_MOMENTUM
@@ -134,7 +134,7 @@ def _norm(network: Network) -> Norm:
         return _V2_NORM
     if any(network.stages == arch.network(name).stages for name in _WITH_AUTHORS_NORM):
         return _AUTHORS_NORM
-    return _MNASNET_NORM if network.activation == "relu" and not is_resnet(network) else _TORCH_NORM
+    return _MNASNET_NORM if network.activation == "relu" and not is_resnet(network) else TORCH_NORM
 
 
 LAYOUT = Layout("torchvision", _LIBRARY, _adapt, _modules, version=2)  # that of MNASNet; the other classes accept any

@@ -1,29 +1,51 @@
-"""Hugging Face transformers: EfficientNetForImageClassification, and its body EfficientNetModel.
+"""Hugging Face transformers: EfficientNetForImageClassification and ResNetForImageClassification, and their bodies.
 
-Its padding depends on the configuration, not on the input: bottom and right only, but symmetric in the blocks listed in
-`depthwise_padding`. At the resolution of the configuration, which must be even, this equals TensorFlow's SAME padding.
+EfficientNet's padding depends on the configuration, not on the input: bottom and right only, but symmetric in the
+blocks listed in `depthwise_padding`. At the resolution of the configuration, which must be even, this equals
+TensorFlow's SAME padding.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compoundnet.arch import MBConv, Network, Norm
+from compoundnet.arch import Bottleneck, MBConv, Network, Norm
 from compoundnet.models.layouts.base import (
     Layout,
     Module,
     conv_norm,
-    conventions,
     positions,
     squeeze_excite,
     unsupported,
 )
+from compoundnet.models.layouts.torchvision import TORCH_NORM, UNITS, is_resnet
 
-_BODY = "efficientnet"
+_EFFICIENTNET, _RESNET = "efficientnet", "resnet"
 
 
 def _modules(network: Network) -> Iterator[Module]:
-    body = _BODY
+    return _resnet(network) if is_resnet(network) else _efficientnet(network)
+
+
+def _resnet(network: Network) -> Iterator[Module]:
+    library, stem = "transformers' ResNet", f"{_RESNET}.embedder.embedder"
+    if network.head.channels:
+        raise unsupported(library, network, "convolution after the stages")
+    yield from conv_norm("stem", f"{stem}.convolution", f"{stem}.normalization")
+    for at in positions(network):
+        units = UNITS.get(type(at.block))
+        if units is None or (isinstance(at.block, Bottleneck) and (at.block.groups, at.block.ratio) != (1, 0.25)):
+            raise unsupported(library, network, f"{at.block}")
+        theirs = f"{_RESNET}.encoder.stages.{at.stage}.layers.{at.repeat}"
+        named = [(unit, f"{theirs}.layer.{number}") for number, unit in enumerate(units)]
+        for unit, name in [*named, ("shortcut", f"{theirs}.shortcut")] if at.has_shortcut else named:
+            yield from conv_norm(f"{at.ours}.{unit}", f"{name}.convolution", f"{name}.normalization")
+    if network.num_classes:
+        yield Module("classifier", "classifier.1", "dense")
+
+
+def _efficientnet(network: Network) -> Iterator[Module]:
+    body = _EFFICIENTNET
     yield from conv_norm("stem", f"{body}.embeddings.convolution", f"{body}.embeddings.batchnorm")
     for at in positions(network):
         ours, theirs = at.ours, f"{body}.encoder.blocks.{at.index}"
@@ -47,7 +69,11 @@ def _modules(network: Network) -> Iterator[Module]:
         yield Module("classifier", "classifier", "dense")
 
 
-# Its configuration passes TensorFlow's momentum of 0.99 to torch, where the same momentum is 0.01, as in training.
-LAYOUT = Layout(
-    "transformers", "transformers", conventions("same", Norm(eps=1e-3, momentum=0.01)), _modules, body=f"{_BODY}."
-)
+def _adapt(network: Network) -> Network:
+    if is_resnet(network):
+        return network.replace(padding="symmetric", norm=TORCH_NORM)
+    # EfficientNet's configuration passes TensorFlow's momentum of 0.99 to torch, where the same momentum is 0.01.
+    return network.replace(padding="same", norm=Norm(eps=1e-3, momentum=0.01))
+
+
+LAYOUT = Layout("transformers", "transformers", _adapt, _modules, bodies=(f"{_EFFICIENTNET}.", f"{_RESNET}."))
