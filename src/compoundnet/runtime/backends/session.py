@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # Images at a time that a network runs by default, and for which the times of auto are kept.
 USUAL_BATCH = 8
+# What was opened before a fork: freed in the new process, it would wait for threads that do not run there.
+_inherited: list[Run] = []
 
 
 class Session:
@@ -109,6 +111,7 @@ class Session:
                 " not run in a forked process; open it in the process that uses it, and start that with the method"
                 " spawn (multiprocessing.get_context('spawn')), or take the backend onnxruntime"
             )
+        _inherited.append(self._run)
         self._run = self._backend.open(self._source, self.threads, self._device, self.precision)
         self._process = os.getpid()
 
