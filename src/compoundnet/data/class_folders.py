@@ -174,11 +174,11 @@ class _Reader:
                 flat[read.split] = folder
         groups = {rest: found for rest, found in groups.items() if not rest or len(found) > 1}
         if not groups:
-            if len(flat) > 1:
+            if len(flat) > 1 or (flat and len(level.folders) == 1):
                 lists = self._lists(name, *(_join(name, flat[split]) for split in SPLITS if split in flat))
                 raise CompoundNetError(
-                    f"{self.root / name}: {' and '.join(f'{folder}/' for folder in flat.values())} hold images without"
-                    f" class folders: {_ADVICE}{lists}"
+                    f"{self.root / name}: {' and '.join(f'{folder}/' for folder in flat.values())}"
+                    f" hold{'s' * (len(flat) == 1)} images without class folders: {_ADVICE}{lists}"
                 )
             self.remarks += [
                 f"the folder {_join(name, folder)}/ is taken for a class, not for a split, because there are no folders"
