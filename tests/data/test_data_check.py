@@ -72,7 +72,7 @@ def test_every_bad_image_is_named_with_its_reason(tmp_path: Path) -> None:
     assert [found.level for found in check.findings][:3] == ["warning"] * 3
     assert finding(check, "damaged images").examples[0][0].startswith("train/cat/1.jpg: cannot be decoded: ")
     assert finding(check, "unreadable images").examples == (
-        ("train/dog/2.jpg: is not an image in a format that can be read",),
+        ("train/dog/2.jpg: is a web page, not the file itself: download it again",),
     )
     assert finding(check, "empty files").examples == (("test/dog/0.jpg: is empty",),)
     assert "training leaves out up to 10 unreadable images" in finding(check, "empty files").training
