@@ -18,6 +18,7 @@ import onnx
 import pytest
 import torch
 from random_net import random_net, small_network
+from small_model import write_small_model
 
 from compoundnet import base, models, runtime
 
@@ -302,6 +303,29 @@ def test_a_session_in_a_forked_process_runs_or_says_that_it_cannot(
 ) -> None:
     done = subprocess.run([sys.executable, "-c", FORK, exported / name, backend], check=False, timeout=100)
     assert done.returncode == code
+
+
+FORK_FEATURES = """
+import os, sys, numpy as np
+from compoundnet import base
+from compoundnet.runtime.feature_session import feature_session
+opened = feature_session(sys.argv[1], backend="torch", threads=2)
+image = np.ones((3, 32, 32), np.float32)
+opened.run(image)
+child = os.fork()
+if child == 0:
+    try:
+        opened.run(image)
+    except base.CompoundNetError as error:
+        os._exit(5 if "does not run in a forked process" in str(error) else 6)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_session_of_feature_maps_in_a_forked_process_says_that_it_cannot_run(tmp_path: Path) -> None:
+    write_small_model(tmp_path / "model")
+    done = subprocess.run([sys.executable, "-c", FORK_FEATURES, tmp_path / "model"], check=False, timeout=100)
+    assert done.returncode == 5
 
 
 SIGNAL = """

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from compoundnet.base import CompoundNetError, did_you_mean
 from compoundnet.base.machine import check_threads, torch_threads
 from compoundnet.models import ExportedModel, Model, ModelFolder, open_folder, open_model
+from compoundnet.runtime.backends.session import forked
 from compoundnet.runtime.cache import stored
 from compoundnet.runtime.session_source import blaming, find_source, for_inference
 
@@ -144,8 +145,11 @@ def _of_torch(model: ModelFolder | ConvNet, backend: str, threads: int) -> Featu
     if backend != "torch":
         raise CompoundNetError(f"a network in memory gives its feature maps on torch, not on {backend}")
     net = (load(model) if isinstance(model, ModelFolder) else for_inference(model)).fuse()
+    process = os.getpid()
 
     def run(image: Array) -> Features:
+        if process != os.getpid():
+            raise forked(net.spec.name, backend)
         with torch_threads(threads), torch.inference_mode():
             maps = net.forward_features(torch.from_numpy(image)[None])
             return Features(net.forward_head(maps)[0].numpy(), maps[0].numpy())

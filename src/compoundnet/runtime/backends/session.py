@@ -106,11 +106,7 @@ class Session:
     def _reopen(self) -> None:
         """Open the network anew in a forked process, in which the threads of the session do not run."""
         if not self._backend.reopens:
-            raise CompoundNetError(
-                f"this session of {self._source.name} was opened before the process was forked, and {self.backend} does"
-                " not run in a forked process; open it in the process that uses it, and start that with the method"
-                " spawn (multiprocessing.get_context('spawn')), or take the backend onnxruntime"
-            )
+            raise forked(self._source.name, self.backend)
         _inherited.append(self._run)
         self._run = self._backend.open(self._source, self.threads, self._device, self.precision)
         self._process = os.getpid()
@@ -131,6 +127,15 @@ class Session:
             )
         if min(shape[2:]) < MIN_RESOLUTION:
             raise CompoundNetError(f"images must be at least {MIN_RESOLUTION} px a side, got {shape[2]} x {shape[3]}")
+
+
+def forked(name: str, backend: str) -> CompoundNetError:
+    """The error for a session of the process that was forked, on a backend that waits forever in the new one."""
+    return CompoundNetError(
+        f"this session of {name} was opened before the process was forked, and {backend} does not run in a forked"
+        " process; open it in the process that uses it, and start that with the method spawn"
+        " (multiprocessing.get_context('spawn')), or take the backend onnxruntime"
+    )
 
 
 def open_session(
