@@ -141,9 +141,10 @@ class TemperatureFit(msgspec.Struct, frozen=True):
                 f"probabilities calibrated on {self.images:,} held-out images: temperature {self.temperature:.3g}"
                 f" (loss {self.loss_before:.4f} before, {self.loss:.4f} after)"
             )
+        few = f"{self.images:,} held-out image{'s do' if self.images != 1 else ' does'}"
         return (
-            f"probabilities left as they are: {self.images:,} held-out images do not show that the"
-            f" temperature differs from 1 (best: {self.fitted:.3g})"
+            f"probabilities left as they are: {few} not show that the temperature differs from 1 (best:"
+            f" {self.fitted:.3g})"
         )
 
 
