@@ -21,7 +21,7 @@ from torch import Tensor
 from compoundnet.base import CompoundNetError, check_file, instead_of_file, limits
 from compoundnet.models.checkpoint_entries import unnested, weights_in
 from compoundnet.models.hub_folders import shards
-from compoundnet.models.labels import labels_of
+from compoundnet.models.labels import stated_labels
 from compoundnet.models.layouts import LAYOUTS, bodies, stem_names
 from compoundnet.models.tensors import COUNTER
 from compoundnet.models.torch_files import PICKLE, ZIP, Record, array_of, read_torch
@@ -326,7 +326,7 @@ def _labels(contents: Sequence[Mapping[Any, Any]], notes: list[str]) -> tuple[st
     for content in contents:
         for held in (content, *(_entries(content.get(name)) for name in _SETTINGS)):
             for name in _LABELS:
-                if (found := labels_of(held.get(name), notes)) is not None:
+                if (found := stated_labels(held.get(name), notes)) is not None:
                     notes.append(f"the class names are those of {name} in the checkpoint")
                     return found
     return None

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from compoundnet.base import CompoundNetError, limits, read_file
-from compoundnet.models.labels import labels_of
+from compoundnet.models.labels import stated_labels
 from compoundnet.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from compoundnet.models.recognition import Hint
 
@@ -151,7 +151,7 @@ def _timm(weights: Path, config: dict[str, Any], notes: list[str]) -> HubFolder:
     stated = stated if isinstance(stated, dict) else config  # files before 2023 have one object
     architecture = config.get("architecture") or stated.get("architecture")
     hints = (Hint(str(architecture), f"architecture in {CONFIG}"),) if architecture else ()
-    labels = labels_of(config.get("label_names") or stated.get("label_names") or stated.get("labels"), notes)
+    labels = stated_labels(config.get("label_names") or stated.get("label_names") or stated.get("labels"), notes)
     arguments = config.get("model_args")
     stored = dict(arguments) if isinstance(arguments, dict) else {}
     ignored = sorted(set(stored) - {"num_classes", "in_chans", "img_size"})
@@ -194,7 +194,7 @@ def timm_preprocess(stated: Mapping[str, Any], notes: list[str]) -> Preprocess |
 
 
 def _transformers(folder: Path, weights: Path, config: dict[str, Any], notes: list[str]) -> HubFolder:
-    labels = labels_of(config.get("id2label"), notes)
+    labels = stated_labels(config.get("id2label"), notes)
     path = folder / PREPROCESSOR
     if path.is_file():
         preprocess = _image_processor(_json(path), notes)

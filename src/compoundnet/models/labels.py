@@ -57,7 +57,7 @@ def check_labels(labels: tuple[str, ...], num_classes: int, source: str) -> None
         raise CompoundNetError(f"{source}: the label of class {blank[0]} is empty or longer than a line")
 
 
-def labels_of(value: Any, notes: list[str]) -> tuple[str, ...] | None:
+def stated_labels(value: Any, notes: list[str]) -> tuple[str, ...] | None:
     """Class names from a list, or from a dictionary by index or to it; None if there are none, or mere numbers.
 
     Args:
