@@ -136,15 +136,15 @@ class TemperatureFit(msgspec.Struct, frozen=True):
     loss_before: float
 
     def __str__(self) -> str:
+        images = f"{self.images:,} held-out image{'s' * (self.images != 1)}"
         if self.temperature != 1:
             return (
-                f"probabilities calibrated on {self.images:,} held-out images: temperature {self.temperature:.3g}"
+                f"probabilities calibrated on {images}: temperature {self.temperature:.3g}"
                 f" (loss {self.loss_before:.4f} before, {self.loss:.4f} after)"
             )
-        few = f"{self.images:,} held-out image{'s do' if self.images != 1 else ' does'}"
         return (
-            f"probabilities left as they are: {few} not show that the temperature differs from 1 (best:"
-            f" {self.fitted:.3g})"
+            f"probabilities left as they are: {images} do{'es' * (self.images == 1)} not show that the"
+            f" temperature differs from 1 (best: {self.fitted:.3g})"
         )
 
 
