@@ -43,18 +43,45 @@ def test_before_the_race(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where:
     assert "the answer is the probe: fine-tuning was stopped; the same command goes on" in found.notes
 
 
-@pytest.mark.slow
-def test_at_the_question_of_the_command(tmp_path: Path) -> None:
-    """It declines the race, and the probe is the answer."""
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """The training images in class folders."""
     train = images().split("train")
     for index in range(len(train)):
         place = tmp_path / "photos" / CLASSES[int(train.labels[index])]
         place.mkdir(parents=True, exist_ok=True)
         train.image(index).save(place / f"{index}.png")
+    return tmp_path / "photos"
+
+
+def test_sigterm_is_as_ctrl_c(photos: Path, tmp_path: Path) -> None:
+    """The answer that there is, is finished."""
+    models = [part for model in write_models(tmp_path) for part in ("--candidate", model)]
+    command = interruptible("fit", str(photos), *models, "-o", str(tmp_path / "best"))
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        said = next(line for line in process.stderr if line.startswith("a first answer after"))
+        process.send_signal(signal.SIGTERM)
+        _, rest = process.communicate()
+    assert process.returncode == 0, said + rest
+    found = read_fit(tmp_path / "best.fit")
+    assert found.finished and "the screen was stopped; the same command goes on" in found.notes
+
+
+def test_sigterm_before_there_is_an_answer(photos: Path, tmp_path: Path) -> None:
+    command = interruptible("fit", str(photos), "-o", str(tmp_path / "best"))
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None and "3 classes" in process.stderr.readline()
+        process.send_signal(signal.SIGTERM)
+        process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM
+
+
+@pytest.mark.slow
+def test_at_the_question_of_the_command(photos: Path, tmp_path: Path) -> None:
+    """It declines the race, and the probe is the answer."""
     model = write_models(tmp_path)[0]
-    command = interruptible(
-        "fit", str(tmp_path / "photos"), "--candidate", model, "--time", "10min", "-o", str(tmp_path / "best")
-    )
+    command = interruptible("fit", str(photos), "--candidate", model, "--time", "10min", "-o", str(tmp_path / "best"))
     ours, theirs = pty.openpty()
     with subprocess.Popen(command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None

@@ -52,6 +52,29 @@ def errors_as_lines() -> Iterator[None]:
                 signal.signal(number, signal.SIG_DFL)
 
 
+@contextmanager
+def sigterm_as_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM, which SLURM, Kubernetes and `docker stop` send, stop the block as Ctrl-C does; a second one has its
+    usual effect. If the block does not take care of it, the exit code is that of SIGTERM."""
+    sent = False
+
+    def interrupt(number: int, _: object) -> NoReturn:
+        nonlocal sent
+        sent = True
+        signal.signal(number, before)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        if sent:
+            sys.exit(128 + signal.SIGTERM)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _fail(message: str, code: int = 1) -> NoReturn:
     with suppress(OSError):
         print(f"error: {printable(message)}", file=sys.stderr)

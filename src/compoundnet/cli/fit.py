@@ -12,6 +12,7 @@ import typer
 
 from compoundnet.base import CompoundNetError, parse_bytes, parse_count, parse_duration
 from compoundnet.base.machine import keep_freed_memory
+from compoundnet.cli.faults import sigterm_as_ctrl_c
 from compoundnet.cli.options import (
     DATA_HELP,
     MAX_DROP_HELP,
@@ -174,19 +175,20 @@ def fit(
     if asked and not sys.stdin.isatty():
         note(f"not started: {_NO_TERMINAL}")
         raise typer.Exit(UNCONFIRMED)
-    found = fitting.fit(
-        dataset, output, limits,
-        models=models or None,
-        seconds=seconds,
-        format=form,
-        threads=1 if threads is None else threads,
-        workers=workers,
-        storage=storage if seconds is not None else None,
-        seed=seed,
-        replace=force,
-        confirm=lambda _: yes or _is_confirmed(),
-        notify=note,
-    )  # fmt: skip
+    with sigterm_as_ctrl_c():
+        found = fitting.fit(
+            dataset, output, limits,
+            models=models or None,
+            seconds=seconds,
+            format=form,
+            threads=1 if threads is None else threads,
+            workers=workers,
+            storage=storage if seconds is not None else None,
+            seed=seed,
+            replace=force,
+            confirm=lambda _: yes or _is_confirmed(),
+            notify=note,
+        )  # fmt: skip
     _print(found, json)
     assert found.answer is not None
     note(f"wrote {found.answer.model}, {found.answer.file} and {fitting.fit_folder(output) / 'report.html'}")
@@ -213,7 +215,8 @@ def _join(dataset: Dataset, output: Path, storage: str, models: list[str] | None
     from compoundnet import fit as fitting  # noqa: PLC0415  torch, which the help does without
 
     try:
-        finished = fitting.join_fit(dataset, output, storage, models=models or None, notify=note)
+        with sigterm_as_ctrl_c():
+            finished = fitting.join_fit(dataset, output, storage, models=models or None, notify=note)
     except (InterruptedRunError, KeyboardInterrupt) as error:
         note("stopped; what was being trained here is trained again by another worker")
         raise typer.Exit(STOPPED) from error

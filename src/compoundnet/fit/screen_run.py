@@ -95,15 +95,11 @@ class ScreenRun:
         if limits.max_latency is not None and other and not self._state.ratios:
             self._compare(self._next(fitting))
         slow: list[Candidate] = []
-        while fitting:
-            candidate = self._next(fitting)
-            fitting.remove(candidate)
-            self._one(candidate)
-            slow.append(candidate)
-            # Another precision has to be exported, which takes a while: a first answer goes before.
-            if self._state.answer is not None:
-                self._faster(slow)
-        self._faster(slow)
+        try:
+            self._all(fitting, slow)
+        except KeyboardInterrupt:  # as while the first answer is written
+            self._stop()
+            self._all(fitting, slow)  # what an earlier call has judged is kept
         if limits.max_latency is not None and not any(wide_enough(one.candidate, self._chosen) for one in self._fits()):
             for candidate in self._narrower(limits.max_latency):
                 self._one(candidate)
@@ -116,6 +112,18 @@ class ScreenRun:
             one = self._left == 1
             self._notify(f"{self._left} candidate{' is' if one else 's are'} not screened; the same command goes on")
         return self._updated()
+
+    def _all(self, fitting: list[Candidate], slow: list[Candidate]) -> None:
+        """Screen candidates, and those that are too `slow` in another way; both lists are empty afterwards."""
+        while fitting:
+            candidate = self._next(fitting)
+            self._one(candidate)
+            fitting.remove(candidate)
+            slow.append(candidate)
+            # Another precision has to be exported, which takes a while: a first answer goes before.
+            if self._state.answer is not None:
+                self._faster(slow)
+        self._faster(slow)
 
     def _next(self, candidates: list[Candidate]) -> Candidate:
         """The most promising; until there is an answer, the most promising of those that are not predicted too slow."""
@@ -157,13 +165,15 @@ class ScreenRun:
 
     def _add(self, one: Screened) -> None:
         candidate = one.candidate
+        if one.accuracy is not None:
+            self._known[candidate] = one
         if one.latency is not None:
             ratio = self._state.ratios.get(candidate.way, 1.0)
             self._timed.setdefault(candidate.shape, {})[candidate.macs] = one.latency / ratio
         self._found.append(one)
         self._state = self._updated()
         self._keep(self._state)
-        if one.fits and self._state.answer is None:
+        if one.fits and self._state.answer is None and not self.stopped:
             self._state = self._first(self._state, one)
 
     def _screened(self, candidate: Candidate, reach: float) -> Screened | None:
