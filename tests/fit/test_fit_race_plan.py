@@ -220,8 +220,11 @@ def test_one_alone_is_planned_for_all_of_the_time_and_a_little_more() -> None:
     """Where it takes as long as estimated, it is shortened."""
     costs = [(candidate(0), 10.0)]
     # The usual schedule takes 10 s times ALONE; and two starts.
-    half, less, least = (10 * ALONE * length + 6 for length in (0.5, 0.4, 0.3))
+    long, longer, half, less, least = (10 * ALONE * length + 6 for length in (1.2, 1.4, 0.5, 0.4, 0.3))
     for left, length in (
+        (longer / 1.05 + 0.01, 1.4),  # too short to go on with all images
+        (longer / 1.05 - 0.01, 1.2),
+        (long / 1.05 - 0.01, 1.0),
         (half / 1.05 + 0.01, 0.5),
         (half / 1.05 - 0.01, 0.4),
         (less / 1.05 - 0.01, 0.3),
@@ -265,7 +268,7 @@ def test_the_first_candidate_stands_for_the_race() -> None:
     """Its probe counts, which may be worse than that of another, as where the order follows the cost."""
     costs = [(candidate(0), 10.0), (candidate(1), 10.0)]
     plan = plan_in_time(costs, [0.5, 0.9], 22, 1)
-    assert plan is not None and (plan.entrants, plan.length) == ((candidate(0),), 1.0)
+    assert plan is not None and (plan.entrants, plan.length) == ((candidate(0),), 1.4)
 
 
 def test_one_training_of_each_model_is_timed() -> None:
