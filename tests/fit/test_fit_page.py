@@ -43,17 +43,18 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.parametrize(
-    ("enough", "said"),
+    ("enough", "entrants", "said"),
     [
-        (None, "the larger of those that are equal within one standard error"),
-        (0.905, "the fastest of those that reach 90.5 %"),
+        (None, 3, "the larger of those that are equal within one standard error; accuracy is"),
+        (0.905, 3, "the fastest of those that reach 90.5 %; accuracy is"),
+        (None, 1, "<p>One candidate was fine-tuned alone; accuracy is"),
     ],
 )
-def test_it_says_what_goes_on_in_a_race(tmp_path: Path, enough: float | None, said: str) -> None:
+def test_it_says_what_goes_on_in_a_race(tmp_path: Path, enough: float | None, entrants: int, said: str) -> None:
     one = Candidate("efficientnet-lite0", 32, "float32", 4_000_000, 7_000_000, 10**7, 16 * 10**6)
     state = Fit(
         "greys", "", "0", Limits(min_accuracy=enough), 1, "a processor", screened=(Screened(one, 2.0, 0.5),),
-        rungs=(Rung(2, 10, ((one, 0.5),)),),
+        rungs=(Rung(2, 10, entrants * ((one, 0.5),)),),
     )  # fmt: skip
     write_fit_report(state, tmp_path / "report.html", None)
     assert said in (tmp_path / "report.html").read_text()
