@@ -95,6 +95,7 @@ LISTS = [
     b"filename;cat;dog\na.jpg;0;1\nb.jpg;1;1\n",
     b"a.jpg 0\nb.jpg 1\nc.jpg 1\n",
     b"image\ttags\na.jpg\t['x', 'y']\nb.jpg\tx|y\n",
+    b'{"file_name": "a.jpg", "label": "x"}\n{"file_name": "b.jpg", "label": ["x", null], "more": {"y": 1e5}}\n',
 ]
 
 
@@ -105,11 +106,12 @@ def test_lists(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None
     folder.mkdir(exist_ok=True)
     for name in ("a.jpg", "b.jpg", "c.jpg"):
         (folder / name).touch()
-    (folder / "list.csv").write_bytes(content)
-    with bounded():
-        read_table(folder / "list.csv")
-    with bounded():
-        data.open_dataset(folder / "list.csv", allow_missing=True).text()
+    for name in ("list.csv", "list.jsonl"):
+        (folder / name).write_bytes(content)
+        with bounded():
+            read_table(folder / name)
+        with bounded():
+            data.open_dataset(folder / name, allow_missing=True).text()
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,8 @@ METADATA_BYTES = 64 << 20
 MESSAGE_CHARACTERS = 4000
 # An image list, with millions of rows.
 LIST_BYTES = 1 << 30
+# The different fields in the lines of an image list in JSON Lines.
+LIST_FIELDS = 2_000
 # The weights of a model; EfficientNet-L2 has 1.9 GB.
 WEIGHTS_BYTES = 8 << 30
 # How many times as large as their file the weights of Keras may be, which may be compressed: float32 that holds values

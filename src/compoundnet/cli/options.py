@@ -168,7 +168,7 @@ Images = Annotated[
 ]
 DATA_HELP = (
     "A name from `compoundnet data list` (`digits`, `food101:FOLDER`), a folder with one folder of images per class,"
-    " or a list of images (.csv, .tsv, .txt, .parquet)."
+    " or a list of images (.csv, .tsv, .txt, .jsonl, .parquet)."
 )
 DataName = Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP, autocompletion=complete_data)]
 SplitName = Annotated[

@@ -32,7 +32,7 @@ def open_list(
     A list without training images that exist can be used only for evaluation.
 
     Args:
-        path: A text file (.csv, .tsv, .txt) or .parquet.
+        path: A text file (.csv, .tsv, .txt), .jsonl or .parquet.
         test_fraction: Fraction of each class for a test split, if there is no split column.
         seed: Seed of that test split.
         allow_missing: Leave out rows whose file does not exist.

@@ -90,8 +90,9 @@ class ImageShard(msgspec.Struct, frozen=True):
 def find_shards(paths: Iterable[str | os.PathLike[str]], *, notify: Notify = ignore) -> list[ImageShard]:
     """Find the shards of files and folders, sorted by name for each of them.
 
-    A tar file is a shard (.tar, .tar.gz, .tgz), and so is a list of images (.csv, .tsv, .txt, .parquet). A folder that
-    holds images itself is one shard, with all below it; otherwise its tar files, lists and folders are shards.
+    A tar file is a shard (.tar, .tar.gz, .tgz), and so is a list of images (.csv, .tsv, .txt, .jsonl, .parquet). A
+    folder that holds images itself is one shard, with all below it; otherwise its tar files, lists and folders are
+    shards.
 
     Args:
         paths: Files and folders.

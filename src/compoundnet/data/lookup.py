@@ -37,8 +37,8 @@ def open_dataset(
     Args:
         data: A name of the catalogue (`digits`, `cifar10`), with `:FOLDER` if it is not in the cache folder
             (`food101:/data`); a folder of class folders, with or without train/, val/ or test/; a folder that
-            `write_shards` wrote; or a list of images (.csv, .tsv, .txt or .parquet) with the columns path, label and
-            perhaps split.
+            `write_shards` wrote; or a list of images (.csv, .tsv, .txt, .jsonl or .parquet) with the columns path,
+            label and perhaps split.
         download: Fetch it if it is missing and torchvision can.
         allow_missing: Accept counts that differ from the published ones, and a list of which some files do not exist;
             `Dataset.notes` then says so.

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 # The suffixes of files that can be lists of images.
-LIST_SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".lst", ".parquet")
+LIST_SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".lst", ".jsonl", ".parquet")
 
 # The words for each split, in lower case. "trainval" is the training images of those who tune nothing.
 _SPLIT_WORDS = {

@@ -1,4 +1,4 @@
-"""Tables as people save them: any usual encoding and delimiter, with or without headings; and Parquet."""
+"""Tables as people save them: any usual encoding and delimiter, with or without headings; JSON Lines; and Parquet."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from compoundnet.data.columns import (
     known_headings,
     names_labels,
 )
+from compoundnet.data.json_lines import read_json_lines
 from compoundnet.data.names import split_name
 
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
@@ -36,8 +37,8 @@ class ListTable(msgspec.Struct, frozen=True):
     Attributes:
         headings: None if the first line is data already.
         columns: The cells of each column, without spaces around them.
-        encoding: UTF-8, UTF-16, UTF-32 or Latin-1; None for Parquet.
-        delimiter: The name of what separates columns; None for Parquet.
+        encoding: UTF-8, UTF-16, UTF-32 or Latin-1; None for JSON Lines and Parquet.
+        delimiter: The name of what separates columns; None for JSON Lines and Parquet.
     """
 
     headings: tuple[str, ...] | None
@@ -47,13 +48,15 @@ class ListTable(msgspec.Struct, frozen=True):
 
 
 def read_table(path: Path) -> ListTable:
-    """Read a table from a text file or Parquet.
+    """Read a table from a text file, JSON Lines or Parquet.
 
     Raises:
         CompoundNetError: the file cannot be read, is not text, or a row has too many or too few fields.
     """
     if path.suffix.lower() == ".parquet":
         return _read_parquet(path)
+    if path.suffix.lower() == ".jsonl":
+        return _with_headings(read_json_lines(path), path)
     text, encoding = read_text(path, limits.LIST_BYTES)
     rows, delimiter = _rows(text, path)
     body = [[cell.strip("\ufeff \t\r\n\xa0") for cell in row] for row in rows]
@@ -189,6 +192,10 @@ def _read_parquet(path: Path) -> ListTable:
         str(name): ["" if value is None else str(value).strip() for value in values] for name, values in table.items()
     }
     _refuse_images(images, columns, path)
+    return _with_headings(columns, path)
+
+
+def _with_headings(columns: Mapping[str, list[str]], path: Path) -> ListTable:
     if not columns:
         raise CompoundNetError(f"{path}: is empty; {_EXPECTED}")
     return ListTable(tuple(columns), tuple(columns.values()))
