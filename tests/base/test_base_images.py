@@ -194,6 +194,12 @@ def test_an_array_that_is_no_image_says_what_one_is(array: NDArray[Any]) -> None
         images.to_rgb(array)
 
 
+@pytest.mark.parametrize(("image", "kind"), [([Image.new("RGB", (8, 8))] * 2, "list"), (b"JPEG", "bytes")])
+def test_what_is_no_image_is_named(image: Any, kind: str) -> None:
+    with pytest.raises(CompoundNetError, match=f"a PIL image or a NumPy array, got {kind}; give several one at a time"):
+        images.to_rgb(image)
+
+
 def failure(path: Path) -> str:
     """The reason why a file is unreadable."""
     with pytest.raises(images.UnreadableImageError) as caught:

@@ -355,6 +355,10 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _from_array(array: NDArray[Any]) -> Image.Image:
+    if not isinstance(array, np.ndarray):
+        raise CompoundNetError(
+            f"an image is a file, a PIL image or a NumPy array, got {type(array).__name__}; give several one at a time"
+        )
     colour = array.ndim == 3 and array.shape[-1] in (3, 4) and array.dtype == np.uint8
     grey = array.ndim == 2 and array.dtype in (np.uint8, np.uint16)
     if not (colour or grey) or 0 in array.shape:
