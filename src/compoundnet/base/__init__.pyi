@@ -1,4 +1,4 @@
-from .errors import CompoundNetError, did_you_mean, first_line
+from .errors import CompoundNetError, did_you_mean, first_line, shortened
 from .extras import MissingLibraryError, need
 from .files import (
     UnwritableError,
@@ -52,6 +52,7 @@ __all__ = [
     "remove_scratch",
     "replace_together",
     "scratch_folder",
+    "shortened",
     "whole_file",
     "whole_folder",
     "write_errors",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from itertools import islice
 from types import MappingProxyType
 
 from compoundnet.base import limits
@@ -28,6 +29,12 @@ class CompoundNetError(ValueError):
 def first_line(error: BaseException) -> str:
     """Return the first line of another library's error message, or the error's type if the message is empty."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def shortened(names: Collection[str], most: int) -> str:
+    """Return the first names, for a message, and how many more there are."""
+    shown = ", ".join(islice(names, most))
+    return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"
 
 
 def did_you_mean(given: str, known: Iterable[str], elsewhere: Mapping[str, str] = _NO_NAMES) -> str:

@@ -27,7 +27,7 @@ from compoundnet.cli.output import note, print_json, show, table
 from compoundnet.cli.progress import Display
 from compoundnet.data.catalogue import DatasetFacts, dataset_facts, known_datasets
 from compoundnet.data.check import DataCheck, check_data
-from compoundnet.data.dataset import Dataset, shortened
+from compoundnet.data.dataset import Dataset
 from compoundnet.data.lookup import open_dataset
 from compoundnet.data.shards import write_shards
 
@@ -82,7 +82,7 @@ def describe(
         if dataset.multilabel
         else f"{len(dataset.classes):,} classes"
     )
-    show(printed, f"{names}: {shortened(dataset.classes, 20)}")
+    show(printed, f"{names}: {base.shortened(dataset.classes, 20)}")
 
 
 @app.command()

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from compoundnet.base import CompoundNetError, Notify, did_you_mean, ignore
+from compoundnet.base import CompoundNetError, Notify, did_you_mean, ignore, shortened
 from compoundnet.base.image_values import FoundRange, Range, find_range
 from compoundnet.base.images import Encoded, Reading, decode, image_errors, open_encoded
 from compoundnet.data.folders import LeftOut
@@ -295,7 +295,7 @@ class Dataset(msgspec.Struct, frozen=True, eq=False):
             classes = f"{len(self.classes):,} label{'s' * (len(self.classes) != 1)}"
             classes += f", {every.mean():.2g} an image on average"
             classes += f", {without:,} image{'s' * (without != 1)} without any" if without else ""
-        parts = [f"{self.name}: {layout}{classes} ({shortened(self.classes)}); {splits}", *self.notes]
+        parts = [f"{self.name}: {layout}{classes} ({shortened(self.classes, 10)}); {splits}", *self.notes]
         if self.understanding is not None and self.understanding.left_out:
             parts.append(f"left out: {', '.join(out.text() for out in self.understanding.left_out)}")
         return ". ".join(part[0].upper() + part[1:] if place else part for place, part in enumerate(parts)) + "."
@@ -320,9 +320,3 @@ class Dataset(msgspec.Struct, frozen=True, eq=False):
         if name not in self.splits:
             raise CompoundNetError(f"{self.name} has no split named {name!r}{did_you_mean(name, self.splits)}")
         return self.splits[name]
-
-
-def shortened(names: tuple[str, ...], most: int = 10) -> str:
-    """Return the first names, and how many more there are."""
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"

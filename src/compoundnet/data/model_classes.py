@@ -7,8 +7,8 @@ import re
 import numpy as np
 from numpy.typing import NDArray
 
-from compoundnet.base import CompoundNetError, did_you_mean
-from compoundnet.data.dataset import UNKNOWN, Dataset, Split, shortened
+from compoundnet.base import CompoundNetError, did_you_mean, shortened
+from compoundnet.data.dataset import UNKNOWN, Dataset, Split
 from compoundnet.data.label_cells import LabelsPerImage
 from compoundnet.data.names import class_name
 from compoundnet.models import Model
@@ -59,7 +59,7 @@ def match_classes(model: Model, split: Split) -> NDArray[np.int64]:
         if max(numbered) >= count or len(set(numbered)) < len(numbered):
             raise CompoundNetError(
                 f"{model.name} has {count} classes without names, and the images {len(split.classes)} classes"
-                f" ({shortened(split.classes)}), so they cannot be matched. Write the names of the model's classes,"
+                f" ({shortened(split.classes, 10)}), so they cannot be matched. Write the names of the model's classes,"
                 " one per line in the order of its outputs, into labels.txt in its folder; or name the class"
                 f" folders by their numbers, 0 to {count - 1}"
             )

@@ -7,6 +7,8 @@ import unicodedata
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
+from compoundnet.base import shortened
+
 # The suffixes of files that can be lists of images.
 LIST_SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".lst", ".jsonl", ".parquet")
 
@@ -157,5 +159,4 @@ def written_by_compoundnet(folder: str, entries: Collection[str]) -> str | None:
 
 def some(names: Collection[str], most: int = 5) -> str:
     """Return the first names, quoted, and how many more there are."""
-    shown = ", ".join(map(repr, list(names)[:most]))
-    return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"
+    return shortened([repr(name) for name in names], most)

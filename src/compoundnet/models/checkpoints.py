@@ -18,7 +18,7 @@ import msgspec
 import torch
 from torch import Tensor
 
-from compoundnet.base import CompoundNetError, check_file, instead_of_file, limits
+from compoundnet.base import CompoundNetError, check_file, instead_of_file, limits, shortened
 from compoundnet.models.checkpoint_entries import unnested, weights_in
 from compoundnet.models.hub_folders import shards
 from compoundnet.models.labels import stated_labels
@@ -105,11 +105,6 @@ def read_checkpoint(path: Path, *, raw: bool = False) -> Checkpoint:
         settings |= _settings(outer)
     labels = _labels((*around, content), notes)
     return Checkpoint(inside.state, averaged, inside.prefix, inside.others, settings, labels, tuple(notes))
-
-
-def some(names: tuple[str, ...] | list[str]) -> str:
-    """Name the first few, and count the rest."""
-    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
 
 
 def check_values(state: Mapping[str, Tensor], source: str) -> None:
@@ -274,7 +269,9 @@ def _check_zip(path: Path) -> None:
     if "model.weights.h5" in names:
         raise CompoundNetError(f"{path} is a .keras file; the layout for it is keras")
     if not any(name.endswith("data.pkl") for name in names):
-        raise CompoundNetError(f"{path} is a zip file without weights of torch or Keras in it; it holds {some(names)}")
+        raise CompoundNetError(
+            f"{path} is a zip file without weights of torch or Keras in it; it holds {shortened(names, _NAMED)}"
+        )
 
 
 def _tensors(content: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
@@ -293,7 +290,7 @@ def _tensors(content: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
     others = [name for name in others if not name.endswith("_extra_state")]
     if others:
         raise CompoundNetError(
-            f"{path} holds other things than tensors: {', '.join(others[:_NAMED])}; expected a state dict"
+            f"{path} holds other things than tensors: {shortened(others, _NAMED)}; expected a state dict"
         )
     return found
 

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from compoundnet.arch import Network
 from compoundnet.arch.spec import MIN_RESOLUTION
-from compoundnet.base import CompoundNetError, check_file, limits
+from compoundnet.base import CompoundNetError, check_file, limits, shortened
 from compoundnet.models import layouts
-from compoundnet.models.checkpoints import check_values, read_checkpoint, some
+from compoundnet.models.checkpoints import check_values, read_checkpoint
 from compoundnet.models.hub import download, is_hub_name, parse_hub_name
 from compoundnet.models.hub_folders import HubFolder, read_hub_folder, timm_preprocess
 from compoundnet.models.keras_files import read_keras
@@ -119,7 +119,7 @@ def _torch(path: Path, layout: str | None, network: Network | None, raw: bool, n
     notes = [*checkpoint.notes, *recognised.notes, *stated.notes]
     if beside:
         where = checkpoint.prefix or "its names"
-        notes.append(f"left out what is beside the tensors below {where}: {some(beside)}")
+        notes.append(f"left out what is beside the tensors below {where}: {shortened(beside, 5)}")
     check_values(state, str(path))
     converted, ours = layouts.from_layout(state, recognised.network, layouts.layout(recognised.layout), str(path))
     postprocess = Postprocess(function="sigmoid") if stated.multilabel and converted.num_classes > 1 else Postprocess()

@@ -14,7 +14,7 @@ import msgspec
 
 from compoundnet import arch
 from compoundnet.arch import Network
-from compoundnet.base import CompoundNetError
+from compoundnet.base import CompoundNetError, shortened
 from compoundnet.models import layouts
 from compoundnet.models.layouts import Layout
 from compoundnet.models.layouts.timm import timm_name
@@ -153,7 +153,7 @@ def _finished(
     if classes == 0 and extra:
         notes = (*notes, "found no single dense layer after the features: written without a classifier")
     if extra:
-        notes = (*notes, f"left out what is no part of {network.name}: {_some(extra)}")
+        notes = (*notes, f"left out what is no part of {network.name}: {shortened(extra, _MOST_NAMED)}")
     return Recognition(layout.name, network.replace(num_classes=classes), renamed, tuple(extra), notes)
 
 
@@ -211,7 +211,7 @@ def _unknown(
     nearest = min(matches, key=lambda match: match.apart)
     extra = nearest.extra if network is not None and layout is not None else nearest.stray
     differing = ", ".join(
-        f"{len(names)} {what} ({_some(names)})"
+        f"{len(names)} {what} ({shortened(names, _MOST_NAMED)})"
         for names, what in ((nearest.missing, "missing"), (extra, "extra"), (nearest.misshapen, "misshapen"))
         if names
     )
@@ -225,9 +225,3 @@ def _unknown(
         names = ", ".join(list(shapes)[:_MOST_NAMED])
         return f"{none}: its {len(shapes)} tensors are named {names} and so on{own}"
     return f"{none}. The nearest is {nearest.network.name} in the layout {nearest.layout.name}: {differing}{own}"
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_MOST_NAMED]) + (
-        f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    )

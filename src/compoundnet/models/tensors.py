@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from compoundnet.arch import Network, unroll
-from compoundnet.base import CompoundNetError
+from compoundnet.base import CompoundNetError, shortened
 
 Shape = tuple[int, ...]
 
@@ -57,16 +57,12 @@ def check_shapes(found: Mapping[str, Sequence[int]], expected: Mapping[str, Shap
         if name in found and tuple(found[name]) != shape
     ]
     problems = [
-        f"{len(names)} {what} ({_some(names)})"
+        f"{len(names)} {what} ({shortened(names, _NAMED)})"
         for names, what in ((missing, "missing"), (extra, "extra"), (misshapen, "misshapen"))
         if names
     ]
     if problems:
         raise CompoundNetError(f"{problem}. Of its tensors {', '.join(problems)}")
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
 
 
 def _times(shape: Sequence[int]) -> str:

@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from compoundnet.base import CompoundNetError, Notify, Progress, ignore
+from compoundnet.base import CompoundNetError, Notify, Progress, ignore, shortened
 from compoundnet.base.table_files import csv_file
 from compoundnet.data import Dataset, Split
-from compoundnet.data.dataset import shortened
 from compoundnet.data.lookup import open_for_evaluation
 from compoundnet.data.model_classes import check_labelled, labels_of, match_classes
 from compoundnet.models import Model, open_model
@@ -145,7 +144,9 @@ def evaluate(
     check_labelled(opened, dataset, images)
     mapping = match_classes(opened, images)
     if opened.labels is None:
-        notify(f"{opened.name} has no class names: the classes {shortened(images.classes)} are taken as its numbers")
+        notify(
+            f"{opened.name} has no class names: the classes {shortened(images.classes, 10)} are taken as its numbers"
+        )
     fabric = fabric or launch(Hardware())
     run = open_outputs(opened, fabric, backend, threads, batch, precision, images)
     if run.choice is not None:
