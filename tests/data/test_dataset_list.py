@@ -407,7 +407,7 @@ def in_parquet(folder: Path, **columns: object) -> Path:
     pyarrow = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")
     write_classes(folder, 1)
-    parquet.write_table(pyarrow.table(columns), folder / "list.parquet")
+    parquet.write_table(pyarrow.table(columns), folder / "list.parquet", compression="zstd")
     return folder / "list.parquet"
 
 
@@ -437,6 +437,18 @@ def test_images_in_parquet_are_refused_with_what_to_do(tmp_path: Path, heading: 
 def test_bytes_beside_paths_in_parquet_are_not_read(tmp_path: Path) -> None:
     path = in_parquet(tmp_path, path=["cat/0.jpg", "dog/0.jpg"], image=[JPEG, JPEG], klasse=["cat", "dog"])
     assert open_dataset(path, test_fraction=0).classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize("bomb", ["rows", "cell"])
+def test_a_small_parquet_file_that_unpacks_to_much_is_refused(tmp_path: Path, bomb: str) -> None:
+    """One row millions of times, and one cell of 100 MB: some kilobytes each."""
+    pyarrow = pytest.importorskip("pyarrow")
+    rows = 5_000_000 if bomb == "rows" else 1
+    path = pyarrow.repeat("a.jpg" if bomb == "rows" else "a" * 100_000_000, rows)
+    file = in_parquet(tmp_path, path=path, label=pyarrow.repeat("cat", rows))
+    assert file.stat().st_size < 2**20
+    with pytest.raises(CompoundNetError, match=r"unpacks to .* MB, and the limit is 67.1 MB for a file of its size"):
+        open_dataset(file)
 
 
 def test_a_parquet_file_without_columns_is_empty(tmp_path: Path) -> None:

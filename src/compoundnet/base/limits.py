@@ -19,6 +19,9 @@ METADATA_BYTES = 64 << 20
 MESSAGE_CHARACTERS = 4000
 # An image list, with millions of rows.
 LIST_BYTES = 1 << 30
+# How many times as large as its file such a list in Parquet may be; paths, which differ, are compressed to a tenth.
+# Where this is less, METADATA_BYTES.
+LIST_UNPACKED = 64
 # The different fields in the lines of an image list in JSON Lines.
 LIST_FIELDS = 2_000
 # The weights of a model; EfficientNet-L2 has 1.9 GB.

@@ -178,10 +178,11 @@ def _read_parquet(path: Path) -> ListTable:
     check_file(path, limits.LIST_BYTES)
     try:
         metadata, schema = parquet.read_metadata(path), parquet.read_schema(path)
-        size = _unpacked(metadata)
-        if size > limits.LIST_BYTES:
+        size, packed = _unpacked(metadata), path.stat().st_size
+        most = min(limits.LIST_BYTES, max(limits.METADATA_BYTES, limits.LIST_UNPACKED * packed))
+        if size > most:
             raise CompoundNetError(
-                f"{path}: unpacks to {format_bytes(size)}, and {format_bytes(limits.LIST_BYTES)} is the limit"
+                f"{path}: unpacks to {format_bytes(size)}, and the limit is {format_bytes(most)} for a file of its size"
             )
         images = [field.name for field in schema if _holds_images(field.name, field.type)]
         kept = [name for name in schema.names if name not in images]
