@@ -21,6 +21,7 @@ from compoundnet.fit.race_plan import (
     estimate_all,
     larger_first,
     largest_of_equal,
+    least_seconds,
     length_on_all,
     plan_in_time,
     plan_race,
@@ -233,6 +234,7 @@ def test_one_alone_is_planned_for_all_of_the_time_and_a_little_more() -> None:
         plan = plan_in_time(costs, [0.5], left, 1, alone=0.1)
         assert plan is not None and (plan.length, plan.final) == (length, 0), left
     assert plan_in_time(costs, [0.5], least / 1.05 - 0.01, 1, alone=0.1) is None
+    assert least_seconds(10.0, 0.1) == pytest.approx(least / 1.05)
 
 
 def test_a_race_keeps_some_of_the_time_in_reserve() -> None:

@@ -16,11 +16,11 @@ from compoundnet.fit.job import FitJob
 from compoundnet.fit.limits import SAFE
 from compoundnet.fit.race_plan import (
     ENTRANTS,
-    LENGTHS,
     RacePlan,
     by_promise,
     estimate_all,
     largest_of_equal,
+    least_seconds,
     plan_in_time,
     with_raise,
 )
@@ -141,11 +141,12 @@ class Entry:
         while promising:
             plan = self._in_time(promising, costs)
             if plan is None:
-                least, left = min(costs[one.candidate] for one in promising), max(0.0, self._most_left(promising))
+                cost, left = min(costs[one.candidate] for one in promising), max(0.0, self._most_left(promising))
+                least = least_seconds(cost, held_out_alone(len(self._dataset.split("train"))))
                 raise NoRaceError(
                     self.state,
-                    f"fine-tuning would take at least {format_duration(min(LENGTHS) * least)}, and"
-                    f" {format_duration(left)} are left of --time",
+                    f"fine-tuning would take at least {format_duration(least)}, and {format_duration(left)} are left of"
+                    " --time",
                 )
             entering = set(plan.entrants) - timed
             predicted = [one for one in promising if one.candidate in entering and _is_predicted(one, self.state)]

@@ -144,6 +144,16 @@ def length_on_all(cost: float, held_out: float, left: float) -> float | None:
     return length if length >= _SHORTEST else None
 
 
+def least_seconds(cost: float, alone: float) -> float:
+    """Return the seconds that there must be for the shortest race, that of one candidate.
+
+    Args:
+        cost: The seconds of its training of the usual length with a fifth of the images held out.
+        alone: As for `plan_race`.
+    """
+    return (min(LENGTHS) * cost * epoch_by(alone) / epoch_by(HELD_OUT) + 2 * _START) / _PLANNED_ALONE
+
+
 def _rungs(count: int, length: float) -> tuple[tuple[int, float], ...]:
     counts = [count]
     while counts[-1] > 1:
