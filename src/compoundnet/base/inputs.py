@@ -23,8 +23,8 @@ _KINDS = (
 
 
 def instead_of_file(start: bytes) -> str | None:
-    """Return what the first bytes of a file are if it is not what it should be, but stands for it or came in its place,
-    as the second half of a sentence with what to do; None otherwise."""
+    """Return what a file is instead of the wanted one, and what to do, by its first bytes: a pointer of Git LFS or a
+    web page. None if it is neither. The text is the second half of a sentence."""
     if start.startswith(b"version https://git-lfs"):
         return "is a pointer of Git LFS, not the file itself: run `git lfs pull` in its repository"
     if re.match(rb"\s*<(!doctype )?html", start, re.IGNORECASE):

@@ -55,7 +55,7 @@ def errors_as_lines() -> Iterator[None]:
 @contextmanager
 def sigterm_as_ctrl_c() -> Iterator[None]:
     """Let SIGTERM, which SLURM, Kubernetes and `docker stop` send, stop the block as Ctrl-C does; a second one has its
-    usual effect. If the block does not take care of it, the exit code is that of SIGTERM."""
+    usual effect. Where the block does not handle the KeyboardInterrupt, the exit code is that of SIGTERM, 143."""
     sent = False
 
     def interrupt(number: int, _: object) -> NoReturn:
