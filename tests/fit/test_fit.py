@@ -244,6 +244,19 @@ def test_a_microcontroller_runs_another_file(tmp_path: Path, models: list[str]) 
     assert f"{model}.onnx is for this machine; for the microcontroller, {command}" in found.notes[-1]
 
 
+def test_a_microcontroller_runs_a_litert_file_as_it_is(tmp_path: Path, models: list[str]) -> None:
+    pytest.importorskip("litert_torch", reason="litert-torch is not installed (compoundnet[litert])")
+    from ai_edge_litert import interpreter
+
+    found = fit(images(), tmp_path / "best", Limits(max_flash=1e6), models=models[:1], format="litert")
+    assert found.answer is not None and found.answer.candidate.precision == "int8"
+    assert not [note for note in found.notes if "microcontroller" in note]
+    file = tmp_path / "best.tflite"
+    assert found.answer.file == str(file) and file.stat().st_size == found.answer.size_bytes
+    opened = interpreter.Interpreter(str(file))
+    assert {one["dtype"] for one in opened.get_tensor_details()} <= {np.int8, np.int32}, "int8 with biases of 32 bits"
+
+
 def test_the_page_fits_any_window_and_names_the_answer(found: tuple[Path, Fit, list[str]]) -> None:
     report = found[0].with_name("best.fit") / "report.html"
     text, result = report.read_text(), read_fit(report.parent)
@@ -303,4 +316,4 @@ def test_options_without_an_effect_are_refused(tmp_path: Path, words: tuple[str,
 
 def test_only_formats_that_can_be_timed_are_named() -> None:
     done = run("fit", "--help")
-    assert "openvino or torch" in done.stdout and "litert" not in done.stdout
+    assert "litert" in done.stdout and "coreml" not in done.stdout

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ from compoundnet.fit import Fit, Limits, fit, screen, screen_run
 from compoundnet.fit.ways import check_format, compare_ways, other_ways
 from compoundnet.models import open_folder
 from compoundnet.runtime.exports.formats import FORMATS
+
+NO_LITERT = importlib.util.find_spec("litert_torch") is None
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +30,15 @@ def found(tmp_path_factory: pytest.TempPathFactory, models: list[str]) -> tuple[
     return output, fit(images(), output, Limits(max_latency=1000), models=models, format="torch")
 
 
-@pytest.mark.parametrize("form", ["onnx", "openvino", "torch"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "onnx",
+        "openvino",
+        "torch",
+        pytest.param("litert", marks=pytest.mark.skipif(NO_LITERT, reason="litert-torch is not installed")),
+    ],
+)
 def test_the_ways_that_are_compared(models: list[str], form: str) -> None:
     """ONNX Runtime in float32 is that of the screen; each other way has a ratio, the first of another format too."""
     ratios = compare_ways(open_folder(models[0]), 32, images(), form, 1)
@@ -66,3 +78,16 @@ def test_a_format_that_nothing_here_runs_is_written_afterwards() -> None:
     command = r"`compoundnet export BEST -o BEST\.mlpackage`"
     with pytest.raises(CompoundNetError, match=f"take another, and {command} afterwards"):
         check_format("coreml")
+
+
+def test_a_format_that_is_not_known_names_those_that_are_timed(tmp_path: Path) -> None:
+    """Before the images are looked at."""
+    with pytest.raises(CompoundNetError, match=r"there is no format 'gguf'; known: litert, onnx, openvino, torch$"):
+        fit(tmp_path / "none", tmp_path / "best", format="gguf")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_format_without_its_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "litert_torch", None)
+    with pytest.raises(CompoundNetError, match=r"the format litert needs .*compoundnet\[litert\]"):
+        check_format("litert")

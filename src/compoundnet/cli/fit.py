@@ -110,7 +110,11 @@ def fit(
     ] = None,
     form: Annotated[
         str,
-        typer.Option("--format", metavar="NAME", help="Of the deployed file: onnx, openvino or torch (torch.export)."),
+        typer.Option(
+            "--format",
+            metavar="NAME",
+            help="Of the deployed file: onnx, openvino, torch (torch.export) or litert (.tflite).",
+        ),
     ] = "onnx",
     threads: TimedThreads = None,
     workers: TrialWorkers = 1,
@@ -134,6 +138,7 @@ def fit(
     keep_freed_memory()
     from compoundnet import fit as fitting  # noqa: PLC0415  torch, which the help does without
     from compoundnet.data import open_dataset  # noqa: PLC0415  as above
+    from compoundnet.fit.ways import check_format  # noqa: PLC0415  as above
 
     given = _given(context)
     if data == "show":
@@ -165,6 +170,7 @@ def fit(
     if target is not None:
         limits = limits.within(fitting.read_device(target))
     seconds = None if time is None else parse_duration(time) / 1000
+    check_format(form)
     dataset = open_dataset(images, download=download, allow_missing=allow_missing, labels=labels_per_image(several))
     note(dataset.text())
     if data == "join":

@@ -43,7 +43,8 @@ def _row(line: str, number: int, path: Path) -> dict[str, object]:
     try:
         row = msgspec.json.decode(line)
     except (msgspec.DecodeError, RecursionError, UnicodeEncodeError) as error:
-        raise CompoundNetError(f"{path}: line {number} is no JSON: {error}") from error
+        reason = str(error).removeprefix("JSON is malformed: ")
+        raise CompoundNetError(f"{path}: line {number} is no JSON: {reason}") from error
     if not isinstance(row, dict):
         raise CompoundNetError(
             f'{path}: line {number} is no JSON object: expected one a line, such as {{"path": "a.jpg", "label": "cat"}}'

@@ -66,7 +66,7 @@ def fit(
         models: Names, folders or `hf-hub:` addresses; by default all that are at hand (`models_at_hand`).
         seconds: The time for all of it: after a sixth no further candidate is screened, and the rest is for
             fine-tuning. By default all candidates are screened, and the answer is a probe.
-        format: The format of the deployed file: onnx, openvino or torch.
+        format: The format of the deployed file: onnx, openvino, torch or litert.
         threads: Threads of the network that is timed.
         workers: The number of fine-tunings at a time.
         storage: A PostgreSQL URL for the race, so that `join_fit` can work on it on other machines.
@@ -79,7 +79,7 @@ def fit(
 
     Raises:
         CompoundNetError: Nothing fits (the message says what comes nearest), no model is at hand, the output exists,
-            another process writes it, or a class has fewer than two images.
+            another process writes it, a class has fewer than two images, or nothing here runs the format.
     """
     began, target, limits = time.monotonic(), Path(output), limits or Limits()
     deadline = math.inf if seconds is None else time.time() + seconds

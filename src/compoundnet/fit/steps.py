@@ -33,6 +33,8 @@ from compoundnet.train import InterruptedRunError, find_recipe, plan_task, train
 _SCREEN = 1 / 6
 # The part of the time that is worth a word if it is left over.
 _MUCH = 0.2
+# The format that microcontrollers run.
+_FOR_BOARDS = "litert"
 _UNEQUAL = (
     "the classes are of unequal sizes, so candidates are compared by the mean accuracy per class; that of the answer is"
     " the fraction of all images"
@@ -137,13 +139,14 @@ class Steps:
 
     def _for_board(self, state: Fit) -> Fit:
         """Say so if what runs the answer is a microcontroller, which needs another file than the deployed one."""
-        if not state.limits.microcontroller or state.answer is None:
+        if not state.limits.microcontroller or state.answer is None or state.format == _FOR_BOARDS:
             return state
         target = state.answer.model
         return self._job.told(
             state,
             f"{state.answer.file} is for this machine; for the microcontroller, `compoundnet export {target} -o"
-            f" {target}.tflite --precision int8 --calibrate IMAGES` writes LiteRT, which is int8 throughout",
+            f" {target}.tflite --precision int8 --calibrate IMAGES` writes LiteRT, which is int8 throughout, as does"
+            f" `fit --format {_FOR_BOARDS}`",
         )
 
     def _first(self, state: Fit, one: Screened) -> Fit:

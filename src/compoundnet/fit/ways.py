@@ -47,14 +47,16 @@ def other_ways(form: str) -> list[tuple[str, str]]:
 
 
 def check_format(form: str) -> None:
-    """Raise CompoundNetError if there is no such format, or nothing here runs it."""
+    """Raise CompoundNetError if there is no such format, a library for it is missing, or nothing here runs it."""
     if form not in FORMATS:
-        raise CompoundNetError(f"there is no format {form!r}{did_you_mean(form, FORMATS)}")
-    if not _able(form):
+        timed = [name for name, known in FORMATS.items() if known.runs]
+        raise CompoundNetError(f"there is no format {form!r}{did_you_mean(form, timed)}")
+    if not FORMATS[form].runs:
         raise CompoundNetError(
             f"nothing on this machine runs the format {form}, so it cannot be timed here: take another, and"
             f" `compoundnet export BEST -o BEST{FORMATS[form].suffix}` afterwards"
         )
+    FORMATS[form].check_installed()
 
 
 def _able(form: str) -> dict[str, list[str]]:

@@ -135,7 +135,15 @@ BACKENDS = (
         extra="openvino",
         precisions=("float32", "bfloat16", "int8"),
     ),
-    Backend("litert", "ai_edge_litert", _open_litert, (".tflite",), extra="litert", folders=False),
+    Backend(
+        "litert",
+        "ai_edge_litert",
+        _open_litert,
+        (".tflite",),
+        extra="litert",
+        folders=False,
+        precisions=("float32", "int8"),
+    ),
 )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from compoundnet.base import CompoundNetError, did_you_mean
+from compoundnet.base import CompoundNetError, did_you_mean, need
 from compoundnet.models import ExportedModel
 from compoundnet.nn import ConvNet
 from compoundnet.runtime.backends.openvino import write_graph
@@ -72,6 +72,11 @@ class Format(msgspec.Struct, frozen=True):
     def precisions(self) -> tuple[str, ...]:
         """The precisions that it can hold."""
         return ("float32", "float16", "int8")[: 2 + (self.quantiser is not None)]
+
+    def check_installed(self) -> None:
+        """Raise a CompoundNetError that says what to install if a library is missing."""
+        for library, extra in self.needs:
+            need(library, f"the format {self.name}", extra)
 
 
 def _write_onnx(source: Source, file: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from compoundnet.base import CompoundNetError, did_you_mean, need
+from compoundnet.base import CompoundNetError, did_you_mean
 from compoundnet.models import ExportedModel
 from compoundnet.runtime.exports.formats import Format
 from compoundnet.runtime.onnx_graph import OPSETS
@@ -70,8 +70,7 @@ class ExportRequest(msgspec.Struct, frozen=True):
                 f"a file of format {form.name} reads one image of the model's size at a time: leave dynamic-batch and"
                 " dynamic-size out"
             )
-        for library, extra in form.needs:
-            need(library, f"the format {form.name}", extra)
+        form.check_installed()
 
     def _check_floor(self) -> None:
         """The bound on the loss of accuracy by int8."""

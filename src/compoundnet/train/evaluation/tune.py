@@ -184,7 +184,7 @@ def _ways(source: SessionSource, device: str) -> list[Way]:
     """float32 on the default backend, which the others are compared with, then each narrower precision."""
     known = [*runtime.runnable(), *(runtime.runnable(device) if device != "cpu" else ())]
     reference = next(way for way in known if way.precision == FLOAT32)
-    reduced = [way for way in known if way.precision != FLOAT32 and way.backend.in_auto]
+    reduced = [way for way in known if way.precision != FLOAT32 and way.backend.in_auto and way.backend.folders]
     return [reference, *(way for way in reduced if way.precision != INT8 or source.quantised is not None)]
 
 
