@@ -84,7 +84,7 @@ def obstacle(backend: Backend, precision: str, device: str = "cpu") -> str | Non
 
 
 def _not_supported(backend: Backend, precision: str, on_gpu: bool) -> str:
-    on_cpu = tuple(one for one in BACKENDS if precision in one.precisions)
+    on_cpu = tuple(one for one in BACKENDS if precision in one.precisions and one.folders)
     on_gpus = tuple(one for one in BACKENDS if precision in one.gpu_precisions)
     able = [f"{names_of(on_cpu)} on a CPU"] if on_cpu else []
     able += [f"{names_of(on_gpus)} on a GPU (--device cuda)"] if on_gpus else []
