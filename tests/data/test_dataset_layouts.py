@@ -355,13 +355,9 @@ def test_images_without_class_folders_lead_to_the_list_beside_them(tmp_path: Pat
         open_dataset(tmp_path / "flat")
     write_image(tmp_path / "kaggle" / "train" / "0.jpg")
     write_image(tmp_path / "kaggle" / "test" / "1.jpg")
-    (tmp_path / "kaggle" / "train" / "_classes.csv").touch()
-    write_image(tmp_path / "alone" / "train" / "0.jpg")
-    (tmp_path / "alone" / "train" / "metadata.csv").touch()
-    with pytest.raises(CompoundNetError, match=r"train/ holds images without class .*alone/train/metadata\.csv as the"):
-        open_dataset(tmp_path / "alone")
+    (tmp_path / "kaggle" / "train.csv").touch()
     with pytest.raises(
-        CompoundNetError, match=r"test/ and train/ hold images without class folders.*give .*/train/_classes\.csv as"
+        CompoundNetError, match=r"test/ and train/ hold images without class folders.*give .*kaggle/train\.csv as"
     ):
         open_dataset(tmp_path / "kaggle")
 

@@ -175,10 +175,11 @@ class Understanding(msgspec.Struct, frozen=True):
     """How a folder or list was read: what `open_dataset` understood of it.
 
     Attributes:
-        layout: CLASS, SPLIT/CLASS or CLASS/SPLIT of folders; "list".
+        layout: CLASS, SPLIT/CLASS or CLASS/SPLIT of folders; "list", or "SPLIT/list".
         folder: Where the names of images start.
         splits: The folder of each split, or its name in the list.
-        columns: Of a list: the headings of image, label and split; a number where there are no headings.
+        columns: Of a list (of lists, that of the training images): the headings of image, label and split; a number
+            where there are no headings.
         unused_columns: Of a list: the other headings.
         encoding: Of a list in text.
         delimiter: Of a list in text: the name of what separates its columns.
@@ -196,7 +197,7 @@ class Understanding(msgspec.Struct, frozen=True):
 
     def text(self) -> str:
         """Return the layout in words."""
-        if self.layout != "list":
+        if not self.columns:
             return {
                 "CLASS": "one folder of images per class",
                 "SPLIT/CLASS": "class folders in a folder per split",
@@ -206,7 +207,8 @@ class Understanding(msgspec.Struct, frozen=True):
         columns = ", ".join(f"{names[role]} in {heading!r}" for role, heading in self.columns.items())
         unused = f", not used: {', '.join(map(repr, self.unused_columns))}" if self.unused_columns else ""
         how = f" in {self.encoding}, separated by {self.delimiter}" if self.encoding else ""
-        return f"a list{how} ({columns}{unused})"
+        where = " in a folder per split" if self.layout == "SPLIT/list" else ""
+        return f"a list{where}{how} ({columns}{unused})"
 
 
 class Dataset(msgspec.Struct, frozen=True, eq=False):

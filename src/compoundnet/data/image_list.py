@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+import msgspec
 import numpy as np
 
 from compoundnet.base import CompoundNetError, did_you_mean
@@ -19,6 +20,20 @@ from compoundnet.data.sources import Files, Strings
 from compoundnet.data.tables import ListTable, read_table
 
 
+class ImageList(msgspec.Struct, frozen=True, eq=False):
+    """What a list says.
+
+    Attributes:
+        splits: By name, those that occur; all images are in train if the list tells of no splits.
+        remarks: How it was read, for the user.
+        understanding: The same as facts.
+    """
+
+    splits: dict[str, Split]
+    remarks: tuple[str, ...]
+    understanding: Understanding
+
+
 def open_list(
     path: Path,
     *,
@@ -27,14 +42,19 @@ def open_list(
     allow_missing: bool = False,
     labels: LabelsPerImage | None = None,
 ) -> Dataset:
-    """Open a list of images. Paths are relative to its folder, or absolute; see `locate`.
+    """Open a list of images, see `read_list`; without a test or val split, hold a test split out.
 
     A list without training images that exist can be used only for evaluation.
+    """
+    read = read_list(path, allow_missing=allow_missing, labels=labels)
+    return with_test(read.splits, path.stem, test_fraction, seed, read.remarks, read.understanding)
+
+
+def read_list(path: Path, *, allow_missing: bool = False, labels: LabelsPerImage | None = None) -> ImageList:
+    """Read a list of images. Paths are relative to its folder, or absolute; see `locate`.
 
     Args:
         path: A text file (.csv, .tsv, .txt), .jsonl or .parquet.
-        test_fraction: Fraction of each class for a test split, if there is no split column.
-        seed: Seed of that test split.
         allow_missing: Leave out rows whose file does not exist.
         labels: "one" class an image, or "several" labels; by default decided by the list, see `label_cells`.
 
@@ -69,8 +89,7 @@ def open_list(
     source = Files(str(located.folder), Strings.of(filter(None, (located.names[row] for row in kept))))
     whole = Split("train", read.classes, numbers, source)
     divided = {name: whole.subset(np.flatnonzero(every == name), name) for name in SPLITS if name in every}
-    understanding = _understanding(table, found, splits, located.folder)
-    return with_test(divided, path.stem, test_fraction, seed, tuple(remarks), understanding)
+    return ImageList(divided, tuple(remarks), _understanding(table, found, splits, located.folder))
 
 
 def _row_labels(

@@ -21,6 +21,7 @@ from compoundnet.data.label_cells import LabelsPerImage
 from compoundnet.data.library_sets import digits_splits, torchvision_splits
 from compoundnet.data.names import LIST_SUFFIXES
 from compoundnet.data.shards import is_shards, open_shards
+from compoundnet.data.split_lists import find_split_lists, open_split_lists
 
 
 def open_dataset(
@@ -37,8 +38,8 @@ def open_dataset(
     Args:
         data: A name of the catalogue (`digits`, `cifar10`), with `:FOLDER` if it is not in the cache folder
             (`food101:/data`); a folder of class folders, with or without train/, val/ or test/; a folder that
-            `write_shards` wrote; or a list of images (.csv, .tsv, .txt, .jsonl or .parquet) with the columns path,
-            label and perhaps split.
+            `write_shards` wrote; a list of images (.csv, .tsv, .txt, .jsonl or .parquet) with the columns path,
+            label and perhaps split; or a folder whose train/ (and val/, test/) has images and such a list.
         download: Fetch it if it is missing and torchvision can.
         allow_missing: Accept counts that differ from the published ones, and a list of which some files do not exist;
             `Dataset.notes` then says so.
@@ -75,6 +76,10 @@ def open_dataset(
         raise CompoundNetError(f"{text}: is neither a folder nor a regular file")
     if is_shards(path):
         return _with_labels(open_shards(path), labels)
+    if lists := find_split_lists(path):
+        return open_split_lists(
+            path, lists, test_fraction=test_fraction, seed=seed, allow_missing=allow_missing, labels=labels
+        )
     return _with_labels(open_folder(path, path.name, test_fraction=test_fraction, seed=seed), labels)
 
 
