@@ -178,6 +178,25 @@ def test_a_first_line_that_counts_the_images_is_none(tmp_path: Path) -> None:
         assert dataset.classes == ("café", "cat") and len(dataset.split("train")) == 6
 
 
+@pytest.mark.parametrize("headings", ["path,label", "# path,label", "id label", "# id label", ""])
+def test_comments_at_the_top_are_left_out(tmp_path: Path, headings: str) -> None:
+    write_classes(tmp_path)
+    separator = " " if headings.endswith("d label") else ","
+    rows = [f"{name}/{number}.jpg{separator}{name}" for name in ("cat", "dog") for number in range(5)]
+    text = "\n".join(["# made by a tool", "# image labels", *filter(None, [headings]), *rows, ""])
+    (tmp_path / "list.txt").write_text(text)
+    dataset = open_dataset(tmp_path / "list.txt")
+    assert sum(map(len, dataset.splits.values())) == 10 and dataset.classes == ("cat", "dog")
+    assert "the first 2 lines that start with # were left out" in dataset.notes
+
+
+def test_an_image_whose_name_starts_as_comments_do_is_none(tmp_path: Path) -> None:
+    for number in range(6):
+        write_image(tmp_path / f"#{number}.jpg")
+    (tmp_path / "list.csv").write_text("".join(f"#{number}.jpg,{'ab'[number % 2]}\n" for number in range(6)))
+    assert sum(map(len, open_dataset(tmp_path / "list.csv").splits.values())) == 6
+
+
 def test_a_list_of_images_in_two_folders_names_both(tmp_path: Path) -> None:
     for folder in ("images", "masks"):
         for number in range(4):

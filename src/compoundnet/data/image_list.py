@@ -116,6 +116,9 @@ def _row_labels(
 def _guesses(table: ListTable) -> list[str]:
     """Return remarks on how the text was read where the file does not say it."""
     guesses = []
+    if table.comments:
+        lines = "line that starts" if table.comments == 1 else f"{table.comments} lines that start"
+        guesses.append(f"the first {lines} with # {'was' if table.comments == 1 else 'were'} left out")
     if table.encoding == LATIN_1:
         guesses.append("the list is not in UTF-8, so it was read as Latin-1: if names look wrong, save it in UTF-8")
     return guesses if table.headings is not None else [*guesses, "the list has no headings: its first line is an image"]

@@ -39,12 +39,14 @@ class ListTable(msgspec.Struct, frozen=True):
         columns: The cells of each column, without spaces around them.
         encoding: UTF-8, UTF-16, UTF-32 or Latin-1; None for JSON Lines and Parquet.
         delimiter: The name of what separates columns; None for JSON Lines and Parquet.
+        comments: How many lines above the headings start with # and were left out.
     """
 
     headings: tuple[str, ...] | None
     columns: tuple[list[str], ...]
     encoding: str | None = None
     delimiter: str | None = None
+    comments: int = 0
 
 
 def read_table(path: Path) -> ListTable:
@@ -58,6 +60,7 @@ def read_table(path: Path) -> ListTable:
     if path.suffix.lower() == ".jsonl":
         return _with_headings(read_json_lines(path), path)
     text, encoding = read_text(path, limits.LIST_BYTES)
+    text, comments = _without_comments(text)
     rows, delimiter = _rows(text, path)
     body = [[cell.strip("\ufeff \t\r\n\xa0") for cell in row] for row in rows]
     body = [row for row in body if any(row)]
@@ -66,8 +69,6 @@ def read_table(path: Path) -> ListTable:
     first, headings = body[0], None
     if not any(map(is_image_name, first)):
         headings, body = tuple(first), body[1:]
-        if headings[0].startswith("#"):
-            headings = (headings[0].lstrip("# "), *headings[1:])
     width = len(first) if headings is None or len(headings) != 2 else 2
     if headings is not None and _are_numbered(headings, body):
         headings, width = (headings[0], _without_number(headings[1])), 2  # image, tag1, tag2, ...
@@ -85,7 +86,8 @@ def read_table(path: Path) -> ListTable:
             raise CompoundNetError(
                 f"{path}: row {number} has {len(row)} fields, and the {'header' if headings else 'first row'} {width}"
             )
-    return ListTable(headings, tuple([row[place] for row in body] for place in range(width)), encoding, delimiter)
+    columns = tuple([row[place] for row in body] for place in range(width))
+    return ListTable(headings, columns, encoding, delimiter, comments)
 
 
 def _hold_labels(body: Sequence[Sequence[str]], width: int, headings: Sequence[str] | None) -> bool:
@@ -119,6 +121,28 @@ def _are_numbered(headings: Sequence[str], body: Sequence[Sequence[str]]) -> boo
 def _without_number(heading: str) -> str:
     """Return the heading of a column that is one of several: `tag_1` and `Tag 2` are `tag`."""
     return re.sub(r"[\W_]*\d+$", "", heading.casefold())
+
+
+def _without_comments(text: str) -> tuple[str, int]:
+    """Leave out lines at the top that start with #, and count them; the last one may be the headings, without its #."""
+    if not text.startswith("#"):
+        return text, 0
+    lines = text.splitlines(keepends=True)
+    count = next((number for number, line in enumerate(lines) if not _is_comment(line)), len(lines))
+    if count == len(lines):
+        return text, 0
+    delimiter = next((one for one in _DELIMITERS if one in lines[count]), None)
+    heading = lines[count - 1].lstrip("# ")
+    above, below = heading.strip().split(delimiter), lines[count].strip().split(delimiter)
+    if len(above) == len(below) and known_headings(above) > known_headings(below):
+        count -= 1
+        lines[count] = heading
+    return "".join(lines[count:]), count
+
+
+def _is_comment(line: str) -> bool:
+    """Whether a line starts with #, and not with an image of such a name."""
+    return line.startswith("#") and not is_image_name(re.split(r"[,;|\s]", line)[0])
 
 
 def _rows(text: str, path: Path) -> tuple[list[list[str]], str]:
