@@ -11,7 +11,7 @@ import pytest
 from fit_jobs import fit_job
 from grey_images import images, write_models
 
-from compoundnet.fit import Fit, Limits, Screened, fit, read_fit
+from compoundnet.fit import Fit, Limits, Screened, averaging, fit, read_fit
 from compoundnet.fit import trainings as trainings_module
 from compoundnet.fit.candidates import measured
 from compoundnet.fit.finish import Finish
@@ -23,12 +23,19 @@ from compoundnet.models import ModelFolder, open_folder
 from compoundnet.train.interruptions import DivergedError, InterruptedRunError
 
 
+@pytest.fixture
+def one_short_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network is trained once, for ten epochs, and taken whatever the probe."""
+    monkeypatch.setattr(trainings_module, "LEAST_STEPS", 1)
+    monkeypatch.setattr(averaging, "MOST", 1)
+    monkeypatch.setattr(HeldOutComparison, "better", lambda *_: True)
+
+
+@pytest.mark.usefixtures("one_short_training")
 def test_a_stop_while_all_images_are_trained_on_leaves_the_network_of_the_race(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is deployed, and the same command goes on. The network is taken whatever the probe."""
-    monkeypatch.setattr(trainings_module, "LEAST_STEPS", 1)
-    monkeypatch.setattr(HeldOutComparison, "better", lambda *_: True)
+    """It is deployed, and the same command goes on."""
     models = write_models(tmp_path)[:1]
 
     def stopped(*_: object) -> ModelFolder:
@@ -45,12 +52,11 @@ def test_a_stop_while_all_images_are_trained_on_leaves_the_network_of_the_race(
     assert not any("was stopped" in note for note in after.notes)
 
 
+@pytest.mark.usefixtures("one_short_training")
 def test_a_training_on_all_images_that_fails_leaves_the_network_of_the_race(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The advice of `train` is not that of a fit, which has no --set."""
-    monkeypatch.setattr(trainings_module, "LEAST_STEPS", 1)
-    monkeypatch.setattr(HeldOutComparison, "better", lambda *_: True)
 
     def diverges(*_: object) -> ModelFolder:
         raise DivergedError("the loss is nan. Start again with --force --set lr=0.001")
@@ -102,7 +108,7 @@ def test_where_an_accuracy_suffices_the_probe_that_reaches_it_stays(one: Screene
         (89, 98, Limits(min_accuracy=0.95), True),  # as without it: cross-validated the probe has 92 %
         (95, 99, Limits(min_accuracy=0.95), True),  # it suffices, and is slower
     ):
-        compared = HeldOutComparison(right < tuned, right < probe)
+        compared = HeldOutComparison(right < tuned, right < probe, 0.92)
         said: list[str] = []
         made = finish_of(one, limits, None, said)
         if tuned == 95:  # the best probe is faster

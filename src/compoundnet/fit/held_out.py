@@ -8,37 +8,43 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from compoundnet.data import Dataset, Split
 from compoundnet.fit.state import HeldOut
 from compoundnet.models import ModelFolder
 from compoundnet.train import SingleLabelReport, evaluate
 
-# The probe stays only if it is better with this confidence, or where it alone was fitted to all images, by this many
-# standard errors: fine-tuning is better on average. Of digits at 96 px the probe had one of 144 held-out images more,
-# and 93.6 % of the test images where fine-tuned networks have 97 %.
-_CONFIDENCE, _ERRORS = 0.95, 1.0
+# By how many standard errors the probe must be better to stay: 1.96, 95 % confidence, or where it alone was fitted to
+# all images, one. Fine-tuning is better on average. Of digits at 96 px the probe had three of 144 held-out images more,
+# and 93.6 % of the test images where fine-tuned networks have 97 %; cross-validated it had 95.5 %, of these 97.2.
+_ERRORS_ON_ALL, _ERRORS = 1.96, 1.0
 
 
 class HeldOutComparison(NamedTuple):
-    """Which held-out images the fine-tuned network and the probe get right, bool[N] each."""
+    """Which held-out images the fine-tuned network and the probe get right.
+
+    Attributes:
+        tuned: bool[N], of the network.
+        probed: bool[N], of the probe.
+        cross_validated: The probe's accuracy on all training images, each judged by a probe that was not fitted to it.
+    """
 
     tuned: NDArray[np.bool_]
     probed: NDArray[np.bool_]
+    cross_validated: float
 
     def better(self, on_all: bool) -> bool:
-        """Return whether the network is taken.
+        """Return whether the network is taken: unless the probe is better with 95 % confidence, if the network will be
+        trained on all images as the probe is; else unless the probe is ahead by more than one standard error.
 
-        One that will be trained on all images, as the probe is, is taken unless the probe is better with 95 %
-        confidence (McNemar's exact test); another unless the probe is ahead by more than one standard error.
+        Whether the held-out images are easier than the others is known of the probe, which was cross-validated on all:
+        the network's accuracy is corrected for it by regression (Cochran, "Sampling Techniques", 1977, chapter 7).
         """
-        only_probe, only_tuned = int((self.probed & ~self.tuned).sum()), int((self.tuned & ~self.probed).sum())
-        if only_tuned >= only_probe:
-            return True
-        if not on_all:
-            return only_probe - only_tuned <= _ERRORS * math.sqrt(only_probe + only_tuned)
-        return bool(stats.binomtest(only_probe, only_probe + only_tuned).pvalue > 1 - _CONFIDENCE)
+        tuned, probed = self.tuned.astype(float), self.probed.astype(float)
+        slope = 0.0 if probed.all() or not probed.any() else float(np.cov(tuned, probed)[0, 1] / probed.var(ddof=1))
+        expected = tuned.mean() + slope * (self.cross_validated - probed.mean())
+        error = math.sqrt((tuned - slope * probed).var() / len(tuned))
+        return bool(self.cross_validated - expected <= (_ERRORS_ON_ALL if on_all else _ERRORS) * error)
 
 
 def is_ahead(one: HeldOut, other: HeldOut) -> bool:
