@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from sample_images import write_classes, write_image
 from split_names import names_of
+from written_lists import CELLS, written
 
 from compoundnet.base import CompoundNetError
 from compoundnet.data.dataset import Dataset
@@ -48,27 +49,6 @@ def test_columns_may_be_in_any_order_and_others_are_ignored(tmp_path: Path) -> N
 def test_whole_numbers_sort_as_numbers(tmp_path: Path) -> None:
     dataset = opened(tmp_path, "cat/0.jpg,10,train", "cat/1.jpg,9,train", "cat/2.jpg,9,test")
     assert dataset.classes == ("9", "10")
-
-
-def test_parquet_is_read_as_csv_is(tmp_path: Path) -> None:
-    pyarrow = pytest.importorskip("pyarrow")
-    parquet = pytest.importorskip("pyarrow.parquet")
-
-    write_classes(tmp_path)
-    columns = {"path": ["cat/0.jpg", "dog/0.jpg", "dog/1.jpg"], "label": [3, 7, 7], "split": ["train", "train", "val"]}
-    parquet.write_table(pyarrow.table(columns), tmp_path / "list.parquet")
-    dataset = open_dataset(tmp_path / "list.parquet")
-    assert dataset.classes == ("3", "7")
-    assert dataset.evaluation == "val"
-
-
-CELLS = [(f"photos/{name}/{number}.jpg", name) for name in ("café", "cat") for number in range(3)]
-
-
-def written(folder: Path, text: str, name: str = "list.csv", encoding: str = "utf-8") -> Dataset:
-    write_classes(folder / "photos", 3, ("café", "cat"))
-    (folder / name).write_bytes(text.encode(encoding))
-    return open_dataset(folder / name, test_fraction=0)
 
 
 def lines(separator: str, *first: str, end: str = "\n") -> str:
@@ -227,29 +207,6 @@ def test_of_several_columns_the_fitting_ones_are_taken(tmp_path: Path) -> None:
     assert numbered.classes == ("café", "cat")
 
 
-@pytest.mark.parametrize(
-    ("heading", "values"),
-    [
-        ("split", ("Training", "Dev")),
-        ("set", ("TRAIN", "valid")),
-        ("is_valid", ("False", "True")),
-        ("subset", ("train", "val")),
-    ],
-)
-def test_splits_of_lists_are_read_in_their_usual_forms(tmp_path: Path, heading: str, values: tuple[str, str]) -> None:
-    rows = [f"{path},{name},{values['0.jpg' in path]}" for path, name in CELLS]
-    dataset = written(tmp_path, "\n".join([f"path,label,{heading}", *rows]))
-    assert {name: len(split) for name, split in dataset.splits.items()} == {"train": 4, "val": 2}
-    assert f"({heading} {values[1]})" in dataset.text() or values[1] == "val"
-
-
-def test_a_column_that_only_sounds_like_splits_is_not_used(tmp_path: Path) -> None:
-    rows = [f"{path},{name},{place % 5}" for place, (path, name) in enumerate(CELLS)]
-    dataset = written(tmp_path, "\n".join(["path,label,fold", *rows]))
-    assert list(dataset.splits) == ["train"]
-    assert "not used: 'fold'" in dataset.text()
-
-
 def test_classes_of_a_list_are_in_the_order_of_the_folders(tmp_path: Path) -> None:
     names = tuple(map(str, range(12)))
     write_classes(tmp_path, 2, names)
@@ -367,112 +324,6 @@ def test_numbers_of_classes_stay_where_no_column_names_them(
 def test_a_column_that_names_each_number_is_the_class(tmp_path: Path, header: str) -> None:
     rows = [f"{path},{place // 3},{name}" for place, (path, name) in enumerate(CELLS)]
     assert written(tmp_path, "\n".join([header, *rows])).classes == ("café", "cat")
-
-
-FLAGGED = {
-    "is_valid,is_test": ("0,0", "0,0", "1,0", "0,0", "0,1", "0,1"),
-    "is_test,is_valid": ("0,0", "0,0", "0,1", "0,0", "1,0", "1,1"),
-    "is_train,is_valid": ("1,0", "1,0", "0,1", "1,0", "0,0", "0,0"),
-    "is_train,is_test": ("1,0", "1,0", "0,0", "1,0", "0,1", "1,1"),
-    "is_train,is_val,is_test": ("1,0,0", "1,0,0", "0,1,0", "1,0,0", "0,0,1", "0,0,1"),
-    "is_validation,is_test_set": ("no,", "no,", "yes,", "no,", "no,yes", ",yes"),
-    "validation,test": ("0,0", "0,0", "1,0", "0,0", "0,1", "0,1"),
-}
-
-
-@pytest.mark.parametrize("header", FLAGGED)
-def test_flags_of_splits_are_read_together(tmp_path: Path, header: str) -> None:
-    rows = [
-        f"{path},c{place % 2},{flags}"
-        for place, ((path, _), flags) in enumerate(zip(CELLS, FLAGGED[header], strict=True))
-    ]
-    dataset = written(tmp_path, "\n".join([f"path,label,{header}", *rows]))
-    assert {name: len(split) for name, split in dataset.splits.items()} == {"train": 3, "val": 1, "test": 2}
-    assert names_of(dataset.split("test")) == [path for path, _ in CELLS[4:]]
-    assert f"splits in {header.replace(',', ', ')!r}" in dataset.text()
-    assert "not used" not in dataset.text()
-
-
-@pytest.mark.parametrize("heading", ["is_train", "is_training", "is_training_image", "IsTrain"])
-def test_images_that_are_not_for_training_are_test_images(tmp_path: Path, heading: str) -> None:
-    rows = [f"{path},{name},{int('0.jpg' not in path)}" for path, name in CELLS]
-    dataset = written(tmp_path, "\n".join([f"path,label,{heading}", *rows]))
-    assert {name: len(split) for name, split in dataset.splits.items()} == {"train": 4, "test": 2}
-    assert f"({heading} 0)" in dataset.text()
-    assert not any("held out" in note for note in dataset.notes)
-
-
-def test_a_test_alone_beside_the_images_is_what_is_learned(tmp_path: Path) -> None:
-    rows = [f"{path},{int(name == 'cat')}" for path, name in CELLS]
-    assert written(tmp_path, "\n".join(["image,test", *rows])).classes == ("0", "1")
-
-
-def test_a_flag_of_a_split_is_no_label(tmp_path: Path) -> None:
-    rows = [f"{path},{int(name == 'cat')},1,{int('0.jpg' not in path)}" for path, name in CELLS]
-    assert written(tmp_path, "\n".join(["path,cat,animal,is_train", *rows])).classes == ("cat", "animal")
-    whole = [f"{row},train" for row in rows]
-    found = written(tmp_path, "\n".join(["path,cat,animal,is_train,split", *whole]))
-    assert found.classes == ("cat", "animal") and [*found.splits] == ["train"], "the column of splits says more"
-
-
-def test_an_image_that_no_flag_claims_is_refused(tmp_path: Path) -> None:
-    rows = [f"{path},{name},1,0,0" for path, name in CELLS[:5]] + [f"{CELLS[5][0]},cat,0,0,0"]
-    with pytest.raises(CompoundNetError, match="row 6: none of is_train, is_val, is_test says yes; write 1 in one"):
-        written(tmp_path, "\n".join(["path,label,is_train,is_val,is_test", *rows]))
-
-
-def in_parquet(folder: Path, **columns: object) -> Path:
-    """A Parquet file of two rows beside the images of `write_classes`."""
-    pyarrow = pytest.importorskip("pyarrow")
-    parquet = pytest.importorskip("pyarrow.parquet")
-    write_classes(folder, 1)
-    parquet.write_table(pyarrow.table(columns), folder / "list.parquet", compression="zstd")
-    return folder / "list.parquet"
-
-
-JPEG = b"\xff\xd8\xff\xe0\x00\x10JFIF/" * 2000
-
-
-@pytest.mark.parametrize(
-    ("heading", "cells"),
-    [
-        ("image", [{"bytes": JPEG, "path": "0.jpg"}, {"bytes": JPEG, "path": "1.jpg"}]),  # of Hugging Face
-        ("image", [JPEG, JPEG]),
-        ("jpg", [JPEG, JPEG]),
-        ("images", [[JPEG], [JPEG, JPEG]]),
-        ("img", [[[0, 1], [2, 3]], [[4, 5], [6, 7]]]),
-    ],
-)
-def test_images_in_parquet_are_refused_with_what_to_do(tmp_path: Path, heading: str, cells: list[object]) -> None:
-    path = in_parquet(tmp_path, **{heading: cells, "label": [0, 1], "id": [5, 6]})
-    with pytest.raises(
-        CompoundNetError,
-        match=f"the column '{heading}' holds images themselves, as bytes or numbers, not their paths; write each",
-    ) as raised:
-        open_dataset(path)
-    assert len(str(raised.value)) < 500
-
-
-def test_bytes_beside_paths_in_parquet_are_not_read(tmp_path: Path) -> None:
-    path = in_parquet(tmp_path, path=["cat/0.jpg", "dog/0.jpg"], image=[JPEG, JPEG], klasse=["cat", "dog"])
-    assert open_dataset(path, test_fraction=0).classes == ("cat", "dog")
-
-
-@pytest.mark.parametrize("bomb", ["rows", "cell"])
-def test_a_small_parquet_file_that_unpacks_to_much_is_refused(tmp_path: Path, bomb: str) -> None:
-    """One row millions of times, and one cell of 100 MB: some kilobytes each."""
-    pyarrow = pytest.importorskip("pyarrow")
-    rows = 5_000_000 if bomb == "rows" else 1
-    path = pyarrow.repeat("a.jpg" if bomb == "rows" else "a" * 100_000_000, rows)
-    file = in_parquet(tmp_path, path=path, label=pyarrow.repeat("cat", rows))
-    assert file.stat().st_size < 2**20
-    with pytest.raises(CompoundNetError, match=r"unpacks to .* MB, and the limit is 67.1 MB for a file of its size"):
-        open_dataset(file)
-
-
-def test_a_parquet_file_without_columns_is_empty(tmp_path: Path) -> None:
-    with pytest.raises(CompoundNetError, match="is empty; expected the columns path, label"):
-        open_dataset(in_parquet(tmp_path))
 
 
 @pytest.mark.parametrize("separator", ["/", "\\"])
