@@ -134,6 +134,7 @@ def test_a_budget_below_the_baseline_is_met_by_the_rule_of_small_networks() -> N
     assert arch.plan(B0, max_macs=390e6).rule == "compound"
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.floats(1e6, 3.8e8))
 def test_the_rule_of_small_networks_finds_the_largest(limit: float) -> None:

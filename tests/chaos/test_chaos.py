@@ -1,4 +1,4 @@
-"""Ten faults at random moments of quick commands; `make chaos` takes 200, of all commands."""
+"""Four faults at random moments of quick commands, ten in the slow tests; `make chaos` takes 200, of all commands."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from chaos import SCENARIOS, Chaos, Scenario, possible_faults
 QUICK = [scenario for scenario in SCENARIOS if scenario.name in ("convert", "convert to", "shard", "data check")]
 
 
-def test_ten_faults_lose_nothing(tmp_path_factory: pytest.TempPathFactory) -> None:
+@pytest.mark.parametrize("count", [4, pytest.param(10, marks=pytest.mark.slow)])
+def test_faults_lose_nothing(count: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The first four, one in each command, are the same in both."""
     chaos = Chaos(tmp_path_factory.mktemp("chaos"), seed=0)
     faults = cycle(possible_faults())
-    kills = [chaos.kill(scenario, next(faults)) for scenario in islice(cycle(QUICK), 10)]
+    kills = [chaos.kill(scenario, next(faults)) for scenario in islice(cycle(QUICK), count)]
     assert [kill for kill in kills if kill.lost] == []
     assert any(kill.code != 0 for kill in kills)
 

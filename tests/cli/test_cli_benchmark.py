@@ -72,6 +72,7 @@ def test_bad_input_is_one_clear_line(arguments: list[str], code: int, message: s
     assert done.stdout == ""
 
 
+@pytest.mark.slow
 def test_a_plan_within_a_time_is_timed(tmp_path: Path) -> None:
     (file,) = small(tmp_path, "tiny")
     cache = str(tmp_path / "cache")

@@ -79,6 +79,7 @@ def test_what_was_left_out_and_assumed_is_in_the_document_too(model: Path, tmp_p
     assert "1 .cr2" in notes[0] and "0 to 4095 is assumed" in notes[1]
 
 
+@pytest.mark.slow
 def test_a_query_is_read_with_the_range_of_the_file(model: Path, photos: Path, tmp_path: Path) -> None:
     """Not with one of its own: the images of `light` fill the range, a query from `dark` alone does not."""
     images = write_deep(tmp_path / "deep", count=2)

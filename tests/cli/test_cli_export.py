@@ -41,6 +41,7 @@ def test_predict_takes_what_export_wrote(model: Path, photos: Path, tmp_path: Pa
         assert [one["label"] for one in found["predictions"]] == [one["label"] for one in expected["predictions"]]
 
 
+@pytest.mark.slow
 def test_json_is_the_report(model: Path, tmp_path: Path) -> None:
     file = tmp_path / "small.pt2"
     done = run("export", model, "--format", "torch", "--dynamic-batch", "--json", "-o", file)

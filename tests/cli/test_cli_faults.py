@@ -219,7 +219,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("data", "check", "classes"),
         ("data", "check", "classes", "-o", "report.html"),
         ("evaluate", "model", "classes"),
-        ("train", "classes", "--network", "efficientnet-b0", "-o", "trained"),
+        pytest.param(("train", "classes", "--network", "efficientnet-b0", "-o", "trained"), marks=pytest.mark.slow),
         ("describe", HOSTILE),
         ("predict", HOSTILE, HOSTILE),
         ("predict", "model", HOSTILE),
@@ -264,7 +264,7 @@ def test_an_image_that_is_no_file_is_named_at_once(kind: str, hostile: Path, tmp
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("export", "model", "-o", "out/m.pt2", "--format", "torch"),
+        pytest.param(("export", "model", "-o", "out/m.pt2", "--format", "torch"), marks=pytest.mark.slow),
         ("export", "model", "-o", "out/m.onnx"),
         ("models", "convert", "model", "--to", "timm", "-o", "out/w.pth"),
         ("models", "convert", "model", "--to", "timm", "-o", "out/w.safetensors"),

@@ -59,7 +59,11 @@ USED = "3.jpg: is truncated; used as far as it can be decoded\n"
     ("command", "counted"),
     [
         (lambda model, data, out: ("predict", model, data), "1 of 20 images are truncated or damaged"),
-        (lambda model, data, out: ("explain", model, data, "--top", "1", "-o", out), "1 of 20 images are truncated"),
+        pytest.param(
+            lambda model, data, out: ("explain", model, data, "--top", "1", "-o", out),
+            "1 of 20 images are truncated",
+            marks=pytest.mark.slow,
+        ),
         (lambda model, data, out: ("evaluate", model, data, "--split", "all"), ""),
     ],
     ids=["predict", "explain", "evaluate"],
@@ -162,6 +166,7 @@ def test_one_range_of_12_bit_images_is_found_said_and_kept(deep: Path, tmp_path:
     assert [said in note for note in json.loads(checked.stdout)["notes"]] == [False, True]
 
 
+@pytest.mark.slow
 def test_a_model_without_a_range_says_what_it_assumes(model: Path, deep: Path, tmp_path: Path) -> None:
     said = "20 of 20 images examined have more than 8 bits a value and do not state their range: 0 to 4095 is assumed"
     found = run("predict", model, deep, "--json")

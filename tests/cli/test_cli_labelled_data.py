@@ -102,6 +102,7 @@ def test_tune_takes_what_its_messages_name(listed: Path, one_class: models.Model
     assert "1 of 41 images that the list names do not exist" in done.stderr
 
 
+@pytest.mark.slow
 def test_export_takes_what_its_messages_name(listed: Path, one_class: models.ModelFolder, tmp_path: Path) -> None:
     with_a_missing_row(listed)
     int8 = ("--precision", "int8", "--calibrate", listed.parent, "--max-drop", "90%", "--data", listed)
@@ -115,6 +116,7 @@ def test_export_takes_what_its_messages_name(listed: Path, one_class: models.Mod
     assert alone.returncode == 2 and "give it with --data" in alone.stderr
 
 
+@pytest.mark.slow
 def test_truncated_images_are_taken_if_the_user_says_so(
     listed: Path, one_class: models.ModelFolder, tmp_path: Path
 ) -> None:

@@ -96,7 +96,7 @@ def test_auto_compares_on_images_of_all_shards_but_damaged_ones(model: Path, tmp
     assert files(out) == [f"{given / '1.tar'}/a.png"]
 
 
-@pytest.mark.parametrize("kind", ["folders", "tar files"])
+@pytest.mark.parametrize("kind", [pytest.param("folders", marks=pytest.mark.slow), "tar files"])
 def test_shards_of_12_bit_images_have_one_range_that_is_said(kind: str, model: Path, tmp_path: Path) -> None:
     """The same one, and so the same classes, as without shards, in each of several processes."""
     images, given = write_deep(tmp_path / "deep"), tmp_path / "deep"

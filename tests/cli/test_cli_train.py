@@ -56,6 +56,7 @@ def test_evaluate_prints_a_row_a_class(trained: Path) -> None:
     assert "(train, 32 images): top-1" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_test_pictures_do_not_depend_on_the_seed_of_training(trained: Path) -> None:
     arguments = ["train", "data", "--network", "./small.toml", *settings(*SETTINGS, "seed=5"), "-o", "seed5", "--json"]
     document = json.loads(run(*arguments, cwd=trained).stdout)

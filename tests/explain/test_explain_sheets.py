@@ -140,6 +140,7 @@ def test_a_sheet_of_nothing_is_told() -> None:
 # A folder of maps.
 
 
+@pytest.mark.slow
 def test_a_folder_holds_an_overlay_per_image_sheets_and_the_numbers(explainer: Explainer, tmp_path: Path) -> None:
     for index in range(ROWS + 1):
         noise(seed=index).save(tmp_path / f"{index}.png")

@@ -181,7 +181,7 @@ def test_where_no_layers_are_enough_it_is_said(
         assert answer is not None and answer.layers_sought and f"lost in int8 ({said})" in answer.text()
 
 
-@pytest.mark.parametrize("max_drop", [None, 0.1])
+@pytest.mark.parametrize("max_drop", [None, pytest.param(0.1, marks=pytest.mark.slow)])
 def test_where_layers_in_float32_cost_too_much_the_file_without_them_is_taken(
     model: ModelFolder, dataset: Dataset, finalist: Finalist, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     max_drop: float | None,

@@ -36,6 +36,7 @@ def changing(change: Callable[[], object], said: list[str]) -> Callable[[str], N
     return notify
 
 
+@pytest.mark.slow
 def test_an_image_that_changes_while_it_runs(folder: Path, tmp_path: Path) -> None:
     one, models, said = folder / "train" / "dark" / "000.png", write_models(tmp_path), list[str]()
     result = fit(folder, tmp_path / "best", models=models, notify=changing(lambda: os.utime(one, (1, 1)), said))
@@ -46,7 +47,7 @@ def test_an_image_that_changes_while_it_runs(folder: Path, tmp_path: Path) -> No
     assert any("holds results of other images" in line for line in said) and text not in again.notes
 
 
-@pytest.mark.parametrize("name", ["train/dark/000.png", "test/dark/000.png"])
+@pytest.mark.parametrize("name", [pytest.param("train/dark/000.png", marks=pytest.mark.slow), "test/dark/000.png"])
 def test_an_image_that_vanishes_while_it_runs(folder: Path, tmp_path: Path, name: str) -> None:
     said, models = list[str](), write_models(tmp_path)
     result = fit(folder, tmp_path / "best", models=models, notify=changing((folder / name).unlink, said))
@@ -57,6 +58,7 @@ def test_an_image_that_vanishes_while_it_runs(folder: Path, tmp_path: Path, name
     assert f"1 {kind} image cannot be read and is left out: dark/000.png" in result.notes
 
 
+@pytest.mark.slow
 def test_too_many_test_images_that_vanish(folder: Path, tmp_path: Path) -> None:
     """The answer stands, without its accuracy, until the same command is run again."""
     said, models, gone = list[str](), write_models(tmp_path), sorted((folder / "test").glob("*/*.png"))[:11]

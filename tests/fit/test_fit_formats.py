@@ -33,8 +33,8 @@ def found(tmp_path_factory: pytest.TempPathFactory, models: list[str]) -> tuple[
 @pytest.mark.parametrize(
     "form",
     [
-        "onnx",
-        "openvino",
+        pytest.param("onnx", marks=pytest.mark.slow),
+        pytest.param("openvino", marks=pytest.mark.slow),
         "torch",
         pytest.param("litert", marks=pytest.mark.skipif(NO_LITERT, reason="litert-torch is not installed")),
     ],
@@ -54,7 +54,7 @@ def test_the_answer_is_a_file_of_the_format(found: tuple[Path, Fit]) -> None:
     assert result.ratios[" float32"] > 0
 
 
-@pytest.mark.parametrize(("form", "latency"), [("torch", 6.0), ("onnx", 2.0)])
+@pytest.mark.parametrize(("form", "latency"), [("torch", 6.0), pytest.param("onnx", 2.0, marks=pytest.mark.slow)])
 def test_latencies_are_those_of_the_format(
     models: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, latency: float
 ) -> None:
@@ -65,6 +65,7 @@ def test_latencies_are_those_of_the_format(
     assert {one.latency for one in result.screened} == {latency}
 
 
+@pytest.mark.slow
 def test_another_format_is_timed_anew(found: tuple[Path, Fit], models: list[str]) -> None:
     output, before = found
     said: list[str] = []

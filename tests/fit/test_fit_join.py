@@ -98,6 +98,7 @@ def test_what_was_finished_counts_when_the_time_is_up(
     assert said[-2:] == ["the time was up after step 1", "the time of late is up"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_machine_that_joins(tmp_path: Path, server: str) -> None:
     for name, split in images().splits.items():
         for index, label in enumerate(split.labels):

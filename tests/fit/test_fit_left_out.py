@@ -18,7 +18,7 @@ from PIL import Image
 
 from compoundnet.data import Dataset, Split, open_dataset
 from compoundnet.data.sources import Arrays
-from compoundnet.fit import Fit, Limits, Screened, entry, finish, fit, trainings
+from compoundnet.fit import Fit, Limits, Screened, averaging, entry, finish, fit, trainings
 from compoundnet.fit.candidates import measured
 from compoundnet.fit.finish import Finish
 from compoundnet.fit.starts import StartingModels
@@ -31,6 +31,7 @@ def race_of_few_images(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for module in (entry, finish):
         monkeypatch.setattr(module, "LEAST_HELD_OUT", 10)
     monkeypatch.setattr(trainings, "LEAST_STEPS", 1)
+    monkeypatch.setattr(averaging, "MOST", 1)
     yield
 
 

@@ -60,8 +60,15 @@ def test_it_says_what_goes_on_in_a_race(tmp_path: Path, enough: float | None, en
     assert said in (tmp_path / "report.html").read_text()
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize(
+    ("width", "dark"),
+    [
+        (390, False),
+        (1280, True),
+        pytest.param(390, True, marks=pytest.mark.slow),
+        pytest.param(1280, False, marks=pytest.mark.slow),
+    ],
+)
 def test_it_fits_loads_and_is_legible(report: str, width: int, dark: bool) -> None:
     with browser.page(width, 844, dark=dark) as watched:
         watched.page.goto(report)

@@ -14,7 +14,20 @@ from grey_images import images, write_models
 from compoundnet.base import CompoundNetError
 from compoundnet.cli.fit import _is_begun
 from compoundnet.data import Dataset
-from compoundnet.fit import Fit, Limits, deployment, entry, finish, fit, forms, race_run, read_fit, steps, trainings
+from compoundnet.fit import (
+    Fit,
+    Limits,
+    averaging,
+    deployment,
+    entry,
+    finish,
+    fit,
+    forms,
+    race_run,
+    read_fit,
+    steps,
+    trainings,
+)
 from compoundnet.fit.in_time import TimeIsUpError
 from compoundnet.fit.state import work_folder
 from compoundnet.fit.trainings import Trainings
@@ -25,11 +38,12 @@ from compoundnet.train.interruptions import InterruptedRunError
 
 @pytest.fixture(scope="module", autouse=True)
 def race_of_few_images() -> Iterator[None]:
-    """Race although only 18 images are held out, and for ten epochs."""
+    """Race although only 18 images are held out, and for ten epochs; train the winner once."""
     with pytest.MonkeyPatch.context() as patch:
         for module in (entry, finish):
             patch.setattr(module, "LEAST_HELD_OUT", 18)
         patch.setattr(trainings, "LEAST_STEPS", 1)
+        patch.setattr(averaging, "MOST", 1)
         yield
 
 

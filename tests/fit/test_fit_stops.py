@@ -33,7 +33,7 @@ def test_while_the_answer_is_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert after.answer is not None and after.answer.result is not None and text not in after.notes
 
 
-@pytest.mark.parametrize("where", ["question", "trainings"])
+@pytest.mark.parametrize("where", [pytest.param("question", marks=pytest.mark.slow), "trainings"])
 def test_before_the_race(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     """At the question whether to start, in Python; and while models inherit weights."""
     if where == "trainings":
@@ -54,6 +54,7 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
+@pytest.mark.slow
 def test_sigterm_is_as_ctrl_c(photos: Path, tmp_path: Path) -> None:
     """The answer that there is, is finished."""
     models = [part for model in write_models(tmp_path) for part in ("--candidate", model)]

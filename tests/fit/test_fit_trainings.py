@@ -84,6 +84,7 @@ def test_a_winner_goes_on_from_where_it_was(
     assert taught.folder != found.folder and asked[-1].teacher is not None
 
 
+@pytest.mark.slow
 def test_what_was_begun_on_all_images_keeps_its_length(
     made: Trainings, candidate: Candidate, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -96,6 +96,7 @@ def test_timm_loads_it_and_gives_the_same_logits(pets: ModelFolder, repository: 
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_timm_loads_it_by_name_from_the_cache_of_the_hub(repository: Path, tmp_path: Path) -> None:
     pytest.importorskip("timm", reason="timm is not installed (extra: peers)")
     cached = tmp_path / "hub" / "models--me--pets"

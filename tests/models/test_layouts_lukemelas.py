@@ -12,7 +12,7 @@ from compoundnet.base import CompoundNetError
 from compoundnet.models.layouts import layout
 
 LAYOUT = layout("lukemelas")
-MODELS = [0, 2, *(pytest.param(number, marks=pytest.mark.slow) for number in (1, 3, 4, 5, 6, 7))]
+MODELS = [0, *(pytest.param(number, marks=pytest.mark.slow) for number in range(1, 8))]
 
 
 @pytest.mark.parametrize("number", MODELS)

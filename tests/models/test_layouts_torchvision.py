@@ -15,16 +15,14 @@ slow = pytest.mark.slow
 
 MODELS = [
     ("efficientnet-b0", "efficientnet_b0"),
-    ("efficientnet-b5", "efficientnet_b5"),  # the first with the authors' eps and momentum
-    ("efficientnetv2-s", "efficientnet_v2_s"),
     ("mobilenet-v2", "mobilenet_v2"),
     ("mnasnet-b1", "mnasnet1_0"),
     ("resnet-18", "resnet18"),
     ("resnext-50-32x4d", "resnext50_32x4d"),
-    *(pytest.param(f"efficientnet-b{number}", f"efficientnet_b{number}", marks=slow) for number in (1, 2, 3, 4, 6, 7)),
+    # From B5 on with the authors' eps and momentum.
+    *(pytest.param(f"efficientnet-b{number}", f"efficientnet_b{number}", marks=slow) for number in range(1, 8)),
     *(pytest.param(f"resnet-{depth}", f"resnet{depth}", marks=slow) for depth in (34, 50, 101, 152)),
-    pytest.param("efficientnetv2-m", "efficientnet_v2_m", marks=slow),
-    pytest.param("efficientnetv2-l", "efficientnet_v2_l", marks=slow),
+    *(pytest.param(f"efficientnetv2-{name}", f"efficientnet_v2_{name}", marks=slow) for name in "sml"),
     pytest.param("wide-resnet-50-2", "wide_resnet50_2", marks=slow),
     pytest.param("resnext-101-64x4d", "resnext101_64x4d", marks=slow),
 ]

@@ -23,8 +23,10 @@ from compoundnet.models.foreign import read_foreign
 from compoundnet.models.layouts import layout
 from compoundnet.nn import build
 
+slow = pytest.mark.slow
+
 LAYOUT = layout("transformers")
-MODELS = [0, 1, *(pytest.param(number, marks=pytest.mark.slow) for number in range(2, 8))]
+MODELS = [0, *(pytest.param(number, marks=slow) for number in range(1, 8))]
 
 
 def their_model(network: Network, size: int) -> nn.Module:
@@ -62,7 +64,7 @@ def test_other_classes_and_input_channels_come_with_the_weights() -> None:
     assert (converted.num_classes, converted.in_channels) == (7, 1)
 
 
-@pytest.mark.parametrize("prefix", ["", "backbone.", "model.encoder_model."])
+@pytest.mark.parametrize("prefix", ["", pytest.param("backbone.", marks=slow), "model.encoder_model."])
 def test_its_model_without_a_classifier_is_recognised(prefix: str, tmp_path: Path) -> None:
     network = arch.network("efficientnet-b0")
     theirs = cast(Any, their_model(network, 64)).efficientnet.double().eval()
@@ -100,7 +102,7 @@ def their_resnet(name: str) -> Any:
     return ResNetForImageClassification(config)
 
 
-@pytest.mark.parametrize("name", ["resnet-18", "resnet-34", "resnet-50"])
+@pytest.mark.parametrize("name", ["resnet-18", *(pytest.param(f"resnet-{depth}", marks=slow) for depth in (34, 50))])
 def test_its_resnets_agree(name: str) -> None:
     converted = check_parity(their_resnet(name), arch.network(name), LAYOUT, logits="logits")
     assert (converted.num_classes, converted.norm.eps, converted.padding) == (7, 1e-5, "symmetric")

@@ -54,7 +54,7 @@ def test_an_impossible_temperature_names_the_file(tmp_path: Path, content: str) 
         models.read_folder(made.folder)
 
 
-@pytest.mark.parametrize("file", ["m.onnx", "m.pt2"])
+@pytest.mark.parametrize("file", ["m.onnx", pytest.param("m.pt2", marks=pytest.mark.slow)])
 def test_predict_explain_and_exported_files_apply_it_alike(tmp_path: Path, file: str) -> None:
     made = calibrated(tmp_path, 4.0)
     pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
@@ -158,7 +158,7 @@ def test_thresholds_to_write_are_as_many_as_the_classes(tmp_path: Path) -> None:
         several(tmp_path, 0.5, 0.5)
 
 
-@pytest.mark.parametrize("file", ["m.onnx", "m.pt2"])
+@pytest.mark.parametrize("file", ["m.onnx", pytest.param("m.pt2", marks=pytest.mark.slow)])
 def test_predict_explain_and_exported_files_know_labels_and_thresholds(tmp_path: Path, file: str) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
     plain = several(tmp_path)

@@ -69,7 +69,7 @@ def test_every_network_of_the_catalogue_is_told_in_every_layout(name: str, one: 
         ("efficientnet-b0", 1.0, 0.5),
         ("efficientnet-b0", 0.5, 1.0),
         ("efficientnet-b0", 1.3, 1.25),
-        ("efficientnet-b0", 3.0, 0.35),
+        pytest.param("efficientnet-b0", 3.0, 0.35, marks=pytest.mark.slow),
         ("efficientnet-lite0", 1.4, 0.75),
         ("mobilenet-v2", 1.0, 0.5),
         ("mobilenet-v2", 1.0, 1.4),

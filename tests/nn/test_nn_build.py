@@ -56,7 +56,15 @@ def by_layer(net: nn.Module) -> dict[str, int]:
     return sizes
 
 
-@pytest.mark.parametrize("name", [name for members in arch.families().values() for name in members])
+LARGE = ("efficientnetv2-xl", "efficientnet-l2", "efficientnet-b8", "resnext-101-64x4d")
+CATALOGUE = [
+    pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name
+    for members in arch.families().values()
+    for name in members
+]
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
 def test_catalogue_layers_parameters_and_multiply_adds(name: str) -> None:
     network = arch.network(name)
     with torch.device("meta"):
@@ -65,6 +73,7 @@ def test_catalogue_layers_parameters_and_multiply_adds(name: str) -> None:
     assert macs(network) == arch.cost(network).macs
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(networks)
 def test_random_networks_layers_parameters_and_multiply_adds(network: arch.Network) -> None:
@@ -262,6 +271,7 @@ def test_initial_weights_are_the_authors() -> None:
     assert part(net, "classifier").bias.abs().max() == 0
 
 
+@pytest.mark.slow
 def test_deepcopy_export_and_compile() -> None:
     net = randomise(cn.build(SMALL)).eval()
     image = torch.randn(1, 3, 64, 64)

@@ -7,6 +7,8 @@ from torch.distributed._tools.mem_tracker import MemTracker
 import compoundnet as cn
 from compoundnet import arch
 
+slow = pytest.mark.slow
+
 
 def peak(tracker: MemTracker) -> int:
     return max(device["Total"] for device in tracker.get_tracker_snapshot("peak").values())
@@ -14,7 +16,14 @@ def peak(tracker: MemTracker) -> int:
 
 @pytest.mark.parametrize("batch", [1, 8])
 @pytest.mark.parametrize(
-    "name", ["efficientnet-b0", "efficientnet-b3", "resnet-18", "mobilenet-v2", "mobilenet-v4-conv-small"]
+    "name",
+    [
+        "efficientnet-b0",
+        pytest.param("efficientnet-b3", marks=slow),
+        "resnet-18",
+        "mobilenet-v2",
+        "mobilenet-v4-conv-small",
+    ],
 )
 def test_inference(name: str, batch: int) -> None:
     network = arch.network(name)
@@ -30,10 +39,11 @@ def test_inference(name: str, batch: int) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "efficientnet-b0", pytest.param("efficientnet-b3", marks=pytest.mark.slow), "resnet-18", "efficientnet-lite0",
+        "resnet-18",
         "mobilenet-v4-conv-small",
+        *(pytest.param(f"efficientnet-{name}", marks=slow) for name in ("b0", "b3", "lite0")),
     ],
-)  # fmt: skip
+)
 def test_training_step(name: str) -> None:
     network = arch.network(name)
     net = cn.build(network)

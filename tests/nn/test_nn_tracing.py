@@ -49,7 +49,7 @@ def test_a_graph_recorded_without_gradients_trains() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.trace:FutureWarning")
-@pytest.mark.parametrize("gradients", [True, False])
+@pytest.mark.parametrize("gradients", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_trace_is_checked_and_runs_at_any_size(net: cn.nn.ConvNet, gradients: bool) -> None:
     with torch.set_grad_enabled(gradients):
         traced = torch.jit.trace(net, torch.randn(2, 3, 75, 96))
@@ -57,6 +57,7 @@ def test_a_trace_is_checked_and_runs_at_any_size(net: cn.nn.ConvNet, gradients: 
             torch.testing.assert_close(traced(image), net(image), rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_an_exported_graph_has_dynamic_batch_height_and_width(net: cn.nn.ConvNet) -> None:
     # torch.export keeps sizes of 1 apart, so the least side is the one whose last map is 2 px wide.
     dynamic = {0: Dim("batch"), 2: Dim("height", min=33), 3: Dim("width", min=33)}

@@ -19,7 +19,10 @@ def figure(name: str) -> paper.Figure:
     return made
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if name in ("figure5", "figure6") else name for name in FIGURES],
+)
 def test_figures_are_equal_byte_for_byte_and_open(name: str) -> None:
     first, second = figure(name), figure(name)
     assert (first.svg, first.png) == (second.svg, second.png)
@@ -31,7 +34,9 @@ def test_figures_are_equal_byte_for_byte_and_open(name: str) -> None:
     assert b"<dc:date>" not in first.svg
 
 
-@pytest.mark.parametrize(("name", "field"), [("figure1", "params"), ("figure5", "macs")])
+@pytest.mark.parametrize(
+    ("name", "field"), [pytest.param("figure1", "params", marks=pytest.mark.slow), ("figure5", "macs")]
+)
 def test_accuracy_plots_show_table2_as_measured(name: str, field: str) -> None:
     points = {point["model"]: point for point in figure(name).points}
     assert len(points) == 24

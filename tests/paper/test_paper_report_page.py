@@ -13,7 +13,12 @@ from compoundnet import paper
 from compoundnet.paper import latency_table, registry
 from compoundnet.train.results import Result
 
-SIZES = [(390, 844), (1280, 800)]
+SIZES = [
+    (390, 844, True),
+    (1280, 800, False),
+    pytest.param(390, 844, False, marks=pytest.mark.slow),
+    pytest.param(1280, 800, True, marks=pytest.mark.slow),
+]
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +37,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     yield file.as_uri()
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize(("width", "height"), SIZES)
+@pytest.mark.parametrize(("width", "height", "dark"), SIZES)
 def test_it_fits_loads_and_complains_of_nothing(report: str, width: int, height: int, dark: bool) -> None:
     with browser.page(width, height, dark=dark) as watched:
         watched.page.goto(report)

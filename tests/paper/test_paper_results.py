@@ -34,6 +34,7 @@ def test_results_are_read_oldest_first_and_other_files_are_left_alone(tmp_path: 
     assert found.find("resnet-50", "food-101") is None
 
 
+@pytest.mark.slow
 def test_model_folders_and_studies_in_the_folder_are_read_too(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     write(tmp_path / "model", "result.json", GOOD)

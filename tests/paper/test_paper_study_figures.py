@@ -63,7 +63,9 @@ def test_without_a_study_the_claim_needs_data_and_says_which_command_makes_it(na
     assert made.claim
 
 
-@pytest.mark.parametrize("name", STUDIED)
+@pytest.mark.parametrize(
+    "name", ["figure8", *(pytest.param(name, marks=pytest.mark.slow) for name in ("figure3", "figure4"))]
+)
 def test_a_study_is_drawn_and_judges_the_claim(name: str, tmp_path: Path) -> None:
     search = figure_study(tmp_path / "mine", STUDIED[name])
     made = figure(name, paper.read_results(tmp_path))
@@ -83,6 +85,7 @@ def test_a_study_that_contradicts_the_claim_says_so(tmp_path: Path) -> None:
     assert "balanced is worse" in made.reason
 
 
+@pytest.mark.slow
 def test_a_study_of_too_few_networks_is_not_told_to_take_more_seeds() -> None:
     """The documented study: all networks of Figure 4 have three seeds, and the balanced line has one network."""
     documented = Path(__file__).resolve().parents[2] / "docs" / "studies" / "method-cifar10"
@@ -103,6 +106,7 @@ def test_an_unfinished_study_is_named(tmp_path: Path) -> None:
     assert f"{tmp_path / 'mine'} is not finished" in made.reason
 
 
+@pytest.mark.slow
 def test_figure7_of_kept_models_has_a_column_each_and_no_verdict(tmp_path: Path) -> None:
     figure_study(tmp_path, 8, models=True)  # the folder itself is the study
     made = figure("figure7", paper.read_results(tmp_path))

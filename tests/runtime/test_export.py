@@ -320,8 +320,17 @@ def test_one_over_the_limit_is_deleted_and_told(
     assert (tmp_path / "net.onnx").read_text() == "older"
 
 
-@pytest.mark.parametrize("precision", ["float32", "float16"])
-@pytest.mark.parametrize("changed", ["layer", "weight", "hook"])
+@pytest.mark.parametrize(
+    ("changed", "precision"),
+    [
+        ("layer", "float16"),
+        ("weight", "float32"),
+        ("hook", "float32"),
+        pytest.param("layer", "float32", marks=pytest.mark.slow),
+        pytest.param("weight", "float16", marks=pytest.mark.slow),
+        pytest.param("hook", "float16", marks=pytest.mark.slow),
+    ],
+)
 def test_a_changed_network_is_refused_as_pt2_which_would_be_read_as_the_plain_one(
     changed: str, precision: str, tmp_path: Path
 ) -> None:
@@ -340,7 +349,7 @@ def test_a_changed_network_is_refused_as_pt2_which_would_be_read_as_the_plain_on
     runtime.export(net, tmp_path / "a.onnx", precision=precision)
 
 
-@pytest.mark.parametrize("precision", ["float32", "float16"])
+@pytest.mark.parametrize("precision", [pytest.param("float32", marks=pytest.mark.slow), "float16"])
 def test_a_network_with_its_channels_last_is_no_changed_one(precision: str, tmp_path: Path) -> None:
     net = random_net(small_network()).to(memory_format=torch.channels_last)
     assert runtime.export(net, tmp_path / "a.pt2", precision=precision).bytes > 0

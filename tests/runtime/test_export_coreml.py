@@ -41,6 +41,7 @@ def test_what_core_ml_cannot_hold_is_told(tmp_path: Path) -> None:
         runtime.export(model, tmp_path / "a.mlpackage", precision="int8", calibrate=tmp_path)
 
 
+@pytest.mark.slow
 def test_another_structure_is_an_error_and_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from compoundnet.runtime.exports import coreml
 

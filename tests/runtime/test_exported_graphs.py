@@ -53,6 +53,7 @@ def test_an_xml_file_with_a_loop_is_refused(tmp_path: Path) -> None:
         models.open_exported(tmp_path / "a.xml")
 
 
+@pytest.mark.slow
 def test_a_tflite_file_with_the_body_of_a_loop_is_refused(tmp_path: Path) -> None:
     from ai_edge_litert.tools import flatbuffer_utils
 

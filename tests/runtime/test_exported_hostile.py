@@ -296,7 +296,11 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 @pytest.mark.parametrize(
     ("name", "backend", "code"),
-    [("small.onnx", "onnxruntime", 0), ("small.onnx", "openvino", 5), ("small.pt2", "torch", 5)],
+    [
+        ("small.onnx", "onnxruntime", 0),
+        ("small.onnx", "openvino", 5),
+        pytest.param("small.pt2", "torch", 5, marks=pytest.mark.slow),
+    ],
 )
 def test_a_session_in_a_forked_process_runs_or_says_that_it_cannot(
     exported: Path, name: str, backend: str, code: int

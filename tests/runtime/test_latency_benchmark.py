@@ -192,6 +192,7 @@ def test_a_peer_that_fails_without_a_word_is_left_out(small: str, monkeypatch: p
     assert done.left_out[0] == f"{name} of it (eager): AssertionError"
 
 
+@pytest.mark.slow  # it compiles and exports a network of full size
 def test_a_peer_gives_the_same_logits_in_every_way() -> None:
     pytest.importorskip("efficientnet_pytorch")
     peer = next(peer for peer in peers() if peer.library == "efficientnet_pytorch")

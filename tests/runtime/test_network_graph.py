@@ -73,7 +73,7 @@ def writer_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("name", "how"),
     [
-        ("efficientnet-b0", {"size": 75}),
+        pytest.param("efficientnet-b0", {"size": 75}, marks=pytest.mark.slow),
         ("resnet-18", {"size": 64, "dynamic_batch": True, "half": True, "opset": 13}),
         pytest.param(
             "mobilenet-v4-conv-small",
@@ -195,14 +195,17 @@ def replaced(place: str, module: torch.nn.Module) -> Callable[[ConvNet], ConvNet
     "change",
     [
         derived(Negative),
-        derived(Flat),
+        pytest.param(derived(Flat), marks=pytest.mark.slow),
         doubled,
-        hooked_layer,
+        pytest.param(hooked_layer, marks=pytest.mark.slow),
         replaced("head.act", torch.nn.GELU()),
         replaced("head.act", torch.nn.Identity()),
         replaced("stem.act", Gate()),
         lambda net: net.to(memory_format=torch.channels_last),
-        replaced("head.act", torch.nn.Conv2d(32, 32, 3, padding="same", padding_mode="reflect")),
+        pytest.param(
+            replaced("head.act", torch.nn.Conv2d(32, 32, 3, padding="same", padding_mode="reflect")),
+            marks=pytest.mark.slow,
+        ),
         replaced("classifier", torch.nn.Sequential(torch.nn.Linear(32, 5), torch.nn.ReLU(), torch.nn.Linear(5, 2))),
     ],
     ids=[

@@ -145,7 +145,7 @@ def test_auto_takes_bfloat16_where_it_agrees_and_remembers_the_check(
     assert f"agreement with float32 on {LEAST_IMAGES} images given earlier: " in others.choice.text()
 
 
-@pytest.mark.parametrize("shards", [False, True])
+@pytest.mark.parametrize("shards", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_precisions_are_compared_on_images_with_the_range_that_is_found(
     shards: bool, model: models.ModelFolder, tmp_path: Path, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

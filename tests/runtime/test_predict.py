@@ -95,7 +95,10 @@ def foolbox_photos() -> list[tuple[Path, int]]:
     return [(path, int(path.stem.rpartition("_")[2])) for path in paths]
 
 
-@pytest.mark.parametrize(("index", "expected"), [(0, (18, 19)), (1, (18, 20)), (2, (18, 20))])
+@pytest.mark.parametrize(
+    ("index", "expected"),
+    [(0, (18, 19)), *(pytest.param(index, (18, 20), marks=pytest.mark.slow) for index in (1, 2))],
+)
 def test_lite_on_20_imagenet_photos(index: int, expected: tuple[int, int]) -> None:
     assert hits(lite(index), foolbox_photos()) == expected
 
@@ -316,6 +319,7 @@ def test_predicting_leaves_torchs_threads_alone(model: models.ModelFolder, photo
 # Tables.
 
 
+@pytest.mark.slow
 def test_memory_stays_flat_while_tables_are_written(
     model: models.ModelFolder, photos: list[Path], tmp_path: Path
 ) -> None:

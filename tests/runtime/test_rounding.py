@@ -164,7 +164,7 @@ def test_layers_of_other_kinds_stay_as_they_are(tmp_path: Path) -> None:
     assert [weight.shape for weight in found.values()] == [(5, 4)]
 
 
-@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("dynamic", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_int8_is_closer_to_float32_than_with_nearest_steps(dynamic: bool, tmp_path: Path) -> None:
     net = random_net(small_network()).eval()
     size = 64

@@ -154,7 +154,7 @@ def test_hyperband_gives_networks_up_too(tmp_path: Path, trained: list[Network])
     assert {trial.state for trial in opened.study.trials} == {TrialState.COMPLETE, TrialState.PRUNED}
 
 
-@pytest.mark.parametrize("sampling", ["reinforce", "nsga2"])
+@pytest.mark.parametrize("sampling", ["reinforce", pytest.param("nsga2", marks=pytest.mark.slow)])
 def test_a_search_that_is_continued_ends_as_an_uninterrupted_one(
     tmp_path: Path, trained: list[Network], sampling: str
 ) -> None:

@@ -130,7 +130,7 @@ def test_points_that_round_to_one_network_are_named_in_the_report(tmp_path: Path
         assert all(describe(other) in text for other in point.merged)
 
 
-@pytest.mark.parametrize("trials", [1, 3])
+@pytest.mark.parametrize("trials", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_an_unfinished_search_says_how_far_it_is(tmp_path: Path, trials: int) -> None:
     search = small_search(seeds=2)
     opened = told_study(search, tmp_path / "study", by_cost, trials=trials)

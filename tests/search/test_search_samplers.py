@@ -239,6 +239,7 @@ def benchmark() -> Any:
     return module
 
 
+@pytest.mark.slow
 def test_they_need_a_third_of_the_trials_that_random_search_does() -> None:
     bench = benchmark()
     needed: dict[str, list[int]] = {"reinforce": [], "evolution": []}

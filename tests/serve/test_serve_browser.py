@@ -42,7 +42,7 @@ def sound(watched: Watched) -> None:
     assert watched.broken_pictures() == []
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("width", [WIDTHS[0], pytest.param(WIDTHS[1], marks=pytest.mark.slow)])
 def test_an_image_in_and_the_class_and_its_map_out(server: Page, cat: Path, width: int) -> None:
     with page(width, 900, dark=width == WIDTHS[0]) as watched:
         opened(watched, server)
@@ -68,7 +68,7 @@ def test_an_image_in_and_the_class_and_its_map_out(server: Page, cat: Path, widt
         sound(watched)
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("width", [pytest.param(WIDTHS[0], marks=pytest.mark.slow), WIDTHS[1]])
 def test_sliders_and_numbers_change_the_table(server: Page, width: int) -> None:
     with page(width, 900) as watched:
         opened(watched, server)
@@ -146,7 +146,7 @@ def test_an_image_may_be_dropped_or_pasted_anywhere(server: Page, cat: Path, tmp
         sound(watched)
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("width", [WIDTHS[0], pytest.param(WIDTHS[1], marks=pytest.mark.slow)])
 def test_a_model_of_several_labels_names_all_of_an_image(cat: Path, tmp_path: Path, width: int) -> None:
     """The labels that reach their thresholds come first; the others say what they lack."""
     model = write_small_model(

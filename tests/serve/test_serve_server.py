@@ -114,7 +114,7 @@ def test_ctrl_c_and_sigterm_stop_it_with_exit_code_0_and_no_word(number: signal.
     assert (code, stderr) == (0, "Open it in a browser; Ctrl-C stops it.\n")
 
 
-@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_they_stop_it_while_an_image_is_explained(number: signal.Signals, tmp_path: Path) -> None:
     for place in ("code", "tmp"):
         (tmp_path / place).mkdir()

@@ -151,6 +151,7 @@ def test_a_recipe_that_asks_for_more_is_refused() -> None:
             check_recipe(RECIPE.replace(**{name: value}))
 
 
+@pytest.mark.slow
 def test_trainings_learn_and_a_seed_repeats_them(baseline: Network) -> None:
     random = np.random.default_rng(0)
     labels = np.arange(128) % 10
@@ -204,12 +205,14 @@ def test_the_command_runs_to_the_end_goes_on_and_leaves_what_reproduce_reads(tmp
     assert len(TrainingsFile(tmp_path).rows) == len(done.rows)
 
 
+@pytest.mark.slow
 def test_an_interrupted_study_on_a_cpu_keeps_each_training_that_ended(tmp_path: Path) -> None:
     done = run_study("--smoke", "--stages", "scale", "--budgets", "2", "-o", tmp_path, program=INTERRUPTED)
     assert "KeyboardInterrupt" in done.stderr
     assert [row.seed for row in TrainingsFile(tmp_path).rows] == [0]
 
 
+@pytest.mark.slow
 def test_a_zip_file_is_unpacked_and_trainings_with_another_recipe_are_counted(tmp_path: Path) -> None:
     smoke.write_images(tmp_path / "images")
     packed = shutil.make_archive(str(tmp_path / "cifar10"), "zip", tmp_path / "images")
@@ -266,6 +269,7 @@ def test_make_study_takes_images_or_smoke() -> None:
     assert "give CIFAR10=FOLDER or CIFAR10=FILE.zip, or SMOKE=1" in neither.stderr
 
 
+@pytest.mark.slow
 def test_the_report_follows_from_the_finished_trainings(tmp_path: Path) -> None:
     """The documented tables, again from the file of trainings alone, without images."""
     (tmp_path / "trainings.jsonl").write_bytes((DOCUMENTED / "trainings.jsonl").read_bytes())

@@ -105,7 +105,7 @@ def _trained_labels(task: Task, seen: list[torch.Tensor]) -> torch.Tensor:
     return torch.cat(seen)
 
 
-@pytest.mark.parametrize("balance", ["sampler", "loss"])
+@pytest.mark.parametrize("balance", [pytest.param("sampler", marks=pytest.mark.slow), "loss"])
 def test_a_balanced_run_resumes_to_the_bit(tmp_path: Path, balance: str) -> None:
     settings = [f"balance={balance}", "epochs=2", "batch=7", "save_minutes=0.000001", "keep=99"]
     train(task_with(*settings), tmp_path / "whole")

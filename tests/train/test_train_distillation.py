@@ -134,9 +134,11 @@ def test_the_teacher_sees_the_crop_of_the_student_at_its_own_resolution(taught: 
 @pytest.mark.parametrize(
     "settings",
     [
-        ["distillation.weight=1", "distillation.temperature=1"],
-        ["distillation.view=whole", "distillation.weight=1", "mixup=0.2", "cutmix=1"],
-        ["distillation.features=5", "erase=0.25", "cutmix=1"],
+        pytest.param(["distillation.weight=1", "distillation.temperature=1"], marks=pytest.mark.slow),
+        pytest.param(
+            ["distillation.view=whole", "distillation.weight=1", "mixup=0.2", "cutmix=1"], marks=pytest.mark.slow
+        ),
+        pytest.param(["distillation.features=5", "erase=0.25", "cutmix=1"], marks=pytest.mark.slow),
         ["distillation.features=20", "distillation.view=whole"],
     ],
 )
@@ -149,6 +151,7 @@ def test_a_student_follows_its_teacher(taught: ModelFolder, tmp_path: Path, sett
     assert kept.exists() == ("distillation.view=whole" in settings)
 
 
+@pytest.mark.slow
 def test_labels_alone_do_not_matter_with_all_weight_on_the_teacher(taught: ModelFolder, tmp_path: Path) -> None:
     """Even wrong ones: the student learns from images alone."""
     dataset = small_dataset(240)

@@ -63,7 +63,7 @@ def test_every_image_is_counted_as_the_network_says(tmp_path: Path) -> None:
     assert found.draw_confusion().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize(("file", "form"), [("m.onnx", "onnx"), ("m.pt2", "torch")])
+@pytest.mark.parametrize(("file", "form"), [("m.onnx", "onnx"), pytest.param("m.pt2", "torch", marks=pytest.mark.slow)])
 def test_an_exported_file_is_as_right_as_its_model(tmp_path: Path, file: str, form: str) -> None:
     opened, greys = model(tmp_path / "model"), small_dataset(test=31)
     export(opened, tmp_path / file, format=form)
@@ -76,6 +76,7 @@ def test_an_exported_file_is_as_right_as_its_model(tmp_path: Path, file: str, fo
             evaluate(tmp_path / file, greys, backend="torch")
 
 
+@pytest.mark.slow
 def test_memory_stays_flat_over_many_images(tmp_path: Path) -> None:
     """Of 4,000 images of 96 px: kept, they would take 442 MB."""
     if not Path("/proc/self/statm").exists():

@@ -191,7 +191,7 @@ def long_noise(width: int, height: int, train: int, test: int) -> Dataset:
     return Dataset("noise", {"train": split("train", train, 1), "test": split("test", test, 2)})
 
 
-@pytest.mark.parametrize("shape", [(24, 128), (128, 24)])
+@pytest.mark.parametrize("shape", [pytest.param((24, 128), marks=pytest.mark.slow), (128, 24)])
 def test_a_small_network_learns_from_the_end_of_a_long_image(shape: tuple[int, int], tmp_path: Path) -> None:
     top1 = {}
     for fit in ("auto", "crop"):

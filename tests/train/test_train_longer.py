@@ -37,6 +37,7 @@ def checkpoints(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.with_name(f"{folder.name}.run").glob("checkpoints/*"))
 
 
+@pytest.mark.slow
 def test_a_finished_run_goes_on_and_says_what_the_learning_rate_does(tmp_path: Path) -> None:
     said: list[str] = []
     cosine = ["schedule.kind=cosine", "lr=0.16", "lr_batch=0", *FEW]

@@ -137,8 +137,8 @@ def test_the_recipe_reaches_the_transform() -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        ["mixup=0.2", "cutmix=1", "erase=0.5", "label_smoothing=0.1"],
-        ["loss=bce", "cutmix=1", "repeats=3", "augment.kind=trivialaugment"],
+        pytest.param(["mixup=0.2", "cutmix=1", "erase=0.5", "label_smoothing=0.1"], marks=pytest.mark.slow),
+        pytest.param(["loss=bce", "cutmix=1", "repeats=3", "augment.kind=trivialaugment"], marks=pytest.mark.slow),
         ["balance=loss", "mixup=0.4", "color_jitter=0.1", "train_resolution=40", "augment=none"],
     ],
 )

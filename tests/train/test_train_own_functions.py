@@ -86,7 +86,10 @@ def test_cross_entropy_given_as_a_module_is_the_default_loss(tmp_path: Path) -> 
     assert run(tmp_path / "module", recipe, loss=nn.CrossEntropyLoss()) == run(tmp_path / "usual", recipe)
 
 
-@pytest.mark.parametrize("augment", [noise, v2.Compose([v2.RandomRotation(20), v2.ColorJitter(0.3)])])
+@pytest.mark.parametrize(
+    "augment",
+    [noise, pytest.param(v2.Compose([v2.RandomRotation(20), v2.ColorJitter(0.3)]), marks=pytest.mark.slow)],
+)
 def test_an_augmentation_is_the_same_in_workers_and_after_a_resume(tmp_path: Path, augment: Any) -> None:
     recipe = small_recipe("save_minutes=0.000001", *OWN)
     weights = run(tmp_path / "whole", recipe, augment=augment)

@@ -72,6 +72,7 @@ def test_it_trains_for_as_long_as_was_best(tmp_path: Path) -> None:
     assert last.refit is not None and [epoch.step for epoch in last.refit] == [8, 16, 24]
 
 
+@pytest.mark.slow
 def test_it_goes_on_to_the_bit_wherever_it_is_killed(tmp_path: Path) -> None:
     recipe = small_recipe("refit=true", "patience=0", EVERY_STEP)
     watcher = Counting()

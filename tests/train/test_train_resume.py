@@ -28,6 +28,8 @@ from compoundnet.train.checkpoints import Checkpoints
 from compoundnet.train.interruptions import DivergedError
 from compoundnet.train.overrides import override
 
+slow = pytest.mark.slow
+
 SCRIPT = Path(__file__).parent.parent / "support" / "train_once.py"
 EVERY_STEP = "save_minutes=0.000001"
 
@@ -55,20 +57,29 @@ def same_weights(one: Path, other: Path) -> bool:
     "settings",
     [
         [],
-        ["accumulate=2", "ema_decay=0", "clip_norm=1"],
+        pytest.param(["accumulate=2", "ema_decay=0", "clip_norm=1"], marks=slow),
         ["frozen_epochs=1.5", "optimizer.kind=adamw", "lr=0.01", "lr_batch=0"],
-        ["optimizer.kind=sgd", "norm=frozen", "checkpointing=true", "minival=0", "select=last", "patience=0"],
-        ["precision=bf16", "augment=none"],
-        ["mixup=0.2", "cutmix=1", "erase=0.5", "loss=bce", "repeats=2", "color_jitter=0.4", "accumulate=2"],
-        [
-            "progressive.phases=4",
-            "progressive.resolution=[32,44]",
-            "progressive.dropout=[0,0.4]",
-            "progressive.erase=[0,0.5]",
-            "progressive.cutmix=[0,1]",
-            "augment.kind=randaugment",
-            "progressive.magnitude=[1,9]",
-        ],
+        pytest.param(
+            ["optimizer.kind=sgd", "norm=frozen", "checkpointing=true", "minival=0", "select=last", "patience=0"],
+            marks=slow,
+        ),
+        pytest.param(["precision=bf16", "augment=none"], marks=slow),
+        pytest.param(
+            ["mixup=0.2", "cutmix=1", "erase=0.5", "loss=bce", "repeats=2", "color_jitter=0.4", "accumulate=2"],
+            marks=slow,
+        ),
+        pytest.param(
+            [
+                "progressive.phases=4",
+                "progressive.resolution=[32,44]",
+                "progressive.dropout=[0,0.4]",
+                "progressive.erase=[0,0.5]",
+                "progressive.cutmix=[0,1]",
+                "augment.kind=randaugment",
+                "progressive.magnitude=[1,9]",
+            ],
+            marks=slow,
+        ),
     ],
 )
 def test_killed_at_several_steps_it_ends_the_same(tmp_path: Path, settings: list[str]) -> None:
@@ -81,7 +92,7 @@ def test_killed_at_several_steps_it_ends_the_same(tmp_path: Path, settings: list
     assert (tmp_path / "whole" / "log.csv").read_text().count("\n") == 4
 
 
-@pytest.mark.parametrize("view", ["same", "whole"])
+@pytest.mark.parametrize("view", ["same", pytest.param("whole", marks=slow)])
 def test_a_student_that_is_killed_ends_the_same(tmp_path: Path, view: str) -> None:
     teacher = write_small_model(tmp_path / "teacher", labels=CLASSES)
     settings = [f"distillation.view={view}", "distillation.features=1", "mixup=0.4", "resolution=40"]
@@ -144,6 +155,7 @@ def test_early_stopping_goes_on_counting(tmp_path: Path) -> None:
     assert same_weights(tmp_path / "whole", tmp_path / "cut")
 
 
+@pytest.mark.slow
 def test_a_run_with_frozen_stages_ends_the_same(tmp_path: Path) -> None:
     train(plan_task(small_recipe("epochs=1"), small_dataset(), network=small_network()), tmp_path / "base")
     recipe = small_recipe(EVERY_STEP, "epochs=2", "frozen_epochs=0.5", "frozen_stages=1", "checkpointing=true")
@@ -233,6 +245,7 @@ def test_a_run_that_diverged_goes_on_as_its_message_says(tmp_path: Path) -> None
     assert all(tensor.isfinite().all() for tensor in load(tmp_path / "model").state_dict().values())
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
     """A limit on the size of files stands for a full disk: writing fails half-way, as there."""
     run(tmp_path / "whole", small_recipe())
@@ -266,6 +279,7 @@ def wait_for_step(process: subprocess.Popen[str], step: int) -> None:
             return
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_leaves_cleanly(tmp_path: Path) -> None:
     process = start(tmp_path / "cut", pause=0.1)
     wait_for_step(process, 2)

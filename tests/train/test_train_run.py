@@ -161,6 +161,7 @@ def test_a_model_that_cannot_be_written_is_kept_and_written_later(
     assert open_model(tmp_path / "model").network.name == "small"
 
 
+@pytest.mark.slow
 def test_a_disk_too_full_for_tensorboard_stops_nothing(tmp_path: Path) -> None:
     """A limit on the size of files stands for a full disk. What the thread of TensorBoard's writer fails at is said."""
     script = (
@@ -192,7 +193,13 @@ def test_a_batch_larger_than_the_data_shrinks_and_says_so(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "settings", [["batch=7"], ["batch=9", "accumulate=3"], ["batch=1"], ["batch=2", "accumulate=2"]]
+    "settings",
+    [
+        ["batch=7"],
+        ["batch=9", "accumulate=3"],
+        pytest.param(["batch=1"], marks=pytest.mark.slow),
+        pytest.param(["batch=2", "accumulate=2"], marks=pytest.mark.slow),
+    ],
 )
 def test_an_epoch_takes_every_image_in_steps_of_equal_size(tmp_path: Path, settings: list[str]) -> None:
     """26 of 90 images were left out of every epoch."""

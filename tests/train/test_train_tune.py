@@ -57,6 +57,7 @@ def of_12_bits(tmp_path_factory: pytest.TempPathFactory) -> tuple[models.ModelFo
     return models.read_folder(model.folder), write_deep(folder / "images", ("class 0", "class 1"), 50)
 
 
+@pytest.mark.slow
 def test_images_of_12_bits_are_read_with_the_range_of_the_model(
     of_12_bits: tuple[models.ModelFolder, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,6 +80,7 @@ def test_evaluated_images_are_read_with_the_range_of_the_model(
     assert train.evaluate(model, other, threads=1).split.reading.range == (0, 8190)
 
 
+@pytest.mark.slow
 def test_class_folders_of_a_model_of_several_labels_are_images_of_one_label(photos: Path, tmp_path: Path) -> None:
     how = models.Postprocess(function="sigmoid")
     model = write_small_model(tmp_path / "several", postprocess=how)

@@ -81,7 +81,7 @@ def test_held_out_and_test_images_are_left_out_and_named_once(folder: Path, tmp_
     assert all(epoch.held_top1 is not None for epoch in outcome.history)
 
 
-@pytest.mark.parametrize("most", [0, 1])
+@pytest.mark.parametrize("most", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_too_many_unreadable_test_images_cost_the_result_alone(folder: Path, tmp_path: Path, most: int) -> None:
     recipe = small_recipe("epochs=1", "minival=0", "select=last", "patience=0", f"max_bad={most}")
     task = plan_task(recipe, open_dataset(folder), network=small_network())

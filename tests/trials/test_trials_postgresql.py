@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import pytest
 from optuna.trial import TrialState
 from postgresql import PASSWORD, USER
 from small_search import small_search
@@ -20,6 +21,8 @@ from compoundnet.data import open_dataset
 from compoundnet.trials import OpenedStudy, create_study
 from compoundnet.trials.outcomes import data_identity
 from compoundnet.trials.settings import position
+
+pytestmark = pytest.mark.slow  # three workers train
 
 Worker = subprocess.Popen[str]
 

@@ -90,7 +90,17 @@ def test_one_worker_finishes_all_trials_in_order(opened: OpenedStudy[Squares], t
     assert states(opened) == {"COMPLETE": COUNT}
 
 
-@pytest.mark.parametrize("death", ["taken", "marked", "judging", "judged"])
+# In the fast suite both places, and the moments that the next test does not have.
+@pytest.mark.parametrize(
+    ("place", "death"),
+    [
+        ("sqlite", "marked"),
+        ("postgresql", "judged"),
+        *(pytest.param("sqlite", death, marks=pytest.mark.slow) for death in ("taken", "judging", "judged")),
+        *(pytest.param("postgresql", death, marks=pytest.mark.slow) for death in ("taken", "marked", "judging")),
+    ],
+    indirect=["place"],
+)
 def test_a_worker_killed_at_any_moment_loses_no_trial_and_none_counts_twice(
     place: str, tmp_path: Path, death: str
 ) -> None:

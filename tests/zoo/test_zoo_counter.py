@@ -8,8 +8,12 @@ from torch import nn
 from compoundnet import zoo
 from compoundnet.zoo.counter import CountedCost, count
 
+SLOW = ("densenet-264", "polynet", "nasnet-a", "amoebanet-a", "amoebanet-c")
 
-@pytest.mark.parametrize("name", zoo.entries())
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in zoo.entries()]
+)
 def test_the_recorded_cost_is_what_torch_counts(name: str) -> None:
     network = zoo.network(name)
     assert count(network.build, network.resolution) == CountedCost(network.params, network.macs, network.classifier)

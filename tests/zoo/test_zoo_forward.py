@@ -24,6 +24,8 @@ SIDES = {
     "amoebanet-c": 64,
 }
 
+SLOW = ("resnext-101", "senet-154")
+
 
 def forward(name: str, side: int) -> None:
     torch.manual_seed(0)
@@ -39,7 +41,9 @@ def test_every_network_is_tried() -> None:
     assert {*SIDES, "amoebanet-b"} == set(zoo.entries())
 
 
-@pytest.mark.parametrize("name", SIDES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in SIDES]
+)
 def test_logits_of_one_image(name: str) -> None:
     forward(name, SIDES[name])
 
@@ -49,7 +53,10 @@ def test_logits_of_one_image_from_gpipes_network() -> None:
     forward("amoebanet-b", 480)
 
 
-@pytest.mark.parametrize("name", ["densenet-264", "xception", "polynet", "amoebanet-a"])
+@pytest.mark.parametrize(
+    "name",
+    ["densenet-264", "xception", *(pytest.param(name, marks=pytest.mark.slow) for name in ("polynet", "amoebanet-a"))],
+)
 def test_classes_other_than_imagenets(name: str) -> None:
     with torch.device("meta"):
         model = zoo.network(name).build(num_classes=7).eval()
