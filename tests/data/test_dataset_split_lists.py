@@ -71,6 +71,13 @@ def test_the_training_images_decide_that_there_are_several_labels(tmp_path: Path
     assert np.array_equal(data.splits["test"].labels, [[False, True, False], [True, False, False]])
 
 
+def test_a_column_may_repeat_the_split(tmp_path: Path) -> None:
+    for folder, said in (("train", "train"), ("val", "validation")):
+        rows = [f"{name}.jpg,{name},{said}" for name in ("cat", "dog")]
+        written(tmp_path, folder, ["file_name,label,split", *rows], "metadata.csv")
+    assert {name: len(split) for name, split in open_dataset(tmp_path).splits.items()} == {"train": 2, "val": 2}
+
+
 def test_training_images_alone_and_a_folder_without_a_list(tmp_path: Path) -> None:
     written(tmp_path, "train", ["file,label", *(f"{i}.jpg,{'ab'[i % 2]}" for i in range(10))], "labels.csv")
     write_image(tmp_path / "test" / "0.jpg")
@@ -92,7 +99,7 @@ def test_what_the_lists_of_splits_cannot_say(tmp_path: Path) -> None:
         "train",
         ["path,label,split", "0.jpg,cat,train", "1.jpg,dog,train", "2.jpg,cat,test"],
     )
-    with pytest.raises(CompoundNetError, match=r"train/_classes\.csv: tells of splits itself \(train, test\)"):
+    with pytest.raises(CompoundNetError, match=r"train/_classes\.csv: has images of other splits.*\(train, test\)"):
         open_dataset(tmp_path / "split")
     (roboflow(tmp_path / "gone") / "test" / "5.jpg").unlink()
     with pytest.raises(CompoundNetError, match=r"test/_classes\.csv: row 2: there is no file 5\.jpg"):
@@ -100,6 +107,13 @@ def test_what_the_lists_of_splits_cannot_say(tmp_path: Path) -> None:
     data = open_dataset(tmp_path / "gone", allow_missing=True)
     assert len(data.splits["test"]) == 1
     assert "In test/_classes.csv: 1 of 2 images that the list names do not exist" in data.text()
+
+
+def test_a_link_to_a_folder_above_ends(tmp_path: Path) -> None:
+    write_image(tmp_path / "photos" / "0.jpg")
+    (tmp_path / "photos" / "again").symlink_to(tmp_path)
+    with pytest.raises(CompoundNetError, match="class"):
+        open_dataset(tmp_path)
 
 
 def test_class_folders_go_before_a_list(tmp_path: Path) -> None:

@@ -57,20 +57,17 @@ def open_split_lists(
         labels: As in `open_dataset`; by default the training images' list decides for all.
 
     Raises:
-        CompoundNetError: as `read_list`; a list tells of splits itself; or a list has a class that the training images
+        CompoundNetError: as `read_list`; a list has images of other splits; or it has a class that the training images
             do not have.
     """
-    train = _read(lists["train"], allow_missing, labels)
+    train = _read(lists["train"], "train", allow_missing, labels)
     classes, several = train.splits["train"].classes, train.splits["train"].multilabel
     reads = {"train": train} | {
-        split: _read(path, allow_missing, "several" if several else "one")
+        split: _read(path, split, allow_missing, "several" if several else "one")
         for split, path in lists.items()
         if split != "train"
     }
-    splits = {
-        split: _with_classes(msgspec.structs.replace(read.splits["train"], name=split), classes, lists[split])
-        for split, read in reads.items()
-    }
+    splits = {split: _with_classes(read.splits[split], classes, lists[split]) for split, read in reads.items()}
     names = {split: path.relative_to(root).as_posix() for split, path in lists.items()}
     remarks = _joined({names[split]: read.remarks for split, read in reads.items()})
     for folder in _with_images(lists["train"].parent.parent):
@@ -83,8 +80,13 @@ def open_split_lists(
 
 
 def _descend(folder: Path) -> Path:
-    """Return the innermost folder that is not the only one with images in another."""
-    while len(inside := list(islice(_with_images(folder), 2))) == 1 and split_name(inside[0].name) is None:
+    """Return the innermost folder that is not the only one with images in another; links may lead in a circle."""
+    seen = set[Path]()
+    while (place := folder.resolve()) not in seen:
+        seen.add(place)
+        inside = list(islice(_with_images(folder), 2))
+        if len(inside) != 1 or split_name(inside[0].name) is not None:
+            break
         folder = inside[0]
     return folder
 
@@ -108,12 +110,16 @@ def _only_list(folder: Path) -> Path | None:
     return lists[0] if inside == (0 if images else 1) else None
 
 
-def _read(path: Path, allow_missing: bool, labels: LabelsPerImage | None) -> ImageList:
+def _read(path: Path, split: str, allow_missing: bool, labels: LabelsPerImage | None) -> ImageList:
+    """Read the list of one split, whose name a column may repeat."""
     read = read_list(path, allow_missing=allow_missing, labels=labels)
-    if list(read.splits) != ["train"]:
+    if "split" not in read.understanding.columns:
+        whole = msgspec.structs.replace(read.splits["train"], name=split)
+        return msgspec.structs.replace(read, splits={split: whole})
+    if list(read.splits) != [split]:
         raise CompoundNetError(
-            f"{path}: tells of splits itself ({', '.join(read.splits)}), and lies in the folder of one: give this list"
-            " as the data if it holds all images, or remove that column"
+            f"{path}: has images of other splits than {path.parent.name}/, its folder ({', '.join(read.splits)}): give"
+            " this list as the data if it holds all images, or remove that column"
         )
     return read
 
