@@ -36,7 +36,9 @@ def found(tmp_path_factory: pytest.TempPathFactory, models: list[str]) -> tuple[
         pytest.param("onnx", marks=pytest.mark.slow),
         pytest.param("openvino", marks=pytest.mark.slow),
         "torch",
-        pytest.param("litert", marks=pytest.mark.skipif(NO_LITERT, reason="litert-torch is not installed")),
+        pytest.param(
+            "litert", marks=[pytest.mark.slow, pytest.mark.skipif(NO_LITERT, reason="litert-torch is not installed")]
+        ),
     ],
 )
 def test_the_ways_that_are_compared(models: list[str], form: str) -> None:

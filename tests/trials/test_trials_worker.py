@@ -31,6 +31,12 @@ SCRIPT = Path(__file__).parents[1] / "support" / "squares.py"
 WHOLE = {number: [float(number**2)] for number in range(COUNT)}
 
 
+# Of a test that takes long, the fast suite has the study in a folder.
+both_places = pytest.mark.parametrize(
+    "place", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True
+)
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Where a study may lie: a folder, or a database of its own on a server."""
@@ -121,6 +127,7 @@ def test_a_worker_killed_at_any_moment_loses_no_trial_and_none_counts_twice(
     opened.close()
 
 
+@both_places
 def test_a_trial_whose_second_worker_is_killed_too_runs_a_third_time(place: str, tmp_path: Path) -> None:
     """The second one before it could mark the trial as its own, while the trial still knew of the first."""
     log = tmp_path / "log"
@@ -137,6 +144,7 @@ def test_a_trial_whose_second_worker_is_killed_too_runs_a_third_time(place: str,
     opened.close()
 
 
+@both_places
 def test_workers_that_are_killed_one_after_the_other_end_with_the_same_table(place: str, tmp_path: Path) -> None:
     """Three at a time; one is killed with -9 as soon as it has finished a trial, and another takes its place."""
     log = tmp_path / "log"
