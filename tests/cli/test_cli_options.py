@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ from command import run
 from typer.main import get_command
 
 from compoundnet.cli import progress
-from compoundnet.cli.main import app
+from compoundnet.cli.main import _OnceEach, app
 
 # They report nothing: one serves a page until it is stopped, the other works for a study that `search show` reports.
 WITHOUT_JSON = {"serve", "search worker"}
@@ -162,3 +163,21 @@ def test_quiet_progress_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         display.advance(600)
         display.notify("a.png: cannot be read")
     assert errors.getvalue() == ""
+
+
+def test_information_is_said_once_and_warnings_each_time() -> None:
+    """`fit` judges a network at several resolutions, and each is compiled under the same name."""
+    said: list[str] = []
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append(record.getMessage())
+
+    log, lines = logging.Logger("test", logging.INFO), Lines()
+    lines.addFilter(_OnceEach())
+    log.addHandler(lines)
+    for _ in range(2):
+        log.info("%s: compiling", "a")
+        log.info("%s: compiling", "b")
+        log.warning("the disk is full")
+    assert said == ["a: compiling", "b: compiling", "the disk is full", "the disk is full"]

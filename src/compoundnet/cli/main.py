@@ -142,6 +142,7 @@ def _run() -> int:
     ours = logging.getLogger("compoundnet")  # not the root logger: other libraries have their own handlers
     handler = logging.StreamHandler()
     handler.setFormatter(_Printable())
+    handler.addFilter(_OnceEach())
     ours.addHandler(handler)
     ours.setLevel(logging.INFO)
     ours.propagate = False  # onnxruntime.quantization gives the root logger a handler, which would repeat each line
@@ -170,6 +171,21 @@ def _check_working_folder() -> None:
         Path.cwd()
     except FileNotFoundError as error:
         raise CompoundNetError("the current folder was deleted; change to another one and start again") from error
+
+
+class _OnceEach(logging.Filter):
+    """What is for information is said once: a network that runs at several sizes is compiled for each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said = set[str]()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno > logging.INFO:
+            return True
+        known, text = len(self._said), record.getMessage()
+        self._said.add(text)
+        return len(self._said) > known
 
 
 class _Printable(logging.Formatter):
