@@ -16,12 +16,13 @@ from compoundnet.fit.held_out import HeldOutComparison
         (3, 2, 0.98, True, True),  # one image more: chance
         (6, 3, 0.97, True, False),  # ahead by 1.3 standard errors
         (9, 3, 0.97, False, False),  # by 2.1
+        (6, 3, None, True, False),  # as with the accuracy on these images, 0.97
         (9, 3, 0.93, True, True),  # the probe is lucky with these images: on all it has two points more, not six
         (3, 5, 0.99, True, False),  # and here unlucky
     ],
 )
 def test_fine_tuning_is_taken_unless_the_probe_is_clearly_better(
-    only_probe: int, only_tuned: int, cross_validated: float, with_all: bool, without: bool
+    only_probe: int, only_tuned: int, cross_validated: float | None, with_all: bool, without: bool
 ) -> None:
     """Clearly: with 95 % confidence if the network will be trained on all images, else by one standard error."""
     both = np.ones(100, np.bool_)

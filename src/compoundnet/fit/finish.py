@@ -92,8 +92,8 @@ class Finish:
         """Finish a winner, and return whether the answer is settled: not if it misses the budget in its final form."""
         model, task = self.trainings.finish(candidate, self._say), self.trainings.task(candidate)
         assert task.held is not None
-        cross_validated = self.state.ranking[0].accuracy
-        assert cross_validated is not None
+        # Of unequal classes it is the mean per class, which says nothing of the fraction of images.
+        cross_validated = self.state.ranking[0].accuracy if task.recipe.balance == "none" else None
         found = HeldOutComparison(right_by_network(model, task.held), self._right_by_probe(task), cross_validated)
         held = HeldOut(float(found.tuned.mean()), float(found.probed.mean()), len(task.held))
         if self._probe_stays(candidate, found, held):

@@ -26,12 +26,13 @@ class HeldOutComparison(NamedTuple):
     Attributes:
         tuned: bool[N], of the network.
         probed: bool[N], of the probe.
-        cross_validated: The probe's accuracy on all training images, each judged by a probe that was not fitted to it.
+        cross_validated: The probe's accuracy on all training images, each judged by a probe that was not fitted to it;
+            None if only the mean per class is known.
     """
 
     tuned: NDArray[np.bool_]
     probed: NDArray[np.bool_]
-    cross_validated: float
+    cross_validated: float | None
 
     def better(self, on_all: bool) -> bool:
         """Return whether the network is taken: unless the probe is better with 95 % confidence, if the network will be
@@ -42,9 +43,10 @@ class HeldOutComparison(NamedTuple):
         """
         tuned, probed = self.tuned.astype(float), self.probed.astype(float)
         slope = 0.0 if probed.all() or not probed.any() else float(np.cov(tuned, probed)[0, 1] / probed.var(ddof=1))
-        expected = tuned.mean() + slope * (self.cross_validated - probed.mean())
+        known = float(probed.mean()) if self.cross_validated is None else self.cross_validated
+        expected = tuned.mean() + slope * (known - probed.mean())
         error = math.sqrt((tuned - slope * probed).var() / len(tuned))
-        return bool(self.cross_validated - expected <= (_ERRORS_ON_ALL if on_all else _ERRORS) * error)
+        return bool(known - expected <= (_ERRORS_ON_ALL if on_all else _ERRORS) * error)
 
 
 def is_ahead(one: HeldOut, other: HeldOut) -> bool:
