@@ -98,7 +98,7 @@ def test_coefficients_that_reach_a_million_times_the_depth_or_width_are_planned(
 
 def test_each_row_has_its_network_which_json_leaves_out() -> None:
     found = arch.plan(B0, max_macs=3e8)
-    rows: list[arch.Plan | arch.Alternative] = [found, *filter(None, found.alternatives.values())]
+    rows: list[arch.LargestNetwork] = [found, *filter(None, found.alternatives.values())]
     assert {row.network.rules.depth_rounding for row in rows} == {"nearest", "up"}
     for row in rows:
         assert (arch.cost(row.network).macs, row.network.resolution) == (row.macs, row.resolution)

@@ -181,7 +181,9 @@ def test_only_the_first_process_tells_of_the_sweep(
         return given
 
     monkeypatch.setattr(compoundnet.search.sweep, "sweep", told)
-    given = cli._Given("greys", None, "small", None, tmp_path / "model", False, False, 1, 0, False, False, None, True)
+    given = cli._Given(
+        "greys", None, "small", None, tmp_path / "model", False, False, 1, 0, False, False, None, True, None
+    )
     task = plan_task(recipe(), data(), network=small_network())
     for rank in ("0", "1"):
         monkeypatch.setenv(variable, rank)

@@ -193,6 +193,13 @@ def test_a_run_has_the_steps_or_the_epochs_that_were_asked_for() -> None:
     assert total_steps(recipe.replace(epochs=0.01), 10) == 1
 
 
+def test_each_phase_needs_a_step() -> None:
+    recipe = find_recipe("imagenet").replace(progressive={"resolution": [32, 64], "phases": 4})
+    assert total_steps(recipe.replace(steps=4, epochs=0), 10) == 4
+    with pytest.raises(CompoundNetError, match=r"4 phases .* and the training has 3: .*progressive.phases=3"):
+        total_steps(recipe.replace(epochs=0.3), 10)
+
+
 def test_phases_have_equal_length_and_the_last_one_takes_what_is_left() -> None:
     assert [phase_of(step, 10, 4) for step in range(12)] == [0, 0, 0, 1, 1, 2, 2, 2, 3, 3, 3, 3]
 

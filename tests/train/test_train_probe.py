@@ -33,6 +33,7 @@ from compoundnet.train import (
 from compoundnet.train.checkpoints import Checkpoints
 from compoundnet.train.engine import Engine
 from compoundnet.train.logs import Logs
+from compoundnet.train.overrides import unused_note
 from compoundnet.train.probe import probe_task
 
 
@@ -157,6 +158,14 @@ def test_a_class_with_one_image_is_refused_before_any_work(start: ModelFolder) -
     alone = msgspec.structs.replace(dataset, splits={"train": few})
     with pytest.raises(CompoundNetError, match="'light' has 1 training image, and a probe needs at least 2"):
         plan_task(find_recipe("probe"), alone, start=start)
+
+
+def test_settings_of_steps_that_a_probe_does_not_use_are_named() -> None:
+    settings = ["lr=0.1", "resolution=64", "optimizer.eps=0.1", "lr=0.2"]
+    line = unused_note(override(find_recipe("probe"), settings), settings)
+    assert line == "not used, because a probe takes no steps: lr, optimizer; --set epochs=... fine-tunes after it"
+    assert unused_note(override(find_recipe("probe"), [*settings, "epochs=2"]), settings) is None
+    assert unused_note(find_recipe("probe"), ["resolution=64", "balance=none", "max_bad=2"]) is None
 
 
 def test_no_steps_without_a_probe() -> None:

@@ -1,5 +1,5 @@
 from .blocks import UIB, BasicBlock, Block, BlockShape, Bottleneck, ConvBlock, FusedMBConv, MBConv, SeparableConv
-from .budget import DIMENSIONS, Alternative, Plan, plan
+from .budget import DIMENSIONS, LargestNetwork, Plan, plan
 from .catalogue import canonical, families, network, networks
 from .costs import Cost, StageCost, cost, stage_costs
 from .latency import LatencyModel
@@ -27,7 +27,6 @@ __all__ = [
     "DIMENSIONS",
     "UIB",
     "WIDTH_SHARE",
-    "Alternative",
     "BasicBlock",
     "Block",
     "BlockShape",
@@ -39,6 +38,7 @@ __all__ = [
     "FoundCoefficients",
     "FusedMBConv",
     "Head",
+    "LargestNetwork",
     "LatencyModel",
     "Layer",
     "MBConv",

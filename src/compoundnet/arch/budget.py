@@ -32,41 +32,11 @@ _DECIMALS = 4  # of phi
 DIMENSIONS = ("depth", "width", "resolution")
 
 
-class Alternative(msgspec.Struct, frozen=True):
-    """The largest network of the same budget that is scaled in another way: one dimension alone, or another rule.
+class LargestNetwork(msgspec.Struct, frozen=True):
+    """The largest network of a budget that is scaled in one way.
 
     Attributes:
         network: The network.
-        depth: Multiplier.
-        width: Multiplier.
-        resolution: Side of the input, pixels.
-        params: Trainable parameters.
-        macs: Multiply-adds for one image.
-        activations: Outputs of convolutions and fully connected layers for one image, elements.
-        memory_bytes: Peak memory of inference, or of a training step if the budget bounds that.
-        sram_bytes: int8 activations on a microcontroller.
-        flash_bytes: int8 weights on a microcontroller.
-    """
-
-    network: Network
-    depth: float
-    width: float
-    resolution: int
-    params: int
-    macs: int
-    activations: int
-    memory_bytes: int
-    sram_bytes: int
-    flash_bytes: int
-
-
-class Plan(msgspec.Struct, frozen=True):
-    """The solution of Eq. 2.
-
-    Attributes:
-        network: The largest network within every bound.
-        rule: The name of the rule that scales it.
-        phi: The rule's exponent, as in Eq. 3.
         depth: Multiplier; alpha^phi in Eq. 3.
         width: Multiplier; beta^phi in Eq. 3.
         resolution: Side of the input, pixels.
@@ -76,15 +46,9 @@ class Plan(msgspec.Struct, frozen=True):
         memory_bytes: Peak memory of inference, or of a training step if the budget bounds that.
         sram_bytes: int8 activations on a microcontroller.
         flash_bytes: int8 weights on a microcontroller.
-        binding: The figure that the next larger network would exceed.
-        alternatives: For "depth", "width" and "resolution" the network that scales this dimension alone, and for each
-            other rule (see `known_rules`) its network; None if it cannot meet the budget this way, or does not change
-            the bounded figures. A rule that only shrinks is left out where the baseline itself fits.
     """
 
     network: Network
-    rule: str
-    phi: float
     depth: float
     width: float
     resolution: int
@@ -94,17 +58,33 @@ class Plan(msgspec.Struct, frozen=True):
     memory_bytes: int
     sram_bytes: int
     flash_bytes: int
+
+    def facts(self) -> dict[str, Any]:
+        """Return all but the network, for JSON."""
+        return {field: getattr(self, field) for field in self.__struct_fields__ if field != "network"}
+
+
+class Plan(LargestNetwork, frozen=True):
+    """The solution of Eq. 2: the largest network within every bound, and what other ways of scaling give.
+
+    Attributes:
+        rule: The name of the rule that scales it.
+        phi: The rule's exponent, as in Eq. 3.
+        binding: The figure that the next larger network would exceed.
+        alternatives: For "depth", "width" and "resolution" the network that scales this dimension alone, and for each
+            other rule (see `known_rules`) its network; None if it cannot meet the budget this way, or does not change
+            the bounded figures. A rule that only shrinks is left out where the baseline itself fits.
+    """
+
+    rule: str
+    phi: float
     binding: str
-    alternatives: dict[str, Alternative | None]
+    alternatives: dict[str, LargestNetwork | None]
 
     def facts(self) -> dict[str, Any]:
         """Return all but the networks, for JSON."""
-        rows = {way: None if row is None else _facts(row) for way, row in self.alternatives.items()}
-        return _facts(self) | {"alternatives": rows}
-
-
-def _facts(row: Plan | Alternative) -> dict[str, Any]:
-    return {field: getattr(row, field) for field in row.__struct_fields__ if field != "network"}
+        rows = {way: None if row is None else row.facts() for way, row in self.alternatives.items()}
+        return super().facts() | {"alternatives": rows}
 
 
 class _Budget(NamedTuple):
@@ -347,15 +327,15 @@ def _largest_phi(network: Network, rule: ScalingRule, budget: _Budget) -> tuple[
 
 def _by_rule(
     network: Network, rule: ScalingRule, answer: tuple[float, Bound | None] | None, budget: _Budget
-) -> Alternative | None:
+) -> LargestNetwork | None:
     if answer is None or answer[1] is None:
         return None
     phi, _ = answer
     depth, width, _ = rule.multipliers(phi)
-    return Alternative(depth=depth, width=width, **budget.figures(scale_by(network, rule, phi)))
+    return LargestNetwork(depth=depth, width=width, **budget.figures(scale_by(network, rule, phi)))
 
 
-def _alone(network: Network, dimension: str, budget: _Budget) -> Alternative | None:
+def _alone(network: Network, dimension: str, budget: _Budget) -> LargestNetwork | None:
     if dimension == "resolution":
         low, high = math.log(MIN_RESOLUTION), math.log(1e5)
     else:
@@ -379,7 +359,7 @@ def _alone(network: Network, dimension: str, budget: _Budget) -> Alternative | N
         return None
     exponent, _ = answer
     multiplier = math.exp(exponent)
-    return Alternative(
+    return LargestNetwork(
         depth=multiplier if dimension == "depth" else 1.0,
         width=multiplier if dimension == "width" else 1.0,
         **budget.figures(build(exponent)),

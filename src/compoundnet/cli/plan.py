@@ -138,7 +138,7 @@ def _print_plan(
         columns.append(">latency, median")
     printed = table(*columns, title=found.network.name)
 
-    def add(label: str, way: str, row: arch.Plan | arch.Alternative | None) -> None:
+    def add(label: str, way: str, row: arch.LargestNetwork | None) -> None:
         if row is None:
             printed.add_row(label, *["-"] * (len(columns) - 1))
             return

@@ -34,6 +34,7 @@ from compoundnet.cli.options import (
 from compoundnet.cli.output import STOPPED, note, print_json, show, table
 from compoundnet.cli.progress import TrainingDisplay, accuracies
 from compoundnet.train.interruptions import InterruptedRunError
+from compoundnet.train.overrides import unused_note
 from compoundnet.train.recipe_parts import FEATURES
 from compoundnet.train.results import LabelResult, result_fields
 
@@ -186,6 +187,7 @@ def train(
             allow_missing=allow_missing,
             labels=labels_per_image(several),
             calibrate=not uncalibrated,
+            unused=unused_note(chosen, flags),
         ),
         training.Hardware(devices, nodes, strategy, accelerator),
         json,
@@ -206,6 +208,7 @@ class _Given(NamedTuple):
     allow_missing: bool
     labels: LabelsPerImage | None
     calibrate: bool
+    unused: str | None  # names the settings that the recipe does not use
 
 
 def _train(recipe: Recipe, given: _Given, hardware: Hardware, json: bool) -> None:
@@ -231,7 +234,7 @@ def _train(recipe: Recipe, given: _Given, hardware: Hardware, json: bool) -> Non
     fabric = training.launch(hardware, recipe)
     first = fabric.is_global_zero
     if first:
-        remarks = [*filter(None, [copies_remark(dataset)]), *task.notes]
+        remarks = [*filter(None, [copies_remark(dataset), given.unused]), *task.notes]
         notes += remarks
         for text in (dataset.text(), *remarks):
             note(text)

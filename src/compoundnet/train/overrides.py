@@ -15,6 +15,15 @@ from compoundnet.train.recipe import ELSEWHERE, Recipe, convert_fields
 # The fields that have the word "none" among their values.
 _WORDS = frozenset(field.name for field in msgspec.structs.fields(Recipe) if "none" in get_args(field.type))
 
+# Fields of a recipe that say how steps are taken, and so nothing about a probe without any.
+_UNUSED_BY_PROBES = (
+    "accumulate", "batch", "channels_last", "checkpointing", "clip_norm", "compile", "decay_bias", "dropout",
+    "ema_decay", "evaluate_epochs", "flip", "frozen_epochs", "frozen_stages", "keep", "keep_finished",
+    "label_smoothing", "layer_decay", "lr", "lr_batch", "norm", "norm_momentum", "optimizer", "precision", "refit",
+    "save_epochs", "save_minutes", "schedule", "survival", "sync_norm", "train_resolution", "warmup_epochs",
+    "weight_decay",
+)  # fmt: skip
+
 
 def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
     """Apply `key=value` settings to a recipe, in order.
@@ -34,6 +43,17 @@ def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
             raise CompoundNetError(f"--set {setting}: expected key=value, such as lr=0.01")
         _set(fields, key.split("."), _value(text.strip()), setting)
     return convert_fields(fields, "--set")
+
+
+def unused_note(recipe: Recipe, settings: Iterable[str]) -> str | None:
+    """Return a line that names the `--set` fields that a recipe without steps does not use; None if there are none."""
+    if recipe.has_steps:
+        return None
+    given = dict.fromkeys(setting.partition("=")[0].strip().split(".")[0] for setting in settings)
+    unused = [name for name in given if name in _UNUSED_BY_PROBES]
+    if not unused:
+        return None
+    return f"not used, because a probe takes no steps: {', '.join(unused)}; --set epochs=... fine-tunes after it"
 
 
 def _set(fields: dict[str, Any], keys: list[str], value: Any, setting: str) -> None:

@@ -96,8 +96,18 @@ def check_norm(network: Network, recipe: Recipe, images: int, world: int) -> Non
 
 
 def total_steps(recipe: Recipe, epoch_steps: int) -> int:
-    """Return the number of steps of a run."""
-    return recipe.steps or max(1, round(recipe.epochs * epoch_steps))
+    """Return the number of steps of a run.
+
+    Raises:
+        CompoundNetError: there are fewer than phases of progressive learning.
+    """
+    steps = recipe.steps or max(1, round(recipe.epochs * epoch_steps))
+    if steps < recipe.phases:
+        raise CompoundNetError(
+            f"{recipe.phases} phases of progressive learning need a step each, and the training has {steps}: train for"
+            f" longer (--set epochs=...), or use --set progressive.phases={steps}"
+        )
+    return steps
 
 
 def frozen_steps(recipe: Recipe, epoch_steps: float) -> int:
