@@ -47,7 +47,7 @@ def test_roboflows_lists_are_one_data_set(tmp_path: Path) -> None:
     }
     assert names_of(data.splits["val"]) == ["3.jpg"]
     assert data.splits["test"].image(1).size == (24, 18)
-    assert "a list in a folder per split" in data.text() and "1 validation image (valid/_classes.csv)" in data.text()
+    assert "one in the folder of each split" in data.text() and "1 validation image (valid/_classes.csv)" in data.text()
     assert data.notes == ("one column a class, with 0 and 1: 'cat', 'dog'",)
 
 

@@ -207,8 +207,9 @@ class Understanding(msgspec.Struct, frozen=True):
         columns = ", ".join(f"{names[role]} in {heading!r}" for role, heading in self.columns.items())
         unused = f", not used: {', '.join(map(repr, self.unused_columns))}" if self.unused_columns else ""
         how = f" in {self.encoding}, separated by {self.delimiter}" if self.encoding else ""
-        where = " in a folder per split" if self.layout == "SPLIT/list" else ""
-        return f"a list{where}{how} ({columns}{unused})"
+        if self.layout == "SPLIT/list":
+            return f"lists{how}, one in the folder of each split ({columns}{unused})"
+        return f"a list{how} ({columns}{unused})"
 
 
 class Dataset(msgspec.Struct, frozen=True, eq=False):
