@@ -12,16 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from deep_images import write_deep
-from fit_jobs import fit_job
 from grey_images import CLASSES, images, write_models
 from PIL import Image
 
 from compoundnet.data import Dataset, Split, open_dataset
 from compoundnet.data.sources import Arrays
-from compoundnet.fit import Fit, Limits, Screened, averaging, entry, finish, fit, trainings
+from compoundnet.fit import averaging, entry, finish, fit, trainings
 from compoundnet.fit.candidates import measured
-from compoundnet.fit.finish import Finish
-from compoundnet.fit.starts import StartingModels
+from compoundnet.fit.held_out import right_by_probe
+from compoundnet.fit.screen import probe_of
 from compoundnet.fit.trainings import Trainings
 from compoundnet.models import open_folder
 
@@ -63,8 +62,7 @@ def test_a_class_of_which_one_image_is_not_held_out_is_unknown_to_the_probe(tmp_
     data = Dataset("greys", {"train": Split("train", CLASSES, labels, Arrays("train", pixels))})
     model = write_models(tmp_path)[0]
     one, start = measured(model, open_folder(model).network, 32, 3), open_folder(model)
-    starts = StartingModels({model: start}, data.split("train"), tmp_path / "inherited")
-    state, said = Fit("greys", "", "", Limits(), 1, "", screened=(Screened(one, 1.0, 0.5),)), list[str]()
+    said = list[str]()
     for held_out in (0.2, 0.3, 0.4, 0.5):
         made = Trainings(data, tmp_path, {one.key: start}, frozenset(), 1, time.time() + 100, held_out=held_out)
         task = made.task(one)
@@ -73,7 +71,7 @@ def test_a_class_of_which_one_image_is_not_held_out_is_unknown_to_the_probe(tmp_
     else:
         pytest.fail("both images of the class are on one side")
     assert task.held is not None
-    right = Finish(fit_job(said.append, starts=starts), state, made, {})._right_by_probe(task)
+    right = right_by_probe(probe_of(one, data, start), task, said.append)
     assert right.shape == (len(task.held),) and not right[task.held.labels == 2].any()
     assert right[task.held.labels != 2].mean() > 0.7
     assert any(line.startswith("one class has fewer than two images that are not held out") for line in said)

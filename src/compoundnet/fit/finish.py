@@ -14,30 +14,23 @@ from numpy.typing import NDArray
 from compoundnet.base import CompoundNetError
 from compoundnet.base.units import format_duration
 from compoundnet.data import Split
-from compoundnet.fit.candidates import FLOAT, Candidate, in_fitting_precision, measured, resolutions_of
+from compoundnet.fit.candidates import FLOAT, Candidate
 from compoundnet.fit.deployment import copied, deploy
+from compoundnet.fit.distilling import FineTuned, Student, best_teacher, distilled
 from compoundnet.fit.ending import seconds_after_training
 from compoundnet.fit.forms import Finalist
-from compoundnet.fit.held_out import HeldOutComparison, at_resolution, is_ahead, right_by_network
+from compoundnet.fit.held_out import HeldOutComparison, at_resolution, is_ahead, right_by_network, right_by_probe
 from compoundnet.fit.in_time import reason_of
 from compoundnet.fit.job import FitJob
+from compoundnet.fit.lowering import lower_resolutions
 from compoundnet.fit.race_plan import LONGEST, PLANNED, WRITING, epoch_by, length_on_all
 from compoundnet.fit.raising import raise_resolution
-from compoundnet.fit.screen import Screened, probe_of
+from compoundnet.fit.screen import probe_of
 from compoundnet.fit.state import Fit, HeldOut
 from compoundnet.fit.trainings import LEAST_HELD_OUT, Lesson, Trainings
-from compoundnet.models import ModelFolder, read_folder
-from compoundnet.runtime import features
-from compoundnet.train import InterruptedRunError, Task, fit_probe, train
+from compoundnet.models import ModelFolder
+from compoundnet.train import InterruptedRunError, Task
 from compoundnet.train.evaluation.evaluation_report import wilson
-
-
-class _Taught(NamedTuple):
-    """A student that is better for its lesson, and what the held-out images say of it."""
-
-    student: ModelFolder
-    lesson: Lesson
-    held: HeldOut
 
 
 class Winner(NamedTuple):
@@ -98,15 +91,15 @@ class Finish:
         held = HeldOut(float(found.tuned.mean()), float(found.probed.mean()), len(task.held))
         if self._probe_stays(candidate, found, held):
             return True
-        taught, stopped = self._taught(candidate, model, task, found.tuned, held)
-        if taught is not None:
-            model, held = taught.student, taught.held
+        student, stopped = self._taught(FineTuned(candidate, model, task, found.tuned, held))
+        if student is not None:
+            model, held = student.model, student.held
         finalist = self._at_best_resolution(candidate, model, task.held, held)
         if self._earlier_stays(finalist):
             return True
         end = seconds_after_training(finalist.screened, self.state, self._dataset)
         self.trainings = self.trainings._replace(until=self._job.deadline - end)
-        lesson = None if taught is None else taught.lesson
+        lesson = None if student is None else student.lesson
         on_all = None if stopped else self._on_all(candidate, model, lesson, finalist)
         finalist = finalist._replace(on_all=on_all is not None)
         finalist, final = finalist._replace(instead=max(finalist.instead, self._of_probe(finalist))), on_all or model
@@ -211,7 +204,8 @@ class Finish:
         assert found is not None
         if self.state.limits.max_latency is None:
             return None  # no resolution makes a file smaller
-        for one in self._lower(missed.screened):
+        base = self._job.starts.opened[candidate.model]
+        for one in lower_resolutions(missed.screened, base, self.state, len(self._dataset.classes)):
             if tried and time.time() > self._job.deadline:
                 self._say(f"the time is up, so {candidate} is not tried at still lower resolutions", passing=True)
                 return None
@@ -231,19 +225,6 @@ class Finish:
                 return deployed
         return None
 
-    def _lower(self, missed: Screened) -> list[Screened]:
-        """A candidate at lower resolutions, the highest first, in the precision of the screen or in any that fits."""
-        candidate, classes = missed.candidate, len(self._dataset.classes)
-        base = self._job.starts.opened[candidate.model]
-        known = {(one.candidate.shape, one.candidate.resolution): one for one in self.state.ranking}
-
-        def at(side: int) -> Screened:
-            own = measured(candidate.model, base.network, side, classes, candidate.width, candidate.depth)
-            return Screened(in_fitting_precision(own, self.state.limits), accuracy=missed.accuracy)
-
-        lower = [side for side in resolutions_of(base) if side < candidate.resolution]
-        return [known.get((candidate.shape, side)) or at(side) for side in reversed(lower)]
-
     def _is_answer(self, finalist: Finalist) -> bool:
         """Whether the answer so far is this network, in whatever precision, trained as now."""
         answer = self.state.answer
@@ -252,12 +233,13 @@ class Finish:
         now = (finalist.screened.candidate.key, finalist.held_out, finalist.on_all)
         return (answer.candidate.key, answer.held_out, answer.on_all) == now
 
-    def _taught(
-        self, candidate: Candidate, model: ModelFolder, task: Task, right: NDArray[np.bool_], held: HeldOut
-    ) -> tuple[_Taught | None, bool]:
+    def _taught(self, network: FineTuned) -> tuple[Student | None, bool]:
         """The winner taught by a better model, if that helps, and whether this process was asked to stop meanwhile."""
+        teacher = self._teacher(network.candidate, network.held.images)
+        if teacher is None:
+            return None, False
         try:
-            return self._distilled(candidate, model, task, right, held), False
+            return distilled(network, teacher, self.trainings, self._job.starts, self._say), False
         except InterruptedRunError:
             self._say("distillation was stopped, and is left out; the same command goes on", passing=True)
             return None, True
@@ -265,65 +247,25 @@ class Finish:
             self._say(f"distillation: {reason_of(error)}; it is left out", passing=True)
             return None, False
 
-    def _distilled(
-        self, candidate: Candidate, model: ModelFolder, task: Task, right: NDArray[np.bool_], held: HeldOut
-    ) -> _Taught | None:
-        """Train the winner further with a teacher, if there is one and time, and take it if it is better."""
-        teacher = self._teacher(candidate)
-        if teacher is None:
+    def _teacher(self, candidate: Candidate, held: int) -> Candidate | None:
+        """A better model, if there is one, held-out images enough to tell whether it helps, and time."""
+        best = best_teacher(candidate, self.state.screened)
+        if best is None:
             return None
-        if held.images < LEAST_HELD_OUT:
-            self._say(
-                f"no distillation from {teacher.candidate}: {held.images} held-out images do not tell whether it helps"
-            )
+        if held < LEAST_HELD_OUT:
+            self._say(f"no distillation from {best.candidate}: {held} held-out images do not tell whether it helps")
             return None
         # Training longer on all images is known to help, so that it goes before.
         on_all = LONGEST / epoch_by(self.trainings.held_out) / PLANNED
         needed, left = (self.trainings.length + on_all) * self._seconds[candidate] + WRITING, self._left
         if needed > left:
             self._say(
-                f"no distillation from {teacher.candidate}: with training on all images, it would take about"
+                f"no distillation from {best.candidate}: with training on all images, it would take about"
                 f" {format_duration(needed)}, and {format_duration(left)} are left",
                 passing=True,
             )
             return None
-        try:
-            lesson = Lesson(self._teacher_model(teacher.candidate, task.train), teacher.candidate.key)
-        except InterruptedRunError:
-            raise
-        except CompoundNetError as error:  # a class of which one image is left
-            self._say(f"no distillation from {teacher.candidate}: {error}")
-            return None
-        student = self.trainings.taught(candidate, model, lesson, self._say)
-        assert task.held is not None
-        taught = right_by_network(student, task.held)
-        better = int(taught.sum()) > int(right.sum())
-        self._say(
-            f"distilled from {teacher.candidate} for as long again: {taught.mean():.1%} of the held-out images right,"
-            f" {right.mean():.1%} before, so it is {'' if better else 'not '}taken"
-        )
-        if not better:
-            return None
-        found = msgspec.structs.replace(held, accuracy=float(taught.mean()), teacher=str(teacher.candidate))
-        return _Taught(student, lesson, found)
-
-    def _teacher(self, candidate: Candidate) -> Screened | None:
-        """The most accurate probe that was judged, in or beyond the budget, if it is better than the winner's."""
-        judged = [one for one in self.state.screened if one.accuracy is not None and not one.candidate.scaled]
-        best = max(judged, key=lambda one: one.accuracy or 0.0, default=None)
-        own = next(one.accuracy or 0.0 for one in self.state.screened if one.candidate == candidate)
-        if best is None or (best.accuracy or 0.0) <= own or best.candidate == candidate:
-            return None
-        return best
-
-    def _teacher_model(self, teacher: Candidate, others: Split) -> ModelFolder:
-        """The probe of a teacher, fitted to the images that are trained on alone: the others judge its student."""
-        percent = round(100 * self.trainings.held_out)
-        place = self.trainings.folder / f"teacher-{teacher.key}-{percent}-percent-held-out"
-        if place.exists():
-            return read_folder(place)
-        dataset = msgspec.structs.replace(self._dataset, splits={"train": others})
-        return train(probe_of(teacher, dataset, self._job.starts(teacher)), place, loggers=[]).model
+        return best.candidate
 
     def _on_all(
         self, candidate: Candidate, model: ModelFolder, lesson: Lesson | None, finalist: Finalist
@@ -368,33 +310,8 @@ class Finish:
         return max(0.0, self.trainings.until - time.time())
 
     def _right_by_probe(self, task: Task) -> NDArray[np.bool_]:
-        """Of the held-out images, which the best probe gets right that is fitted to the others."""
         best = self.state.ranking[0].candidate
-        probe = probe_of(best, self._dataset, self._job.starts(best))
-        assert probe.start is not None and probe.recipe.balance != "auto" and task.held is not None
-        rows, others = (
-            features(probe.start, split, preprocess=probe.preprocess, max_bad=probe.recipe.max_bad)
-            for split in (task.train, task.held)
-        )
-        # A probe needs two images of a class. The other classes it gets wrong.
-        labels, classes = task.train.labels, task.train.classes
-        known = np.flatnonzero(np.bincount(labels, minlength=len(classes)) >= 2)
-        if len(known) < len(classes):
-            few = len(classes) - len(known)
-            what, them = ("one class has", "it") if few == 1 else (f"{few} classes have", "them")
-            self._say(
-                f"{what} fewer than two images that are not held out: the probe that the network is compared with does"
-                f" without {them}"
-            )
-        if len(known) < 2:
-            return np.zeros(len(task.held), bool)
-        place = np.full(len(classes), -1)
-        place[known] = np.arange(len(known))
-        used = place[labels] >= 0
-        found = fit_probe(
-            rows[used], place[labels[used]], [classes[number] for number in known], balance=probe.recipe.balance
-        )
-        return np.asarray(known[found.logits(others).argmax(axis=1)] == task.held.labels)
+        return right_by_probe(probe_of(best, self._dataset, self._job.starts(best)), task, self._say)
 
     def _say(self, text: str, *, passing: bool = False) -> None:
         self.state = self._job.told(self.state, text, passing=passing)

@@ -9,10 +9,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from compoundnet.base import Notify
 from compoundnet.data import Dataset, Split
 from compoundnet.fit.state import HeldOut
 from compoundnet.models import ModelFolder
-from compoundnet.train import SingleLabelReport, evaluate
+from compoundnet.runtime import features
+from compoundnet.train import SingleLabelReport, Task, evaluate, fit_probe
 
 # By how many standard errors the probe must be better to stay: 1.96, 95 % confidence, or where it alone was fitted to
 # all images, one. Fine-tuning is better on average. Of digits at 96 px the probe had three of 144 held-out images more,
@@ -63,6 +65,37 @@ def right_by_network(model: ModelFolder, images: Split) -> NDArray[np.bool_]:
     report = evaluate(model, Dataset("training images", {images.name: images}), split=images.name).report
     assert isinstance(report, SingleLabelReport)
     return np.asarray(report.images.predicted == report.images.truth)
+
+
+def right_by_probe(probe: Task, task: Task, notify: Notify) -> NDArray[np.bool_]:
+    """Return bool[N]: which held-out images of a task the probe gets right that is fitted to its training images.
+
+    A probe needs two images of a class; of a class that has fewer it gets all wrong, and `notify` is called with a line
+    that says so.
+    """
+    assert probe.start is not None and probe.recipe.balance != "auto" and task.held is not None
+    rows, others = (
+        features(probe.start, split, preprocess=probe.preprocess, max_bad=probe.recipe.max_bad)
+        for split in (task.train, task.held)
+    )
+    labels, classes = task.train.labels, task.train.classes
+    known = np.flatnonzero(np.bincount(labels, minlength=len(classes)) >= 2)
+    if len(known) < len(classes):
+        few = len(classes) - len(known)
+        what, them = ("one class has", "it") if few == 1 else (f"{few} classes have", "them")
+        notify(
+            f"{what} fewer than two images that are not held out: the probe that the network is compared with does"
+            f" without {them}"
+        )
+    if len(known) < 2:
+        return np.zeros(len(task.held), bool)
+    place = np.full(len(classes), -1)
+    place[known] = np.arange(len(known))
+    used = place[labels] >= 0
+    found = fit_probe(
+        rows[used], place[labels[used]], [classes[number] for number in known], balance=probe.recipe.balance
+    )
+    return np.asarray(known[found.logits(others).argmax(axis=1)] == task.held.labels)
 
 
 def at_resolution(model: ModelFolder, side: int) -> ModelFolder:
