@@ -24,7 +24,7 @@ from compoundnet.search.architecture.objective import Objective
 from compoundnet.search.architecture.samplers import SamplerName, make_sampler
 from compoundnet.search.architecture.space import find_space
 from compoundnet.train import find_recipe, override
-from compoundnet.trials.outcomes import measure
+from compoundnet.trials.measurement import measure
 
 SAMPLERS: tuple[SamplerName, ...] = ("reinforce", "random")
 SEEDS = range(5)

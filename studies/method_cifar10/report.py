@@ -20,7 +20,7 @@ from compoundnet.search.study import findings
 from compoundnet.search.study.lines import FigureNumber, StudyLines, label, scaled
 from compoundnet.search.study.settings import ScalingStudy
 from compoundnet.train.recipe import Recipe
-from compoundnet.trials.outcomes import TrialOutcome
+from compoundnet.trials.measurement import TrialOutcome
 from compoundnet.trials.settings import as_toml
 from compoundnet.trials.statistics import AccuracySample, difference, interval, percent
 from compoundnet.trials.statistics import points as in_points

@@ -21,7 +21,7 @@ from compoundnet.base import CompoundNetError
 from compoundnet.cli.main import app
 from compoundnet.data import open_dataset
 from compoundnet.runtime.exports.accuracy_floor import LabelledImages
-from compoundnet.trials.outcomes import data_identity
+from compoundnet.trials.measurement import data_identity
 from compoundnet.trials.studies import create_study
 
 CLASSES = ("cat,dog", "cat,fox", "dog,fox")

@@ -11,7 +11,7 @@ from small_search import small_search
 from small_train import class_folders, small_network
 from told_study import told_study
 
-from compoundnet.trials.outcomes import TrainingJob
+from compoundnet.trials.measurement import TrainingJob
 
 
 def accuracy(job: TrainingJob) -> float:

@@ -23,7 +23,7 @@ from compoundnet.fit.race import RungStudy
 from compoundnet.fit.trainings import Trained, Trainings
 from compoundnet.models import open_folder
 from compoundnet.models.weights_files import sha256_of
-from compoundnet.trials.outcomes import data_identity
+from compoundnet.trials.measurement import data_identity
 from compoundnet.trials.studies import create_study
 
 

@@ -27,7 +27,7 @@ from compoundnet.search.kinds import decode
 from compoundnet.search.network_results import network_results
 from compoundnet.train import find_recipe, override
 from compoundnet.trials import network_judge
-from compoundnet.trials.outcomes import TrialOutcome, data_identity
+from compoundnet.trials.measurement import TrialOutcome, data_identity
 from compoundnet.trials.studies import OpenedStudy, create_study
 from compoundnet.trials.worker import work as work_with
 

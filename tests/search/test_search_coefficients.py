@@ -15,7 +15,7 @@ from compoundnet.base import CompoundNetError, decode_toml
 from compoundnet.search import CoefficientSearch
 from compoundnet.search.coefficients.findings import result, verdict
 from compoundnet.search.network_results import network_results, ranking
-from compoundnet.trials.outcomes import TrialOutcome
+from compoundnet.trials.measurement import TrialOutcome
 
 
 def study_of(

@@ -19,7 +19,7 @@ from compoundnet.search.coefficients.grid import describe
 from compoundnet.search.network_plot import draw_network
 from compoundnet.search.network_results import NetworkResult, front, network_results, ranking
 from compoundnet.search.report import find, write_report
-from compoundnet.trials.outcomes import TrainingJob
+from compoundnet.trials.measurement import TrainingJob
 from compoundnet.trials.statistics import AccuracySample
 
 

@@ -31,7 +31,7 @@ from compoundnet.search.study.observations import Observation
 from compoundnet.search.study.settings import ScalingStudy
 from compoundnet.search.study.summary import StudySummary, comma_separated, summarise
 from compoundnet.train import find_recipe, override
-from compoundnet.trials.outcomes import TrainingJob
+from compoundnet.trials.measurement import TrainingJob
 
 
 def study(

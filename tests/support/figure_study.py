@@ -15,7 +15,7 @@ from compoundnet.search.report import write_result
 from compoundnet.search.study.lines import FigureNumber, StudyLines, paper_lines
 from compoundnet.search.study.settings import ScalingStudy
 from compoundnet.train import find_recipe
-from compoundnet.trials.outcomes import TrainingJob
+from compoundnet.trials.measurement import TrainingJob
 
 
 def figure_study(

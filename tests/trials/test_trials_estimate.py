@@ -16,7 +16,7 @@ from compoundnet.arch import Network, cost, scale
 from compoundnet.search import CoefficientSearch
 from compoundnet.train import Recipe, override
 from compoundnet.trials.estimate import estimate
-from compoundnet.trials.outcomes import plan
+from compoundnet.trials.measurement import plan
 
 
 def test_networks_and_multiply_adds_are_exact() -> None:

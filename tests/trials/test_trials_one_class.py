@@ -11,7 +11,7 @@ from small_train import small_dataset, small_network, small_recipe
 from compoundnet.base import CompoundNetError
 from compoundnet.data import Dataset
 from compoundnet.search.sweep.trainings import sweep
-from compoundnet.trials.outcomes import measure
+from compoundnet.trials.measurement import measure
 
 
 def several() -> Dataset:

@@ -16,7 +16,7 @@ from small_train import small_dataset
 
 from compoundnet.search import CoefficientSearch
 from compoundnet.trials import OpenedStudy, create_study
-from compoundnet.trials.outcomes import data_identity
+from compoundnet.trials.measurement import data_identity
 from compoundnet.trials.positions import Presence, counted, prepare_next
 from compoundnet.trials.settings import WORKER, position
 

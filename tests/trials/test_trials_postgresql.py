@@ -19,7 +19,7 @@ from small_train import class_folders
 
 from compoundnet.data import open_dataset
 from compoundnet.trials import OpenedStudy, create_study
-from compoundnet.trials.outcomes import data_identity
+from compoundnet.trials.measurement import data_identity
 from compoundnet.trials.settings import position
 
 pytestmark = pytest.mark.slow  # three workers train

@@ -21,7 +21,7 @@ from compoundnet.search.study.lines import FigureNumber, paper_lines
 from compoundnet.search.study.settings import NO_MODELS, ScalingStudy
 from compoundnet.train import find_recipe
 from compoundnet.trials.database import StudyDatabase
-from compoundnet.trials.outcomes import data_identity
+from compoundnet.trials.measurement import data_identity
 from compoundnet.trials.studies import OpenedStudy, create_study
 
 DATA = data_identity(small_dataset())

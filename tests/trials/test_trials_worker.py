@@ -23,7 +23,7 @@ from compoundnet.base import CompoundNetError
 from compoundnet.search import open_study, run
 from compoundnet.trials import NetworkJudge, OpenedStudy, TrainingJob, TrialOutcome, create_study, network_judge, work
 from compoundnet.trials.database import Heartbeat
-from compoundnet.trials.outcomes import data_identity
+from compoundnet.trials.measurement import data_identity
 from compoundnet.trials.positions import Presence, counted, prepare_next
 from compoundnet.trials.settings import position
 

@@ -26,7 +26,7 @@ from compoundnet.fit.trainings import Trainings
 from compoundnet.train import InterruptedRunError, Watcher
 from compoundnet.trials.database import StudyDatabase
 from compoundnet.trials.local_workers import work_together
-from compoundnet.trials.outcomes import data_identity
+from compoundnet.trials.measurement import data_identity
 from compoundnet.trials.settings import PointList, position
 from compoundnet.trials.studies import OpenedStudy, create_study, open_study
 from compoundnet.trials.worker import work

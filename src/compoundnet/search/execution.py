@@ -11,8 +11,8 @@ from compoundnet.data import Dataset
 from compoundnet.search.kinds import Search, open_study
 from compoundnet.search.report import write_report, write_result
 from compoundnet.trials.local_workers import work_together
+from compoundnet.trials.measurement import check_one_class, data_identity
 from compoundnet.trials.network_judge import NetworkJudge
-from compoundnet.trials.outcomes import check_one_class, data_identity
 from compoundnet.trials.studies import OpenedStudy, create_study
 from compoundnet.trials.worker import work
 

@@ -11,7 +11,7 @@ import msgspec
 
 from compoundnet.arch import Network
 from compoundnet.base import format_count
-from compoundnet.trials.outcomes import outcome_of
+from compoundnet.trials.measurement import outcome_of
 from compoundnet.trials.settings import position
 from compoundnet.trials.statistics import AccuracySample, Interval, interval, mean, percent
 

@@ -11,7 +11,7 @@ from compoundnet.plots.labels import PointLabel, label_points
 from compoundnet.search.findings import Findings, ReportFigure
 from compoundnet.search.network_plot import draw_network
 from compoundnet.search.network_results import NetworkResult, front
-from compoundnet.trials.outcomes import outcome_of
+from compoundnet.trials.measurement import outcome_of
 from compoundnet.trials.settings import position
 
 if TYPE_CHECKING:

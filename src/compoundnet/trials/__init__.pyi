@@ -1,7 +1,7 @@
 from .database import StudyDatabase
 from .estimate import estimate
+from .measurement import TrainingJob, TrialOutcome, measure
 from .network_judge import NetworkJudge, NetworkSearch
-from .outcomes import TrainingJob, TrialOutcome, measure
 from .settings import PointList, Settings
 from .studies import OpenedStudy, check_folder, create_study, is_begun, open_study
 from .worker import Judge, work

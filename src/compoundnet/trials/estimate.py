@@ -14,7 +14,7 @@ from compoundnet.base.machine import cores, torch_threads
 from compoundnet.train.hardware import Hardware, launch
 from compoundnet.train.logs import Logs
 from compoundnet.train.status import Watcher
-from compoundnet.trials.outcomes import no_checkpoints, plan
+from compoundnet.trials.measurement import no_checkpoints, plan
 
 if TYPE_CHECKING:
     from compoundnet.data import Dataset

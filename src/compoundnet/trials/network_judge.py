@@ -14,7 +14,7 @@ from compoundnet.arch import Network, cost
 from compoundnet.base import CompoundNetError
 from compoundnet.data import Dataset
 from compoundnet.train import Recipe
-from compoundnet.trials.outcomes import (
+from compoundnet.trials.measurement import (
     TrainingJob,
     TrialOutcome,
     data_identity,

@@ -13,7 +13,7 @@ from compoundnet.base import check
 from compoundnet.search.architecture.objective import Objective
 from compoundnet.search.architecture.space import Space
 from compoundnet.train.recipe import Recipe
-from compoundnet.trials.outcomes import TrainingJob, TrialOutcome
+from compoundnet.trials.measurement import TrainingJob, TrialOutcome
 
 if TYPE_CHECKING:
     import optuna

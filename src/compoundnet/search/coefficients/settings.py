@@ -8,7 +8,7 @@ from compoundnet.arch import Network
 from compoundnet.base import check
 from compoundnet.search.coefficients.grid import DEFAULT_GRID, DEFAULT_TOLERANCE, CoefficientPoint, points
 from compoundnet.train.recipe import Recipe
-from compoundnet.trials.outcomes import TrainingJob, TrialOutcome
+from compoundnet.trials.measurement import TrainingJob, TrialOutcome
 from compoundnet.trials.settings import PointList, position
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from compoundnet.arch import Network
 from compoundnet.base import check
 from compoundnet.search.study.lines import FigureNumber, Multipliers, StudyLines, label, scaled
 from compoundnet.train.recipe import Recipe
-from compoundnet.trials.outcomes import TrainingJob, TrialOutcome
+from compoundnet.trials.measurement import TrainingJob, TrialOutcome
 from compoundnet.trials.settings import PointList, position
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ from compoundnet.train.run import run_folder
 from compoundnet.train.status import Watcher
 from compoundnet.train.task import plan_task
 from compoundnet.trials.local_workers import work_together
-from compoundnet.trials.outcomes import check_one_class, data_identity
+from compoundnet.trials.measurement import check_one_class, data_identity
 from compoundnet.trials.settings import position
 from compoundnet.trials.studies import OpenedStudy, create_study
 from compoundnet.trials.worker import work

@@ -12,7 +12,7 @@ from small_train import small_dataset, small_network
 from compoundnet.arch import Network, cost, scale
 from compoundnet.data.holdout import hold_out
 from compoundnet.train import Recipe, find_recipe, override
-from compoundnet.trials.outcomes import TrialOutcome, fingerprint, measure, plan
+from compoundnet.trials.measurement import TrialOutcome, fingerprint, measure, plan
 
 
 def recipe(*settings: str) -> Recipe:
