@@ -165,6 +165,15 @@ def test_a_centre_crop_after_a_resize_of_the_shorter_side_is_a_crop(tmp_path: Pa
     assert found.preprocess == Preprocess(224, 224 / 256)
 
 
+@pytest.mark.parametrize(("name", "value"), [("tf_padding", False), ("output_stride", 8)])
+def test_a_mobilenet_v2_that_weights_do_not_show_is_refused(name: str, value: object, tmp_path: Path) -> None:
+    usual = {"model_type": "mobilenet_v2", "tf_padding": True, "output_stride": 32}
+    read_hub_folder(folder_of(tmp_path / "usual", usual, EFFICIENTNET, "transformers"))
+    other = folder_of(tmp_path / "other", {**usual, name: value}, EFFICIENTNET, "transformers")
+    with pytest.raises(CompoundNetError, match=rf"config.json: a MobileNetV2 with {name} = (false|8) is not read here"):
+        read_hub_folder(other)
+
+
 @pytest.mark.parametrize("side", [224, 384])
 def test_the_share_that_resnets_processor_crops_is_followed(side: int, tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers", reason="transformers is not installed (extra: peers)")

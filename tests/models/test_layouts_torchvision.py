@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import torch
 import torchvision
 from layout_parity import check_parity
 from torch import nn
 
 from compoundnet import arch
 from compoundnet.base import CompoundNetError
+from compoundnet.models.foreign import read_foreign
 from compoundnet.models.layouts import layout
 
 slow = pytest.mark.slow
@@ -42,6 +46,18 @@ def test_models_agree_and_their_norm_comes_with_the_weights(name: str, theirs: s
 def test_a_renamed_b5_keeps_its_eps() -> None:
     b5 = arch.scale(arch.network("efficientnet-b0"), depth=2.2, width=1.6, resolution=456, name="mine")
     assert layout("torchvision").adapt(b5).norm.eps == 1e-3
+
+
+@pytest.mark.parametrize(
+    "theirs", ["mnasnet0_5", *(pytest.param(f"mnasnet{one}", marks=slow) for one in ("0_75", "1_3"))]
+)
+def test_mnasnets_of_other_widths_are_read(theirs: str, tmp_path: Path) -> None:
+    """Their names do not say how many blocks a stage has; the message said that torchvision has no such network."""
+    model = torchvision.models.get_model(theirs, num_classes=5)
+    torch.save(model.state_dict(), tmp_path / "weights.pt")
+    found = read_foreign(tmp_path / "weights.pt")
+    assert (found.layout, found.network.num_classes) == ("torchvision", 5)
+    check_parity(model, found.network, layout("torchvision"))
 
 
 def test_other_classes_come_with_the_weights() -> None:

@@ -12,6 +12,8 @@ from torch import nn
 from transformers import (
     EfficientNetConfig,
     EfficientNetForImageClassification,
+    MobileNetV2Config,
+    MobileNetV2ForImageClassification,
     ResNetConfig,
     ResNetForImageClassification,
 )
@@ -114,8 +116,29 @@ def test_its_resnet_without_a_classifier_is_recognised(tmp_path: Path) -> None:
     assert (found.layout, found.network.name, found.network.num_classes) == ("transformers", "resnet-18", 0)
 
 
+@pytest.mark.parametrize("width", [1.0, 0.35, *(pytest.param(width, marks=slow) for width in (0.75, 1.4))])
+def test_its_mobilenet_v2_agrees_at_every_size_and_width(width: float, tmp_path: Path) -> None:
+    """The published ones are of width 0.35, 0.75, 1 and 1.4 (google/mobilenet_v2_1.0_224)."""
+    model = MobileNetV2ForImageClassification(MobileNetV2Config(num_labels=11, depth_multiplier=width))
+    torch.save(model.state_dict(), tmp_path / "weights.pt")
+    found = read_foreign(tmp_path / "weights.pt")
+    assert (found.layout, found.network.name) == ("transformers", "mobilenet-v2") or width != 1
+    for height, side in ((64, 64), (75, 97)):
+        converted = check_parity(model, found.network, LAYOUT, height=height, width=side, logits="logits")
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert {norm.eps for norm in norms} == {converted.norm.eps}
+    assert (converted.num_classes, converted.padding) == (11, "same")
+
+
+def test_its_mobilenet_v2_without_a_classifier_is_recognised(tmp_path: Path) -> None:
+    body = MobileNetV2ForImageClassification(MobileNetV2Config()).mobilenet_v2
+    torch.save(body.state_dict(), tmp_path / "body.pt")
+    found = read_foreign(tmp_path / "body.pt")
+    assert (found.layout, found.network.name, found.network.num_classes) == ("transformers", "mobilenet-v2", 0)
+
+
 @pytest.mark.parametrize(
-    ("name", "theirs"), [("efficientnet-lite0", "EfficientNet"), ("wide-resnet-50-2", "ResNet"), ("mobilenet-v2", "E")]
+    ("name", "theirs"), [("efficientnet-lite0", "EfficientNet"), ("wide-resnet-50-2", "ResNet"), ("mobilenet-v1", "E")]
 )
 def test_networks_it_lacks_are_refused(name: str, theirs: str) -> None:
     with pytest.raises(CompoundNetError, match=f"{name} cannot be laid out as transformers' {theirs}"):

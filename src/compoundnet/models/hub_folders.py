@@ -194,6 +194,8 @@ def timm_preprocess(stated: Mapping[str, Any], notes: list[str]) -> Preprocess |
 
 
 def _transformers(folder: Path, weights: Path, config: dict[str, Any], notes: list[str]) -> HubFolder:
+    if config.get("model_type") == "mobilenet_v2":
+        _check_mobilenet_v2(folder, config)
     labels = stated_labels(config.get("id2label"), notes)
     path = folder / PREPROCESSOR
     if path.is_file():
@@ -204,6 +206,16 @@ def _transformers(folder: Path, weights: Path, config: dict[str, Any], notes: li
     architecture = config.get("architecture") or ", ".join(map(str, config.get("architectures") or ()))
     hints = (Hint(architecture, f"architectures in {CONFIG}"),)
     return HubFolder(weights, hints, labels, preprocess, _multilabel(config), tuple(notes))
+
+
+def _check_mobilenet_v2(folder: Path, config: Mapping[str, Any]) -> None:
+    """Raise CompoundNetError if a configuration changes the network in a way that its weights do not show."""
+    for name, usual in (("tf_padding", True), ("output_stride", 32)):
+        if config.get(name, usual) != usual:
+            raise CompoundNetError(
+                f"{folder / CONFIG}: a MobileNetV2 with {name} = {json.dumps(config[name])} is not read here, only with"
+                f" {json.dumps(usual)}"
+            )
 
 
 def _image_processor(stated: dict[str, Any], notes: list[str]) -> Preprocess | None:

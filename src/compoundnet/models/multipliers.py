@@ -12,6 +12,7 @@ import msgspec
 from compoundnet import arch
 from compoundnet.arch import Network
 from compoundnet.arch.scaling import round_channels, scaled_repeats
+from compoundnet.base import CompoundNetError
 from compoundnet.models import layouts
 from compoundnet.models.layouts import Layout
 from compoundnet.models.matches import Match, compare, holds_stem, trunk_pairs
@@ -89,8 +90,12 @@ def _counted(shapes: Mapping[str, Shape], layout: Layout, base: Network) -> Iter
     numbers = [int(number) for name in shapes for number in re.findall(r"\d+", name) if len(number) < 4]
     most = min(_MAX_REPEATS, max(numbers, default=0) + 2)
     many = base.replace(stages=tuple(msgspec.structs.replace(stage, repeats=most) for stage in base.stages))
+    try:
+        pairs = list(trunk_pairs(layout, many))
+    except CompoundNetError:  # the layout has one block in some stage, always
+        return
     blocks: dict[tuple[int, int], bool] = {}
-    for pair in trunk_pairs(layout, many):
+    for pair in pairs:
         stage = re.match(r"stages\.(\d+)\.(\d+)\.", pair.ours)
         if stage is not None and not pair.ours.endswith(COUNTER):
             at = int(stage[1]), int(stage[2])

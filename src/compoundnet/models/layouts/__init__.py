@@ -10,11 +10,11 @@ from compoundnet.models.layouts.translation import LAYOUTS, from_layout, layout,
 
 @cache
 def stem_names(name: str) -> frozenset[str]:
-    """The names of a network's first weight in a layout, which may differ by family."""
+    """The names of a network's first weight in a layout, which may differ by network."""
     found, of = set(), layout(name)
-    for members in arch.families().values():
+    for network in arch.networks().values():
         try:
-            first = next(iter(of.modules(of.adapt(next(iter(members.values()))))))
+            first = next(iter(of.modules(of.adapt(network))))
         except CompoundNetError:
             continue
         found.add(first.theirs + of.leaves["conv"][0].theirs)

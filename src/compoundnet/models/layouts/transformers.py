@@ -1,4 +1,4 @@
-"""Hugging Face transformers: EfficientNetForImageClassification and ResNetForImageClassification, and their bodies.
+"""Hugging Face transformers: EfficientNet, MobileNetV2 and ResNet for image classification, and their bodies.
 
 EfficientNet's padding depends on the configuration, not on the input: bottom and right only, but symmetric in the
 blocks listed in `depthwise_padding`. At the resolution of the configuration, which must be even, this equals
@@ -8,6 +8,7 @@ TensorFlow's SAME padding.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 from compoundnet.arch import Bottleneck, MBConv, Network, Norm
 from compoundnet.models.layouts.base import (
@@ -20,18 +21,51 @@ from compoundnet.models.layouts.base import (
 )
 from compoundnet.models.layouts.torchvision import TORCH_NORM, UNITS, is_resnet
 
-_EFFICIENTNET, _RESNET = "efficientnet", "resnet"
+_EFFICIENTNET, _MOBILENET_V2, _RESNET = "efficientnet", "mobilenet_v2", "resnet"
 
 
 def _modules(network: Network) -> Iterator[Module]:
-    return _resnet(network) if is_resnet(network) else _efficientnet(network)
+    if is_resnet(network):
+        return _resnet(network)
+    return _mobilenet_v2(network) if _is_mobilenet_v2(network) else _efficientnet(network)
+
+
+def _is_mobilenet_v2(network: Network) -> bool:
+    """Whether a network is made of MobileNetV2's blocks, of which the first is its stem's."""
+    first, *others = network.stages
+    blocks = [stage.block for stage in network.stages]
+    plain = all(isinstance(block, MBConv) and (block.kernel, block.se) == (3, 0) for block in blocks)
+    expanding = all(isinstance(stage.block, MBConv) and stage.block.expansion > 1 for stage in others)
+    return network.activation == "relu6" and plain and expanding and first.repeats == first.block.expansion == 1
+
+
+def _mobilenet_v2(network: Network) -> Iterator[Module]:
+    """The first block, which does not expand, belongs to the stem."""
+    body = _MOBILENET_V2
+    stem = f"{body}.conv_stem"
+    yield from _unit("stem", f"{stem}.first_conv")
+    for at in positions(network):
+        theirs = stem if at.index == 0 else f"{body}.layer.{at.index - 1}"
+        if at.index:
+            yield from _unit(f"{at.ours}.expand", f"{theirs}.expand_1x1")
+        yield from _unit(f"{at.ours}.depthwise", f"{theirs}.conv_3x3", "depthwise")
+        yield from _unit(f"{at.ours}.project", f"{theirs}.reduce_1x1")
+    if not network.head.channels:
+        raise unsupported("transformers' MobileNetV2", network, "network without a head convolution")
+    yield from _unit("head", f"{body}.conv_1x1")
+    if network.num_classes:
+        yield Module("classifier", "classifier", "dense")
+
+
+def _unit(ours: str, theirs: str, kind: Literal["conv", "depthwise"] = "conv") -> Iterator[Module]:
+    return conv_norm(ours, f"{theirs}.convolution", f"{theirs}.normalization", kind)
 
 
 def _resnet(network: Network) -> Iterator[Module]:
     library, stem = "transformers' ResNet", f"{_RESNET}.embedder.embedder"
     if network.head.channels:
         raise unsupported(library, network, "convolution after the stages")
-    yield from conv_norm("stem", f"{stem}.convolution", f"{stem}.normalization")
+    yield from _unit("stem", stem)
     for at in positions(network):
         units = UNITS.get(type(at.block))
         if units is None or (isinstance(at.block, Bottleneck) and (at.block.groups, at.block.ratio) != (1, 0.25)):
@@ -39,7 +73,7 @@ def _resnet(network: Network) -> Iterator[Module]:
         theirs = f"{_RESNET}.encoder.stages.{at.stage}.layers.{at.repeat}"
         named = [(unit, f"{theirs}.layer.{number}") for number, unit in enumerate(units)]
         for unit, name in [*named, ("shortcut", f"{theirs}.shortcut")] if at.has_shortcut else named:
-            yield from conv_norm(f"{at.ours}.{unit}", f"{name}.convolution", f"{name}.normalization")
+            yield from _unit(f"{at.ours}.{unit}", name)
     if network.num_classes:
         yield Module("classifier", "classifier.1", "dense")
 
@@ -72,8 +106,12 @@ def _efficientnet(network: Network) -> Iterator[Module]:
 def _adapt(network: Network) -> Network:
     if is_resnet(network):
         return network.replace(padding="symmetric", norm=TORCH_NORM)
+    if _is_mobilenet_v2(network):  # TensorFlow's momentum of 0.997, which transformers gives torch unchanged
+        return network.replace(padding="same", norm=Norm(eps=1e-3, momentum=0.003))
     # EfficientNet's configuration passes TensorFlow's momentum of 0.99 to torch, where the same momentum is 0.01.
     return network.replace(padding="same", norm=Norm(eps=1e-3, momentum=0.01))
 
 
-LAYOUT = Layout("transformers", "transformers", _adapt, _modules, bodies=(f"{_EFFICIENTNET}.", f"{_RESNET}."))
+LAYOUT = Layout(
+    "transformers", "transformers", _adapt, _modules, bodies=(f"{_EFFICIENTNET}.", f"{_MOBILENET_V2}.", f"{_RESNET}.")
+)
