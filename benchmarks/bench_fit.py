@@ -9,7 +9,7 @@ in float32 on this machine, on one thread, times 1, 1/3 and 1/10. The ways:
 
 - `fit`: `compoundnet fit --max-latency ... --time ...`, with the models that are at hand;
 - `largest`: the pretrained network with the most multiply-adds that fits at its own resolution, fine-tuned; if none
-  fits, Lite0 scaled down by `plan` and trained from scratch;
+  fits, Lite0 scaled down by `plan --max-latency` and trained from scratch;
 - `lite0`: Lite0 at the largest resolution that fits, recipe `finetune`;
 - `probe`: logistic regression on Lite0's features at that resolution.
 
@@ -99,6 +99,7 @@ def run_largest(cell: Cell, data: Any, scratch: Path) -> dict[str, Any]:
     from compoundnet import arch
     from compoundnet.fit import models_at_hand
     from compoundnet.models import open_folder
+    from compoundnet.runtime.timing.latency_bound import plan_within
 
     opened = {name: open_folder(name) for name in models_at_hand()}
     fitting = {
@@ -110,9 +111,7 @@ def run_largest(cell: Cell, data: Any, scratch: Path) -> dict[str, Any]:
         name = max(fitting, key=lambda name: fitting[name])
         model = opened[name]
         return trained(cell, data, scratch, name, start=model, resolution=model.preprocess.size)
-    lite0 = arch.network(LITE0).replace(num_classes=len(data.classes))
-    rate = latency(LITE0, lite0.resolution) / arch.cost(lite0).macs
-    network = arch.plan(lite0, max_macs=cell.limit / rate).network
+    network = plan_within(arch.network(LITE0).replace(num_classes=len(data.classes)), cell.limit).plan.network
     return trained(cell, data, scratch, network.name, network=network, resolution=network.resolution)
 
 
@@ -148,7 +147,8 @@ def trained(cell: Cell, data: Any, scratch: Path, name: str, *, resolution: int,
     from compoundnet.train.run import run_folder
 
     ends, place = time.time() + cell.seconds, scratch / "trained"
-    recipe = find_recipe("finetune" if "start" in what else "quick").replace(resolution=resolution, seed=cell.seed)
+    recipe = find_recipe("finetune" if "start" in what else "quick")
+    recipe = recipe.replace(resolution=resolution, seed=cell.seed, save_epochs=1)  # it goes on where it is shortened
     task = plan_task(recipe, data, **what)
     engine = Engine(task, launch(Hardware(devices=1), recipe), Checkpoints(scratch / "none", 1), Logs(None))
     seconds, each = engine.summary().seconds, engine.epoch_steps

@@ -57,7 +57,7 @@ def _mobilenet_v2(network: Network) -> Iterator[Module]:
         yield Module("classifier", "classifier", "dense")
 
 
-def _unit(ours: str, theirs: str, kind: Literal["conv", "depthwise"] = "conv") -> Iterator[Module]:
+def _unit(ours: str, theirs: str, kind: Literal["conv", "depthwise"] = "conv") -> tuple[Module, Module]:
     return conv_norm(ours, f"{theirs}.convolution", f"{theirs}.normalization", kind)
 
 
