@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -15,11 +16,14 @@ from compoundnet.fit.state import HeldOut
 from compoundnet.models import ModelFolder
 from compoundnet.runtime import features
 from compoundnet.train import SingleLabelReport, Task, evaluate, fit_probe
+from compoundnet.train.logistic import Balance
 
 # By how many standard errors the probe must be better to stay: 1.96, 95 % confidence, or where it alone was fitted to
 # all images, one. Fine-tuning is better on average. Of digits at 96 px the probe had three of 144 held-out images more,
 # and 93.6 % of the test images where fine-tuned networks have 97 %; cross-validated it had 95.5 %, of these 97.2.
 _ERRORS_ON_ALL, _ERRORS = 1.96, 1.0
+# The images of a class that a probe needs: it is cross-validated.
+_OF_PROBE = 2
 
 
 class HeldOutComparison(NamedTuple):
@@ -79,23 +83,37 @@ def right_by_probe(probe: Task, task: Task, notify: Notify) -> NDArray[np.bool_]
         for split in (task.train, task.held)
     )
     labels, classes = task.train.labels, task.train.classes
-    known = np.flatnonzero(np.bincount(labels, minlength=len(classes)) >= 2)
-    if len(known) < len(classes):
-        few = len(classes) - len(known)
+    few = int((np.bincount(labels, minlength=len(classes)) < _OF_PROBE).sum())
+    if few:
         what, them = ("one class has", "it") if few == 1 else (f"{few} classes have", "them")
         notify(
             f"{what} fewer than two images that are not held out: the probe that the network is compared with does"
             f" without {them}"
         )
+    classify = classifier_of(rows, labels, classes, probe.recipe.balance)
+    return np.zeros(len(task.held), bool) if classify is None else classify(others) == task.held.labels
+
+
+def classifier_of(
+    rows: NDArray[np.float32], labels: NDArray[Any], classes: Sequence[str], balance: Balance
+) -> Callable[[NDArray[np.float32]], NDArray[np.int64]] | None:
+    """Return a function from features float32[N, features] to classes int64[N]: a probe of the classes that have enough
+    images for one; None if fewer than two have.
+
+    Args:
+        rows: The features float32[images, features] that it is fitted to.
+        labels: Their classes int64[images].
+        classes: The names of the classes.
+        balance: How classes of unequal size are balanced.
+    """
+    known = np.flatnonzero(np.bincount(labels, minlength=len(classes)) >= _OF_PROBE)
     if len(known) < 2:
-        return np.zeros(len(task.held), bool)
+        return None
     place = np.full(len(classes), -1)
     place[known] = np.arange(len(known))
     used = place[labels] >= 0
-    found = fit_probe(
-        rows[used], place[labels[used]], [classes[number] for number in known], balance=probe.recipe.balance
-    )
-    return np.asarray(known[found.logits(others).argmax(axis=1)] == task.held.labels)
+    probe = fit_probe(rows[used], place[labels[used]], [classes[int(number)] for number in known], balance=balance)
+    return lambda vectors: np.asarray(known[probe.logits(vectors).argmax(axis=1)])
 
 
 def at_resolution(model: ModelFolder, side: int) -> ModelFolder:

@@ -22,13 +22,14 @@ def next_commands(found: Fit) -> list[tuple[str, str]]:
     if answer is None:
         return []
     file, model, way = shlex.quote(answer.file), shlex.quote(answer.model), _way(answer.candidate)
+    upright = " --set flip=false" if found.flip is False else ""
     return [
         ("classify images", f"compoundnet predict {file} IMAGES{way}"),
         ("a local page", f"compoundnet serve --model {model}"),
         ("a service for programs", f"compoundnet serve --api --model {file}{way}"),
         ("which parts matter", f"compoundnet explain {model} IMAGES"),
-        ("train it on, with more images", f"compoundnet train DATA --from {model} -o better"),
-        *_from_the_start(found, answer.candidate),
+        ("train it on, with more images", f"compoundnet train DATA --from {model}{upright} -o better"),
+        *_from_the_start(found, answer.candidate, upright),
     ]
 
 
@@ -39,7 +40,7 @@ def _way(candidate: Candidate) -> str:
     return backend + ("" if own else f" --precision {candidate.precision}")
 
 
-def _from_the_start(found: Fit, candidate: Candidate) -> list[tuple[str, str]]:
+def _from_the_start(found: Fit, candidate: Candidate, upright: str) -> list[tuple[str, str]]:
     """The training of the same network from what the fit started from: a model, a smaller one, or new weights."""
     commands, start, new = list[tuple[str, str]](), shlex.quote(candidate.model), found.new_weights
     if candidate.scaled:
@@ -50,5 +51,5 @@ def _from_the_start(found: Fit, candidate: Candidate) -> list[tuple[str, str]]:
         start = smaller
     option = "--network" if new else "--from"
     side = trained_resolution(found) or candidate.resolution
-    training = f"compoundnet train DATA {option} {start} --set resolution={side} -o better"
+    training = f"compoundnet train DATA {option} {start} --set resolution={side}{upright} -o better"
     return [*commands, ("train from the start", training)]

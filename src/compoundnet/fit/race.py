@@ -50,6 +50,7 @@ class RungStudy(PointList, frozen=True, forbid_unknown_fields=True, tag_field="k
         held_out: The fraction of the training images that is held out.
         seed: Of the trainings.
         last: Whether no rung follows.
+        flip: Whether training may mirror the images.
     """
 
     images: str
@@ -61,6 +62,7 @@ class RungStudy(PointList, frozen=True, forbid_unknown_fields=True, tag_field="k
     held_out: float
     seed: int
     last: bool
+    flip: bool = True
 
     def params(self) -> list[dict[str, float]]:
         """Return the number of the candidate of each trial, and its epochs."""
@@ -72,7 +74,9 @@ class RungJudge:
 
     def __init__(self, trainings: Trainings, opened: OpenedStudy[RungStudy], watcher: Watcher | None = None) -> None:
         settings = opened.settings
-        self._trainings = trainings._replace(length=settings.length, held_out=settings.held_out, seed=settings.seed)
+        self._trainings = trainings._replace(
+            length=settings.length, held_out=settings.held_out, seed=settings.seed, flip=settings.flip
+        )
         self._opened, self._watcher = opened, watcher
 
     def values(self, trial: optuna.Trial) -> Sequence[float]:
@@ -145,7 +149,7 @@ def run_race(
         starting = {one.model: weights[one.model] for one in going}
         settings = RungStudy(
             images, unreadable, starting, tuple(going), epochs, trainings.length, trainings.held_out, trainings.seed,
-            last,
+            last, trainings.flip,
         )  # fmt: skip
         digest = hashlib.sha256(msgspec.json.encode(settings)).hexdigest()[:8]
         study = folder / f"{_prefix(name)}{place + 1}-{digest}"

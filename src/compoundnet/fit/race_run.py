@@ -20,6 +20,7 @@ from compoundnet.fit.finish import Finish
 from compoundnet.fit.images import without
 from compoundnet.fit.in_time import TimeIsUpError, reason_of
 from compoundnet.fit.job import FitJob
+from compoundnet.fit.mirroring import compare_mirrored
 from compoundnet.fit.race import run_race
 from compoundnet.fit.race_plan import RacePlan, cheaper_first, larger_first
 from compoundnet.fit.starts import StartingModels, is_from_scratch
@@ -102,8 +103,10 @@ class RaceRun:
         job, entry = self._job, Entry(self._job, dataset, self._state)
         try:
             promising = entry.promising()
+            entry.state = self._mirrored(entry.state, dataset)
             entrants = [one.candidate for one in promising]
             trainings = trainings_of(dataset, job.work, job.starts, entrants, job.workers, job.deadline, job.seed)
+            trainings = trainings._replace(flip=entry.state.flip is not False)
             plan = entry.planned(trainings, promising)
             until = entry.until(plan.entrants)
         finally:
@@ -118,6 +121,16 @@ class RaceRun:
             self._state = msgspec.structs.replace(self._state, plan=plan, seconds=job.seconds or 0.0, seed=job.seed)
         self._keep(self._state)  # or it would be planned anew after a kill
         return plan, trainings._replace(length=plan.length, held_out=plan.held_out, until=until)
+
+    def _mirrored(self, state: Fit, dataset: Dataset) -> Fit:
+        """A state in which it is known whether training may mirror the images; if it may not, that is said."""
+        if state.flip is not None:
+            return state
+        best = state.ranking[0].candidate
+        found = compare_mirrored(best, dataset, self._job.starts(best))
+        harms = found is not None and found.harms
+        state = msgspec.structs.replace(state, flip=not harms)
+        return self._job.told(state, f"{found}, so training mirrors none") if harms else state
 
     def _about(self, plan: RacePlan, trainings: Trainings) -> Iterator[tuple[str, bool]]:
         """Yield what is to be said of a race besides its plan, and whether that is of this call alone."""

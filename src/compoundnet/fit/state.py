@@ -176,6 +176,7 @@ class Fit(msgspec.Struct, frozen=True):
             as measured.
         screened: All candidates that were looked at.
         left: The number of candidates that were not screened.
+        flip: Whether training may mirror the images; None before that is known.
         plan: The race that was planned; None before that.
         seconds: The time that it was planned for.
         seed: The seed that it was planned with.
@@ -201,6 +202,7 @@ class Fit(msgspec.Struct, frozen=True):
     ratios: dict[str, float] = {}
     screened: tuple[Screened, ...] = ()
     left: int = 0
+    flip: bool | None = None
     plan: RacePlan | None = None
     seconds: float = 0.0
     seed: int = 0

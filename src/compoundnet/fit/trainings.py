@@ -100,6 +100,7 @@ class Trainings(NamedTuple):
         seed: Of the trainings.
         length: The length of the schedule as a fraction of the usual one, for a short time.
         held_out: The fraction of the training images that is held out.
+        flip: Whether training may mirror the images.
     """
 
     dataset: Dataset
@@ -111,6 +112,7 @@ class Trainings(NamedTuple):
     seed: int = 0
     length: float = 1.0
     held_out: float = HELD_OUT
+    flip: bool = True
 
     @property
     def images(self) -> int:
@@ -143,14 +145,15 @@ class Trainings(NamedTuple):
     def place(self, candidate: Candidate) -> Path:
         """Return the model folder of a training, whether it exists or not."""
         schedule = f"{self.epochs(candidate)}-epochs-{round(100 * self.held_out)}-percent-held-out"
-        return self.folder / f"{candidate.key}-{schedule}-seed-{self.seed}"
+        upright = "" if self.flip else "-never-mirrored"
+        return self.folder / f"{candidate.key}-{schedule}{upright}-seed-{self.seed}"
 
     def _recipe(self, candidate: Candidate, epochs: int) -> Recipe:
         fresh, start = candidate.key in self.fresh, self.starts[candidate.key].network
         recipe = recipe_of(candidate.resolution, epochs, 0 if fresh else early_stages(start), fresh=fresh)
         if self.is_of_few(candidate):
             recipe = recipe.replace(lr=_FEW_RATE * recipe.lr)
-        return recipe.replace(minival=self.held_out, seed=self.seed)
+        return recipe.replace(minival=self.held_out, seed=self.seed, flip=recipe.flip and self.flip)
 
     def _task(self, recipe: Recipe, start: ModelFolder, teacher: ModelFolder | None = None) -> Task:
         if teacher is not None:

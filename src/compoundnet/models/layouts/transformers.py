@@ -32,11 +32,12 @@ def _modules(network: Network) -> Iterator[Module]:
 
 def _is_mobilenet_v2(network: Network) -> bool:
     """Whether a network is made of MobileNetV2's blocks, of which the first is its stem's."""
-    first, *others = network.stages
-    blocks = [stage.block for stage in network.stages]
-    plain = all(isinstance(block, MBConv) and (block.kernel, block.se) == (3, 0) for block in blocks)
-    expanding = all(isinstance(stage.block, MBConv) and stage.block.expansion > 1 for stage in others)
-    return network.activation == "relu6" and plain and expanding and first.repeats == first.block.expansion == 1
+    blocks = [stage.block for stage in network.stages if isinstance(stage.block, MBConv)]
+    if network.activation != "relu6" or len(blocks) < len(network.stages) or network.stages[0].repeats != 1:
+        return False
+    expansions = [block.expansion for block in blocks]
+    plain = all((block.kernel, block.se) == (3, 0) for block in blocks)
+    return plain and expansions[0] == 1 and min(expansions[1:], default=2) > 1
 
 
 def _mobilenet_v2(network: Network) -> Iterator[Module]:
