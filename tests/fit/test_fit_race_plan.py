@@ -319,8 +319,8 @@ def test_what_is_held_out_of_one_alone(images: int, expected: float) -> None:
 
 
 def test_a_rung_is_trained_by_the_schedule_of_its_race(tmp_path: Path) -> None:
-    """A worker of another machine knows neither the length nor the seed, nor what is held out."""
+    """A worker of another machine knows neither the length nor the seed, nor what is held out or not mirrored."""
     theirs = Trainings(cast(Dataset, None), tmp_path, {}, frozenset(), 1, 0.0)
-    opened = SimpleNamespace(settings=RungStudy("images", (), {}, (candidate(0),), (2,), 0.7, 0.1, 5, last=True))
-    found = RungJudge(theirs, cast(OpenedStudy[RungStudy], opened))._trainings
-    assert (found.length, found.held_out, found.seed) == (0.7, 0.1, 5)
+    settings = RungStudy("images", (), {}, (candidate(0),), (2,), 0.7, 0.1, 5, last=True, flip=False)
+    found = RungJudge(theirs, cast(OpenedStudy[RungStudy], SimpleNamespace(settings=settings)))._trainings
+    assert (found.length, found.held_out, found.seed, found.flip) == (0.7, 0.1, 5, False)

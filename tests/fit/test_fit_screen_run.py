@@ -166,3 +166,22 @@ def test_how_fast_int8_is_is_measured_before_what_is_deployed_in_it_alone(monkey
     run._dataset, run._chosen = images(), {"m": 32}
     (found,) = run.run().ranking
     assert (found.candidate, found.latency) == (small, pytest.approx(0.9))
+
+
+def test_narrower_networks_are_as_large_as_the_first_of_them_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Much of the model's time at its lowest resolution is that of reading weights, of which they have fewer."""
+
+    def narrower(*given: Any) -> list[Candidate]:
+        macs = given[-1].max_macs
+        return [Candidate("m", 64, "float32", 1, round(macs), 1, 1, width=width) for width in (0.5, 0.4)]
+
+    monkeypatch.setattr(screen_run, "scaled_candidates", narrower)
+    monkeypatch.setattr(screen_run, "smallest_model", lambda _: "m")
+    monkeypatch.setattr(screen_run, "screen", lambda one, *_, **__: (Screened(one, one.macs / 1000, 0.5), ()))
+    run = screen_of(Limits(max_latency=2.0), answer="one")
+    run._dataset = images()
+    run._screen_narrower(2.0)
+    assert run._found == [], "nothing was timed"
+    run._timed["m"] = {1000: 2.0, 9000: 6.0}
+    run._screen_narrower(2.0)
+    assert [one.latency for one in run._found] == [1.0, 2.0, 2.0]

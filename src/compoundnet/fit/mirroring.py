@@ -22,8 +22,9 @@ from compoundnet.runtime import Embedder, features
 # it takes seconds, and features tell mirrored images apart best at a low resolution.
 _FITTED, _JUDGED, _SIDE = 2000, 1000, 64
 # What must be lost for mirroring to be left out: so many of the images, and so little of it by chance. Of 1,000
-# digits, Lite0's probe at 48 px has 92 % right and 87 mirrored; of 1,000 images of CIFAR-10, 55 and 54 % at 64 px. Fine-tuned at
-# 48 px for eight epochs, with mirrored images and without, it has 92.5 and 97.8, 95.0 and 96.9 % of 359 digits right.
+# digits, Lite0's probe at 48 px has 92 % right and 87 mirrored; of 1,000 images of CIFAR-10, 55 and 54 % at 64 px.
+# Fine-tuned at 48 px for eight epochs, with mirrored images and without, it has 92.5 and 97.8, 95.0 and 96.9 % of 359
+# digits right.
 _LOST, _CHANCE = 0.01, 0.01
 
 
