@@ -66,6 +66,7 @@ def test_a_class_that_is_the_mirror_image_of_another_is_noticed(
     assert found_out.flip is not harms
     assert [line.endswith("so training mirrors none") for line in said] == [True] * harms
     assert RaceRun(job, state, UNUSED)._mirrored(found_out, UNUSED) is found_out  # an earlier call has looked
+    assert RaceRun(fit_job(seconds=30.0), state, UNUSED)._mirrored(state, UNUSED) is state  # there is no time
 
 
 def test_halves_with_one_image_of_a_class_tell_nothing(tmp_path: Path) -> None:

@@ -29,6 +29,9 @@ from compoundnet.fit.trainings import FEW_IMAGES, Trainings, fresh_keys
 from compoundnet.train import InterruptedRunError
 from compoundnet.trials.database import without_password
 
+# Seconds that must be left to find out whether training may mirror the images, which takes about ten.
+_TO_LOOK = 60.0
+
 
 def trainings_of(
     dataset: Dataset,
@@ -123,8 +126,9 @@ class RaceRun:
         return plan, trainings._replace(length=plan.length, held_out=plan.held_out, until=until)
 
     def _mirrored(self, state: Fit, dataset: Dataset) -> Fit:
-        """A state in which it is known whether training may mirror the images; if it may not, that is said."""
-        if state.flip is not None:
+        """A state in which it is known whether training may mirror the images, if there is time to find out; if it may
+        not, that is said."""
+        if state.flip is not None or self._job.deadline - time.time() < _TO_LOOK:
             return state
         best = state.ranking[0].candidate
         found = compare_mirrored(best, dataset, self._job.starts(best))
@@ -134,6 +138,8 @@ class RaceRun:
 
     def _about(self, plan: RacePlan, trainings: Trainings) -> Iterator[tuple[str, bool]]:
         """Yield what is to be said of a race besides its plan, and whether that is of this call alone."""
+        if self._state.flip is None:
+            yield "there is no time to see whether mirrored images keep their class: training mirrors half", True
         if trainings.is_of_few(plan.entrants[0]):
             yield FEW_IMAGES, False
         frozen = _frozen([trainings.task(one).recipe.frozen_stages for one in plan.entrants])
