@@ -278,7 +278,8 @@ class ScreenRun:
         self._one(first)
         took = self._timed.get(first.shape, {}).get(first.macs)
         for candidate in self._narrower(limit * (first.macs / took if took else least / timed[least])):
-            self._one(candidate)
+            if candidate != first:
+                self._one(candidate)
 
     def _narrower(self, macs: float) -> list[Candidate]:
         """Networks scaled down to so many multiply-adds, and to the exact bounds."""
