@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 from fit_jobs import UNUSED, fit_job
+from fitted import answered, lite0
 from grey_images import write_models
 
 from compoundnet.data import Dataset, Split
@@ -15,6 +16,7 @@ from compoundnet.data.sources import Arrays
 from compoundnet.fit import Fit, Limits, Screened
 from compoundnet.fit.candidates import measured
 from compoundnet.fit.mirroring import Mirroring, compare_mirrored
+from compoundnet.fit.next_commands import next_commands
 from compoundnet.fit.race_run import RaceRun
 from compoundnet.fit.starts import StartingModels
 from compoundnet.fit.trainings import Trainings
@@ -72,7 +74,12 @@ def test_a_class_that_is_the_mirror_image_of_another_is_noticed(
 def test_halves_with_one_image_of_a_class_tell_nothing(tmp_path: Path) -> None:
     data, name = stripes(("rising", "falling"), count=4), write_models(tmp_path)[0]
     start = open_folder(name)
-    assert compare_mirrored(measured(name, start.network, 32, 2), data, start) is None
+    one, said = measured(name, start.network, 32, 2), list[str]()
+    assert compare_mirrored(one, data, start) is None
+    job = fit_job(said.append, starts=StartingModels({name: start}, data.split("train"), tmp_path / "inherited"))
+    state = Fit("stripes", "", "", Limits(), 1, "", screened=(Screened(one, 1.0, 0.5),))
+    assert RaceRun(job, state, UNUSED)._mirrored(state, data).flip
+    assert len(said) == 1 and said[0].startswith("the images are too few to see whether mirrored ones keep their class")
 
 
 def test_trainings_that_mirror_nothing_have_folders_of_their_own(tmp_path: Path) -> None:
@@ -86,10 +93,6 @@ def test_trainings_that_mirror_nothing_have_folders_of_their_own(tmp_path: Path)
 
 
 def test_the_command_that_trains_on_mirrors_nothing_either(tmp_path: Path) -> None:
-    from fitted import answered, lite0
-
-    from compoundnet.fit.next_commands import next_commands
-
     found = answered(lite0(96))
     for flip, count in ((None, 0), (True, 0), (False, 2)):
         commands = next_commands(msgspec.structs.replace(found, flip=flip))

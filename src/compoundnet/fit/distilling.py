@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -47,12 +47,11 @@ class Student(NamedTuple):
     held: HeldOut
 
 
-def best_teacher(candidate: Candidate, screened: Iterable[Screened]) -> Screened | None:
+def best_teacher(candidate: Candidate, screened: Sequence[Screened]) -> Screened | None:
     """Return the most accurate probe that was judged, if it is better than a candidate's; else None."""
-    judged = [one for one in screened if one.accuracy is not None]
-    own = next(one.accuracy or 0.0 for one in judged if one.candidate == candidate)
-    pretrained = [one for one in judged if not one.candidate.scaled]
-    best = max(pretrained, key=lambda one: one.accuracy or 0.0, default=None)
+    judged = [one for one in screened if one.accuracy is not None and not one.candidate.scaled]
+    own = next(one.accuracy or 0.0 for one in screened if one.candidate == candidate)
+    best = max(judged, key=lambda one: one.accuracy or 0.0, default=None)
     if best is None or (best.accuracy or 0.0) <= own or best.candidate == candidate:
         return None
     return best

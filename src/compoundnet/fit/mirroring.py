@@ -16,7 +16,7 @@ from compoundnet.fit.candidates import Candidate
 from compoundnet.fit.held_out import classifier_of
 from compoundnet.fit.screen import probe_of
 from compoundnet.models import ModelFolder
-from compoundnet.runtime import Embedder, features
+from compoundnet.runtime import Embedder
 
 # Images that probes are fitted to, and that they judge, at the most; and the side at which they see them, in pixels: so
 # it takes seconds, and features tell mirrored images apart best at a low resolution.
@@ -66,9 +66,10 @@ def compare_mirrored(candidate: Candidate, dataset: Dataset, start: ModelFolder)
     assert probe.recipe.balance != "auto"
     random = np.random.default_rng(0)
     chosen = probe.train.subset(random.permutation(len(probe.train))[:_FITTED])
-    rows = features(start, chosen, preprocess=probe.preprocess, max_bad=len(chosen))
+    embedder = Embedder(start, preprocess=probe.preprocess)
+    rows = embedder.of_split(chosen, max_bad=len(chosen))
     readable = np.flatnonzero(np.isfinite(rows).all(axis=1))
-    halves, embedder = (readable[::2], readable[1::2]), Embedder(start, preprocess=probe.preprocess)
+    halves = readable[::2], readable[1::2]
     plain, mirrored = list[NDArray[np.bool_]](), list[NDArray[np.bool_]]()
     for judged, fitted in (halves, halves[::-1]):
         classify = classifier_of(rows[fitted], chosen.labels[fitted], chosen.classes, probe.recipe.balance)

@@ -132,9 +132,11 @@ class RaceRun:
             return state
         best = state.ranking[0].candidate
         found = compare_mirrored(best, dataset, self._job.starts(best))
-        harms = found is not None and found.harms
-        state = msgspec.structs.replace(state, flip=not harms)
-        return self._job.told(state, f"{found}, so training mirrors none") if harms else state
+        if found is None:
+            text = "the images are too few to see whether mirrored ones keep their class: training mirrors half of them"
+            return self._job.told(msgspec.structs.replace(state, flip=True), text)
+        state = msgspec.structs.replace(state, flip=not found.harms)
+        return self._job.told(state, f"{found}, so training mirrors none") if found.harms else state
 
     def _about(self, plan: RacePlan, trainings: Trainings) -> Iterator[tuple[str, bool]]:
         """Yield what is to be said of a race besides its plan, and whether that is of this call alone."""
