@@ -141,7 +141,8 @@ class RaceRun:
     def _about(self, plan: RacePlan, trainings: Trainings) -> Iterator[tuple[str, bool]]:
         """Yield what is to be said of a race besides its plan, and whether that is of this call alone."""
         if self._state.flip is None:
-            yield "there is no time to see whether mirrored images keep their class: training mirrors half", True
+            text = "there is no time to see whether mirrored images keep their class: training mirrors half of them"
+            yield text, True
         if trainings.is_of_few(plan.entrants[0]):
             yield FEW_IMAGES, False
         frozen = _frozen([trainings.task(one).recipe.frozen_stages for one in plan.entrants])
