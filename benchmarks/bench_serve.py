@@ -178,7 +178,9 @@ def peers_python(folder: Path) -> str:
     if not (folder / "complete").exists():
         venv.create(folder, with_pip=True, clear=True)
         packages = next(folder.glob("lib/python*/site-packages"))
-        (packages / "parent.pth").write_text(next(path for path in sys.path if path.endswith("site-packages")) + "\n")
+        parent = next(path for path in sys.path if path.endswith("site-packages"))
+        # As a site folder, not as a path: an editable installation of compoundnet is a .pth file in it.
+        (packages / "parent.pth").write_text(f"import site; site.addsitedir({parent!r})\n")
         subprocess.run([python, "-m", "pip", "install", "--quiet", *_PEERS], check=True)
         (folder / "complete").touch()
     return str(python)
@@ -191,7 +193,7 @@ def serving(name: str, port: int, python: str, environment: dict[str, str]) -> I
     words = [python, str(_HERE / "service_peers.py"), engine, kind, str(port)]
     if not engine:
         words = [sys.executable, "-m", "compoundnet", "serve", "--api", "--port", str(port)]
-        words += ["--model", environment["MODEL"]]
+        words += ["--model", environment["MODEL"], "--max-queue", "1000"]  # the peers have no bound
     log = Path(environment["LOGS"], f"{port}.log")
     with log.open("wb") as file:
         process = subprocess.Popen(words, stdout=file, stderr=file, cwd=_HERE, env=environment)

@@ -159,7 +159,7 @@ def test_images_of_clients_that_have_left_are_freed_at_once() -> None:
         content = np.zeros(1000)  # as the bytes of a file, which cannot be referred to weakly
         return partial(lambda _: pixels, content), weakref.ref(content)
 
-    batcher = Batcher(run_model, lambda _: False, batch=1, wait=0.0, ran=lambda *_: None, threads=1)
+    batcher = Batcher(run_model, lambda _: True, batch=1, wait=0.0, ran=lambda *_: None, threads=1)
     first = batcher.submit("a", lambda: pixels)
     assert running.wait(30)
     decoded = batcher.submit("a", lambda: pixels)

@@ -142,7 +142,7 @@ class Service:
 
     @property
     def waiting(self) -> int:
-        """The number of decoded images that wait for the network."""
+        """The number of images that wait for the network, decoded or not."""
         return self._batcher.waiting
 
     def stop(self) -> None:

@@ -2,7 +2,8 @@
 
 Threads decode the images, and others run the models. A model runs once at a time, on all cores or a GPU: whenever it is
 free, it takes the images that have arrived meanwhile, up to a batch. Of a model on ONNX Runtime, whose sessions several
-threads may use and where an image on each core is faster than a batch on all, each thread takes an image of its own.
+threads may use and where an image on each core is faster than a batch on all, no image waits for others: the thread
+that decoded it runs it.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Batcher:
         batch: The most images of a batch.
         wait: How long the first image of a batch waits for others, in seconds.
         ran: Called after each batch, by one thread at a time.
-        threads: Threads that run models, and threads that decode images.
+        threads: Threads that decode images, and threads that run batches.
     """
 
     def __init__(
@@ -54,7 +55,8 @@ class Batcher:
     ) -> None:
         self._run, self._together, self._batch, self._wait, self._ran = run, together, batch, wait, ran
         self._queue: deque[_Waiting] = deque()
-        self._busy: set[str] = set()  # models that run a batch together
+        self._waiting: set[Future[Probabilities]] = set()
+        self._busy: set[str] = set()
         self._changed = threading.Condition()
         self._closed = False
         self._decoders = ThreadPoolExecutor(threads, thread_name_prefix="compoundnet-decode")
@@ -69,6 +71,8 @@ class Batcher:
             decode: Returns the image for that model; what it raises is the result of the future.
         """
         result: Future[Probabilities] = Future()
+        self._waiting.add(result)
+        result.add_done_callback(self._waiting.discard)
         undecoded = [decode]  # the executor keeps what it was given until its turn comes, so that gives it up
         result.add_done_callback(partial(self._forget, undecoded))
         self._decoders.submit(self._decode, model, undecoded, result)
@@ -76,8 +80,8 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
-        """The number of decoded images that wait for the network."""
-        return len(self._queue)
+        """The number of images that wait for the network, decoded or not."""
+        return len(self._waiting)
 
     def close(self) -> None:
         """End the threads, after what they are working on."""
@@ -102,23 +106,29 @@ class Batcher:
         except BaseException as error:
             _settle(result, error)
             return
+        decoded = _Waiting(model, pixels, time.monotonic(), result)
+        if not self._together(model):
+            self._run_batch([decoded])
+            return
         with self._changed:
             if not result.cancelled():
-                self._queue.append(_Waiting(model, pixels, time.monotonic(), result))
+                self._queue.append(decoded)
                 self._changed.notify()
 
     def _work(self) -> None:
         while (batch := self._next()) is not None:
             try:
-                self._run_batch([it for it in batch if it.result.set_running_or_notify_cancel()])
+                self._run_batch(batch)
             finally:
                 with self._changed:
                     self._busy.discard(batch[0].model)
                     self._changed.notify()
 
-    def _run_batch(self, batch: list[_Waiting]) -> None:
+    def _run_batch(self, images: list[_Waiting]) -> None:
+        batch = [it for it in images if it.result.set_running_or_notify_cancel()]
         if not batch:  # all clients have left
             return
+        self._waiting.difference_update([it.result for it in batch])
         begun = time.monotonic()
         try:
             rows = self._run(batch[0].model, np.stack([it.pixels for it in batch]))
@@ -139,9 +149,6 @@ class Batcher:
                 if first is None:
                     self._changed.wait()
                     continue
-                if not self._together(first.model):
-                    self._queue.remove(first)
-                    return [first]
                 chosen = [it for it in self._queue if it.model == first.model][: self._batch]
                 left = first.since + self._wait - time.monotonic()
                 if len(chosen) < self._batch and left > 0:

@@ -27,7 +27,7 @@ class Metrics:
 
     Args:
         taken: Returns the number of images that are received, waiting or running.
-        waiting: Returns the number of decoded images that wait for the network.
+        waiting: Returns the number of images that wait for the network, decoded or not.
         ready: Returns whether requests are taken.
     """
 
@@ -60,7 +60,7 @@ class Metrics:
         )  # fmt: skip
         for name, about, value in (
             ("compoundnet_images_in_progress", "Images that are received, waiting or running.", taken),
-            ("compoundnet_images_waiting", "Decoded images that wait for the network.", waiting),
+            ("compoundnet_images_waiting", "Images that wait for the network, decoded or not.", waiting),
             ("compoundnet_ready", "1 if requests are taken.", ready),
         ):
             Gauge(name, about, registry=registry).set_function(value)
