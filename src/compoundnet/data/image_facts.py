@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import signal
-import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from compoundnet.base import CompoundNetError, Progress, ignore
 from compoundnet.base.images import Encoded, UnreadableImageError, image_errors, open_encoded, orientation
 from compoundnet.base.machine import check_threads
 from compoundnet.data.dataset import Dataset, Split
+from compoundnet.data.forking import forks_quietly
 
 _CHUNK = 256
 # For so many images, starting processes takes less time than they save.
@@ -139,11 +139,8 @@ def _pool(dataset: Dataset, workers: int, count: int) -> Iterator[Executor]:
         with ThreadPoolExecutor(workers) as pool:
             yield pool
         return
-    with warnings.catch_warnings():
-        # On forking while other threads run: the child never waits for a lock that they could hold.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        with ProcessPoolExecutor(workers, initializer=_begin, initargs=(dataset,)) as pool:
-            yield pool
+    with forks_quietly(), ProcessPoolExecutor(workers, initializer=_begin, initargs=(dataset,)) as pool:
+        yield pool
 
 
 class _Collected:

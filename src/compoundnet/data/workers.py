@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -26,6 +25,7 @@ from torch.utils.data import Dataset as TorchDataset
 from compoundnet.base.images import UnreadableImageError, image_errors
 from compoundnet.data.augment import Augmentation
 from compoundnet.data.dataset import Split
+from compoundnet.data.forking import forks_quietly
 from compoundnet.data.pixels import augmented_pixels, cropped_pixels, evaluation_pixels
 from compoundnet.data.randomness import image_random
 from compoundnet.data.training_transform import TrainingTransform
@@ -92,11 +92,7 @@ class Workers:
         """Yield the batch of each request, or None if too many consecutive images are unreadable; the reasons for
         unreadable images; and the damage of those that are used as far as they can be decoded."""
         self._requests[:] = requests
-        with warnings.catch_warnings():
-            # Warnings about forking while other threads run, Python's and JAX's, which litert-torch imports: the worker
-            # never waits for a lock that they could hold.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
+        with forks_quietly():
             batches = iter(self._loader)
         for batch, refused, damaged in batches:
             yield (None if batch is None else Batch(*batch)), refused, damaged
