@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import io
 import os
+import sys
 import tempfile
 import threading
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,9 +58,7 @@ def _singles(images: NDArray[np.float32]) -> list[NDArray[np.float32]]:
 
 def _beside(compiled: openvino.CompiledModel, threads: int) -> Run:
     """Run the images of a batch beside one another, each on one thread."""
-    from openvino import AsyncInferQueue  # noqa: PLC0415  an extra
-
-    queue = AsyncInferQueue(compiled, threads)
+    queue = _library().AsyncInferQueue(compiled, threads)
 
     def run(images: NDArray[np.float32]) -> NDArray[np.float32]:
         rows: list[NDArray[np.float32]] = [images[:0]] * len(images)
@@ -76,6 +75,24 @@ def _beside(compiled: openvino.CompiledModel, threads: int) -> Run:
     return run
 
 
+def _library() -> Any:
+    """Import OpenVINO, without its telemetry.
+
+    Its import (2026.4) sends an event to Google Analytics from a forked process and keeps a client id in the home
+    folder, unless openvino_telemetry cannot be imported.
+    """
+    name = "openvino_telemetry"
+    if name in sys.modules:  # another part of the program wants it
+        import openvino  # noqa: PLC0415  an extra; exports to ONNX import this module without it
+    else:
+        sys.modules[name] = None  # type: ignore[assignment]  # an import of it raises ImportError
+        try:
+            import openvino  # noqa: PLC0415
+        finally:
+            del sys.modules[name]
+    return openvino
+
+
 def _core() -> openvino.Core:
     """This process's one Core, which is never freed.
 
@@ -83,12 +100,10 @@ def _core() -> openvino.Core:
     frees that with itself (openvinotoolkit/openvino#11894). Of two Cores, freed in the order of their making or from
     another thread, one leaves the thread with a stack that is gone, and the next signal kills the process.
     """
-    import openvino  # noqa: PLC0415  an extra; exports to ONNX import this module without it
-
     process = os.getpid()  # a forked process has none of the threads of its parent's
     with _cores_lock:
         if process not in _cores:
-            _cores[process] = openvino.Core()
+            _cores[process] = _library().Core()
         return _cores[process]
 
 
@@ -108,13 +123,11 @@ def compile_graph(graph: openvino.Model, threads: int) -> openvino.CompiledModel
 
 def write_graph(source: Path, target: Path, properties: Mapping[str, str]) -> None:
     """Write an ONNX file as OpenVINO's IR, with its float32 weights unchanged and `properties` as its metadata."""
-    import openvino  # noqa: PLC0415  an extra; exports to ONNX import this module without it
-
     graph = read_graph(source)
     for key, value in properties.items():
         graph.set_rt_info(value, key.split("."))
     try:
-        openvino.save_model(graph, target, compress_to_fp16=False)
+        _library().save_model(graph, target, compress_to_fp16=False)
     except RuntimeError as error:
         raise OSError(errno.EIO, f"OpenVINO cannot write there: {first_line(error)}") from error
 
