@@ -10,7 +10,8 @@ import pytest
 from grey_images import images, write_models
 
 from compoundnet.base import CompoundNetError
-from compoundnet.fit import Fit, Limits, fit, screen, screen_run
+from compoundnet.fit import Fit, Limits, fit, screen_run
+from compoundnet.fit.pace import Pace
 from compoundnet.fit.ways import check_format, compare_ways, other_ways
 from compoundnet.models import open_folder
 from compoundnet.runtime.exports.formats import FORMATS
@@ -61,7 +62,8 @@ def test_latencies_are_those_of_the_format(
     models: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, latency: float
 ) -> None:
     """Each network takes 2 ms on ONNX Runtime, in which the screen times it, and three times as long in the format."""
-    monkeypatch.setattr(screen, "network_latency", lambda *_: 2.0)
+    monkeypatch.setattr(screen_run, "network_latency", lambda *_: 2.0)
+    monkeypatch.setattr(Pace, "time", lambda _, latency: latency())
     monkeypatch.setattr(screen_run, "compare_ways", lambda *_: {" float32": 3.0})
     result = fit(images(), tmp_path / "best", Limits(max_latency=1000), models=models, format=form)
     assert {one.latency for one in result.screened} == {latency}

@@ -222,7 +222,7 @@ def _begin(new: Fit, target: Path, work: Path, *, anew: bool, notify: Notify) ->
         notify(f"the answer of before is left out: {answer.candidate.model} is not among the models now")
         answer = None
     new = msgspec.structs.replace(
-        new, screened=kept, ratios=before.ratios, unreadable=before.unreadable,
+        new, screened=kept, ratios=before.ratios, reference=before.reference, unreadable=before.unreadable,
         weights={**before.weights, **new.weights},
     )  # fmt: skip
     file = file_of(target, new.format)

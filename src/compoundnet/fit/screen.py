@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 import numpy as np
@@ -12,7 +12,6 @@ from compoundnet.base import Notify, Progress, ignore
 from compoundnet.data import Dataset
 from compoundnet.fit.candidates import Candidate
 from compoundnet.fit.limits import Limits
-from compoundnet.fit.ways import network_latency
 from compoundnet.models import ModelFolder
 from compoundnet.runtime import Embedder
 from compoundnet.train import Task, find_recipe, fit_probe, plan_task
@@ -65,7 +64,7 @@ def screen(
     model: ModelFolder,
     limits: Limits,
     *,
-    threads: int = 1,
+    timed: Callable[[Embedder], float],
     ratios: Mapping[str, float] | None = None,
     reach: float = 1.0,
     progress: Progress = ignore,
@@ -78,7 +77,7 @@ def screen(
         dataset: The data; only training images are used.
         model: The model that it starts from, opened.
         limits: The budget.
-        threads: Threads of the network that is timed; features are computed on all cores.
+        timed: Returns the milliseconds of one image in float32 on ONNX Runtime.
         ratios: The time of each other way to compute it, as a fraction of that in float32 on ONNX Runtime.
         reach: A candidate is judged up to this times the limit of latency.
         progress: Called with the number of images whose features are computed.
@@ -93,7 +92,7 @@ def screen(
     began = time.monotonic()
     task = probe_of(candidate, dataset, model)
     embedder = Embedder(model, preprocess=task.preprocess)
-    latency = network_latency(embedder, threads) * (ratios or {}).get(candidate.way, 1.0)
+    latency = timed(embedder) * (ratios or {}).get(candidate.way, 1.0)
     limit = limits.max_latency
     dropped = _slow(limit) if limit is not None and latency > limit else None
     if limit is not None and latency > reach * limit:

@@ -22,9 +22,11 @@ from compoundnet.fit.candidates import (
 )
 from compoundnet.fit.images import left_out, without
 from compoundnet.fit.job import FitJob
+from compoundnet.fit.pace import Pace, begin_pace
 from compoundnet.fit.screen import Screened, screen
 from compoundnet.fit.state import Fit
-from compoundnet.fit.ways import SCREENED, compare_ways, faster_way, other_ways
+from compoundnet.fit.ways import SCREENED, compare_ways, faster_way, network_latency, other_ways
+from compoundnet.runtime import Embedder
 
 # A candidate is not timed if another resolution of its model predicts more than this times the limit.
 _HOPELESS = 1.5
@@ -72,6 +74,9 @@ class ScreenRun:
         # For each shape of a model the multiply-adds that were timed in float32, with the milliseconds.
         self._timed: dict[str, dict[int, float]] = {}
         self._left, self.stopped = 0, False
+        self._pace: Pace | None = None
+        self._whole: list[Candidate] = []  # of which one is the reference of the pace
+        self._again: list[Candidate] = []  # dropped while the machine was slower, and not too slow for it as it is now
 
     def run(self) -> Fit:
         """Screen, and return the state with all candidates and the reasons of those that were dropped.
@@ -90,6 +95,7 @@ class ScreenRun:
                 f"nothing fits {limits.text()}: the smallest network that can be tried is {least}, whose"
                 f" {least.exceeds(limits)}; {least.admitted_by(limits)} would admit it{instead}"
             )
+        self._whole = [one for one in fitting if not one.scaled] or fitting.copy()
         # Latencies are those in float32 on ONNX Runtime: what is deployed in no such way needs the ratio beforehand.
         other = self._state.format != SCREENED or any(one.precision != FLOAT for one in fitting)
         if limits.max_latency is not None and other and not self._state.ratios:
@@ -107,6 +113,13 @@ class ScreenRun:
         if not self._fits():
             self._raise_too_slow()
         self._found += self._beyond(over)
+        if self._pace is not None and self._pace.slowest > 1:
+            said = (
+                f"this machine was up to {self._pace.slowest:.1f} times slower while candidates were timed than at its"
+                f" fastest: their times are corrected by that of {self._pace.reference.candidate}"
+            )
+            self._notify(said)
+            self._state = self._state.noted(said, passing=True)
         if self._left:
             one = self._left == 1
             self._notify(f"{self._left} candidate{' is' if one else 's are'} not screened; the same command goes on")
@@ -114,15 +127,17 @@ class ScreenRun:
 
     def _all(self, fitting: list[Candidate], slow: list[Candidate]) -> None:
         """Screen candidates, and those that are too `slow` in another way; both lists are empty afterwards."""
-        while fitting:
-            candidate = self._next(fitting)
-            self._one(candidate)
-            fitting.remove(candidate)
-            slow.append(candidate)
+        while fitting or slow or self._again:
+            fitting += self._again
+            self._again.clear()
+            if fitting:
+                candidate = self._next(fitting)
+                self._one(candidate)
+                fitting.remove(candidate)
+                slow.append(candidate)
             # Another precision has to be exported, which takes a while: a first answer goes before.
-            if self._state.answer is not None:
+            if not fitting or self._state.answer is not None:
                 self._faster(slow)
-        self._faster(slow)
 
     def _next(self, candidates: list[Candidate]) -> Candidate:
         """The most promising; until there is an answer, the most promising of those that are not predicted too slow."""
@@ -180,7 +195,7 @@ class ScreenRun:
         try:
             one, unreadable = screen(
                 candidate, self._dataset, self._starts(candidate), self._state.limits,
-                threads=self._state.threads, ratios=self._state.ratios, reach=reach,
+                timed=self._latency, ratios=self._state.ratios, reach=reach,
                 progress=self._progress, notify=self._notify,
             )  # fmt: skip
         except KeyboardInterrupt:
@@ -190,6 +205,42 @@ class ScreenRun:
         if unreadable:
             self._leave_out(unreadable)
         return one
+
+    def _latency(self, embedder: Embedder) -> float:
+        """Milliseconds of a network, as if the machine were at its fastest."""
+        limit, threads = self._state.limits.max_latency, self._state.threads
+        if limit is None:
+            return network_latency(embedder, threads)
+        if self._pace is None:
+            self._pace = begin_pace(self._whole, self._starts, limit, threads, self._state.reference)
+        before = self._pace.reference.latency
+        found = self._pace.time(lambda: network_latency(embedder, threads))
+        self._state = msgspec.structs.replace(self._state, reference=self._pace.reference)
+        if self._pace.reference.latency < before:
+            self._correct(self._pace.reference.latency / before, limit)
+        return found
+
+    def _correct(self, factor: float, limit: float) -> None:
+        """Correct what was timed before the machine was as fast as now."""
+        for timed in self._timed.values():
+            timed.update({macs: latency * factor for macs, latency in timed.items()})
+
+        def corrected(one: Screened) -> Screened:
+            if one.latency is None:
+                return one
+            return msgspec.structs.replace(one, latency=one.latency * factor).under(limit)
+
+        def is_hopeful(one: Screened) -> bool:
+            if one.accuracy is not None:
+                return False
+            if one.latency is None:
+                return self._predicted(one.candidate) <= _HOPELESS * limit
+            return one.latency <= MORE * limit
+
+        self._known = {candidate: corrected(one) for candidate, one in self._known.items()}
+        found = [corrected(one) for one in self._found]
+        self._again += [one.candidate for one in found if is_hopeful(one)]
+        self._found = [one for one in found if not is_hopeful(one)]
 
     def _stop(self) -> None:
         """End the screen at Ctrl-C, and the whole fit if nothing fits yet."""
@@ -219,10 +270,11 @@ class ScreenRun:
     def _faster(self, candidates: list[Candidate]) -> None:
         """Screen those that are too slow in the way in which they may be fast enough, and empty the list."""
         limit, owed = self._state.limits.max_latency, False
+        slow = {} if limit is None else self._slow(candidates, limit)
+        candidates.clear()
         if limit is None:
             return
-        middle, slow = _BETWEEN * limit, self._slow(candidates, limit)
-        candidates.clear()
+        middle = _BETWEEN * limit
         for candidate, latency in slow.items():
             if not self._state.ratios and other_ways(self._state.format):
                 if self._time_is_up:  # which of them another way makes fast enough is not known

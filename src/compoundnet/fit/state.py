@@ -10,6 +10,7 @@ import msgspec
 from compoundnet.base import CompoundNetError, format_bytes
 from compoundnet.fit.candidates import Candidate
 from compoundnet.fit.limits import LITTLE, Limits, drops
+from compoundnet.fit.pace import Reference
 from compoundnet.fit.race_plan import RacePlan
 from compoundnet.fit.screen import Screened
 from compoundnet.train import Result
@@ -174,6 +175,7 @@ class Fit(msgspec.Struct, frozen=True):
         unreadable: The training images that cannot be read, and are left out.
         ratios: The time in each other way to compute a network (`way_key`) divided by that in float32 on ONNX Runtime,
             as measured.
+        reference: The network beside which candidates were timed; None without a limit of latency.
         screened: All candidates that were looked at.
         left: The number of candidates that were not screened.
         flip: Whether training may mirror the images; None before that is known.
@@ -200,6 +202,7 @@ class Fit(msgspec.Struct, frozen=True):
     new_weights: bool = False
     unreadable: tuple[str, ...] = ()
     ratios: dict[str, float] = {}
+    reference: Reference | None = None
     screened: tuple[Screened, ...] = ()
     left: int = 0
     flip: bool | None = None
