@@ -21,6 +21,7 @@ _TRAIN = (
     *_TORCH,
     "jinja2",
     "lightning_fabric",
+    "markupsafe",
     "matplotlib",
     "simplejpeg",
     "sklearn",
@@ -32,7 +33,7 @@ _TRAIN = (
 # several extras belongs to the first one unless the purpose is known.
 EXTRAS: Mapping[str, tuple[str, ...]] = {
     "torch": _TORCH,
-    "paper": ("jinja2", "matplotlib", "scipy"),
+    "paper": ("jinja2", "markupsafe", "matplotlib", "scipy"),
     "train": _TRAIN,
     "search": (*_TRAIN, "optuna", "sqlalchemy"),
     "explain": (*_TORCH, "matplotlib", "pytorch_grad_cam"),
