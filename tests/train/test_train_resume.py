@@ -309,7 +309,7 @@ def test_twenty_kills_at_random_moments(tmp_path: Path, decoding: list[str]) -> 
     run(tmp_path / "whole", small_recipe("epochs=40"))
     random.seed(0)
     for number in range(20):
-        process = start(tmp_path / "cut", "--resume", EVERY_STEP, "epochs=40", *decoding, pause=0.02)
+        process = start(tmp_path / "cut", "--resume", EVERY_STEP, "epochs=40", *decoding, pause=0.1)
         if number % 4:
             wait_for_step(process, 1)
         time.sleep(random.uniform(0, 0.25 if number % 4 else 5))
