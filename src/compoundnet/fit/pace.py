@@ -30,7 +30,7 @@ class Reference(msgspec.Struct, frozen=True):
     """The network beside which candidates are timed.
 
     Attributes:
-        candidate: It, in float32 on ONNX Runtime.
+        candidate: The network, which is timed in float32 on ONNX Runtime.
         latency: Its milliseconds when this machine was at its fastest.
     """
 
