@@ -154,6 +154,30 @@ def test_an_accuracy_that_is_not_reached_is_said_of_any_answer(tmp_path: Path, f
     assert state.notes == expected == tuple(steps.said)
 
 
+@pytest.mark.parametrize(
+    ("latency", "limits", "said"),
+    [
+        (0.4, Limits(max_latency=1), True),
+        (0.6, Limits(max_latency=1), False),
+        (0.4, Limits(max_macs=10_000), False),
+    ],
+)
+def test_an_answer_that_takes_much_less_than_expected_is_said(
+    tmp_path: Path, latency: float, limits: Limits, said: bool
+) -> None:
+    """At 80 px 0.8 ms are expected: 1.25 were measured at 100 px."""
+    steps = Probes(tmp_path, {}, None)
+    found = msgspec.structs.replace(tuned(0.9), latency=latency)
+    other = Screened(candidate(60).in_precision("float32"), 10.0, 0.5)
+    screened = (Screened(candidate(100), 1.25, 0.6), Screened(candidate(40), 9.0, 0.6), other, Screened(candidate(81)))
+    state = steps._faster_now(Fit("greys", "", "", limits, 1, "", screened=screened, answer=found))
+    text = (
+        "m at 80 px in int8 takes 0.4 ms, and 0.8 were expected: this machine was slower while candidates were timed,"
+        " and larger ones may fit; --force begins anew"
+    )
+    assert state.notes == tuple(steps.said) == ((text,) if said else ())
+
+
 def test_where_an_accuracy_suffices_the_cheapest_that_keeps_it_is_taken(tmp_path: Path) -> None:
     limits = Limits(min_accuracy=0.77)
     found, steps, _ = best(tmp_path, answer(76, 0.0), {80: 0.01}, limits)

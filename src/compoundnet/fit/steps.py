@@ -33,6 +33,8 @@ from compoundnet.train import InterruptedRunError, find_recipe, plan_task, train
 _SCREEN = 1 / 6
 # The part of the time that is worth a word if it is left over.
 _MUCH = 0.2
+# An answer that takes so many times less than was expected shows that the machine was slow before.
+_FASTER = 1.4
 # The format that microcontrollers run.
 _FOR_BOARDS = "litert"
 _UNEQUAL = (
@@ -75,7 +77,7 @@ class Steps:
             state = self._raced(state)
         state = self._unused(self._best_probe(state))
         self._keep(state, report=True)
-        state = self._for_board(self._short_of_goal(self._unchanged(self._judged(state))))
+        state = self._for_board(self._short_of_goal(self._faster_now(self._unchanged(self._judged(state)))))
         self._keep(state, report=True)
         return state
 
@@ -117,6 +119,30 @@ class Steps:
             state, "images were changed while fit ran: run the same command again, which looks at them anew",
             passing=True,
         )  # fmt: skip
+
+    def _faster_now(self, state: Fit) -> Fit:
+        """Say so if the answer takes much less than was expected: this machine was slow while candidates were timed."""
+        answer = state.answer
+        if answer is None or state.limits.max_latency is None:
+            return state
+        own = answer.candidate
+        same = [
+            (one.candidate.macs, one.latency)
+            for one in state.screened
+            if (one.candidate.shape, one.candidate.way) == (own.shape, own.way) and one.latency is not None
+        ]
+        if not same:
+            return state
+        macs, latency = min(same, key=lambda one: abs(one[0] - own.macs))
+        expected = latency * own.macs / macs
+        if answer.latency * _FASTER > expected:
+            return state
+        return self._job.told(
+            state,
+            f"{own} takes {answer.latency:.3g} ms, and {expected:.3g} were expected: this machine was slower while"
+            " candidates were timed, and larger ones may fit; --force begins anew",
+            passing=True,
+        )
 
     def _short_of_goal(self, state: Fit) -> Fit:
         """Say so if the answer does not reach the accuracy that was to suffice, and by how much."""
