@@ -111,6 +111,7 @@ def test_images_of_several_requests_run_together_and_more_than_the_queue_are_tol
         assert 1 <= int(refused.headers["retry-after"]) <= 60
         assert refused.json()["error"] == "6 images are waiting, and 6 is the limit"
         until(lambda: service.server.service.waiting == 5)
+        until(lambda: len(service.server.service._batcher._queue) == 5)  # decoded
         gate.open.set()
         assert {asked.result(30).status for asked in (first, *others)} == {200}
         assert gate.runs == [1, 4, 1]
