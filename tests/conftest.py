@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ import postgresql
 import pytest
 from sqlalchemy import Engine, event
 from torchlib import share_torchlib
+
+# OpenVINO's import sends telemetry unless this library cannot be imported; tests import it before the program does.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

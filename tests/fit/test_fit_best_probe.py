@@ -172,8 +172,8 @@ def test_an_answer_that_takes_much_less_than_expected_is_said(
     screened = (Screened(candidate(100), 1.25, 0.6), Screened(candidate(40), 9.0, 0.6), other, Screened(candidate(81)))
     state = steps._faster_now(Fit("greys", "", "", limits, 1, "", screened=screened, answer=found))
     text = (
-        "m at 80 px in int8 takes 0.4 ms, and 0.8 were expected: this machine was slower while candidates were timed,"
-        " and larger ones may fit; --force begins anew"
+        "m at 80 px in int8 takes 0.4 ms where 0.8 ms were expected: this machine was slower while candidates were"
+        " timed, and larger ones may fit; --force begins anew"
     )
     assert state.notes == tuple(steps.said) == ((text,) if said else ())
 

@@ -11,7 +11,7 @@ import pytest
 from fit_jobs import UNUSED, fit_job
 from grey_images import images
 
-from compoundnet.fit import Candidate, Limits, Screened, pace, screen_run
+from compoundnet.fit import Candidate, Limits, Screened, pace, screen_run, ways
 from compoundnet.fit.pace import Pace, Reference, begin_pace
 from compoundnet.fit.screen_run import ScreenRun
 from compoundnet.fit.state import Fit
@@ -41,6 +41,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
         return {name: SimpleNamespace(median=call()) for name, call in calls.items()}
 
     monkeypatch.setattr(pace, "time_rounds", timed)
+    monkeypatch.setattr(ways, "time_rounds", timed)
     return made
 
 

@@ -13,7 +13,7 @@ import msgspec
 
 from compoundnet.fit.candidates import Candidate
 from compoundnet.fit.starts import StartingModels
-from compoundnet.fit.ways import noise
+from compoundnet.fit.ways import noise, rounds_within
 from compoundnet.runtime import Embedder
 from compoundnet.runtime.timing.rounds import time_rounds
 
@@ -21,9 +21,9 @@ from compoundnet.runtime.timing.rounds import time_rounds
 _SAME = 1.15
 # Networks are not slowed quite alike: corrected times are so many times what the reference says.
 _MARGIN = 1.05
-# Calls of the reference, the milliseconds that they are to cover, and how often a time is taken again because the
+# The milliseconds that calls of the reference are to cover, and how often a time is taken at the most, where the
 # machine changed meanwhile.
-_LEAST_RUNS, _MOST_RUNS, _WARM_UP, _WINDOW, _REPEATS = 10, 100, 3, 50.0, 2
+_WINDOW, _REPEATS = 50.0, 2
 
 
 class Reference(msgspec.Struct, frozen=True):
@@ -75,9 +75,8 @@ class Pace:
         return found * _MARGIN / slower
 
     def _now(self) -> float:
-        first = time_rounds({"": self._run}, runs=1, warm_up=_WARM_UP)[""].median
-        runs = min(_MOST_RUNS, max(_LEAST_RUNS, round(_WINDOW / max(1e-3, first))))
-        return time_rounds({"": self._run}, runs=runs, warm_up=0)[""].median
+        calls = {"": self._run}
+        return time_rounds(calls, runs=rounds_within(calls, _WINDOW), warm_up=0)[""].median
 
 
 def begin_pace(

@@ -139,8 +139,8 @@ class Steps:
             return state
         return self._job.told(
             state,
-            f"{own} takes {answer.latency:.3g} ms, and {expected:.3g} were expected: this machine was slower while"
-            " candidates were timed, and larger ones may fit; --force begins anew",
+            f"{own} takes {answer.latency:.3g} ms where {expected:.3g} ms were expected: this machine was slower"
+            " while candidates were timed, and larger ones may fit; --force begins anew",
             passing=True,
         )
 

@@ -130,15 +130,21 @@ def time_calls(calls: Mapping[str, Callable[[], object]]) -> dict[str, Latency]:
     If the times vary much, other work on the machine slowed some: then they are timed again, a few times, and the
     rounds with the lowest medians count.
     """
-    first = time_rounds(calls, runs=1, warm_up=_WARM_UP)
-    runs = round(_WINDOW / max(1e-3, *(found.median for found in first.values())))
+    runs = rounds_within(calls, _WINDOW)
     best: dict[str, Latency] = {}
     for _ in range(_REPEATS):
-        timed = time_rounds(calls, runs=min(_MOST_RUNS, max(_LEAST_RUNS, runs)), warm_up=0)
+        timed = time_rounds(calls, runs=runs, warm_up=0)
         best = {name: min(found, best.get(name, found), key=_median) for name, found in timed.items()}
         if max(found.spread for found in timed.values()) <= _STEADY:
             break
     return best
+
+
+def rounds_within(calls: Mapping[str, Callable[[], object]], milliseconds: float) -> int:
+    """Run calls for the first times, and return how many rounds take so long, within limits."""
+    first = time_rounds(calls, runs=1, warm_up=_WARM_UP)
+    runs = round(milliseconds / max(1e-3, *(found.median for found in first.values())))
+    return min(_MOST_RUNS, max(_LEAST_RUNS, runs))
 
 
 def _median(found: Latency) -> float:

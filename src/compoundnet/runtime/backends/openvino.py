@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import io
 import os
 import sys
@@ -75,11 +76,12 @@ def _beside(compiled: openvino.CompiledModel, threads: int) -> Run:
     return run
 
 
+@functools.cache
 def _library() -> Any:
     """Import OpenVINO, without its telemetry.
 
     Its import (2026.4) sends an event to Google Analytics from a forked process and keeps a client id in the home
-    folder, unless openvino_telemetry cannot be imported.
+    folder, unless openvino_telemetry cannot be imported. `_core` calls this first, under its lock.
     """
     name = "openvino_telemetry"
     if name in sys.modules:  # another part of the program wants it
