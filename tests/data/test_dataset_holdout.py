@@ -32,13 +32,13 @@ def test_minival_is_the_same_on_every_machine() -> None:
     assert (len(rest), len(minival), minival.name) == (75_000, 25_000, "minival")
     assert [minival.image_name(index) for index in (0, 1, 2, 24_999)] == [
         "class0/10.jpg",
-        "class1/11.jpg",
         "class5/15.jpg",
+        "class6/16.jpg",
         "class5/99995.jpg",
     ]
     assert (
         hashlib.sha256("\n".join(names_of(minival)).encode()).hexdigest()
-        == "b2ee222a03d1e7a7b01d95be1de675c9f8392ec30c92aece150c9fd09aee2c37"
+        == "72decc5d81d450c80dbe44c3d7382378dc138cc5fc6418a9b6d749f5a4175dec"
     )
 
 
@@ -57,6 +57,35 @@ def test_held_out_images_are_apart_from_the_rest_and_complete_it(count: int, amo
     rest, held = hold_out(split, amount, seed)
     assert len(held) == round(amount * count)
     assert sorted([*names_of(rest), *names_of(held)]) == sorted(names_of(split))
+
+
+@given(
+    counts=st.lists(st.integers(0, 60), min_size=1, max_size=8), amount=st.floats(0.01, 0.99), seed=st.integers(0, 9)
+)
+def test_each_class_is_held_out_in_the_same_share(counts: list[int], amount: float, seed: int) -> None:
+    """Rounded to a neighbouring whole number; of half of the images at the most, no class loses all."""
+    labels = np.repeat(np.arange(len(counts)), counts)
+    names = Strings.of(f"{number}.jpg" for number in range(len(labels)))
+    split = Split("train", tuple(map(str, range(len(counts)))), labels, Files("/data", names))
+    count = round(amount * len(split))
+    if not 0 < count < len(split):
+        return
+    rest, held = hold_out(split, amount, seed)
+    assert len(held) == count
+    assert (np.abs(held.counts() - count / len(split) * split.counts()) < 1).all()
+    if amount < 0.5:
+        assert (rest.counts()[split.counts() > 1] > 0).all()
+
+
+def test_the_lowest_draws_of_each_class_are_held_out() -> None:
+    split = split_of(1000).subset(np.r_[0:400, 400:1000:10])  # class 0 has 100 images, the others 40
+    _, held = hold_out(split, 0.25)
+    assert held.counts().tolist() == [25] + [10] * 9
+    drawn = draws(split, 0)
+    for label, count in enumerate(held.counts().tolist()):
+        members = np.flatnonzero(split.labels == label)
+        lowest = members[np.argsort(drawn[members])[:count]]
+        assert {split.image_name(index) for index in lowest} <= set(names_of(held))
 
 
 def test_the_choice_does_not_depend_on_the_order_of_the_files() -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 from grey_images import images, write_models
 
@@ -15,6 +16,7 @@ from compoundnet.base import CompoundNetError
 from compoundnet.cli.fit import _is_begun
 from compoundnet.data import Dataset
 from compoundnet.fit import (
+    Candidate,
     Fit,
     Limits,
     averaging,
@@ -23,6 +25,7 @@ from compoundnet.fit import (
     finish,
     fit,
     forms,
+    race_plan,
     race_run,
     read_fit,
     steps,
@@ -235,3 +238,23 @@ def test_what_ends_a_race_leaves_the_probe_and_the_same_command_goes_on(
     assert (tmp_path / "best.onnx").exists() and interrupted.finished
     after = again()
     assert after.rungs and not any("was stopped" in note for note in after.notes)
+
+
+def test_of_unequal_classes_the_error_is_that_of_the_mean_per_class(
+    raced: tuple[Path, Fit, list[str], list[str], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 30, 20 and 3 images, 6, 4 and 1 are held out: as many as 9 / (1 / 6 + 1 / 4 + 1), not 11."""
+    dataset = images()
+    train = dataset.split("train")
+    chosen = np.concatenate([np.flatnonzero(train.labels == label)[:count] for label, count in enumerate((30, 20, 3))])
+    unequal = Dataset("unequal", {"train": train.subset(chosen), "test": dataset.split("test")})
+    used: list[float] = []
+
+    def larger_first(scores: Mapping[Candidate, float], told_by: float) -> list[Candidate]:
+        used.append(told_by)
+        return race_plan.larger_first(scores, told_by)
+
+    monkeypatch.setattr(race_run, "larger_first", larger_first)
+    monkeypatch.setattr(entry, "LEAST_HELD_OUT", 10)
+    fit(unequal, tmp_path / "best", models=raced[2], seconds=300)
+    assert used and used == pytest.approx([9 / (1 / 6 + 1 / 4 + 1)] * len(used))

@@ -8,15 +8,18 @@ from types import SimpleNamespace
 from typing import cast
 
 import msgspec
+import numpy as np
 import pytest
 
-from compoundnet.data import Dataset
+from compoundnet.data import Dataset, Split
+from compoundnet.data.sources import Arrays
 from compoundnet.fit import Candidate, Screened
 from compoundnet.fit.race import RungJudge, RungStudy
 from compoundnet.fit.race_plan import (
     RacePlan,
     by_promise,
     cheaper_first,
+    effective_images,
     equals_by_size,
     estimate_all,
     larger_first,
@@ -194,6 +197,19 @@ def test_of_what_held_out_images_do_not_tell_apart_the_larger_goes_on() -> None:
     scores = {small: 0.885, large: 0.882, narrow: 0.87, other: 0.865}
     assert equals_by_size(scores, 288) == ([large, small, narrow], [other])
     assert equals_by_size(scores, 10**6) == ([small], [large, narrow, other])
+
+
+def test_the_mean_per_class_of_unequal_classes_tells_less() -> None:
+    """Its standard error, simulated, is that of as many images as `effective_images` returns."""
+    counts, right = np.array([60, 40, 28, 20, 14, 10, 7, 5, 3, 2]), 0.57
+    labels = np.repeat(np.arange(len(counts)), counts)
+    images = Split("held", tuple("abcdefghij"), labels, Arrays("held", np.zeros((len(labels), 1, 1, 3), np.uint8)))
+    assert effective_images(images, "none") == len(labels) == 189
+    drawn = np.random.default_rng(0).binomial(counts, right, (100_000, len(counts))) / counts
+    error = drawn.mean(axis=1).std()
+    assert effective_images(images, "loss") == pytest.approx(right * (1 - right) / error**2, rel=0.02)
+    equal = images.subset(np.flatnonzero(labels < 2)[20:])  # 40 of each
+    assert effective_images(equal, "loss") == pytest.approx(80)
 
 
 def test_the_most_expensive_may_be_the_one_that_goes_on() -> None:

@@ -1,10 +1,8 @@
-"""Held-out images, chosen by seed and name: the same on every machine and in every version.
+"""Held-out images, chosen by seed and name, in each class or label the same share: the same on every machine.
 
-Of images with several labels each, every label is held out in the same share (`_by_label`).
-
-An image's draw is BLAKE2b of the seed and its name; the lowest draws are held out. The choice does not depend on the
-state of a generator, the version of a library or the order of a file system, and adding an image does not reshuffle the
-rest.
+An image's draw is BLAKE2b of the seed and its name; the lowest draws of each class are held out. The choice does not
+depend on the state of a generator, the version of a library or the order of a file system, and adding an image does not
+reshuffle the rest.
 """
 
 from __future__ import annotations
@@ -19,7 +17,9 @@ from compoundnet.data.dataset import Labels, Split
 
 
 def hold_out(split: Split, amount: int | float, seed: int = 0, name: str = "minival") -> tuple[Split, Split]:
-    """Hold out images from a split. Both parts keep its order.
+    """Hold out images from a split, of each class its share, rounded to the nearest number. Both parts keep its order.
+
+    A class whose share is less than half an image is not held out; `hold_out_by_class` holds out one of each.
 
     Args:
         split: The split to divide.
@@ -40,7 +40,7 @@ def hold_out(split: Split, amount: int | float, seed: int = 0, name: str = "mini
             f" {len(split) - 1:,}, or a fraction from {1 / len(split):.1g} to below 1"
         )
     drawn = draws(split, seed)
-    chosen = _by_label(split.labels, drawn, count) if split.multilabel else np.argsort(drawn, kind="stable")[:count]
+    chosen = (_by_label if split.multilabel else _by_class)(split.labels, drawn, count)
     return _divide(split, chosen, name)
 
 
@@ -64,6 +64,27 @@ def hold_out_by_class(split: Split, fraction: float, seed: int = 0, name: str = 
         held = min(max(1, round(fraction * count)), count - 1)
         chosen.append(members[np.argsort(drawn[members], kind="stable")[:held]])
     return _divide(split, np.concatenate(chosen), name)
+
+
+def _by_class(labels: Labels, drawn: NDArray[np.uint64], count: int) -> NDArray[np.int64]:
+    """Choose `count` images that have each class in the same share.
+
+    Image r of n in its class, counted from 0 by draw, is at (r + 1/2) / n of it; those nearest to the start are held
+    out, and of images at the same place those with the lowest draws.
+
+    Args:
+        labels: int64[N].
+        drawn: uint64[N], from `draws`.
+        count: How many to hold out.
+
+    Returns:
+        int64[count].
+    """
+    counts = np.bincount(labels)
+    rank = np.empty(len(labels), np.int64)
+    rank[np.lexsort((drawn, labels))] = np.arange(len(labels))
+    place = (rank - (counts.cumsum() - counts)[labels] + 0.5) / counts[labels]
+    return np.lexsort((drawn, place))[:count]
 
 
 def _by_label(labels: Labels, drawn: NDArray[np.uint64], count: int) -> NDArray[np.int64]:

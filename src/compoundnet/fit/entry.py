@@ -18,13 +18,14 @@ from compoundnet.fit.race_plan import (
     ENTRANTS,
     RacePlan,
     by_promise,
+    effective_images,
     estimate_all,
     largest_of_equal,
     least_seconds,
     plan_in_time,
     with_raise,
 )
-from compoundnet.fit.screen import Screened
+from compoundnet.fit.screen import Screened, probe_of
 from compoundnet.fit.state import Fit
 from compoundnet.fit.trainings import HELD_OUT, LEAST_HELD_OUT, Trainings, held_out_alone
 from compoundnet.fit.ways import compare_ways, faster_way
@@ -86,7 +87,9 @@ class Entry:
             ranked = self._faster_than_enough(ranked)
         if not self._few or state.limits.min_accuracy is not None:
             return ranked[:_MOST]
-        return largest_of_equal(ranked, len(self._dataset.split("train")))[:_MOST]
+        probe = probe_of(ranked[0].candidate, self._dataset, self._job.starts(ranked[0].candidate))
+        assert probe.recipe.balance != "auto"
+        return largest_of_equal(ranked, effective_images(probe.train, probe.recipe.balance))[:_MOST]
 
     def _faster_than_enough(self, ranked: list[Screened]) -> list[Screened]:
         best, wanted = self.state.ranking[0], self.state.limits.min_accuracy

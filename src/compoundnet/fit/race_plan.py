@@ -10,9 +10,11 @@ import msgspec
 import numpy as np
 
 from compoundnet.base.units import format_duration
+from compoundnet.data import Split
 from compoundnet.fit.candidates import HIGHEST, Candidate
 from compoundnet.fit.screen import Screened
 from compoundnet.fit.trainings import EPOCHS, HELD_OUT, Trainings
+from compoundnet.train.logistic import Balance
 
 # The part of a rung that goes on, and the epochs of the first rung at the least: the first epoch of a fine-tuning
 # trains the classifier alone.
@@ -237,13 +239,13 @@ def _worth(candidate: Candidate, accuracy: float) -> float:
     return _LEFT * accuracy + _LARGER * math.log2(candidate.macs)
 
 
-def largest_of_equal(ranked: Sequence[Screened], images: int) -> list[Screened]:
+def largest_of_equal(ranked: Sequence[Screened], images: float) -> list[Screened]:
     """Return what the screen ranked with its order changed where its images do not tell: of the candidates within one
     standard error of the best, the one with the most multiply-adds first, and those with inherited weights last.
 
     Args:
         ranked: The candidates, the best first.
-        images: The images that their probes were judged on.
+        images: The images that their probes were judged on, as `effective_images` counts them.
     """
     screened = {one.candidate: one for one in ranked}
     equal, rest = equals_by_size({one.candidate: one.accuracy or 0.0 for one in ranked}, images)
@@ -254,7 +256,7 @@ def largest_of_equal(ranked: Sequence[Screened], images: int) -> list[Screened]:
     ]
 
 
-def larger_first(scores: Mapping[Candidate, float], images: int) -> list[Candidate]:
+def larger_first(scores: Mapping[Candidate, float], images: float) -> list[Candidate]:
     """Return candidates in the order in which they go on: the best first, and of those that the images do not tell from
     it the larger; arguments as for `equals_by_size`."""
     ranked = sorted(scores, key=lambda one: -scores[one])  # of equally good ones that which the screen preferred
@@ -277,7 +279,7 @@ def cheaper_first(
     return sorted(scores, key=lambda one: (0.0, latencies[one]) if scores[one] >= enough else (1.0, -scores[one]))
 
 
-def equals_by_size(scores: Mapping[Candidate, float], images: int) -> tuple[list[Candidate], list[Candidate]]:
+def equals_by_size(scores: Mapping[Candidate, float], images: float) -> tuple[list[Candidate], list[Candidate]]:
     """Return the candidates that images do not tell from the best, being within one standard error of it, and the rest.
 
     Of these, that with the most multiply-adds comes first, which has more to gain from further training; those with
@@ -285,13 +287,34 @@ def equals_by_size(scores: Mapping[Candidate, float], images: int) -> tuple[list
 
     Args:
         scores: The accuracy of each, a fraction, the best first.
-        images: The images that they were judged on.
+        images: The images that they were judged on, as `effective_images` counts them.
     """
     best = max(scores.values())
     least = best - math.sqrt(best * (1 - best) / images)
     equal = [one for one, score in scores.items() if score >= least]
     rest = [one for one in scores if one not in equal]
     return sorted(equal, key=lambda one: (one.scaled, -one.macs)), rest
+
+
+def effective_images(images: Split, balance: Balance) -> float:
+    """Return how many images tell as much, by the fraction of them that is right, as these do by what candidates are
+    compared by.
+
+    Without balance that is their number. The mean per class of unequal classes tells less: its standard error is that
+    of C^2 / (1/n_1 + ... + 1/n_C) images. 189 held-out ones, of which ten classes have 60 to 2, tell as much as 67.
+    Lite0 at 40, 48 and 56 px and Lite1 at 40 px, after two epochs with four seeds, had means from 44.7 to 60.4 % on
+    these; the standard deviation over the seeds was 4.5 points, the standard error of a fraction of 189 images is 3.6,
+    and that of 67 images 6.0.
+
+    Args:
+        images: What candidates are judged on.
+        balance: How classes of unequal size are balanced.
+    """
+    if balance == "none":
+        return len(images)
+    counts = images.counts()
+    counts = counts[counts > 0]
+    return float(len(counts) ** 2 / (1 / counts).sum())
 
 
 def estimate_all(trainings: Trainings, entrants: Sequence[Candidate]) -> list[tuple[Candidate, float]]:

@@ -22,7 +22,7 @@ from compoundnet.fit.in_time import TimeIsUpError, reason_of
 from compoundnet.fit.job import FitJob
 from compoundnet.fit.mirroring import compare_mirrored
 from compoundnet.fit.race import run_race
-from compoundnet.fit.race_plan import RacePlan, cheaper_first, larger_first
+from compoundnet.fit.race_plan import RacePlan, cheaper_first, effective_images, larger_first
 from compoundnet.fit.starts import StartingModels, is_from_scratch
 from compoundnet.fit.state import Fit, Rung
 from compoundnet.fit.trainings import FEW_IMAGES, Trainings, fresh_keys
@@ -91,7 +91,7 @@ class RaceRun:
         pace = run_race(
             plan, trainings, job.work / "race", images=self._state.identity, unreadable=self._state.unreadable,
             weights=self._state.weights, name=job.target.name, workers=job.workers, storage=job.storage,
-            order=partial(_in_order, self._state, trainings.held_images), notify=job.notify, done=done,
+            order=partial(_in_order, self._state, _told_by(trainings, plan.entrants[0])), notify=job.notify, done=done,
         )  # fmt: skip
         ranked = dict.fromkeys(one for rung in reversed(rungs) for one, _ in rung.results)
         costs = {one: pace * cost for one, cost in zip(plan.entrants, plan.costs, strict=True)}
@@ -190,7 +190,14 @@ def _frozen(stages: Sequence[int]) -> str | None:
     return f"the stem and the stages whose maps have a quarter of the image's side or more stay {stay}{whole}"
 
 
-def _in_order(state: Fit, images: int, scores: Mapping[Candidate, float]) -> list[Candidate]:
+def _told_by(trainings: Trainings, candidate: Candidate) -> float:
+    """The held-out images, as `effective_images` counts them; they are the same of all candidates."""
+    task = trainings.task(candidate)
+    assert task.held is not None and task.recipe.balance != "auto"
+    return effective_images(task.held, task.recipe.balance)
+
+
+def _in_order(state: Fit, images: float, scores: Mapping[Candidate, float]) -> list[Candidate]:
     """Candidates of a race in the order in which they go on, by their accuracy on so many held-out images."""
     enough = state.limits.min_accuracy
     if enough is None:

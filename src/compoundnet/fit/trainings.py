@@ -120,11 +120,6 @@ class Trainings(NamedTuple):
         whole = len(self.dataset.split("train"))
         return whole - round(self.held_out * whole)
 
-    @property
-    def held_images(self) -> int:
-        """The images that are held out."""
-        return len(self.dataset.split("train")) - self.images
-
     def usual(self, candidate: Candidate) -> int:
         """Return the usual length of the schedule in epochs."""
         epochs = EPOCHS_SCALED if candidate.key in self.fresh else EPOCHS
