@@ -25,10 +25,12 @@ from compoundnet.fit.race_plan import (
     plan_in_time,
     with_raise,
 )
-from compoundnet.fit.screen import Screened, probe_of
+from compoundnet.fit.screen import Screened
 from compoundnet.fit.state import Fit
 from compoundnet.fit.trainings import HELD_OUT, LEAST_HELD_OUT, Trainings, held_out_alone
 from compoundnet.fit.ways import compare_ways, faster_way
+from compoundnet.train import find_recipe
+from compoundnet.train.balance import choose_balance
 
 # The candidates of which some start.
 _MOST = 2 * ENTRANTS
@@ -87,9 +89,10 @@ class Entry:
             ranked = self._faster_than_enough(ranked)
         if not self._few or state.limits.min_accuracy is not None:
             return ranked[:_MOST]
-        probe = probe_of(ranked[0].candidate, self._dataset, self._job.starts(ranked[0].candidate))
-        assert probe.recipe.balance != "auto"
-        return largest_of_equal(ranked, effective_images(probe.train, probe.recipe.balance))[:_MOST]
+        train = self._dataset.split("train")
+        balance = choose_balance(find_recipe("probe"), train)[0].balance
+        assert balance != "auto"
+        return largest_of_equal(ranked, effective_images(train, balance))[:_MOST]
 
     def _faster_than_enough(self, ranked: list[Screened]) -> list[Screened]:
         best, wanted = self.state.ranking[0], self.state.limits.min_accuracy
