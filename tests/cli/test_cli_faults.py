@@ -54,6 +54,8 @@ with errors_as_lines():
         ),
         ("RecursionError('deep')", 70, "error: this is a fault of compoundnet (RecursionError: deep)"),
         ("MemoryError()", 1, "error: there is not enough memory"),
+        ("type('OutOfMemoryError', (RuntimeError,), {})('CUDA')", 1, "error: there is not enough memory"),
+        ("RuntimeError('DefaultCPUAllocator: cannot allocate memory')", 1, "error: there is not enough memory"),
         ("OSError(28, 'No space left on device')", 1, "error: [Errno 28] No space left on device"),
         ("BrokenPipeError()", 1, ""),
         ("KeyboardInterrupt()", 130, "error: interrupted"),

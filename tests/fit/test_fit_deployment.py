@@ -13,7 +13,7 @@ import pytest
 from outlier_model import LABELS, images, write_outlier_model
 
 from compoundnet import runtime
-from compoundnet.base import CompoundNetError
+from compoundnet.base import CompoundNetError, UnwritableError
 from compoundnet.data import Dataset, Split
 from compoundnet.data.sources import Arrays
 from compoundnet.fit import Limits, Screened, forms
@@ -179,6 +179,20 @@ def test_where_no_layers_are_enough_it_is_said(
         assert answer is None and excess.endswith(f"more than --max-drop 10%, and {said}")
     else:
         assert answer is not None and answer.layers_sought and f"lost in int8 ({said})" in answer.text()
+
+
+def test_a_full_disk_is_not_taken_for_layers_that_lose_too_much(
+    model: ModelFolder, dataset: Dataset, finalist: Finalist, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: Any, **options: Any) -> Any:
+        if "max_drop" in options:
+            raise UnwritableError("best.onnx: cannot be written: No space left on device")
+        return exported(*arguments, **options)
+
+    exported = runtime.export
+    monkeypatch.setattr(forms, "export", full)
+    with pytest.raises(UnwritableError, match="No space left"):
+        deploy(finalist, copied(model, 32), state(None), dataset, tmp_path / "best")
 
 
 @pytest.mark.parametrize("max_drop", [None, pytest.param(0.1, marks=pytest.mark.slow)])

@@ -77,6 +77,23 @@ def test_an_answer_is_found_from_another_working_folder(
     assert not any("first answer" in line for line in said)
 
 
+def test_the_model_that_is_started_from_is_not_overwritten(tmp_path: Path, models: list[str], before: Fit) -> None:
+    with pytest.raises(CompoundNetError, match="is the folder that the answer is written to: give another output"):
+        fit(images(), tmp_path / "best", models=[models[1], str(tmp_path / "best")])
+    assert read_fit(tmp_path / "best.fit") == before
+
+
+def test_what_was_found_of_the_images_is_kept_with_another_budget(
+    tmp_path: Path, models: list[str], before: Fit
+) -> None:
+    said: list[str] = []
+    keep(tmp_path, msgspec.structs.replace(before, unreadable=("train/7",), flip=False))
+    after = fit(images(), tmp_path / "best", Limits(max_params=10**9), models=models[:1], notify=said.append)
+    assert (after.unreadable, after.flip) == (("train/7",), False)
+    (left,) = [line for line in said if "left out" in line]
+    assert left == "1 training image cannot be read and is left out: train/7" and left in after.notes
+
+
 def test_to_replace_is_to_start_anew(tmp_path: Path, models: list[str], before: Fit) -> None:
     said: list[str] = []
     fit(images(), tmp_path / "best", models=models[:1], replace=True, notify=said.append)

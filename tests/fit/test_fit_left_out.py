@@ -114,3 +114,10 @@ def test_images_of_12_bits_are_read_with_one_range_in_every_step(tmp_path: Path)
     pictures = [base64.b64decode(text) for text in re.findall(r'data:image/jpeg;base64,([^"]+)', page)]
     levels = [float(np.asarray(Image.open(io.BytesIO(one)).convert("L")).mean()) for one in pictures]
     assert pictures and any(level == pytest.approx(255 * 400 / 4095, abs=8) for level in levels), "not read as 16 bits"
+
+
+def test_validation_images_beside_test_images_are_named(tmp_path: Path) -> None:
+    splits, validation = images().splits, images(seed=5).split("test")
+    data = Dataset("greys", {**splits, "val": validation.subset(np.arange(30), "val")})
+    found = fit(data, tmp_path / "best", models=write_models(tmp_path)[:1])
+    assert "the 30 validation images are not used: candidates are compared by training images" in found.notes

@@ -17,10 +17,14 @@ from compoundnet.fit import Fit, Limits, Screened
 from compoundnet.fit.candidates import measured
 from compoundnet.fit.mirroring import Mirroring, compare_mirrored
 from compoundnet.fit.next_commands import next_commands
+from compoundnet.fit.race_plan import RacePlan
 from compoundnet.fit.race_run import RaceRun
 from compoundnet.fit.starts import StartingModels
 from compoundnet.fit.trainings import Trainings
 from compoundnet.models import open_folder
+
+# Of one candidate, for a test of what is not planned anew.
+UNUSED_PLAN = RacePlan((), (), (), 0.0, 1.0, 0.0)
 
 
 def stripes(kinds: tuple[str, str], count: int = 120) -> Dataset:
@@ -69,6 +73,8 @@ def test_a_class_that_is_the_mirror_image_of_another_is_noticed(
     assert [line.endswith("so training mirrors none") for line in said] == [True] * harms
     assert RaceRun(job, state, UNUSED)._mirrored(found_out, UNUSED) is found_out  # an earlier call has looked
     assert RaceRun(fit_job(seconds=30.0), state, UNUSED)._mirrored(state, UNUSED) is state  # there is no time
+    begun = msgspec.structs.replace(state, plan=UNUSED_PLAN, seconds=300.0)  # with trainings that mirror
+    assert RaceRun(fit_job(seconds=300.0), begun, UNUSED)._mirrored(begun, UNUSED) is begun
 
 
 def test_halves_with_one_image_of_a_class_tell_nothing(tmp_path: Path) -> None:

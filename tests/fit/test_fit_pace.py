@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
-import msgspec
 import pytest
 from fit_jobs import UNUSED, fit_job
 from grey_images import images
@@ -84,19 +83,18 @@ class Starts:
     opened: ClassVar[dict[str, object]] = {"m": None}
 
     def __call__(self, _: Candidate) -> Any:
-        return SimpleNamespace(preprocess=None)
+        return SimpleNamespace(at_resolution=lambda side: side)
 
 
 def test_the_reference_takes_about_as_long_as_the_limit(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     class Opened:
-        def __init__(self, _: object, preprocess: Any) -> None:
-            self._side = preprocess.size
+        def __init__(self, side: int) -> None:
+            self._side = side
 
         def open(self, _: int) -> Callable[[object], float]:
             return lambda _: machine(self._side)
 
     monkeypatch.setattr(pace, "Embedder", Opened)
-    monkeypatch.setattr(msgspec.structs, "replace", lambda _, size: SimpleNamespace(size=size))
 
     candidates = [*map(candidate, (32, 48, 64, 96)), candidate(56, "other")]
     starts: Any = Starts()
@@ -154,6 +152,30 @@ def test_candidates_that_were_dropped_while_the_machine_was_slow_are_screened_ag
     }
     assert {side for side, one in found.items() if one.fits} == {32, 48, 52, 64}
     assert run._state.reference == Reference(candidate(32), 0.25)
+
+
+def test_so_are_they_where_it_is_seen_with_what_exceeds_the_budget(
+    machine: Machine, screened: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the last that is timed. Here the machine becomes faster before."""
+    run, original, beyond = run_of([]), vars(screen_run)["screen"], candidate(66)
+    fitting = [(candidate(side), None) for side in (64, 32)]
+    monkeypatch.setattr(screen_run, "find_candidates", lambda *_: [*fitting, (beyond, "too many")])
+    monkeypatch.setattr(screen_run, "wide_enough", lambda *_: True)
+    monkeypatch.setattr(Candidate, "exceeds", lambda *_: None)
+    machine.slower = 2.0
+
+    def screen(one: Candidate, *args: Any, **options: Any) -> Any:
+        machine.slower = 1.0 if one == beyond else machine.slower
+        return original(one, *args, **options)
+
+    monkeypatch.setattr(screen_run, "screen", screen)
+    found = {one.candidate.resolution: one for one in run.run().screened}
+    assert screened == [64, 32, 66, 64]
+    assert {side: (one.latency, one.fits) for side, one in found.items() if side <= 64} == {
+        64: (1.0, True),
+        32: (0.25, True),
+    }
 
 
 def test_what_the_times_are_corrected_by_is_said(

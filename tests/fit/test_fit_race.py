@@ -6,14 +6,18 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
+import torch
+from fit_jobs import UNUSED
 from grey_images import images, write_models
 
 from compoundnet.base import CompoundNetError
-from compoundnet.cli.fit import _is_begun
+from compoundnet.base.machine import default_threads
 from compoundnet.data import Dataset
 from compoundnet.fit import (
     Candidate,
@@ -25,14 +29,16 @@ from compoundnet.fit import (
     finish,
     fit,
     forms,
+    is_begun,
     race_plan,
     race_run,
     read_fit,
     steps,
     trainings,
 )
+from compoundnet.fit.held_out import HeldOutComparison
 from compoundnet.fit.in_time import TimeIsUpError
-from compoundnet.fit.state import work_folder
+from compoundnet.fit.state import FIT_FILE, work_folder
 from compoundnet.fit.trainings import Trainings
 from compoundnet.models import open_folder
 from compoundnet.train import Watcher, evaluate
@@ -111,11 +117,15 @@ def test_the_same_command_does_nothing_twice(
 def test_a_race_that_was_begun_needs_no_terminal(
     raced: tuple[Path, Fit, list[str], list[str], list[str]], tmp_path: Path
 ) -> None:
-    place = raced[0] / "best"
-    assert _is_begun(place, Limits(), 300.0, 0)
-    assert not _is_begun(place, Limits(), 600.0, 0) and not _is_begun(place, Limits(max_latency=9), 300.0, 0)
-    assert not _is_begun(place, Limits(), 300.0, 1), "another seed trains everything anew"
-    assert not _is_begun(tmp_path / "best", Limits(), 300.0, 0)
+    place, data = raced[0] / "best", images()
+    assert is_begun(data, place, Limits(), 300.0)
+    assert not is_begun(data, place, Limits(), 600.0) and not is_begun(data, place, Limits(max_latency=9), 300.0)
+    assert not is_begun(data, place, Limits(), 300.0, seed=1), "another seed trains everything anew"
+    assert not is_begun(data, tmp_path / "best", Limits(), 300.0)
+    assert not is_begun(images(seed=5), place, Limits(), 300.0), "results of other images are not used"
+    assert not is_begun(data, place, Limits(), 300.0, threads=2) and not is_begun(
+        data, place, Limits(), 300.0, format="torch"
+    )
 
 
 @pytest.mark.parametrize(
@@ -132,19 +142,72 @@ def test_what_is_not_trained_is_said(stages: tuple[int, ...], said: str | None) 
     assert found is None if said is None else found is not None and said in found
 
 
+_NO_MEMORY = "there is not enough memory for it; give smaller models as --candidate"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (CompoundNetError("the storage is lost"), "the storage is lost"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), _NO_MEMORY),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to"), _NO_MEMORY),
+        (MemoryError(), _NO_MEMORY),
+    ],
+)
 def test_what_fails_in_a_race_leaves_the_best_probe(
-    raced: tuple[Path, Fit, list[str], list[str], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    raced: tuple[Path, Fit, list[str], list[str], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    error: Exception, said: str,
+) -> None:  # fmt: skip
     """Whatever it is; and the answer is judged."""
 
-    def lost(*_: object) -> object:
-        raise CompoundNetError("the storage is lost")
+    def fail(*_: object) -> object:
+        raise error
 
-    monkeypatch.setattr(Trainings, "train_until", lost)
-    found, said = fit(images(), tmp_path / "best", models=raced[2][:1], seconds=300), "the storage is lost"
+    monkeypatch.setattr(Trainings, "train_until", fail)
+    found = fit(images(), tmp_path / "best", models=raced[2][:1], seconds=300)
     assert found.answer is not None and not found.answer.fine_tuned and found.answer.result is not None
     assert f"the answer is the probe: fine-tuning has failed: {said}" in found.notes
     assert found.answer.candidate == found.ranking[0].candidate
+
+
+def test_a_fault_in_a_race_is_not_hidden(
+    raced: tuple[Path, Fit, list[str], list[str], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> object:
+        raise RuntimeError("a size mismatch")
+
+    monkeypatch.setattr(Trainings, "train_until", fail)
+    with pytest.raises(RuntimeError, match="a size mismatch"):
+        fit(images(), tmp_path / "best", models=raced[2][:1], seconds=300)
+
+
+def test_a_network_that_is_as_good_as_that_of_an_earlier_race_is_deployed(
+    raced: tuple[Path, Fit, list[str], list[str], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the same candidate, with as many of the same held-out images right: it is another training all the same."""
+    monkeypatch.setattr(HeldOutComparison, "better", lambda *_: True)
+    before = fit(images(), tmp_path / "best", models=raced[2][:1], seconds=300)
+    assert before.answer is not None and before.answer.training
+    earlier = msgspec.structs.replace(before.answer, training="another", size_bytes=1)
+    state = msgspec.structs.replace(before, answer=earlier)
+    (tmp_path / "best.fit" / FIT_FILE).write_bytes(msgspec.json.encode(state))
+    after = fit(images(), tmp_path / "best", models=raced[2][:1], seconds=300).answer
+    assert after is not None and (after.training, after.size_bytes) == (
+        before.answer.training, before.answer.size_bytes
+    )  # fmt: skip
+
+
+def test_after_the_race_one_training_has_all_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def finish(job: object, state: Fit, trainings: Trainings, costs: object) -> Any:
+        seen.append(trainings.threads)
+        return SimpleNamespace(run=lambda _: None, state=state, winner=None)
+
+    monkeypatch.setattr(race_run, "Finish", finish)
+    of_four_workers = Trainings(images(), Path("trainings"), {}, frozenset(), default_threads() + 3, 0.0)
+    race_run.RaceRun(UNUSED, UNUSED, UNUSED)._finish([], of_four_workers, {})
+    assert seen == [default_threads()]
 
 
 def test_other_images_are_trained_on_anew(

@@ -1,4 +1,4 @@
-from .errors import CompoundNetError, did_you_mean, first_line, shortened
+from .errors import CompoundNetError, did_you_mean, first_line, is_out_of_memory, shortened
 from .extras import MissingLibraryError, need
 from .files import (
     UnwritableError,
@@ -38,6 +38,7 @@ __all__ = [
     "ignore",
     "instead_of_file",
     "irregular",
+    "is_out_of_memory",
     "json_document",
     "make_folder",
     "need",

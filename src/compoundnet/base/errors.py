@@ -26,6 +26,14 @@ class CompoundNetError(ValueError):
         return f"{message[:kept]} [{len(message) - 2 * kept:,} characters left out] {message[-kept:]}"
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that there is not enough memory, of this machine or of a GPU; torch's are
+    RuntimeErrors."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and "allocate memory" in str(error)
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of another library's error message, or the error's type if the message is empty."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import NoReturn
 
-from compoundnet.base import CompoundNetError
+from compoundnet.base import CompoundNetError, is_out_of_memory
 from compoundnet.base.faults import FAULT, report_fault
 from compoundnet.cli.output import printable
 
@@ -38,13 +38,13 @@ def errors_as_lines() -> Iterator[None]:
     except BrokenPipeError:  # the reader of a pipe has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(1)
-    except MemoryError:
-        _fail("there is not enough memory for this; give smaller batches, images or networks")
     except OSError as error:
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what could not be written is not tried again at exit
         _fail(str(error))
     except Exception as error:
+        if is_out_of_memory(error):
+            _fail("there is not enough memory for this; give smaller batches, images or networks")
         _fail(report_fault(error), FAULT)
     finally:  # the work is over: a signal while Python ends prints no traceback
         for number in (signal.SIGINT, signal.SIGTERM):

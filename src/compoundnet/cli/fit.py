@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from compoundnet.base import CompoundNetError, parse_bytes, parse_count, parse_duration
+from compoundnet.base import parse_bytes, parse_count, parse_duration
 from compoundnet.base.machine import keep_freed_memory
 from compoundnet.cli.faults import sigterm_as_ctrl_c
 from compoundnet.cli.options import (
@@ -43,7 +43,7 @@ from compoundnet.train.interruptions import InterruptedRunError
 
 if TYPE_CHECKING:
     from compoundnet.data import Dataset
-    from compoundnet.fit import Fit, Limits
+    from compoundnet.fit import Fit
 
 # What `show` and `join` take, and what says nothing without --time.
 _OF_SHOW = frozenset(("data", "folder", "json"))
@@ -177,17 +177,20 @@ def fit(
         assert storage is not None
         _join(dataset, output, storage, models)
         return
-    asked = seconds is not None and not yes and (force or not _is_begun(output, limits, seconds, seed))
-    if asked and not sys.stdin.isatty():
-        note(f"not started: {_NO_TERMINAL}")
-        raise typer.Exit(UNCONFIRMED)
+    timed = 1 if threads is None else threads
+    # Images with several labels are not fine-tuned: there is nothing to ask.
+    if seconds is not None and not yes and not dataset.multilabel and not sys.stdin.isatty():
+        begun = fitting.is_begun(dataset, output, limits, seconds, seed=seed, threads=timed, format=form)
+        if force or not begun:
+            note(f"not started: {_NO_TERMINAL}")
+            raise typer.Exit(UNCONFIRMED)
     with sigterm_as_ctrl_c():
         found = fitting.fit(
             dataset, output, limits,
             models=models or None,
             seconds=seconds,
             format=form,
-            threads=1 if threads is None else threads,
+            threads=timed,
             workers=workers,
             storage=storage if seconds is not None else None,
             seed=seed,
@@ -227,17 +230,6 @@ def _join(dataset: Dataset, output: Path, storage: str, models: list[str] | None
         note("stopped; what was being trained here is trained again by another worker")
         raise typer.Exit(STOPPED) from error
     note(f"{finished} fine-tuning{'s' * (finished != 1)} finished by this worker")
-
-
-def _is_begun(output: Path, limits: Limits, seconds: float, seed: int) -> bool:
-    """Whether the race of an earlier call goes on, which was confirmed then."""
-    from compoundnet.fit import fit_folder, read_fit  # noqa: PLC0415  torch, which the help does without
-
-    try:
-        before = read_fit(fit_folder(output))
-    except CompoundNetError:  # there is none, or it is damaged
-        return False
-    return before.limits == limits and before.goes_on(seconds, seed)
 
 
 def _is_confirmed() -> bool:

@@ -1,4 +1,5 @@
 from .candidates import Candidate, find_candidates, models_at_hand
+from .earlier import is_begun
 from .finding import fit, join_fit
 from .limits import DeviceProfile, Limits, read_device
 from .report import write_fit_report
@@ -19,6 +20,7 @@ __all__ = [
     "find_candidates",
     "fit",
     "fit_folder",
+    "is_begun",
     "join_fit",
     "models_at_hand",
     "read_device",

@@ -98,6 +98,7 @@ def deploy(
         layers_sought=form.searched,
         no_layers=form.no_layers,
         averaged=finalist.averaged,
+        training=finalist.training,
         seconds=time.monotonic() - began,
     )
     return answer, ""
@@ -178,7 +179,7 @@ def copied(source: ModelFolder, resolution: int) -> Callable[[Path], ModelFolder
 
     def copy(folder: Path) -> ModelFolder:
         shutil.copytree(source.folder, folder)
-        msgspec.structs.replace(source.preprocess, size=resolution).save(folder / PREPROCESS)
+        source.at_resolution(resolution).preprocess.save(folder / PREPROCESS)
         return read_folder(folder)
 
     return copy

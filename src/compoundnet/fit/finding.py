@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
-import msgspec
 import numpy as np
 from filelock import FileLock, Timeout
 
@@ -21,14 +20,14 @@ from compoundnet.data import Dataset, open_dataset
 from compoundnet.data.classes import check_classes
 from compoundnet.data.copies import copies_remark
 from compoundnet.data.names import some
-from compoundnet.fit.deployment import file_of
+from compoundnet.fit.earlier import begin
 from compoundnet.fit.images import identity_of, without
 from compoundnet.fit.job import Confirm, FitJob
 from compoundnet.fit.limits import Limits
 from compoundnet.fit.race import RungStudy, join_race
 from compoundnet.fit.race_run import trainings_of
 from compoundnet.fit.starts import StartingModels, is_from_scratch, open_models
-from compoundnet.fit.state import FIT_FILE, Fit, fit_folder, read_fit, work_folder
+from compoundnet.fit.state import FIT_FILE, Fit, fit_folder, work_folder
 from compoundnet.fit.steps import Steps
 from compoundnet.fit.trainings import Trainings
 from compoundnet.fit.ways import check_format
@@ -94,6 +93,11 @@ def fit(
         with FileLock(make_folder(folder) / "lock", blocking=False):
             said = list(filter(None, (assumed, copies_remark(dataset))))
             opened = open_models(models, folder, said.append, trained=seconds is not None)
+            for name, model in opened.items():
+                if target.exists() and model.folder.samefile(target):
+                    raise CompoundNetError(
+                        f"{name} is the folder that the answer is written to: give another output (-o), or a copy of it"
+                    )
             new = Fit(
                 data=dataset.name,
                 understood=dataset.text(),
@@ -108,7 +112,7 @@ def fit(
                 version=metadata.version("compoundnet"),
             )
             work = work_folder(target, new.identity)
-            state = _begin(new, target, work, anew=replace, notify=notify)
+            state = begin(new, target, work, anew=replace, notify=notify)
             for text in said:
                 notify(text)
                 state = state.noted(text, passing=True)
@@ -189,47 +193,3 @@ def _checked(data: str | os.PathLike[str] | Dataset) -> tuple[Dataset, str | Non
             " images are not used for that): add images, or remove what has too few"
         )
     return dataset.with_range(None)
-
-
-def _begin(new: Fit, target: Path, work: Path, *, anew: bool, notify: Notify) -> Fit:
-    """The state of an earlier call with the same data and machine, as far as it is of the same models, or a new one."""
-    folder = fit_folder(target)
-    if anew:
-        shutil.rmtree(work, ignore_errors=True)
-    if anew or not (folder / FIT_FILE).exists():
-        return new
-    try:
-        before = read_fit(folder)
-    except CompoundNetError as error:
-        notify(f"{error}; starting anew")
-        return new
-    if (before.identity, before.processor, before.threads) != (new.identity, new.processor, new.threads):
-        notify(f"{folder} holds results of other images, of another machine or number of threads; starting anew")
-        return new
-    if before.format != new.format:
-        notify(f"{folder} holds latencies in the format {before.format}; candidates are timed anew")
-        return new
-    other = [name for name, weights in new.weights.items() if before.weights.get(name, weights) != weights]
-    if other:
-        notify(f"{', '.join(other)} had other weights before; starting anew")
-        shutil.rmtree(work, ignore_errors=True)
-        return new
-    kept = tuple(one for one in before.screened if one.accuracy is not None)
-    if kept:
-        notify(f"going on: {len(kept)} candidate{' is' if len(kept) == 1 else 's are'} screened already")
-    answer = before.answer
-    if answer is not None and answer.candidate.model not in new.weights:
-        notify(f"the answer of before is left out: {answer.candidate.model} is not among the models now")
-        answer = None
-    new = msgspec.structs.replace(
-        new, screened=kept, ratios=before.ratios, reference=before.reference, unreadable=before.unreadable,
-        weights={**before.weights, **new.weights},
-    )  # fmt: skip
-    file = file_of(target, new.format)
-    if answer is None or before.limits != new.limits or not (target.exists() and file.exists()):
-        return new
-    return msgspec.structs.replace(
-        new, answer=msgspec.structs.replace(answer, model=str(target), file=str(file)), finished=before.finished,
-        plan=before.plan, seconds=before.seconds, seed=before.seed, rungs=before.rungs,
-        notes=tuple(note for note in before.notes if note not in before.passing),
-    )  # fmt: skip

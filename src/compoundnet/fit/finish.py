@@ -19,7 +19,7 @@ from compoundnet.fit.deployment import copied, deploy
 from compoundnet.fit.distilling import FineTuned, Student, best_teacher, distilled
 from compoundnet.fit.ending import seconds_after_training
 from compoundnet.fit.forms import Finalist
-from compoundnet.fit.held_out import HeldOutComparison, at_resolution, is_ahead, right_by_network, right_by_probe
+from compoundnet.fit.held_out import HeldOutComparison, is_ahead, right_by_network, right_by_probe
 from compoundnet.fit.in_time import reason_of
 from compoundnet.fit.job import FitJob
 from compoundnet.fit.lowering import lower_resolutions
@@ -100,7 +100,7 @@ class Finish:
         end = seconds_after_training(finalist.screened, self.state, self._dataset)
         self.trainings = self.trainings._replace(until=self._job.deadline - end)
         lesson = None if student is None else student.lesson
-        on_all = None if stopped else self._on_all(candidate, model, lesson, finalist)
+        on_all = None if stopped else self._on_all(candidate, model, lesson)
         finalist = finalist._replace(on_all=on_all is not None)
         finalist, final = finalist._replace(instead=max(finalist.instead, self._of_probe(finalist))), on_all or model
         deployed = self._deployed(finalist, final) or self._deployed_lower(finalist, candidate, model, final)
@@ -184,6 +184,7 @@ class Finish:
 
     def _deployed(self, finalist: Finalist, model: ModelFolder) -> Finalist | None:
         """Deploy a network, and return what it was deployed as; None if its final form misses the budget."""
+        finalist = finalist._replace(training=model.folder.name)
         if self._is_answer(finalist):
             return finalist  # of an earlier call
         candidate = finalist.screened.candidate
@@ -211,7 +212,7 @@ class Finish:
                 return None
             tried = True
             side = one.candidate.resolution
-            right = right_by_network(at_resolution(model, side), missed.held)
+            right = right_by_network(model.at_resolution(side), missed.held)
             said = f"trained at {trained.resolution} px, at {side} px {right.mean():.1%} of the held-out images right"
             worse = right.mean() <= found.probe and not self._suffices(float(right.mean()))
             if side < trained.resolution and worse:  # at its own it was taken
@@ -230,8 +231,7 @@ class Finish:
         answer = self.state.answer
         if answer is None:
             return False
-        now = (finalist.screened.candidate.key, finalist.held_out, finalist.on_all)
-        return (answer.candidate.key, answer.held_out, answer.on_all) == now
+        return (answer.candidate.key, answer.training) == (finalist.screened.candidate.key, finalist.training)
 
     def _taught(self, network: FineTuned) -> tuple[Student | None, bool]:
         """The winner taught by a better model, if that helps, and whether this process was asked to stop meanwhile."""
@@ -267,12 +267,10 @@ class Finish:
             return None
         return best.candidate
 
-    def _on_all(
-        self, candidate: Candidate, model: ModelFolder, lesson: Lesson | None, finalist: Finalist
-    ) -> ModelFolder | None:
+    def _on_all(self, candidate: Candidate, model: ModelFolder, lesson: Lesson | None) -> ModelFolder | None:
         """The network trained further on all images, for as long as there is time for; None if it was not."""
         try:
-            return self._trained_on_all(candidate, model, lesson, finalist)
+            return self._trained_on_all(candidate, model, lesson)
         except InterruptedRunError:
             self._say(
                 "training on all images was stopped; the network that was trained on the others is the answer, and the"
@@ -286,9 +284,7 @@ class Finish:
             )
         return None
 
-    def _trained_on_all(
-        self, candidate: Candidate, model: ModelFolder, lesson: Lesson | None, finalist: Finalist
-    ) -> ModelFolder | None:
+    def _trained_on_all(self, candidate: Candidate, model: ModelFolder, lesson: Lesson | None) -> ModelFolder | None:
         epochs = self.trainings.begun_on_all(candidate, lesson) or self._epochs_on_all(candidate)
         if epochs is None:
             self._say(
@@ -296,8 +292,9 @@ class Finish:
                 passing=True,
             )
             return None
-        if not self._is_answer(finalist._replace(on_all=True)):  # of an earlier call, which said so
-            self._say(f"going on with all images, the held-out ones too, for {epochs} epochs")
+        text = f"going on with all images, the held-out ones too, for {epochs} epochs"
+        if text not in self.state.notes:  # of an earlier call
+            self._say(text)
         return self.trainings.on_all(candidate, model, epochs, self._say, lesson)
 
     def _epochs_on_all(self, candidate: Candidate) -> int | None:

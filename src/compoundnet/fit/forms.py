@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from compoundnet.base import CompoundNetError, format_bytes, make_folder
+from compoundnet.base import CompoundNetError, UnwritableError, format_bytes, make_folder
 from compoundnet.data import Dataset, Split
 from compoundnet.fit.candidates import FLOAT, Candidate
 from compoundnet.fit.limits import LITTLE, Limits, drops
@@ -40,6 +40,7 @@ class Finalist(NamedTuple):
         held_out: Of a fine-tuned network, what the held-out images say.
         on_all: Whether it was trained once more, on all training images.
         averaged: The number of such trainings whose weights are averaged.
+        training: The name of the folder of the training, of those that are averaged of the first.
         instead: The accuracy, on the same images, of what becomes the answer if this is rejected.
     """
 
@@ -49,6 +50,7 @@ class Finalist(NamedTuple):
     held_out: HeldOut | None = None
     on_all: bool = False
     averaged: int = 1
+    training: str = ""
     instead: float = 0.0
 
     def judging_images(self, train: Split) -> Split:
@@ -129,6 +131,8 @@ class Forms:
             return form._replace(searched=False, no_layers="there is no time to look for layers that stay in float32")
         try:
             self._exports[_MIXED] = self._export(_MIXED, precision, max_drop=least, data=self._held)
+        except UnwritableError:
+            raise
         except CompoundNetError:
             return form._replace(no_layers="no choice of layers that stay in float32 is enough")
         mixed = self._measured(candidate, _MIXED)

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -114,8 +113,3 @@ def classifier_of(
     used = place[labels] >= 0
     probe = fit_probe(rows[used], place[labels[used]], [classes[int(number)] for number in known], balance=balance)
     return lambda vectors: np.asarray(known[probe.logits(vectors).argmax(axis=1)])
-
-
-def at_resolution(model: ModelFolder, side: int) -> ModelFolder:
-    """Return a model for images of a side in pixels."""
-    return msgspec.structs.replace(model, preprocess=msgspec.structs.replace(model.preprocess, size=side))

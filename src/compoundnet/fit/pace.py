@@ -94,7 +94,7 @@ def begin_pace(
 
     def run_of(candidate: Candidate) -> Callable[[], object]:
         model, side = starts(candidate), candidate.resolution
-        run = Embedder(model, preprocess=msgspec.structs.replace(model.preprocess, size=side)).open(threads)
+        run = Embedder(model.at_resolution(side)).open(threads)
         image = noise(side)
         return lambda: run(image)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from compoundnet.base import CompoundNetError
+from compoundnet.base import CompoundNetError, is_out_of_memory
 from compoundnet.base.machine import default_threads
 from compoundnet.base.units import format_duration
 from compoundnet.data import Dataset
@@ -69,7 +69,9 @@ class RaceRun:
         """
         try:
             self._race()
-        except (CompoundNetError, KeyboardInterrupt) as error:  # whatever it is, there is an answer
+        except (CompoundNetError, KeyboardInterrupt, MemoryError, RuntimeError) as error:  # there is an answer
+            if isinstance(error, RuntimeError) and not is_out_of_memory(error):
+                raise
             raise NoRaceError(self._state, _why_none(error)) from error
         return self._state
 
@@ -128,7 +130,9 @@ class RaceRun:
     def _mirrored(self, state: Fit, dataset: Dataset) -> Fit:
         """A state in which it is known whether training may mirror the images, if there is time to find out; if it may
         not, that is said."""
-        if state.flip is not None or self._job.deadline - time.time() < _TO_LOOK:
+        job = self._job
+        begun = job.seconds is not None and state.goes_on(job.seconds, job.seed)  # with trainings that mirror, or not
+        if state.flip is not None or begun or job.deadline - time.time() < _TO_LOOK:
             return state
         best = state.ranking[0].candidate
         found = compare_mirrored(best, dataset, self._job.starts(best))
@@ -154,6 +158,7 @@ class RaceRun:
 
     def _finish(self, winners: Sequence[Candidate], trainings: Trainings, costs: Mapping[Candidate, float]) -> None:
         """Make the answer of the winners, the best first, and average it with further trainings."""
+        trainings = trainings._replace(threads=default_threads())  # they are one at a time from here on
         finish = Finish(self._job, self._state, trainings, costs)
         try:
             finish.run(winners)
@@ -169,12 +174,15 @@ class RaceRun:
             self._state = averaging.state
 
 
-def _why_none(error: CompoundNetError | KeyboardInterrupt) -> str:
+def _why_none(error: BaseException) -> str:
     """Why a race has ended without a network."""
+    if is_out_of_memory(error):
+        return "fine-tuning has failed: there is not enough memory for it; give smaller models as --candidate"
     if isinstance(error, TimeIsUpError):
         return f"{error}; the same command goes on"
     if isinstance(error, InterruptedRunError | KeyboardInterrupt):
         return "fine-tuning was stopped; the same command goes on"
+    assert isinstance(error, CompoundNetError)
     return f"fine-tuning has failed: {reason_of(error)}"
 
 

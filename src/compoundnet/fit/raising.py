@@ -17,7 +17,7 @@ from compoundnet.arch import Network
 from compoundnet.base import Notify
 from compoundnet.data import Split
 from compoundnet.fit.candidates import HIGHEST, Candidate, measured
-from compoundnet.fit.held_out import at_resolution, right_by_network
+from compoundnet.fit.held_out import right_by_network
 from compoundnet.fit.limits import SAFE
 from compoundnet.fit.screen import Screened
 from compoundnet.fit.state import Answer, Fit
@@ -86,7 +86,7 @@ def raise_resolution(
     if len(judging) > _ENOUGH:
         judging = judging.subset(np.linspace(0, len(judging) - 1, _ENOUGH).astype(np.int64))
     sides = [own, *(one.candidate.resolution for one in higher)]
-    rights = {side: right_by_network(at_resolution(model, side), judging) for side in sides}
+    rights = {side: right_by_network(model.at_resolution(side), judging) for side in sides}
     scores = {side: int(right.sum()) for side, right in rights.items()}
     best = max(scores, key=lambda side: (scores[side], side))
     shares = ", ".join(f"{scores[side] / len(judging):.1%} at {side} px" for side in sorted(scores))
@@ -97,7 +97,7 @@ def raise_resolution(
     if best == own:
         return None
     (one,) = (one for one in higher if one.candidate.resolution == best)
-    return Raised(one, rights[best] if judging is held else right_by_network(at_resolution(model, best), held))
+    return Raised(one, rights[best] if judging is held else right_by_network(model.at_resolution(best), held))
 
 
 def _of_answer(trained: Screened, model: ModelFolder, held: Split, answer: Answer | None) -> Raised | None:
@@ -107,7 +107,7 @@ def _of_answer(trained: Screened, model: ModelFolder, held: Split, answer: Answe
     own, found = trained.candidate.resolution, answer.candidate.resolution
     if not own <= found <= HIGHEST * own:
         return None
-    right = right_by_network(at_resolution(model, found), held)
+    right = right_by_network(model.at_resolution(found), held)
     if float(right.mean()) != answer.held_out.accuracy:
         return None
     return Raised(Screened(answer.candidate, answer.latency, trained.accuracy), right)
@@ -131,7 +131,7 @@ def _fitting(trained: Screened, model: ModelFolder, base: Network, state: Fit) -
         return [Screened(one, before * one.macs, trained.accuracy) for one in within]
 
     def timed(one: Candidate) -> float:
-        embedder = Embedder(at_resolution(model, one.resolution))
+        embedder = Embedder(model.at_resolution(one.resolution))
         return network_latency(embedder, state.threads) * state.ratios.get(one.way, 1.0)
 
     # Timed now: the machine may be faster, or slower, than when the candidate was screened.

@@ -108,11 +108,15 @@ class ScreenRun:
             self._all(fitting, slow)  # what an earlier call has judged is kept
         if limits.max_latency is not None and not any(wide_enough(one.candidate, self._chosen) for one in self._fits()):
             self._screen_narrower(limits.max_latency)
+            self._all([], [])
         if not self._fits():
             self._time_fastest()
+            self._all([], [])
         if not self._fits():
             self._raise_too_slow()
-        self._found += self._beyond(over)
+        beyond = self._beyond(over)
+        self._found += beyond
+        self._all([], [])
         if self._pace is not None and self._pace.slowest > 1:
             said = (
                 f"this machine was up to {self._pace.slowest:.1f} times slower while candidates were timed than at its"
@@ -126,7 +130,8 @@ class ScreenRun:
         return self._updated()
 
     def _all(self, fitting: list[Candidate], slow: list[Candidate]) -> None:
-        """Screen candidates, and those that are too `slow` in another way; both lists are empty afterwards."""
+        """Screen candidates, those that are too `slow` in another way, and again those that were dropped while the
+        machine was slower; both lists are empty afterwards."""
         while fitting or slow or self._again:
             fitting += self._again
             self._again.clear()
@@ -365,11 +370,11 @@ class ScreenRun:
 
     def _beyond(self, over: list[Screened]) -> list[Screened]:
         """The candidates that exceed the exact bounds, of which some are judged: what is just beyond the budget, and
-        with a limited time what is the best of each model without a budget, which may teach."""
+        where a race follows what is the best of each model without a budget, which may teach."""
         near = [one for one in over if one.candidate.exceeds(self._state.limits.times(MORE)) is None]
         near = sorted(near, key=lambda one: -one.candidate.macs)[:_BEYOND]
         wanted = [one.candidate for one in near]
-        if self._until is not None:
+        if self._until is not None and not self._dataset.multilabel:
             wanted += [self._unbounded(name) for name in self._starts.opened]
         judged = {one.candidate for one in self._found if one.accuracy is not None}
         found = {one.candidate: one for one in over}

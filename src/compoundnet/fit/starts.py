@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import torch
 
@@ -94,7 +93,7 @@ class StartingModels:
         target = self._folder / f"{source.name}-{candidate.digest}"
         if target.exists():
             return read_folder(target)
-        preprocess = msgspec.structs.replace(source.preprocess, size=candidate.resolution)
+        preprocess = source.at_resolution(candidate.resolution).preprocess
         images = []
         for index in np.linspace(0, len(self._train) - 1, min(_IMAGES, len(self._train)), dtype=int):
             try:

@@ -78,6 +78,7 @@ class Answer(msgspec.Struct, frozen=True):
         layers_sought: Whether there was time to look for layers that lose less in float32, if int8 loses much.
         no_layers: Why none stay in float32, though int8 loses much; "" otherwise.
         averaged: The number of trainings on all training images, each with another seed, whose weights are averaged.
+        training: The name of the folder of the training, of those that are averaged of the first; "" of a probe.
         slower: How many times slower the machine was at the end than when the candidate was screened, by which the
             latency is corrected; 1 if it met the limit as it was measured.
         seconds: What it took to write, export and measure it.
@@ -103,6 +104,7 @@ class Answer(msgspec.Struct, frozen=True):
     layers_sought: bool = True
     no_layers: str = ""
     averaged: int = 1
+    training: str = ""
     seconds: float = 0.0
 
     @property

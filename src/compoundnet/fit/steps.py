@@ -29,8 +29,8 @@ from compoundnet.fit.trainings import HELD_OUT
 from compoundnet.models import ModelFolder
 from compoundnet.train import InterruptedRunError, find_recipe, plan_task, train
 
-# The part of the time for the screen.
-_SCREEN = 1 / 6
+# The part of the time for the screen, and that where no race follows.
+_SCREEN, _SCREEN_ALONE = 1 / 6, 0.8
 # The part of the time that is worth a word if it is left over.
 _MUCH = 0.2
 # An answer that takes so many times less than was expected shows that the machine was slow before.
@@ -64,8 +64,13 @@ class Steps:
         }
         if any(probe.recipe.balance != "none" for probe in probes.values()) and not job.dataset.multilabel:
             state = self._job.told(state, _UNEQUAL, passing=True)
+        validation = job.dataset.splits.get("val")
+        if validation is not None and job.dataset.evaluation != "val":
+            text = f"the {len(validation):,} validation images are not used: candidates are compared by training images"
+            state = self._job.told(state, text, passing=True)
         chosen = {name: probe.preprocess.size for name, probe in probes.items()}
-        until = None if job.seconds is None else job.began + _SCREEN * job.seconds
+        part = _SCREEN_ALONE if job.dataset.multilabel else _SCREEN
+        until = None if job.seconds is None else job.began + part * job.seconds
         screen = ScreenRun(job, state, chosen, until, self._first, self._keep)
         state = screen.run()
         if state.answer is None:  # no candidate met its budget in its final form yet

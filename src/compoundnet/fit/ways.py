@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import msgspec
 import numpy as np
 
 from compoundnet.base import CompoundNetError, did_you_mean, make_folder
@@ -93,11 +92,11 @@ def compare_ways(
     Returns:
         The fraction by backend and precision, as `Candidate.way` writes them.
     """
-    preprocess = msgspec.structs.replace(model.preprocess, size=resolution)
+    model = model.at_resolution(resolution)
     image, calls = noise(resolution), dict[str, Callable[[], object]]()
     files: dict[str, Path] = {}
     with tempfile.TemporaryDirectory() as scratch:
-        calls[""] = functools.partial(Embedder(model, preprocess=preprocess).open(threads), image)
+        calls[""] = functools.partial(Embedder(model).open(threads), image)
         for backend, precision in _timed_ways(form) if ways is None else ways:
             kind = file_precision(precision)
             if kind not in files:
@@ -105,7 +104,7 @@ def compare_ways(
                 images = calibration_images(dataset.split("train"), Path(scratch), _FEW) if kind == _INT8 else None
                 export(
                     model, files[kind],
-                    format=form, precision=kind, calibrate=images, to_nearest=kind == _INT8, preprocess=preprocess,
+                    format=form, precision=kind, calibrate=images, to_nearest=kind == _INT8,
                 )  # fmt: skip
             run = session(files[kind], backend=backend or None, precision=precision, threads=threads)
             calls[way_key(backend, precision)] = functools.partial(run, image)

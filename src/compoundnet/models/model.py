@@ -47,6 +47,10 @@ class ModelFolder(Model, frozen=True):
         """The folder that holds the model."""
         return self.weights.parent
 
+    def at_resolution(self, side: int) -> ModelFolder:
+        """Return the same model for images of a side in pixels."""
+        return msgspec.structs.replace(self, preprocess=msgspec.structs.replace(self.preprocess, size=side))
+
 
 class ExportedModel(Model, frozen=True):
     """A model in a file that `compoundnet export` wrote.
