@@ -134,6 +134,11 @@ def test_scale_writes_a_model_that_inherits_weights(tmp_path: Path) -> None:
     assert told["same_outputs"] and told["model"] == str(tmp_path / "large")
     assert any(note.startswith("repeated") for note in told["notes"])
     assert f"it computes what {tmp_path / 'old'} does" in larger.stderr
+    other = run("scale", tmp_path / "old", "--resolution", "96", "-o", tmp_path / "fine")
+    said = (
+        f"on equal inputs it computes what {tmp_path / 'old'} does; at 96 px accuracy is another: compoundnet evaluate"
+    )
+    assert other.returncode == 0 and said in other.stderr
     smaller = run("scale", tmp_path / "large", "--width", "0.5", "-o", tmp_path / "small")
     assert smaller.returncode == 0 and "give images" in smaller.stderr and "train it before use" in smaller.stderr
     described = json.loads(run("describe", tmp_path / "small" / "network.toml", "--json").stdout)

@@ -19,6 +19,8 @@ from PIL import Image
 from small_model import write_small_model, write_tuning
 
 import compoundnet as cn
+from compoundnet.cli.predict_shards import _device
+from compoundnet.runtime.prediction_parts import Place
 
 parquet = pytest.importorskip("pyarrow.parquet")
 SHARDS, IMAGES = 6, 4
@@ -80,6 +82,21 @@ def test_processes_need_a_precision_of_a_tuned_model_by_name(shards: Path, tmp_p
     assert done.returncode == 0, done.stderr
 
 
+def test_what_is_left_out_is_said_in_json_too(model: Path, shards: Path, tmp_path: Path) -> None:
+    (tmp_path / "tars").mkdir()
+    (tmp_path / "tars" / "a.csv").write_text("label\ncat\n")
+    with tarfile.open(tmp_path / "tars" / "1.tar", "w") as tar:
+        tar.add(shards / "s0" / "0.png", "0.png")
+        tar.add(shards / "s0" / "0.png", "0.jxl")
+    done = run("predict", model, tmp_path / "tars", "-o", tmp_path / "out", "--threads", "1", "--json")
+    assert done.returncode == 0, done.stderr
+    first, second = json.loads(done.stdout)["notes"]
+    assert first == f"{tmp_path / 'tars' / 'a.csv'}: is left out, because it has no column of image files"
+    assert second.startswith(f"{tmp_path / 'tars' / '1.tar'}: 1 image is left out, because it cannot be read here")
+    assert first in done.stderr
+    assert second in done.stderr
+
+
 def test_auto_compares_on_images_of_all_shards_but_damaged_ones(model: Path, tmp_path: Path) -> None:
     """A damaged shard is reported when it is predicted, and stops no other."""
     given, out = tmp_path / "tars", tmp_path / "out"
@@ -94,6 +111,21 @@ def test_auto_compares_on_images_of_all_shards_but_damaged_ones(model: Path, tmp
     found = json.loads(done.stdout)
     assert (found["written"], found["failed"]) == (1, 1)
     assert files(out) == [f"{given / '1.tar'}/a.png"]
+
+
+@pytest.mark.parametrize(("visible", "device"), [(0, "cuda"), (1, "cuda:0"), (2, "cuda:1"), (8, "cuda:3")])
+def test_a_process_takes_a_gpu_that_it_sees(visible: int, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `srun --gpus-per-task=1` it sees its own alone; torch names one that is not there."""
+    monkeypatch.setattr("torch.cuda.device_count", lambda: visible)
+    assert _device("cuda", Place(3, 4, 3, None, "SLURM")) == device
+    assert _device("cpu", Place(3, 4, 3, None, "SLURM")) == "cpu"
+    assert _device("cuda", Place()) == "cuda"
+
+
+def test_no_threads_are_not_all_threads(model: Path, shards: Path, tmp_path: Path) -> None:
+    refused = run("predict", model, shards, "-o", tmp_path / "out", "--threads", "0")
+    assert refused.returncode == 1
+    assert "error: threads must be 1 to" in refused.stderr
 
 
 @pytest.mark.parametrize("kind", [pytest.param("folders", marks=pytest.mark.slow), "tar files"])

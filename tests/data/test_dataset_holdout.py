@@ -72,7 +72,7 @@ def test_each_class_is_held_out_in_the_same_share(counts: list[int], amount: flo
         return
     rest, held = hold_out(split, amount, seed)
     assert len(held) == count
-    assert (np.abs(held.counts() - count / len(split) * split.counts()) < 1).all()
+    assert (np.abs(held.counts() - count / len(split) * split.counts()) <= 1).all()
     if amount < 0.5:
         assert (rest.counts()[split.counts() > 1] > 0).all()
 
@@ -172,6 +172,14 @@ def test_division_by_label_by_hand(rows: list[list[int]], count: int, held: list
     """Images in the order in which they are drawn."""
     drawn = np.arange(len(rows), dtype=np.uint64)
     assert _by_label(np.array(rows, np.bool_), drawn, count).tolist() == held
+
+
+def test_images_that_each_have_a_label_of_their_own_cannot_be_held_out() -> None:
+    said = "cannot hold 1 of 3 train images out as minival: each has a label that no other image has; add images"
+    with pytest.raises(CompoundNetError, match=said):
+        hold_out(labelled([[1, 0, 0], [0, 1, 0], [0, 0, 1]]), 1)
+    with pytest.raises(CompoundNetError, match="cannot hold 1 of 2 train images out as test"):
+        hold_out_by_class(labelled([[1, 1, 0], [0, 1, 1]]), 0.2)
 
 
 @pytest.mark.parametrize(("fraction", "count", "held"), [(0.01, 2, 1), (0.99, 2, 1), (0.01, 10, 1), (0.99, 10, 9)])

@@ -238,6 +238,12 @@ def test_an_image_that_is_listed_twice_counts_once(tmp_path: Path) -> None:
     leaking = opened(tmp_path, "cat/0.jpg,cat,train", "dog/0.jpg,dog,train", "cat/0.jpg,cat,test")
     assert names_of(leaking.split("test")) == ["cat/0.jpg"]
     assert "1 images are listed in two splits" in leaking.text()
+    rows = ["cat/0.jpg,cat,train", "dog/0.jpg,dog,train", *["cat/0.jpg,cat,test"] * 2, "cat/0.jpg,cat,val"]
+    boxes = opened(tmp_path, *rows)
+    assert {name: names_of(split) for name, split in boxes.splits.items()} == {
+        "train": ["cat/0.jpg", "dog/0.jpg"], "val": ["cat/0.jpg"], "test": ["cat/0.jpg"]
+    }  # fmt: skip
+    assert "1 rows repeat an image" in boxes.text() and "1 images are listed in two splits" in boxes.text()
 
 
 @pytest.mark.parametrize("split", ["test", "val"])

@@ -9,9 +9,10 @@ from sample_images import write_classes, write_image
 from split_names import names_of
 
 from compoundnet.base import CompoundNetError
+from compoundnet.base.images import unread_suffixes
 from compoundnet.data.catalogue import known_datasets
 from compoundnet.data.dataset import Split
-from compoundnet.data.lookup import open_dataset
+from compoundnet.data.lookup import open_dataset, open_for_evaluation
 from compoundnet.data.sources import Files, Strings
 from compoundnet.paper.printed import printed_table
 
@@ -109,10 +110,44 @@ def test_a_test_folder_without_training_can_be_evaluated_on(tmp_path: Path) -> N
     assert (opened.evaluation, len(opened.split("test")), list(opened.splits)) == ("test", 4, ["test"])
 
 
+def test_a_split_without_images_is_none_and_said(tmp_path: Path) -> None:
+    """Its class folders are empty, or hold only files that cannot be read here."""
+    suffix = next(iter(unread_suffixes()))
+    write_classes(tmp_path / "train", count=5)
+    for name in ("cat", "dog"):
+        (tmp_path / "test" / name).mkdir(parents=True)
+    for held in ([], [f"1{suffix}"]):
+        for name in held:
+            (tmp_path / "test" / "cat" / name).touch()
+        dataset = open_dataset(tmp_path)
+        assert {name: len(split) for name, split in dataset.splits.items()} == {"train": 8, "test": 2}
+        assert "the folder test/ has no images, so there is no test split" in dataset.notes
+        assert any("2 of 10 images were held out" in note for note in dataset.notes)
+    write_classes(tmp_path / "val", count=1)
+    dataset = open_dataset(tmp_path)
+    assert (list(dataset.splits), dataset.evaluation) == (["train", "val"], "val")
+    assert dataset.understanding is not None and list(dataset.understanding.splits) == ["train", "val"]
+
+
 def test_an_undivided_folder_can_be_taken_whole(tmp_path: Path) -> None:
     write_classes(tmp_path / "data", count=1)
     opened = open_dataset(tmp_path / "data", test_fraction=0)
     assert (opened.evaluation, len(opened.split("train")), opened.notes) == ("train", 2, ())
+
+
+def test_what_cannot_be_divided_can_be_evaluated_whole(tmp_path: Path) -> None:
+    write_image(tmp_path / "data" / "cat" / "0.jpg")
+    said = r"there is only the class 'cat'; .*\. `--split all` evaluates every image as it is$"
+    with pytest.raises(CompoundNetError, match=said):
+        open_for_evaluation(tmp_path / "data")
+    write_classes(tmp_path / "data", count=1)
+    said = r"class 'cat' has 1 image: at least 2 .*\. `--split all` evaluates every image as it is$"
+    with pytest.raises(CompoundNetError, match=said):
+        open_for_evaluation(tmp_path / "data", "test")
+    assert len(open_for_evaluation(tmp_path / "data", "all").split("all")) == 2
+    with pytest.raises(CompoundNetError) as training:
+        open_dataset(tmp_path / "data")
+    assert "--split" not in str(training.value)
 
 
 def test_a_misspelt_name_is_put_right() -> None:

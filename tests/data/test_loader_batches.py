@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import simplejpeg  # type: ignore[import-untyped]  # has no types
@@ -17,11 +18,11 @@ from sample_images import write_classes, write_image
 from split_names import names_of
 
 from compoundnet.base import CompoundNetError
-from compoundnet.base.images import Reading, read_image
+from compoundnet.base.images import Encoded, Reading, read_image
 from compoundnet.data.augment import AutoAugment
 from compoundnet.data.loader import loader, normalise
 from compoundnet.data.lookup import open_dataset
-from compoundnet.data.pixels import cropped_pixels, training_pixels
+from compoundnet.data.pixels import augmented_pixels, cropped_pixels
 from compoundnet.data.randomness import image_random
 from compoundnet.data.training_transform import TrainingTransform
 from compoundnet.data.workers import Batch
@@ -43,6 +44,11 @@ def same(first: list[Batch], second: list[Batch]) -> bool:
     return len(first) == len(second) and all(
         torch.equal(one, other) for pair in zip(first, second, strict=True) for one, other in zip(*pair, strict=True)
     )
+
+
+def training_pixels(content: Encoded, how: TrainingTransform, random: np.random.Generator) -> torch.Tensor:
+    """What training makes of an image, as uint8[3, size, size]."""
+    return augmented_pixels(cropped_pixels(content, how, random), (how.augment, how.jitter), random)
 
 
 def test_workers_and_resuming_change_nothing(folder: Path) -> None:
@@ -121,6 +127,25 @@ def test_a_folder_that_has_gone_stops_at_once(folder: Path) -> None:
     split = open_dataset(folder).split("train")
     (folder / "train").rename(folder / "moved")
     with pytest.raises(CompoundNetError, match=r"16 images in a row cannot be read, such as .*No such file"):
+        list(loader(split, TRAINING, batch=13, max_bad=100))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_neighbours_that_are_damaged_are_tolerated_up_to_the_limit(folder: Path, workers: int) -> None:
+    split = open_dataset(folder).split("train")
+    for name in names_of(split)[:20]:
+        (folder / "train" / name).write_bytes(b"not an image")
+    (batch,) = loader(split, TRAINING, batch=26, workers=workers, max_bad=20)
+    assert len(batch.indices) == 26 and set(batch.indices.tolist()) == set(range(20, 26))
+    with pytest.raises(CompoundNetError, match="more than 19 images cannot be read"):
+        list(loader(split, TRAINING, batch=26, workers=workers, max_bad=19))
+
+
+def test_no_image_at_all_is_an_error_however_many_are_tolerated(folder: Path) -> None:
+    split = open_dataset(folder).split("train")
+    for path in (folder / "train").rglob("*.jpg"):
+        path.write_bytes(b"not an image")
+    with pytest.raises(CompoundNetError, match=r"^26 images in a row cannot be read, such as "):
         list(loader(split, TRAINING, batch=13, max_bad=100))
 
 
@@ -309,6 +334,9 @@ def test_too_little_shared_memory_decodes_in_this_process(
     caplog.clear()
     loader(split, WHOLE, batch=4, workers=2)
     assert caplog.text == ""
+    # The crops for a teacher need memory too.
+    loader(split, msgspec.structs.replace(WHOLE, second=64), batch=4, workers=2)
+    assert "2 workers need 307 kB of shared memory" in caplog.text
 
 
 def test_a_flip_is_a_mirror_image(tmp_path: Path) -> None:

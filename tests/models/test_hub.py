@@ -214,8 +214,31 @@ def test_repositories_of_timm_and_transformers_are_fetched_with_labels_and_prepr
         "training_args.bin": b"a pickle that nobody reads",
     }
     done = run("models", "fetch", "hf-hub:x/transformers", "--json", home=tmp_path, HF_ENDPOINT=hub.address)
-    assert read_folder(json.loads(done.stdout)["folder"]).labels == LABELS
+    told = json.loads(done.stdout)
+    assert read_folder(told["folder"]).labels == LABELS
+    assert "the repository states no preprocessing: took a centre square of 0.875" in told["notes"][-1]
     assert not any("training_args" in one for one in hub.requests)
+
+
+def test_what_a_command_assumes_of_a_repository_that_it_fetches_is_said_the_first_time(
+    hub: Hub, repository: Path, tmp_path: Path
+) -> None:
+    import PIL.Image
+
+    PIL.Image.new("RGB", (50, 40), "red").save(tmp_path / "cat.png")
+    hub.repositories["x/bare"] = {"model.safetensors": files_of(repository)["model.safetensors"]}
+    first, second = (
+        run("predict", "hf-hub:x/bare", tmp_path / "cat.png", home=tmp_path, HF_ENDPOINT=hub.address) for _ in range(2)
+    )
+    assert first.returncode == second.returncode == 0, first.stderr
+    for said in (
+        "has no config.json",
+        "the repository names no classes: the classes have no names",
+        "the repository states no preprocessing: took a centre square",
+    ):
+        assert said in first.stderr and said not in second.stderr
+    readme = (tmp_path / "own" / "models" / "hub" / "x--bare" / "README.md").read_text()
+    assert "- The repository names no classes" in readme
 
 
 def test_without_the_hub_its_cache_is_used_and_that_is_said(hub: Hub, repository: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 
+import command
 import huggingface_hub
 import pytest
 import safetensors.torch
@@ -109,7 +111,26 @@ def test_a_tampered_file_is_refused_and_nothing_is_kept(empty_cache: Path, tmp_p
 
 def test_a_file_brought_from_elsewhere_serves(empty_cache: Path, tmp_path: Path) -> None:
     shutil.copy(lite0_file(), tmp_path / "copy.pth")
-    assert fetch(LITE0, tmp_path / "copy.pth").folder == location(LITE0)
+    said: list[str] = []
+    assert fetch(LITE0, tmp_path / "copy.pth", said.append).folder == location(LITE0)
+    assert said == [] and "not verified" not in (location(LITE0) / "README.md").read_text()
+
+
+def test_a_file_brought_from_elsewhere_that_nothing_is_known_to_verify_by_is_said_to_be_so(
+    b0_file: Path, tmp_path: Path
+) -> None:
+    shutil.copy(b0_file, tmp_path / "copy.safetensors")  # no link in the hub's cache, which names the checksum
+    done = command.run(
+        "models", "fetch", B0.name, "--file", tmp_path / "copy.safetensors", "--json",
+        COMPOUNDNET_CACHE=str(tmp_path / "cache"),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    (line,) = told["notes"]
+    assert line in done.stderr and line.startswith("not verified: no checksum of efficientnet-b0.advprop is known here")
+    checksum = b0_file.resolve().name
+    assert f"its sha256, {checksum}, with that of model.safetensors of https://huggingface.co/timm/tf_eff" in line
+    assert f"sha256 {checksum} (not verified" in Path(told["folder"], "README.md").read_text()
 
 
 @pytest.mark.parametrize(

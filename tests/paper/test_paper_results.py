@@ -28,10 +28,23 @@ def test_results_are_read_oldest_first_and_other_files_are_left_alone(tmp_path: 
     (tmp_path / "notes.txt").write_text("not a result")
     found = read_results(tmp_path)
     assert [result.top1 for result in found.evaluations] == [0.77, 0.76]
-    latest = found.find("resnet-50", "imagenet")
+    latest = found.find("resnet-50", "imagenet", 50_000)
     assert latest is not None
     assert latest.measured_at.startswith("2026-03")
-    assert found.find("resnet-50", "food-101") is None
+    assert found.find("resnet-50", "food-101", 50_000) is None
+
+
+def test_a_later_result_on_fewer_images_hides_none_on_all(tmp_path: Path) -> None:
+    write(tmp_path, "whole.json", GOOD | {"measured_at": "2026-02-01T00:00:00"})
+    write(tmp_path, "part.json", GOOD | {"measured_at": "2026-03-01T00:00:00", "count": 500})
+    write(tmp_path, "less.json", GOOD | {"measured_at": "2026-01-01T00:00:00", "count": 400})
+    found = read_results(tmp_path)
+    counts = {
+        images: result.count
+        for images in (50_000, 400, 10)
+        if (result := found.find("resnet-50", "imagenet", images)) is not None
+    }
+    assert counts == {50_000: 50_000, 400: 400, 10: 500}
 
 
 @pytest.mark.slow

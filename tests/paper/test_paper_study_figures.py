@@ -13,6 +13,7 @@ from PIL import Image
 from compoundnet import arch, paper
 from compoundnet.search.study.lines import FigureNumber, StudyLine, StudyLines, paper_lines, scaled
 
+CLASSES = ("fir", "oak|beech")
 STUDIED: dict[str, FigureNumber] = {"figure3": 3, "figure4": 4, "figure8": 8}
 
 
@@ -126,6 +127,24 @@ def test_figure7_of_lines_that_share_networks(tmp_path: Path) -> None:
     made = figure("figure7", paper.read_results(tmp_path))
     assert [point["way"] for point in made.points] == ["baseline", "depth", "rule"]
     assert made.points[1]["model"] == made.points[2]["model"] != made.points[0]["model"]
+
+
+def test_figure7_opens_the_data_that_a_study_was_begun_on_with_options(tmp_path: Path) -> None:
+    """Of a list with a missing file, and cells that would be read as several labels."""
+    rows = [
+        f"{split}{number}.png,{label},{split}"
+        for split in ("train", "test")
+        for number, label in enumerate(CLASSES * 2)
+    ]
+    for row in rows:
+        Image.new("RGB", (40, 40), "green").save(tmp_path / row.partition(",")[0])
+    (tmp_path / "test1.png").unlink()
+    (tmp_path / "list.csv").write_text("\n".join(["path,label,split", *rows]))
+    lines = StudyLines("t", "s", (StudyLine("depth", ((1.0, 1.0, 1.0), (2.0, 1.0, 1.0))),))
+    figure_study(tmp_path / "study", 8, data=str(tmp_path / "list.csv"), labels=CLASSES, lines=lines, models=True)
+    made = figure("figure7", paper.read_results(tmp_path))
+    assert made.verdict == "not printed"
+    assert "oak|beech" in made.description
 
 
 def test_figure7_with_a_model_missing_is_empty_frames(tmp_path: Path) -> None:

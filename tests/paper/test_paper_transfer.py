@@ -85,6 +85,15 @@ def test_a_part_of_the_images_fills_nothing() -> None:
     )
 
 
+def test_a_later_part_of_the_images_does_not_empty_a_cell() -> None:
+    whole = Result("efficientnet-b0", "cifar10", 0.98, 10_000, measured_at="2026-01-02")
+    part = Result("efficientnet-b0", "cifar10", 0.5, 1_000, measured_at="2026-01-03")
+    assert cell("table5", "CIFAR-10, best public: EfficientNet-B0", "accuracy", whole, part).measured == 0.98
+    val, some = (Result("efficientnet-b0", "imagenet", top1, count) for top1, count in ((0.77, 50_000), (0.5, 500)))
+    assert cell("table8", "EfficientNet-B0", "val_top1", val, some).measured == 0.77
+    assert cell("table2", "EfficientNet-B0", "top1", val, some).measured == 0.77
+
+
 def test_validation_and_test_of_table8_are_told_apart() -> None:
     val = Result("efficientnet-b0", "imagenet", 0.7711, 50_000, top5=0.9335)
     test = Result("efficientnet-b0", "imagenet-test", 0.7723, 100_000, top5=0.9345)

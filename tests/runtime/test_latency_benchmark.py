@@ -101,6 +101,13 @@ def test_throughput_is_of_batches_on_all_cores(small: str) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("option", ["batch", "threads"])
+def test_throughput_of_none_at_a_time_is_refused(option: str, device: str, small: str) -> None:
+    with pytest.raises(base.CompoundNetError, match=f"{option} must be .*, got 0"):
+        throughput([small], device=device, **{option: 0})  # type: ignore[arg-type]
+
+
 def test_a_gpu_that_is_not_there_is_one_line(small: str) -> None:
     for named in ((), ("float32",)):
         with pytest.raises(base.CompoundNetError, match="torch cannot use the device 'cuda' on this machine"):

@@ -97,6 +97,17 @@ def test_a_file_keeps_its_precision(exported: Path) -> None:
         runtime.session(exported, precision="int8")
 
 
+def test_a_narrow_file_has_one_precision(model: models.ModelFolder, tmp_path: Path) -> None:
+    file = tmp_path / "half.onnx"
+    runtime.export(model, file, precision="float16")
+    message = "holds float16 and does not run in bfloat16: export the model with --precision float32, or"
+    with pytest.raises(base.CompoundNetError, match=message):
+        runtime.session(file, precision="bfloat16")
+    choice = runtime.session(file, precision="auto", threads=1).choice
+    assert choice is not None
+    assert choice.text().endswith("; the file holds float16 and runs in no other precision")
+
+
 def test_a_gpu_that_is_not_there_is_one_line(model: models.ModelFolder) -> None:
     import torch
 

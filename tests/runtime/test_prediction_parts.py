@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import io
 import os
@@ -9,14 +10,15 @@ import shutil
 import tarfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from small_model import write_small_model, write_tuning
 
-from compoundnet import base
-from compoundnet.base.images import EncodedImage
+from compoundnet import base, models
+from compoundnet.base.images import EncodedImage, unread_suffixes
 from compoundnet.data.image_shards import ImageShard, ShardError, find_shards
 from compoundnet.runtime import BatchPredictor, Prediction, Predictor, predict_shards
 from compoundnet.runtime.prediction_parts import Place, process_place, sample_images
@@ -80,6 +82,81 @@ def test_what_is_a_shard(shards: Path) -> None:
         find_shards([shards / "none"])
 
 
+def test_folders_are_searched_once_and_without_predictions(predictor: Predictor, shards: Path, tmp_path: Path) -> None:
+    """Of predictions in the folder of the shards, the column of the images would make each file a list."""
+    data = shutil.copytree(shards, tmp_path / "shards")
+    (data / "more" / "above").symlink_to(data, target_is_directory=True)
+    (data / "twice").symlink_to(data / "more", target_is_directory=True)
+    (data / "phone").mkdir()
+    (data / "phone" / "1.jxl").write_bytes(b"JPEG XL")
+    names = ["0.tar", "folder", "list.txt", "more/1.tar.gz"]
+    for out in (data / "results", data):
+        counts = predict_shards(predictor, find_shards([data]), out)
+        assert (counts.written, counts.images) == (4, 9)
+        notes: list[str] = []
+        again = find_shards([data], notify=notes.append)
+        assert [shard.name for shard in again] == names
+        counts = predict_shards(predictor, again, out, resume=True)
+        assert (counts.written, counts.kept) == (0, 4)
+    assert notes[1:] == [
+        f"{data}: left out: 2 links to folders that were read already (more/above, twice)",
+        f"{data}: left out: 1 image that cannot be read here (phone/1.jxl): {unread_suffixes()['.jxl']}",
+        f"{data}: left out: 8 files of predictions (0.tar.parquet)",
+    ]
+    given = find_shards([data / "0.tar.parquet"])
+    assert [shard.kind for shard in given] == ["list"], "by name it is a list"
+
+
+def test_a_list_that_cannot_be_read_fails_and_stops_no_other(predictor: Predictor, tmp_path: Path) -> None:
+    data = tmp_path / "lists"
+    data.mkdir()
+    (tmp_path / "a.png").write_bytes(png(1))
+    (data / "a.csv").write_text("path,label,split\n../a.png,cat\n")
+    (data / "b.csv").write_text("path,label\n../a.png,cat\n")
+    (data / "README.txt").write_text("path,label\nis,how,each,line,begins\n")
+    said: list[str] = []
+    found = find_shards([data], notify=said.append)
+    assert said == [f"{data / 'README.txt'}: is left out, because it cannot be read as a list"]
+    for number, shards in enumerate((found, find_shards([data / "a.csv", data / "b.csv"]))):
+        notes: list[str] = []
+        counts = predict_shards(predictor, shards, tmp_path / f"out{number}", notify=notes.append)
+        assert (counts.written, counts.failed) == (1, 1)
+        assert notes[0].startswith(f"error: {data / 'a.csv'}: row 1 has 2 fields")
+
+
+def test_a_folder_that_is_emptied_fails_and_stops_no_other(predictor: Predictor, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        (tmp_path / "data" / name / "1.png").write_bytes(png(1))
+    found = find_shards([tmp_path / "data"])
+    (tmp_path / "data" / "a" / "1.png").unlink()
+    notes: list[str] = []
+    counts = predict_shards(predictor, found, tmp_path / "out", notify=notes.append)
+    assert (counts.written, counts.failed) == (1, 1)
+    assert "a: there are no images in this folder or below it; no part is written for it" in notes[0]
+
+
+def test_images_of_a_tar_file_that_cannot_be_read_here_are_named(tmp_path: Path) -> None:
+    write_tar(tmp_path / "a.tar", [("1.png", png(1)), ("2.jxl", b"JPEG XL"), ("3.JXL", b"JPEG XL"), ("4.txt", b"3")])
+    notes: list[str] = []
+    assert len(list(find_shards([tmp_path / "a.tar"])[0].images(notify=notes.append))) == 1
+    advice = unread_suffixes()[".jxl"]
+    assert notes == [
+        f"{tmp_path / 'a.tar'}: 2 images are left out, because they cannot be read here: 2 .jxl ({advice})"
+    ]
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz"])
+def test_a_tar_file_is_read_without_keeping_its_headers(name: str, tmp_path: Path) -> None:
+    write_tar(tmp_path / name, [(f"{number}.png", b"image") for number in range(200)])
+    images = find_shards([tmp_path / name])[0].images()
+    for number in range(199):
+        assert isinstance(image := next(images), EncodedImage)
+        assert image.name.endswith(f"/{number}.png")
+    assert sum(issubclass(type(it), tarfile.TarInfo) for it in gc.get_objects()) < 10
+    assert len(list(images)) == 1
+
+
 def test_each_shard_gets_a_part_with_a_row_for_each_image(shards: Path, predictor: Predictor, tmp_path: Path) -> None:
     found = find_shards([shards])
     counts = predict_shards(predictor, found, tmp_path / "out")
@@ -112,7 +189,26 @@ def test_resume_predicts_what_has_no_part_or_has_changed(predictor: Predictor, s
 def test_a_folder_is_of_one_model_and_its_settings(predictor: Predictor, shards: Path, tmp_path: Path) -> None:
     predict_shards(predictor, find_shards([shards])[:1], tmp_path / "out")
     other = Predictor(predictor.model, threads=1, top=3)
-    with pytest.raises(base.CompoundNetError, match="holds predictions with another top: 2, now 3"):
+    with pytest.raises(base.CompoundNetError, match="holds predictions that differ in top: 2, now 3; give the same"):
+        predict_shards(other, find_shards([shards])[1:], tmp_path / "out", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("changed", "what"),
+    [
+        ({"labels": [f"sort {index}" for index in range(7)]}, "class names"),
+        ({"postprocess": models.Postprocess(1.5)}, "postprocess"),
+        ({"postprocess": models.Postprocess(function="sigmoid", thresholds=(0.3,) * 7)}, "postprocess"),
+    ],
+)
+def test_the_same_weights_with_other_labels_are_another_model(
+    changed: dict[str, Any], what: str, predictor: Predictor, shards: Path, tmp_path: Path
+) -> None:
+    """Calibration, thresholds and names are files beside the weights."""
+    predict_shards(predictor, find_shards([shards])[:1], tmp_path / "out")
+    other = Predictor(write_small_model(tmp_path / "small", **changed), threads=1, top=2)
+    assert other.session.identity == predictor.session.identity
+    with pytest.raises(base.CompoundNetError, match=f"holds predictions that differ in {what}; give the same"):
         predict_shards(other, find_shards([shards])[1:], tmp_path / "out", resume=True)
 
 

@@ -7,6 +7,8 @@ import logging
 import shutil
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -126,6 +128,25 @@ def test_a_network_in_training_stays_in_training(net: nn.ConvNet) -> None:
     assert training.training
     with pytest.raises(base.CompoundNetError, match="gives feature maps; a session gives logits"):
         runtime.session(nn.build(net.spec, features_only=True))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_threads_may_share_a_session(threads: int, net: nn.ConvNet) -> None:
+    """OpenVINO's holds one request, and the images of a batch beside one another one queue."""
+    needs("openvino")
+    if threads > machine.cores():
+        pytest.skip("one core")
+    session = runtime.session(net, backend="openvino", threads=threads)
+    batches = [images(2, 3, 64, 64, seed=seed) for seed in range(2)]
+    expected = [session(batch) for batch in batches]
+    together = threading.Barrier(2, timeout=60)
+
+    def calls(number: int) -> bool:
+        together.wait()
+        return all(np.array_equal(session(batches[number]), expected[number]) for _ in range(100))
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(calls, range(2))) == [True, True]
 
 
 def test_torch_has_its_threads_back(net: nn.ConvNet) -> None:

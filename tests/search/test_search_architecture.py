@@ -32,13 +32,14 @@ from compoundnet.trials.studies import OpenedStudy, create_study
 from compoundnet.trials.worker import work as work_with
 
 DATA = small_dataset()
+STEPS = override(find_recipe("proxy"), ["steps=2000"])
 
 
 def search(**fields: Any) -> ArchitectureSearch:
     """Of 24 networks at a target that they all miss a little."""
     recipe = override(find_recipe("proxy"), ["epochs=2", "batch=8"])
-    settings: dict[str, Any] = {"objective": Objective(2e5), "proposals": 6, "pruning": "none"} | fields
-    return ArchitectureSearch(small_space(), "greys", recipe, **settings)
+    settings: dict[str, Any] = {"recipe": recipe, "objective": Objective(2e5), "proposals": 6, "pruning": "none"}
+    return ArchitectureSearch(small_space(), "greys", **(settings | fields))
 
 
 def created(made: ArchitectureSearch, folder: Path) -> OpenedStudy[ArchitectureSearch]:
@@ -82,11 +83,17 @@ def test_settings_are_read_back() -> None:
         ({"objective": Objective(1000.0)}, "no network of the space tiny meets the target"),
         ({"proposals": 0}, "trials must be at least 1, got 0"),
         ({"seed": -1}, "seed must not be negative"),
+        ({"pruning": "median", "recipe": STEPS}, "the pruner median compares networks epoch by epoch, and the recipe"),
+        ({"pruning": "hyperband", "recipe": STEPS}, "set epochs, or give the pruner none"),
     ],
 )
 def test_settings_that_contradict_each_other(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         search(**fields)
+
+
+def test_a_recipe_of_steps_needs_no_epochs_where_nothing_is_pruned() -> None:
+    assert search(recipe=STEPS).recipe.steps == 2000
 
 
 def test_a_space_of_one_network_is_no_search() -> None:

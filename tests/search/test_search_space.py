@@ -170,6 +170,8 @@ def test_a_choice_that_is_missing() -> None:
         ('operators = ["separable", ', 'operators = ["seperable", ', r"blocks\[0\]\.operators: .*you mean separable"),
         ('type = "MBConv", expansion = 2', 'type = "Bottleneck"',
          r"blocks\[1\]\.se must be \[0\.0\]: mbconv \(Bottleneck\) has no squeeze"),
+        ('type = "MBConv", expansion = 2', 'type = "UIB"',
+         r"blocks\[0\]\.operators: mbconv \(UIB\) has no field kernel, which a space chooses"),
         ('source = "made up"', "", "missing required field `source`"),
         ('source = "made up"', 'source = "made up"\ncolour = "red"', "unknown field `colour`"),
         ("blocks = [", "block = [", "unknown field `block`"),

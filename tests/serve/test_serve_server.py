@@ -143,6 +143,17 @@ def test_they_stop_it_while_an_image_is_explained(number: signal.Signals, tmp_pa
     assert list((tmp_path / "tmp").rglob("*")) == []
 
 
+def test_models_in_a_temporary_folder_are_removed(tmp_path: Path) -> None:
+    """Where the cache cannot be written, until the process ends, which runs no finalizers."""
+    (tmp_path / "tmp").mkdir()
+    options = ["--api", "--backend", "torch", "--threads", "1"]
+    with served(options=options, COMPOUNDNET_CACHE="/dev/null/cache", TMPDIR=str(tmp_path / "tmp")) as running:
+        assert [path.name.startswith("compoundnet-") for path in (tmp_path / "tmp").iterdir()] == [True]
+        code, stderr = running.interrupt(signal.SIGTERM)
+    assert code == 0, stderr
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
 def test_without_its_libraries_it_names_the_extra(tmp_path: Path) -> None:
     # A meta path that knows no uvicorn, as where the extra is not installed.
     (tmp_path / "sitecustomize.py").write_text(

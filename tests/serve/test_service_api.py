@@ -255,10 +255,15 @@ def test_the_description_holds_every_path_and_status(service: Running, locked: R
     predict = told["paths"]["/v1/predict"]["post"]
     assert set(predict["requestBody"]["content"]) >= {"image/*", "multipart/form-data", "application/json"}
     assert predict["parameters"][0]["schema"] == {"type": "string", "enum": ["small", "tags"], "default": "small"}
-    assert {"200", "400", "408", "413", "422", "429", "503"} <= set(predict["responses"])
+    assert {"200", "400", "403", "408", "413", "421", "422", "429", "503"} <= set(predict["responses"])
+    for path, (operation,) in ((path, it.values()) for path, it in told["paths"].items()):
+        assert {"403", "421"} <= set(operation["responses"]), path
+        assert "401" not in operation["responses"], path
     secured = locked.ask("/openapi.json", Authorization=BEARER).json()
     assert secured["security"] == [{"token": []}]
     assert secured["paths"]["/healthz"]["get"]["security"] == []
+    assert set(secured["paths"]["/healthz"]["get"]["responses"]) == {"200"}
+    assert set(secured["paths"]["/metrics"]["get"]["responses"]) == {"200", "401"}
 
 
 def test_the_measurements_are_read_by_prometheus(folder: Path) -> None:

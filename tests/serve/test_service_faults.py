@@ -5,34 +5,37 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import shutil
+import signal
 import socket
 import struct
 import threading
 import time
 import tracemalloc
-import weakref
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from command import run
-from page_server import served
+from filelock import FileLock
+from page_server import ask, served
 from PIL import Image
-from service_server import Running, form, running
+from service_server import Running, form, running, until
 from small_model import write_small_model
 from starlette.requests import Request
 
 from compoundnet.base import CompoundNetError
+from compoundnet.runtime import session
+from compoundnet.serve.addresses import HOST, listen
 from compoundnet.serve.service import service as limits
-from compoundnet.serve.service.batches import Batcher
 from compoundnet.serve.service.bodies import BodyError, images_of
 from compoundnet.serve.service.served_models import ServedModels
+from compoundnet.serve.service.service import make_server
+from compoundnet.serve.service.settings import ServiceSettings
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 
@@ -78,13 +81,6 @@ def request(port: int, size: int, **headers: str) -> bytes:
     lines = [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     head = f"POST /v1/predict HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: image/png\r\nContent-Length: {size}"
     return "\r\n".join([head, *lines, "", ""]).encode()
-
-
-def until(true: Any) -> None:
-    end = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def taken(service: Running) -> float:
@@ -140,43 +136,6 @@ def test_a_client_that_leaves_frees_its_place_and_is_not_run(model: Path, gate: 
         assert first.result(30).status == 200
         service.predict(image())
         assert gate.runs == [1, 1]
-
-
-def test_images_of_clients_that_have_left_are_freed_at_once() -> None:
-    running, decoding, go_on = threading.Event(), threading.Event(), threading.Event()
-    pixels = np.zeros((3, 8, 8), np.float32)
-
-    def run_model(_: str, batch: Any) -> Any:
-        running.set()
-        assert go_on.wait(30)
-        return np.zeros((len(batch), 2))
-
-    def slow() -> Any:
-        decoding.set()
-        assert go_on.wait(30)
-        return pixels
-
-    def undecoded() -> tuple[Any, weakref.ref[Any]]:
-        content = np.zeros(1000)  # as the bytes of a file, which cannot be referred to weakly
-        return partial(lambda _: pixels, content), weakref.ref(content)
-
-    batcher = Batcher(run_model, lambda _: True, batch=1, wait=0.0, ran=lambda *_: None, threads=1)
-    first = batcher.submit("a", lambda: pixels)
-    assert running.wait(30)
-    decoded = batcher.submit("a", lambda: pixels)
-    until(lambda: batcher.waiting == 1)
-    late = batcher.submit("a", slow)
-    assert decoding.wait(30)
-    decode, content = undecoded()
-    queued = batcher.submit("a", decode)
-    del decode
-    for one in (decoded, late, queued):
-        assert one.cancel()
-    assert (batcher.waiting, content()) == (0, None)
-    go_on.set()
-    assert first.result(30).shape == (2,)
-    assert batcher.submit("a", lambda: pixels).result(30).shape == (2,)
-    batcher.close()
 
 
 def test_a_body_of_a_million_images_is_refused_in_little_memory() -> None:
@@ -326,45 +285,6 @@ def test_a_model_that_gives_nonsense_is_a_fault_of_the_service(model: Path, tmp_
     assert len(list((tmp_path / "logs").iterdir())) == 1
 
 
-def test_the_first_image_of_a_batch_waits_a_bounded_time() -> None:
-    runs: list[int] = []
-
-    def run_model(_: str, pixels: Any) -> Any:
-        runs.append(len(pixels))
-        return np.zeros((len(pixels), 2))
-
-    pixels = np.zeros((3, 8, 8), np.float32)
-    batcher = Batcher(run_model, lambda _: True, batch=3, wait=0.2, ran=lambda *_: None, threads=2)
-    begun = time.monotonic()
-    full = [batcher.submit("a", lambda: pixels) for _ in range(3)]
-    assert [one.result(30).shape for one in full] == [(2,)] * 3
-    alone = batcher.submit("a", lambda: pixels)
-    alone.result(30)
-    assert time.monotonic() - begun >= 0.2
-    mixed = [batcher.submit(name, lambda: pixels) for name in "abab"]
-    assert [one.result(30).shape for one in mixed] == [(2,)] * 4
-    assert runs[:2] == [3, 1]
-    assert sum(runs) == 8
-    batcher.close()
-
-
-def test_each_thread_takes_an_image_of_its_own_where_a_batch_is_not_faster() -> None:
-    both = threading.Barrier(2, timeout=30)
-
-    def run_model(_: str, pixels: Any) -> Any:
-        both.wait()
-        return np.zeros((len(pixels), 2))
-
-    runs: list[int] = []
-    batcher = Batcher(
-        run_model, lambda _: False, batch=8, wait=5.0, ran=lambda _, images, *__: runs.append(images), threads=2
-    )
-    asked = [batcher.submit("a", lambda: np.zeros((3, 8, 8), np.float32)) for _ in range(6)]
-    assert [one.result(30).shape for one in asked] == [(2,)] * 6
-    assert runs == [1] * 6
-    batcher.close()
-
-
 @pytest.mark.parametrize(("backend", "together"), [("openvino", True), ("onnxruntime", False)])
 def test_only_sessions_that_threads_may_share_run_images_one_by_one(model: Path, backend: str, together: bool) -> None:
     pytest.importorskip(backend)
@@ -382,6 +302,27 @@ def test_what_runs_a_model_and_why_is_said(model: Path, empty_cache: Path) -> No
     (said,) = models.ways()
     assert said.startswith("cats: auto takes torch in float32 (torch float32 ")
     assert said.endswith("; no other precision than float32 runs here")
+
+
+def test_sigterm_ends_it_while_models_are_opened(model: Path, empty_cache: Path) -> None:
+    """Another process compiles the same model, and this one waits for it."""
+    session(model, threads=1)
+    (entry,) = (empty_cache / "sessions").glob("small-onnxruntime-*")
+    shutil.rmtree(entry)
+    models = ServedModels({"small": str(model)}, threads=1)
+    with listen(HOST, 0) as listening, FileLock(entry.with_name(f".{entry.name}.lock")):
+        server = make_server(models, ServiceSettings())
+        told: list[Exception | None] = []
+        server.service.opened = told.append
+        running_server = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        running_server.start()
+        until(lambda: server.started)
+        assert ask(listening.getsockname()[1], "/readyz").json() == {"status": "starting"}
+        server.handle_exit(signal.SIGTERM, None)
+        running_server.join(30)
+        ended = not running_server.is_alive()
+    running_server.join(60)
+    assert (ended, told) == (True, [])
 
 
 def test_sigterm_finishes_what_was_accepted_and_refuses_the_rest(model: Path, tmp_path: Path) -> None:

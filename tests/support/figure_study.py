@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from random_net import random_net
@@ -22,15 +23,17 @@ def figure_study(
     folder: Path,
     figure: FigureNumber,
     *,
+    data: str = "digits",
+    labels: Sequence[str] = "0123456789",
     lines: StudyLines | None = None,
     balanced: float = 0.1,
     finished: bool = True,
     models: bool = False,
 ) -> ScalingStudy:
-    """On `digits`, of the paper's lines by default. Gains saturate with cost; a network scaled in more than one
+    """Of the paper's lines by default. Gains saturate with cost; a network scaled in more than one
     dimension is `balanced` better."""
-    network = small_network(num_classes=10)
-    search = ScalingStudy(figure, network, lines or paper_lines(figure), "digits", find_recipe("quick"))
+    network = small_network(num_classes=len(labels))
+    search = ScalingStudy(figure, network, lines or paper_lines(figure), data, find_recipe("quick"))
 
     def accuracy(job: TrainingJob) -> float:
         scaling = job.network.scaling
@@ -50,7 +53,7 @@ def figure_study(
             place.network,
             random_net(place.network).state_dict(),
             Preprocess.authors(size),
-            labels=[str(digit) for digit in range(10)],
+            labels=list(labels),
             readme="For tests.\n",
         )
     return search

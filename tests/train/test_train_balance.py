@@ -52,6 +52,15 @@ def test_the_fine_tuning_recipe_decides_by_the_counts_and_says_so() -> None:
     assert kept.balance == "none" and warning is not None and "--set balance=loss or balance=sampler" in warning
 
 
+def test_repeats_leave_no_room_for_the_sampler() -> None:
+    split, recipe = unequal_dataset().split("train"), find_recipe("finetune").replace(repeats=3)
+    chosen, note = choose_balance(recipe, split, own_loss=True)
+    assert chosen.balance == "none" and note is not None
+    assert note.endswith("; balance = sampler would make up for it, but repeats = 3 excludes it")
+    assert choose_balance(recipe, split)[0].balance == "loss"
+    assert task_with("balance=auto", "loss=bce", "repeats=3").recipe.balance == "none"
+
+
 def test_images_of_several_labels_are_not_balanced() -> None:
     recipe, labels = find_recipe("finetune"), np.array([[1, 0], [1, 1], [1, 0]], np.bool_)
     split = Split("train", ("cat", "dog"), labels, Arrays("train", np.zeros((3, 8, 8, 3), np.uint8)))

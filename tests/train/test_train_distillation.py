@@ -13,6 +13,7 @@ from small_model import write_small_model
 from small_train import CLASSES, small_dataset, small_network, small_recipe
 
 from compoundnet.base import CompoundNetError
+from compoundnet.base.images import Reading
 from compoundnet.base.machine import torch_threads
 from compoundnet.data import Dataset
 from compoundnet.data.loader import loader, normalise
@@ -175,8 +176,9 @@ def test_kept_predictions_are_those_of_this_teacher_and_these_images(taught: Mod
     fabric = launch(Hardware(devices=1, accelerator="cpu"))
     counted: list[int] = []
 
-    def see(model: ModelFolder, images: int) -> Teacher:
-        teacher = Teacher(model, small_dataset(images).split("train"), fabric, features=False)
+    def see(model: ModelFolder, images: int, value_range: tuple[float, float] | None = None) -> Teacher:
+        split = msgspec.structs.replace(small_dataset(images).split("train"), reading=Reading(value_range))
+        teacher = Teacher(model, split, fabric, features=False)
         counted.clear()
         teacher.see_whole_images(tmp_path / "kept", workers=0, progress=counted.append)
         return teacher
@@ -188,9 +190,20 @@ def test_kept_predictions_are_those_of_this_teacher_and_these_images(taught: Mod
     assert sum(counted) == 45
     see(msgspec.structs.replace(taught, preprocess=Preprocess.authors(40)), 45)
     assert sum(counted) == 45
+    see(taught, 45)
+    see(taught, 45, (0, 4095))
+    assert sum(counted) == 45
     (tmp_path / "kept").write_bytes((tmp_path / "kept").read_bytes()[:100])
     see(taught, 45)
     assert sum(counted) == 45
+
+
+def test_a_run_that_starts_again_asks_the_teacher_again(taught: ModelFolder, tmp_path: Path) -> None:
+    kept = tmp_path / "model.run" / "teacher.safetensors"
+    kept.parent.mkdir()
+    kept.write_bytes(b"of images that were other ones")
+    train(task_of(taught, "epochs=1"), tmp_path / "model", replace=True)
+    assert not kept.exists()
 
 
 def test_the_normalisation_is_the_teachers(taught: ModelFolder) -> None:

@@ -8,12 +8,13 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 import pytest
+from deep_images import RANGE, write_deep
 from known_photos import need_lite0
 from small_model import write_small_model
 from small_train import small_network
 
 from compoundnet import arch
-from compoundnet.data import Dataset, Split
+from compoundnet.data import Dataset, Split, open_dataset
 from compoundnet.data.sources import Arrays
 from compoundnet.models import ModelFolder, Preprocess, open_folder, read_folder
 from compoundnet.train import Recipe, find_recipe, override, plan_task, train
@@ -95,6 +96,21 @@ def test_a_model_keeps_its_fit(tmp_path: Path) -> None:
     for sizes in ((120, 640), (300, 300)):
         task = plan_task(finetune(), sized(sizes), start=model(tmp_path / str(sizes), padded))
         assert task.preprocess == padded
+
+
+def test_a_model_keeps_its_range_of_values_unless_another_is_given(tmp_path: Path) -> None:
+    """Its weights know 14 bits, and these images look as if they were of 12."""
+    deep = open_dataset(write_deep(tmp_path / "deep"))
+    plain = write_small_model(tmp_path / "model")
+    known = msgspec.structs.replace(plain, preprocess=msgspec.structs.replace(plain.preprocess, range=(0.0, 16383.0)))
+    for start, settings, expected in (
+        (plain, [], RANGE),
+        (known, [], (0, 16383)),
+        (known, ["range=[0,1000]"], (0, 1000)),
+    ):
+        task = plan_task(override(find_recipe("finetune"), settings), deep, start=start)
+        assert task.train.reading.range == task.preprocess.range == expected
+        assert any("4095" in note for note in task.notes) == (start is plain)
 
 
 @pytest.mark.parametrize("fit", ["pad", "squash"])

@@ -161,11 +161,18 @@ def test_a_class_with_one_image_is_refused_before_any_work(start: ModelFolder) -
 
 
 def test_settings_of_steps_that_a_probe_does_not_use_are_named() -> None:
-    settings = ["lr=0.1", "resolution=64", "optimizer.eps=0.1", "lr=0.2"]
+    settings = ["lr=0.1", "resolution=64", "optimizer.eps=0.1", "lr=0.2", "area=[0.5,1]"]
     line = unused_note(override(find_recipe("probe"), settings), settings)
-    assert line == "not used, because a probe takes no steps: lr, optimizer; --set epochs=... fine-tunes after it"
+    assert line == "not used, because a probe takes no steps: lr, optimizer, area; --set epochs=... fine-tunes after it"
     assert unused_note(override(find_recipe("probe"), [*settings, "epochs=2"]), settings) is None
     assert unused_note(find_recipe("probe"), ["resolution=64", "balance=none", "max_bad=2"]) is None
+
+
+@pytest.mark.parametrize("setting", ["patience=3", "select=best"])
+def test_a_probe_has_no_epochs_to_compare(setting: str) -> None:
+    for minival in ("0", "0.1", "auto"):
+        with pytest.raises(CompoundNetError, match="select = 'best' and patience compare epochs, and a probe has none"):
+            override(find_recipe("probe"), [setting, f"minival={minival}"])
 
 
 def test_no_steps_without_a_probe() -> None:

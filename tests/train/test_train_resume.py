@@ -24,9 +24,9 @@ from compoundnet.base.machine import torch_threads
 from compoundnet.data import open_dataset
 from compoundnet.models import ModelFolder, load, open_folder
 from compoundnet.train import Recipe, Task, Watcher, plan_task, train
-from compoundnet.train.checkpoints import Checkpoints
-from compoundnet.train.interruptions import DivergedError
+from compoundnet.train.interruptions import DivergedError, InterruptedRunError
 from compoundnet.train.overrides import override
+from compoundnet.train.status import Epoch
 
 slow = pytest.mark.slow
 
@@ -343,19 +343,21 @@ def test_a_held_out_image_that_cannot_be_read_loses_no_epoch(tmp_path: Path) -> 
     assert (tmp_path / "cut" / "log.csv").read_text().count("\n") == 1 + 2
 
 
-def test_damaged_checkpoints_do_not_count_among_those_kept(tmp_path: Path) -> None:
-    """They are put aside: the ones written after them are newer than none."""
-    checkpoints = Checkpoints(tmp_path, keep=2)
-    for step in (100, 200):
-        checkpoints.save({"step": step}, step)
-        checkpoints.path(step).write_bytes(b"no checkpoint")
-    assert checkpoints.load() is None
-    for step in (10, 20, 30):
-        checkpoints.save({"step": step}, step)
-    assert [path.name for path in checkpoints.paths()] == ["step-000000020.pt", "step-000000030.pt"]
-    assert checkpoints.load() == {"step": 30}
-    checkpoints.clear()
-    assert not list(tmp_path.iterdir())
+def test_a_signal_during_the_last_evaluation_stops_before_what_follows(tmp_path: Path) -> None:
+    class Interrupt(Watcher):
+        def epoch_ended(self, epoch: Epoch) -> None:
+            if epoch.epoch == 2:
+                signal.raise_signal(signal.SIGTERM)
+
+    def task() -> Task:
+        return plan_task(small_recipe("epochs=2", "refit=true"), small_dataset(), network=small_network())
+
+    with pytest.raises(InterruptedRunError, match=r"^stopped after step 12 of 12, as asked; --resume continues from "):
+        train(task(), tmp_path / "cut", watcher=Interrupt())
+    assert not list((tmp_path / "cut.run").glob("refit-*")) and not (tmp_path / "cut").exists()
+    train(task(), tmp_path / "cut", resume=True)
+    train(task(), tmp_path / "whole")
+    assert same_weights(tmp_path / "whole", tmp_path / "cut")
 
 
 def test_a_corrupt_image_is_named_and_skipped_up_to_the_limit(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

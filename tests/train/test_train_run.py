@@ -120,7 +120,7 @@ def test_one_class_or_none_is_refused() -> None:
         plan_task(recipe, Dataset("two", {"train": empty}), network=small_network())
     single = Split("train", ("a", "b"), np.array([0, 0, 0, 1]), Arrays("x", pixels))
     with pytest.raises(CompoundNetError, match=r"images of 'b'; .*, or hold fewer out \(--set minival=0\)"):
-        plan_task(small_recipe("minival=2"), Dataset("few", {"train": single}), network=small_network())
+        plan_task(small_recipe("minival=3"), Dataset("few", {"train": single}), network=small_network())
     with pytest.raises(CompoundNetError, match="either --network NAME"):
         plan_task(recipe, small_dataset())
 

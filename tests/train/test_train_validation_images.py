@@ -118,6 +118,28 @@ def test_they_choose_the_thresholds_of_several_labels(tmp_path: Path) -> None:
     assert len(task.train) == 60
 
 
+def test_few_images_of_several_labels_are_all_trained_on() -> None:
+    """Nobody asked for held-out images: a tenth of five is none, and labels that one image has each leave none."""
+
+    def several(labels: list[list[int]]) -> Dataset:
+        rows = np.array(labels, np.bool_)
+        split = msgspec.structs.replace(small_dataset(len(rows)).split("train"), labels=rows)
+        return Dataset("few", {"train": split})
+
+    five, own = several([[1, 1, 1]] * 5), several([*np.eye(3, dtype=int).tolist()])
+    for dataset, why in (
+        (five, "cannot hold 0.1 of 5 train images out as minival: give a count from 1 to 4, or a fraction from 0.2 to"),
+        (several([[1, 1, 0, 0, 0, 0, 0, 0], *np.eye(8, dtype=int)[2:].tolist()]), "each has a label that no other"),
+    ):
+        task = planned(*AUTO, "balance=none", dataset=dataset)
+        assert task.held is None and len(task.train) == len(dataset.split("train"))
+        assert any("no training images are held out, so all are trained on: " in note for note in task.notes)
+        assert any(why in note for note in task.notes)
+    for asked in (["minival=1"], [*AUTO, "select=best"]):
+        with pytest.raises(CompoundNetError, match=r"cannot hold .* of 3 train images out as minival"):
+            planned("select=last", "patience=0", "balance=none", *asked, dataset=own)
+
+
 def test_a_run_goes_on_with_the_same_ones_only() -> None:
     before, other = identity(planned(*AUTO)), identity(planned(*AUTO, dataset=with_validation(images=15)))
     assert check_identity(before, identity(planned(*AUTO)), "run").settings == ()

@@ -145,7 +145,13 @@ def _writable(folder: Path) -> Path:
     return Path(made.name)
 
 
-_temporary: list[tempfile.TemporaryDirectory[str]] = []  # removed at exit
+_temporary: list[tempfile.TemporaryDirectory[str]] = []  # removed when the interpreter ends
+
+
+def remove_temporary_folders() -> None:
+    """Remove the temporary folders of models, before a process ends without its interpreter (`os._exit`)."""
+    for made in _temporary:
+        made.cleanup()
 
 
 def installed_version(package: str) -> str | None:

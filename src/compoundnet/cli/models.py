@@ -133,7 +133,7 @@ def fetch(
             raise typer.BadParameter("--file is for names of `models list`; `models convert FILE` reads any other")
         model = models.fetch_hub(name, notes.append)
     else:
-        model = models.fetch(models.find(name), file)
+        model = models.fetch(models.find(name), file, notes.append)
     for line in notes:
         note(line)
     if json:

@@ -45,20 +45,31 @@ def predict_shards(
     from compoundnet.runtime.timing.agreement import MOST_IMAGES  # noqa: PLC0415  as above
 
     place, opened = process_place(), open_model(model)
+    device = _device(device, place)
     _check_choice(place, opened, precision)
-    everything = find_shards(paths, notify=note if place.rank == 0 else base.ignore)
+    notes: list[str] = []
+
+    def say(text: str) -> None:  # what all processes find alike
+        notes.append(text)
+        if place.rank == 0:
+            note(text)
+
+    everything = find_shards(paths, notify=say)
     shards = place.share(everything)
     if place.launcher is not None:
-        note(f"process {place.rank} of {place.world} ({place.launcher}): {len(shards):,} of {len(everything):,} shards")
-    notes: list[str] = []
+        where = "" if device == "cpu" else f" on {device}"
+        note(
+            f"process {place.rank} of {place.world} ({place.launcher}): {len(shards):,} of {len(everything):,}"
+            f" shards{where}"
+        )
     if value_range is None:  # the same in every process, since each examines the same images
         how, found_range = opened.preprocess.with_range_of(sample_images(everything, _RANGE_IMAGES))
-        value_range, notes = how.range, [] if found_range is None else [found_range]
-    for text in notes if place.rank == 0 else ():
-        note(text)
+        value_range = how.range
+        if found_range is not None:
+            say(found_range)
     predictor = runtime.Predictor(
         opened, precision=precision, check_on=list(sample_images(everything, MOST_IMAGES)) if precision == AUTO else (),
-        threads=threads or _threads(place), device=_device(device, place), value_range=value_range, **options,
+        threads=_threads(place) if threads is None else threads, device=device, value_range=value_range, **options,
     )  # fmt: skip
     if predictor.session.choice is not None:
         notes.append(predictor.session.choice.text())
@@ -70,9 +81,13 @@ def predict_shards(
         elif result.damage is not None:
             display.notify(f"{result.path or ''}: {result.damage}; used as far as it can be decoded")
 
+    def say_of_shard(text: str) -> None:
+        notes.append(text)
+        display.notify(text)
+
     with Display("predicting", len(shards), "shards") as display:
         found = predict(
-            predictor, shards, folder, resume=resume, each=say_failure, notify=display.notify, progress=display.advance
+            predictor, shards, folder, resume=resume, each=say_failure, notify=say_of_shard, progress=display.advance
         )
     rate = found.images / found.seconds if found.seconds else 0.0
     if json:
@@ -116,4 +131,11 @@ def _threads(place: Place) -> int | None:
 
 
 def _device(device: str, place: Place) -> str:
-    return f"cuda:{place.local_rank}" if device == "cuda" and place.launcher is not None else device
+    """The GPU of a process. With `srun --gpus-per-task=1` each sees its own alone, which is cuda:0 to all of them."""
+    if device != "cuda" or place.launcher is None:
+        return device
+    base.need("torch", "the device cuda", "torch")
+    import torch  # noqa: PLC0415  slow to load, and not needed on the CPU
+
+    visible = torch.cuda.device_count()
+    return f"cuda:{place.local_rank % visible}" if visible else device

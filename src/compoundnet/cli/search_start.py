@@ -10,8 +10,10 @@ import typer
 
 from compoundnet import search as searches
 from compoundnet import train, trials
+from compoundnet.arch import canonical
 from compoundnet.base import CompoundNetError, format_count
-from compoundnet.base.machine import cores
+from compoundnet.base.machine import cores, keep_freed_memory
+from compoundnet.cli.faults import sigterm_as_ctrl_c
 from compoundnet.cli.output import STOPPED, UNCONFIRMED, note
 from compoundnet.cli.search_show import print_outcome
 
@@ -22,6 +24,11 @@ if TYPE_CHECKING:
 
 def lasting(data: str) -> str:
     """Return DATA with an absolute path, which is valid for a worker in another folder."""
+    from compoundnet.data.catalogue import known_datasets  # noqa: PLC0415  numpy, which the help does without
+
+    name, _, folder = data.partition(":")
+    if folder and canonical(name) in known_datasets():
+        return f"{name}:{Path(folder).expanduser().absolute()}"
     path = Path(data).expanduser()
     return str(path.absolute()) if path.exists() else data
 
@@ -30,16 +37,19 @@ def search_recipe(name: str, settings: list[str] | None, *, allow_truncated: boo
     """Return the recipe of a search, with what the options change of it.
 
     Raises:
-        CompoundNetError: they change the resolution of training, which is that of each network.
+        CompoundNetError: they set the resolution of training, which is that of each network.
     """
     flags = ["allow_truncated=true"] if allow_truncated else []
-    asked = train.find_recipe(name)
-    recipe = train.override(asked, [*(settings or []), *flags])
-    if recipe.resolution != asked.resolution or recipe.train_resolution is not None or recipe.progressive is not None:
+    recipe = train.override(train.find_recipe(name), [*(settings or []), *flags])
+    # The included recipes have a resolution, which may be the one that is set: only the settings tell.
+    is_set = any(setting.partition("=")[0].strip() == "resolution" for setting in settings or [])
+    if is_set or recipe.train_resolution is not None or recipe.progressive is not None:
         raise CompoundNetError(
             "a search trains each network at its own resolution: leave out resolution, train_resolution and progressive"
             " (`compoundnet scale NETWORK --resolution 64 -o small.toml` makes a smaller NETWORK)"
         )
+    if recipe.resolution is not None and name not in train.recipes():
+        note(f"resolution = {recipe.resolution} of {name} is not used: a search trains each network at its own")
     return recipe
 
 
@@ -47,6 +57,7 @@ def start(
     search: Search, dataset: Dataset, folder: Path, *, storage: str | None, workers: int, yes: bool, json: bool
 ) -> None:
     """Print the estimate, ask, run, and print what `search show` prints. A study that exists continues at once."""
+    keep_freed_memory()
     trials.check_folder(folder, storage)
     if storage is not None:
         trials.StudyDatabase(storage).close()  # fails before the estimate if the server cannot be reached
@@ -55,11 +66,12 @@ def start(
     else:
         note(dataset.text())
         _confirm(search, dataset, workers, yes)
-    try:
-        opened = searches.run(search, dataset, folder, storage=storage, workers=workers, notify=note)
-    except train.InterruptedRunError as error:
-        note("stopped; the same command continues")
-        raise typer.Exit(STOPPED) from error
+    with sigterm_as_ctrl_c():
+        try:
+            opened = searches.run(search, dataset, folder, storage=storage, workers=workers, notify=note)
+        except (train.InterruptedRunError, KeyboardInterrupt) as error:
+            note("stopped; the same command continues")
+            raise typer.Exit(STOPPED) from error
     print_outcome(opened, json)
     opened.close()
 

@@ -8,6 +8,8 @@ import typer
 
 from compoundnet import data as datasets
 from compoundnet import search, train, trials
+from compoundnet.base.machine import keep_freed_memory
+from compoundnet.cli.faults import sigterm_as_ctrl_c
 from compoundnet.cli.options import AllowMissing, Download, Quiet, SeveralLabels, StudyName, labels_per_image
 from compoundnet.cli.output import STOPPED, note
 
@@ -35,20 +37,22 @@ def worker(
     quiet: Quiet = False,
 ) -> None:
     """Join a study, and work on its trials until none is left. Ctrl-C gives the trial back."""
+    keep_freed_memory()
     opened = search.open_study(storage, study)
-    try:
-        dataset = datasets.open_dataset(
-            data or opened.settings.data,
-            download=download,
-            allow_missing=allow_missing,
-            labels=labels_per_image(several),
-        )
-        judge = trials.NetworkJudge(opened, dataset)
-        finished = trials.work(opened, judge, notify=(lambda _: None) if quiet else note)
-    except train.InterruptedRunError as error:
-        note("stopped; another worker runs the trial again")
-        raise typer.Exit(STOPPED) from error
-    finally:
-        opened.close()
+    with sigterm_as_ctrl_c():
+        try:
+            dataset = datasets.open_dataset(
+                data or opened.settings.data,
+                download=download,
+                allow_missing=allow_missing,
+                labels=labels_per_image(several),
+            )
+            judge = trials.NetworkJudge(opened, dataset)
+            finished = trials.work(opened, judge, notify=(lambda _: None) if quiet else note)
+        except (train.InterruptedRunError, KeyboardInterrupt) as error:
+            note("stopped; another worker runs the trial again")
+            raise typer.Exit(STOPPED) from error
+        finally:
+            opened.close()
     if not quiet:
         note(f"{finished} trial{'s' * (finished != 1)} finished by this worker; none is left")

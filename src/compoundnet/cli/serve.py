@@ -11,6 +11,7 @@ import typer
 
 from compoundnet import serve as page
 from compoundnet.base import need, parse_bytes, parse_count, parse_duration
+from compoundnet.base.machine import remove_temporary_folders
 from compoundnet.cli.options import AllowTruncated, Backend, Batch, Device, Precision, Threads, complete_model
 from compoundnet.cli.output import note
 
@@ -105,6 +106,7 @@ def serve(
         machine = {"backend": backend, "precision": precision, "device": device, "threads": threads}
         _serve_api(model or _MODELS, settings, machine, host, port, token_file)
     sys.stdout.flush()
+    remove_temporary_folders()
     os._exit(0)  # without waiting for threads that still compute: they have nothing to save
 
 

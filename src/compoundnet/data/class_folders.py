@@ -56,7 +56,7 @@ def open_folder(root: Path, name: str, *, test_fraction: float, seed: int) -> Da
     if folders:
         places = {split: reader.descend(folder, in_split=True) for split, folder in folders.items()}
         splits = reader.read_splits(places)
-        folders = places
+        folders = {split: places[split] for split in splits}
     else:
         reader.remarks += [f"the class folders are in {place}/"] if place else []
         whole = reader.read(place, "train")
@@ -239,12 +239,16 @@ class _Reader:
         return f"; if {some(lists)} is such a list, give {self.root / lists[0]} as the data" if lists else ""
 
     def read_splits(self, places: Mapping[str, str]) -> dict[str, Split]:
-        """Read each split from its folder. The classes are those of the training images, or of the first split."""
+        """Read each split with images from its folder. The classes are those of the training or the first images."""
         splits: dict[str, Split] = {}
         for split, place in places.items():
             known = next(iter(splits.values())).classes if splits else None
-            splits[split] = self.read(place, split, known)
-            missing = [splits[split].classes[label] for label in np.flatnonzero(splits[split].counts() == 0)]
+            read = self.read(place, split, known)
+            if not len(read):
+                self.remarks.append(f"the folder {place}/ has no images, so there is no {split} split")
+                continue
+            splits[split] = read
+            missing = [read.classes[label] for label in np.flatnonzero(read.counts() == 0)]
             if missing:
                 self.remarks.append(f"the folder {place}/ has no images of {some(missing)}")
         return splits

@@ -17,6 +17,10 @@ from compoundnet.data.names import some, split_name
 UNEQUAL = 2.0
 
 
+class UndividedError(CompoundNetError):
+    """Images cannot be divided into training and test images."""
+
+
 def with_test(
     splits: dict[str, Split],
     name: str,
@@ -28,6 +32,10 @@ def with_test(
     """Make the data set; if it has neither test nor val, hold out a test split from the training images.
 
     Without training images it can be used only for evaluation, and a note says so.
+
+    Raises:
+        UndividedError: no test split can be held out.
+        CompoundNetError: the training images cannot be trained on.
     """
     if "train" not in splits:
         only = "there are no training images: this data can only be evaluated on"
@@ -38,8 +46,11 @@ def with_test(
         return Dataset(name, splits, notes=notes, understanding=understanding)
     if not test_fraction:
         return Dataset(name, splits, notes=notes, understanding=understanding)
-    check_classes(splits["train"], name)
-    rest, test = hold_out_by_class(splits["train"], test_fraction, seed)
+    try:
+        check_classes(splits["train"], name)
+        rest, test = hold_out_by_class(splits["train"], test_fraction, seed)
+    except CompoundNetError as error:
+        raise UndividedError(str(error)) from error
     note = (
         f"there is no test split, so {len(test):,} of {len(test) + len(rest):,} images were held out for it"
         f" ({test_fraction:.0%} of each {'label' if test.multilabel else 'class'}, seed {seed})"

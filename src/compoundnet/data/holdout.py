@@ -17,9 +17,9 @@ from compoundnet.data.dataset import Labels, Split
 
 
 def hold_out(split: Split, amount: int | float, seed: int = 0, name: str = "minival") -> tuple[Split, Split]:
-    """Hold out images from a split, of each class its share, rounded to the nearest number. Both parts keep its order.
+    """Hold out images from a split, of each class its share, rounded. Both parts keep its order.
 
-    A class whose share is less than half an image is not held out; `hold_out_by_class` holds out one of each.
+    Of a class with few images none may be held out; `hold_out_by_class` holds out one of each.
 
     Args:
         split: The split to divide.
@@ -41,6 +41,11 @@ def hold_out(split: Split, amount: int | float, seed: int = 0, name: str = "mini
         )
     drawn = draws(split, seed)
     chosen = (_by_label if split.multilabel else _by_class)(split.labels, drawn, count)
+    if not len(chosen):
+        raise CompoundNetError(
+            f"cannot hold {amount:,g} of {len(split):,} {split.name} images out as {name}: each has a label that no"
+            " other image has; add images of these labels"
+        )
     return _divide(split, chosen, name)
 
 
@@ -67,10 +72,8 @@ def hold_out_by_class(split: Split, fraction: float, seed: int = 0, name: str = 
 
 
 def _by_class(labels: Labels, drawn: NDArray[np.uint64], count: int) -> NDArray[np.int64]:
-    """Choose `count` images that have each class in the same share.
-
-    Image r of n in its class, counted from 0 by draw, is at (r + 1/2) / n of it; those nearest to the start are held
-    out, and of images at the same place those with the lowest draws.
+    """Choose `count` images that have each class in the same share: whole numbers, and one more of the classes with the
+    largest remainders, of which it leaves one.
 
     Args:
         labels: int64[N].
@@ -81,10 +84,14 @@ def _by_class(labels: Labels, drawn: NDArray[np.uint64], count: int) -> NDArray[
         int64[count].
     """
     counts = np.bincount(labels)
-    rank = np.empty(len(labels), np.int64)
+    whole, remainder = np.divmod(counts * count, len(labels))
+    rank = np.empty(len(labels), np.int64)  # of an image in its class, by draw
     rank[np.lexsort((drawn, labels))] = np.arange(len(labels))
-    place = (rank - (counts.cumsum() - counts)[labels] + 0.5) / counts[labels]
-    return np.lexsort((drawn, place))[:count]
+    rank -= (counts.cumsum() - counts)[labels]
+    following = np.flatnonzero(rank == whole[labels])
+    last = rank[following] + 1 == counts[labels[following]]
+    order = np.lexsort((drawn[following], -remainder[labels[following]], last))
+    return np.concatenate([np.flatnonzero(rank < whole[labels]), following[order[: count - whole.sum()]]])
 
 
 def _by_label(labels: Labels, drawn: NDArray[np.uint64], count: int) -> NDArray[np.int64]:

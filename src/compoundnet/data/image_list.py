@@ -171,18 +171,20 @@ def _existing(located: Located, images: Sequence[str], path: Path, allow_missing
 def _without_repeats(
     names: Sequence[str | None], splits: Sequence[str], rows: Sequence[int]
 ) -> tuple[list[int], list[str]]:
-    """Return the places in `rows` without those that repeat an image, and remarks on them."""
+    """Return the places in `rows` without those that repeat an image of the same split, and remarks on them."""
     first: dict[str | None, int] = {}
-    kept, repeats, leaks = [], 0, 0
+    leaking: set[tuple[str | None, str]] = set()  # images and their further splits
+    kept, repeats = [], 0
     for place, row in enumerate(rows):
         known = first.setdefault(names[row], row)
         if known == row:
             kept.append(place)
-        elif splits[known] == splits[row]:
+        elif splits[known] == splits[row] or (names[row], splits[row]) in leaking:
             repeats += 1
         else:
-            leaks += 1
+            leaking.add((names[row], splits[row]))
             kept.append(place)
+    leaks = len({name for name, _ in leaking})
     remarks = [f"{repeats:,} rows repeat an image of another row, and were left out"] if repeats else []
     if leaks:
         remarks.append(f"{leaks:,} images are listed in two splits: what is measured on them is not held out")

@@ -224,7 +224,7 @@ def loader(
     )
     workers = _with_memory(workers, order, transform)
     refused = _Refused(max_bad, training)
-    decoded = Workers(split, transform, augment, seed, workers, pin_memory)
+    decoded = Workers(split, transform, augment, seed, workers, pin_memory, max_bad)
     return Loader(order, decoded, refused, epoch, start_batch, left_out)
 
 
@@ -233,8 +233,11 @@ def _with_memory(workers: int, order: Order, transform: TrainingTransform | Prep
     if not workers or not _SHARED.is_dir():
         return workers
     images = -(-order.count // (order.pieces * order.world)) if order.pieces else min(order.batch, order.count)
-    value = 1 if isinstance(transform, TrainingTransform) else 4
-    needed = (_AHEAD * workers + 1) * images * 3 * transform.size**2 * value
+    if isinstance(transform, TrainingTransform):
+        pixels = transform.size**2 + transform.second**2
+    else:
+        pixels = 4 * transform.size**2  # 4 bytes a value
+    needed = (_AHEAD * workers + 1) * images * 3 * pixels
     free = shutil.disk_usage(_SHARED).free
     if needed <= free:
         return workers

@@ -14,6 +14,7 @@ from compoundnet.base.machine import cache_folder
 from compoundnet.data.birdsnap import birdsnap_splits
 from compoundnet.data.catalogue import DatasetFacts, check_sizes, known_datasets
 from compoundnet.data.class_folders import open_folder
+from compoundnet.data.classes import UndividedError
 from compoundnet.data.dataset import Dataset, Split
 from compoundnet.data.image_list import open_list
 from compoundnet.data.imagenet import imagenet_splits, imagenet_test_splits
@@ -122,7 +123,10 @@ def open_for_evaluation(
             )
         chosen = msgspec.structs.replace(whole.split(whole.evaluation), name="all")
     else:
-        whole = open_dataset(data, download=download, allow_missing=allow_missing, labels=labels)
+        try:
+            whole = open_dataset(data, download=download, allow_missing=allow_missing, labels=labels)
+        except UndividedError as error:
+            raise CompoundNetError(f"{error}. `--split all` evaluates every image as it is") from error
         chosen = whole.split(split or whole.evaluation)
     return msgspec.structs.replace(whole, splits={chosen.name: chosen})
 

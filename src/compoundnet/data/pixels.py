@@ -39,11 +39,6 @@ def evaluation_pixels(
     return torch.from_numpy(how.pixels(decode(encoded, reading, damaged=damaged)))
 
 
-def training_pixels(encoded: Encoded, how: TrainingTransform, random: np.random.Generator) -> torch.Tensor:
-    """Return uint8[3, size, size], channels last in memory. Raises the exceptions of PIL or the augmentation."""
-    return augmented_pixels(cropped_pixels(encoded, how, random), (how.augment, how.jitter), random)
-
-
 def cropped_pixels(
     encoded: Encoded,
     how: TrainingTransform,

@@ -31,7 +31,8 @@ from compoundnet.data.randomness import image_random
 from compoundnet.data.training_transform import TrainingTransform
 from compoundnet.models import Preprocess
 
-# The number of consecutive unreadable images after which the loader gives up.
+# The number of consecutive unreadable images after which the loader gives up. It goes on if more are tolerated, but not
+# if none of these exists: then the folder is gone.
 _TRIES = 16
 
 
@@ -76,10 +77,11 @@ class Workers:
         seed: int,
         processes: int,
         pin_memory: bool,
+        max_bad: int = 0,
     ) -> None:
         self._requests: list[Request] = []
         self._loader: DataLoader[Any] = DataLoader(
-            Decoder(split, transform, augment, seed),
+            Decoder(split, transform, augment, seed, max_bad),
             batch_size=None,
             sampler=_Queue(self._requests),
             num_workers=processes,
@@ -133,17 +135,23 @@ class _Queue:
 class Decoder(TorchDataset[Any]):
     """The data set passed to DataLoader, in which an item is a whole batch.
 
-    In training an unreadable image is replaced by the next readable one in the split's order, in evaluation it is
-    missing from its batch.
+    In training an unreadable image is replaced by the next readable one in the split's order, which all that are
+    tolerated may separate from it; in evaluation it is missing from its batch.
     """
 
     def __init__(
-        self, split: Split, transform: TrainingTransform | Preprocess, augment: Augmentation | None, seed: int
+        self,
+        split: Split,
+        transform: TrainingTransform | Preprocess,
+        augment: Augmentation | None,
+        seed: int,
+        max_bad: int = 0,
     ) -> None:
         self._split, self._transform, self._seed = split, transform, seed
         self._augmentations: tuple[Augmentation | None, ...] = ()
         self._second: TrainingTransform | None = None
         self._training = isinstance(transform, TrainingTransform)
+        self._tries = min(max(_TRIES, max_bad + 1), len(split)) if self._training else 1
         if isinstance(transform, TrainingTransform):
             self._augmentations = transform.augment if augment is None else augment, transform.jitter
             if transform.second:
@@ -158,16 +166,18 @@ class Decoder(TorchDataset[Any]):
         damaged: list[str] = []
         read = np.ones(len(request.draws), np.bool_)
         for place, draw in enumerate(request.draws):
-            for number in range(_TRIES if self._training else 1):
+            missing = 0
+            for number in range(self._tries):
                 taken[place] = (draw + number) % len(self._split)
                 try:
                     self._decode(int(taken[place]), request.epoch, int(draw), damaged, images, seconds, place)
                     break
                 except UnreadableImageError as error:
                     refused.append(str(error))
+                    missing = missing + 1 if isinstance(error.__cause__, FileNotFoundError) else 0
+                if self._training and (missing == _TRIES or number + 1 == self._tries):
+                    return None, refused[-number - 1 :], damaged
             else:
-                if self._training:
-                    return None, refused[-_TRIES:], damaged
                 read[place] = False
         if not read.all():
             images, taken = images[torch.from_numpy(read)], taken[read]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from compoundnet.base import CompoundNetError, remove_scratch, write_errors
+from compoundnet.base import CompoundNetError, Notify, ignore, remove_scratch, write_errors
 from compoundnet.base.machine import cached_model_folder
 from compoundnet.models.catalogue import Hub, Package, PretrainedWeights
 from compoundnet.models.folder import read_folder, write_folder
@@ -31,11 +31,11 @@ def is_fetched(entry: PretrainedWeights) -> bool:
     return location(entry).is_dir()
 
 
-def fetch(entry: PretrainedWeights, file: Path | None = None) -> ModelFolder:
+def fetch(entry: PretrainedWeights, file: Path | None = None, notify: Notify = ignore) -> ModelFolder:
     """Return the entry as a model in the cache: read if it exists and is intact, otherwise made from its file.
 
-    `file` is a local copy of the entry's file, used instead of that of the hub or package. Processes that fetch the
-    same entry wait for one another.
+    `file` is a local copy of the entry's file, used instead of that of the hub or package. `notify` is called if no
+    checksum is known to verify the file by. Processes that fetch the same entry wait for one another.
     """
     from filelock import FileLock  # noqa: PLC0415  only a download needs it
 
@@ -43,10 +43,10 @@ def fetch(entry: PretrainedWeights, file: Path | None = None) -> ModelFolder:
     with write_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.parent / f".{entry.name}.lock"):
-            return _fetch(entry, folder, file)
+            return _fetch(entry, folder, file, notify)
 
 
-def _fetch(entry: PretrainedWeights, folder: Path, file: Path | None) -> ModelFolder:
+def _fetch(entry: PretrainedWeights, folder: Path, file: Path | None, notify: Notify) -> ModelFolder:
     remove_scratch(folder)
     if folder.is_dir() and file is None:
         try:
@@ -62,7 +62,13 @@ def _fetch(entry: PretrainedWeights, folder: Path, file: Path | None) -> ModelFo
         check_sha256(path, expected, f"it is not the published file of {entry.name}; get it again")
     network, state = from_layout(read_state(path), entry.build_network(), layout(entry.layout), str(path))
     labels = label_set(entry.labels)
-    readme = _readme(entry, sha256_of(path))
+    sha256 = sha256_of(path)
+    readme = _readme(entry, sha256, verified=expected is not None)
+    if expected is None:
+        notify(
+            f"not verified: no checksum of {entry.name} is known here, so {path} was checked by its shapes alone;"
+            f" compare its sha256, {sha256}, with that of {_where(entry)}"
+        )
     shutil.rmtree(folder, ignore_errors=True)  # damaged: `write_folder` replaces model folders only
     made = write_folder(folder, network, state, entry.preprocess, labels=labels, readme=readme)
     return msgspec.structs.replace(made, name=entry.name)
@@ -112,19 +118,22 @@ def _hub_sha256(path: Path) -> str | None:
     return name if re.fullmatch("[0-9a-f]{64}", name) else None
 
 
-def _readme(entry: PretrainedWeights, sha256: str) -> str:
+def _readme(entry: PretrainedWeights, sha256: str, *, verified: bool) -> str:
     top5 = "" if entry.top5 is None else f", top-5 {entry.top5} %"
-    where = (
-        f"{entry.source.file} of the Python package {entry.source.name}"
-        if isinstance(entry.source, Package)
-        else f"{entry.source.file} of https://huggingface.co/{entry.source.repository}"
-    )
+    unverified = "" if verified else " (not verified: no published checksum was known)"
     return f"""# {entry.name}
 
 Pretrained weights of {entry.network} as a model folder of compoundnet; training: {entry.training}.
 
 - Published accuracy on ImageNet's validation images at {entry.preprocess.size} px: top-1 {entry.top1} %{top5}
   ({entry.accuracy_from}). Trained at {entry.training_size} px.
-- Weights: {where}, sha256 {sha256}, renamed from the layout {entry.layout}.
+- Weights: {_where(entry)}, sha256 {sha256}{unverified}, renamed from the layout {entry.layout}.
 - Licence of the weights: {entry.licence}.
 """
+
+
+def _where(entry: PretrainedWeights) -> str:
+    """The published file in words."""
+    if isinstance(entry.source, Package):
+        return f"{entry.source.file} of the Python package {entry.source.name}"
+    return f"{entry.source.file} of https://huggingface.co/{entry.source.repository}"

@@ -18,11 +18,14 @@ def hub_location(repository: Repository) -> Path:
     return cached_model_folder("hub", re.sub(r"[^\w.-]", "--", str(repository)))
 
 
-def open_hub(given: str) -> ModelFolder:
-    """Return the model of a repository: from the cache if it was fetched before, otherwise fetched now."""
+def open_hub(given: str, notify: Notify) -> ModelFolder:
+    """Return the model of a repository: from the cache if it was fetched before, otherwise fetched now.
+
+    `notify` is called as in `fetch_hub`.
+    """
     repository = parse_hub_name(given)
     folder = hub_location(repository)
-    return read_folder(folder, str(repository)) if folder.is_dir() else fetch_hub(given)
+    return read_folder(folder, str(repository)) if folder.is_dir() else fetch_hub(given, notify)
 
 
 def fetch_hub(given: str, notify: Notify = ignore) -> ModelFolder:
@@ -60,9 +63,19 @@ def _convert(snapshot: Path, repository: Repository, folder: Path, notify: Notif
     from compoundnet.models.preprocess import default_preprocess  # noqa: PLC0415  numpy, which names do without
 
     found = read_foreign(snapshot, name=str(repository))
-    for note in found.notes:
+    labels = found.labels or default_labels(found.network)
+    preprocess = found.preprocess or default_preprocess(found.network)
+    said = [*found.notes]
+    if found.labels is None and found.network.num_classes:
+        taken = "took ImageNet's class names" if labels else "the classes have no names"
+        said.append(f"the repository names no classes: {taken}")
+    if found.preprocess is None:
+        said.append(
+            f"the repository states no preprocessing: took {preprocess.describe()}, the usual one of its network"
+        )
+    for note in said:
         notify(note)
-    notes = "".join(f"- {note[0].upper()}{note[1:]}.\n" for note in found.notes)
+    notes = "".join(f"- {note[0].upper()}{note[1:]}.\n" for note in said)
     readme = f"""# {repository}
 
 A model folder of compoundnet, made of {repository.page} (commit {snapshot.name}).
@@ -71,8 +84,6 @@ A model folder of compoundnet, made of {repository.page} (commit {snapshot.name}
 {notes}- Accuracy and licence: see that page. `compoundnet evaluate` measures accuracy.
 """
     shutil.rmtree(folder, ignore_errors=True)
-    labels = found.labels or default_labels(found.network)
-    preprocess = found.preprocess or default_preprocess(found.network)
     write_folder(
         folder, found.network, found.state, preprocess, labels=labels, postprocess=found.postprocess, readme=readme
     )

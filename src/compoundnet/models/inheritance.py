@@ -38,6 +38,7 @@ from compoundnet.models.lookup import open_folder
 from compoundnet.models.model import Model, ModelFolder
 from compoundnet.models.torch_module import load
 from compoundnet.nn import ConvNet, build
+from compoundnet.nn.units import ConvNorm
 
 BATCH = 32
 # The weights that read copies of a channel are divided among them unequally, by up to this share more or less: with
@@ -51,7 +52,7 @@ class Inherited(msgspec.Struct, frozen=True):
 
     Attributes:
         net: The torch module, in eval mode.
-        same_outputs: Whether it computes what its source does, up to rounding.
+        same_outputs: Whether it computes what its source does on equal inputs, up to rounding.
         notes: One line each about what was cut, added or not estimated.
     """
 
@@ -186,7 +187,10 @@ def _levels(source: ConvNet, pairs: Sequence[LayerPair], images: Sequence[Tensor
             square = values.square().mean([0, *range(2, values.ndim)])
             totals[name] = totals.get(name, torch.zeros_like(square)) + square
 
-        hooks.append(source.get_submodule(name).register_forward_pre_hook(record))
+        # With TensorFlow padding ConvNorm reads the weight of its convolution without calling it.
+        parent = source.get_submodule(name.rpartition(".")[0])
+        called = parent if isinstance(parent, ConvNorm) and parent.pad_same else source.get_submodule(name)
+        hooks.append(called.register_forward_pre_hook(record))
 
     for name in {pair.source.name for pair in pairs if pair.mixes and pair.source is not None}:
         watch(name)
@@ -207,7 +211,7 @@ def _scores(space: ChannelSpace, state: Mapping[str, Tensor], levels: Mapping[st
     for pair in space.readers:
         assert pair.source is not None
         read = _read_weights(pair, state, space.source_size, eps)
-        value = read * levels.get(pair.source.name, typical)
+        value = read * (levels[pair.source.name] if levels else typical)
         total += value / value.mean().clamp(min=1e-12)
     result: list[float] = (total if space.readers else typical).tolist()
     return result
@@ -346,7 +350,15 @@ def _batches(images: Sequence[Tensor], batch: int) -> Iterable[Tensor]:
 
 def _readme(opened: ModelFolder, network: Network, found: Inherited) -> str:
     notes = "".join(f"- {note[0].upper()}{note[1:]}.\n" for note in found.notes)
-    same = "It computes what its source does." if found.same_outputs else "It is to be trained before it is used."
+    if not found.same_outputs:
+        same = "It is to be trained before it is used."
+    elif network.resolution == opened.network.resolution:
+        same = "It computes what its source does."
+    else:
+        same = (
+            f"On equal inputs it computes what its source does; at {network.resolution} px accuracy is another:"
+            " `compoundnet evaluate` measures it."
+        )
     return f"""# {network.name}
 
 A model folder of compoundnet, made by `compoundnet scale` with weights inherited from {opened.name}. {same}

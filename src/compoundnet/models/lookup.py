@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
@@ -14,12 +15,15 @@ from compoundnet.models.hub import is_hub_name
 from compoundnet.models.hub_models import open_hub
 from compoundnet.models.model import Model, ModelFolder
 
+_LOG = logging.getLogger(__name__)
+
 
 def open_model(model: str | os.PathLike[str] | Model) -> Model:
     """Open a model: a name of `compoundnet models list`, a model folder, an exported file, or `hf-hub:OWNER/NAME`.
 
     A named model, or one of the hub, is fetched if the cache lacks it; `./name` stands for a folder with such a name.
-    The checksum of the weights and their shapes are checked. Does not import torch once a model is fetched.
+    The choices of a fetch are logged. The checksum of the weights and their shapes are checked. Does not import torch
+    once a model is fetched.
 
     Args:
         model: The name, the folder, the file, or a model that is already open and returned as it is.
@@ -33,7 +37,7 @@ def open_model(model: str | os.PathLike[str] | Model) -> Model:
     if isinstance(model, Model):
         return model
     if is_hub_name(model):
-        return open_hub(str(model))
+        return open_hub(str(model), _LOG.info)
     if is_exported(model) and not Path(model).is_dir():
         return open_exported(model)
     return _open_folder(model)
@@ -63,7 +67,7 @@ def _open_folder(model: str | os.PathLike[str]) -> ModelFolder:
     except CompoundNetError as error:
         raise CompoundNetError(f"{error}, and there is no folder of that name") from error
     if not is_fetched(entry):
-        return fetch(entry)
+        return fetch(entry, notify=_LOG.info)
     try:
         return read_folder(location(entry), entry.name)
     except CompoundNetError as error:

@@ -32,7 +32,7 @@ def params_without_classifier(name: str) -> int:
 
 def measured_accuracy(results: Results, network: str, facts: DatasetFacts) -> tuple[float | None, str]:
     """Return (accuracy by the metric of the data set, its origin), or (None, reason) if there is none on all images."""
-    result = results.find(network, facts.name)
+    result = results.find(network, facts.name, facts.sizes["test"])
     if result is None:
         return None, ""
     if result.count != facts.sizes["test"]:
@@ -99,7 +99,7 @@ def _server_row(network: str, results: Results) -> RowMeasurements:
     sources: dict[str, str] = {}
     for column, (dataset, split) in _DATASETS.items():
         images = dataset_facts(dataset).sizes[split]
-        result = results.find(network, dataset)
+        result = results.find(network, dataset, images)
         for accuracy in ACCURACIES:
             cell = f"{column}_{accuracy}"
             if result is None:

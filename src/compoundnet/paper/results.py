@@ -27,10 +27,12 @@ class Results(msgspec.Struct, frozen=True):
     studies: tuple[StudyFolder, ...] = ()
     folder: Path | None = None
 
-    def find(self, network: str, dataset: str | None) -> Result | None:
-        """Return the latest evaluation of a network on a data set; None if there is none."""
+    def find(self, network: str, dataset: str | None, images: int) -> Result | None:
+        """Return the latest evaluation of a network on all `images` of a data set, or else the latest on another number
+        of them; None if there is none."""
         found = [result for result in self.evaluations if result.network == network and result.dataset == dataset]
-        return found[-1] if found else None
+        whole = [result for result in found if result.count == images] or found
+        return whole[-1] if whole else None
 
     def of_figure(self, number: int) -> tuple[StudyFolder, ...]:
         """Return the studies of a figure, by its number."""

@@ -69,7 +69,7 @@ def find_accuracies(
     results: Results, network: str, printed: PrintedTable
 ) -> tuple[dict[str, float | str], dict[str, str]]:
     """Return the measured accuracies of a network by figure, and the origin of each; empty if there is no result."""
-    result = results.find(network, printed.dataset)
+    result = results.find(network, printed.dataset, printed.images)
     if result is None:
         return {}, {}
     if result.count != printed.images:

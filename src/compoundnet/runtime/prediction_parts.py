@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,14 +16,12 @@ from compoundnet.base import CompoundNetError, Notify, ignore, limits, make_fold
 from compoundnet.base.images import EncodedImage
 from compoundnet.base.progress import Progress
 from compoundnet.base.table_files import parquet_file, parquet_metadata
-from compoundnet.data.image_shards import ImageShard, ShardError
+from compoundnet.data.image_shards import PART_KEY, ImageShard, ShardError
 from compoundnet.runtime.predict import Failure, Prediction, Predictor
 from compoundnet.runtime.prediction_tables import prediction_columns, prediction_row
 from compoundnet.runtime.timing.agreement import spread
 
 RUN_FILE = "predictions.json"
-# The key in a part's metadata under which it says what it was made from.
-_SHARD = "compoundnet.shard"
 # The most shards of which a sample is taken.
 _SAMPLED = 16
 
@@ -35,6 +34,8 @@ class RunSettings(msgspec.Struct, frozen=True):
         identity: The sha256 of its weights and the like.
         precision: The precision in which it ran.
         preprocess: How images were prepared.
+        postprocess: How logits became probabilities and labels.
+        class_names: The sha256 of the names of the classes.
         top: The number of classes in a row.
         unknown_below: The probability below which an image is unknown.
         allow_truncated: Whether damaged images were used.
@@ -44,6 +45,8 @@ class RunSettings(msgspec.Struct, frozen=True):
     identity: dict[str, str]
     precision: str
     preprocess: str
+    postprocess: str
+    class_names: str
     top: int
     unknown_below: float
     allow_truncated: bool
@@ -166,7 +169,7 @@ def predict_shards(
         try:
             found = shard.fingerprint()
             if parts[shard.name].exists():
-                if parquet_metadata(parts[shard.name]).get(_SHARD) == found:
+                if parquet_metadata(parts[shard.name]).get(PART_KEY) == found:
                     kept += 1
                     progress(1)
                     continue
@@ -194,7 +197,7 @@ def _write_part(
     """Return the number of images, and of those that could not be read."""
     images = failures = 0
     items = shard.images(allow_truncated=predictor.allow_truncated, notify=notify)
-    with parquet_file(part, prediction_columns(predictor.top), {_SHARD: fingerprint}) as write:
+    with parquet_file(part, prediction_columns(predictor.top), {PART_KEY: fingerprint}) as write:
         for result in predictor.many(items):
             images += 1
             failures += isinstance(result, Failure)
@@ -205,11 +208,14 @@ def _write_part(
 
 def run_settings(predictor: Predictor) -> RunSettings:
     """Return the settings of a predictor that its results depend on."""
+    model = predictor.model
     return RunSettings(
-        predictor.model.name,
+        model.name,
         dict(predictor.session.identity or {}),
         predictor.session.precision,
         predictor.preprocess.dumps(),
+        model.postprocess.dumps(),
+        hashlib.sha256(msgspec.json.encode(model.labels)).hexdigest(),
         predictor.top,
         predictor.unknown_below,
         predictor.allow_truncated,
@@ -236,9 +242,9 @@ def _check_settings(settings: RunSettings, folder: Path) -> None:
     differing = [name for name in RunSettings.__struct_fields__ if getattr(found, name) != getattr(settings, name)]
     if differing:
         name = differing[0]
-        now, then = (str(getattr(one, name)) for one in (settings, found))
-        values = f": {then}, now {now}" if len(then) + len(now) < 80 else ""
+        now, then = (str(getattr(one, name)).strip() for one in (settings, found))
+        values = f": {then}, now {now}" if len(then) + len(now) < 80 and "\n" not in then + now else ""
         raise CompoundNetError(
-            f"{folder} holds predictions with another {name.replace('_', ' ')}{values}; give the same, or another"
+            f"{folder} holds predictions that differ in {name.replace('_', ' ')}{values}; give the same, or another"
             " folder"
         )

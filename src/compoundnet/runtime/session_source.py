@@ -76,9 +76,11 @@ class SessionSource:
             return self
         if self.exported is not None:
             if self.precision != "float32" or precision == "int8":
+                # bfloat16 is no precision of files: backends convert one in float32.
+                exported = "float32" if precision == "bfloat16" else precision
                 raise CompoundNetError(
                     f"{self.exported.file} holds {self.precision} and does not run in {precision}: export the model"
-                    f" with --precision {precision}, or run the model itself"
+                    f" with --precision {exported}, or run the model itself"
                 )
             return self
         if precision != "int8":

@@ -72,7 +72,7 @@ def choose_balance(recipe: Recipe, train: Split, *, own_loss: bool = False) -> t
     times = counts[most] / counts[least]
     chosen = recipe.balance
     if chosen == "auto":
-        chosen = "none" if times < UNEQUAL else "sampler" if own_loss else _CHOICE
+        chosen = "none" if times < UNEQUAL else _chosen(recipe, own_loss)
     balanced = recipe if chosen == recipe.balance else recipe.replace(balance=chosen)
     if times < UNEQUAL:
         return balanced, None
@@ -81,9 +81,11 @@ def choose_balance(recipe: Recipe, train: Split, *, own_loss: bool = False) -> t
         f" {counts[least]:,}"
     )
     if chosen == "none":
+        advice = "--set balance=loss or balance=sampler makes up for it"
+        if recipe.balance == "auto":
+            advice = f"balance = sampler would make up for it, but repeats = {recipe.repeats} excludes it"
         return balanced, (
-            f"{unequal}: the model will favour large classes, which top-1 hides and the mean per class shows;"
-            " --set balance=loss or balance=sampler makes up for it"
+            f"{unequal}: the model will favour large classes, which top-1 hides and the mean per class shows; {advice}"
         )
     how = {
         "loss": "the loss makes up for the classes' shares of the images",
@@ -91,3 +93,10 @@ def choose_balance(recipe: Recipe, train: Split, *, own_loss: bool = False) -> t
     }[chosen]
     off = "; --set balance=none leaves it out" if recipe.balance == "auto" else ""
     return balanced, f"{unequal}: balance = {chosen}, {how}{off}"
+
+
+def _chosen(recipe: Recipe, own_loss: bool) -> Literal["none", "sampler", "loss"]:
+    """Return what "auto" chooses for unequal classes."""
+    if not own_loss:
+        return _CHOICE
+    return "sampler" if recipe.repeats == 1 else "none"  # both decide which images are drawn

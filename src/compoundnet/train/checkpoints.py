@@ -10,7 +10,14 @@ from typing import Any, Literal
 
 import torch
 
-from compoundnet.base import CompoundNetError, first_line, make_folder, remove_all_scratch, whole_file
+from compoundnet.base import (
+    CompoundNetError,
+    first_line,
+    is_out_of_memory,
+    make_folder,
+    remove_all_scratch,
+    whole_file,
+)
 
 _log = logging.getLogger(__name__)
 _DAMAGED = ".damaged"
@@ -47,21 +54,38 @@ class Checkpoints:
         for old in self.paths()[: -self._keep]:
             old.unlink()
 
-    def load(self, step: int | None = None) -> dict[str, Any] | None:
-        """Load the newest readable checkpoint, or that after `step`; return None if there is none.
+    def load(self) -> dict[str, Any] | None:
+        """Load the newest checkpoint that is not damaged; return None if there are none.
 
-        A damaged checkpoint is logged, renamed to `.damaged` so that it is not counted by `keep`, and skipped.
+        Damaged ones that are newer are logged, and renamed to `.damaged` so that they are not counted by `keep`.
+
+        Raises:
+            CompoundNetError: a checkpoint cannot be read now, though it may be good; or all of them are damaged.
         """
-        for path in reversed(self.paths()) if step is None else [self.path(step)]:
-            try:
-                state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-                return state
-            except Exception as error:  # damaged bytes can make the reader raise anything
-                _log.warning("%s cannot be read (%s)", path, _of_the_system(error) or "it is damaged")
-                if step is None:
+        damaged: list[Path] = []
+        for path in reversed(self.paths()):
+            state = _read(path)
+            if state is not None:
+                # Not before another is found, so that a run without a good one does not start again by itself.
+                for other in damaged:
                     with contextlib.suppress(OSError):
-                        path.rename(path.with_suffix(_DAMAGED))
+                        other.rename(other.with_suffix(_DAMAGED))
+                return state
+            damaged.append(path)
+        if damaged:
+            raise CompoundNetError(
+                f"{self.folder}: all checkpoints are damaged, so there is none to go on from: start again with --force;"
+                " or remove this folder, and --resume starts the training that it belongs to again"
+            )
         return None
+
+    def load_step(self, step: int) -> dict[str, Any] | None:
+        """Load the checkpoint after `step`; return None, and log why, if it cannot be read."""
+        try:
+            return _read(self.path(step))
+        except CompoundNetError as error:
+            _log.warning("%s", error)
+            return None
 
     def finish(self, kept: Literal["last", "all", "none"]) -> None:
         """Delete what is not to be kept of a finished run."""
@@ -80,6 +104,29 @@ class Checkpoints:
         if not paths:
             return "Make room and start again"
         return f"{paths[-1].name} is the last good one: make room, and resume from it with --resume"
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """Read a checkpoint; None, and a line in the log, if it is damaged.
+
+    Raises:
+        CompoundNetError: the system does not let it be read.
+    """
+    try:
+        # Read through a Python file, because torch's reader does not tell an error of the system from damage.
+        with path.open("rb") as file:
+            state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+            return state
+    except Exception as error:  # damaged bytes can make the reader raise anything else
+        short = is_out_of_memory(error)
+        if not short and not isinstance(error, OSError):
+            _log.warning("%s cannot be read (it is damaged)", path)
+            return None
+        why = "there is too little free memory" if short else _of_the_system(error) or first_line(error)
+        raise CompoundNetError(
+            f"{path}: the checkpoint cannot be read: {why}. It may be good: solve this, and --resume goes on from it;"
+            " or remove it to go back further"
+        ) from error
 
 
 def _of_the_system(error: BaseException) -> str | None:

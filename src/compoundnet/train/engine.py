@@ -26,7 +26,7 @@ from compoundnet.train.frozen import freeze_stages
 from compoundnet.train.hardware import is_sharded, precision_notes
 from compoundnet.train.held_out import epoch_values, evaluate_held_out, score
 from compoundnet.train.identity import check_identity, going_on, identity
-from compoundnet.train.interruptions import InterruptedRunError, Stop, diverged, readable_compile_errors
+from compoundnet.train.interruptions import Stop, diverged, interrupted, readable_compile_errors
 from compoundnet.train.logs import Logs
 from compoundnet.train.losses import similarity_loss, teacher_loss
 from compoundnet.train.optimizer import make_optimizer, set_learning_rate
@@ -48,7 +48,7 @@ from compoundnet.train.step_values import StepValues, Wanted
 from compoundnet.train.summary import RunSummary, summarise
 from compoundnet.train.sync_norm import synchronise
 from compoundnet.train.task import Task
-from compoundnet.train.teacher import inputs_of
+from compoundnet.train.teacher import KEPT, inputs_of
 from compoundnet.train.training_batches import TrainingBatch, TrainingBatches
 
 if TYPE_CHECKING:
@@ -150,7 +150,11 @@ class Engine:
         self._until = min(step, self.steps)
 
     def resume(self) -> bool:
-        """Load the newest checkpoint; return False if there is none. Raises CompoundNetError for another run's."""
+        """Load the newest checkpoint; return False if there is none.
+
+        Raises:
+            CompoundNetError: it is another run's, cannot be read now, or all are damaged.
+        """
         state = newest_checkpoint(self._checkpoints, self._fabric)
         if state is None:
             return False
@@ -196,14 +200,15 @@ class Engine:
                 if wanted.stop or wanted.save or (ended and self._save_after_epoch()):
                     self._save()
                 if wanted.stop:
-                    raise InterruptedRunError(
-                        f"stopped after step {self._state.step} of {self._until}, as asked; {self._last_good()}"
-                    )
+                    raise interrupted(self._state.step, self._until, self._checkpoints)
                 if ended:
                     self._end_epoch()
             # With the last evaluation, so that a run that goes on from here knows it.
             if self._unsaved:
                 self._save()
+            # Also asked during the last evaluation: what follows may take as long as the training.
+            if total(self._fabric, torch.tensor(int(stop.asked), device=self._fabric.device)):
+                raise interrupted(self._state.step, self._until, self._checkpoints)
             skipped = sorted(set(gathered(self._fabric, list(self._batches.skipped))))
             if skipped:
                 self.noted(left_out_text(skipped, len(self._task.train), "training"))
@@ -254,7 +259,7 @@ class Engine:
         if how is None or how.view == "same" or self._done():
             return
         watcher.evaluation_started("the training images, by the teacher", len(self._task.train))
-        kept = self._checkpoints.folder.parent / "teacher.safetensors"
+        kept = self._checkpoints.folder.parent / KEPT
         self._batches.see_whole_images(kept, lambda images: watcher.evaluated(images * world), self.noted)
         watcher.evaluation_ended()
 
@@ -421,7 +426,3 @@ class Engine:
             "precision": self._fabric.strategy.precision.state_dict(),
             "best": self._best,
         }
-
-    def _last_good(self) -> str:
-        paths = self._checkpoints.paths()
-        return f"--resume continues from {paths[-1]}" if paths else "no checkpoint was saved yet"

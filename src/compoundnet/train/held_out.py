@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from compoundnet.base import CompoundNetError
 from compoundnet.data.holdout import hold_out
 from compoundnet.train.counts import Counts, Tolerance, count
 from compoundnet.train.several_labels import LabelPredictions, count_labels
@@ -62,7 +63,13 @@ def divide(recipe: Recipe, dataset: Dataset, seed: int, *, calibrated: bool = Tr
     notes = tuple(filter(None, [none_held, None if validation is None else _unused(validation, chosen)]))
     if not chosen.minival:
         return Divided(chosen, every, None, None, notes)
-    train, held = hold_out(every, float(chosen.minival), seed)
+    try:
+        train, held = hold_out(every, float(chosen.minival), seed)
+    except CompoundNetError as error:
+        if recipe.minival != "auto" or _decides(recipe):
+            raise
+        none_held = f"no training images are held out, so all are trained on: {error}"
+        return Divided(chosen.replace(minival=0), every, None, None, (none_held, *notes))
     return Divided(chosen, train, held, every if recipe.refit else None, notes)
 
 
@@ -92,12 +99,17 @@ def choose_held_out(recipe: Recipe, train: Split, *, calibrated: bool = True) ->
     if recipe.minival != "auto":
         return recipe, None
     enough = calibrated and len(train) * HELD_OUT >= ENOUGH
-    if recipe.select == "best" or recipe.patience or train.multilabel or enough:
+    if _decides(recipe) or train.multilabel or enough:
         return recipe.replace(minival=HELD_OUT), None
     few = f"{HELD_OUT:.0%} of {len(train):,} would be too few to decide anything"
     return recipe.replace(minival=0), (
         f"no training images are held out: {few if calibrated else 'they would decide nothing'}, so all are trained on"
     )
+
+
+def _decides(recipe: Recipe) -> bool:
+    """Whether held-out images are needed during training."""
+    return recipe.select == "best" or recipe.patience > 0
 
 
 def evaluate_held_out(

@@ -50,6 +50,13 @@ class Stop:
         signal.signal(number, self._before[number])
 
 
+def interrupted(step: int, until: int, checkpoints: Checkpoints) -> InterruptedRunError:
+    """Return the error for a run that stops after a step of `until`, because it was asked to."""
+    paths = checkpoints.paths()
+    last = f"--resume continues from {paths[-1]}" if paths else "no checkpoint was saved yet"
+    return InterruptedRunError(f"stopped after step {step} of {until}, as asked; {last}")
+
+
 def diverged(what: str, recipe: Recipe, checkpoints: Checkpoints) -> DivergedError:
     """Return the error for a run that diverged, with advice: the same settings would diverge again.
 

@@ -17,7 +17,7 @@ _WORDS = frozenset(field.name for field in msgspec.structs.fields(Recipe) if "no
 
 # Fields of a recipe that say how steps are taken, and so nothing about a probe without any.
 _UNUSED_BY_PROBES = (
-    "accumulate", "batch", "channels_last", "checkpointing", "clip_norm", "compile", "decay_bias", "dropout",
+    "accumulate", "area", "batch", "channels_last", "checkpointing", "clip_norm", "compile", "decay_bias", "dropout",
     "ema_decay", "evaluate_epochs", "flip", "frozen_epochs", "frozen_stages", "keep", "keep_finished",
     "label_smoothing", "layer_decay", "lr", "lr_batch", "norm", "norm_momentum", "optimizer", "precision", "refit",
     "save_epochs", "save_minutes", "schedule", "survival", "sync_norm", "train_resolution", "warmup_epochs",

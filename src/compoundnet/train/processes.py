@@ -44,15 +44,17 @@ def newest_checkpoint(checkpoints: Checkpoints, fabric: Fabric) -> dict[str, Any
     """Load the newest checkpoint, the same on all processes; None if there is none.
 
     Raises:
-        CompoundNetError: a process cannot read the checkpoint that the first one chose. Several machines need a shared
-            folder.
+        CompoundNetError: as `Checkpoints.load`; or a process cannot read the checkpoint that the first one chose.
+            Several machines need a shared folder.
     """
-    state = checkpoints.load() if fabric.is_global_zero else None
+    found: list[dict[str, Any] | None] = []
+    on_first(lambda: found.append(checkpoints.load()), fabric)
+    state = found[0] if found else None
     step = fabric.broadcast(None if state is None else state["run"]["step"])
     if step is None:
         return None
     if not fabric.is_global_zero:
-        state = checkpoints.load(step)
+        state = checkpoints.load_step(step)
     missing = int(total(fabric, torch.tensor(int(state is None), device=fabric.device)))
     if missing:
         raise CompoundNetError(

@@ -305,6 +305,10 @@ class Recipe(RecipePart, frozen=True):
             "balance = 'loss' adjusts cross-entropy; with loss = 'bce' use balance = 'sampler'",
         )
         check(
+            self.has_steps or (self.select == "last" and self.patience == 0),
+            "select = 'best' and patience compare epochs, and a probe has none: leave them out, or give epochs",
+        )
+        check(
             self.minival == "auto" or self.minival > 0 or (self.select == "last" and self.patience == 0),
             "select = 'best' and patience judge by held-out images: give minival, a count or a fraction",
         )

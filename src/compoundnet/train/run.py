@@ -48,6 +48,7 @@ from compoundnet.train.several_labels import (
 )
 from compoundnet.train.status import Epoch, Noted, Watcher
 from compoundnet.train.task import Task
+from compoundnet.train.teacher import KEPT
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -142,6 +143,7 @@ def train(
         if first and not resume:
             checkpoints.clear()
             remove_refits(folder)
+            (folder / KEPT).unlink(missing_ok=True)
         fabric.barrier()  # before any process looks for checkpoints that the first one clears
         events = watcher if first and watcher is not None else Watcher()
         if task.recipe.has_steps:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 _BATCH = 64
+# The file in a run's folder in which `see_whole_images` keeps what it found.
+KEPT = "teacher.safetensors"
 
 
 class Taught(NamedTuple):
@@ -112,7 +114,7 @@ class Teacher:
         self, kept: Path, *, workers: int, tolerance: Tolerance | None = None, progress: Progress = ignore
     ) -> None:
         """Predict every training image once, as in evaluation, or read it from the file `kept` if it is of the same
-        model and images. All processes call it together.
+        model and images, by their names. All processes call it together.
 
         Raises:
             CompoundNetError: more images cannot be read than are tolerated.
@@ -159,7 +161,8 @@ class Teacher:
 
     def _digest(self) -> str:
         digest = hashlib.sha256(sha256_of(self._model.weights).encode())
-        digest.update(f"{self.preprocess} {self._model.postprocess} {self._features}".encode())
+        how = f"{self.preprocess} {self._model.postprocess} {self._features} {self._train.reading}"
+        digest.update(how.encode())
         for index in range(len(self._train)):
             digest.update(f"{self._train.image_name(index)}\n".encode(errors="replace"))
         return digest.hexdigest()

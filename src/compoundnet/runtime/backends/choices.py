@@ -69,6 +69,8 @@ class Choice(msgspec.Struct, frozen=True):
         reduced = [one for one in self.candidates if one.precision != FLOAT32]
         if not reduced:
             return "no other precision than float32 runs here"
+        if len(reduced) == len(self.candidates):
+            return f"the file holds {self.precision} and runs in no other precision"
         if not self.images:
             return f"unchecked precisions are not taken: checking takes at least {LEAST_IMAGES} images"
         shares = ", ".join(

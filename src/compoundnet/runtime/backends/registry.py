@@ -37,6 +37,8 @@ class Backend(msgspec.Struct, frozen=True):
         gpu_precisions: The precisions in which it runs networks on a GPU.
         reopens: Whether it can be opened anew in a process that was forked from one where it ran. The threads of the
             others are gone there, and waiting for them never ends.
+        shareable: Whether threads may run what it opened at the same time. The others hold the images of one call, or
+            set the number of torch's threads for the whole process.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Backend(msgspec.Struct, frozen=True):
     precisions: tuple[str, ...] = ("float32",)
     gpu_precisions: tuple[str, ...] = ()
     reopens: bool = False
+    shareable: bool = False
 
     @property
     def is_installed(self) -> bool:
@@ -102,7 +105,15 @@ def _open_litert(source: SessionSource, threads: int, _: str, __: str) -> Run:
 _GPU_PRECISIONS = ("float32", "bfloat16", "float16")
 # The default first.
 BACKENDS = (
-    Backend("onnxruntime", "onnxruntime", _open_onnxruntime, (".onnx",), precisions=("float32", "int8"), reopens=True),
+    Backend(
+        "onnxruntime",
+        "onnxruntime",
+        _open_onnxruntime,
+        (".onnx",),
+        precisions=("float32", "int8"),
+        reopens=True,
+        shareable=True,
+    ),
     Backend(
         "torch",
         "torch",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,7 +32,7 @@ _inherited: list[Run] = []
 class Session:
     """A network that is ready to run. Input: images float32[N, C, H, W]; output: logits float32[N, classes].
 
-    Created by `compoundnet.runtime.session`.
+    Created by `compoundnet.runtime.session`. Threads may share it; on most backends they wait for each other.
 
     Attributes:
         backend: The name of the backend that runs it.
@@ -58,6 +60,7 @@ class Session:
         self._source, self._run, self._device = source, run, device
         self._takes_memory = takes_batch(backend, device)
         self._backend, self._process = backend, os.getpid()
+        self._turn = nullcontext() if backend.shareable else threading.Lock()
 
     @property
     def identity(self) -> Mapping[str, str] | None:
@@ -88,7 +91,7 @@ class Session:
             self._reopen()
         if self._takes_memory:
             check_memory(self._source, len(images))
-        with blaming(self._source.exported, self.backend):
+        with blaming(self._source.exported, self.backend), self._turn:
             logits = self._run(np.require(images, requirements=["C", "W"]))
         exported = self._source.exported
         if exported is not None and logits.shape != (len(images), exported.network.num_classes):

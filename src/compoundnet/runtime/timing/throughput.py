@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from compoundnet.base import CompoundNetError, first_line
-from compoundnet.base.machine import cores
+from compoundnet.base.machine import check_threads
 from compoundnet.runtime.backends.precisions import BFLOAT16, Way, check_device, check_precision, obstacle
 from compoundnet.runtime.backends.registry import AUTO, find_backend
 from compoundnet.runtime.timing.benchmark import OWN, Benchmark, TimedCalls, benchmark, labelled
@@ -51,7 +51,7 @@ def throughput(
         backends: As for `benchmark`; on a GPU torch, and compile if named.
         precisions: As for `benchmark`; on a GPU bfloat16 by default.
         check_on: As for `benchmark`.
-        threads: Threads of each network; all cores by default.
+        threads: Threads of each network; by default all cores, and one beside a GPU.
         batch: Images at a time; by default 8 for each thread, 256 on a GPU.
         runs: Rounds that count.
         with_peers: Whether to time the same networks of timm, torchvision and efficientnet_pytorch as well.
@@ -60,11 +60,13 @@ def throughput(
     Raises:
         CompoundNetError: As for `benchmark`; or the precision auto is asked for on a GPU.
     """
+    if batch is not None and batch < 1:
+        raise CompoundNetError(f"batch must be at least 1, got {batch}")
+    threads = 1 if threads is None and device != "cpu" else check_threads(threads)
     if device == "cpu":
-        threads = threads or cores()
         return benchmark(
             names, backends=backends, precisions=precisions, check_on=check_on, threads=threads,
-            batch=batch or _CPU_BATCH * threads, runs=runs, with_peers=with_peers,
+            batch=_CPU_BATCH * threads if batch is None else batch, runs=runs, with_peers=with_peers,
         )  # fmt: skip
     if AUTO in precisions:
         raise CompoundNetError("throughput on a GPU is measured in precisions by name, such as bfloat16, not in auto")
@@ -76,7 +78,7 @@ def throughput(
     reasons = [reason for way in ways if (reason := obstacle(way.backend, way.precision, device)) is not None]
     if reasons:
         raise CompoundNetError(reasons[0])
-    calls = TimedCalls(batch or _GPU_BATCH)
+    calls = TimedCalls(_GPU_BATCH if batch is None else batch)
     for label, found in labelled({name: subject(name) for name in names}).items():
         if found.source.module is None:
             calls.left_out.append(f"{label} is an exported file, which runs on a CPU here")
@@ -85,7 +87,7 @@ def throughput(
         if with_peers:
             for peer, build in installed_peers(found.name, calls.left_out.append):
                 _add(calls, label, found, peer.library, build, ways, device)
-    return calls.timed(setting(threads=threads or 1, batch=calls.batch, runs=runs, device=device))
+    return calls.timed(setting(threads=threads, batch=calls.batch, runs=runs, device=device))
 
 
 def _add(

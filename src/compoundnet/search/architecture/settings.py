@@ -61,6 +61,11 @@ class ArchitectureSearch(msgspec.Struct, frozen=True, forbid_unknown_fields=True
                 f"{self.sampling} maximises one reward; a Pareto search needs the sampler nsga2 or random",
             )
             check(self.pruning == "none", "a Pareto search has no single value to prune by; give the pruner none")
+        check(
+            self.pruning == "none" or self.recipe.epochs > 0,
+            f"the pruner {self.pruning} compares networks epoch by epoch, and the recipe gives steps; set epochs, or"
+            " give the pruner none",
+        )
         self.objective.check_meets(self.space)
 
     def trials(self) -> int:

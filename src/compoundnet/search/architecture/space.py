@@ -63,7 +63,7 @@ class Space(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         source: Where the choices come from.
         base: The network with the stem, head, strides, and the channels and repeats that `filters` and `layers` are
             relative to. The type of its blocks has no effect.
-        operators: Layer types by name. Their kernels and squeeze-excitation ratios are choices.
+        operators: Layer types by name, with one kernel each. Kernels and squeeze-excitation ratios are choices.
         blocks: The choices for each stage of the base.
     """
 
@@ -86,11 +86,15 @@ class Space(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                     name in self.operators,
                     f"{where}.operators: there is no operator named {name!r}{did_you_mean(name, self.operators)}",
                 )
-                squeezes = hasattr(self.operators[name], "se")
+                operator, kind = self.operators[name], type(self.operators[name]).__name__
                 check(
-                    squeezes or not any(block.se),
-                    f"{where}.se must be [0.0]: {name} ({type(self.operators[name]).__name__}) has no"
-                    " squeeze-excitation",
+                    hasattr(operator, "kernel"),
+                    f"{where}.operators: {name} ({kind}) has no field kernel, which a space chooses; take another type"
+                    " of block",
+                )
+                check(
+                    hasattr(operator, "se") or not any(block.se),
+                    f"{where}.se must be [0.0]: {name} ({kind}) has no squeeze-excitation",
                 )
             fewest = stage.repeats + min(block.layers)
             check(

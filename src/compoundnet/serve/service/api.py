@@ -6,10 +6,11 @@ GET  /openapi.json                    the description
 GET  /metrics                         for Prometheus
 GET  /healthz, /readyz                whether the process lives, and whether it takes requests; without the token
 
-An error is `{"error": "..."}`: 400 for a bad request, 401 without the token, 404 for what does not exist, 408 for a
-body that does not arrive in time, 413 for too many bytes or images, 415 for another kind of body, 422 if no image can
-be read, 429 with Retry-After if too many images wait, 500 for a fault of compoundnet, 503 while the service starts,
-stops, has too many connections, or does not answer in time.
+An error is `{"error": "..."}`: 400 for a bad request, 401 without the token, 403 and 421 where there is no token for
+web pages and other names of this machine (see `guard`), 404 for what does not exist, 408 for a body that does not
+arrive in time, 413 for too many bytes or images, 415 for another kind of body, 422 if no image can be read, 429 with
+Retry-After if too many images wait, 500 for a fault of compoundnet, 503 while the service starts, stops, has too many
+connections, or does not answer in time.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import contextlib
 import functools
 import logging
 import math
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
@@ -158,13 +160,25 @@ class Service:
         self._batcher.close()
 
     async def _open(self) -> None:
+        done: Future[None] = Future()
+        # A daemon, unlike a thread of an executor: the end of the event loop does not wait for it.
+        threading.Thread(target=self._open_models, args=[done], name="compoundnet-open", daemon=True).start()
         try:
-            await asyncio.to_thread(self._models.open)
+            await asyncio.wrap_future(done)
         except Exception as error:
             self.opened(error)
             return
         self._ready = not self._stopping
         self.opened(None)
+
+    def _open_models(self, done: Future[None]) -> None:
+        done.set_running_or_notify_cancel()  # from now on it cannot be cancelled: its result is left unread
+        try:
+            self._models.open()
+        except BaseException as error:
+            done.set_exception(error)
+        else:
+            done.set_result(None)
 
     async def _readiness(self, _: Request) -> Response:
         if self._ready:
@@ -276,7 +290,7 @@ class Service:
             self._taken -= images
 
     def _seconds_until_free(self) -> int:
-        return min(_LONGEST_RETRY, max(1, math.ceil(self._taken * self._metrics.seconds_per_image)))
+        return min(_LONGEST_RETRY, max(1, math.ceil(self._taken * self._batcher.seconds_per_image)))
 
     def _known(self, name: str) -> str:
         if name not in self._models.names:

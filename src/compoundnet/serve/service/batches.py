@@ -2,8 +2,8 @@
 
 Threads decode the images, and others run the models. A model runs once at a time, on all cores or a GPU: whenever it is
 free, it takes the images that have arrived meanwhile, up to a batch. Of a model on ONNX Runtime, whose sessions several
-threads may use and where an image on each core is faster than a batch on all, no image waits for others: the thread
-that decoded it runs it.
+threads may run at the same time and where an image on each core is faster than a batch on all, no image waits for
+others: the thread that decoded it runs it.
 """
 
 from __future__ import annotations
@@ -26,15 +26,22 @@ Pixels: TypeAlias = NDArray[np.float32]
 Probabilities: TypeAlias = NDArray[np.float64]
 # Runs a model, given its name and float32[N, 3, size, size]: float64[N, classes].
 RunModel: TypeAlias = Callable[[str, Pixels], NDArray[np.float64]]
-# Called with a model's name, the images of a batch, the seconds that it took, and the longest wait before, in seconds.
+# Called with a model's name, the images of a batch, the seconds that it took, and the most seconds from the arrival of
+# an image to the run.
 Ran: TypeAlias = Callable[[str, int, float, float], object]
+# Of the mean time of an image the share that the latest batch decides.
+_LATEST = 0.1
 
 
 @dataclass(frozen=True, eq=False)
 class _Waiting:
+    """An image that is decoded, with the times when it arrived, when a thread took it, and when it was decoded."""
+
     model: str
     pixels: Pixels
-    since: float
+    arrived: float
+    taken: float
+    decoded: float
     result: Future[Probabilities]
 
 
@@ -48,6 +55,9 @@ class Batcher:
         wait: How long the first image of a batch waits for others, in seconds.
         ran: Called after each batch, by one thread at a time.
         threads: Threads that decode images, and threads that run batches.
+
+    Attributes:
+        seconds_per_image: The mean time from one image to the next while many wait; 0 before the first.
     """
 
     def __init__(
@@ -59,6 +69,8 @@ class Batcher:
         self._busy: set[str] = set()
         self._changed = threading.Condition()
         self._closed = False
+        self._threads = threads
+        self.seconds_per_image = 0.0
         self._decoders = ThreadPoolExecutor(threads, thread_name_prefix="compoundnet-decode")
         for _ in range(threads):
             threading.Thread(target=self._work, name="compoundnet-batches", daemon=True).start()
@@ -75,7 +87,7 @@ class Batcher:
         result.add_done_callback(self._waiting.discard)
         undecoded = [decode]  # the executor keeps what it was given until its turn comes, so that gives it up
         result.add_done_callback(partial(self._forget, undecoded))
-        self._decoders.submit(self._decode, model, undecoded, result)
+        self._decoders.submit(self._decode, model, undecoded, result, time.monotonic())
         return result
 
     @property
@@ -96,7 +108,10 @@ class Batcher:
             with self._changed:
                 self._queue = deque(it for it in self._queue if it.result is not result)
 
-    def _decode(self, model: str, undecoded: list[Callable[[], Pixels]], result: Future[Probabilities]) -> None:
+    def _decode(
+        self, model: str, undecoded: list[Callable[[], Pixels]], result: Future[Probabilities], arrived: float
+    ) -> None:
+        taken = time.monotonic()
         try:
             decode = undecoded.pop()
         except IndexError:
@@ -106,7 +121,7 @@ class Batcher:
         except BaseException as error:
             _settle(result, error)
             return
-        decoded = _Waiting(model, pixels, time.monotonic(), result)
+        decoded = _Waiting(model, pixels, arrived, taken, time.monotonic(), result)
         if not self._together(model):
             self._run_batch([decoded])
             return
@@ -137,7 +152,13 @@ class Batcher:
                 it.result.set_exception(error)
             return
         with self._changed:
-            self._ran(batch[0].model, len(batch), time.monotonic() - begun, begun - batch[0].since)
+            ended = time.monotonic()
+            self._ran(batch[0].model, len(batch), ended - begun, begun - min(it.arrived for it in batch))
+            # Alone, an image takes a thread from its decoding on, beside those of the other threads.
+            together = self._together(batch[0].model)
+            each = (ended - begun) / len(batch) if together else (ended - batch[0].taken) / self._threads
+            before = self.seconds_per_image
+            self.seconds_per_image = each if before == 0 else (1 - _LATEST) * before + _LATEST * each
         for it, row in zip(batch, rows, strict=True):
             it.result.set_result(row)
 
@@ -150,7 +171,7 @@ class Batcher:
                     self._changed.wait()
                     continue
                 chosen = [it for it in self._queue if it.model == first.model][: self._batch]
-                left = first.since + self._wait - time.monotonic()
+                left = first.decoded + self._wait - time.monotonic()
                 if len(chosen) < self._batch and left > 0:
                     self._changed.wait(left)
                     continue

@@ -18,8 +18,6 @@ from prometheus_client.process_collector import ProcessCollector
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
-# Of the mean time of an image the share that the latest batch decides.
-_LATEST = 0.1
 
 
 class Metrics:
@@ -55,7 +53,8 @@ class Metrics:
             "compoundnet_run_seconds", "The network, for a batch.", ("model",), buckets=_SECONDS, registry=registry
         )
         self._queue = Histogram(
-            "compoundnet_queue_seconds", "The longest wait of a batch's images for the network.", ("model",),
+            "compoundnet_queue_seconds",
+            "The longest time of a batch's images from their arrival to the network, decoding included.", ("model",),
             buckets=_SECONDS, registry=registry,
         )  # fmt: skip
         for name, about, value in (
@@ -64,7 +63,6 @@ class Metrics:
             ("compoundnet_ready", "1 if requests are taken.", ready),
         ):
             Gauge(name, about, registry=registry).set_function(value)
-        self.seconds_per_image = 0.0
 
     def answered(self, model: str, status: int, seconds: float) -> None:
         """Count a request that was answered."""
@@ -81,9 +79,6 @@ class Metrics:
         self._batches.labels(model).observe(images)
         self._run.labels(model).observe(seconds)
         self._queue.labels(model).observe(waited)
-        each = seconds / images
-        before = self.seconds_per_image
-        self.seconds_per_image = each if before == 0 else (1 - _LATEST) * before + _LATEST * each
 
     def text(self) -> bytes:
         """Return all of them as Prometheus reads them."""

@@ -16,14 +16,17 @@ _REF = "#/components/schemas/{name}"
 _ERRORS = {
     400: "The request is malformed.",
     401: "The token is missing or wrong.",
+    403: "A web page asked for this.",
     404: "There is no such model.",
     408: "The body did not arrive in time.",
     413: "Too many bytes or images.",
     415: "The body is of another kind.",
+    421: "The header Host names another address than the service's.",
     429: "Too many images wait; try again after the seconds of Retry-After.",
     500: "A fault of the service.",
     503: "The service starts, stops, has too many connections, or did not answer in time.",
 }
+_OF_PREDICT = (400, 404, 408, 413, 415, 429, 500, 503)
 
 
 def openapi(names: Sequence[str], settings: ServiceSettings, answer: type, *, secured: bool) -> dict[str, Any]:
@@ -44,6 +47,7 @@ def openapi(names: Sequence[str], settings: ServiceSettings, answer: type, *, se
         f" an image, and {settings.timeout:g} s."
     )
     binary = {"type": "string", "format": "binary"}
+    refused = (401,) if secured else (403, 421)  # see `guard`
     predict = {
         "operationId": "predict",
         "summary": "Predict the most probable classes of images.",
@@ -66,27 +70,29 @@ def openapi(names: Sequence[str], settings: ServiceSettings, answer: type, *, se
         "responses": {
             "200": _json("The classes of each image, or why it cannot be read.", answered),
             "422": _json("No image can be read; the answer says why.", answered),
-            **_errors(*_ERRORS, secured=secured),
+            **_errors(*refused, *_OF_PREDICT),
         },
     }
     listed = {"type": "object", "properties": {"models": {"type": "array", "items": model}}, "required": ["models"]}
     status = {"type": "object", "properties": {"status": {"type": "string"}}, "required": ["status"]}
     paths: dict[str, Any] = {
         "/v1/predict": {"post": predict},
-        "/v1/models": {"get": _get("models", "List the models.", {"200": _json("The models.", listed)}, secured)},
+        "/v1/models": {"get": _get("models", "List the models.", {"200": _json("The models.", listed)}, *refused)},
         "/v1/models/{name}": {
             "get": {
-                **_get("model", "Describe a model, with its labels.", {"200": _json("It.", model)}, secured, 404),
+                **_get("model", "Describe a model, with its labels.", {"200": _json("It.", model)}, *refused, 404),
                 "parameters": [_parameter("name", "path", {"type": "string"}, "The model.", required=True)],
             }
         },
-        "/openapi.json": {"get": _get("openapi", "This document.", {"200": _json("It.", {"type": "object"})}, secured)},
+        "/openapi.json": {
+            "get": _get("openapi", "This document.", {"200": _json("It.", {"type": "object"})}, *refused)
+        },
         "/metrics": {
             "get": _get(
                 "metrics",
                 "The measurements, for Prometheus.",
                 {"200": {"description": "They.", "content": {"text/plain": {"schema": {"type": "string"}}}}},
-                secured,
+                *refused,
             )
         },
     }
@@ -95,7 +101,8 @@ def openapi(names: Sequence[str], settings: ServiceSettings, answer: type, *, se
         ("readyz", "Whether the service takes requests.", "It does."),
     ):
         answers = {"200": _json(ok, status)} | ({"503": _json("Not now.", status)} if path == "readyz" else {})
-        paths[f"/{path}"] = {"get": {**_get(path, about, answers, secured=False), "security": []}}
+        codes = () if secured else refused
+        paths[f"/{path}"] = {"get": {**_get(path, about, answers, *codes), "security": []}}
     document: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {"title": "compoundnet", "version": __version__, "description": "Classifies images."},
@@ -108,15 +115,12 @@ def openapi(names: Sequence[str], settings: ServiceSettings, answer: type, *, se
     return document
 
 
-def _get(name: str, about: str, answers: dict[str, Any], secured: bool, *errors: int) -> dict[str, Any]:
-    codes = (401, *errors) if secured else errors
-    return {"operationId": name, "summary": about, "responses": answers | _errors(*codes, secured=secured)}
+def _get(name: str, about: str, answers: dict[str, Any], *errors: int) -> dict[str, Any]:
+    return {"operationId": name, "summary": about, "responses": answers | _errors(*errors)}
 
 
-def _errors(*codes: int, secured: bool) -> dict[str, Any]:
-    found = {
-        str(code): _json(_ERRORS[code], {"$ref": _REF.format(name="Error")}) for code in codes if secured or code != 401
-    }
+def _errors(*codes: int) -> dict[str, Any]:
+    found = {str(code): _json(_ERRORS[code], {"$ref": _REF.format(name="Error")}) for code in codes}
     if "429" in found:
         found["429"]["headers"] = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
     return found

@@ -13,10 +13,9 @@ from compoundnet.base import CompoundNetError
 from compoundnet.base.machine import check_threads
 from compoundnet.models import Model, open_model
 from compoundnet.runtime import Predictor
+from compoundnet.runtime.backends.registry import find_backend
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-# Backends whose sessions several threads may use at the same time. OpenVINO's holds one request, torch uses all cores.
-_CONCURRENT = ("onnxruntime",)
 _FILES = (".onnx", ".xml", ".pt2", ".tflite")
 
 
@@ -121,7 +120,7 @@ class ServedModels:
         """
         for name, model in self._found.items():
             predictor = self._predictor(model, 1, 1)
-            if predictor.session.backend not in _CONCURRENT:
+            if not find_backend(predictor.session.backend).shareable:
                 self._together.add(name)
                 predictor = self._predictor(model, self.threads, self._batch)
             grey = np.full((64, 64, 3), 127, np.uint8)
