@@ -152,6 +152,16 @@ def test_classes_are_asked_for_by_label_or_number(small: models.ModelFolder) -> 
         explainer(noise(), top=0)
 
 
+def test_labels_that_differ_by_case_alone_are_told_apart() -> None:
+    labels = ["A", "a", "b", "b", *map(str, range(6))]
+    letters = Explainer(random_net(reduced("efficientnet-b0")), preprocess=models.Preprocess.authors(64), labels=labels)
+    assert [letters.index(name) for name in ("A", "a", "B", "b")] == [0, 1, 2, 2]
+    image = Image.new("RGB", (64, 64))
+    assert [one.index for one in letters(image, classes=["a", 3]).maps] == [1, 3]
+    with pytest.raises(CompoundNetError, match="has no class 10: classes have numbers from 0 to 9"):
+        letters(image, classes=[10])
+
+
 def test_a_model_of_few_classes_has_no_more_maps(small: models.ModelFolder) -> None:
     assert len(Explainer(small)(noise(), top=50).maps) == 7
 

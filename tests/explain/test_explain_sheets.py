@@ -15,9 +15,21 @@ from random_net import random_net, reduced
 
 from compoundnet import arch, models, nn
 from compoundnet.base import CompoundNetError
-from compoundnet.explain import ROWS, ClassMap, Explainer, Page, card, grid, overlay, sheet, write_grid, write_maps
+from compoundnet.explain import (
+    ROWS,
+    ClassMap,
+    Explainer,
+    Page,
+    card,
+    grid,
+    overlay,
+    sheet,
+    sheets,
+    write_grid,
+    write_maps,
+)
 from compoundnet.explain.overlays import mark
-from compoundnet.explain.pages import PAGE, _wrapped
+from compoundnet.explain.pages import PAGE, Panel, _wrapped, draw_page
 from compoundnet.explain.sheets import title
 
 LABELS = [f"class {index}" for index in range(10)]
@@ -130,6 +142,41 @@ def test_an_extreme_image_still_fits(explainer: Explainer) -> None:
         image = opened(sheet([explainer(noise(*size), top=3)]))
         assert image.width == PAGE
         assert image.height < 1200
+
+
+def test_panels_do_not_cover_one_another_where_images_have_unequal_numbers_of_maps(
+    explainer: Explainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[list[Panel]] = []
+
+    def draw(rows: list[list[Panel]], heading: str) -> Image.Image:
+        drawn.extend(rows)
+        return draw_page(rows, heading)
+
+    monkeypatch.setattr(sheets, "draw_page", draw)
+    sheet([explainer(noise(), top=1), explainer(noise(300, 300), top=3)])
+    assert [len(row) for row in drawn] == [2, 4]
+    assert all(panel.image.width <= PAGE // 4 for row in drawn for panel in row)
+    assert [row[0].remark for row in drawn] == ["90 x 60 px", "300 x 300 px"]
+
+
+def test_what_a_network_sees_of_a_very_long_image_can_be_marked() -> None:
+    seen = ClassMap(
+        0, "line", 0.9, 1.0, np.ones((2, 2), np.float32), (5000, 10), (2496, 1, 2504, 9), (2500, 5), (2498, 3, 2502, 7)
+    )
+    drawn = Image.new("RGB", (384, 1), "grey")
+    mark(drawn, seen)
+    assert len(drawn.getcolors() or ()) > 1
+
+
+def test_a_description_and_a_heading_of_any_name_can_be_written(explainer: Explainer) -> None:
+    """A file name that is not UTF-8, and a model whose name is longer than a card is wide."""
+    image = Image.open(io.BytesIO(Page(noise(), "caf\udce9.jpg: spot").png()))
+    image.load()
+    assert image.info["Description"] == "caf\\xe9.jpg: spot"
+    long = msgspec.structs.replace(explainer(noise(), top=1), model="hf-hub:somebody/" + "network-" * 12)
+    edge = np.asarray(card(long).image)[:60, -4:]
+    assert (edge == 255).all(), "it ends with an ellipsis before the edge"
 
 
 def test_a_sheet_of_nothing_is_told() -> None:

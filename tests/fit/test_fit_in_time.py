@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fit_jobs import UNUSED
 from grey_images import images, write_models
 
+from compoundnet.base import CompoundNetError
 from compoundnet.fit import Candidate, in_time
-from compoundnet.fit.in_time import InTime, TimeIsUpError
+from compoundnet.fit.in_time import InTime, TimeIsUpError, train_in_time
 from compoundnet.fit.trainings import Trainings
 from compoundnet.models import open_folder
-from compoundnet.train import Epoch, Watcher
+from compoundnet.train import Epoch, Task, Watcher
+from compoundnet.train.checkpoints import DamagedError
+from compoundnet.train.run import run_folder
 
 
 class Clock:
@@ -146,3 +150,27 @@ def test_a_training_on_all_images_is_shortened_too(
     assert "an epoch takes longer than was planned, so that this training has 1 of 4 epochs" in said
     assert trainings.begun_on_all(one) == 4
     assert trainings.on_all(one, model, 9, said.append).folder == found.folder
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't allocate memory: you tried to")])
+def test_too_little_memory_ends_a_training_as_any_error_of_it(tmp_path: Path, error: Exception) -> None:
+    """So that a step of the finish is left out, and the network of before stays."""
+
+    def fail(_: Task) -> None:
+        raise error
+
+    with pytest.raises(CompoundNetError, match="there is not enough memory to train; give smaller models as"):
+        train_in_time(tmp_path / "model", UNUSED, 10, fail, print)
+
+
+def test_a_training_whose_checkpoints_are_damaged_begins_anew(tmp_path: Path) -> None:
+    place, said = tmp_path / "model", list[str]()
+    (run_folder(place) / "checkpoints").mkdir(parents=True)
+
+    def train(_: Task) -> str:
+        if run_folder(place).exists():
+            raise DamagedError("all checkpoints are damaged")
+        return "trained"
+
+    assert train_in_time(place, UNUSED, 10, train, said.append) == "trained"
+    assert said == ["the checkpoints of model are damaged, so that it begins anew"]

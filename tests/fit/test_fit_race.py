@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -117,15 +118,20 @@ def test_the_same_command_does_nothing_twice(
 def test_a_race_that_was_begun_needs_no_terminal(
     raced: tuple[Path, Fit, list[str], list[str], list[str]], tmp_path: Path
 ) -> None:
-    place, data = raced[0] / "best", images()
-    assert is_begun(data, place, Limits(), 300.0)
-    assert not is_begun(data, place, Limits(), 600.0) and not is_begun(data, place, Limits(max_latency=9), 300.0)
-    assert not is_begun(data, place, Limits(), 300.0, seed=1), "another seed trains everything anew"
-    assert not is_begun(data, tmp_path / "best", Limits(), 300.0)
-    assert not is_begun(images(seed=5), place, Limits(), 300.0), "results of other images are not used"
-    assert not is_begun(data, place, Limits(), 300.0, threads=2) and not is_begun(
-        data, place, Limits(), 300.0, format="torch"
-    )
+    place, data, models = raced[0] / "best", images(), raced[2]
+    begun = functools.partial(is_begun, data, models=models)
+    assert begun(place, Limits(), 300.0)
+    assert not begun(place, Limits(), 600.0) and not begun(place, Limits(max_latency=9), 300.0)
+    assert not begun(place, Limits(), 300.0, seed=1), "another seed trains everything anew"
+    assert not begun(tmp_path / "best", Limits(), 300.0)
+    assert not is_begun(images(seed=5), place, Limits(), 300.0, models=models), "of other images nothing is used"
+    assert not begun(place, Limits(), 300.0, threads=2) and not begun(place, Limits(), 300.0, format="torch")
+    assert not is_begun(data, place, Limits(), 300.0, models=["efficientnet-lite0"]), "the answer's model is missing"
+    shutil.copytree(raced[0], tmp_path, dirs_exist_ok=True)
+    other = dict.fromkeys(models, "of another training")
+    state = msgspec.structs.replace(raced[1], weights=other)
+    (tmp_path / "best.fit" / FIT_FILE).write_bytes(msgspec.json.encode(state))
+    assert not begun(tmp_path / "best", Limits(), 300.0), "the models have other weights"
 
 
 @pytest.mark.parametrize(
@@ -142,7 +148,7 @@ def test_what_is_not_trained_is_said(stages: tuple[int, ...], said: str | None) 
     assert found is None if said is None else found is not None and said in found
 
 
-_NO_MEMORY = "there is not enough memory for it; give smaller models as --candidate"
+_NO_MEMORY = "there is not enough memory to train; give smaller models as --candidate"
 
 
 @pytest.mark.parametrize(
@@ -163,7 +169,7 @@ def test_what_fails_in_a_race_leaves_the_best_probe(
     def fail(*_: object) -> object:
         raise error
 
-    monkeypatch.setattr(Trainings, "train_until", fail)
+    monkeypatch.setattr(trainings.Engine, "run", fail)
     found = fit(images(), tmp_path / "best", models=raced[2][:1], seconds=300)
     assert found.answer is not None and not found.answer.fine_tuned and found.answer.result is not None
     assert f"the answer is the probe: fine-tuning has failed: {said}" in found.notes
@@ -176,7 +182,7 @@ def test_a_fault_in_a_race_is_not_hidden(
     def fail(*_: object) -> object:
         raise RuntimeError("a size mismatch")
 
-    monkeypatch.setattr(Trainings, "train_until", fail)
+    monkeypatch.setattr(trainings.Engine, "run", fail)
     with pytest.raises(RuntimeError, match="a size mismatch"):
         fit(images(), tmp_path / "best", models=raced[2][:1], seconds=300)
 

@@ -180,7 +180,9 @@ def fit(
     timed = 1 if threads is None else threads
     # Images with several labels are not fine-tuned: there is nothing to ask.
     if seconds is not None and not yes and not dataset.multilabel and not sys.stdin.isatty():
-        begun = fitting.is_begun(dataset, output, limits, seconds, seed=seed, threads=timed, format=form)
+        begun = fitting.is_begun(
+            dataset, output, limits, seconds, models=models or None, seed=seed, threads=timed, format=form
+        )
         if force or not begun:
             note(f"not started: {_NO_TERMINAL}")
             raise typer.Exit(UNCONFIRMED)

@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from compoundnet.base import CompoundNetError
 from compoundnet.data.dataset import Labels, Split
 
+# By what images are held out: a part of the identity of data, since what is judged on others cannot be compared.
+RULE = "by class"
+
 
 def hold_out(split: Split, amount: int | float, seed: int = 0, name: str = "minival") -> tuple[Split, Split]:
     """Hold out images from a split, of each class its share, rounded. Both parts keep its order.

@@ -99,7 +99,7 @@ class Explainer:
         return f"<Explainer of {self.name}: {self.method}{count}, {self.preprocess.size} px>"
 
     def __call__(
-        self, image: ImageSource, *, top: int | None = None, classes: Sequence[str] | None = None
+        self, image: ImageSource, *, top: int | None = None, classes: Sequence[str | int] | None = None
     ) -> Explanation:
         """Draw maps of an image.
 
@@ -107,7 +107,7 @@ class Explainer:
             image: A file, or an image in memory.
             top: The number of most probable classes with a map; by default 3, and of a model of several labels an image
                 all labels of the image, if they are more.
-            classes: The classes that get a map instead, by label or number.
+            classes: The classes that get a map instead, by label or index.
 
         Raises:
             UnreadableImageError: the file cannot be read.
@@ -174,16 +174,23 @@ class Explainer:
             return False
         return True
 
-    def index(self, name: str) -> int:
-        """Return the class with a label (case is ignored) or a number. Raises CompoundNetError with the nearest."""
-        wanted = name.casefold()
-        known = self.labels or ()
-        found = next((index for index, label in enumerate(known) if label.casefold() == wanted), None)
+    def index(self, name: str | int) -> int:
+        """Return the class with a label, or else with one that differs by case alone, or with a number; an int is an
+        index in any case. Raises CompoundNetError with the nearest."""
+        if not isinstance(name, str):
+            if name < 0 or (self.classes is not None and name >= self.classes):
+                known = "" if self.classes is None else f" to {self.classes - 1}"
+                raise CompoundNetError(f"{self.name} has no class {name}: classes have numbers from 0{known}")
+            return int(name)
+        wanted, labels = name.casefold(), self.labels or ()
+        if name in labels:
+            return labels.index(name)
+        found = next((index for index, label in enumerate(labels) if label.casefold() == wanted), None)
         if found is not None:
             return found
         if name.isdecimal() and (self.classes is None or int(name) < self.classes):
             return int(name)
-        close = did_you_mean(wanted, known) if known else ""
+        close = did_you_mean(wanted, labels) if labels else ""
         numbers = "" if self.classes is None else f"; classes also have numbers, 0 to {self.classes - 1}"
         raise CompoundNetError(f"{self.name} has no class {name!r}{close}{numbers}")
 

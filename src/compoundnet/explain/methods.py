@@ -52,7 +52,7 @@ def gradcam(module: nn.Module, size: int, threads: int) -> Method:
 
     def run(pixels: Array) -> NetworkOutput:
         batch = torch.from_numpy(pixels)[None]
-        with torch.inference_mode():
+        with torch_threads(threads), torch.inference_mode():
             logits = net(batch)[0].numpy()
 
         @torch_threads(threads)

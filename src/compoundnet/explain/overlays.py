@@ -59,7 +59,9 @@ def mark(drawn: Image.Image, shown: ClassMap) -> None:
     radius = 5 * thin
     for width, colour, grown in ((3 * thin, "black", thin), (thin, "white", 0)):
         left, top, right, bottom = shown.box
-        frame = (left * across - grown, top * down - grown, right * across - 1 + grown, bottom * down - 1 + grown)
+        x_first, y_first = left * across, top * down
+        x_last, y_last = max(x_first, right * across - 1), max(y_first, bottom * down - 1)
+        frame = (x_first - grown, y_first - grown, x_last + grown, y_last + grown)
         pen.rectangle(frame, outline=colour, width=width)
         ring = (x - radius - grown, y - radius - grown, x + radius + grown, y + radius + grown)
         pen.ellipse(ring, outline=colour, width=width)

@@ -57,7 +57,7 @@ class Page(NamedTuple):
     def png(self) -> bytes:
         """Encode as PNG, for further processing, with the description under `Description`."""
         about = PngImagePlugin.PngInfo()
-        about.add_itxt("Description", self.description)
+        about.add_itxt("Description", utf8(self.description))
         content = io.BytesIO()
         self.image.save(content, "PNG", pnginfo=about, compress_level=_COMPRESSION)
         return content.getvalue()
@@ -87,7 +87,7 @@ def draw_page(
     legend = _legend(across)
     drawn = Image.new("RGB", (across, top + sum(heights) + legend.height), _PAPER)
     pen = ImageDraw.Draw(drawn)
-    pen.text((_GAP // 2, _GAP), heading, fill=INK, font=_font(heading, bold=True))
+    _write(pen, _GAP // 2, _GAP, _wrapped(heading, across - _GAP, bold=True, most=1), INK, bold=True)
     for column, lines in enumerate(headers):
         _write(pen, column * width + _GAP // 2, _GAP + _LINE + _GAP, lines, INK, bold=True)
     y = top
@@ -154,9 +154,13 @@ def _wrapped(text: str, width: int, *, bold: bool = False, most: int = 2) -> lis
     return lines
 
 
-@cache
 def _font(text: str = "", *, bold: bool = False) -> ImageFont.FreeTypeFont:
     """The font of the project's plots, or one of the machine that has all characters of the text."""
     file = font_file(text, bold=bold) or font_file("", bold=bold)
     assert file is not None  # the project's own font has every character of no text
+    return _opened(file)
+
+
+@cache
+def _opened(file: str) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(file, _TYPE)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 from PIL import Image
 
 from compoundnet.arch import Network
@@ -52,26 +53,30 @@ def sheet(explanations: Iterable[Explanation], roles: Sequence[Sequence[str]] | 
     """Draw a row for each image, with the image and a map for each class.
 
     Args:
-        explanations: At most ROWS. They are consumed one by one, so a generator of them need not fit in memory.
+        explanations: At most ROWS. They are consumed one by one, and reduced, so a generator of them need not fit in
+            memory.
         roles: What the class of each map of each image is, such as "predicted"; stands before its label.
     """
+    # How wide the panels are, only the most maps of an image tell.
+    gathered = [
+        (msgspec.structs.replace(found, image=fitted(found.image, PAGE // 2)), _size(found.image))
+        for found in explanations
+    ]
+    if not gathered:
+        raise CompoundNetError("a sheet needs at least one image")
+    columns = min(max(len(found.maps) for found, _ in gathered) + 1, _COLUMNS)
+    width = PAGE // columns
     rows: list[list[Panel]] = []
     described: list[str] = []
-    heading = ""
-    for number, found in enumerate(explanations):
+    for number, (found, size) in enumerate(gathered):
         shown_as = [""] * len(found.maps) if roles is None else [f"{role}: " for role in roles[number]]
-        columns = min(len(found.maps) + 1, _COLUMNS)
-        width = PAGE // columns
         panels = [
-            _image_panel(found.image, _name(found), width),
+            _image_panel(found.image, _name(found), width, size),
             *(_map_panel(found.image, shown, width, role) for shown, role in zip(found.maps, shown_as, strict=True)),
         ]
         rows += [panels[start : start + columns] for start in range(0, len(panels), columns)]
         described.append(_describe(found, found.maps, shown_as))
-        heading = _heading(found)
-    if not rows:
-        raise CompoundNetError("a sheet needs at least one image")
-    return Page(draw_page(rows, heading), "\n".join(described))
+    return Page(draw_page(rows, _heading(gathered[0][0])), "\n".join(described))
 
 
 def grid(
@@ -122,7 +127,10 @@ def grid(
         found = [one(picture, classes=[name]) for (one, name), picture in shown]
         name = f"image {number + 1}" if isinstance(source, Image.Image) else Path(source).name
         rows.append(
-            [_image_panel(pictures[0], name, width), *(_map_panel(one.image, one.maps[0], width) for one in found)]
+            [
+                _image_panel(pictures[0], name, width, _size(pictures[0])),
+                *(_map_panel(one.image, one.maps[0], width) for one in found),
+            ]
         )
         if damage:
             damaged(f"{source}: {damage[0]}; used as far as it can be decoded")
@@ -177,9 +185,13 @@ def _chosen(
             yield one, next(known)
 
 
-def _image_panel(image: Image.Image, name: str, width: int) -> Panel:
+def _size(image: Image.Image) -> str:
+    return f"{image.width} x {image.height} px"
+
+
+def _image_panel(image: Image.Image, name: str, width: int, size: str) -> Panel:
     (name,) = legible([name], ["image"], "file names", one_font=True)
-    return Panel(fitted(image, width), name, f"{image.width} x {image.height} px")
+    return Panel(fitted(image, width), name, size)
 
 
 def _map_panel(image: Image.Image, shown: ClassMap, width: int, role: str = "") -> Panel:

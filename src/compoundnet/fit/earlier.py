@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -10,10 +11,13 @@ import msgspec
 from compoundnet.base import CompoundNetError, Notify
 from compoundnet.base.machine import processor
 from compoundnet.data import Dataset
+from compoundnet.fit.candidates import models_at_hand
 from compoundnet.fit.deployment import file_of
 from compoundnet.fit.images import identity_of, left_out
 from compoundnet.fit.limits import Limits
 from compoundnet.fit.state import FIT_FILE, Fit, fit_folder, read_fit
+from compoundnet.models import open_folder
+from compoundnet.models.weights_files import sha256_of
 
 
 def is_begun(
@@ -22,6 +26,7 @@ def is_begun(
     limits: Limits,
     seconds: float,
     *,
+    models: Sequence[str] | None = None,
     seed: int = 0,
     threads: int = 1,
     format: str = "onnx",  # noqa: A002  as of `fit`
@@ -32,9 +37,23 @@ def is_begun(
     except CompoundNetError:  # there is none, or it is damaged
         return False
     own = (limits, threads, format, processor(), identity_of(dataset))
-    return before.goes_on(seconds, seed) and own == (
+    if not before.goes_on(seconds, seed) or own != (
         before.limits, before.threads, before.format, before.processor, before.identity
-    )  # fmt: skip
+    ):  # fmt: skip
+        return False
+    at_hand = models_at_hand() if models is None else models
+    return _models_of(before) <= set(at_hand) and not _changed(before, at_hand)
+
+
+def _models_of(state: Fit) -> set[str]:
+    """The models of the answer and of the race."""
+    answer = () if state.answer is None else (state.answer.candidate,)
+    return {one.model for one in (*answer, *(() if state.plan is None else state.plan.entrants))}
+
+
+def _changed(state: Fit, models: Sequence[str]) -> bool:
+    """Whether one of the models has other weights than it had."""
+    return any(state.weights.get(name) not in (None, sha256_of(open_folder(name).weights)) for name in models)
 
 
 def begin(new: Fit, target: Path, work: Path, *, anew: bool, notify: Notify) -> Fit:

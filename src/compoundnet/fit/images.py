@@ -11,16 +11,18 @@ import numpy as np
 
 from compoundnet.base.images import UnreadableImageError
 from compoundnet.data import Dataset, Split
+from compoundnet.data.holdout import RULE
 from compoundnet.data.sources import Files, TarMembers
 from compoundnet.runtime.feature_cache import image_digest
 
 
 def identity_of(dataset: Dataset) -> str:
-    """Return a digest of the images' names and labels, and of each file's size and date, or of pixels in memory.
+    """Return a digest of the images' names and labels, of each file's size and date, or of pixels in memory, and of the
+    rule by which images are held out.
 
     Files are not read: their features are kept by content in any case.
     """
-    digest = hashlib.sha256("\0".join(dataset.classes).encode())
+    digest = hashlib.sha256("\0".join((RULE, *dataset.classes)).encode())
     for name, split in sorted(dataset.splits.items()):
         digest.update(f"\0{name}\0".encode())
         for index, state in enumerate(_states(split)):

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
-from compoundnet.base import CompoundNetError, Notify, write_whole
+from compoundnet.base import CompoundNetError, Notify, is_out_of_memory, write_whole
 from compoundnet.train import Epoch, Task, Watcher
+from compoundnet.train.checkpoints import DamagedError
 from compoundnet.train.interruptions import DivergedError
+from compoundnet.train.run import run_folder
 from compoundnet.train.schedule import frozen_steps, total_steps
 
 # The part of a training's steps after which it is finished although the time is up.
@@ -105,6 +109,8 @@ def train_in_time(place: Path, task: Task, epoch_steps: int, train: Callable[[Ta
     The learning rate follows the schedule of the new length from there on, so that it falls as low as it would have.
     The length is kept beside the folder.
 
+    One whose checkpoints are all damaged begins anew.
+
     Args:
         place: The model folder of the training.
         task: The task, of the length that was planned.
@@ -115,7 +121,11 @@ def train_in_time(place: Path, task: Task, epoch_steps: int, train: Callable[[Ta
     while True:
         now = _shortened(place, task)
         try:
-            return train(now)
+            with memory_errors():
+                return train(now)
+        except DamagedError:
+            notify(f"the checkpoints of {place.name} are damaged, so that it begins anew")
+            shutil.rmtree(run_folder(place))
         except _TooLongError as error:
             epochs = error.steps / epoch_steps
             write_whole(_length_file(place), f"{epochs!r}\n".encode())
@@ -123,6 +133,17 @@ def train_in_time(place: Path, task: Task, epoch_steps: int, train: Callable[[Ta
                 f"an epoch takes longer than was planned, so that this training has {epochs:.3g} of"
                 f" {now.recipe.epochs:.3g} epochs"
             )
+
+
+@contextlib.contextmanager
+def memory_errors() -> Iterator[None]:
+    """Raise CompoundNetError where there is not enough memory to train."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise CompoundNetError("there is not enough memory to train; give smaller models as --candidate") from error
 
 
 def _length_file(place: Path) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from compoundnet.base import CompoundNetError, is_out_of_memory
+from compoundnet.base import CompoundNetError
 from compoundnet.base.machine import default_threads
 from compoundnet.base.units import format_duration
 from compoundnet.data import Dataset
@@ -69,9 +69,7 @@ class RaceRun:
         """
         try:
             self._race()
-        except (CompoundNetError, KeyboardInterrupt, MemoryError, RuntimeError) as error:  # there is an answer
-            if isinstance(error, RuntimeError) and not is_out_of_memory(error):
-                raise
+        except (CompoundNetError, KeyboardInterrupt) as error:  # whatever it is, there is an answer
             raise NoRaceError(self._state, _why_none(error)) from error
         return self._state
 
@@ -174,15 +172,12 @@ class RaceRun:
             self._state = averaging.state
 
 
-def _why_none(error: BaseException) -> str:
+def _why_none(error: CompoundNetError | KeyboardInterrupt) -> str:
     """Why a race has ended without a network."""
-    if is_out_of_memory(error):
-        return "fine-tuning has failed: there is not enough memory for it; give smaller models as --candidate"
     if isinstance(error, TimeIsUpError):
         return f"{error}; the same command goes on"
     if isinstance(error, InterruptedRunError | KeyboardInterrupt):
         return "fine-tuning was stopped; the same command goes on"
-    assert isinstance(error, CompoundNetError)
     return f"fine-tuning has failed: {reason_of(error)}"
 
 

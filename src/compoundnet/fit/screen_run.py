@@ -115,8 +115,8 @@ class ScreenRun:
         if not self._fits():
             self._raise_too_slow()
         beyond = self._beyond(over)
-        self._found += beyond
         self._all([], [])
+        self._found += beyond
         if self._pace is not None and self._pace.slowest > 1:
             said = (
                 f"this machine was up to {self._pace.slowest:.1f} times slower while candidates were timed than at its"

@@ -19,7 +19,7 @@ from compoundnet.base import Notify
 from compoundnet.base.machine import torch_threads
 from compoundnet.data import Dataset
 from compoundnet.fit.candidates import Candidate
-from compoundnet.fit.in_time import InTime, train_in_time
+from compoundnet.fit.in_time import InTime, memory_errors, train_in_time
 from compoundnet.models import ModelFolder, read_folder
 from compoundnet.models.folder import POSTPROCESS
 from compoundnet.train import Epoch, Hardware, Recipe, Task, Watcher, find_recipe, launch, plan_task, train
@@ -158,7 +158,7 @@ class Trainings(NamedTuple):
 
     def estimate(self, candidate: Candidate) -> float:
         """Return about how many seconds the whole training of a candidate takes, from a few images that are timed."""
-        with self._engine(self.task(candidate), self.place(candidate), Watcher()) as engine:
+        with memory_errors(), self._engine(self.task(candidate), self.place(candidate), Watcher()) as engine:
             seconds = engine.summary().seconds
         assert seconds is not None
         return seconds.total

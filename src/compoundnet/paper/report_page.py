@@ -72,7 +72,6 @@ def render(sections: Sequence[ReportSection], results: Results, quick: bool) -> 
             command=_command(results, quick),
             made_at=datetime.datetime.now(datetime.UTC).isoformat(sep=" ", timespec="minutes"),
             machine=machine(),
-            quick=quick,
         )
     )
     return page.encode()

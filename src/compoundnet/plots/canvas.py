@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from compoundnet.base.table_files import utf8
 from compoundnet.plots.fonts import families
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ _STYLE: Any = {  # matplotlib's type for this lists every key
     "xtick.color": QUIET,
     "ytick.color": QUIET,
     "svg.hashsalt": "compoundnet",
+    "text.parse_math": False,  # a name of a class may hold $
 }
 
 
@@ -106,14 +108,14 @@ def encode(figure: Canvas, description: str) -> tuple[bytes, bytes]:
     """Return (SVG, PNG). The description becomes the alternative text; no date is written."""
     png, svg = encode_png(figure, description), io.BytesIO()
     figure.set_layout_engine("none")  # found for the PNG; to find it again would take as long as to draw
-    figure.savefig(svg, format="svg", metadata={"Date": None, "Description": description, "Creator": None})
+    figure.savefig(svg, format="svg", metadata={"Date": None, "Description": utf8(description), "Creator": None})
     return svg.getvalue(), png
 
 
 def encode_png(figure: Canvas, description: str) -> bytes:
     """Return the figure as PNG, with the description as its text; no date is written."""
     png = io.BytesIO()
-    figure.savefig(png, format="png", metadata={"Description": description, "Software": None})
+    figure.savefig(png, format="png", metadata={"Description": utf8(description), "Software": None})
     return png.getvalue()
 
 

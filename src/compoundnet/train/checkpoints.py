@@ -24,8 +24,18 @@ _DAMAGED = ".damaged"
 _NAME = re.compile(r"step-(\d{9})\.pt")
 
 
+class DamagedError(CompoundNetError):
+    """All checkpoints of a run are damaged."""
+
+
 class Checkpoints:
-    """Files `step-NNNNNNNNN.pt` in `folder`, of which the last `keep` are kept."""
+    """Files `step-NNNNNNNNN.pt` in `folder`, of which the last `keep` are kept.
+
+    Attributes:
+        lasting: Whether a run can go on from what is saved.
+    """
+
+    lasting = True
 
     def __init__(self, folder: Path, keep: int) -> None:
         self.folder, self._keep = folder, keep
@@ -60,7 +70,8 @@ class Checkpoints:
         Damaged ones that are newer are logged, and renamed to `.damaged` so that they are not counted by `keep`.
 
         Raises:
-            CompoundNetError: a checkpoint cannot be read now, though it may be good; or all of them are damaged.
+            DamagedError: all of them are damaged.
+            CompoundNetError: a checkpoint cannot be read now, though it may be good.
         """
         damaged: list[Path] = []
         for path in reversed(self.paths()):
@@ -73,7 +84,7 @@ class Checkpoints:
                 return state
             damaged.append(path)
         if damaged:
-            raise CompoundNetError(
+            raise DamagedError(
                 f"{self.folder}: all checkpoints are damaged, so there is none to go on from: start again with --force;"
                 " or remove this folder, and --resume starts the training that it belongs to again"
             )

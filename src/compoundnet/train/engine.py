@@ -206,8 +206,11 @@ class Engine:
             # With the last evaluation, so that a run that goes on from here knows it.
             if self._unsaved:
                 self._save()
-            # Also asked during the last evaluation: what follows may take as long as the training.
-            if total(self._fabric, torch.tensor(int(stop.asked), device=self._fabric.device)):
+            # Also asked during the last evaluation: what follows may take as long as the training. A trial of a search,
+            # which cannot go on, is done.
+            if self._checkpoints.lasting and total(
+                self._fabric, torch.tensor(int(stop.asked), device=self._fabric.device)
+            ):
                 raise interrupted(self._state.step, self._until, self._checkpoints)
             skipped = sorted(set(gathered(self._fabric, list(self._batches.skipped))))
             if skipped:

@@ -12,6 +12,7 @@ import numpy as np
 from torch import nn
 
 from compoundnet.base import CompoundNetError, plain_values
+from compoundnet.base.table_files import utf8
 from compoundnet.models.weights_files import sha256_of
 from compoundnet.train.recipe import Recipe, convert_fields
 from compoundnet.train.schedule import learning_rate, phase_of, total_steps
@@ -38,7 +39,7 @@ def identity(task: Task) -> str:
     parts = {
         "network": plain_values(task.network),
         "data": {
-            "name": task.dataset,
+            "name": utf8(task.dataset),
             "classes": list(task.train.classes),
             "training images": len(task.train),
             "held-out images": len(task.held) if task.held is not None else 0,

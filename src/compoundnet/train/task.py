@@ -208,8 +208,10 @@ def plan_task(
         **{name: value for name, value in changes.items() if value is not None},
     )
     _check_frozen(recipe, chosen, start)
-    known_range = recipe.range or (start.preprocess.range if start is not None else None)
-    reading, found_range = dataset.reading(value_range=known_range, allow_truncated=recipe.allow_truncated)
+    own_range = dataset.split("train").reading.range or (start.preprocess.range if start is not None else None)
+    reading, found_range = dataset.reading(
+        value_range=recipe.range or own_range, allow_truncated=recipe.allow_truncated
+    )
     dataset = dataset.read_with(reading)
     preprocess = msgspec.structs.replace(preprocess, range=reading.range or preprocess.range)
     seed = recipe.seed if holdout_seed is None else holdout_seed

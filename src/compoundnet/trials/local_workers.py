@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, NamedTuple
 
-from compoundnet.base import CompoundNetError
+from compoundnet.base import CompoundNetError, is_out_of_memory
 from compoundnet.base.faults import FAULT, report_fault
 from compoundnet.base.machine import keep_freed_memory
 from compoundnet.base.progress import Notify
@@ -113,5 +113,8 @@ def _process(join: Join, variables: dict[str, str], failure: Connection) -> None
         failure.send(str(error))
         sys.exit(1)
     except Exception as error:
+        if is_out_of_memory(error):
+            failure.send("there is not enough memory for so many workers, or for these networks and batches")
+            sys.exit(1)
         failure.send(report_fault(error))
         sys.exit(FAULT)

@@ -16,6 +16,7 @@ from compoundnet.arch import Network, cost
 from compoundnet.base import CompoundNetError, limits, plain_values, read_file, write_whole
 from compoundnet.base.machine import torch_threads
 from compoundnet.data import Dataset
+from compoundnet.data.holdout import RULE
 from compoundnet.train.hardware import Hardware, launch
 from compoundnet.train.interruptions import DivergedError
 from compoundnet.train.logs import Logs
@@ -156,8 +157,8 @@ def check_one_class(dataset: Dataset) -> None:
 
 def data_identity(dataset: Dataset) -> str:
     """Return a digest of the classes, the counts, and the names and labels of up to 1,000 images per split of a data
-    set."""
-    digest = hashlib.blake2b("\0".join(dataset.classes).encode(), digest_size=16)
+    set, and of the rule by which images are held out."""
+    digest = hashlib.blake2b("\0".join((RULE, *dataset.classes)).encode(), digest_size=16)
     for name, split in sorted(dataset.splits.items()):
         digest.update(f"\0{name} {len(split)}".encode())
         for index in np.linspace(0, len(split) - 1, min(len(split), 1000), dtype=int).tolist():
@@ -229,6 +230,8 @@ def no_checkpoints() -> Checkpoints:
     from compoundnet.train.checkpoints import Checkpoints  # noqa: PLC0415  imports torch, as above
 
     class NoCheckpoints(Checkpoints):
+        lasting = False
+
         def save(self, state: dict[str, Any], step: int) -> None:
             """Store nothing."""
 

@@ -39,7 +39,7 @@ def mistakes_sheet(evaluation: Evaluation, explainer: Explainer, most: int = MIS
 
     def explained() -> Iterator[Explanation]:
         for mistake in worst:
-            classes = [explainer.label(number) for _, number in mistake.classes]
+            classes = [number for _, number in mistake.classes]  # labels may repeat
             found = explainer(evaluation.split.image(mistake.image), classes=classes)
             yield msgspec.structs.replace(found, path=evaluation.split.image_name(mistake.image))
 
