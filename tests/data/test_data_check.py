@@ -205,6 +205,20 @@ def test_near_copies_are_resized_compressed_brightened_or_turned(tmp_path: Path)
     }  # fmt: skip
 
 
+def test_near_copies_of_more_than_8_bits_are_compared_as_training_sees_them(tmp_path: Path) -> None:
+    """All values are above 255, so that as 8 bits they would be white."""
+    values = np.random.default_rng(0).integers(300, 4096, (20, 6, 8)).astype(np.float32)
+    for number, patch in enumerate(values):
+        large = np.asarray(Image.fromarray(patch).resize((48, 36), Image.Resampling.BICUBIC)).clip(256, 4095)
+        for split, scale in (("train", 1.0), ("test", 0.9))[: 1 + (number == 0)]:
+            place = tmp_path / split / ("cat", "dog")[number % 2]
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray((scale * large).astype(np.uint16)).save(place / f"{number}.png")
+    patches(tmp_path / "test/dog/other.png", 1)
+    found = finding(check_data(open_dataset(tmp_path), near=True), "near copies in two splits")
+    assert (found.count, set(found.examples[0])) == (2, {"train/cat/0.png", "test/cat/0.png"})
+
+
 def test_images_of_one_colour_are_not_near_copies() -> None:
     black, white = (Image.new("RGB", (40, 40), colour) for colour in ("black", "white"))
     assert not perceptual_hash(black)[1].any() and not perceptual_hash(white)[1].any()

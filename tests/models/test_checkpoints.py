@@ -226,6 +226,12 @@ def test_an_unusual_entry_is_taken_where_it_is_the_only_one(tmp_path: Path) -> N
     assert found.notes == ("took the weights in the entry my_weights",)
 
 
+def test_entries_beside_the_weights_are_named(tmp_path: Path) -> None:
+    found = read({"model": STATE, "best_model": STATE, "optimizer": {"m": torch.ones(2)}}, tmp_path)
+    assert is_equal(found.state, STATE)
+    assert found.notes == (f"took the weights in the entry model, and left out best_model ({len(STATE)} tensors)",)
+
+
 def test_several_unusual_entries_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(CompoundNetError, match=r"several dictionaries of tensors.*: one \(\d+ tensors\), two \("):
         read({"one": STATE, "two": AVERAGE}, tmp_path)

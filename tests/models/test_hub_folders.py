@@ -317,6 +317,11 @@ def test_the_arguments_of_training_scripts_are_followed(tmp_path: Path) -> None:
     torch.save({"state_dict": state_of("timm"), "args": timm_args}, tmp_path / "timm.pth")
     found = read_foreign(tmp_path / "timm.pth", network=NETWORK, layout="timm")
     assert found.preprocess == Preprocess(64, 0.9, interpolation="bilinear", std=(0.25,) * 3)
+    sizeless = argparse.Namespace(img_size=None, input_size=None, mean=[0.5] * 3, std=[0.5] * 3, interpolation="")
+    torch.save({"state_dict": state_of("timm"), "args": sizeless}, tmp_path / "sizeless.pth")
+    found = read_foreign(tmp_path / "sizeless.pth", network=NETWORK, layout="timm")
+    assert found.preprocess is not None and (found.preprocess.mean, found.preprocess.std) == ((0.5,) * 3, (0.5,) * 3)
+    assert found.preprocess.size == NETWORK.resolution
     reference = argparse.Namespace(model="efficientnet_b0", val_crop_size=224, val_resize_size=256)
     torch.save({"model": state_of("timm"), "args": reference}, tmp_path / "torchvision.pth")
     found = read_foreign(tmp_path / "torchvision.pth", network=NETWORK)

@@ -182,6 +182,20 @@ def test_linear_layers_one_after_another_are_one() -> None:
     np.testing.assert_allclose(x @ found.kernel + found.bias, normed @ WEIGHTS["b/kernel"] + WEIGHTS["b/bias"])
 
 
+@pytest.mark.parametrize(
+    ("layers", "activation"),
+    [
+        ([dense("a", "sigmoid")], "sigmoid"),
+        ([dense("a"), KerasLayer("Activation", "out", {"activation": "sigmoid"})], "sigmoid"),
+        ([dense("a"), KerasLayer("Activation", "out", {"activation": "linear", "dtype": "float32"})], "linear"),
+        ([dense("a", "sigmoid"), KerasLayer("Activation", "out", {"activation": "linear"})], "sigmoid"),
+    ],
+)
+def test_an_activation_may_be_a_layer_of_its_own(layers: list[KerasLayer], activation: str) -> None:
+    found = classifier([LAST, *layers], WEIGHTS, 3)[0]
+    assert found is not None and found.activation == activation
+
+
 @pytest.mark.parametrize("layers", [[dense("a", "relu"), dense("b")], [KerasLayer("Conv2D", "c", {}), dense("a")], []])
 def test_what_is_not_linear_is_no_classifier(layers: list[KerasLayer]) -> None:
     assert classifier([LAST, *layers], WEIGHTS, 3)[0] is None

@@ -67,6 +67,8 @@ def test_a_checkpoint_of_averages_alone_is_read_but_has_no_raw_weights() -> None
 def test_a_checkpoint_without_averages_gives_what_it_has() -> None:
     without = {name: value for name, value in VARIABLES.items() if not name.endswith(AVERAGE)}
     assert all(chosen(without)[name].equal(tensor) for name, tensor in chosen(VARIABLES, raw=True).items())
+    with pytest.raises(CompoundNetError, match="here holds no moving averages; leave out raw"):
+        chosen(without, raw=True)
 
 
 def test_a_missing_average_is_not_replaced_by_the_raw_tensor() -> None:
@@ -142,8 +144,8 @@ def tensorflow() -> Any:
 @pytest.mark.parametrize("raw", [False, True])
 def test_a_checkpoint_is_read(named: str, raw: bool, tensorflow: Any) -> None:
     path = TENSORFLOW if named == "folder" else Path(f"{PREFIX}{named}")
-    found, expected = read_checkpoint(path, raw=raw), choose(VARIABLES, raw=raw, source="here")
-    assert found.keys() == expected.keys()
+    (found, averaged), expected = read_checkpoint(path, raw=raw), choose(VARIABLES, raw=raw, source="here")
+    assert found.keys() == expected.keys() and averaged is not raw
     for name, stored in expected.items():
         np.testing.assert_array_equal(found[name], VARIABLES[stored])
 
@@ -168,5 +170,5 @@ def test_a_written_checkpoint_is_restored_by_name(tensorflow: Any, tmp_path: Pat
     shapes = tensorflow.train.load_checkpoint(str(tmp_path / "ours.ckpt")).get_variable_to_shape_map()
     assert shapes.keys() == {f"b0/{name}{ending}" for name in theirs for ending in ("", AVERAGE)}
     for raw in (False, True):
-        found = read_tensorflow(tmp_path / "ours.ckpt", raw=raw)
+        found, _ = read_tensorflow(tmp_path / "ours.ckpt", raw=raw)
         assert all(found[name].equal(tensor) for name, tensor in theirs.items())

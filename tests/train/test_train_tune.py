@@ -21,6 +21,7 @@ from compoundnet.base import image_values
 from compoundnet.base.images import Reading
 from compoundnet.data import open_dataset
 from compoundnet.models.tuning import INT8_FILE, TUNING_FILE, Tuning
+from compoundnet.runtime.session_source import find_source
 from compoundnet.runtime.timing import fastest
 from compoundnet.runtime.timing.rounds import Latency, summarise
 from compoundnet.train.teacher import Teacher
@@ -158,6 +159,9 @@ def test_a_record_of_other_weights_or_a_damaged_int8_is_an_error(
     (folder / TUNING_FILE).write_text(record.dumps().replace(record.weights, "0" * 64))
     with pytest.raises(base.CompoundNetError, match=r"was measured with other weights than weights\.safetensors"):
         runtime.session(folder)
+    with pytest.raises(base.CompoundNetError, match=r"was measured with other weights than weights\.safetensors"):
+        find_source(folder)
+    assert find_source(folder, tuned=False).tuning is None, "as `models tune`, which the message advises, opens it"
 
 
 def test_too_few_images_leave_the_folder_as_it_was(tmp_path: Path, photos: Path) -> None:

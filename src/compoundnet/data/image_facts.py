@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from compoundnet.base import CompoundNetError, Progress, ignore
+from compoundnet.base.image_values import is_deep
 from compoundnet.base.images import Encoded, UnreadableImageError, image_errors, open_encoded, orientation
 from compoundnet.base.machine import check_threads
 from compoundnet.data.dataset import Dataset, Split
@@ -197,14 +198,15 @@ def _look(split: Split, index: int, near: bool) -> _Found:
         with image_errors(lambda: split.image_name(index)):
             encoded = split.read(index)
             found.digest = digest(encoded)
-            _decode(encoded, found, near)
+            _decode(encoded, found, near, lambda: split.image(index))
     except UnreadableImageError:
         _decode_as_training_does(split, index, encoded, found, near)
     return found
 
 
-def _decode(encoded: Encoded, found: _Found, near: bool) -> None:
-    """Decode an image in the cheapest way that shows every damage."""
+def _decode(encoded: Encoded, found: _Found, near: bool, as_training_does: Callable[[], Image.Image]) -> None:
+    """Decode an image in the cheapest way that shows every damage. Of more than 8 bits a value, what training sees of
+    it is compared with others."""
     with open_encoded(encoded) if isinstance(encoded, bytes) else Image.fromarray(encoded) as image:
         found.size, found.kind = image.size, (image.mode, _format(image))
         image.draft(None, _SMALL)  # only JPEG
@@ -212,7 +214,8 @@ def _decode(encoded: Encoded, found: _Found, near: bool) -> None:
         if "exif" in image.info and (turned := orientation(image)) != 1:
             found.size = found.size[::-1] if turned >= 5 else found.size
         if near:
-            found.hash, found.thumb = perceptual_hash(ImageOps.exif_transpose(image))
+            seen = as_training_does() if is_deep(image) else ImageOps.exif_transpose(image)
+            found.hash, found.thumb = perceptual_hash(seen)
 
 
 def _decode_as_training_does(split: Split, index: int, encoded: Encoded, found: _Found, near: bool) -> None:

@@ -90,6 +90,10 @@ def weights_in(content: Mapping[Any, Any], path: Path, raw: bool) -> tuple[Mappi
     if trained is not None:
         beside = f", not their average, {averaged}" if averaged else ""
         notes = [f"took the trained weights, {trained}{beside}"] if averaged else []
+        left = [name for name in entries if name not in (trained, averaged) and not _OTHER.fullmatch(name.lower())]
+        if left:
+            held = ", ".join(f"{name} ({len(entries[name])} tensors)" for name in left[:_NAMED])
+            notes.append(f"took the weights in the entry {trained}, and left out {held}")
         return entries[trained], False, averaged is not None, notes
     others = [name for name in entries if not _OTHER.fullmatch(name.lower())]
     if len(others) != 1:

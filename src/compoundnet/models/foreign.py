@@ -146,9 +146,10 @@ def _stated_preprocess(settings: Mapping[str, Any], usual: Preprocess, notes: li
     """The preprocessing in the arguments of timm's training script (`img_size`, `crop_pct`), or of torchvision's
     (`val_crop_size`, `val_resize_size`).
 
-    timm takes crop, mean and deviation that no argument states from the configuration of the model: they are those of
-    the `usual` preprocessing of the network.
+    timm takes the size, crop, mean and deviation that no argument states from the configuration of the model: they are
+    those of the `usual` preprocessing of the network.
     """
+    follows = any(settings.get(name) for name in ("crop_pct", "mean", "std", "interpolation"))
     settings = {"crop_pct": usual.crop, "mean": usual.mean, "std": usual.std} | {
         name: value for name, value in settings.items() if value
     }
@@ -156,9 +157,8 @@ def _stated_preprocess(settings: Mapping[str, Any], usual: Preprocess, notes: li
     if isinstance(crop, int) and isinstance(resize, int) and 0 < crop <= resize:
         found = timm_preprocess({**settings, "input_size": crop, "crop_pct": crop / resize}, notes)
     else:
-        found = timm_preprocess(
-            {**settings, "input_size": settings.get("img_size") or settings.get("input_size")}, notes
-        )
+        size = settings.get("img_size") or settings.get("input_size") or (usual.size if follows else None)
+        found = timm_preprocess({**settings, "input_size": size}, notes)
     if found is not None:
         notes.append("the preprocessing is that of the arguments in the checkpoint")
     return found
@@ -188,9 +188,11 @@ def _keras(path: Path, network: Network | None, raw: bool) -> ForeignModel:
 
 
 def _tensorflow(path: Path, network: Network | None, raw: bool) -> ForeignModel:
-    found = _translated(path, read_tensorflow(path, raw=raw), "tensorflow", network)
+    state, averaged = read_tensorflow(path, raw=raw)
+    found = _translated(path, state, "tensorflow", network)
     note = "took the trained weights, not their moving average" if raw else "took the moving averages of the weights"
-    return msgspec.structs.replace(found, averaged=not raw, notes=(note, *found.notes))
+    note = note if averaged or raw else "took the trained weights: it holds no moving averages"
+    return msgspec.structs.replace(found, averaged=averaged, notes=(note, *found.notes))
 
 
 def _translated(path: Path, state: dict[str, Tensor], layout: str, network: Network | None) -> ForeignModel:

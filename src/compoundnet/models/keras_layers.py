@@ -129,8 +129,10 @@ def classifier(
         weighty += [name] if of else []
         if kind in _POOLS:
             pool = _POOLS[kind]
-        elif name == "top_activation" or _NEUTRAL_AFTER.fullmatch(kind) or (kind == "Activation" and stated in _FINAL):
+        elif name == "top_activation" or _NEUTRAL_AFTER.fullmatch(kind):
             continue
+        elif kind == "Activation" and stated in _FINAL:  # apart from its dense layer, as in mixed precision
+            activation = stated if dense and activation == "linear" else activation
         elif activation == "linear" and kind == "Dense" and of.keys() >= {"kernel"} and len(of["kernel"]) == len(bias):
             kernel, bias = kernel @ of["kernel"], bias @ of["kernel"] + of.get("bias", 0)
             activation, dense = stated, True

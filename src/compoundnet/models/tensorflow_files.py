@@ -23,8 +23,8 @@ _EVERY_NETWORK_HAS = "stem/conv2d/kernel"
 _PART = re.compile(r"\.(index|data-\d+-of-\d+)$")
 
 
-def read_tensorflow(path: Path, *, raw: bool = False) -> dict[str, Tensor]:
-    """Read the weights of a checkpoint, in the layout `tensorflow`.
+def read_tensorflow(path: Path, *, raw: bool = False) -> tuple[dict[str, Tensor], bool]:
+    """Read the weights of a checkpoint, in the layout `tensorflow`; return also whether they are moving averages.
 
     Args:
         path: The common prefix of its files `.index` and `.data-...`, one of these files, or a folder with the text
@@ -37,17 +37,19 @@ def read_tensorflow(path: Path, *, raw: bool = False) -> dict[str, Tensor]:
     """
     import torch  # noqa: PLC0415  reading arrays does without it
 
-    return {name: torch.from_numpy(array) for name, array in read_checkpoint(path, raw=raw).items()}
+    arrays, averaged = read_checkpoint(path, raw=raw)
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}, averaged
 
 
-def read_checkpoint(path: Path, *, raw: bool = False) -> dict[str, Any]:
+def read_checkpoint(path: Path, *, raw: bool = False) -> tuple[dict[str, Any], bool]:
     """`read_tensorflow` with numpy arrays, float32; does not import torch."""
     prefix = _prefix(path)
     tf = import_tensorflow("reading")
     try:
         reader = tf.train.load_checkpoint(str(prefix))
         chosen = choose(reader.get_variable_to_shape_map(), raw=raw, source=str(prefix))
-        return {name: reader.get_tensor(stored).astype("float32") for name, stored in chosen.items()}
+        arrays = {name: reader.get_tensor(stored).astype("float32") for name, stored in chosen.items()}
+        return arrays, any(stored.endswith(AVERAGE) for stored in chosen.values())
     except CompoundNetError:
         raise
     except (tf.errors.OpError, LookupError, ValueError, RuntimeError, TypeError) as error:
@@ -64,6 +66,8 @@ def choose(names: Iterable[str], *, raw: bool, source: str) -> dict[str, str]:
     averaged = f"{scope}{_EVERY_NETWORK_HAS}{AVERAGE}" in names
     if raw and f"{scope}{_EVERY_NETWORK_HAS}" not in names:
         raise CompoundNetError(f"{source} holds moving averages only (as the authors' L2 does); leave out raw")
+    if raw and not averaged:
+        raise CompoundNetError(f"{source} holds no moving averages; leave out raw")
     ending = AVERAGE if averaged and not raw else ""
     weight = re.compile(rf"{re.escape(scope)}(.+/(?:{'|'.join(_WEIGHTS)})){ending}")
     found = {name: weight.fullmatch(name) for name in sorted(names)}

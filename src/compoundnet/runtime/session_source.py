@@ -125,15 +125,18 @@ def blaming(exported: ExportedModel | None, backend: str) -> Iterator[None]:
         raise CompoundNetError(f"{exported.file}: {backend} cannot run it: {first_line(error)}") from error
 
 
-def find_source(model: str | os.PathLike[str] | Model | nn.Module, size: int | None = None) -> SessionSource:
+def find_source(
+    model: str | os.PathLike[str] | Model | nn.Module, size: int | None = None, *, tuned: bool = True
+) -> SessionSource:
     """Return the source of a session for any kind of model.
 
     Args:
         model: A model (name, folder, exported file, or opened), or a torch module.
         size: Side of the images in pixels; by default that of the model.
+        tuned: Whether to read what `models tune` has measured of a model folder.
 
     Raises:
-        CompoundNetError: There is no such model, or `size` does not fit it.
+        CompoundNetError: There is no such model, `size` does not fit it, or what was measured is of other weights.
     """
     if size is not None and size < MIN_RESOLUTION:
         raise CompoundNetError(f"size must be at least {MIN_RESOLUTION} px, got {size}")
@@ -143,10 +146,10 @@ def find_source(model: str | os.PathLike[str] | Model | nn.Module, size: int | N
     if isinstance(found, ExportedModel):
         return _of_exported(found, size)
     assert isinstance(found, ModelFolder)
-    return _of_folder(found, size)
+    return _of_folder(found, size, tuned=tuned)
 
 
-def _of_folder(model: ModelFolder, size: int | None) -> SessionSource:
+def _of_folder(model: ModelFolder, size: int | None, *, tuned: bool = True) -> SessionSource:
     def module() -> nn.Module:
         from compoundnet.models import load  # noqa: PLC0415  imports torch, which an exported file does not need
 
@@ -164,7 +167,7 @@ def _of_folder(model: ModelFolder, size: int | None) -> SessionSource:
         quantised=lambda: _quantised(model, weights, size),
         postprocess=model.postprocess,
         preprocess=model.preprocess,
-        tuning=read_tuning(model, weights),
+        tuning=read_tuning(model, weights) if tuned else None,
     )
 
 

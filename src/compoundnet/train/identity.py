@@ -46,7 +46,9 @@ def identity(task: Task) -> str:
             "digest of their names": names.hexdigest(),
         },
         "recipe": {name: value for name, value in task.recipe.fields().items() if name not in _FREE},
-        "start": {"model": task.start.name if task.start is not None else "new weights"},
+        "start": {"model": "new weights"}
+        if task.start is None
+        else {"model": task.start.name, "digest of its weights": sha256_of(task.start.weights)},
         "teacher": _NO_TEACHER
         if task.teacher is None
         else {

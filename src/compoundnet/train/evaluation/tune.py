@@ -157,7 +157,7 @@ def _divide(dataset: Dataset, name: str) -> tuple[Split, Split]:
 
 def _with_int8(model: ModelFolder, images: Split, scratch: Path, notify: Notify) -> tuple[SessionSource, int]:
     """The source of the model with an int8 form in `scratch`, and the number of images on which it was calibrated."""
-    source = dataclasses.replace(find_source(model), tuning=None)
+    source = find_source(model, tuned=False)  # what was measured before may be of other weights
     if not any(way.precision == INT8 for way in runtime.runnable()):
         notify("int8 is left out: no installed backend runs it")
         return dataclasses.replace(source, quantised=None), 0
