@@ -6,9 +6,14 @@ import importlib.util
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 from command import run
 from small_model import write_small_model
+
+from compoundnet import arch
+
+FIXTURES = Path(__file__).parent.parent / "fixtures"
 
 
 def lite0_file() -> Path:
@@ -87,6 +92,22 @@ def test_convert_writes_a_folder_and_says_what_it_assumed(tmp_path: Path) -> Non
     again = run("models", "convert", lite0_file(), *arguments)
     assert (again.returncode, "exists already" in again.stderr) == (1, True)
     assert run("models", "convert", lite0_file(), *arguments, "--force").returncode == 0
+
+
+def test_convert_says_what_a_keras_file_does_not_state(tmp_path: Path) -> None:
+    pytest.importorskip("h5py", reason="h5py is not installed (extra: keras)")
+    b0 = arch.network("efficientnet-b0")
+    stages = tuple(
+        msgspec.structs.replace(stage, repeats=repeats) for stage, repeats in zip(b0.stages, (1, 1, 2), strict=False)
+    )
+    (tmp_path / "small.toml").write_text(arch.scale(b0.replace(stages=stages), width=0.1, resolution=45).dumps())
+    done = run(
+        "models", "convert", FIXTURES / "keras" / "keras3.keras", "--network", tmp_path / "small.toml",
+        "-o", tmp_path / "small",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    said = "a Keras file does not say how images are resized and cropped: edit"
+    assert said in " ".join(done.stderr.split()) and "as the source states" not in done.stderr
 
 
 @pytest.mark.parametrize(

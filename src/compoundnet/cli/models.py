@@ -277,15 +277,16 @@ def _assumed(
         none = "the classes have no names; give them with --labels"
         lines += [named] if model.labels is not None else [none] if model.network.num_classes else []
     if preprocess is None:
-        given = model.preprocess
+        given, edit = model.preprocess, f"edit {output / 'preprocess.toml'} if these weights were trained"
+        if found.preprocess is None:
+            why = f"; {edit} with other values"
+        elif found.layout == "keras":
+            why = f"; a Keras file does not say how images are resized and cropped: {edit} in another way"
+        else:
+            why = ", as the source states"
         lines.append(
             f"of an image the network sees {given.describe()}, with mean {_rounded(given.mean)} and std"
-            f" {_rounded(given.std)}"
-            + (
-                f"; edit {output / 'preprocess.toml'} if these weights were trained with other values"
-                if found.preprocess is None
-                else ", as the source states"
-            )
+            f" {_rounded(given.std)}{why}"
         )
     return lines
 
