@@ -43,6 +43,7 @@ from compoundnet.fit.state import FIT_FILE, work_folder
 from compoundnet.fit.trainings import Trainings
 from compoundnet.models import open_folder
 from compoundnet.train import Watcher, evaluate
+from compoundnet.train.engine import Engine
 from compoundnet.train.interruptions import InterruptedRunError
 
 
@@ -169,7 +170,7 @@ def test_what_fails_in_a_race_leaves_the_best_probe(
     def fail(*_: object) -> object:
         raise error
 
-    monkeypatch.setattr(trainings.Engine, "run", fail)
+    monkeypatch.setattr(Engine, "run", fail)
     found = fit(images(), tmp_path / "best", models=raced[2][:1], seconds=300)
     assert found.answer is not None and not found.answer.fine_tuned and found.answer.result is not None
     assert f"the answer is the probe: fine-tuning has failed: {said}" in found.notes
@@ -182,7 +183,7 @@ def test_a_fault_in_a_race_is_not_hidden(
     def fail(*_: object) -> object:
         raise RuntimeError("a size mismatch")
 
-    monkeypatch.setattr(trainings.Engine, "run", fail)
+    monkeypatch.setattr(Engine, "run", fail)
     with pytest.raises(RuntimeError, match="a size mismatch"):
         fit(images(), tmp_path / "best", models=raced[2][:1], seconds=300)
 
