@@ -53,7 +53,8 @@ def _models_of(state: Fit) -> set[str]:
 
 def _changed(state: Fit, models: Sequence[str]) -> bool:
     """Whether one of the models has other weights than it had."""
-    return any(state.weights.get(name) not in (None, sha256_of(open_folder(name).weights)) for name in models)
+    known = [name for name in models if name in state.weights]
+    return any(sha256_of(open_folder(name).weights) != state.weights[name] for name in known)
 
 
 def begin(new: Fit, target: Path, work: Path, *, anew: bool, notify: Notify) -> Fit:
@@ -78,7 +79,9 @@ def begin(new: Fit, target: Path, work: Path, *, anew: bool, notify: Notify) -> 
         notify(f"{error}; starting anew")
         return new
     if (before.identity, before.processor, before.threads) != (new.identity, new.processor, new.threads):
-        notify(f"{folder} holds results of other images, of another machine or number of threads; starting anew")
+        notify(
+            f"{folder} holds results of other images or held-out images, of another machine or number of threads; starting anew"
+        )
         return new
     if before.format != new.format:
         notify(f"{folder} holds latencies in the format {before.format}; candidates are timed anew")
