@@ -80,7 +80,8 @@ def begin(new: Fit, target: Path, work: Path, *, anew: bool, notify: Notify) -> 
         return new
     if (before.identity, before.processor, before.threads) != (new.identity, new.processor, new.threads):
         notify(
-            f"{folder} holds results of other images or held-out images, of another machine or number of threads; starting anew"
+            f"{folder} holds results of other images or held-out images, of another machine or number of threads;"
+            " starting anew"
         )
         return new
     if before.format != new.format:
